@@ -1,0 +1,1 @@
+"""What a machine is: specifications, catalogue, engines and memories, links, power, calibration."""

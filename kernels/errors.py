@@ -1,0 +1,61 @@
+"""The one error that bad input raises: it names file, field, value, what is allowed, and the nearest match."""
+
+from collections.abc import Iterable
+from typing import Any
+
+
+class InputError(ValueError):
+    """Bad input from a user: a file, an option or an argument. The command line prints it as one line
+    and leaves with exit code 2.
+
+    >>> raise InputError("no such policy", file="a.toml", field="policy", value="sarati", allowed=["sarathi"])
+    Traceback (most recent call last):
+    ...
+    kernels.errors.InputError: a.toml: policy = 'sarati': no such policy; allowed: sarathi (nearest: sarathi)
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: object = None,
+        line: int | None = None,
+        field: str | None = None,
+        value: Any = None,
+        allowed: str | Iterable[str] | None = None,
+    ) -> None:
+        self.file, self.line, self.field, self.value = file, line, field, value
+        where = [str(file) + (f":{line}" if line is not None else "")] if file is not None else []
+        if field is not None:
+            shown = repr(value)
+            where.append(f"{field} = {shown if len(shown) <= 80 else shown[:77] + '...'}")
+        text = ": ".join([*where, message])
+        if isinstance(allowed, str):
+            text += f"; allowed: {allowed}"
+        elif allowed is not None:
+            text += _choices(str(value), list(allowed))
+        super().__init__(" ".join(text.split()))
+
+
+def _choices(value: str, allowed: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(value, allowed, n=1, cutoff=0.5)
+    shown = ", ".join(allowed[:12]) + (f", ... ({len(allowed)} in all)" if len(allowed) > 12 else "")
+    return f"; allowed: {shown}" + (f" (nearest: {near[0]})" if near else "")
+
+
+def from_validation(error: Any, file: object, fields: Iterable[str] = ()) -> InputError:
+    """The first finding of a pydantic `ValidationError` (duck-typed: `.errors()`) as an `InputError`.
+
+    `fields`: the names that an unknown field may have meant.
+    """
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "file"
+    if first["type"] == "extra_forbidden":
+        return InputError(
+            "unknown field", file=file, field=field.rsplit(".", 1)[-1], value=field.rsplit(".", 1)[-1], allowed=fields or None
+        )
+    if first["type"] == "missing":
+        return InputError(f"field {field} is missing", file=file)
+    return InputError(first["msg"], file=file, field=field, value=first.get("input"))

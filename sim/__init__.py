@@ -1,0 +1,1 @@
+"""Time: replay, serving, policies, routers, metrics, reports and the command line."""

@@ -1,0 +1,1 @@
+"""One question a file: `run(...) -> DataFrame`, `plot(df) -> Figure`, and the claim that it checks."""
