@@ -54,7 +54,11 @@ def from_validation(error: Any, file: object, fields: Iterable[str] = ()) -> Inp
     field = ".".join(str(part) for part in first["loc"]) or "file"
     if first["type"] == "extra_forbidden":
         return InputError(
-            "unknown field", file=file, field=field.rsplit(".", 1)[-1], value=field.rsplit(".", 1)[-1], allowed=fields or None
+            "unknown field",
+            file=file,
+            field=field.rsplit(".", 1)[-1],
+            value=field.rsplit(".", 1)[-1],
+            allowed=fields or None,
         )
     if first["type"] == "missing":
         return InputError(f"field {field} is missing", file=file)
