@@ -1,0 +1,1 @@
+"""Constants from measurements: few physical parameters a kernel, fitted on log error, checked on shapes held out."""

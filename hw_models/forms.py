@@ -1,0 +1,36 @@
+"""Which kernel file prices each operator kind: the names of its fit slots and its ideal vector."""
+
+from typing import NamedTuple
+
+from kernels.gemm import GEMM_FIT, IDEAL_GEMM
+from kernels.moe import IDEAL_MOE, MOE_FIT
+
+
+class Form(NamedTuple):
+    names: tuple[str, ...]  # slots of the fit vector, in order
+    ideal: tuple[float, ...]  # speed of light
+
+
+FORMS: dict[str, Form] = {
+    "gemm": Form(GEMM_FIT, IDEAL_GEMM),
+    "moe": Form(MOE_FIT, IDEAL_MOE),
+}
+
+EAGER = frozenset({"host_s"})  # parameters that a CUDA graph removes
+
+FORMAT_RELATIVES: dict[str, tuple[str, ...]] = {  # whose constants a format takes that was not measured
+    "fp32": ("bf16",),
+    "tf32": ("bf16",),
+    "fp16": ("bf16",),
+    "fp8": ("bf16",),
+    "fp8_block": ("fp8", "bf16"),
+    "int8": ("fp8", "bf16"),
+    "int4": ("fp8", "bf16"),
+    "nvfp4": ("fp8", "bf16"),
+    "mxfp4": ("fp8", "bf16"),
+    "w8a16": ("bf16",),
+    "w4a16": ("mxfp4_a16", "bf16"),
+    "mxfp4_a16": ("w4a16", "bf16"),
+    "int2": ("int4", "fp8", "bf16"),
+    "int1": ("int4", "fp8", "bf16"),
+}
