@@ -1,0 +1,203 @@
+"""The operators of one layer outside attention proper: projections, feed-forward, experts, collectives."""
+
+import numpy as np
+
+from kernels import optable as op
+from kernels.formats import FORMAT_CODE
+from workloads.experts import active_expert, distinct_rank
+from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
+from workloads.rows import ACT_FLOP, ADD_FLOP, CONVERT_FLOP, NORM_FLOP, ROPE_FLOP, Count, Rows, ceil_div
+
+
+def add_block(rows: Rows, model: ModelSpec, block: Block, skew: float) -> None:
+    """One layer: norm, attention projections, residual add, norm, feed-forward, residual add. A parallel
+    block adds the two results before one collective and one residual add."""
+    h, f = model.hidden, block.ffn
+    local = ceil_div(rows.m, rows.placement.tp) if rows.placement.sequence_parallel else rows.m
+
+    def norm(name: str) -> None:
+        weight = h * (2 if model.norm_bias else 1)
+        rows.stream(name, op.NORM, local, h, NORM_FLOP[model.norm], weight=weight)
+
+    norm("attn_norm")
+    if block.parallel and block.num_norm == 2:
+        norm("mlp_norm")
+    gather_hidden(rows, "attn", h)
+    _projections(rows, model, block.attention)
+    if block.parallel:
+        _dense(rows, f, h)
+        rows.stream("branch_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
+        reduce_hidden(rows, "layer", h)
+    else:
+        reduce_hidden(rows, "attn", h)
+        if block.num_norm == 4:
+            norm("attn_post_norm")
+        rows.stream("attn_add", op.ADD, local, h, ADD_FLOP, read=2)
+        norm("mlp_norm")
+        _feed_forward(rows, f, h, skew)
+        if block.num_norm == 4:
+            norm("mlp_post_norm")
+    rows.stream("mlp_add", op.ADD, local, h, ADD_FLOP, read=2)
+
+
+def reduce_hidden(rows: Rows, name: str, hidden: int) -> None:
+    """Sum partial hidden states over the tensor-parallel group (scattering tokens under sequence parallelism)."""
+    kind = op.REDUCE_SCATTER if rows.placement.sequence_parallel else op.ALL_REDUCE
+    rows.link(f"{name}_reduce", kind, "tp", rows.placement.tp, rows.m * (hidden * rows.byte))
+
+
+def gather_hidden(rows: Rows, name: str, hidden: int) -> None:
+    """Collect all tokens on every device of the tensor-parallel group (sequence parallelism only)."""
+    if rows.placement.sequence_parallel:
+        rows.link(f"{name}_gather", op.ALL_GATHER, "tp", rows.placement.tp, rows.m * (hidden * rows.byte))
+
+
+def _projections(rows: Rows, model: ModelSpec, a: Attention) -> None:
+    h, m, tp = model.hidden, rows.m, rows.placement.tp
+    head = a.num_head // tp
+    out_bias = h if a.out_bias else 0
+    if a.latent:
+        _latent(rows, a, h, head)
+        rows.gemm("o_proj", m, h, head * a.v_head_dim, "attention", bias=out_bias)
+        return
+    kv_head = ceil_div(a.num_kv_head, tp)
+    width = head * a.head_dim + kv_head * (a.head_dim + a.v_head_dim)
+    rows.gemm("qkv_proj", m, width, h, "attention", bias=width if a.qkv_bias else 0)
+    if a.qk_norm:
+        rows.stream("qk_norm", op.NORM, m, (head + kv_head) * a.head_dim, NORM_FLOP["rms"], weight=a.qk_norm)
+    if a.rope_dim:
+        rows.stream("rope", op.ROPE, m, (head + kv_head) * a.rope_dim, ROPE_FLOP)
+    kv_write(rows, kv_head * (a.head_dim + a.v_head_dim))
+    rows.gemm("o_proj", m, h, head * a.v_head_dim, "attention", bias=out_bias)
+
+
+def _latent(rows: Rows, a: Attention, h: int, head: int) -> None:
+    """Latent attention: the down projections are replicated over `tp`, the up projections split by heads.
+
+    `k_up` and `v_up` are the absorbed form (queries into latent space, results out of it), whose FLOPs equal
+    those of expanding the new tokens' keys and values; they run in the activations' format.
+    """
+    m, latent = rows.m, a.kv_rank + a.rope_dim
+    rows.gemm("qkv_a_proj", m, a.q_rank + latent, h, "attention")
+    rows.stream("latent_norm", op.NORM, m, a.q_rank + a.kv_rank, NORM_FLOP["rms"], weight=a.q_rank + a.kv_rank)
+    rows.gemm("q_b_proj", m, head * a.head_dim, a.q_rank or h, "attention")
+    rows.stream("rope", op.ROPE, m, (head + 1) * a.rope_dim, ROPE_FLOP)
+    kv_write(rows, latent)
+    rows.gemm("k_up", m, a.kv_rank, a.nope_dim, "activation", batch=head)
+    rows.gemm("v_up", m, a.v_head_dim, a.kv_rank, "activation", batch=head)
+
+
+def kv_write(rows: Rows, width: int) -> None:
+    """Store `width` new key and value numbers a token, narrowed on the way where the cache is narrower."""
+    narrow = rows.formats.kv_byte < rows.byte
+    rows.add(
+        "kv_write",
+        op.KV_WRITE,
+        kv_fmt=rows.formats.code("kv"),
+        m=rows.m,
+        n=width,
+        flop=rows.m * (width * CONVERT_FLOP if narrow else 0.0),
+        act_byte=rows.m * (width * rows.byte),
+        write_byte=rows.m * (width * rows.formats.kv_byte),
+    )
+
+
+def _dense(rows: Rows, f: FeedForward, h: int, name: str = "mlp") -> None:
+    """Up projection, activation, down projection on `inter / tp` channels; the result is a partial sum."""
+    inter = f.inter // rows.placement.tp
+    bias = f.bias and not f.num_expert
+    rows.gemm(f"{name}_up", rows.m, f.num_up * inter, h, "ffn", bias=f.num_up * inter if bias else 0)
+    rows.stream(f"{name}_act", op.ACT, rows.m, inter, ACT_FLOP, read=f.num_up)
+    rows.gemm(f"{name}_down", rows.m, h, inter, "ffn", bias=h if bias else 0)
+
+
+def _feed_forward(rows: Rows, f: FeedForward, h: int, skew: float) -> None:
+    if not f.num_expert:
+        gather_hidden(rows, "mlp", h)
+        _dense(rows, f, h)
+        reduce_hidden(rows, "mlp", h)
+    elif rows.placement.attn_dp > 1 or rows.placement.sequence_parallel:
+        _expert_exchanged(rows, f, h, skew)
+    else:
+        _router(rows, f, h, rows.m)
+        _experts(rows, f, h, rows.m, skew)
+        if f.inter:
+            _dense(rows, f, h, "shared")
+            rows.stream("shared_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
+        reduce_hidden(rows, "mlp", h)
+
+
+def _expert_exchanged(rows: Rows, f: FeedForward, h: int, skew: float) -> None:
+    """Experts whose tokens lie on several devices: each owns `1 / tp` of its attention group's tokens.
+
+    Whole experts a device (`moe_tp` 1): all-to-all, a token sent once to every device that holds one of its
+    experts, in the experts' activation format, and back. Otherwise all devices of the stage gather all
+    tokens and reduce-scatter the results. Without sequence parallelism the tensor-parallel group then
+    gathers its tokens again. Shared experts are computed on the attention group, as a dense part is.
+    """
+    p, m = rows.placement, rows.m
+    own = ceil_div(m, p.tp)
+    _router(rows, f, h, own)
+    if p.moe_tp == 1:
+        copies = distinct_rank(f.num_expert, f.topk, p.ep)
+        rows.link("expert_dispatch", op.ALL_TO_ALL, "ep", p.ep, own * (copies * h * rows.formats.act_byte("expert")))
+        _experts(rows, f, h, m * p.attn_dp, skew)
+        rows.link("expert_combine", op.ALL_TO_ALL, "ep", p.ep, own * (copies * h * rows.byte))
+    else:
+        everything = m * (float(p.attn_dp) * h * rows.byte)
+        rows.link("expert_gather", op.ALL_GATHER, "expert", p.stage_device, everything)
+        _experts(rows, f, h, m * p.attn_dp, skew)
+        rows.link("expert_scatter", op.REDUCE_SCATTER, "expert", p.stage_device, everything)
+    if not p.sequence_parallel:
+        rows.link("token_gather", op.ALL_GATHER, "tp", p.tp, m * (h * rows.byte))
+    if f.inter:
+        gather_hidden(rows, "shared", h)
+        _dense(rows, f, h, "shared")
+        reduce_hidden(rows, "shared", h)
+        rows.stream("shared_add", op.ADD, own if p.sequence_parallel else m, h, ADD_FLOP, read=2)
+
+
+def _router(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
+    """Scores of every expert (replicated weights, activations' format) and the choice of `topk`."""
+    rows.gemm("router", m, f.num_expert, h, "activation", bias=f.router_bias)
+    rows.stream("router_topk", op.ACT, m, f.num_expert, ACT_FLOP, write=2.0 * f.topk / f.num_expert)
+    if f.shared_gate:
+        rows.gemm("shared_gate", m, 1, h, "activation")
+
+
+def _experts(rows: Rows, f: FeedForward, h: int, m: Count, skew: float) -> None:
+    """One fused row for the routed experts of a layer.
+
+    `m`: every token that the experts of the whole expert group see, before top-k. A device holds
+    `num_expert / ep` experts of `expert_inter / moe_tp` channels (columns `num_expert`, `ep`, `tp`, `n` are
+    those of the whole model) and computes `m * topk / ep` token-expert pairs of them on average; this is also
+    what fused-expert kernels are benchmarked at: `num_token` tokens routed over all experts, of which the
+    local share is computed. FLOPs and bytes are a device's averages: weights of the experts expected to be
+    awake, and for each pair the tensors between the two grouped GEMMs.
+    """
+    p, formats = rows.placement, rows.formats
+    inter = f.expert_inter // p.moe_tp
+    if formats.converts("expert"):
+        rows.convert("experts", m, h, "expert")
+    pair = m * (f.topk / p.ep)
+    awake = active_expert(m, f.num_expert, f.topk, skew) / p.ep
+    narrow = formats.act_byte("expert")
+    value = float(h) * inter * (f.num_up + 1)
+    bias = (f.num_up * inter + h) * rows.byte if f.bias else 0.0
+    rows.add(
+        "experts",
+        op.MOE,
+        fmt=FORMAT_CODE[formats.expert],
+        m=m,
+        n=f.expert_inter,
+        k=h,
+        num_expert=f.num_expert,
+        topk=f.topk,
+        tp=p.moe_tp,
+        ep=p.ep,
+        skew=np.float32(skew),
+        flop=pair * (2.0 * value + ACT_FLOP * inter),
+        weight_byte=awake * (value * formats.weight_byte("expert") + bias),
+        act_byte=pair * ((h + inter) * narrow + (f.num_up * inter + h) * rows.byte),
+        write_byte=pair * (f.num_up * inter * rows.byte + inter * narrow + h * rows.byte) + m * (h * rows.byte / p.ep),
+    )

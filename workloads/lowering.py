@@ -1,0 +1,225 @@
+"""A step of a model on one device of one pipeline stage, as operator tables.
+
+A step falls into three parts that add up exactly: what depends on the token count alone (`lower_dense`), the
+head on the sequences that sample (`lower_head`), and attention over its work list (`lower_attention`).
+`lower_step` is the three together. Token counts may be arrays: `lower_dense` then gives a table
+`[token counts, rows]`, which is how a whole price table is built at once.
+
+All counts are those of **one attention group** (`tp` devices): under attention data parallelism each group
+has its own sequences, and the experts see `attn_dp` times the tokens (groups taken as equally loaded).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels import optable as op
+from workloads.formats import Formats
+from workloads.layers import add_block, reduce_hidden
+from workloads.models.spec import Attention, ModelSpec
+from workloads.placement import Placement
+from workloads.rows import NORM_FLOP, SAMPLE_FLOP, Rows, ceil_div
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one iteration computes, a value a sequence (arrays of one length).
+
+    `query_len` new tokens, `kv_len` keys with them included, `is_decode` which attention kernel they take,
+    `samples` whether the last token goes through the head.
+    """
+
+    query_len: npt.NDArray[np.int64]
+    kv_len: npt.NDArray[np.int64]
+    is_decode: npt.NDArray[np.bool_]
+    samples: npt.NDArray[np.bool_]
+
+
+def lower_dense(
+    model: ModelSpec,
+    formats: Formats,
+    placement: Placement,
+    stage: int,
+    num_token: npt.ArrayLike,
+    skew: float = 0.0,
+) -> op.OpTable:
+    """Operators of a stage whose cost depends on the token count alone: embedding (first stage), norms,
+    projections, rotary, KV writes, feed-forward or experts, residual adds, collectives, the final norm (last
+    stage) and the hand-over to the next stage. Identical layers are one row with `count`.
+
+    `num_token`: one number gives a 1-D table; an array of shape `S` a table of shape `[*S, rows]`.
+    `skew`: Zipf exponent of the expert load.
+
+    >>> from workloads import models, placement
+    >>> from workloads.formats import parse
+    >>> llama = models.load("llama-2-7b")
+    >>> ops = lower_dense(llama, parse("bf16"), placement.make(llama), 0, 16)
+    >>> ops["name"][1], int(ops["count"][1]), float(ops["flop"][2]) == 2 * 16 * 4096 * 12288
+    (np.bytes_(b'attn_norm'), 32, True)
+    """
+    start, stop = placement.stages(model.num_layer)[stage]
+    rows = Rows(formats, placement, num_token, stage)
+    if stage == 0:
+        _embedding(rows, model)
+    elif placement.tp > 1 and not placement.sequence_parallel:
+        rows.link("pp_gather", op.ALL_GATHER, "tp", placement.tp, rows.m * (model.hidden * rows.byte))
+    for block, count in model.dense_class(start, stop).items():
+        rows.count = count
+        add_block(rows, model, block, skew)
+    rows.count = 1
+    if stage == placement.pp - 1:
+        _norm(rows, model, "final_norm")
+    else:
+        sent = ceil_div(rows.m, placement.tp) * (model.hidden * rows.byte)
+        rows.link("pp_send", op.P2P, "pp", 2, sent)
+    return rows.table()
+
+
+def _norm(rows: Rows, model: ModelSpec, name: str) -> None:
+    m = ceil_div(rows.m, rows.placement.tp) if rows.placement.sequence_parallel else rows.m
+    weight = model.hidden * (2 if model.norm_bias else 1)
+    rows.stream(name, op.NORM, m, model.hidden, NORM_FLOP[model.norm], weight=weight)
+
+
+def _embedding(rows: Rows, model: ModelSpec) -> None:
+    """Rows of the vocabulary held here (each device looks its own up, then they are summed)."""
+    h, tp = model.hidden, rows.placement.tp
+    row_byte = rows.formats.weight_byte("embedding") / tp + (rows.byte if model.position_row else 0.0)
+    rows.add(
+        "embed",
+        op.EMBED,
+        m=rows.m,
+        n=h,
+        flop=rows.m * (float(h) if model.position_row else 0.0),
+        act_byte=rows.m * (h * row_byte),
+        write_byte=rows.m * (h * rows.byte),
+    )
+    reduce_hidden(rows, "embed", h)
+    if model.embed_norm:
+        _norm(rows, model, "embed_norm")
+
+
+def lower_head(
+    model: ModelSpec, formats: Formats, placement: Placement, stage: int, num_sampled: npt.ArrayLike
+) -> op.OpTable:
+    """LM head, gather of the vocabulary shards and sampling for `num_sampled` rows; empty before the last stage."""
+    rows = Rows(formats, placement, num_sampled, stage)
+    if stage == placement.pp - 1:
+        vocab, tp = ceil_div(model.vocab, placement.tp), placement.tp
+        rows.gemm("lm_head", rows.m, vocab, model.hidden, "head", bias=vocab if model.head_bias else 0)
+        rows.link("logit_gather", op.ALL_GATHER, "tp", tp, rows.m * (float(vocab) * tp * rows.byte))
+        rows.stream("sample", op.SAMPLE, rows.m, model.vocab, SAMPLE_FLOP, write=0.0)
+    return rows.table()
+
+
+def lower_attention(
+    model: ModelSpec, formats: Formats, placement: Placement, stage: int, work: op.WorkTable, phase: str
+) -> op.OpTable:
+    """One operator for each attention class of the stage (layers of one shape and window), all on the rows
+    `work` (`work_start` 0; `lower_step` shifts it). `phase` is "prefill" or "decode".
+
+    FLOPs are those of the two products, `2 (head_dim + v_head_dim)` a visible query-key pair a head; KV bytes
+    are the keys and values that a sequence's queries see, once.
+
+    Latent attention: decode runs absorbed (one shared head of `kv_rank + rope_dim` against the stored latent,
+    `kv_rank` wide values), prefill expanded (a key and a value a head, in the activations' format; the
+    expansion of the new tokens is `v_up` and `k_up` of `lower_dense`, same FLOPs; a cached prefix is
+    taken as expanded already).
+    """
+    start, stop = placement.stages(model.num_layer)[stage]
+    classes = model.attention_class(start, stop) if len(work) else {}
+    rows = Rows(formats, placement, 1, stage)
+    for attention, count in classes.items():
+        rows.count = count
+        _attention(rows, attention, work, phase)
+    return rows.table()
+
+
+def _attention(rows: Rows, a: Attention, work: op.WorkTable, phase: str) -> None:
+    decode = phase == "decode"
+    head, kv_head, dim, v_dim = attention_shape(a, rows.placement.tp, decode)
+    shared = 1 if a.latent and decode else 2  # the absorbed latent is key and value at once
+    width = kv_head * (dim if shared == 1 else dim + v_dim)
+    stored = decode or not a.latent
+    pair, seen = visible(work, a.window)
+    query = float((work["count"] * work["query_len"]).sum())
+    rows.add(
+        "attention",
+        op.ATTN_DECODE if decode else op.ATTN_PREFILL,
+        kv_fmt=rows.formats.code("kv") if stored else rows.formats.code("activation"),
+        phase=op.PHASE_CODE[phase],
+        num_head=head,
+        num_kv_head=kv_head,
+        head_dim=dim,
+        v_head_dim=v_dim,
+        window=a.window,
+        work_stop=len(work),
+        flop=2.0 * pair * head * (dim + v_dim),
+        kv_byte=seen * width * (rows.formats.kv_byte if stored else rows.byte),
+        act_byte=query * head * dim * rows.byte,
+        write_byte=query * head * v_dim * rows.byte,
+    )
+
+
+def attention_shape(a: Attention, tp: int, decode: bool) -> tuple[int, int, int, int]:
+    """`(num_head, num_kv_head, head_dim, v_head_dim)` of the attention operator on one device of `tp`.
+
+    >>> attention_shape(Attention(128, 128, 192, 128, rope_dim=64, kv_rank=512), 8, decode=True)
+    (16, 1, 576, 512)
+    """
+    head = a.num_head // tp
+    if a.latent:
+        return (head, 1, a.kv_rank + a.rope_dim, a.kv_rank) if decode else (head, head, a.head_dim, a.v_head_dim)
+    return head, ceil_div(a.num_kv_head, tp), a.head_dim, a.v_head_dim
+
+
+def visible(work: op.WorkTable, window: int) -> tuple[float, float]:
+    """Query-key pairs and distinct keys that the rows see, with a window (0: none).
+
+    Row `r` of a causal rectangle sees `min(window, kv_len - query_len + r + 1)` keys.
+
+    >>> _, rows = op.empty(0, 1); rows["query_len"], rows["kv_len"], rows["causal"] = 3, 5, 1
+    >>> visible(rows, 0), visible(rows, 4)
+    ((12.0, 5.0), (11.0, 5.0))
+    """
+    count, q, kv = (work[field].astype(np.float64) for field in ("count", "query_len", "kv_len"))
+    causal = work["causal"] == 1
+    reach = np.where(window > 0, float(window), np.inf)
+    prefix = kv - q
+    short = np.clip(reach - prefix, 0.0, q)  # causal rows that see less than the whole window
+    full = np.where(q > short, (q - short) * np.minimum(reach, kv), 0.0)
+    pair = np.where(causal, short * prefix + short * (short + 1) / 2 + full, q * np.minimum(reach, kv))
+    seen = np.minimum(kv, np.where(causal, reach + q - 1, reach))
+    return float((count * pair).sum()), float((count * seen).sum())
+
+
+def work_rows(query_len: npt.ArrayLike, kv_len: npt.ArrayLike) -> op.WorkTable:
+    """Causal rows, one a sequence."""
+    query = np.asarray(query_len, dtype=np.int64)
+    _, work = op.empty(0, len(query))
+    work["query_len"], work["kv_len"], work["causal"] = query, kv_len, 1
+    return work
+
+
+def lower_step(
+    model: ModelSpec,
+    formats: Formats,
+    placement: Placement,
+    stage: int,
+    plan: Plan,
+    skew: float = 0.0,
+) -> tuple[op.OpTable, op.WorkTable]:
+    """One iteration: operators and work rows (prefills first, then decodes)."""
+    prefill = work_rows(plan.query_len[~plan.is_decode], plan.kv_len[~plan.is_decode])
+    decode = work_rows(plan.query_len[plan.is_decode], plan.kv_len[plan.is_decode])
+    attend = lower_attention(model, formats, placement, stage, decode, "decode")
+    attend["work_start"] += len(prefill)
+    attend["work_stop"] += len(prefill)
+    ops = [
+        lower_dense(model, formats, placement, stage, int(plan.query_len.sum()), skew),
+        lower_attention(model, formats, placement, stage, prefill, "prefill"),
+        attend,
+        lower_head(model, formats, placement, stage, int(plan.samples.sum())),
+    ]
+    return np.concatenate(ops), np.concatenate([prefill, decode])

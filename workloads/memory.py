@@ -1,0 +1,220 @@
+"""Device memory: weights by part, KV, activations, reserve; what does not fit is an error with the budget."""
+
+from dataclasses import dataclass
+
+from kernels.errors import InputError
+from workloads.formats import Formats
+from workloads.models.spec import Attention, ModelSpec
+from workloads.models.tensors import PARTS, Tensor, tensors
+from workloads.placement import Placement
+from workloads.rows import ceil_div
+
+UTILIZATION = 0.9  # share of device memory that a serving engine takes (vLLM's default gpu_memory_utilization)
+_FORMAT_PART = {"attention": "attention", "ffn": "ffn", "expert": "expert", "head": "head", "embedding": "embedding"}
+
+
+def weight_byte(model: ModelSpec, formats: Formats, placement: Placement, stage: int) -> dict[str, int]:
+    """Weight bytes of one device of a stage by part of the model.
+
+    Tensor parallelism divides projections, experts go over `ep` and `moe_tp`, the vocabulary is padded to a
+    multiple of `tp`, key-value heads are replicated where `tp` exceeds them, norms, routers and the latent
+    down projections are on every device.
+    """
+    start, stop = placement.stages(model.num_layer)[stage]
+    total = dict.fromkeys(PARTS, 0.0)
+    for tensor in tensors(model, start, stop):
+        # absorbed latent projections are kept in the activations' format, as the kernels multiply them
+        part = "activation" if tensor.name == "kv_b" else _FORMAT_PART.get(tensor.part, "activation")
+        total[tensor.part] += _shard(tensor, placement) * tensor.count * formats.weight_byte(part)
+    return {part: round(byte) for part, byte in total.items()}
+
+
+def _shard(tensor: Tensor, placement: Placement) -> float:
+    """Values of one copy of a tensor on one device."""
+    tp = placement.tp
+    if tensor.shard == "tp":
+        return tensor.value / tp
+    if tensor.shard == "kv":
+        return tensor.value / tensor.row * ceil_div(tensor.row, tp)
+    if tensor.shard == "expert":
+        return tensor.value / placement.stage_device
+    if tensor.shard == "vocab":
+        return tensor.value / tensor.row * ceil_div(tensor.row, tp)
+    return float(tensor.value)
+
+
+def kv_value(attention: Attention, tp: int) -> int:
+    """Cached values a token of one layer on one device: whole heads (replicated where `tp` exceeds them);
+    a latent is not divided.
+
+    >>> kv_value(Attention(64, 8, 128, 128), 8), kv_value(Attention(64, 8, 128, 128), 16)
+    (256, 256)
+    """
+    if attention.latent:
+        return attention.kv_value
+    return ceil_div(attention.num_kv_head, tp) * (attention.head_dim + attention.v_head_dim)
+
+
+def kv_byte(model: ModelSpec, formats: Formats, placement: Placement, stage: int, length: int) -> float:
+    """KV bytes of one sequence of `length` tokens on one device of a stage; layers with a window keep at most
+    the window."""
+    start, stop = placement.stages(model.num_layer)[stage]
+    return sum(
+        count * kv_value(a, placement.tp) * formats.kv_byte * (min(length, a.window) if a.window else length)
+        for a, count in model.attention_class(start, stop).items()
+    )
+
+
+def kv_byte_per_token(model: ModelSpec, formats: Formats, placement: Placement, stage: int | None = None) -> float:
+    """KV bytes a token on one device, every layer keeping it (the largest stage by default).
+
+    >>> from workloads import models
+    >>> kv_byte_per_token(models.load("llama-2-70b"), Formats(), Placement())
+    327680.0
+    """
+    stages = range(placement.pp) if stage is None else [stage]
+    return max(kv_byte(model, formats, placement, s, 1) for s in stages)
+
+
+def activation_byte(
+    model: ModelSpec, formats: Formats, placement: Placement, stage: int, num_token: int, num_seq: int
+) -> float:
+    """Peak activation bytes of an inference step on one device (derivation: tensors alive at the widest point).
+
+    Per token the residual stream and the normalised copy, and the widest of: queries, keys, values and the
+    attention's result; up projection and its activation; for experts, `topk` times up projection, activation
+    and result over the experts held here. Sampling holds `num_seq` rows of logits in 16 and 32 bits.
+    """
+    start, stop = placement.stages(model.num_layer)[stage]
+    tp, byte = placement.tp, formats.act_byte("activation")
+    widest = 0.0
+    for block in model.num_block(start, stop):
+        a, f = block.attention, block.ffn
+        head = a.num_head // tp
+        query = head * (a.head_dim + a.v_head_dim) + kv_value(a, tp)
+        dense = (f.num_up + 1) * f.inter / tp
+        expert = 0.0
+        if f.num_expert:
+            pair = placement.attn_dp * f.topk / placement.ep
+            expert = pair * ((f.num_up + 1) * f.expert_inter / placement.moe_tp + model.hidden)
+        widest = max(widest, query, dense, expert)
+    logit = num_seq * model.vocab * (byte + 4.0) if stage == placement.pp - 1 else 0.0
+    return num_token * byte * (2.0 * model.hidden + widest) + logit
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Memory of the fullest device (`stage`), bytes; `kv` is what is left for KV."""
+
+    stage: int
+    device: int
+    reserve: int
+    weight: dict[str, int]
+    activation: int
+    kv: int
+    kv_per_token: float
+    context: int
+
+    @property
+    def token_capacity(self) -> int:
+        """Tokens whose KV fits on every device."""
+        return max(0, int(self.kv / self.kv_per_token))
+
+    def table(self) -> list[tuple[str, int]]:
+        """Rows of (what, bytes): device memory, less reserve, weights by part and activations, leaves KV."""
+        return [
+            ("device memory", self.device),
+            ("reserve", self.reserve),
+            *((f"weights: {part}", byte) for part, byte in self.weight.items() if byte),
+            ("activations", self.activation),
+            ("left for KV", self.kv),
+        ]
+
+    def line(self) -> str:
+        """The table in one line, gigabytes."""
+        return ", ".join(f"{what} {byte / 1e9:.2f}" for what, byte in self.table()) + " GB"
+
+
+def budget(
+    model: ModelSpec,
+    formats: Formats,
+    placement: Placement,
+    device_byte: float,
+    *,
+    max_num_token: int = 2048,
+    max_num_seq: int = 256,
+    context: int = 0,
+    utilization: float = UTILIZATION,
+    reserve_byte: float = 0.0,
+) -> Budget:
+    """The memory budget of the fullest stage; raises `InputError` carrying it where the weights and activations
+    leave no room for the KV of one sequence of `context` tokens (0: for one token).
+
+    `max_num_token` and `max_num_seq` bound a step. Reserve is what `utilization` leaves, plus `reserve_byte`.
+    """
+    if not 0 < utilization <= 1:
+        raise InputError("not a share", field="utilization", value=utilization, allowed="above 0, at most 1")
+    if not device_byte > 0:
+        raise InputError("not a memory size", field="device_byte", value=device_byte, allowed="above 0")
+    fullest = min(
+        (
+            _stage_budget(model, formats, placement, s, device_byte, max_num_token, max_num_seq, context, utilization,
+                          reserve_byte)
+            for s in range(placement.pp)
+        ),
+        key=lambda b: (b.kv / b.kv_per_token, b.kv),
+    )  # fmt: skip
+    need = kv_byte(model, formats, placement, fullest.stage, max(1, context))
+    if fullest.kv < need:
+        raise InputError(
+            f"{model.name} does not fit: {fullest.line()} a device of stage {fullest.stage}, one sequence of "
+            f"{max(1, context)} tokens needs {need / 1e9:.2f} GB",
+            field="placement",
+            value=f"tp={placement.tp} pp={placement.pp} ep={placement.ep}",
+            allowed="more devices, narrower formats, a shorter context",
+        )
+    return fullest
+
+
+def _stage_budget(
+    model: ModelSpec,
+    formats: Formats,
+    placement: Placement,
+    stage: int,
+    device_byte: float,
+    max_num_token: int,
+    max_num_seq: int,
+    context: int,
+    utilization: float,
+    reserve_byte: float,
+) -> Budget:
+    weight = weight_byte(model, formats, placement, stage)
+    activation = round(activation_byte(model, formats, placement, stage, max_num_token, max_num_seq))
+    reserve = round(device_byte * (1 - utilization) + reserve_byte)
+    return Budget(
+        stage=stage,
+        device=round(device_byte),
+        reserve=reserve,
+        weight=weight,
+        activation=activation,
+        kv=round(device_byte) - reserve - sum(weight.values()) - activation,
+        kv_per_token=kv_byte_per_token(model, formats, placement, stage),
+        context=context,
+    )
+
+
+def kv_token_capacity(
+    model: ModelSpec, formats: Formats, placement: Placement, device_byte: float, length: int = 0, **limits: float
+) -> int:
+    """Tokens whose KV fits beside weights and activations. With `length`, of sequences that long, so that
+    windowed layers count at most their window. `limits` as in `budget`.
+
+    >>> from workloads import models
+    >>> kv_token_capacity(models.load("llama-2-7b"), Formats(), Placement(), 80e9) // 1000
+    111
+    """
+    found = budget(model, formats, placement, device_byte, **limits)  # type: ignore[arg-type]
+    if not length:
+        return found.token_capacity
+    per_sequence = [kv_byte(model, formats, placement, s, length) for s in range(placement.pp)]
+    return int(found.kv / max(per_sequence)) * length

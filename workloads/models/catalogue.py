@@ -1,0 +1,95 @@
+"""Which models exist, and how a configuration becomes a `ModelSpec`.
+
+A ready model is `configs/<name>.json`. A family is a file of `families/` with `MODEL_TYPES`, the values of
+`model_type` that it reads, and `read(fields, name) -> ModelSpec`; files are found by listing the folder.
+"""
+
+import functools
+import importlib
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from kernels.errors import InputError
+from workloads.models.fields import Fields, read_json
+from workloads.models.spec import ModelSpec
+
+FOLDER = pathlib.Path(__file__).parent
+Reader = Callable[[Fields, str], ModelSpec]
+
+
+def names() -> list[str]:
+    """Names of the ready models."""
+    return sorted(path.stem for path in (FOLDER / "configs").glob("*.json"))
+
+
+@functools.cache
+def families() -> dict[str, Reader]:
+    """`model_type` to the function that reads it."""
+    found: dict[str, Reader] = {}
+    for path in sorted((FOLDER / "families").glob("[a-z]*.py")):
+        module = importlib.import_module(f"workloads.models.families.{path.stem}")
+        found.update(dict.fromkeys(module.MODEL_TYPES, module.read))
+    return found
+
+
+@functools.cache
+def _ready(name: str) -> ModelSpec:
+    return read_config(FOLDER / "configs" / f"{name}.json", name)
+
+
+def load(model: str | pathlib.Path | ModelSpec) -> ModelSpec:
+    """A ready model by name, or any `config.json` by path (a text with a slash or ending in `.json`, or a
+    folder that holds a `config.json`); a `ModelSpec` passes through.
+
+    >>> load("mixtral-8x7b").block[0].ffn.num_expert
+    8
+    >>> load("lama-2-7b")
+    Traceback (most recent call last):
+    ...
+    kernels.errors.InputError: model = 'lama-2-7b': no such model; ... (nearest: llama-2-7b)
+    """
+    if isinstance(model, ModelSpec):
+        return model
+    path = pathlib.Path(model)
+    if isinstance(model, pathlib.Path) or path.suffix == ".json" or len(path.parts) > 1 or path.is_dir():
+        return read_config(path / "config.json" if path.is_dir() else path)
+    if model not in names():
+        raise InputError("no such model", field="model", value=model, allowed=names())
+    return _ready(model)
+
+
+def read_config(path: str | pathlib.Path, name: str | None = None) -> ModelSpec:
+    """Read one `config.json`. `name` defaults to the file's stem, or its folder's name for `config.json`."""
+    path = pathlib.Path(path)
+    if name is None:
+        name = path.resolve().parent.name if path.stem == "config" else path.stem
+    return from_dict(read_json(path), name, path)
+
+
+def from_dict(raw: dict[str, Any], name: str, file: object = None) -> ModelSpec:
+    """A `ModelSpec` from the configuration's fields; a nested `text_config` is read in place of the whole."""
+    file = file if file is not None else name
+    inner = raw.get("text_config")
+    if inner is not None:
+        if not isinstance(inner, dict):
+            raise InputError("is not an object", file=file, field="text_config", value=inner)
+        raw = {"tie_word_embeddings": raw.get("tie_word_embeddings"), "model_type": raw.get("model_type")} | {
+            key: value for key, value in inner.items() if value is not None
+        }
+    return families()[_model_type(raw, file)](Fields(raw, file), name)
+
+
+def _model_type(raw: dict[str, Any], file: object) -> str:
+    known = families()
+    kind = raw.get("model_type")
+    if kind is None:
+        architectures = raw.get("architectures")
+        raise InputError(
+            "field model_type is missing" + (f" (architectures says {architectures!r})" if architectures else ""),
+            file=file,
+            allowed=sorted(known),
+        )
+    if not isinstance(kind, str) or kind not in known:
+        raise InputError("unknown architecture", file=file, field="model_type", value=kind, allowed=sorted(known))
+    return kind

@@ -1,0 +1,110 @@
+"""Reading a `config.json` field by field, with errors that name file, field, value and what is allowed."""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from kernels.errors import InputError
+
+MAX_SIZE = 100_000_000  # no dimension of a published model comes near; a larger one is a typing error
+
+
+class Fields:
+    """The fields of one configuration. Every getter takes aliases: the first one present wins."""
+
+    def __init__(self, raw: Mapping[str, Any], file: object) -> None:
+        self.raw, self.file = raw, file
+
+    def _find(self, names: tuple[str, ...]) -> tuple[str, Any]:
+        for name in names:
+            if self.raw.get(name) is not None:
+                return name, self.raw[name]
+        return names[0], None
+
+    def has(self, *names: str) -> bool:
+        return self._find(names)[1] is not None
+
+    def size(self, *names: str, default: int | None = None, low: int = 1, high: int = MAX_SIZE) -> int:
+        """A whole number from `low` to `high`; `default` where no alias is present."""
+        name, value = self._find(names)
+        if value is None:
+            if default is not None:
+                return default
+            raise InputError(f"field {' or '.join(names)} is missing", file=self.file)
+        whole = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value) and value == int(value))
+        if isinstance(value, bool) or not whole or not low <= value <= high:
+            raise InputError(
+                "not a usable size", file=self.file, field=name, value=value, allowed=f"whole number {low} to {high}"
+            )
+        return int(value)
+
+    def flag(self, *names: str, default: bool) -> bool:
+        name, value = self._find(names)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise InputError("not a flag", file=self.file, field=name, value=value, allowed="true, false")
+        return value
+
+    def fraction(self, *names: str, default: float) -> float:
+        name, value = self._find(names)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise InputError("not a fraction", file=self.file, field=name, value=value, allowed="above 0, at most 1")
+        return float(value)
+
+    def word(self, *names: str, default: str = "") -> str:
+        name, value = self._find(names)
+        if value is None:
+            return default
+        if not isinstance(value, str):
+            raise InputError("not a text", file=self.file, field=name, value=value, allowed="text")
+        return value
+
+    def integers(self, name: str) -> list[int] | None:
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or any(isinstance(v, bool) or not isinstance(v, int) for v in value):
+            raise InputError("not a list of numbers", file=self.file, field=name, value=value, allowed="whole numbers")
+        return list(value)
+
+    def words(self, name: str, allowed: tuple[str, ...], length: int) -> list[str] | None:
+        """A list of `length` words out of `allowed` (one a layer), or nothing."""
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != length:
+            raise InputError(
+                "not one entry a layer", file=self.file, field=name, value=value, allowed=f"{length} words"
+            )
+        for entry in value:
+            if entry not in allowed:
+                raise InputError("unknown layer kind", file=self.file, field=name, value=entry, allowed=allowed)
+        return list(value)
+
+    def check_divides(self, small: int, large: int, field: str) -> None:
+        if large % small:
+            raise InputError(
+                "does not divide", file=self.file, field=field, value=small, allowed=f"a divisor of {large}"
+            )
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """A JSON object from a file; what is wrong with the file is named with its line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}", file=path) from error
+    try:
+        raw = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(
+            f"is not JSON: {getattr(error, 'msg', 'nested too deeply')}", file=path, line=getattr(error, "lineno", None)
+        ) from error
+    if not isinstance(raw, dict):
+        raise InputError("is not a JSON object", file=path)
+    return raw
