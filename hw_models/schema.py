@@ -1,0 +1,253 @@
+"""The file boundary: what a TOML file of each kind may say, in friendly units, and its conversion to SI.
+
+Every number is written `key = { value = 3352, source = "datasheet: ..." }`, the unit being the end of the key;
+a bare `key = 3352` is allowed in a user's file and `ridgeline check` then reports that it has no source.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from hw_models.spec import FABRICS, NETWORKS, Device, Link
+from kernels.errors import InputError, from_validation
+from kernels.formats import PIPES
+
+SI = {
+    "TFLOPs": 1e12, "TOPs": 1e12, "GBps": 1e9, "Gbps": 1e9, "GiB": 2.0**30, "MiB": 2.0**20,
+    "MHz": 1e6, "us": 1e-6, "W": 1.0, "USDph": 1.0, "bit": 1.0,
+}  # fmt: skip
+"""The ends that a key may have: what one unit is in FLOP/s, byte/s, bit/s, byte, hertz, second, watt, USD/hour."""
+
+F = TypeVar("F", bound="HardwareFile")
+
+
+class Sourced(BaseModel):
+    """A number and where it comes from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    value: float
+    source: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_number(cls, given: Any) -> Any:
+        if isinstance(given, bool) or not isinstance(given, int | float | dict):
+            raise PydanticCustomError("number", 'expected a number or { value = number, source = "..." }')
+        return given if isinstance(given, dict) else {"value": given}
+
+
+def quantity(low: float, high: float, *, whole: bool = False, absent: float | None = None) -> Any:
+    """A field with its allowed range (refused outside: no such machine exists); `absent`: value where not given."""
+    limits: dict[str, Any] = {"low": low, "high": high, "whole": whole}
+    if absent is None:
+        return Field(json_schema_extra=limits)
+    return Field(default=Sourced(value=absent, source="absent"), json_schema_extra=limits)
+
+
+class HardwareFile(BaseModel):
+    """What every kind of file shares."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    kind: str
+    title: str
+    alias: list[str] = []
+
+
+class LinkFile(HardwareFile):
+    link_GBps: Sourced = quantity(1e-3, 1e5)
+    latency_us: Sourced = quantity(1e-3, 1e6)
+
+
+class DeviceFile(HardwareFile):
+    num_core: Sourced = quantity(1, 1e6, whole=True)
+    clock_MHz: Sourced = quantity(10, 2e4)
+    peak_vector_TFLOPs: Sourced = quantity(1e-3, 1e5)
+    peak_fp32_TFLOPs: Sourced = quantity(0, 1e5, absent=0)
+    peak_tf32_TFLOPs: Sourced = quantity(0, 1e5, absent=0)
+    peak_bf16_TFLOPs: Sourced = quantity(0, 1e5, absent=0)
+    peak_fp16_TFLOPs: Sourced = quantity(0, 1e5, absent=0)
+    peak_fp8_TFLOPs: Sourced = quantity(0, 1e5, absent=0)
+    peak_int8_TOPs: Sourced = quantity(0, 1e5, absent=0)
+    peak_int4_TOPs: Sourced = quantity(0, 1e5, absent=0)
+    peak_fp4_TFLOPs: Sourced = quantity(0, 1e5, absent=0)
+    mem_GiB: Sourced = quantity(1e-2, 1e5)
+    mem_reserved_GiB: Sourced = quantity(0, 1e4, absent=0)
+    mem_GBps: Sourced = quantity(1e-1, 1e5)
+    mem_bus_bit: Sourced = quantity(0, 1e6, whole=True, absent=0)
+    mem_pin_Gbps: Sourced = quantity(0, 100, absent=0)
+    l2_MiB: Sourced = quantity(1e-3, 1e5)
+    l2_GBps: Sourced = quantity(1, 1e6)
+    tdp_W: Sourced = quantity(0.1, 1e5)
+    idle_W: Sourced = quantity(0, 1e5)
+    price_USDph: Sourced = quantity(0, 1e4)
+    num_link: Sourced = quantity(0, 1024, whole=True, absent=0)
+    node: str
+    relative: str = ""
+    profile: str = ""
+
+
+class NodeFile(HardwareFile):
+    device: str = ""  # empty: a box for any device that names it
+    num_device: Sourced = quantity(1, 1e5, whole=True)
+    fabric: str
+    dims: list[int] = []
+    wrap: bool = False
+    scale_up: str = ""
+    host_link: str = ""
+    num_socket: Sourced = quantity(1, 64, whole=True)
+    num_pcie_switch: Sourced = quantity(0, 256, whole=True, absent=0)
+    socket_GBps: Sourced = quantity(0, 1e4, absent=0)
+    host_mem_GiB: Sourced = quantity(1, 1e6)
+    host_mem_GBps: Sourced = quantity(1, 1e5)
+    nic: str = ""
+    num_nic: Sourced = quantity(0, 1024, whole=True, absent=0)
+    network: str = "none"
+    rest_W: Sourced = quantity(0, 1e6)
+    rest_USDph: Sourced = quantity(0, 1e5, absent=0)
+
+
+class SystemFile(HardwareFile):
+    node: str
+    num_node: Sourced = quantity(1, 1e6, whole=True)
+
+
+KINDS: dict[str, type[HardwareFile]] = {"device": DeviceFile, "node": NodeFile, "link": LinkFile, "system": SystemFile}
+
+
+def parse(schema: type[F], raw: Mapping[str, Any], file: str) -> F:
+    """Validate a file's table; `InputError` names file, field, value and what is allowed."""
+    try:
+        parsed = schema.model_validate(dict(raw))
+    except ValidationError as error:
+        raise from_validation(error, file, [name for name in schema.model_fields if name != "kind"]) from None
+    for name, number in numbers(parsed).items():
+        _check_range(schema, name, number.value, file)
+    return parsed
+
+
+def numbers(parsed: HardwareFile) -> dict[str, Sourced]:
+    """Field name to number, in the order of the schema, those that were given."""
+    given = parsed.model_fields_set
+    return {name: value for name, value in parsed if isinstance(value, Sourced) and name in given}
+
+
+def _check_range(schema: type[HardwareFile], name: str, value: float, file: str) -> None:
+    limits = schema.model_fields[name].json_schema_extra
+    assert isinstance(limits, dict)
+    low, high = float(str(limits["low"])), float(str(limits["high"]))
+    unit = name.rsplit("_", 1)[-1]
+    allowed = f"{low:g} to {high:g}" + (f" {unit}" if unit in SI else "")
+    if not (math.isfinite(value) and low <= value <= high):
+        raise InputError("out of range", file=file, field=name, value=value, allowed=allowed)
+    if limits["whole"] and value != int(value):
+        raise InputError("not a whole number", file=file, field=name, value=value, allowed=allowed)
+
+
+def si(parsed: HardwareFile, name: str) -> float:
+    """A number of a parsed file in SI units (the end of its name says what it was written in)."""
+    return float(getattr(parsed, name).value) * SI.get(name.rsplit("_", 1)[-1], 1.0)
+
+
+def sources(parsed: HardwareFile) -> dict[str, str]:
+    """Field name to source ("" where none is given)."""
+    return {name: number.source for name, number in numbers(parsed).items()}
+
+
+def to_link(raw: Mapping[str, Any], name: str, file: str) -> Link:
+    parsed = parse(LinkFile, raw, file)
+    return Link(name, parsed.title, si(parsed, "link_GBps"), si(parsed, "latency_us"), sources(parsed))
+
+
+def peak_key(pipe: str) -> str:
+    """The key of a pipe's peak in a device file.
+
+    >>> peak_key("int8"), peak_key("bf16")
+    ('peak_int8_TOPs', 'peak_bf16_TFLOPs')
+    """
+    return f"peak_{pipe}_" + ("TOPs" if pipe.startswith("int") else "TFLOPs")
+
+
+def to_device(raw: Mapping[str, Any], name: str, file: str) -> Device:
+    parsed = parse(DeviceFile, raw, file)
+    peaks = tuple(si(parsed, peak_key(pipe)) for pipe in PIPES)
+    if max(peaks) <= 0:
+        raise InputError("a device needs the peak of one pipe at least", file=file, field="peak_bf16_TFLOPs", value=0)
+    if parsed.idle_W.value > parsed.tdp_W.value:
+        raise InputError(
+            "idle power above board power",
+            file=file,
+            field="idle_W",
+            value=parsed.idle_W.value,
+            allowed=f"0 to tdp_W = {parsed.tdp_W.value:g} W",
+        )
+    if parsed.mem_reserved_GiB.value >= parsed.mem_GiB.value:
+        raise InputError(
+            "reserved memory takes all",
+            file=file,
+            field="mem_reserved_GiB",
+            value=parsed.mem_reserved_GiB.value,
+            allowed=f"0 to below mem_GiB = {parsed.mem_GiB.value:g} GiB",
+        )
+    return Device(
+        name=name,
+        title=parsed.title,
+        num_core=int(parsed.num_core.value),
+        clock_hz=si(parsed, "clock_MHz"),
+        peak_flop_per_s=peaks,
+        vector_flop_per_s=si(parsed, "peak_vector_TFLOPs"),
+        mem_byte=si(parsed, "mem_GiB"),
+        mem_reserved_byte=si(parsed, "mem_reserved_GiB"),
+        mem_byte_per_s=si(parsed, "mem_GBps"),
+        mem_bus_bit=int(parsed.mem_bus_bit.value),
+        mem_pin_bit_per_s=si(parsed, "mem_pin_Gbps"),
+        l2_byte=si(parsed, "l2_MiB"),
+        l2_byte_per_s=si(parsed, "l2_GBps"),
+        tdp_w=si(parsed, "tdp_W"),
+        idle_w=si(parsed, "idle_W"),
+        price_usd_per_h=si(parsed, "price_USDph"),
+        num_link=int(parsed.num_link.value),
+        node=parsed.node,
+        relative=parsed.relative,
+        profile=parsed.profile,
+        file=file,
+        source=sources(parsed),
+    )
+
+
+def check_choice(file: str, field: str, value: str, allowed: tuple[str, ...]) -> None:
+    """`InputError` where `value` is none of `allowed`."""
+    if value not in allowed:
+        raise InputError(f"no such {field}", file=file, field=field, value=value, allowed=allowed)
+
+
+def check_node(parsed: NodeFile, file: str) -> None:
+    """What a node's fields must satisfy together."""
+    check_choice(file, "fabric", parsed.fabric, FABRICS)
+    check_choice(file, "network", parsed.network, NETWORKS)
+    count = int(parsed.num_device.value)
+    if parsed.fabric == "torus":
+        if len(parsed.dims) not in (2, 3) or min(parsed.dims) < 1 or math.prod(parsed.dims) != count:
+            raise InputError(
+                f"the sides of a torus multiply to num_device = {count}",
+                file=file, field="dims", value=parsed.dims, allowed="2 or 3 whole numbers",
+            )  # fmt: skip
+    elif parsed.dims:
+        raise InputError("only a torus has dims", file=file, field="dims", value=parsed.dims)
+    if parsed.fabric == "pairs" and count % 2:
+        raise InputError("pairs need an even count", file=file, field="num_device", value=count)
+    if parsed.fabric == "none" and count > 1:
+        raise InputError("one device needs no fabric, more do", file=file, field="fabric", value="none")
+    for key, needed in (("scale_up", parsed.fabric in ("switch", "mesh", "pairs", "torus")),
+                        ("host_link", parsed.fabric in ("pairs", "pcie"))):  # fmt: skip
+        if needed and not getattr(parsed, key):
+            raise InputError(f"a {parsed.fabric} fabric needs it", file=file, field=key, value="", allowed="a link")
+    if (parsed.num_socket.value > 1) != (parsed.socket_GBps.value > 0):
+        raise InputError(
+            "the rate between sockets goes with two sockets or more",
+            file=file, field="socket_GBps", value=parsed.socket_GBps.value,
+        )  # fmt: skip
+    if bool(parsed.nic) != (parsed.num_nic.value > 0) or bool(parsed.nic) != (parsed.network != "none"):
+        raise InputError("nic, num_nic and network go together", file=file, field="nic", value=parsed.nic)
