@@ -2,7 +2,7 @@
 
 A name is a file's stem (or one of its `alias`es), looked for in the folders of `RIDGELINE_CATALOG` (joined by the
 path separator), then in the shipped `catalog/`. A file with `base = "h100_sxm"` starts as a copy of that file and
-overrides what it names.
+overrides what it names; the base becomes its `relative`, whose calibration it inherits unless it has a `profile`.
 """
 
 import functools
@@ -37,15 +37,20 @@ def names(kind: str | None = None) -> list[str]:
     return sorted(name for name in stems if kind is None or read(name)[0].get("kind") == kind)
 
 
-def read(name: str | os.PathLike[str], beside: pathlib.Path | None = None) -> tuple[Table, pathlib.Path]:
-    """The table of a name or path with its `base`s merged in, and its file.
+def read(
+    name: str | os.PathLike[str], beside: pathlib.Path | None = None, kinds: tuple[str, ...] = ()
+) -> tuple[Table, pathlib.Path]:
+    """The table of a name or path with its `base`s merged in, and its file; `InputError` where it is none of `kinds`.
 
     `beside`: a folder looked in first (that of the file that named this one).
     """
-    return _merged(_find(str(name), beside), ())
+    table, path = _merged(_find(str(name), beside, kinds), ())
+    if kinds and table.get("kind") not in kinds:
+        raise InputError("wrong kind of file here", file=path, field="kind", value=table.get("kind"), allowed=kinds)
+    return table, path
 
 
-def _find(name: str, beside: pathlib.Path | None = None) -> pathlib.Path:
+def _find(name: str, beside: pathlib.Path | None = None, kinds: tuple[str, ...] = ()) -> pathlib.Path:
     if name.endswith(".toml") or os.sep in name:
         path = pathlib.Path(name).expanduser()
         path = beside / path if beside is not None and not path.is_absolute() else path
@@ -59,8 +64,9 @@ def _find(name: str, beside: pathlib.Path | None = None) -> pathlib.Path:
     known = _aliases()
     if name in known:
         return known[name]
-    choices = sorted({path.stem for folder in folders() for path in folder.glob("*.toml")} | set(known))
-    raise InputError("no such machine", field="name", value=name, allowed=choices)
+    choices = sorted({known_name for kind in kinds or (None,) for known_name in names(kind)} | set(known))
+    begin = [choice for choice in choices if choice.startswith(name)]
+    raise InputError("no such machine", field="name", value=name, allowed=begin or choices)
 
 
 def _aliases() -> dict[str, pathlib.Path]:
@@ -94,15 +100,11 @@ def _merged(path: pathlib.Path, seen: tuple[str, ...]) -> tuple[Table, pathlib.P
     except InputError as error:
         raise InputError(str(error), file=path, field="base", value=base) from None
     table, _ = _merged(start, (*seen, str(path)))
-    table.pop("alias", None)
+    for key in ("alias", "profile"):  # they are the base's own
+        table.pop(key, None)
+    if table.get("kind") == "device":
+        table["relative"] = str(start) if base.endswith(".toml") else start.stem
     return {**table, **own}, path
-
-
-def _kind(table: Table, path: pathlib.Path, allowed: tuple[str, ...]) -> str:
-    kind = table.get("kind")
-    if kind not in allowed:
-        raise InputError("wrong kind of file here", file=path, field="kind", value=kind, allowed=allowed)
-    return str(kind)
 
 
 def link(name: str, beside: pathlib.Path | None = None) -> Link:
@@ -111,8 +113,7 @@ def link(name: str, beside: pathlib.Path | None = None) -> Link:
     >>> round(link("nvlink4").byte_per_s / 1e9)  # a link, a direction
     25
     """
-    table, path = read(name, beside)
-    _kind(table, path, ("link",))
+    table, path = read(name, beside, ("link",))
     return schema.to_link(table, path.stem, str(path))
 
 
@@ -122,15 +123,13 @@ def device(name: str, beside: pathlib.Path | None = None) -> Device:
     >>> device("a100_sxm").name, device("a100_sxm_80gb").num_core
     ('a100_sxm_80gb', 108)
     """
-    table, path = read(name, beside)
-    _kind(table, path, ("device",))
+    table, path = read(name, beside, ("device",))
     return schema.to_device(table, path.stem, str(path))
 
 
 def node(name: str, with_device: Device | None = None, beside: pathlib.Path | None = None) -> Node:
     """A node by name or path, filled with `with_device` instead of its own where given."""
-    table, path = read(name, beside)
-    _kind(table, path, ("node",))
+    table, path = read(name, beside, ("node",))
     parsed = schema.parse(schema.NodeFile, table, str(path))
     schema.check_node(parsed, str(path))
     if with_device is None and not parsed.device:
@@ -180,8 +179,8 @@ def system(name: str, num_device: int | None = None) -> System:
     """
     if num_device is not None and num_device < 1:
         raise InputError("out of range", field="num_device", value=num_device, allowed="1 or more")
-    table, path = read(name)
-    kind = _kind(table, path, ("device", "node", "system"))
+    table, path = read(name, kinds=("device", "node", "system"))
+    kind = table["kind"]
     if kind == "system":
         parsed = schema.parse(schema.SystemFile, table, str(path))
         found = System(path.stem, node(parsed.node), int(parsed.num_node.value))

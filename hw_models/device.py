@@ -1,0 +1,103 @@
+"""From a system to the arrays that the kernels take, and the one door to their prices."""
+
+from pathlib import Path
+
+import numpy as np
+
+from hw_models import catalog, profile, topology
+from hw_models.profile import Profile
+from hw_models.spec import Device, System
+from kernels import machine as layout
+from kernels.errors import InputError
+from kernels.formats import FORMATS
+from kernels.machine import Machine
+from kernels.optable import CostTable, OpTable, WorkTable
+from kernels.price import price_table
+
+FIDELITIES: tuple[str, ...] = ("sol", "calibrated")
+
+
+def machine(system: System, fidelity: str = "sol", *, group_size: int | None = None, eager: bool = False) -> Machine:
+    """One device of `system` as arrays.
+
+    `sol`: peak rates and ideal kernels. `calibrated`: the fit of the device's own profile or of its nearest relative
+    (see `calibration`). `group_size`: devices of the largest group inside a node, where the fabric depends on it
+    (bridged pairs, tori). `eager`: kernels are launched one by one by the host, not from a CUDA graph.
+
+    >>> from hw_models import catalog
+    >>> arrays = machine(catalog.system("h100_sxm"))
+    >>> round(arrays.peak_flop_per_s.max() / 1e12), round(arrays.rate[0] / 1e9)
+    (1979, 3352)
+    """
+    if fidelity not in FIDELITIES:
+        raise InputError("no such fidelity", field="fidelity", value=fidelity, allowed=FIDELITIES)
+    device = system.device
+    fitted = calibration(device)[0] if fidelity == "calibrated" else None
+    return Machine(
+        rate=rate(device),
+        peak_flop_per_s=np.array([device.peak(form.pipe) for form in FORMATS]),
+        fit=profile.fit_array(fitted, eager=eager),
+        link=topology.link_rows(system, group_size),
+    )
+
+
+def cost(ops: OpTable, work: WorkTable, arrays: Machine) -> CostTable:
+    """Seconds (integer ps), joules (integer nJ), engine and bound of every operator: `[len(ops)]` of `COST_DTYPE`."""
+    return price_table(ops, work, arrays)
+
+
+def rate(device: Device) -> layout.Floats:
+    """`rate[len(RATES)]` of a device. Energy is idle power and dynamic power; a FLOP and a byte carry none."""
+    values = np.zeros(len(layout.RATES))
+    values[layout.MEM_BYTE_PER_S] = device.mem_byte_per_s
+    values[layout.VECTOR_FLOP_PER_S] = device.vector_flop_per_s
+    values[layout.NUM_CORE] = device.num_core
+    values[layout.CLOCK_HZ] = device.clock_hz
+    values[layout.L2_BYTE] = device.l2_byte
+    values[layout.L2_BYTE_PER_S] = device.l2_byte_per_s
+    values[layout.IDLE_W] = device.idle_w
+    values[layout.DYNAMIC_W] = device.dynamic_w
+    return values
+
+
+def calibration(device: Device) -> tuple[Profile, str]:
+    """The profile that a device is priced by, and the name of the device that it was fitted on: its own, else that
+    of its nearest relative, and so on. `InputError` where none of them has one."""
+    held, seen = device, [device.name]
+    while not held.profile:
+        if not held.relative:
+            raise InputError(
+                f"no calibration for {', nor for its relative '.join(seen)}",
+                file=device.file,
+                field="fidelity",
+                value="calibrated",
+                allowed="sol; or name a profile in the device's file",
+            )
+        held = catalog.device(held.relative, Path(held.file).parent)
+        if held.name in seen:
+            raise InputError("is its own relative", file=held.file, field="relative", value=held.relative)
+        seen.append(held.name)
+    beside = Path(held.file).parent / held.profile
+    return profile.load(beside if beside.exists() else held.profile), held.name
+
+
+def best_fidelity(device: Device) -> str:
+    """`calibrated` where the device or a relative names a profile, else `sol`: roofline always answers."""
+    try:
+        calibration(device)
+    except InputError:
+        return "sol"
+    return "calibrated"
+
+
+def usable_byte(device: Device, reserve: float = 0.1) -> float:
+    """Memory for weights, KV and activations: what the driver leaves, less `reserve` of it (vLLM's
+    `gpu_memory_utilization` is `1 - reserve`).
+
+    >>> from hw_models import catalog
+    >>> round(usable_byte(catalog.device("h100_sxm")) / 2**30, 1)  # 0.9 x 79.1 GiB
+    71.2
+    """
+    if not 0 <= reserve < 1:
+        raise InputError("out of range", field="reserve", value=reserve, allowed="0 to below 1")
+    return (device.mem_byte - device.mem_reserved_byte) * (1 - reserve)
