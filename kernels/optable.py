@@ -74,7 +74,8 @@ WORK_DTYPE = np.dtype(
         ("count", "i8"),  # identical sequences
         ("query_len", "i8"),  # query rows
         ("kv_len", "i8"),  # keys that the last query row sees, its own included
-        ("causal", "i1"),  # 1: row r of q sees kv_len - query_len + r + 1 keys; 0: all see kv_len
+        ("causal", "i1"),  # 1: row r of q sees kv_len - query_len + r + 1 keys; 0: all see kv_len, a shared span whose
+        # partial result is merged; 2: all see kv_len, nothing to merge (encoder, cross attention)
     ]
 )
 

@@ -7,6 +7,9 @@ a byte where a machine states them.
 
 import numpy as np
 
+from kernels.attention import attention_op_s
+from kernels.attention_work import attention_shape
+from kernels.collective import collective_s
 from kernels.errors import InputError
 from kernels.formats import FORMATS
 from kernels.gemm import gemm_s
@@ -19,26 +22,29 @@ from kernels.machine import (
     LINK_BYTE_PER_S,
     LINK_HOST,
     LINK_LATENCY_S,
-    MEM_BYTE_PER_S,
     Machine,
 )
 from kernels.moe import moe_s
 from kernels.optable import (
-    BOUND_COMPUTE,
+    ALL_REDUCE,
+    ATTN_DECODE,
+    ATTN_PREFILL,
     BOUND_LINK,
-    BOUND_MEMORY,
     COST_DTYPE,
     ENGINE_COPY,
+    ENGINE_LINK,
     ENGINE_TENSOR,
     ENGINE_VECTOR,
     GEMM,
     KINDS,
     MOE,
+    P2P,
     TRANSFER,
     CostTable,
     OpTable,
     WorkTable,
 )
+from kernels.stream import stream_s
 from kernels.units import to_nj, to_ps
 
 WEIGHT_BYTE = tuple(f.weight_bit / 8 for f in FORMATS)  # a stored weight
@@ -70,7 +76,7 @@ def price_into(ops: OpTable, work: WorkTable, machine: Machine, cost: CostTable)
         op = ops[i]
         kind = op["kind"]
         fmt = op["fmt"]
-        if kind in (GEMM, MOE) and machine.peak_flop_per_s[fmt] <= 0.0:
+        if kind in (GEMM, MOE, ATTN_PREFILL, ATTN_DECODE) and machine.peak_flop_per_s[fmt] <= 0.0:
             return i
         seconds, ideal_s, bound, engine = op_s(op, work, machine)
         count = op["count"]
@@ -110,7 +116,21 @@ def op_s(op: np.void, work: WorkTable, machine: Machine) -> tuple[float, float, 
     if kind == TRANSFER:
         link_s = op["link_byte"] / machine.link[LINK_HOST, LINK_BYTE_PER_S] + machine.link[LINK_HOST, LINK_LATENCY_S]
         return link_s, link_s, BOUND_LINK, ENGINE_COPY
-    flop_s = op["flop"] / rate[1]
-    byte_s = (op["act_byte"] + op["write_byte"]) / rate[MEM_BYTE_PER_S]
-    ideal_s = max(flop_s, byte_s)
-    return ideal_s, ideal_s, BOUND_COMPUTE if flop_s > byte_s else BOUND_MEMORY, ENGINE_VECTOR
+    if kind in (ATTN_PREFILL, ATTN_DECODE):
+        kv_fmt = op["kv_fmt"]
+        shape = attention_shape(
+            op["num_head"], op["num_kv_head"], op["head_dim"], op["v_head_dim"], op["window"], WEIGHT_BYTE[kv_fmt]
+        )
+        rows = work[op["work_start"] : op["work_stop"]]
+        seconds, ideal_s, bound = attention_op_s(
+            rows, kind == ATTN_DECODE, shape, machine.peak_flop_per_s[fmt], rate, machine.fit[kind, kv_fmt]
+        )
+        return seconds, ideal_s, bound, ENGINE_TENSOR
+    if ALL_REDUCE <= kind <= P2P:
+        seconds, ideal_s, bound = collective_s(
+            kind, op["link_byte"], op["group_size"], op["group_node"], machine.link, machine.fit[kind, fmt]
+        )
+        return seconds, ideal_s, bound, ENGINE_LINK
+    read_byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"]
+    seconds, ideal_s, bound = stream_s(op["flop"], read_byte, op["write_byte"], rate, machine.fit[kind, fmt])
+    return seconds, ideal_s, bound, ENGINE_VECTOR

@@ -1,0 +1,274 @@
+"""Time of an attention kernel: tiles of queries on blocks of keys over the cores, beside device memory.
+
+A thread block (CTA) holds a tile of query rows and goes through blocks of keys; the multiplies run on whole
+tiles, padding included, at a share of a core's peak. CTAs are handed to the cores as these fall free, so the
+cores' time is the larger of the longest CTA and the balanced sum plus a tail. Decode has few queries, so a span
+may be split over CTAs to fill the cores and the parts combined. Memory moves keys, values, queries and outputs
+once. The two join with a p-norm:
+
+    t = launch + (t_core^p + t_mem^p)^(1/p) + combine
+
+Decode depends on its batch only through (num_seq, query_len, kv_sum, kv_max); prefill through features that add
+over rows (and one that is a maximum), so that a batch is priced without going through its rows again.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.attention_work import (
+    CAUSAL,
+    HEAD_DIM,
+    NUM_HEAD,
+    NUM_KV_HEAD,
+    SPAN,
+    V_HEAD_DIM,
+    WINDOW,
+    Shape,
+    keys_seen,
+    kv_token_byte,
+    num_block,
+    num_pair,
+    pair_flop,
+    query_token_byte,
+)
+from kernels.gemm import p_norm
+from kernels.jit import njit
+from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, NUM_FIT
+from kernels.optable import BOUND_COMPUTE, BOUND_LAUNCH, BOUND_MEMORY, WorkTable
+
+Floats = npt.NDArray[np.float64]
+
+ATTENTION_FIT: tuple[str, ...] = (
+    "launch_s",  # start and end of the kernel with nothing to do
+    "cta_s",  # prologue and epilogue of a CTA
+    "row_s",  # gathering and scattering one packed query row of a CTA
+    "compute_eff",  # share of a core's peak in the tile multiplies; infinite: no cores (ideal)
+    "tail",  # how much of the longest CTA stands out when there are more CTAs than cores
+    "mem_eff",  # share of the datasheet's memory bandwidth
+    "p",  # norm that joins cores and memory; 0 stands for the maximum
+    "split_s",  # second kernel that combines the parts of a split span, or merges a shared one
+    "gather_s",  # kernels that bring the heads of a KV group together before and after
+    "tile_q",  # structure: query rows of a tile
+    "tile_kv_value",  # keys of a block times head_dim (rounded to 16 keys, 256 at most)
+    "pack",  # 1: the query heads of a KV head share a tile
+    "cta_per_core",
+    "split_group",  # spans are split where a KV head serves at least this many query heads; 0: never
+    "warm_share",  # share of L2 that still holds the operands when one launch is repeated; 0 between other operators
+    "l2_ratio",  # L2 bandwidth over device memory bandwidth
+)
+(
+    LAUNCH_S, CTA_S, ROW_S, COMPUTE_EFF, TAIL, MEM_EFF, P, SPLIT_S, GATHER_S,
+    TILE_Q, TILE_KV_VALUE, PACK, CTA_PER_CORE, SPLIT_GROUP, WARM_SHARE, L2_RATIO,
+) = range(len(ATTENTION_FIT))  # fmt: skip
+
+IDEAL_ATTENTION: tuple[float, ...] = (
+    0.0, 0.0, 0.0, math.inf, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0,
+)  # fmt: skip
+ATTN_PREFILL_FIT = ATTN_DECODE_FIT = ATTENTION_FIT
+IDEAL_ATTN_PREFILL = IDEAL_ATTN_DECODE = IDEAL_ATTENTION
+assert len(ATTENTION_FIT) <= NUM_FIT
+
+FEATURES: tuple[str, ...] = (
+    "pair",  # query-key pairs
+    "block",  # blocks of keys that the tiles of a KV head go through
+    "cta",  # tiles of a KV head
+    "row",  # query rows
+    "key",  # keys read
+    "merge_row",  # query rows whose partial result is merged with another span's
+    "longest",  # blocks of the longest tile (a maximum; the others add)
+)
+NUM_FEATURE = len(FEATURES)
+PAIR, BLOCK, CTA, ROW, KEY, MERGE_ROW, LONGEST = range(NUM_FEATURE)
+
+
+@njit
+def tile_sizes(shape: Shape, fit: Floats) -> tuple[int, int, int]:
+    """Query rows of a tile, keys of a block, and query heads packed into a tile."""
+    tile_q = int(fit[TILE_Q])
+    tile_kv = 1
+    if fit[TILE_KV_VALUE] > 0.0:
+        tile_kv = max(16, min(256, int(fit[TILE_KV_VALUE] / shape[HEAD_DIM] / 16.0) * 16))
+    group = max(1, int(shape[NUM_HEAD] / shape[NUM_KV_HEAD])) if fit[PACK] > 0.0 else 1
+    return tile_q, tile_kv, group
+
+
+@njit
+def prefill_add(acc: Floats, count: int, query_len: int, kv_len: int, causal: int, shape: Shape, fit: Floats) -> None:
+    """Adds `count` equal rows of work to the features `acc` (shape `[NUM_FEATURE]`, zeros to begin with)."""
+    tile_q, tile_kv, group = tile_sizes(shape, fit)
+    window = int(shape[WINDOW])
+    acc[PAIR] += count * float(num_pair(query_len, kv_len, causal, window))
+    acc[BLOCK] += count * float(num_block(query_len, kv_len, causal, window, group, tile_q, tile_kv))
+    acc[CTA] += count * float((query_len * group + tile_q - 1) // tile_q)
+    acc[ROW] += float(count * query_len)
+    keys = keys_seen(query_len, kv_len, causal, window)
+    acc[KEY] += float(count * keys)
+    if causal == SPAN:
+        acc[MERGE_ROW] += float(count * query_len)
+    seen = keys
+    if causal == CAUSAL and window > 0:
+        seen = min(keys, window + (tile_q + group - 1) // group)
+    acc[LONGEST] = max(acc[LONGEST], float((seen + tile_kv - 1) // tile_kv))
+
+
+@njit
+def prefill_s(acc: Floats, shape: Shape, peak_flop_per_s: float, rate: Floats, fit: Floats) -> tuple[float, float, int]:
+    """Seconds, speed-of-light seconds and bound of the rows that `acc` holds; nothing takes no time.
+
+    >>> from kernels.attention_work import attention_shape
+    >>> from kernels.machine import RATES
+    >>> rate, fit, acc = np.ones(len(RATES)), np.array(IDEAL_ATTENTION), np.zeros(NUM_FEATURE)
+    >>> shape = attention_shape(1, 1, 2, 2, 0, 2.0)
+    >>> prefill_add(acc, 1, 3, 3, 1, shape, fit)
+    >>> prefill_s(acc, shape, 1.0, rate, fit)  # 6 pairs x 8 FLOP; 3 keys x 8 B + 3 queries x 8 B
+    (48.0, 48.0, 1)
+    """
+    if acc[ROW] <= 0.0:
+        return 0.0, 0.0, BOUND_LAUNCH
+    tile_q, tile_kv, group = tile_sizes(shape, fit)
+    copies = shape[NUM_KV_HEAD] if fit[PACK] > 0.0 else shape[NUM_HEAD]
+    byte = acc[KEY] * kv_token_byte(shape) + acc[ROW] * query_token_byte(shape)
+    flop_s = acc[PAIR] * pair_flop(shape) / peak_flop_per_s
+    block_s = _block_s(tile_q, tile_kv, shape, peak_flop_per_s, rate, fit)
+    row = min(float(tile_q), acc[ROW] * group / acc[CTA])
+    cta_s = fit[CTA_S] + row * fit[ROW_S]
+    num_blocks = acc[BLOCK] * copies
+    num_cta, longest, combine_s = _split(acc[CTA] * copies, num_blocks, acc[LONGEST], group, rate, fit)
+    core_s = _core_s(num_cta, num_blocks, longest, cta_s, block_s, rate, fit)
+    if acc[MERGE_ROW] > 0.0:
+        combine_s += fit[SPLIT_S] + _merge_byte(acc[MERGE_ROW], shape) / (rate[MEM_BYTE_PER_S] * fit[MEM_EFF])
+    return _join(core_s, byte, byte, flop_s, combine_s, rate, fit)
+
+
+@njit
+def decode_s(
+    num_seq: int,
+    query_len: int,
+    kv_sum: int,
+    kv_max: int,
+    shape: Shape,
+    peak_flop_per_s: float,
+    rate: Floats,
+    fit: Floats,
+) -> tuple[float, float, int]:
+    """Seconds, speed-of-light seconds and bound of `num_seq` sequences of `query_len` causal queries each, on
+    `kv_sum` keys in all and `kv_max` at most, both counted after the window cut them; no sequence, no time.
+
+    >>> from kernels.attention_work import attention_shape
+    >>> from kernels.machine import RATES
+    >>> rate, fit = np.ones(len(RATES)), np.array(IDEAL_ATTENTION)
+    >>> decode_s(2, 1, 30, 20, attention_shape(2, 1, 4, 4, 0, 2.0), 1.0, rate, fit)  # 30 x 32 FLOP; 480 + 64 B
+    (960.0, 960.0, 1)
+    """
+    if num_seq <= 0:
+        return 0.0, 0.0, BOUND_LAUNCH
+    tile_q, tile_kv, group = tile_sizes(shape, fit)
+    copies = shape[NUM_KV_HEAD] if fit[PACK] > 0.0 else shape[NUM_HEAD]
+    pair = max(float(query_len) * kv_sum - 0.5 * num_seq * query_len * (query_len - 1.0), float(num_seq))
+    byte = kv_sum * kv_token_byte(shape) + float(num_seq * query_len) * query_token_byte(shape)
+    flop_s = pair * pair_flop(shape) / peak_flop_per_s
+    tile = (query_len * group + tile_q - 1) // tile_q
+    num_cta = float(num_seq * tile) * copies
+    key = float(kv_sum) / num_seq  # of a sequence, in the mean
+    longest = float(math.ceil(kv_max / tile_kv))
+    if shape[WINDOW] > 0.0 and key >= shape[WINDOW]:  # the window ends inside blocks
+        key += tile_kv - 1.0
+        longest += 1.0
+    num_blocks = math.ceil(key / tile_kv) * num_cta
+    block_s = _block_s(tile_q, tile_kv, shape, peak_flop_per_s, rate, fit)
+    cta_s = fit[CTA_S] + min(float(tile_q), float(query_len * group)) * fit[ROW_S]
+    num_cta, longest, combine_s = _split(num_cta, num_blocks, longest, group, rate, fit)
+    core_s = _core_s(num_cta, num_blocks, longest, cta_s, block_s, rate, fit)
+    if group > 1 and shape[NUM_KV_HEAD] > 1.0 and num_seq > 1:
+        combine_s += fit[GATHER_S]
+    return _join(core_s, byte, byte, flop_s, combine_s, rate, fit)
+
+
+@njit
+def attention_op_s(
+    work: WorkTable, decode: bool, shape: Shape, peak_flop_per_s: float, rate: Floats, fit: Floats
+) -> tuple[float, float, int]:
+    """Seconds, speed-of-light seconds and bound of one operator's rows of work: what `price_table` calls.
+
+    Decode rows that hold one query length are priced as one batch, the same way as from running sums; anything
+    else goes through the features. `fit` is the vector of the operator's kind.
+    """
+    if decode and len(work) > 0:
+        window = int(shape[WINDOW])
+        num_seq = kv_sum = kv_max = 0
+        query_len = work[0]["query_len"]
+        for i in range(len(work)):
+            row = work[i]
+            if row["query_len"] != query_len or row["causal"] != CAUSAL:
+                query_len = 0
+                break
+            keys = keys_seen(query_len, row["kv_len"], CAUSAL, window)
+            num_seq += row["count"]
+            kv_sum += row["count"] * keys
+            kv_max = max(kv_max, keys)
+        if query_len > 0:
+            return decode_s(num_seq, query_len, kv_sum, kv_max, shape, peak_flop_per_s, rate, fit)
+    acc = np.zeros(NUM_FEATURE)
+    for i in range(len(work)):
+        row = work[i]
+        prefill_add(acc, row["count"], row["query_len"], row["kv_len"], row["causal"], shape, fit)
+    return prefill_s(acc, shape, peak_flop_per_s, rate, fit)
+
+
+@njit
+def _split(
+    num_cta: float, num_blocks: float, longest: float, group: int, rate: Floats, fit: Floats
+) -> tuple[float, float, float]:
+    """CTAs, blocks of the longest, and seconds to combine, once spans are cut into parts that fill the cores."""
+    if fit[SPLIT_GROUP] <= 0.0 or group < fit[SPLIT_GROUP] or longest <= 1.0:
+        return num_cta, longest, 0.0
+    part = max(1.0, math.ceil(num_blocks / (rate[NUM_CORE] * fit[CTA_PER_CORE])))
+    num_cta = max(num_cta, min(num_cta * math.ceil(longest / part), num_blocks / part))
+    return num_cta, min(longest, part), fit[SPLIT_S]
+
+
+@njit
+def _block_s(tile_q: int, tile_kv: int, shape: Shape, peak_flop_per_s: float, rate: Floats, fit: Floats) -> float:
+    """Seconds of one CTA in one block of keys: the padded tile at its share of the core's peak."""
+    core_flop_per_s = peak_flop_per_s / (rate[NUM_CORE] * fit[CTA_PER_CORE]) * fit[COMPUTE_EFF]
+    return 2.0 * tile_q * tile_kv * (shape[HEAD_DIM] + shape[V_HEAD_DIM]) / core_flop_per_s
+
+
+@njit
+def _core_s(
+    num_cta: float, num_blocks: float, longest: float, cta_s: float, block_s: float, rate: Floats, fit: Floats
+) -> float:
+    """Seconds of the cores: the longest CTA, or the balanced sum and what stands out at the end."""
+    slot = rate[NUM_CORE] * fit[CTA_PER_CORE]
+    longest_s = cta_s + longest * block_s
+    balanced_s = (num_cta * cta_s + num_blocks * block_s) / slot
+    if num_cta > slot:
+        balanced_s += fit[TAIL] * longest_s * (1.0 - slot / num_cta)
+    return max(longest_s, balanced_s)
+
+
+@njit
+def _merge_byte(row: float, shape: Shape) -> float:
+    """Bytes of merging two partial results of `row` queries: both read, one written (16-bit), and their
+    log-sum-exps (fp32)."""
+    return row * shape[NUM_HEAD] * (3.0 * shape[V_HEAD_DIM] * 2.0 + 3.0 * 4.0)
+
+
+@njit
+def _join(
+    core_s: float, byte: float, warm_byte: float, flop_s: float, combine_s: float, rate: Floats, fit: Floats
+) -> tuple[float, float, int]:
+    """Seconds, speed-of-light seconds and bound from the parts; `warm_byte` of `byte` may lie in a warm L2."""
+    room = fit[WARM_SHARE] * rate[L2_BYTE]
+    hit = max(0.0, min(warm_byte, 3.0 * room - 2.0 * warm_byte))  # a repeat that overflows the cache evicts itself
+    miss_s = (byte - hit) / rate[MEM_BYTE_PER_S]
+    ideal_s = max(flop_s, miss_s)
+    mem_s = (miss_s + hit / (rate[MEM_BYTE_PER_S] * fit[L2_RATIO])) / fit[MEM_EFF]
+    core_s = max(core_s, flop_s)
+    seconds = fit[LAUNCH_S] + p_norm(core_s, mem_s, fit[P]) + combine_s
+    bound = BOUND_COMPUTE if core_s >= mem_s else BOUND_MEMORY
+    if fit[LAUNCH_S] + combine_s > 0.5 * seconds:
+        bound = BOUND_LAUNCH
+    return seconds, ideal_s, bound

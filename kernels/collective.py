@@ -1,0 +1,189 @@
+"""Time of a collective: the algorithms that a library has, and the fastest of them as its tuner picks.
+
+Every algorithm is (launch) + (hops x latency of a hop) + (bytes through a device's link / bandwidth). Inside a
+node a ring passes P - 1 pieces for a gather or a reduce-scatter and 2 (P - 1) for an all-reduce; each hop runs
+in one of three protocols (LL, LL128, Simple) that trade latency for bandwidth. A switch that adds (NVLink SHARP)
+moves (P + 1) / P of an all-reduce's bytes instead of 2 (P - 1) / P. The one-shot and two-shot all-reduce of
+serving engines read their peers' memory directly, below a size. Over nodes an all-reduce is a flat ring, a
+double binary tree over the nodes, or hierarchical: reduce-scatter inside, all-reduce of the pieces between,
+all-gather inside.
+
+Message sizes: the input of an all-reduce, reduce-scatter or all-to-all, the output of an all-gather, the bytes
+sent point to point; all a device.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.jit import njit
+from kernels.machine import LINK_BYTE_PER_S, LINK_LATENCY_S, LINK_OUT, LINK_UP, NUM_FIT
+from kernels.optable import ALL_REDUCE, ALL_TO_ALL, BOUND_LATENCY, BOUND_LINK, P2P
+
+Floats = npt.NDArray[np.float64]
+
+COLLECTIVE_FIT: tuple[str, ...] = (
+    "launch_s",  # start and end of the library's kernel on all devices
+    "ll_hop_s",  # one hop inside a node in each protocol, on top of the link's own latency
+    "ll128_hop_s",
+    "simple_hop_s",
+    "ll_eff",  # share of the link's bandwidth in each protocol
+    "ll128_eff",
+    "simple_eff",
+    "copy_ratio",  # moving a device's own piece, as link bytes
+    "out_eff",  # share of the network's bandwidth between nodes
+    "nvls_s",  # in-switch reduction: its launch
+    "nvls_eff",  # and its share of the link's bandwidth; 0: the switch does not add
+    "custom_s",  # direct all-reduce of serving engines: launch, a peer, one-shot and two-shot bandwidth
+    "custom_peer_s",
+    "custom_sync_s",  # second barrier of the two-shot kernel
+    "one_shot_eff",
+    "two_shot_eff",
+    "custom_max_byte",  # largest message that takes it among more than two devices; 0: never
+    "custom_pair_max_byte",  # between two
+    "host_s",  # eager dispatch that hides the kernel where no CUDA graph is used
+)
+(
+    LAUNCH_S, LL_HOP_S, LL128_HOP_S, SIMPLE_HOP_S, LL_EFF, LL128_EFF, SIMPLE_EFF, COPY_RATIO, OUT_EFF,
+    NVLS_S, NVLS_EFF, CUSTOM_S, CUSTOM_PEER_S, CUSTOM_SYNC_S, ONE_SHOT_EFF, TWO_SHOT_EFF,
+    CUSTOM_MAX_BYTE, CUSTOM_PAIR_MAX_BYTE, HOST_S,
+) = range(len(COLLECTIVE_FIT))  # fmt: skip
+
+IDEAL_COLLECTIVE: tuple[float, ...] = (
+    0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0,
+)  # fmt: skip
+assert len(COLLECTIVE_FIT) <= NUM_FIT
+
+
+@njit
+def ring_byte(kind: int, message_byte: float, group_size: int) -> float:
+    """Bytes that one device sends (and receives) in a ring, or directly for all-to-all and point to point.
+
+    >>> ring_byte(ALL_REDUCE, 8.0, 4), ring_byte(ALL_TO_ALL, 8.0, 4), ring_byte(P2P, 8.0, 2)
+    (12.0, 6.0, 8.0)
+    """
+    if kind == P2P:
+        return message_byte
+    share = (group_size - 1.0) / group_size
+    return message_byte * share * (2.0 if kind == ALL_REDUCE else 1.0)
+
+
+@njit
+def num_hop(kind: int, group_size: int) -> int:
+    """Steps that follow each other in a ring; the pieces of an all-to-all travel at the same time.
+
+    >>> num_hop(ALL_REDUCE, 4), num_hop(ALL_TO_ALL, 4)
+    (6, 1)
+    """
+    if kind in (P2P, ALL_TO_ALL):
+        return 1
+    return (2 if kind == ALL_REDUCE else 1) * (group_size - 1)
+
+
+@njit
+def collective_s(
+    kind: int, link_byte: float, group_size: int, group_node: int, link: Floats, fit: Floats
+) -> tuple[float, float, int]:
+    """Seconds, speed-of-light seconds and bound of a collective of `group_size` devices spread evenly over
+    `group_node` nodes; one device or no byte takes no time. `link` is `Machine.link`.
+
+    >>> link = np.array([[2.0, 0.0, 8.0], [1.0, 0.0, 64.0], [1.0, 0.0, 1.0]]); fit = np.array(IDEAL_COLLECTIVE)
+    >>> collective_s(ALL_REDUCE, 8.0, 4, 1, link, fit)  # 2 x 3/4 x 8 B at 2 B/s
+    (6.0, 6.0, 3)
+    >>> collective_s(ALL_REDUCE, 8.0, 4, 2, link, fit)  # ring over 2 x 1 B/s a node
+    (6.0, 6.0, 3)
+    """
+    if group_size <= 1 or link_byte <= 0.0:
+        return 0.0, 0.0, BOUND_LATENCY
+    if group_node > 1:
+        seconds, byte_s = _between_s(kind, link_byte, group_size, group_node, link, fit)
+    else:
+        seconds, byte_s = _inside_s(kind, link_byte, group_size, link, fit)
+    bound = BOUND_LINK if 2.0 * byte_s >= seconds else BOUND_LATENCY
+    seconds = max(seconds, fit[HOST_S])
+    return seconds, byte_s, bound
+
+
+@njit
+def _inside_s(kind: int, message_byte: float, group_size: int, link: Floats, fit: Floats) -> tuple[float, float]:
+    """Seconds and speed-of-light seconds inside a node."""
+    bandwidth = link[LINK_UP, LINK_BYTE_PER_S]
+    latency_s = link[LINK_UP, LINK_LATENCY_S]
+    ring_s = ring_byte(kind, message_byte, group_size) / bandwidth
+    if kind == ALL_REDUCE:
+        largest = fit[CUSTOM_PAIR_MAX_BYTE] if group_size == 2 else fit[CUSTOM_MAX_BYTE]
+        if message_byte <= largest:
+            return _custom_s(message_byte, group_size, bandwidth, latency_s, fit), ring_s
+    seconds = fit[LAUNCH_S] + _protocol_s(kind, message_byte, group_size, bandwidth, latency_s, fit)
+    ideal_s = ring_s
+    if kind == ALL_REDUCE and fit[NVLS_EFF] > 0.0 and group_size > 2:
+        switch_s = message_byte * (group_size + 1.0) / group_size / bandwidth
+        ideal_s = min(ring_s, switch_s)
+        seconds = min(seconds, fit[NVLS_S] + 2.0 * latency_s + switch_s / fit[NVLS_EFF])
+    return seconds, ideal_s
+
+
+@njit
+def _protocol_s(
+    kind: int, message_byte: float, group_size: int, bandwidth: float, latency_s: float, fit: Floats
+) -> float:
+    """Seconds of a ring (or of direct sends) in the fastest of the three protocols, without launch."""
+    hop = num_hop(kind, group_size)
+    byte_s = (ring_byte(kind, message_byte, group_size) + fit[COPY_RATIO] * message_byte / group_size) / bandwidth
+    best_s = hop * (fit[LL_HOP_S] + latency_s) + byte_s / fit[LL_EFF]
+    best_s = min(best_s, hop * (fit[LL128_HOP_S] + latency_s) + byte_s / fit[LL128_EFF])
+    return min(best_s, hop * (fit[SIMPLE_HOP_S] + latency_s) + byte_s / fit[SIMPLE_EFF])
+
+
+@njit
+def _custom_s(message_byte: float, group_size: int, bandwidth: float, latency_s: float, fit: Floats) -> float:
+    """Seconds of the direct all-reduce: one-shot (each device reads all of every peer) or two-shot (reads its
+    share of every peer, then the results), by the sizes at which serving engines switch."""
+    peer = group_size - 1.0
+    start_s = fit[CUSTOM_S] + peer * fit[CUSTOM_PEER_S] + latency_s
+    one_shot = group_size == 2 or message_byte < (524288.0 if group_size <= 4 else 262144.0)
+    if one_shot:
+        return start_s + peer * message_byte / (bandwidth * fit[ONE_SHOT_EFF])
+    moved = 2.0 * peer / group_size * message_byte
+    return start_s + fit[CUSTOM_SYNC_S] + latency_s + moved / (bandwidth * fit[TWO_SHOT_EFF])
+
+
+@njit
+def _between_s(
+    kind: int, message_byte: float, group_size: int, group_node: int, link: Floats, fit: Floats
+) -> tuple[float, float]:
+    """Seconds and speed-of-light seconds over nodes; every device has its own network port."""
+    up, out = link[LINK_UP, LINK_BYTE_PER_S], link[LINK_OUT, LINK_BYTE_PER_S]
+    hop_up_s = link[LINK_UP, LINK_LATENCY_S] + fit[SIMPLE_HOP_S]
+    hop_out_s = link[LINK_OUT, LINK_LATENCY_S] + fit[SIMPLE_HOP_S]
+    per_node = max(1, group_size // group_node)
+    out_node = out * per_node * fit[OUT_EFF]  # one node's ports together
+    up_eff = up * fit[SIMPLE_EFF]
+    if kind == P2P:
+        return fit[LAUNCH_S] + hop_out_s + message_byte / (out * fit[OUT_EFF]), message_byte / out
+    if kind == ALL_TO_ALL:
+        away = message_byte * (group_size - per_node) / group_size
+        home = message_byte * (per_node - 1.0) / group_size
+        seconds = fit[LAUNCH_S] + hop_out_s + max(away / (out * fit[OUT_EFF]), home / up_eff)
+        return seconds, max(away / out, home / up)
+    # flat ring: per_node rings leave and enter a node, each through its own port
+    moved = ring_byte(kind, message_byte, group_size)
+    hops = num_hop(kind, group_size)
+    out_hops = num_hop(kind, group_node)
+    narrow, ideal_narrow = out_node, out * per_node
+    if per_node > 1:
+        narrow, ideal_narrow = min(up_eff, out_node), min(up, out * per_node)
+    best_s = (hops - out_hops) * hop_up_s + out_hops * hop_out_s + moved / narrow
+    ideal_s = moved / ideal_narrow
+    # hierarchical: inside, then the pieces between nodes, one a device
+    inside_byte = ring_byte(kind, message_byte, per_node)
+    between_byte = ring_byte(kind, message_byte, group_node)
+    hop_s = num_hop(kind, per_node) * hop_up_s + out_hops * hop_out_s
+    best_s = min(best_s, hop_s + inside_byte / up_eff + between_byte / out_node)
+    ideal_s = min(ideal_s, inside_byte / up + between_byte / (out * per_node))
+    if kind == ALL_REDUCE:  # double binary tree over nodes: all bytes up and down
+        depth = math.ceil(math.log2(group_node))
+        hop_s = 2.0 * (depth * hop_out_s + (per_node - 1.0) * hop_up_s)
+        best_s = min(best_s, hop_s + 2.0 * message_byte / narrow)
+    return fit[LAUNCH_S] + best_s, ideal_s

@@ -1,0 +1,140 @@
+"""Attention times: speed of light, identities of the work list, monotony."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.attention import (
+    ATTENTION_FIT,
+    IDEAL_ATTENTION,
+    NUM_FEATURE,
+    attention_op_s,
+    decode_s,
+    prefill_add,
+    prefill_s,
+)
+from kernels.attention_work import CAUSAL, FULL, SPAN, attention_shape, keys_seen
+from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, RATES
+from kernels.optable import BOUND_COMPUTE, BOUND_LAUNCH, BOUND_MEMORY, WORK_DTYPE
+
+PEAK = 312e12  # A100 bf16, NVIDIA datasheet
+RATE = np.zeros(len(RATES))
+RATE[MEM_BYTE_PER_S], RATE[NUM_CORE], RATE[L2_BYTE] = 2039e9, 108, 40e6
+IDEAL = np.array(IDEAL_ATTENTION)
+FIT = np.array(IDEAL_ATTENTION)
+for name, value in {
+    "launch_s": 5e-6, "cta_s": 1e-6, "row_s": 1e-9, "compute_eff": 0.6, "tail": 0.5, "mem_eff": 0.9, "p": 3.0,
+    "split_s": 3e-6, "gather_s": 2e-6, "tile_q": 64, "tile_kv_value": 16384, "split_group": 2,
+}.items():  # fmt: skip
+    FIT[ATTENTION_FIT.index(name)] = value
+SHAPE = attention_shape(32, 8, 128, 128, 0, 2.0)
+
+
+def work(*rows: tuple[int, int, int, int]) -> np.ndarray:
+    return np.array(list(rows), WORK_DTYPE)
+
+
+def prefill(rows: list[tuple[int, int, int, int]], shape=SHAPE, fit=FIT) -> tuple[float, float, int]:
+    acc = np.zeros(NUM_FEATURE)
+    for row in rows:
+        prefill_add(acc, *row, shape, fit)
+    return prefill_s(acc, shape, PEAK, RATE, fit)
+
+
+def test_ideal_decode_reads_the_cache_at_memory_bandwidth() -> None:
+    seconds, ideal_s, bound = decode_s(64, 1, 64 * 1000, 1000, SHAPE, PEAK, RATE, IDEAL)
+    byte = 64 * 1000 * 4096 + 64 * 16384  # keys x 8 x 256 x 2 B, then query and output rows of 32 x 128 x 2 B each
+    assert seconds == ideal_s == pytest.approx(byte / 2039e9)
+    assert bound == BOUND_MEMORY
+    # Op/B of decode with a group of 4: 2 x 32 x 256 FLOP a key over 4096 B
+    assert 64 * 1000 * 2 * 32 * 256 / (64 * 1000 * 4096) == 4
+
+
+def test_ideal_prefill_multiplies_at_peak() -> None:
+    seconds, ideal_s, bound = prefill([(1, 8192, 8192, CAUSAL)], fit=IDEAL)
+    assert seconds == ideal_s == pytest.approx(8192 * 8193 / 2 * 2 * 32 * 256 / PEAK)
+    assert bound == BOUND_COMPUTE
+
+
+def test_no_work_takes_no_time() -> None:
+    assert decode_s(0, 1, 0, 0, SHAPE, PEAK, RATE, FIT) == (0.0, 0.0, BOUND_LAUNCH)
+    assert prefill([]) == (0.0, 0.0, BOUND_LAUNCH)
+    assert attention_op_s(work(), True, SHAPE, PEAK, RATE, FIT)[0] == 0.0
+
+
+shapes = st.builds(
+    lambda kv, group, dim, window, byte: attention_shape(kv * group, kv, dim, dim, window, byte),
+    st.sampled_from([1, 4, 8]), st.sampled_from([1, 3, 8]), st.sampled_from([64, 128, 256]),
+    st.sampled_from([0, 128, 4096]), st.sampled_from([2.0, 1.0, 0.25]),
+)  # fmt: skip
+
+
+@given(shapes, st.integers(1, 300), st.integers(1, 20000))
+@settings(max_examples=100, deadline=None)
+def test_decode_is_slower_than_light_and_monotone(shape, num_seq: int, kv_len: int) -> None:
+    def of(num_seq: int, kv_len: int, shape=shape) -> float:
+        keys = keys_seen(1, kv_len, CAUSAL, int(shape[4]))
+        seconds, ideal_s, _ = decode_s(num_seq, 1, num_seq * keys, keys, shape, PEAK, RATE, FIT)
+        assert seconds >= ideal_s > 0
+        return seconds
+
+    slack = 1 + 1e-9
+    assert of(num_seq, kv_len) <= of(num_seq, kv_len + 300) * slack
+    assert of(num_seq, kv_len) <= of(num_seq + 1, kv_len) * slack
+    twice = attention_shape(2 * shape[0], 2 * shape[1], *shape[2:])
+    assert of(num_seq, kv_len) <= of(num_seq, kv_len, twice) * slack
+
+
+@given(shapes, st.integers(1, 20), st.integers(1, 3000), st.integers(0, 3000), st.sampled_from([SPAN, CAUSAL]))
+@settings(max_examples=100, deadline=None)
+def test_prefill_is_slower_than_light_and_monotone(shape, count: int, query: int, prefix: int, causal: int) -> None:
+    def of(count: int, query: int, prefix: int, shape=shape) -> float:
+        seconds, ideal_s, _ = prefill([(count, query, prefix + query, causal)], shape)
+        assert seconds >= ideal_s > 0
+        return seconds
+
+    slack = 1 + 1e-9
+    assert of(count, query, prefix) <= of(count, query + 200, prefix) * slack
+    if shape[4] == 0:  # a window may fall on block borders better further on
+        assert of(count, query, prefix) <= of(count, query, prefix + 300) * slack
+    assert of(count, query, prefix) <= of(count + 1, query, prefix) * slack
+    twice = attention_shape(2 * shape[0], 2 * shape[1], *shape[2:])
+    assert of(count, query, prefix) <= of(count, query, prefix, twice) * slack
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9000)), min_size=1, max_size=12), st.sampled_from([0, 512]))
+@settings(max_examples=60, deadline=None)
+def test_a_decode_list_is_priced_from_its_running_sums(batch: list[tuple[int, int]], window: int) -> None:
+    shape = attention_shape(32, 8, 128, 128, window, 2.0)
+    keys = [(count, keys_seen(1, kv, CAUSAL, window)) for count, kv in batch]
+    sums = (sum(c for c, _ in keys), 1, sum(c * k for c, k in keys), max(k for _, k in keys))
+    rows = work(*[(count, 1, kv, CAUSAL) for count, kv in batch])
+    assert attention_op_s(rows, True, shape, PEAK, RATE, FIT) == decode_s(*sums, shape, PEAK, RATE, FIT)
+
+
+def test_a_prefill_list_is_priced_from_its_features() -> None:
+    rows = [(1, 512, 512, CAUSAL), (3, 100, 900, CAUSAL), (1, 64, 2048, SPAN)]
+    assert attention_op_s(work(*rows), False, SHAPE, PEAK, RATE, FIT) == prefill(rows)
+    assert prefill(rows) == prefill(rows[::-1])  # sums and a maximum: the order is nothing
+    assert prefill([(3, 64, 64, CAUSAL)]) == prefill([(1, 64, 64, CAUSAL)] * 3)
+
+
+def test_a_window_makes_long_spans_cost_the_same() -> None:
+    shape = attention_shape(32, 8, 128, 128, 1024, 2.0)
+    keys = keys_seen(1, 50_000, CAUSAL, 1024)
+    assert keys == 1024
+    near = decode_s(8, 1, 8 * 1024, 1024, shape, PEAK, RATE, FIT)[0]
+    assert near == decode_s(8, 1, 8 * keys, keys, shape, PEAK, RATE, FIT)[0]
+    full = decode_s(8, 1, 8 * 50_000, 50_000, SHAPE, PEAK, RATE, FIT)[0]
+    assert near < full / 5
+
+
+def test_sharing_a_span_pays_when_the_span_is_long() -> None:
+    prefix, own, batch = 8192, 128, 32
+    apart = decode_s(batch, 1, batch * (prefix + own), prefix + own, SHAPE, PEAK, RATE, FIT)[0]
+    shared = prefill([(1, batch, prefix, SPAN)])[0] + decode_s(batch, 1, batch * own, own, SHAPE, PEAK, RATE, FIT)[0]
+    assert shared < apart / 8
+    merged = prefill([(1, batch, prefix, SPAN)])[0] - prefill([(1, batch, prefix, FULL)])[0]
+    row_byte = 32 * (3 * 128 * 2 + 3 * 4)  # two 16-bit partials read, one written, three fp32 log-sum-exps a head
+    assert merged == pytest.approx(3e-6 + batch * row_byte / (2039e9 * 0.9))
