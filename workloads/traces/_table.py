@@ -1,0 +1,176 @@
+"""Reading delimited text strictly and fast: whole columns at once, and the line of the first bad value."""
+
+import csv
+import gzip
+import io
+import pathlib
+import re
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.errors import InputError
+from workloads.requests import MAX_TIME_S, MAX_TOKEN
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+HEAD_BYTE = 1 << 16
+
+
+def read_byte(path: pathlib.Path, limit: int = -1) -> bytes:
+    """A file's bytes (unpacked where it is gzip), the first `limit` or all; an empty one is refused."""
+    try:
+        with path.open("rb") as raw:
+            is_gzip = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            data = (gzip.GzipFile(fileobj=raw) if is_gzip else raw).read(limit)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"cannot be read: {reason}", file=path) from None
+    if not data.strip():
+        raise InputError("the file is empty", file=path)
+    return data
+
+
+def read_head(path: pathlib.Path) -> bytes:
+    """The first 64 KiB, without a byte order mark."""
+    return read_byte(path, HEAD_BYTE).removeprefix(b"\xef\xbb\xbf")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of a delimited file, and the means to point at a line."""
+
+    path: pathlib.Path
+    data: bytes
+    columns: Any  # pandas DataFrame
+    names: tuple[str, ...]  # empty: no header
+    skipped_line: int  # lines before the first row of data
+
+    @property
+    def num_column(self) -> int:
+        """Columns a row."""
+        return self.columns.shape[1]
+
+    def error(self, row: int, column: int, message: str, allowed: str) -> InputError:
+        """The error of one cell, with its line and its text as written."""
+        line = row + self.skipped_line + 1
+        text = re.split(rb"\r\n|\n|\r", self.data)[line - 1].decode(errors="replace")
+        cells = next(csv.reader([text]), [])
+        value = cells[column] if column < len(cells) else ""
+        field = self.names[column] if self.names else f"column {column + 1}"
+        return InputError(message, file=self.path, line=line, field=field, value=value, allowed=allowed)
+
+
+def read_table(path: pathlib.Path, header: bool = False, text: Sequence[str] = ()) -> Table:
+    """A comma-separated file, with or without a header line; the columns in `text` stay text."""
+    import pandas as pd
+
+    data = read_byte(path).removeprefix(b"\xef\xbb\xbf").rstrip()
+    names: tuple[str, ...] = ()
+    if header:
+        first = re.split(rb"\r\n|\n|\r", data, maxsplit=1)[0].decode(errors="replace")
+        names = tuple(name.strip() for name in first.replace('"', "").split(","))
+        if len(set(names)) < len(names):
+            raise InputError("a column appears twice", file=path, line=1, field="header", value=first)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
+            frame = pd.read_csv(
+                io.BytesIO(data.replace(b'"', b"")),
+                header=None,
+                names=list(names) or None,
+                skiprows=1 if header else 0,
+                index_col=False,
+                skip_blank_lines=False,
+                skipinitialspace=True,
+                dtype=dict.fromkeys(text, str),
+                quoting=csv.QUOTE_NONE,
+                encoding_errors="replace",
+                low_memory=False,
+            )
+    except (
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        pd.errors.EmptyDataError,
+        ValueError,
+        OverflowError,
+    ) as error:
+        _refuse_ragged(path, data)
+        raise InputError(f"not a table of comma-separated values: {error}", file=path) from None
+    if not len(frame):
+        raise InputError("no rows", file=path)
+    return Table(path, data, frame, names, 1 if header else 0)
+
+
+def _refuse_ragged(path: pathlib.Path, data: bytes) -> None:
+    """Names the first line that has more fields than the first one."""
+    lines = re.split(rb"\r\n|\n|\r", data)
+    width = lines[0].count(b",") + 1
+    for number, line in enumerate(lines, start=1):
+        num_field = line.count(b",") + 1
+        if num_field > width:
+            raise InputError(
+                "too many fields", file=path, line=number, field="row", value=num_field, allowed=f"{width}"
+            )
+
+
+def column_index(table: Table, name: str) -> int:
+    """Where a named column lies."""
+    if name not in table.names:
+        raise InputError("no such column", file=table.path, line=1, field="header", value=name, allowed=table.names)
+    return table.names.index(name)
+
+
+def numbers(table: Table, column: int | str, low: float, high: float, whole: bool = False) -> Floats:
+    """A column of numbers within a range; the first that is not is an `InputError` with its line."""
+    import pandas as pd
+
+    index = column_index(table, column) if isinstance(column, str) else column
+    if not index < table.num_column:
+        raise InputError(
+            "no such column", file=table.path, field="column", value=index + 1, allowed=f"1 to {table.num_column}"
+        )
+    series = table.columns.iloc[:, index]
+    if series.dtype.kind not in "iuf":
+        series = pd.to_numeric(series.astype(object).map(_text), errors="coerce")
+    values = series.to_numpy(np.float64, na_value=np.nan)
+    bad = ~((values >= low) & (values <= high))
+    if whole:
+        bad |= values != np.floor(values)
+    if bad.any():
+        kind = "whole number" if whole else "number"
+        raise table.error(int(np.argmax(bad)), index, f"not a {kind} in range", f"{low:.15g} to {high:.15g}")
+    return values
+
+
+def _text(cell: Any) -> Any:
+    return None if isinstance(cell, bool) else cell
+
+
+def tokens(table: Table, column: int | str, low: int = 1) -> Ints:
+    """A column of token counts."""
+    return numbers(table, column, low, MAX_TOKEN, whole=True).astype(np.int64)
+
+
+def since_first_ps(table: Table, column: str, scale_ps: int) -> tuple[Ints, Ints]:
+    """A column of clock readings in units of `scale_ps`: picoseconds since the earliest, and the sorting order."""
+    values = numbers(table, column, -1e15, 1e15)
+    return rebase(table, column_index(table, column), values - values.min(), scale_ps)
+
+
+def rebase(table: Table, index: int, since: npt.NDArray[Any], scale_ps: int) -> tuple[Ints, Ints]:
+    """Times since the first as sorted picoseconds; a span beyond 104 days is refused."""
+    limit = MAX_TIME_S * 1e12 / scale_ps
+    late = since > limit
+    if late.any():
+        raise table.error(int(np.argmax(late)), index, "too long after the first", "104 days at most")
+    order = np.argsort(since, kind="stable")
+    picoseconds = since[order] * scale_ps
+    return (np.rint(picoseconds) if picoseconds.dtype.kind == "f" else picoseconds).astype(np.int64), order

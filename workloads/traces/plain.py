@@ -1,0 +1,64 @@
+"""The project's own table: columns `arrival_s`, `prompt_token`, `output_token`, and at will `priority` and
+`predicted_token`, as CSV or Parquet."""
+
+import io
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kernels.errors import InputError
+from kernels.units import PS_PER_S
+from workloads.parameters import Parameter
+from workloads.requests import MAX_TIME_S, Requests, build
+from workloads.traces._table import Table, numbers, read_byte, read_table, tokens
+
+HELP = "CSV or Parquet: arrival_s, prompt_token, output_token, optional priority, predicted_token"
+OPTIONS: dict[str, Parameter] = {}
+REQUIRED = ("arrival_s", "prompt_token", "output_token")
+COLUMNS = (*REQUIRED, "priority", "predicted_token")
+
+
+def sniff(head: bytes) -> bool:
+    """Whether this is Parquet, or a header that names `arrival_s`."""
+    first = head.split(b"\n", 1)[0].replace(b'"', b"")
+    return head.startswith(b"PAR1") or b"arrival_s" in [name.strip() for name in first.split(b",")]
+
+
+def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
+    """The rows as requests in order of arrival; the clock is the file's."""
+    del options, seed  # everything is in the file
+    data = read_byte(path)
+    table = _parquet(path, data) if data.startswith(b"PAR1") else read_table(path, header=True)
+    for name in table.names:
+        if name not in COLUMNS:
+            raise InputError("unknown column", file=path, line=1, field="header", value=name, allowed=COLUMNS)
+    arrival_s = numbers(table, "arrival_s", 0.0, MAX_TIME_S)
+    order = np.argsort(arrival_s, kind="stable")
+    has = table.names
+    return build(
+        np.rint(arrival_s[order] * PS_PER_S).astype(np.int64),
+        tokens(table, "prompt_token")[order],
+        tokens(table, "output_token")[order],
+        priority=numbers(table, "priority", 0, 127, whole=True)[order].astype(np.int64) if "priority" in has else None,
+        predicted_token=tokens(table, "predicted_token")[order] if "predicted_token" in has else None,
+    )
+
+
+def _parquet(path: pathlib.Path, data: bytes) -> Table:
+    import pandas as pd
+
+    try:
+        import pyarrow
+    except ImportError:
+        raise InputError("Parquet needs the extra: pip install 'ridgeline[parquet]'", file=path) from None
+    try:
+        frame = pd.read_parquet(io.BytesIO(data), engine="pyarrow")
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"not a Parquet file: {error}", file=path) from None
+    if not len(frame):
+        raise InputError("no rows", file=path)
+    names = tuple(str(name) for name in frame.columns)
+    text = ",".join(names) + "\n" + frame.to_csv(index=False, header=False)  # to show a row where one is bad
+    return Table(path, text.encode(), frame, names, 1)
