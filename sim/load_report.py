@@ -38,9 +38,9 @@ def show_sources(sources: pd.DataFrame) -> str:
     for kind, rows in sources.groupby("kind", sort=False):
         lines += [titles[str(kind)]]
         width = max(13, int(rows["name"].str.len().max()))
-        for row in rows.itertuples():
-            lines += [f"  {row.name:<{width}} {row.help}"]
-            lines += [f"  {'':<{width}}   keys: {row.keys}"] if row.keys else []
+        for name, text, keys in rows[["name", "help", "keys"]].to_numpy(str):
+            lines += [f"  {name:<{width}} {text}"]
+            lines += [f"  {'':<{width}}   keys: {keys}"] if keys else []
         lines += [""]
     return "\n".join(lines).rstrip()
 

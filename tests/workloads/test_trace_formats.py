@@ -123,7 +123,7 @@ BAD = [
     (AZURE.replace("109", "nan"), 3, "GeneratedTokens", "nan"),
     (AZURE.replace("109", ""), 3, "GeneratedTokens", ""),
     (AZURE.replace(",109", ""), 3, "GeneratedTokens", ""),
-    (AZURE.replace(",374,44", ",374,44,9"), 2, "row", "4"),
+    (AZURE.replace(",374,44", ",374,44,9"), 2, "row", 4),
     (AZURE.replace("374", "99999999999999999999"), 2, "ContextTokens", "99999999999999999999"),
     (AZURE.replace("374", "True"), 2, "ContextTokens", "True"),
     (AZURE.replace("374", "3.5"), 2, "ContextTokens", "3.5"),
