@@ -1,0 +1,122 @@
+"""`ridgeline validate schedules DIR`: published orders replayed, generators against their published orders."""
+
+import argparse
+import pathlib
+from collections import defaultdict
+from typing import Any
+
+from kernels.errors import InputError
+from sim.schedule import run_schedule
+from sim.validation_rows import error_row, report
+from workloads.pipeline import serial
+from workloads.published_orders import Published, Timing, read_published
+from workloads.schedules import load
+
+HELP = "published pipeline orders: end times, peaks and generators, exactly"
+
+OWN = {
+    "GPipe": "gpipe", "1F1B": "1f1b", "Interleaved1F1B": "interleaved-1f1b", "interleaved-1F1B": "interleaved-1f1b",
+    "LoopedBFS": "breadth-first", "InterleavedZeroBubble": "zb-h1", "ZBVZeroBubble": "zb-v", "DualPipeV": "dualpipe-v",
+    "DualPipe": "dualpipe", "BitPipe (direct concatenation)": "bitpipe",
+}  # fmt: skip
+AUTOMATIC = {"zb_auto_heuristic": "zb-auto", "zb_ilp_small": "zb-auto"}  # by the stem of the file
+# what a publisher recorded -> how the same thing is read off a replay
+_SUMMARY = {"makespan": "makespan", "max_device_span": "max_span", "best_time_max_stage_span": "max_span",
+            "upstream_max_time": "makespan", "ilp_objective": "max_span", "max_bubble": "bubble_span"}  # fmt: skip
+_RANK = {"device_span": "span", "device_busy": "busy"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="folder of JSON files with vectors (or one such file)")
+    parser.add_argument("--json", metavar="FILE", help="write the rows")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    print(report(validate_schedules(arguments.folder), arguments.json))
+    return 0
+
+
+def validate_schedules(folder: str | pathlib.Path) -> list[dict[str, Any]]:
+    """A row a generator: `n` comparisons (a replay with given times, or the peaks of an order), `exact` of them equal
+    in every number; `order_n` orders that we generate too, `order_exact` of them equal; for automatic schedulers
+    `plan_n` plans at the same memory and `plan_worse` of ours longer than the published one. Errors are of the
+    makespan (of the span, where that is what was published)."""
+    path = pathlib.Path(folder)
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise InputError("no JSON file in this folder", file=path)
+    groups: dict[tuple[str, str], list[Published]] = defaultdict(list)
+    for file in files:
+        for vector in read_published(file):
+            groups[file.stem, vector.generator].append(vector)
+    return [_generator_row(stem, generator, vectors) for (stem, generator), vectors in groups.items()]
+
+
+def _generator_row(stem: str, generator: str, vectors: list[Published]) -> dict[str, Any]:
+    simulated: list[float] = []
+    published: list[float] = []
+    count: dict[str, int] = defaultdict(int)
+    for vector in vectors:
+        for timing in vector.timings:
+            checks = replay_checks(vector, timing)
+            count["case"] += 1
+            if checks:
+                ours, theirs = checks[0]
+                simulated.append(ours)
+                published.append(theirs)
+                count["n"] += 1
+                count["exact"] += all(a == b for a, b in checks)
+        if vector.peak is not None:
+            peaks = run_schedule(vector.order, memory=vector.memory).rank["peak_memory"].tolist()
+            count["case"] += 1
+            count["n"] += 1
+            count["exact"] += peaks == vector.peak
+        if generator in OWN:
+            schedule = load(OWN[generator])
+            option = {"num_chunk": vector.num_chunk} if "num_chunk" in schedule.option else {}
+            own = schedule.build(vector.num_rank, vector.num_microbatch, **option)
+            count["order_n"] += 1
+            count["order_exact"] += [[op[:3] for op in ops] for ops in own] == [
+                [op[:3] for op in ops] for ops in vector.order
+            ]
+        if stem in AUTOMATIC:
+            ours, theirs = automatic_span(AUTOMATIC[stem], vector)
+            count["plan_n"] += 1
+            count["plan_worse"] += ours > theirs
+            count["plan_better"] += ours < theirs
+    row = error_row("schedule", generator, stem, simulated, published, count["case"])
+    names = ("exact", "order_n", "order_exact", "plan_n", "plan_worse", "plan_better")
+    return row | {"n": count["n"], "coverage": count["n"] / count["case"]} | {name: count[name] for name in names}
+
+
+def replay_checks(vector: Published, timing: Timing) -> list[tuple[Any, Any]]:
+    """(ours, published) of everything that the publisher recorded for this run."""
+    order = serial(vector.order) if timing.serial else vector.order
+    replayed = run_schedule(order, timing.times, timing.hop, overlap_time=timing.overlap_time)
+    checks: list[tuple[Any, Any]] = []
+    for sources in (timing.result, vector.raw):
+        for theirs, ours in _SUMMARY.items():
+            if theirs in sources and (sources is timing.result or len(vector.timings) == 1):
+                checks.append((replayed.summary[ours], sources[theirs]))
+    for theirs, ours in _RANK.items():
+        if theirs in timing.result:
+            checks.append((replayed.rank[ours].tolist(), timing.result[theirs]))
+    if "stage_end_times" in timing.result:
+        ends = replayed.op.groupby("rank")["end"].max().tolist()
+        checks.append((ends, timing.result["stage_end_times"]))
+    return checks
+
+
+def automatic_span(name: str, vector: Published) -> tuple[int, float]:
+    """Longest span of our plan and of the published one, same times and memory."""
+    (timing,) = vector.timings
+    p, m = vector.num_rank, vector.num_microbatch
+    limit = vector.limit if vector.limit is not None else m * vector.memory[0]
+    order = load(name).build(p, m, times=timing.times, hop=timing.hop, memory=vector.memory, limit=limit)
+    ours = run_schedule(order, timing.times, timing.hop, memory=vector.memory)
+    if ours.summary["peak_memory"] > limit:
+        raise InputError("the plan exceeds its memory", field="limit", value=limit)
+    theirs = min(
+        float(timing.result[key]) for key in ("best_time_max_stage_span", "ilp_objective") if key in timing.result
+    )
+    return int(ours.summary["max_span"]), theirs

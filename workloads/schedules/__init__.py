@@ -1,0 +1,78 @@
+"""Pipeline schedules: one file each, found by listing this folder.
+
+A schedule file has a docstring (its first line is its help), and
+
+    NAME                                   what the command line calls it, if not the file's name
+    order(num_rank, num_microbatch, ...)   keyword options after these two -> Order
+
+A file anywhere else is taken by its path. Options that an order does not take are refused by name.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from kernels.errors import InputError
+from workloads.pipeline import Order
+
+FOLDER = pathlib.Path(__file__).parent
+
+
+class Schedule:
+    """A schedule file: its name, its one-line help, its options with their defaults."""
+
+    def __init__(self, path: pathlib.Path, module: Any) -> None:
+        self.path = path
+        self.name: str = getattr(module, "NAME", path.stem.replace("_", "-"))
+        self.help: str = (module.__doc__ or "").strip().split("\n")[0]
+        function: Callable[..., Order] | None = getattr(module, "order", None)
+        if function is None:
+            raise InputError("a schedule file needs a function order(num_rank, num_microbatch, ...)", file=path)
+        self.order = function
+        self.option: dict[str, Any] = {
+            name: parameter.default for name, parameter in list(inspect.signature(function).parameters.items())[2:]
+        }
+
+    def build(self, num_rank: int, num_microbatch: int, **option: Any) -> Order:
+        """The order, after the checks that every schedule shares."""
+        for field, value in (("stages", num_rank), ("microbatches", num_microbatch)):
+            if value < 1:
+                raise InputError("too small", field=field, value=value, allowed=">= 1")
+        for name in option:
+            if name not in self.option:
+                raise InputError(f"schedule {self.name} has no such option", field=name, value=name,
+                                 allowed=list(self.option) or "none")  # fmt: skip
+        return self.order(num_rank, num_microbatch, **option)
+
+
+def catalogue() -> dict[str, Schedule]:
+    """Every schedule of this folder by name.
+
+    >>> "1f1b" in catalogue()
+    True
+    """
+    found = [
+        Schedule(path, importlib.import_module(f"{__name__}.{path.stem}")) for path in sorted(FOLDER.glob("[a-z]*.py"))
+    ]
+    return {schedule.name: schedule for schedule in found}
+
+
+def load(name: str) -> Schedule:
+    """The schedule of this name, or of the file at this path."""
+    path = pathlib.Path(name)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise InputError("no such file", file=path)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return Schedule(path, module)
+    known = catalogue()
+    if name not in known:
+        raise InputError("no such schedule", field="schedule", value=name, allowed=sorted(known))
+    return known[name]
