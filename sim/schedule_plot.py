@@ -28,12 +28,13 @@ def plot_schedule(op: pd.DataFrame, title: str) -> "Figure":
         2, 1, sharex=True, figsize=(13, height + 2.2), height_ratios=[height, 1.7], layout="constrained"
     )
     ends_first = op["overlap"].shift(fill_value=False).to_numpy()
-    for rank, ops in op.groupby("rank"):
+    for rank in range(num_rank):
+        ops = op[op["rank"] == rank]
         stages = sorted(ops["stage"].unique())
         shade = {stage: 1 - 0.32 * n / max(len(stages) - 1, 1) for n, stage in enumerate(stages)}
         top.barh(rank, makespan, color="#e9e9ec", height=0.86, zorder=0)
-        for row in ops.itertuples():
-            _draw_box(top, row, shade[row.stage], bool(ends_first[row.Index]), len(op) <= MAX_LABELLED_OP, makespan)
+        for index, row in zip(ops.index.to_numpy(), ops.itertuples(), strict=True):
+            _draw_box(top, row, shade[row.stage], bool(ends_first[index]), len(op) <= MAX_LABELLED_OP, makespan)
         low.step(np.r_[0, ops["end"]], np.r_[0, ops["memory"]], where="post", lw=1,
                  color=plt.get_cmap("viridis")(rank / max(num_rank - 1, 1) * 0.9), label=f"rank {rank}")  # fmt: skip
     top.set(ylim=(num_rank - 0.5, -0.5), yticks=range(num_rank), ylabel="rank", title=title, xlim=(0, makespan))

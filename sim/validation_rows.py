@@ -40,9 +40,9 @@ def error_row(
     signed = np.asarray(paired, float) * 100
     size = np.abs(signed)
     values = [size.mean(), np.median(size), np.percentile(size, 90), signed.mean()] if size.size else [float("nan")] * 4
-    row = dict(zip(COLUMNS[:5], (kind, number_format, kernel, system, size_class), strict=True))
+    row: dict[str, Any] = dict(zip(COLUMNS[:5], (kind, number_format, kernel, system, size_class), strict=True))
     row |= {"n": size.size, "coverage": size.size / num_case if num_case else 0.0}
-    row |= dict(zip(COLUMNS[7:], map(float, values), strict=True))
+    row |= dict(zip(COLUMNS[7:], (float(v) for v in values), strict=True))
     return row | more
 
 
