@@ -33,7 +33,7 @@ def link_rows(system: System, group_size: int | None = None) -> Floats:
     [450.0, 50.0, 63.0]
     """
     node = system.node
-    size = min(system.node.num_device, group_size or node.num_device)
+    size = node.num_device if group_size is None else min(group_size, node.num_device)
     if size < 1:
         raise InputError("out of range", field="group_size", value=group_size, allowed="1 or more")
     rows = np.zeros((len(LINKS), len(LINK_FIELDS)))
@@ -184,11 +184,13 @@ def path_latency_s(graph: Graph, a: str, b: str) -> float:
     return float(sum(graph.edges[edge][LATENCY] for edge in path(graph, a, b)))
 
 
-def bisection_byte_per_s(graph: Graph, devices: list[str]) -> float:
-    """Per direction, from the first half of `devices` to the second: a maximum flow, so every way counts."""
+def bisection_byte_per_s(graph: Graph, devices: list[str], kind: str = "") -> float:
+    """Per direction, from the first half of `devices` to the second: a maximum flow, so every way counts (or every
+    way over edges of one `kind`)."""
     if len(devices) < 2:
         raise InputError("a bisection needs two devices", field="devices", value=len(devices), allowed="2 or more")
-    flow: Graph = nx.Graph(graph)
+    flow: Graph = nx.Graph()
+    flow.add_edges_from((a, b, data) for a, b, data in graph.edges(data=True) if kind in ("", data["kind"]))
     half = len(devices) // 2
     for end, members in (("half:a", devices[:half]), ("half:b", devices[half:])):
         for member in members:
