@@ -9,11 +9,6 @@ from kernels.formats import PIPES
 
 MEM_BYTE_PER_S = (1e10, 2e13)  # slowest and fastest device memory seen: a laptop's DDR4, ten HBM4 stacks
 PIPE_RATIO = {"fp8": 2.0, "fp4": 4.0, "int8": 4.0, "int4": 8.0}  # over bf16 or fp16, the most on real chips, dense
-    "fp8": 4.0,
-    "int8": 4.0,
-    "int4": 8.0,
-    "fp4": 8.0,
-}  # most that a pipe has done over bf16/fp16 on real chips
 
 
 def findings(name: str) -> pd.DataFrame:
