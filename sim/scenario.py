@@ -40,7 +40,9 @@ class Scenario:
     dp: Annotated[int, Ge(1)] = _of(1, "replicas behind the router")
     ep: Annotated[int, Ge(1)] = _of(1, "expert parallel devices (experts sharded over them)")
     attn_dp: Annotated[int, Ge(1)] = _of(1, "attention data-parallel ranks inside a replica")
-    sequence_parallel: bool = _of(False, "shard norms along the sequence: reduce-scatter and all-gather, not all-reduce")
+    sequence_parallel: bool = _of(
+        False, "shard norms along the sequence: reduce-scatter and all-gather, not all-reduce"
+    )
     # number formats
     weight_format: str = _of("bf16", "weights and GEMMs: bf16, fp16, fp8, fp8_block, int8, int4, nvfp4, w4a16, ...")
     kv_format: str = _of("bf16", "stored KV: bf16, fp16, fp8, int8, int4, int2, int1")
@@ -63,7 +65,8 @@ class Scenario:
     predictor_error: Annotated[float, Ge(0), Le(4)] = _of(0.0, "sigma of log error of predicted output lengths")
     # run
     fidelity: Literal["sol", "calibrated", "replay"] = _of(
-        "calibrated", "sol: peak rates; calibrated: fitted constants and host time; replay: every operator on SimPy engines"
+        "calibrated",
+        "sol: peak rates; calibrated: fitted constants and host time; replay: every operator on SimPy engines",
     )
     goodput: str = _of("ttft:1.0 tpot:0.05", "service level objective in seconds, `ttft:X tpot:Y e2el:Z`")
     price_USDph: Annotated[float, Ge(0)] = _of(0.0, "rental price of a device an hour; 0: the catalogue's")  # noqa: N815

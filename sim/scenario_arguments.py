@@ -21,7 +21,9 @@ def add(parser: argparse.ArgumentParser, skip: tuple[str, ...] = ()) -> None:
         if hints[field.name] is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **keywords)
         else:
-            choices = typing.get_args(hints[field.name]) if typing.get_origin(hints[field.name]) is typing.Literal else None
+            choices = (
+                typing.get_args(hints[field.name]) if typing.get_origin(hints[field.name]) is typing.Literal else None
+            )
             parser.add_argument(flag, choices=choices, metavar=None if choices else "X", **keywords)
 
 

@@ -1,0 +1,88 @@
+"""How long a kernel takes on a real device: warmed up, buffers rotated past the cache, medians with spread.
+
+On CUDA a graph of several calls is replayed between two events, so that the time is the device's and not the
+host's; on a CPU each call is timed by the monotonic clock.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+Run = Callable[[int], object]  # run(i) executes once on the i-th set of buffers
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Seconds a call: median over repeats, half the interquartile range relative to it, number of repeats."""
+
+    median_s: float
+    spread: float
+    num_repeat: int
+
+
+def measure(run: Run, device: torch.device, budget_s: float = 0.25, num_buffer: int = 1, min_repeat: int = 5) -> Timing:
+    """Time `run` for about `budget_s` seconds.
+
+    `num_buffer`: sets of buffers that `run(i % num_buffer)` cycles through. Raises `RuntimeError` as the
+    kernel itself does (an unsupported shape, out of memory).
+    """
+    sample_s = _cuda_samples(run, budget_s, num_buffer, min_repeat) if device.type == "cuda" else None
+    if sample_s is None:
+        sample_s = _host_samples(run, budget_s, num_buffer, min_repeat)
+    low, middle, high = np.percentile(sample_s, [25, 50, 75])
+    return Timing(float(middle), float((high - low) / 2 / middle), len(sample_s))
+
+
+def _host_samples(run: Run, budget_s: float, num_buffer: int, min_repeat: int) -> list[float]:
+    for index in range(min(num_buffer, 3)):
+        run(index)
+    samples: list[float] = []
+    end = time.perf_counter() + budget_s
+    while len(samples) < min_repeat or (time.perf_counter() < end and len(samples) < 10_000):
+        start = time.perf_counter()
+        run(len(samples) % num_buffer)
+        samples.append(time.perf_counter() - start)
+    return samples
+
+
+def _cuda_samples(run: Run, budget_s: float, num_buffer: int, min_repeat: int) -> list[float]:
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for index in range(3):  # warm-up: autotuning and lazy allocation must not be captured
+            run(index % num_buffer)
+        first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        first.record()
+        run(0)
+        last.record()
+    stream.synchronize()
+    once_s = max(first.elapsed_time(last) * 1e-3, 1e-6)
+    num_call = int(min(max(num_buffer, 2e-3 / once_s, 4), 64))  # a graph long enough to hide its own launch
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        for index in range(num_call):
+            run(index % num_buffer)
+    samples: list[float] = []
+    end = time.perf_counter() + budget_s
+    graph.replay()
+    torch.cuda.synchronize()
+    while len(samples) < min_repeat or (time.perf_counter() < end and len(samples) < 1000):
+        first.record()
+        graph.replay()
+        last.record()
+        torch.cuda.synchronize()
+        samples.append(first.elapsed_time(last) * 1e-3 / num_call)
+    return samples
+
+
+def num_buffer_past_cache(working_byte: float, cache_byte: float, free_byte: float) -> int:
+    """Sets of buffers so that a set is evicted before it is used again: twice the cache, within memory.
+
+    >>> num_buffer_past_cache(25e6, 50e6, 80e9)
+    5
+    """
+    wanted = int(2 * cache_byte / max(working_byte, 1.0)) + 1
+    return max(1, min(wanted, 64, int(0.4 * free_byte / max(working_byte, 1.0))))
