@@ -85,7 +85,7 @@ class ReferenceDevice:
         if not timed:
             reasons = "; ".join(f"{kernel}: {reason}" for kernel, reason in others.items())
             raise InputError(
-                f"no kernel of torch executes this operator ({reasons})", field="name", value=op["name"].decode()
+                f"no kernel of torch executes this operator ({reasons})", field="name", value=bytes(op["name"]).decode()
             )
         best = min(timed, key=lambda kernel: timed[kernel].median_s)
         others |= {kernel: f"{timing.median_s:.3e} s" for kernel, timing in timed.items() if kernel != best}

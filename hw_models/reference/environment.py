@@ -57,10 +57,10 @@ def _cuda() -> Environment:
 
 def _cpu() -> Environment:
     info = pathlib.Path("/proc/cpuinfo")
-    fields = dict(
-        (key.strip(), value.strip())
+    fields = {
+        key.strip(): value.strip()
         for key, _, value in (line.partition(":") for line in (info.read_text() if info.exists() else "").splitlines())
-    )
+    }
     return Environment(
         "cpu",
         fields.get("model name", platform.processor() or platform.machine()),
