@@ -31,7 +31,8 @@ MATH_LIMIT_BYTE = 2**31  # the math backend writes the scores out: not a candida
 def candidates(op: OpTable, work: WorkTable, device: torch.device) -> list[Candidate]:
     """One candidate a backend. Raises `InputError` for shapes that none of them takes."""
     if FORMATS[op["kv_fmt"]].name not in ("bf16", "fp16", "fp32"):
-        raise InputError("torch's attention reads KV in its compute format", field="kv_fmt", value=FORMATS[op["kv_fmt"]].name,
+        name = FORMATS[op["kv_fmt"]].name
+        raise InputError("torch attends in the stored KV format", field="kv_fmt", value=name,
                          allowed=["bf16", "fp16", "fp32"])  # fmt: skip
     if int(op["window"]) > 0:
         raise InputError(

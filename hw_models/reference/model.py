@@ -1,0 +1,170 @@
+"""A randomly initialised transformer of any described shape, with a paged KV cache, run step by step.
+
+What the simulator prices as an operator table this runs as a model: embedding, attention over block tables,
+dense or expert feed-forward parts, LM head and greedy sampling, for a batch that mixes prefill chunks and
+decodes. On CUDA a pure-decode step is captured once per padded batch and span, and replayed.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from hw_models.reference import layers
+from hw_models.reference.candidate import seeded
+from kernels.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """One sequence's part of a step: `query_len` new tokens, the last of which sees `kv_len` keys (its own
+    included); `block` lists its KV blocks in order."""
+
+    query_len: int
+    kv_len: int
+    block: Sequence[int]
+
+
+class ReferenceModel:
+    """Weights and KV cache on one device.
+
+    `spec`: an architecture with the fields of a model description (`hidden`, `vocab`, `layer`, `block`, ...);
+    `num_block` KV blocks of `block_token` tokens. Raises `InputError` for what it cannot run, or where weights
+    and cache do not fit.
+    """
+
+    def __init__(
+        self,
+        spec: Any,
+        device: torch.device,
+        dtype: torch.dtype,
+        num_block: int,
+        block_token: int,
+        pad_batch: Sequence[int] = (),
+        seed: int = 0,
+    ) -> None:
+        if spec.position not in ("rope", "learned", "none"):
+            raise InputError("the reference model has no such positions", field="position", value=spec.position,
+                             allowed=["rope", "learned", "none"])  # fmt: skip
+        self.spec, self.device, self.dtype, self.block_token = spec, device, dtype, block_token
+        self.pad_batch = sorted(pad_batch)
+        count = iter(range(seed * 1_000_003, (seed + 1) * 1_000_003))
+
+        def weight(*shape: int) -> torch.Tensor:
+            scale = shape[-1] ** -0.5
+            return seeded(*shape, seed=next(count), device=device, dtype=dtype, scale=scale)
+
+        try:
+            self.embedding = weight(spec.vocab, spec.hidden)
+            self.head = self.embedding if spec.tied else weight(spec.vocab, spec.hidden)
+            self.position = weight(spec.position_row, spec.hidden) if spec.position == "learned" else None
+            self.layers = [layers.build(spec.block[index], spec.hidden, weight) for index in spec.layer]
+            width = [layers.cache_width(spec.block[index].attention) for index in spec.layer]
+            self.cache = [torch.zeros(num_block + 1, block_token, size, device=device, dtype=dtype) for size in width]
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"model and KV cache do not fit: {str(error).splitlines()[0]}", field="num_block", value=num_block
+            ) from None
+        self._graph: dict[tuple[int, int], tuple[Callable[[], None], dict[str, torch.Tensor], torch.Tensor]] = {}
+
+    def step(self, spans: Sequence[Span]) -> tuple[torch.Tensor, float]:
+        """Run one step and wait for it: the sampled token of each span, and the seconds it took on the host's
+        clock (which is what an engine iteration waits for)."""
+        start = time.perf_counter()
+        with torch.inference_mode():
+            decode = all(span.query_len == 1 for span in spans)
+            sampled = self._decode(spans) if decode else self._mixed(spans)
+            token = sampled.cpu()  # waits for the device
+        return token, time.perf_counter() - start
+
+    def _mixed(self, spans: Sequence[Span]) -> torch.Tensor:
+        position = torch.cat([torch.arange(s.kv_len - s.query_len, s.kv_len) for s in spans]).to(self.device)
+        slot = torch.cat([self._slot(s)[s.kv_len - s.query_len : s.kv_len] for s in spans]).to(self.device)
+        token = position % self.spec.vocab
+        rows = [s.query_len for s in spans]
+        last = torch.cumsum(torch.tensor(rows), 0).to(self.device) - 1
+        tables = [(s.query_len, s.kv_len, torch.tensor(list(s.block), device=self.device)) for s in spans]
+
+        def attend(q: torch.Tensor, cache: torch.Tensor, attention: Any) -> torch.Tensor:
+            parts, begin = [], 0
+            for query_len, kv_len, table in tables:
+                keys = cache[table].flatten(0, 1)[None, :kv_len]
+                parts.append(layers.attend_prefill(q[begin : begin + query_len], keys, attention))
+                begin += query_len
+            return torch.cat(parts)
+
+        return self._forward(token, position, slot, attend, last)
+
+    def _decode(self, spans: Sequence[Span]) -> torch.Tensor:
+        batch = next((size for size in self.pad_batch if size >= len(spans)), len(spans))
+        longest = max(len(s.block) for s in spans)
+        num_block = 1 << (longest - 1).bit_length() if self.pad_batch else longest
+        key = (batch, num_block)
+        if key not in self._graph:
+            self._graph[key] = self._capture(batch, num_block)
+        run, buffer, sampled = self._graph[key]
+        scratch = self.cache[0].shape[0] - 1  # the spare block takes what padded rows write
+        table = torch.full((batch, num_block), scratch, dtype=torch.int64)
+        kv_len = torch.ones(batch, dtype=torch.int64)
+        for row, span in enumerate(spans):
+            table[row, : len(span.block)] = torch.tensor(list(span.block))
+            kv_len[row] = span.kv_len
+        buffer["table"].copy_(table)
+        buffer["kv_len"].copy_(kv_len)
+        run()
+        return sampled[: len(spans)]
+
+    def _capture(self, batch: int, num_block: int) -> tuple[Callable[[], None], dict[str, torch.Tensor], torch.Tensor]:
+        buffer = {
+            "table": torch.zeros(batch, num_block, dtype=torch.int64, device=self.device),
+            "kv_len": torch.ones(batch, dtype=torch.int64, device=self.device),
+        }
+        sampled = torch.zeros(batch, dtype=torch.int64, device=self.device)
+        last = torch.arange(batch, device=self.device)
+
+        def run() -> None:
+            table, kv_len = buffer["table"], buffer["kv_len"]
+            position = kv_len - 1
+            block = table.gather(1, (position // self.block_token)[:, None])[:, 0]
+            slot = block * self.block_token + position % self.block_token
+
+            def attend(q: torch.Tensor, cache: torch.Tensor, attention: Any) -> torch.Tensor:
+                keys = cache[table.flatten()].view(batch, num_block * self.block_token, -1)
+                return layers.attend_decode(q, keys, kv_len, attention)
+
+            sampled.copy_(self._forward(position % self.spec.vocab, position, slot, attend, last))
+
+        if self.device.type != "cuda":
+            return run, buffer, sampled
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            run()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            run()
+        return graph.replay, buffer, sampled
+
+    def _forward(
+        self,
+        token: torch.Tensor,
+        position: torch.Tensor,
+        slot: torch.Tensor,
+        attend: Callable[[torch.Tensor, torch.Tensor, Any], torch.Tensor],
+        last: torch.Tensor,
+    ) -> torch.Tensor:
+        x = functional.embedding(token, self.embedding)
+        if self.position is not None:
+            x = x + self.position[position]
+        for layer, cache in zip(self.layers, self.cache, strict=True):
+            x = layers.run(layer, x, position, slot, cache, attend)
+        x = layers.norm(x[last])
+        return functional.linear(x, self.head).argmax(-1)
+
+    def _slot(self, span: Span) -> torch.Tensor:
+        block = torch.tensor(list(span.block))
+        return (block[:, None] * self.block_token + torch.arange(self.block_token)[None]).flatten()
