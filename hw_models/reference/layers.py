@@ -5,6 +5,7 @@ its rotary part, which decode reads once for all heads (the absorbed form).
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -177,7 +178,7 @@ def _experts(
         bounds = [0, *ends.tolist()]
         parts = [
             functional.linear(_gate(functional.linear(gathered[a:b], w["expert_up"][e]), f.gated), w["expert_down"][e])
-            for e, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False))
+            for e, (a, b) in enumerate(itertools.pairwise(bounds))
             if b > a
         ]
         done = torch.cat(parts)
