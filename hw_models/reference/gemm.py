@@ -45,7 +45,7 @@ def _linear(m: int, n: int, k: int, dtype: torch.dtype, device: torch.device) ->
         x, weight = data(0)
         return torch.nn.functional.linear(x.double(), weight.double())
 
-    return Candidate("torch.nn.functional.linear", make, expect, 4 * ROUNDOFF[dtype] * max(1.0, k**0.5 / 8))
+    return Candidate("torch.nn.functional.linear", make, expect, 16 * ROUNDOFF[dtype] * max(1.0, k**0.5 / 8))
 
 
 def _batched(batch: int, m: int, n: int, k: int, dtype: torch.dtype, device: torch.device) -> Candidate:
@@ -63,7 +63,7 @@ def _batched(batch: int, m: int, n: int, k: int, dtype: torch.dtype, device: tor
         x, weight = data(0)
         return torch.bmm(x.double(), weight.double())
 
-    return Candidate("torch.bmm", make, expect, 4 * ROUNDOFF[dtype] * max(1.0, k**0.5 / 8))
+    return Candidate("torch.bmm", make, expect, 16 * ROUNDOFF[dtype] * max(1.0, k**0.5 / 8))
 
 
 def _int8(m: int, n: int, k: int, device: torch.device) -> Candidate:
@@ -107,4 +107,4 @@ def _fp8(m: int, n: int, k: int, device: torch.device) -> Candidate:
         x, weight = data(0)
         return x.double() @ weight.double().t()
 
-    return Candidate("torch._scaled_mm", make, expect, 4 * ROUNDOFF[torch.bfloat16] * max(1.0, k**0.5 / 8))
+    return Candidate("torch._scaled_mm", make, expect, 16 * ROUNDOFF[torch.bfloat16] * max(1.0, k**0.5 / 8))
