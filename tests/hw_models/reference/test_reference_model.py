@@ -7,9 +7,8 @@ import pytest
 from kernels.errors import InputError
 
 torch = pytest.importorskip("torch")
-from workloads.models.spec import Attention, Block, FeedForward, ModelSpec  # noqa: E402
-
 from hw_models.reference.model import ReferenceModel, Span  # noqa: E402
+from workloads.models.spec import Attention, Block, FeedForward, ModelSpec  # noqa: E402
 
 
 def small(attention: Attention, ffn: FeedForward, **block: bool) -> ModelSpec:
