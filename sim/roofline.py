@@ -66,7 +66,7 @@ def operators(setup: Setup, phase: str, plan: Plan) -> pd.DataFrame:
             )
         )
     frame = pd.concat(frames, ignore_index=True)
-    frame.insert(frame.columns.get_loc("time_s") + 1, "share", frame["time_s"] / frame["time_s"].sum())
+    frame.insert(list(frame.columns).index("time_s") + 1, "share", frame["time_s"] / frame["time_s"].sum())
     return frame
 
 
@@ -75,7 +75,8 @@ def roofs(setup: Setup) -> pd.DataFrame:
     bandwidth = float(setup.machine.rate[MEM_BYTE_PER_S])
     peak = setup.machine.peak_flop_per_s
     rows = [(form.pipe, float(peak[code])) for code, form in enumerate(FORMATS) if peak[code] > 0]
-    frame = pd.DataFrame(sorted(set(rows), key=lambda row: -row[1]), columns=["format", "peak_flop_per_s"])
+    rows = sorted(set(rows), key=lambda row: row[1], reverse=True)
+    frame = pd.DataFrame(rows, columns=["format", "peak_flop_per_s"])
     frame["mem_byte_per_s"] = bandwidth
     frame["ridge_op_per_byte"] = frame["peak_flop_per_s"] / bandwidth
     return frame

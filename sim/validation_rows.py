@@ -8,10 +8,10 @@ system     machine or file
 size_class "all", or a class of sizes
 n          comparisons
 coverage   share of the given cases that could be compared
-mape       mean absolute relative error, percent
-median     median absolute relative error, percent
-p90        90th percentile of the same, percent
-bias       mean of the signed relative error, percent
+mape       mean absolute relative error (errors are fractions of the measured value)
+median     median absolute relative error
+p90        90th percentile of the same
+bias       mean of the signed relative error
 ========== ==================================================================
 """
 
@@ -34,10 +34,10 @@ def error_row(
 
     >>> row = error_row("t", "k", "s", [1.1, 0.9], [1.0, 1.0], 4)
     >>> row["n"], row["coverage"], round(row["mape"], 6), round(row["bias"], 6)
-    (2, 0.5, 10.0, 0.0)
+    (2, 0.5, 0.1, 0.0)
     """
     paired = [(s - m) / m if m else float(s != m) for s, m in zip(simulated, measured, strict=True)]
-    signed = np.asarray(paired, float) * 100
+    signed = np.asarray(paired, float)
     size = np.abs(signed)
     values = [size.mean(), np.median(size), np.percentile(size, 90), signed.mean()] if size.size else [float("nan")] * 4
     row: dict[str, Any] = dict(zip(COLUMNS[:5], (kind, number_format, kernel, system, size_class), strict=True))

@@ -1,0 +1,275 @@
+"""Measured operator files as checked tables, and each of their rows as an operator.
+
+What a file holds is told by its columns, never by its name. A row is refused where it cannot have been measured:
+a missing column, a latency that is zero, negative or not a number, or one that beats the machine's speed of
+light tenfold (milliseconds given as seconds, say).
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kernels import optable as op
+from kernels.errors import InputError
+from kernels.formats import ALIASES, FORMAT_CODE, FORMATS
+from kernels.machine import MEM_BYTE_PER_S, Machine
+from kernels.optable import OpTable, WorkTable
+
+Floats = npt.NDArray[np.float64]
+
+HEADS = ("num_head", "num_kv_head", "head_dim")
+COLUMNS: Mapping[str, tuple[str, ...]] = {  # kind -> columns that tell it, beside latency_ms
+    "gemm": ("dtype", "kernel", "m", "n", "k"),
+    "attn_prefill": ("dtype", "kv_dtype", "kernel", "batch", "query_len", "prefix_len", *HEADS),
+    "attn_decode": ("dtype", "kv_dtype", "kernel", "batch", "kv_len", *HEADS),
+    "moe": ("dtype", "kernel", "num_token", "hidden", "inter", "topk", "num_expert", "tp", "ep", "distribution"),
+    "collective": ("op", "num_gpu", "message_byte"),
+}  # fmt: skip
+TELLS = {
+    "gemm": "n",
+    "attn_prefill": "query_len",
+    "attn_decode": "kv_len",
+    "moe": "num_expert",
+    "collective": "message_byte",
+}
+DTYPES = {**ALIASES, "w4a16_mxfp4": "mxfp4_a16", "float8_e4m3": "fp8"}
+COLLECTIVES = {
+    "alltoall": "all_to_all",
+    "allreduce": "all_reduce",
+    "allgather": "all_gather",
+    "reducescatter": "reduce_scatter",
+}
+TOO_FAST = 10.0  # times the speed of light: not a measurement
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Rows of one kind: the frame as read, an operator a row, and measured seconds."""
+
+    file: pathlib.Path
+    kind: str  # as in COLUMNS
+    frame: pd.DataFrame
+    ops: OpTable
+    work: WorkTable
+    seconds: Floats
+    skipped: dict[int, str]  # row -> why no operator of ours stands for it
+
+    def format_name(self) -> list[str]:
+        """The number format that a row's fit is kept under (the KV format for attention)."""
+        field = "kv_fmt" if self.kind.startswith("attn") else "fmt"
+        return [FORMATS[code].name for code in self.ops[field]]
+
+
+def kind_of(frame: pd.DataFrame) -> str | None:
+    """Which kind of operator a frame's columns describe, or None."""
+    return next((kind for kind, tell in TELLS.items() if tell in frame.columns and "latency_ms" in frame.columns), None)
+
+
+def read_folder(folder: str | pathlib.Path, machine: Machine | None = None) -> list[Measured]:
+    """Every operator file of a folder (CSV, plain or gzipped), or the one file given; other CSV files are passed by.
+
+    Raises `InputError` for an unreadable folder, one without any such file, or a bad row.
+    """
+    path = pathlib.Path(folder)
+    files = sorted(path.glob("*.csv*")) if path.is_dir() else [path]
+    found = []
+    for file in files:
+        frame = read_frame(file)
+        if kind_of(frame) is not None:
+            found.append(from_frame(frame, file, machine))
+    if not found:
+        allowed = "; ".join(", ".join(columns) for columns in COLUMNS.values())
+        raise InputError("no file with the columns of a measured operator", file=path, allowed=allowed)
+    return found
+
+
+def read_frame(file: pathlib.Path) -> pd.DataFrame:
+    """A CSV file, or an `InputError` saying why it is none."""
+    try:
+        return pd.read_csv(file)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", file=file) from None
+    except (ValueError, UnicodeDecodeError, EOFError) as error:
+        raise InputError(f"not CSV: {error}", file=file) from None
+
+
+def from_frame(frame: pd.DataFrame, file: pathlib.Path, machine: Machine | None = None) -> Measured:
+    """Check a frame and build its operators. With `machine`, rows that beat its speed of light tenfold are refused."""
+    kind = kind_of(frame)
+    if kind is None:
+        raise InputError("not the columns of a measured operator", file=file)
+    for name in COLUMNS[kind]:
+        if name not in frame.columns:
+            raise InputError("column is missing", file=file, field=name, value="", allowed=COLUMNS[kind])
+    frame = frame.reset_index(drop=True)
+    milliseconds = _number(frame, "latency_ms", file, positive=True)
+    skipped: dict[int, str] = {}
+    ops, work = BUILDERS[kind](frame, file, skipped)
+    measured = Measured(file, kind, frame, ops, work, milliseconds * 1e-3, skipped)
+    if machine is not None:
+        _check_light(measured, machine)
+    return measured
+
+
+def _number(frame: pd.DataFrame, name: str, file: pathlib.Path, positive: bool = False) -> Floats:
+    values = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
+    bad = ~np.isfinite(values) | (values <= 0 if positive else values < 0)
+    if bad.any():
+        row = int(np.argmax(bad))
+        allowed = "a number above 0" if positive else "a number, 0 or more"
+        raise InputError(
+            "not a measurement", file=file, line=row + 2, field=name, value=frame[name].iloc[row], allowed=allowed
+        )
+    return np.array(values)
+
+
+def _formats(frame: pd.DataFrame, name: str, skipped: dict[int, str]) -> npt.NDArray[np.int8]:
+    code = np.zeros(len(frame), np.int8)
+    for text in frame[name].astype(str).unique():
+        rows = (frame[name].astype(str) == text).to_numpy()
+        known = FORMAT_CODE.get(DTYPES.get(text, text))
+        code[rows] = FORMAT_CODE["bf16"] if known is None else known
+        if known is None:
+            skipped.update(dict.fromkeys(np.flatnonzero(rows).tolist(), f"{name} {text} is no format of ours"))
+    return code
+
+
+def _gemm(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) -> tuple[OpTable, WorkTable]:
+    ops, work = op.empty(len(frame))
+    m, n, k = (_number(frame, name, file, positive=True) for name in "mnk")
+    ops["kind"], ops["fmt"] = op.GEMM, _formats(frame, "dtype", skipped)
+    ops["m"], ops["n"], ops["k"] = m, n, k
+    weight, act = _stored(ops["fmt"])
+    out = np.where(act < 2.0, 2.0, act)  # results are wide
+    ops["flop"], ops["weight_byte"], ops["act_byte"], ops["write_byte"] = (
+        2 * m * n * k,
+        k * n * weight,
+        m * k * act,
+        m * n * out,
+    )
+    return ops, work
+
+
+def _stored(code: npt.NDArray[np.int8]) -> tuple[Floats, Floats]:
+    bits = np.array([(form.weight_bit, form.act_bit) for form in FORMATS])[code]
+    return bits[:, 0] / 8, bits[:, 1] / 8
+
+
+def _attention(
+    frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str], decode: bool
+) -> tuple[OpTable, WorkTable]:
+    ops, work = op.empty(len(frame), len(frame))
+    count = _number(frame, "batch", file, positive=True)
+    heads, kv_heads, dim = (
+        _number(frame, name, file, positive=True) for name in ("num_head", "num_kv_head", "head_dim")
+    )
+    if decode:
+        query, kv = np.ones(len(frame)), _number(frame, "kv_len", file, positive=True)
+    else:
+        query = _number(frame, "query_len", file, positive=True)
+        kv = query + _number(frame, "prefix_len", file)
+    window = _number(frame, "window", file) if "window" in frame.columns else np.zeros(len(frame))
+    ops["kind"] = op.ATTN_DECODE if decode else op.ATTN_PREFILL
+    ops["fmt"], ops["kv_fmt"] = _formats(frame, "dtype", skipped), _formats(frame, "kv_dtype", skipped)
+    ops["num_head"], ops["num_kv_head"], ops["head_dim"], ops["v_head_dim"], ops["window"] = (
+        heads,
+        kv_heads,
+        dim,
+        dim,
+        window,
+    )
+    ops["work_start"], ops["work_stop"] = np.arange(len(frame)), np.arange(len(frame)) + 1
+    work["count"], work["query_len"], work["kv_len"], work["causal"] = count, query, kv, 1
+    reach = np.where(window > 0, window, np.inf)
+    short = np.clip(reach - (kv - query), 0, query)  # rows that see less than the whole window
+    seen = np.minimum(kv, reach + query - 1)
+    full = np.where(query > short, (query - short) * np.minimum(reach, kv), 0.0)
+    pair = count * (short * (kv - query) + short * (short + 1) / 2 + full)
+    weight, _ = _stored(ops["kv_fmt"])
+    ops["flop"], ops["kv_byte"] = 4 * pair * heads * dim, count * seen * 2 * kv_heads * dim * weight
+    ops["act_byte"] = ops["write_byte"] = count * query * heads * dim * 2.0
+    return ops, work
+
+
+def _prefill(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) -> tuple[OpTable, WorkTable]:
+    return _attention(frame, file, skipped, decode=False)
+
+
+def _decode(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) -> tuple[OpTable, WorkTable]:
+    return _attention(frame, file, skipped, decode=True)
+
+
+def _moe(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) -> tuple[OpTable, WorkTable]:
+    ops, work = op.empty(len(frame))
+    names = ("num_token", "hidden", "inter", "num_expert", "topk", "tp", "ep")
+    token, hidden, inter, expert, topk, tp, ep = (_number(frame, name, file, positive=True) for name in names)
+    ops["kind"], ops["fmt"] = op.MOE, _formats(frame, "dtype", skipped)
+    for field, values in (
+        ("m", token),
+        ("k", hidden),
+        ("n", inter),
+        ("num_expert", expert),
+        ("topk", topk),
+        ("tp", tp),
+        ("ep", ep),
+    ):
+        ops[field] = values
+    for row, text in enumerate(frame["distribution"].astype(str)):
+        tail = text.removeprefix("power_law_")
+        if text in ("balanced", "uniform"):
+            ops["skew"][row] = 0.0
+        elif tail != text and tail.replace(".", "", 1).isdigit():
+            ops["skew"][row] = float(tail)
+        else:
+            skipped[row] = f"distribution {text} is not balanced or power_law_X"
+    weight, act = _stored(ops["fmt"])
+    active = np.minimum(expert / ep, token * topk)
+    ops["flop"] = 6 * token * topk * hidden * inter / tp / ep
+    ops["weight_byte"] = active * 3 * hidden * inter / tp * weight
+    ops["act_byte"] = ops["write_byte"] = token * hidden * act
+    return ops, work
+
+
+def _collective(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) -> tuple[OpTable, WorkTable]:
+    ops, work = op.empty(len(frame))
+    ops["fmt"] = FORMAT_CODE["bf16"]
+    ops["link_byte"], ops["group_size"] = (
+        _number(frame, "message_byte", file, positive=True),
+        _number(frame, "num_gpu", file, positive=True),
+    )
+    for row, text in enumerate(frame["op"].astype(str)):
+        kind = op.KIND_CODE.get(COLLECTIVES.get(text, text), -1)
+        if not op.ALL_REDUCE <= kind <= op.P2P:
+            skipped[row] = f"op {text} is no collective of ours"
+            kind = op.ALL_REDUCE
+        ops["kind"][row] = kind
+    return ops, work
+
+
+BUILDERS = {"gemm": _gemm, "attn_prefill": _prefill, "attn_decode": _decode, "moe": _moe, "collective": _collective}
+
+
+def _check_light(measured: Measured, machine: Machine) -> None:
+    if measured.kind == "collective":
+        return
+    peak = machine.peak_flop_per_s[measured.ops["fmt"]]
+    flop_s = np.divide(measured.ops["flop"], peak, out=np.zeros(len(peak)), where=peak > 0)
+    light_s = flop_s
+    if measured.kind == "gemm":  # the last-level cache may hold a benchmark's operands, so only large ones tell
+        byte_s = op.mem_byte(measured.ops) / machine.rate[MEM_BYTE_PER_S]
+        light_s = np.where(op.mem_byte(measured.ops) > 1e9, np.maximum(flop_s, byte_s), flop_s)
+    bad = measured.seconds * TOO_FAST < light_s
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"beats the speed of light of the machine {light_s[row] / measured.seconds[row]:.0f} times",
+            file=measured.file,
+            line=row + 2,
+            field="latency_ms",
+            value=float(measured.frame["latency_ms"].iloc[row]),
+            allowed=f"at least {light_s[row] * 1e3 / TOO_FAST:.4g} (are these milliseconds?)",
+        )

@@ -1,0 +1,119 @@
+"""`ridgeline validate ops DIR --system NAME`: the price of every measured operator, against its measurement."""
+
+import argparse
+import pathlib
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from kernels.errors import InputError
+
+HELP = "measured operators (GEMM, attention, experts, collectives) against their prices"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", metavar="DIR", help="folder of CSV files (or one file); their columns tell what they are"
+    )
+    parser.add_argument("--system", required=True, help="the machine that was measured")
+    parser.add_argument("--fidelity", choices=("calibrated", "sol"), default="calibrated")
+    parser.add_argument("--json", metavar="FILE", help="write the rows")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from sim.validation_rows import report
+
+    rows, reasons = validate_ops(arguments.folder, arguments.system, arguments.fidelity)
+    print(report(rows, arguments.json))
+    for reason, count in reasons.most_common():
+        print(f"not priced: {count} rows: {reason}")
+    return 0
+
+
+def validate_ops(
+    folder: str | pathlib.Path, system: str, fidelity: str = "calibrated"
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Rows of error by kind, format, kernel and size class (`all`: totals), and why rows were not priced.
+
+    Fits nothing. A row names its kernel; where the machine's profile does not know the name, the default kernel
+    of that kind and format prices it.
+    """
+    from hw_models import catalog
+    from hw_models.calibration.measured import read_folder
+    from hw_models.device import machine
+
+    reasons: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = []
+    try:
+        widest = catalog.system(system, 8)
+    except InputError:
+        widest = catalog.system(system)
+    arrays = machine(widest, fidelity)
+    for measured in read_folder(folder, arrays):
+        predicted = predict(measured, system, fidelity, reasons)
+        rows += error_rows(measured, predicted, system)
+    return rows, reasons
+
+
+def predict(measured: Any, system: str, fidelity: str, reasons: Counter[str]) -> Any:
+    """Seconds of each row; NaN for the rows that cannot be priced, whose reasons are counted."""
+    from hw_models import catalog, profile
+    from hw_models.device import calibration, cost, machine
+
+    predicted = np.full(len(measured.seconds), np.nan)
+    formats = np.array(measured.format_name())
+    if "kernel" in measured.frame.columns:
+        names = measured.frame["kernel"].astype(str).to_numpy()
+    else:
+        names = np.full(len(formats), "")
+    groups = measured.ops["group_size"]
+    for name, fmt, size in sorted(set(zip(names.tolist(), formats.tolist(), groups.tolist(), strict=True))):
+        chosen = (names == name) & (formats == fmt) & (groups == size)
+        for index in np.flatnonzero(chosen):
+            if index in measured.skipped:
+                reasons[measured.skipped[index]] += 1
+                chosen[index] = False
+        try:
+            built = catalog.system(system, max(1, size))
+            arrays = machine(built, fidelity, group_size=size if size > 1 else None)
+            if fidelity == "calibrated":
+                fitted, _ = calibration(built.device)
+                kind = measured.kind if measured.kind != "collective" else "all_reduce"
+                known = fitted.find(kind, fmt, name) is not None
+                named = {(kind, fmt): name} if known else {}
+                eager = measured.kind == "collective" and "graph" not in name
+                arrays = arrays._replace(fit=profile.fit_array(fitted, named=named, eager=eager))
+            price = cost(measured.ops[chosen], measured.work, arrays)
+        except InputError as error:
+            reasons[str(error)] += int(chosen.sum())
+            continue
+        predicted[chosen] = price["time_ps"] * 1e-12
+    return predicted
+
+
+def error_rows(measured: Any, predicted: Any, system: str) -> list[dict[str, Any]]:
+    """Error by (kind, format, kernel) and size class, and in all."""
+    from hw_models.calibration.fit import size_class
+    from kernels.optable import KINDS
+    from sim.validation_rows import error_row
+
+    kinds = np.array([KINDS[kind] for kind in measured.ops["kind"]])
+    formats = np.array(measured.format_name())
+    frame = measured.frame
+    kernels = frame["kernel"].astype(str).to_numpy() if "kernel" in frame.columns else np.full(len(formats), "nccl")
+    classes = size_class(measured.seconds)
+    rows = []
+    for kind in sorted(set(kinds)):
+        for fmt in ["all", *sorted(set(formats[kinds == kind]))]:
+            of_format = (kinds == kind) & ((formats == fmt) | (fmt == "all"))
+            for kernel in ["all", *sorted(set(kernels[of_format]))] if fmt != "all" else ["all"]:
+                of_kernel = of_format & ((kernels == kernel) | (kernel == "all"))
+                for name in ["all", *sorted(set(classes[of_kernel]))]:
+                    chosen = of_kernel & ((classes == name) | (name == "all"))
+                    priced = chosen & np.isfinite(predicted)
+                    pair = predicted[priced].tolist(), measured.seconds[priced].tolist()
+                    rows.append(
+                        error_row(kind, kernel, system, *pair, int(chosen.sum()), number_format=fmt, size_class=name)
+                    )
+    return rows
