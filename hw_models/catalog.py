@@ -73,8 +73,9 @@ def _aliases() -> dict[str, pathlib.Path]:
     found: dict[str, pathlib.Path] = {}
     for folder in folders():
         for path in sorted(folder.glob("*.toml")):
-            for alias in _table(str(path), path.stat().st_mtime_ns).get("alias", []):
-                found.setdefault(alias, path)
+            names_given = _table(str(path), path.stat().st_mtime_ns).get("alias", [])
+            for alias in names_given if isinstance(names_given, list) else []:
+                found.setdefault(str(alias), path)
     return found
 
 

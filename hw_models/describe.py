@@ -142,6 +142,6 @@ def _derived_system(system: System) -> list[tuple[str, float, str]]:
     return [
         *rows,
         ("device memory", system.num_device * node.device.mem_byte / 2**30, "GiB"),
-        ("power at most", system.num_node * (node.rest_w + node.num_device * node.device.tdp_w), "W"),
+        ("power at most", system.rest_w() + system.num_device * node.device.tdp_w, "W"),
         ("rental", system.price_usd_per_h(), "USD/h"),
     ]

@@ -105,6 +105,12 @@ class System:
     def num_device(self) -> int:
         return self.num_node * self.node.num_device
 
+    def rest_w(self, num_device: int | None = None) -> float:
+        """Power of everything but the devices (hosts, fans, switches, ports) at work: the share of `num_device`
+        devices (all where not given)."""
+        count = self.num_device if num_device is None else num_device
+        return count * self.node.rest_w / self.node.num_device
+
     def price_usd_per_h(self, num_device: int | None = None) -> float:
         """Rental of `num_device` devices (all where not given), each with its share of the rest of its node."""
         count = self.num_device if num_device is None else num_device

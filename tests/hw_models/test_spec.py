@@ -98,3 +98,4 @@ def test_rental_of_a_part_of_a_node_is_its_share() -> None:
     system = catalog.system("dgx_h100")
     assert system.price_usd_per_h() == pytest.approx(8 * 2.99)
     assert system.price_usd_per_h(2) == pytest.approx(system.price_usd_per_h() / 4)
+    assert system.rest_w(2) == pytest.approx((10200 - 8 * 700) / 4)  # 10.2 kW at most
