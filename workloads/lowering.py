@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels import optable as op
+from kernels.errors import InputError
 from workloads.formats import Formats
 from workloads.layers import add_block, reduce_hidden
 from workloads.models.spec import Attention, ModelSpec
@@ -34,6 +35,17 @@ class Plan:
     kv_len: npt.NDArray[np.int64]
     is_decode: npt.NDArray[np.bool_]
     samples: npt.NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        wrong = np.flatnonzero((self.query_len < 1) | (self.kv_len < self.query_len))
+        if wrong.size:
+            first = (int(self.query_len[wrong[0]]), int(self.kv_len[wrong[0]]))
+            raise InputError(
+                f"sequence {wrong[0]} of the plan is impossible",
+                field="query_len, kv_len",
+                value=first,
+                allowed="1 <= query_len <= kv_len",
+            )
 
 
 def lower_dense(
@@ -60,20 +72,29 @@ def lower_dense(
     """
     start, stop = placement.stages(model.num_layer)[stage]
     rows = Rows(formats, placement, num_token, stage)
-    if stage == 0:
-        _embedding(rows, model)
-    elif placement.tp > 1 and not placement.sequence_parallel:
-        rows.link("pp_gather", op.ALL_GATHER, "tp", placement.tp, rows.m * (model.hidden * rows.byte))
+    enter_stage(rows, model)
     for block, count in model.dense_class(start, stop).items():
         rows.count = count
         add_block(rows, model, block, skew)
     rows.count = 1
-    if stage == placement.pp - 1:
+    leave_stage(rows, model)
+    return rows.table()
+
+
+def enter_stage(rows: Rows, model: ModelSpec) -> None:
+    """The embedding, or the rest of the hand-over from the stage before."""
+    if rows.stage == 0:
+        _embedding(rows, model)
+    elif not rows.placement.sequence_parallel:
+        rows.link("pp_gather", op.ALL_GATHER, "tp", rows.placement.tp, rows.m * (model.hidden * rows.byte))
+
+
+def leave_stage(rows: Rows, model: ModelSpec) -> None:
+    """The final norm, or the hand-over: each device sends its `1 / tp` of the tokens' hidden states."""
+    if rows.stage == rows.placement.pp - 1:
         _norm(rows, model, "final_norm")
     else:
-        sent = ceil_div(rows.m, placement.tp) * (model.hidden * rows.byte)
-        rows.link("pp_send", op.P2P, "pp", 2, sent)
-    return rows.table()
+        rows.link("pp_send", op.P2P, "pp", 2, ceil_div(rows.m, rows.placement.tp) * (model.hidden * rows.byte))
 
 
 def _norm(rows: Rows, model: ModelSpec, name: str) -> None:
@@ -107,7 +128,8 @@ def lower_head(
     rows = Rows(formats, placement, num_sampled, stage)
     if stage == placement.pp - 1:
         vocab, tp = ceil_div(model.vocab, placement.tp), placement.tp
-        rows.gemm("lm_head", rows.m, vocab, model.hidden, "head", bias=vocab if model.head_bias else 0)
+        part = "embedding" if model.tied else "head"
+        rows.gemm("lm_head", rows.m, vocab, model.hidden, part, bias=vocab if model.head_bias else 0)
         rows.link("logit_gather", op.ALL_GATHER, "tp", tp, rows.m * (float(vocab) * tp * rows.byte))
         rows.stream("sample", op.SAMPLE, rows.m, model.vocab, SAMPLE_FLOP, write=0.0)
     return rows.table()
@@ -132,15 +154,15 @@ def lower_attention(
     rows = Rows(formats, placement, 1, stage)
     for attention, count in classes.items():
         rows.count = count
-        _attention(rows, attention, work, phase)
+        attention_row(rows, attention, work, phase)
     return rows.table()
 
 
-def _attention(rows: Rows, a: Attention, work: op.WorkTable, phase: str) -> None:
+def attention_row(rows: Rows, a: Attention, work: op.WorkTable, phase: str, offset: int = 0) -> None:
+    """One attention operator on `work`, which begins at row `offset` of the step's work table."""
     decode = phase == "decode"
     head, kv_head, dim, v_dim = attention_shape(a, rows.placement.tp, decode)
-    shared = 1 if a.latent and decode else 2  # the absorbed latent is key and value at once
-    width = kv_head * (dim if shared == 1 else dim + v_dim)
+    width = dim if a.latent and decode else kv_head * (dim + v_dim)  # the absorbed latent is key and value at once
     stored = decode or not a.latent
     pair, seen = visible(work, a.window)
     query = float((work["count"] * work["query_len"]).sum())
@@ -154,7 +176,8 @@ def _attention(rows: Rows, a: Attention, work: op.WorkTable, phase: str) -> None
         head_dim=dim,
         v_head_dim=v_dim,
         window=a.window,
-        work_stop=len(work),
+        work_start=offset,
+        work_stop=offset + len(work),
         flop=2.0 * pair * head * (dim + v_dim),
         kv_byte=seen * width * (rows.formats.kv_byte if stored else rows.byte),
         act_byte=query * head * dim * rows.byte,

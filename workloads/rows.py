@@ -19,12 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels import optable as op
+from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE
 from workloads.formats import Formats
 from workloads.placement import Placement
 
 NORM_FLOP = {"rms": 4.0, "layer": 7.0}
 ROPE_FLOP, ACT_FLOP, ADD_FLOP, SAMPLE_FLOP, CONVERT_FLOP = 3.0, 5.0, 1.0, 5.0, 2.0
+
+MAX_TOKEN = 2**31  # shapes are 32-bit columns
 
 Count = npt.NDArray[np.int64]
 
@@ -38,6 +41,11 @@ class Rows:
     def __init__(self, formats: Formats, placement: Placement, num_token: npt.ArrayLike, stage: int = 0) -> None:
         self.formats, self.placement, self.stage = formats, placement, stage
         self.m: Count = np.asarray(num_token, dtype=np.int64)
+        if self.m.size and not (self.m.min() >= 0 and self.m.max() * placement.attn_dp < MAX_TOKEN):
+            worst = int(self.m.min() if self.m.min() < 0 else self.m.max())
+            raise InputError(
+                "not a token count", field="num_token", value=worst, allowed=f"0 to {MAX_TOKEN // placement.attn_dp}"
+            )
         self.byte = formats.act_byte("activation")  # of a value in the residual stream
         self.count = 1  # repetitions of the rows added next
         self._rows: list[dict[str, Any]] = []

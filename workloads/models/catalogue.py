@@ -15,6 +15,7 @@ from workloads.models.fields import Fields, read_json
 from workloads.models.spec import ModelSpec
 
 FOLDER = pathlib.Path(__file__).parent
+MAX_WIDTH = 2**28  # columns of an operator are 32-bit, and a projection joins a few of these
 Reader = Callable[[Fields, str], ModelSpec]
 
 
@@ -77,7 +78,22 @@ def from_dict(raw: dict[str, Any], name: str, file: object = None) -> ModelSpec:
         raw = {"tie_word_embeddings": raw.get("tie_word_embeddings"), "model_type": raw.get("model_type")} | {
             key: value for key, value in inner.items() if value is not None
         }
-    return families()[_model_type(raw, file)](Fields(raw, file), name)
+    model = families()[_model_type(raw, file)](Fields(raw, file), name)
+    _check_width(model, file)
+    return model
+
+
+def _check_width(model: ModelSpec, file: object) -> None:
+    """Refuse products of fields that no operator column can hold."""
+    for block in model.block:
+        a, f = block.attention, block.ffn
+        widths = {
+            "num_attention_heads x head_dim": a.num_head * max(a.head_dim, a.v_head_dim),
+            "intermediate_size": max(f.inter, f.expert_inter),
+        }
+        for field, width in widths.items():
+            if width > MAX_WIDTH:
+                raise InputError("absurdly wide", file=file, field=field, value=width, allowed=f"at most {MAX_WIDTH}")
 
 
 def _model_type(raw: dict[str, Any], file: object) -> str:

@@ -92,6 +92,18 @@ class Fields:
                 "does not divide", file=self.file, field=field, value=small, allowed=f"a divisor of {large}"
             )
 
+    def heads(self, num_kv_head: int | None = None, head_dim: int | None = None) -> tuple[int, int, int]:
+        """Query heads, key-value heads and head width. What the file gives counts; the arguments stand in for
+        what an architecture leaves out, and the last resorts are multi-head and the hidden width's share."""
+        num_head = self.size("num_attention_heads", "n_head", high=10_000)
+        num_kv_head = self.size("num_key_value_heads", "num_kv_heads", default=num_kv_head or num_head, high=num_head)
+        self.check_divides(num_kv_head, num_head, "num_key_value_heads")
+        if self.has("head_dim") or head_dim:
+            return num_head, num_kv_head, self.size("head_dim", default=head_dim, high=10_000)
+        hidden = self.size("hidden_size", "n_embd", "n_embed")
+        self.check_divides(num_head, hidden, "num_attention_heads")
+        return num_head, num_kv_head, hidden // num_head
+
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
     """A JSON object from a file; what is wrong with the file is named with its line."""

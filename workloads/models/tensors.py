@@ -45,7 +45,8 @@ def tensors(model: ModelSpec, start: int = 0, stop: int | None = None) -> list[T
     if stop == model.num_layer:
         found.append(Tensor("final_norm", "norm", norm, 1))
         if not model.tied or start > 0:  # a tied head on another stage than the embedding is a second copy
-            found.append(Tensor("lm_head", "head", model.vocab * h, 1, "vocab", model.vocab))
+            part = "embedding" if model.tied else "head"
+            found.append(Tensor("lm_head", part, model.vocab * h, 1, "vocab", model.vocab))
         if model.head_bias:
             found.append(Tensor("head_bias", "head", model.vocab, 1, "vocab", model.vocab))
     return [t for t in found if t.value * t.count]
@@ -102,8 +103,11 @@ def num_param(model: ModelSpec) -> int:
 
 
 def num_active_param(model: ModelSpec) -> int:
-    """Parameters that one token uses: `topk` experts a layer, the embedding table left out of nothing
-    (as the published "active" counts have it: all of the model less the experts not chosen)."""
+    """Parameters that one token meets: all of the model less the experts not chosen.
+
+    Published "active" counts differ in whether the input embedding, of which a token reads one row, is in
+    (Mixtral's 12.9 B) or out (gpt-oss's 3.6 B); here it is in.
+    """
     idle = sum(
         (b.ffn.num_expert - b.ffn.topk) * _expert_value(b, model.hidden) * count
         for b, count in model.num_block().items()

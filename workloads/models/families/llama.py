@@ -1,4 +1,4 @@
-"""Llama 1 to 3, Mistral, Mixtral, Qwen 2 / 2.5 / 3 with and without experts, Yi, CodeLlama.
+"""Llama 1 to 3, Mistral, Mixtral, Qwen 2 / 2.5 / 3 with and without experts, Yi, CodeLlama, phi-3.
 
 One architecture (pre-norm with RMS, rotary positions, gated feed-forward, grouped queries) whose members
 differ in biases, norms of queries and keys, windows and experts; `TRAIT` holds what their configurations
@@ -26,6 +26,7 @@ TRAIT = {
     "Yi": Trait(),
     "mistral": Trait(window=True),
     "mixtral": Trait(window=True, expert=True),
+    "phi3": Trait(window=True),
     "qwen2": Trait(qkv_bias=True),
     "qwen2_moe": Trait(qkv_bias=True, expert=True, shared_gate=True),
     "qwen3": Trait(qk_norm=True),
@@ -52,24 +53,31 @@ def read(fields: Fields, name: str) -> ModelSpec:
 
 
 def _attention(fields: Fields, trait: Trait, layer: int) -> Attention:
-    num_head, num_kv_head, head_dim = heads(fields)
-    window = 0
-    if trait.window or (
-        fields.flag("use_sliding_window", default=False) and layer >= fields.size("max_window_layers", default=0, low=0)
-    ):
-        window = fields.size("sliding_window", default=0)
+    num_head, num_kv_head, head_dim = fields.heads()
+    rope_dim = int(head_dim * fields.fraction("partial_rotary_factor", default=1.0))
     bias = fields.flag("attention_bias", default=False)
     return Attention(
         num_head,
         num_kv_head,
         head_dim,
         head_dim,
-        window=window,
-        rope_dim=head_dim,
+        window=_window(fields, trait, layer),
+        rope_dim=rope_dim,
         qkv_bias=trait.qkv_bias or bias,
         out_bias=bias,
         qk_norm=2 * head_dim if trait.qk_norm else 0,
     )
+
+
+def _window(fields: Fields, trait: Trait, layer: int) -> int:
+    """Keys that a query of this layer sees, 0 for all: by `layer_types` where given, else by the older fields."""
+    kinds = fields.words("layer_types", ("full_attention", "sliding_attention"), fields.size("num_hidden_layers"))
+    if kinds:
+        return fields.size("sliding_window") if kinds[layer] == "sliding_attention" else 0
+    since = fields.size("max_window_layers", default=0, low=0)
+    if trait.window or (fields.flag("use_sliding_window", default=False) and layer >= since):
+        return fields.size("sliding_window", default=0)
+    return 0
 
 
 def _ffn(fields: Fields, trait: Trait, layer: int) -> FeedForward:
@@ -86,15 +94,3 @@ def _ffn(fields: Fields, trait: Trait, layer: int) -> FeedForward:
         expert_inter=fields.size("moe_intermediate_size", "intermediate_size"),
         shared_gate=trait.shared_gate,
     )
-
-
-def heads(fields: Fields) -> tuple[int, int, int]:
-    """Query heads, key-value heads and head width: `head_dim` where given, else the hidden width's share."""
-    num_head = fields.size("num_attention_heads", "n_head", high=100_000)
-    num_kv_head = fields.size("num_key_value_heads", default=num_head, high=num_head)
-    fields.check_divides(num_kv_head, num_head, "num_key_value_heads")
-    if fields.has("head_dim"):
-        return num_head, num_kv_head, fields.size("head_dim")
-    hidden = fields.size("hidden_size", "n_embd")
-    fields.check_divides(num_head, hidden, "num_attention_heads")
-    return num_head, num_kv_head, hidden // num_head
