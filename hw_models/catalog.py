@@ -2,7 +2,7 @@
 
 A name is a file's stem (or one of its `alias`es), looked for in the folders of `RIDGELINE_CATALOG` (joined by the
 path separator), then in the shipped `catalog/`. A file with `base = "h100_sxm"` starts as a copy of that file and
-overrides what it names; the base becomes its `relative`, whose calibration it inherits unless it has a `profile`.
+overrides what it names; the base becomes its `relative`, whose calibration it inherits unless it has one.
 """
 
 import functools

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from hw_models import catalog, schema, topology
+from hw_models import catalog, relatives, schema, topology
 from hw_models.spec import Device, Link, Node, System
 from kernels.formats import PIPES
 from kernels.machine import LINK_BYTE_PER_S, LINK_OUT, LINK_UP
@@ -31,7 +31,7 @@ def _device_row(device: Device) -> dict[str, Any]:
         "idle_W": device.idle_w,
         "price_USDph": device.price_usd_per_h,
         "node": device.node,
-        "calibrated_as": device.profile or device.relative or "-",
+        "calibrated_as": relatives.calibrated_as(device) or "-",
     }
 
 

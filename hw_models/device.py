@@ -1,10 +1,8 @@
 """From a system to the arrays that the kernels take, and the one door to their prices."""
 
-from pathlib import Path
-
 import numpy as np
 
-from hw_models import catalog, profile, topology
+from hw_models import profile, relatives, topology
 from hw_models.profile import Profile
 from hw_models.spec import Device, System
 from kernels import machine as layout
@@ -63,31 +61,22 @@ def rate(device: Device) -> layout.Floats:
 def calibration(device: Device) -> tuple[Profile, str]:
     """The profile that a device is priced by, and the name of the device that it was fitted on: its own, else that
     of its nearest relative, and so on. `InputError` where none of them has one."""
-    held, seen = device, [device.name]
-    while not held.profile:
-        if not held.relative:
-            raise InputError(
-                f"no calibration for {', nor for its relative '.join(seen)}",
-                file=device.file,
-                field="fidelity",
-                value="calibrated",
-                allowed="sol; or name a profile in the device's file",
-            )
-        held = catalog.device(held.relative, Path(held.file).parent)
-        if held.name in seen:
-            raise InputError("is its own relative", file=held.file, field="relative", value=held.relative)
-        seen.append(held.name)
-    beside = Path(held.file).parent / held.profile
-    return profile.load(beside if beside.exists() else held.profile), held.name
+    line = relatives.line(device)
+    own = relatives.own_profile(line[-1])
+    if not own:
+        raise InputError(
+            f"no calibration for {', nor for its relative '.join(held.name for held in line)}",
+            file=device.file,
+            field="fidelity",
+            value="calibrated",
+            allowed="sol; or name a profile in the device's file",
+        )
+    return profile.load(own), line[-1].name
 
 
 def best_fidelity(device: Device) -> str:
-    """`calibrated` where the device or a relative names a profile, else `sol`: roofline always answers."""
-    try:
-        calibration(device)
-    except InputError:
-        return "sol"
-    return "calibrated"
+    """`calibrated` where the device or a relative has a profile, else `sol`: roofline always answers."""
+    return "calibrated" if relatives.calibrated_as(device) else "sol"
 
 
 def usable_byte(device: Device, reserve: float = 0.1) -> float:

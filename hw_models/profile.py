@@ -31,13 +31,14 @@ import numpy.typing as npt
 import pydantic
 
 from hw_models.forms import EAGER, FORMAT_RELATIVES, FORMS
+from hw_models.relatives import PROFILES
 from kernels.errors import InputError, from_validation
 from kernels.formats import FORMAT_CODE, FORMATS, NUM_FORMAT
 from kernels.machine import NUM_FIT
 from kernels.optable import KIND_CODE, KINDS, NUM_KIND
 
 Floats = npt.NDArray[np.float64]
-FOLDER = pathlib.Path(__file__).parent / "profiles"
+FOLDER = PROFILES
 
 
 class Strict(pydantic.BaseModel):

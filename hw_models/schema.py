@@ -212,6 +212,7 @@ def to_device(raw: Mapping[str, Any], name: str, file: str) -> Device:
         node=parsed.node,
         relative=parsed.relative,
         profile=parsed.profile,
+        alias=tuple(parsed.alias),
         file=file,
         source=sources(parsed),
     )

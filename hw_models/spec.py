@@ -48,7 +48,8 @@ class Device:
     num_link: int  # scale-up links a device
     node: str  # catalogue name of the node that it usually sits in
     relative: str  # nearest device with a calibration of its own ("" none)
-    profile: str  # name of its own calibration profile ("" none)
+    profile: str  # its own calibration profile, where its file names one
+    alias: tuple[str, ...]
     file: str
     source: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 

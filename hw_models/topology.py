@@ -40,8 +40,7 @@ def link_rows(system: System, group_size: int | None = None) -> Floats:
     graph = node_graph(node)
     group = [device_name(0, i) for i in range(size)]
     if size > 1:
-        pairs = itertools.pairwise([*group, group[0]])
-        rows[LINK_UP] = group_byte_per_s(graph, group), max(path_latency_s(graph, a, b) for a, b in pairs), size
+        rows[LINK_UP] = group_byte_per_s(graph, group), group_latency_s(graph, group), size
     host_latency_s = node.host_link.latency_s if node.host_link else 0.0
     host_byte_per_s = node.host_link.byte_per_s if node.host_link else node.host_mem_byte_per_s
     if node.nic is not None:
@@ -167,11 +166,17 @@ def system_graph(system: System, *, radix: int = 64, oversubscription: float = 1
 
 
 def path(graph: Graph, a: str, b: str) -> list[tuple[str, str]]:
-    """The edges of the way of least latency from `a` to `b`."""
-    try:
-        return list(itertools.pairwise(nx.shortest_path(graph, a, b, weight=LATENCY)))
-    except nx.NetworkXNoPath:
-        raise InputError(f"no way from {a} to {b}", field="fabric", value="none") from None
+    """The edges of the way of least latency from `a` to `b`: over the scale-up fabric where that joins them, else
+    over everything."""
+    ways = [graph]
+    if a.partition("/")[0] == b.partition("/")[0]:  # in one node
+        ways.insert(0, nx.subgraph_view(graph, filter_edge=lambda c, d: graph.edges[c, d]["kind"] == "scale_up"))
+    for way in ways:
+        try:
+            return list(itertools.pairwise(nx.shortest_path(way, a, b, weight=LATENCY)))
+        except nx.NetworkXNoPath:
+            continue
+    raise InputError(f"no way from {a} to {b}", field="fabric", value="none")
 
 
 def path_byte_per_s(graph: Graph, a: str, b: str) -> float:
@@ -211,13 +216,30 @@ def group_byte_per_s(graph: Graph, group: list[str]) -> float:
     behind = [v for v in shared if graph.nodes[v]["kind"] == "switch"]
     if behind:
         return float(min(graph.edges[device, behind[0]][RATE] for device in group))
-    inside = graph.subgraph(group)
-    direct: Graph = nx.Graph()
-    direct.add_edges_from((a, b, data) for a, b, data in inside.edges(data=True) if data["kind"] == "scale_up")
-    if set(direct) == set(group) and nx.is_connected(direct):
+    direct = _direct(graph, group)
+    if direct is not None:
         return float(min(sum(direct.edges[edge][RATE] for edge in direct.edges(device)) for device in group))
     used: dict[tuple[str, str], int] = {}
     for a, b in itertools.pairwise([*group, group[0]]):
         for edge in path(graph, a, b):
             used[edge] = used.get(edge, 0) + 1
     return float(min(graph.edges[edge][RATE] / count for edge, count in used.items()))
+
+
+def group_latency_s(graph: Graph, group: list[str]) -> float:
+    """One hop of a collective in `group`: the largest latency of a direct link inside it, else of the ways between
+    neighbours of the ring in the order given."""
+    if len(group) < 2:
+        return 0.0
+    direct = _direct(graph, group)
+    if direct is not None:
+        return float(max(data[LATENCY] for *_, data in direct.edges(data=True)))
+    return max(path_latency_s(graph, a, b) for a, b in itertools.pairwise([*group, group[0]]))
+
+
+def _direct(graph: Graph, group: list[str]) -> "Graph | None":
+    """The scale-up links inside a group, where they join all of it without a switch."""
+    direct: Graph = nx.Graph()
+    inside = graph.subgraph(group).edges(data=True)
+    direct.add_edges_from((a, b, data) for a, b, data in inside if data["kind"] == "scale_up")
+    return direct if set(direct) == set(group) and nx.is_connected(direct) else None

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hw_models import catalog, device, profile
+from hw_models import catalog, device, profile, relatives
 from hw_models.forms import FORMS
 from hw_models.profile import Kernel, ProfileFile
 from kernels import machine as layout
@@ -82,6 +82,18 @@ def test_a_device_takes_its_own_profile_or_its_relatives(tmp_path) -> None:
     assert fitted[0][GEMM, FORMAT_CODE["bf16"], 0] == 0.5
     assert np.any(fitted[0] != device.machine(own).fit)
     assert [device.best_fidelity(system.device) for system in (own, heir)] == ["calibrated", "calibrated"]
+
+
+def test_a_shipped_profile_is_found_by_the_device_s_name_or_alias(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(relatives, "PROFILES", tmp_path)
+    a100, a40, a10g = (catalog.device(name) for name in ("a100_sxm_80gb", "a40", "a10g"))
+    assert relatives.calibrated_as(a100) == ""
+    (tmp_path / "a100_sxm").mkdir()  # an alias of a100_sxm_80gb
+    assert relatives.own_profile(a100) == "a100_sxm"
+    assert [held.name for held in relatives.line(a10g)] == ["a10g", "a40", "a100_sxm_80gb"]
+    assert relatives.calibrated_as(a10g) == "a100_sxm_80gb"
+    (tmp_path / "a40").mkdir()  # nearer
+    assert [relatives.calibrated_as(held) for held in (a40, a10g)] == ["a40", "a40"]
 
 
 def test_no_calibration_is_said_and_roofline_still_answers(tmp_path) -> None:

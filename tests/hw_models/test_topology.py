@@ -82,6 +82,27 @@ def test_paths() -> None:
     assert topology.path_latency_s(graph, one, one) == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "latency_us"),
+    [
+        ("dgx_h100", 8, 0.4),  # through the switch
+        ("a40_x8", 2, 0.5),  # the bridge
+        ("a40_x8", 8, 0.7),  # PCIe between the pairs
+        ("tpu_v4_slice", 4, 1.0),  # one ICI hop, although the way over the host would be quicker
+        ("tpu_v5e_slice", 8, 1.0),  # half of an axis: a line
+    ],
+)
+def test_scale_up_latency_is_one_hop(name: str, size: int, latency_us: float) -> None:
+    row = topology.link_rows(catalog.system(name), size)[LINK_UP]
+    assert row[LINK_LATENCY_S] == pytest.approx(latency_us * 1e-6)
+
+
+def test_ways_stay_on_the_scale_up_fabric() -> None:
+    graph = topology.node_graph(catalog.node("tpu_v4_slice"))
+    # opposite corners of a 4x4x4 torus are 2 + 2 + 2 hops apart
+    assert topology.path_latency_s(graph, device_name(0, 0), device_name(0, 2 * 16 + 2 * 4 + 2)) == pytest.approx(6e-6)
+
+
 def test_no_way() -> None:
     graph = topology.node_graph(catalog.node("a40_x8"))
     graph.add_node("island", kind="device")
