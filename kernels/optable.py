@@ -11,8 +11,9 @@ kind                  shape columns
 GEMM                  ``m x k`` by ``k x n``, ``batch`` independent instances
 ATTN_PREFILL / DECODE ``num_head``, ``num_kv_head``, ``head_dim`` (q, k), ``v_head_dim``, ``window``,
                       rows of work; `kv_fmt` is the stored KV format
-MOE                   ``m`` tokens (before top-k), ``k`` hidden, ``n`` expert width; ``num_expert`` in
-                      all, ``topk``, ``ep`` and ``tp`` sharding, ``skew`` of the load (0 balanced)
+MOE                   ``m`` tokens of the whole expert group (before top-k), ``k`` hidden, ``n`` width of a
+                      gated expert (a plain one: two thirds of its own); ``num_expert`` in all, ``topk``,
+                      ``ep`` and ``tp`` sharding, ``skew`` of the load (0 balanced)
 NORM ROPE ACT ADD     ``m`` tokens, ``n`` width
 EMBED SAMPLE KV_WRITE ``m`` tokens, ``n`` width
 CONVERT COPY          bytes read and written

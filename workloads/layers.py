@@ -140,6 +140,8 @@ def _expert_exchanged(rows: Rows, f: FeedForward, h: int, skew: float) -> None:
     _router(rows, f, h, own)
     if p.moe_tp == 1:
         copies = distinct_rank(f.num_expert, f.topk, p.ep)
+        if rows.formats.converts("expert"):
+            rows.convert("experts", own, h, "expert")
         rows.link("expert_dispatch", op.ALL_TO_ALL, "ep", p.ep, own * (copies * h * rows.formats.act_byte("expert")))
         _experts(rows, f, h, m * p.attn_dp, skew)
         rows.link("expert_combine", op.ALL_TO_ALL, "ep", p.ep, own * (copies * h * rows.byte))
@@ -173,12 +175,12 @@ def _experts(rows: Rows, f: FeedForward, h: int, m: Count, skew: float) -> None:
     those of the whole model) and computes `m * topk / ep` token-expert pairs of them on average; this is also
     what fused-expert kernels are benchmarked at: `num_token` tokens routed over all experts, of which the
     local share is computed. FLOPs and bytes are a device's averages: weights of the experts expected to be
-    awake, and for each pair the tensors between the two grouped GEMMs.
+    awake, and for each pair the tensors between the two grouped GEMMs. Narrow activations are made inside the
+    kernel. `n` counts a gated expert's width (three matrices); a plain expert of two is written as a gated one
+    of two thirds its width, which has the same weights and FLOPs.
     """
     p, formats = rows.placement, rows.formats
     inter = f.expert_inter // p.moe_tp
-    if formats.converts("expert"):
-        rows.convert("experts", m, h, "expert")
     pair = m * (f.topk / p.ep)
     awake = active_expert(m, f.num_expert, f.topk, skew) / p.ep
     narrow = formats.act_byte("expert")
@@ -189,7 +191,7 @@ def _experts(rows: Rows, f: FeedForward, h: int, m: Count, skew: float) -> None:
         op.MOE,
         fmt=FORMAT_CODE[formats.expert],
         m=m,
-        n=f.expert_inter,
+        n=f.expert_inter if f.gated else round(f.expert_inter * 2 / 3),
         k=h,
         num_expert=f.num_expert,
         topk=f.topk,

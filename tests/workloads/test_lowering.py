@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import optable as op
+from kernels.attention_work import keys_seen, num_pair
 from workloads import models, placement
 from workloads.formats import parse
 from workloads.lowering import Plan, lower_attention, lower_dense, lower_head, lower_step, visible, work_rows
@@ -75,6 +76,24 @@ def test_window_bounds_pairs_and_keys():
     assert visible(rows, 4096) == visible(rows, 0)
     brute = sum(min(7, 5 + r + 1) for r in range(20))  # 5 cached keys, 20 new, window 7
     assert visible(work_rows([20], [25]), 7)[0] == brute
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(1, 4), st.integers(1, 60), st.integers(0, 200), st.sampled_from([0, 1, 2])),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=ROWS, window=st.sampled_from([0, 1, 7, 64, 1000]))
+def test_counts_are_those_of_the_attention_kernels(rows, window):
+    _, work = op.empty(0, len(rows))
+    for i, (count, query, prefix, causal) in enumerate(rows):
+        work[i] = (count, query, query + prefix, causal)
+    pair = sum(int(r["count"]) * num_pair(r["query_len"], r["kv_len"], r["causal"], window) for r in work)
+    seen = sum(int(r["count"]) * keys_seen(r["query_len"], r["kv_len"], r["causal"], window) for r in work)
+    assert visible(work, window) == (pair, seen)
 
 
 def test_windowed_model_attends_within_its_window():

@@ -102,6 +102,22 @@ def test_experts_cut_inside_gather_and_scatter():
     assert named(ops, "experts")["tp"] == 2
 
 
+def test_plain_experts_are_written_as_gated_ones():
+    glam = models.load("glam-143b")
+    experts = named(lower_dense(glam, BF16, placement.make(glam), 0, 10), "experts")
+    assert experts["flop"] == 10 * 2 * (2 * 2 * 4096 * 16384 + 5 * 16384)  # up and down
+    assert 3 * experts["n"] == pytest.approx(2 * 16384, abs=1)
+
+
+def test_narrow_experts_convert_before_they_travel():
+    v3 = models.load("deepseek-v3")
+    formats = parse("fp8_block")
+    here = lower_dense(v3, formats, placement.make(v3, tp=8, ep=8), 0, 16)
+    assert b"quant_experts" not in here["name"]  # inside the fused kernel
+    apart = named(lower_dense(v3, formats, placement.make(v3, dp=8, ep=8), 0, 16), "quant_experts")
+    assert apart["m"] == 16  # own tokens only
+
+
 def test_latent_attention_by_hand():
     v3 = models.load("deepseek-v3")
     place = placement.make(v3, tp=8)

@@ -6,7 +6,11 @@ knows what it holds layer by layer and identical layers are priced once.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -108,20 +112,25 @@ class ModelSpec:
 
     def num_block(self, start: int = 0, stop: int | None = None) -> dict[Block, int]:
         """Layers of each distinct block among layers `start:stop`, in order of first appearance."""
-        return dict(Counter(self.block[i] for i in self.layer[start:stop]))
+        return {self.block[i]: count for i, count in Counter(self.layer[start:stop]).items()}
 
     def attention_class(self, start: int = 0, stop: int | None = None) -> dict[Attention, int]:
         """Layers of each attention class (same shape and window) among layers `start:stop`."""
-        return dict(Counter(_shape(self.block[i].attention) for i in self.layer[start:stop]))
+        return _merged((_shape(block.attention), n) for block, n in self.num_block(start, stop).items())
 
     def dense_class(self, start: int = 0, stop: int | None = None) -> dict[Block, int]:
         """Layers whose cost outside attention is the same: blocks with the window forgotten."""
-        return dict(
-            Counter(
-                replace(self.block[i], attention=replace(self.block[i].attention, window=0))
-                for i in self.layer[start:stop]
-            )
+        return _merged(
+            (replace(block, attention=replace(block.attention, window=0)), n)
+            for block, n in self.num_block(start, stop).items()
         )
+
+
+def _merged(counts: Iterable[tuple[T, int]]) -> dict[T, int]:
+    total: dict[T, int] = {}
+    for key, count in counts:
+        total[key] = total.get(key, 0) + count
+    return total
 
 
 def _shape(attention: Attention) -> Attention:
