@@ -42,7 +42,7 @@ def read(
 ) -> tuple[Table, pathlib.Path]:
     """The table of a name or path with its `base`s merged in, and its file; `InputError` where it is none of `kinds`.
 
-    `beside`: a folder looked in first (that of the file that named this one).
+    `beside`: a folder looked in first (that of the user's file that named this one).
     """
     table, path = _merged(_find(str(name), beside, kinds), ())
     if kinds and table.get("kind") not in kinds:
@@ -108,6 +108,11 @@ def _merged(path: pathlib.Path, seen: tuple[str, ...]) -> tuple[Table, pathlib.P
     return {**table, **own}, path
 
 
+def beside_of(path: pathlib.Path) -> pathlib.Path | None:
+    """Where a file's own references are looked for first: its folder, unless it is a shipped file."""
+    return None if path.parent == SHIPPED else path.parent
+
+
 def link(name: str, beside: pathlib.Path | None = None) -> Link:
     """A link by name or path.
 
@@ -138,7 +143,7 @@ def node(name: str, with_device: Device | None = None, beside: pathlib.Path | No
             "a box for any device: name the device, or a node file with `base` and `device`",
             file=path, field="device", value="",
         )  # fmt: skip
-    held = with_device or device(parsed.device, path.parent if parsed.device.endswith(".toml") else None)
+    held = with_device or device(parsed.device, beside_of(path))
     if parsed.scale_up and held.num_link < 1:
         raise InputError(
             f"{held.name} has no scale-up links, {path.stem} joins by them",
@@ -152,14 +157,14 @@ def node(name: str, with_device: Device | None = None, beside: pathlib.Path | No
         fabric=parsed.fabric,
         dims=tuple(parsed.dims),
         wrap=parsed.wrap,
-        scale_up=link(parsed.scale_up) if parsed.scale_up else None,
-        host_link=link(parsed.host_link) if parsed.host_link else None,
+        scale_up=link(parsed.scale_up, beside_of(path)) if parsed.scale_up else None,
+        host_link=link(parsed.host_link, beside_of(path)) if parsed.host_link else None,
         num_socket=int(parsed.num_socket.value),
         num_pcie_switch=int(parsed.num_pcie_switch.value),
         socket_byte_per_s=schema.si(parsed, "socket_GBps"),
         host_mem_byte=schema.si(parsed, "host_mem_GiB"),
         host_mem_byte_per_s=schema.si(parsed, "host_mem_GBps"),
-        nic=link(parsed.nic) if parsed.nic else None,
+        nic=link(parsed.nic, beside_of(path)) if parsed.nic else None,
         num_nic=int(parsed.num_nic.value),
         network=parsed.network,
         rest_w=schema.si(parsed, "rest_W"),
@@ -184,7 +189,7 @@ def system(name: str, num_device: int | None = None) -> System:
     kind = table["kind"]
     if kind == "system":
         parsed = schema.parse(schema.SystemFile, table, str(path))
-        found = System(path.stem, node(parsed.node), int(parsed.num_node.value))
+        found = System(path.stem, node(parsed.node, beside=beside_of(path)), int(parsed.num_node.value))
         if num_device is not None and num_device > found.num_device:
             raise InputError(
                 f"{found.name} has {found.num_device} devices", field="num_device", value=num_device,
@@ -193,7 +198,7 @@ def system(name: str, num_device: int | None = None) -> System:
         return found
     if kind == "device":
         held = schema.to_device(table, path.stem, str(path))
-        box = node(held.node, held, path.parent if held.node.endswith(".toml") else None)
+        box = node(held.node, held, beside_of(path))
     else:
         box = node(str(path))
     count = 1 if num_device is None else math.ceil(num_device / box.num_device)

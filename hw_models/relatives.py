@@ -23,7 +23,7 @@ def line(device: Device) -> list[Device]:
     found = [device]
     while not own_profile(found[-1]) and found[-1].relative:
         last = found[-1]
-        nearest = catalog.device(last.relative, Path(last.file).parent)
+        nearest = catalog.device(last.relative, catalog.beside_of(Path(last.file)))
         if nearest.name in [other.name for other in found]:
             raise InputError("is its own relative", file=last.file, field="relative", value=last.relative)
         found.append(nearest)

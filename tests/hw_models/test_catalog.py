@@ -84,6 +84,17 @@ def test_a_folder_of_ones_own_comes_first(tmp_path, monkeypatch) -> None:
     assert catalog.device("t4").num_core == catalog.device("l4").num_core
 
 
+def test_files_of_one_folder_name_each_other(tmp_path) -> None:
+    (tmp_path / "wire.toml").write_text('base = "nvlink4"\ntitle = "wire"\nlink_GBps = 30\n')
+    (tmp_path / "chip.toml").write_text('base = "h100_sxm"\ntitle = "chip"\nnode = "box"\n')
+    (tmp_path / "box.toml").write_text('base = "dgx_h100"\ntitle = "box"\ndevice = "chip"\nscale_up = "wire"\n')
+    (tmp_path / "pod.toml").write_text('kind = "system"\ntitle = "pod"\nnode = "box"\nnum_node = 2\n')
+    for name in ("chip", "box", "pod"):
+        system = catalog.system(str(tmp_path / f"{name}.toml"))
+        assert (system.device.name, system.node.name) == ("chip", "box")
+        assert system.node.scale_up == catalog.link(str(tmp_path / "wire.toml"))
+
+
 def test_a_system_file_counts_its_nodes(tmp_path) -> None:
     file = tmp_path / "pod.toml"
     file.write_text('kind = "system"\ntitle = "pod"\nnode = "dgx_h100"\nnum_node = 4\n')
