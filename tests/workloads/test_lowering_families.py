@@ -102,6 +102,34 @@ def test_experts_cut_inside_gather_and_scatter():
     assert named(ops, "experts")["tp"] == 2
 
 
+REPLICATED = (b"router", b"shared_gate", b"qkv_a_proj")  # whole on every device
+
+
+@pytest.mark.parametrize(
+    "name", ["gpt-oss-120b", "deepseek-v2", "grok-1", "llama-4-scout", "gemma-3-27b", "bloom-176b"]
+)
+@pytest.mark.parametrize("ep", [1, 4])
+def test_shares_of_four_devices_add_up(name, ep):
+    model = models.load(name)
+    if ep > 1 and not any(block.ffn.num_expert for block in model.block):
+        ep = 1
+    work = work_rows([1, 1], [300, 5000])
+    whole, share = placement.make(model), placement.make(model, tp=4, ep=ep)
+    one, part = (lower_dense(model, BF16, place, 0, 33) for place in (whole, share))
+    for kind in (op.GEMM, op.MOE, op.ACT):
+        for column in ("flop", "weight_byte"):
+            chosen = [
+                ops[(ops["kind"] == kind) & ~np.isin(ops["name"], (*REPLICATED, b"router_topk"))] for ops in (one, part)
+            ]
+            assert 4 * total(chosen[1], column) == pytest.approx(
+                total(chosen[0], column), rel=1e-3
+            )  # biases replicated
+    attend = [lower_attention(model, BF16, place, 0, work, "decode") for place in (whole, share)]
+    assert 4 * total(attend[1], "flop") == total(attend[0], "flop")
+    kv = 1 if model.block[0].attention.latent else 4
+    assert kv * total(attend[1], "kv_byte") == total(attend[0], "kv_byte")
+
+
 def test_plain_experts_are_written_as_gated_ones():
     glam = models.load("glam-143b")
     experts = named(lower_dense(glam, BF16, placement.make(glam), 0, 10), "experts")

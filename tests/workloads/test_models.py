@@ -143,6 +143,23 @@ def test_gemma3_leaves_out_what_equals_its_defaults():
     assert models.num_param(model) == pytest.approx(3.88e9, rel=0.005)  # card: 4.3 B with the 0.42 B vision encoder
 
 
+def test_llama4_lists_of_layers():
+    raw = read_json(FOLDER / "configs" / "llama-4-scout.json")
+    raw["text_config"] |= {"no_rope_layers": [0] + [1] * 47, "moe_layers": [2, 5]}
+    model = from_dict(raw, "x")
+    blocks = [model.block[i] for i in model.layer]
+    assert [i for i, block in enumerate(blocks) if not block.attention.rope_dim] == [0]
+    assert [i for i, block in enumerate(blocks) if block.ffn.num_expert] == [2, 5]
+
+
+def test_ready_names_come_before_folders(tmp_path, monkeypatch):
+    (tmp_path / "gpt2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert models.load("gpt2").num_layer == 12
+    with pytest.raises(InputError, match="no such model"):
+        models.load("")
+
+
 def test_window_by_layer_types():
     kinds = ["sliding_attention", "full_attention"] * 16
     model = from_dict(config(model_type="qwen2", layer_types=kinds, sliding_window=512), "x")
@@ -183,7 +200,12 @@ def test_bad_fields_are_named_with_their_file(tmp_path, changes, words):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("{", ["is not JSON", ":1"]), ("[]", ["is not a JSON object"]), ("[" * 100_000, ["is not JSON"])],
+    [
+        ("{", ["is not JSON", ":1"]),
+        ("[]", ["is not a JSON object"]),
+        ("[" * 100_000, ["is not JSON"]),
+        ('{"a": ' + "9" * 5000 + "}", ["is not JSON"]),
+    ],
 )
 def test_files_that_are_not_configurations(tmp_path, text, words):
     path = tmp_path / "config.json"

@@ -40,8 +40,8 @@ def _ready(name: str) -> ModelSpec:
 
 
 def load(model: str | pathlib.Path | ModelSpec) -> ModelSpec:
-    """A ready model by name, or any `config.json` by path (a text with a slash or ending in `.json`, or a
-    folder that holds a `config.json`); a `ModelSpec` passes through.
+    """A ready model by name, or any `config.json` by path (a text with a slash or ending in `.json`, of the file
+    or of the folder that holds it); a `ModelSpec` passes through.
 
     >>> load("mixtral-8x7b").block[0].ffn.num_expert
     8
@@ -52,12 +52,12 @@ def load(model: str | pathlib.Path | ModelSpec) -> ModelSpec:
     """
     if isinstance(model, ModelSpec):
         return model
+    if isinstance(model, str) and model in names():
+        return _ready(model)
     path = pathlib.Path(model)
-    if isinstance(model, pathlib.Path) or path.suffix == ".json" or len(path.parts) > 1 or path.is_dir():
+    if isinstance(model, pathlib.Path) or path.suffix == ".json" or len(path.parts) > 1:
         return read_config(path / "config.json" if path.is_dir() else path)
-    if model not in names():
-        raise InputError("no such model", field="model", value=model, allowed=names())
-    return _ready(model)
+    raise InputError("no such model", field="model", value=model, allowed=names())
 
 
 def read_config(path: str | pathlib.Path, name: str | None = None) -> ModelSpec:

@@ -113,9 +113,9 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
         raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}", file=path) from error
     try:
         raw = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: syntax, or a number of thousands of digits
         raise InputError(
-            f"is not JSON: {getattr(error, 'msg', 'nested too deeply')}", file=path, line=getattr(error, "lineno", None)
+            f"is not JSON: {getattr(error, 'msg', error)}", file=path, line=getattr(error, "lineno", None)
         ) from error
     if not isinstance(raw, dict):
         raise InputError("is not a JSON object", file=path)

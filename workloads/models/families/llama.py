@@ -45,7 +45,7 @@ def read(fields: Fields, name: str) -> ModelSpec:
         family="llama",
         hidden=fields.size("hidden_size"),
         vocab=fields.size("vocab_size"),
-        max_context=fields.size("max_position_embeddings"),
+        max_context=fields.size("max_position_embeddings", "max_sequence_length"),
         block=block,
         layer=layer,
         tied=fields.flag("tie_word_embeddings", default=False),

@@ -27,7 +27,9 @@ def read(fields: Fields, name: str) -> ModelSpec:
 
 def _block(fields: Fields, layer: int) -> Block:
     num_head, num_kv_head, head_dim = fields.heads()
-    rotary = (layer + 1) % fields.size("no_rope_layer_interval", default=4) != 0
+    listed = fields.integers("no_rope_layers")  # one entry a layer, 1 where there is rotary, in spite of its name
+    every = fields.size("no_rope_layer_interval", default=4)
+    rotary = bool(listed[layer]) if listed and len(listed) > layer else (layer + 1) % every != 0
     attention = Attention(
         num_head,
         num_kv_head,
@@ -36,7 +38,9 @@ def _block(fields: Fields, layer: int) -> Block:
         window=fields.size("attention_chunk_size", default=8192) if rotary else 0,
         rope_dim=head_dim if rotary else 0,
     )
-    if (layer + 1) % fields.size("interleave_moe_layer_step", default=1):
+    routed = fields.integers("moe_layers")
+    step = fields.size("interleave_moe_layer_step", default=1)
+    if layer not in routed if routed else (layer + 1) % step:
         return Block(attention, FeedForward(fields.size("intermediate_size_mlp")))
     num_expert = fields.size("num_local_experts")
     inter = fields.size("intermediate_size")  # of the shared expert and of each routed one
