@@ -3,6 +3,7 @@
 A name is a file's stem (or one of its `alias`es), looked for in the folders of `RIDGELINE_CATALOG` (joined by the
 path separator), then in the shipped `catalog/`. A file with `base = "h100_sxm"` starts as a copy of that file and
 overrides what it names; the base becomes its `relative`, whose calibration it inherits unless it has one.
+A file of one's own with the name of a shipped one and that name as `base` changes figures (a price) of that machine.
 """
 
 import functools
@@ -100,6 +101,9 @@ def _merged(path: pathlib.Path, seen: tuple[str, ...]) -> tuple[Table, pathlib.P
         start = _find(base, path.parent if base.endswith(".toml") else None)
     except InputError as error:
         raise InputError(str(error), file=path, field="base", value=base) from None
+    if start == path and (SHIPPED / path.name).is_file() and path.parent != SHIPPED:
+        table, _ = _merged(SHIPPED / path.name, (*seen, str(path)))  # one's own figures for a shipped machine
+        return {**table, **own}, path
     table, _ = _merged(start, (*seen, str(path)))
     for key in ("alias", "profile"):  # they are the base's own
         table.pop(key, None)

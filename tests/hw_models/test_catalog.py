@@ -84,6 +84,16 @@ def test_a_folder_of_ones_own_comes_first(tmp_path, monkeypatch) -> None:
     assert catalog.device("t4").num_core == catalog.device("l4").num_core
 
 
+def test_ones_own_price_of_a_shipped_machine(tmp_path, monkeypatch) -> None:
+    (tmp_path / "h200.toml").write_text('base = "h200"\nprice_USDph = 2.0\n')
+    shipped = catalog.device("h200")
+    monkeypatch.setenv("RIDGELINE_CATALOG", str(tmp_path))
+    mine = catalog.device("h200_sxm")  # by its alias, too
+    assert mine.price_usd_per_h == 2.0
+    assert (mine.mem_byte, mine.relative, mine.alias) == (shipped.mem_byte, shipped.relative, shipped.alias)
+    assert catalog.system("hgx_h200").price_usd_per_h() == 16.0
+
+
 def test_files_of_one_folder_name_each_other(tmp_path) -> None:
     (tmp_path / "wire.toml").write_text('base = "nvlink4"\ntitle = "wire"\nlink_GBps = 30\n')
     (tmp_path / "chip.toml").write_text('base = "h100_sxm"\ntitle = "chip"\nnode = "box"\n')
