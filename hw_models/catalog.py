@@ -64,7 +64,7 @@ def _find(name: str, beside: pathlib.Path | None = None, kinds: tuple[str, ...] 
             return path
     known = _aliases()
     if name in known:
-        return known[name]
+        return _find(known[name].stem, beside)
     choices = sorted({known_name for kind in kinds or (None,) for known_name in names(kind)} | set(known))
     begin = [choice for choice in choices if choice.startswith(name)]
     raise InputError("no such machine", field="name", value=name, allowed=begin or choices)
@@ -101,9 +101,9 @@ def _merged(path: pathlib.Path, seen: tuple[str, ...]) -> tuple[Table, pathlib.P
         start = _find(base, path.parent if base.endswith(".toml") else None)
     except InputError as error:
         raise InputError(str(error), file=path, field="base", value=base) from None
-    if start == path and (SHIPPED / path.name).is_file() and path.parent != SHIPPED:
-        table, _ = _merged(SHIPPED / path.name, (*seen, str(path)))  # one's own figures for a shipped machine
-        return {**table, **own}, path
+    shipped = SHIPPED / f"{path.stem}.toml"
+    if start in (path, shipped) and path != shipped and shipped.is_file():  # one's own figures for a shipped machine
+        return {**_merged(shipped, (*seen, str(path)))[0], **own}, path
     table, _ = _merged(start, (*seen, str(path)))
     for key in ("alias", "profile"):  # they are the base's own
         table.pop(key, None)

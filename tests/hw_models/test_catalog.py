@@ -92,6 +92,8 @@ def test_ones_own_price_of_a_shipped_machine(tmp_path, monkeypatch) -> None:
     assert mine.price_usd_per_h == 2.0
     assert (mine.mem_byte, mine.relative, mine.alias) == (shipped.mem_byte, shipped.relative, shipped.alias)
     assert catalog.system("hgx_h200").price_usd_per_h() == 16.0
+    monkeypatch.delenv("RIDGELINE_CATALOG")
+    assert catalog.device(str(tmp_path / "h200.toml")) == mine
 
 
 def test_files_of_one_folder_name_each_other(tmp_path) -> None:
