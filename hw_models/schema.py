@@ -235,8 +235,12 @@ def check_node(parsed: NodeFile, file: str) -> None:
                 f"the sides of a torus multiply to num_device = {count}",
                 file=file, field="dims", value=parsed.dims, allowed="2 or 3 whole numbers",
             )  # fmt: skip
-    elif parsed.dims:
-        raise InputError("only a torus has dims", file=file, field="dims", value=parsed.dims)
+    elif parsed.dims or parsed.wrap:
+        raise InputError("only a torus has dims and wraps", file=file, field="dims", value=parsed.dims)
+    if parsed.scale_up and parsed.fabric in ("pcie", "none"):
+        raise InputError(
+            f"a {parsed.fabric} fabric has no scale-up links", file=file, field="scale_up", value=parsed.scale_up
+        )
     if parsed.fabric == "pairs" and count % 2:
         raise InputError("pairs need an even count", file=file, field="num_device", value=count)
     if parsed.fabric == "none" and count > 1:

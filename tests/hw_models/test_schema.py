@@ -3,13 +3,14 @@
 import math
 import string
 
+import numpy as np
 import pytest
 import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hw_models import catalog, schema
-from hw_models.spec import Device
+from hw_models import catalog, schema, topology
+from hw_models.spec import Device, System
 from kernels.errors import InputError
 
 KEYS = [key for kind in schema.KINDS.values() for key in kind.model_fields]
@@ -46,6 +47,8 @@ def test_any_file_gives_a_machine_or_one_line(tmp_path, table: dict[str, object]
         if isinstance(loaded, Device):
             assert all(0 <= peak < math.inf for peak in loaded.peak_flop_per_s)
             assert 0 < loaded.mem_byte_per_s < math.inf
+        if isinstance(loaded, System) and loaded.node.num_device <= 64:
+            assert np.isfinite(topology.link_rows(loaded)).all()
 
 
 @pytest.mark.parametrize("junk", [b"\xff\xfe\x00", b"kind = ", b"[[[", b"", b"\x00", b"a = 1\na = 2"])

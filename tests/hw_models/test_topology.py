@@ -197,8 +197,10 @@ def test_a_system_without_ports_is_one_node() -> None:
 BAD_NODES = [
     ("tpu_v4_slice", "dims = [4, 4, 5]", "multiply to num_device = 64"),
     ("dgx_h100", "dims = [2, 4]", "only a torus has dims"),
+    ("dgx_h100", "wrap = true", "only a torus has dims and wraps"),
+    ("dgx_h100", 'fabric = "pcie"', "a pcie fabric has no scale-up links"),
     ("dgx_h100", 'fabric = "ring"', "allowed: switch, mesh"),
-    ("dgx_h100", 'fabric = "none"', "one device needs no fabric"),
+    ("dgx_h100", 'fabric = "none"\nscale_up = ""', "one device needs no fabric"),
     ("a40_x8", "num_device = 7", "pairs need an even count"),
     ("dgx_h100", 'scale_up = ""', "a switch fabric needs it"),
     ("dgx_h100", 'scale_up = "nvlnk4"', "nearest: nvlink4"),
