@@ -106,7 +106,7 @@ def from_frame(frame: pd.DataFrame, file: pathlib.Path, machine: Machine | None 
         if name not in frame.columns:
             raise InputError("column is missing", file=file, field=name, value="", allowed=COLUMNS[kind])
     frame = frame.reset_index(drop=True)
-    milliseconds = _number(frame, "latency_ms", file, positive=True)
+    milliseconds = number(frame, "latency_ms", file, positive=True)
     skipped: dict[int, str] = {}
     ops, work = BUILDERS[kind](frame, file, skipped)
     measured = Measured(file, kind, frame, ops, work, milliseconds * 1e-3, skipped)
@@ -115,7 +115,7 @@ def from_frame(frame: pd.DataFrame, file: pathlib.Path, machine: Machine | None 
     return measured
 
 
-def _number(frame: pd.DataFrame, name: str, file: pathlib.Path, positive: bool = False) -> Floats:
+def number(frame: pd.DataFrame, name: str, file: pathlib.Path, positive: bool = False) -> Floats:
     values = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
     bad = ~np.isfinite(values) | (values <= 0 if positive else values < 0)
     if bad.any():
@@ -140,7 +140,7 @@ def _formats(frame: pd.DataFrame, name: str, skipped: dict[int, str]) -> npt.NDA
 
 def _gemm(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) -> tuple[OpTable, WorkTable]:
     ops, work = op.empty(len(frame))
-    m, n, k = (_number(frame, name, file, positive=True) for name in "mnk")
+    m, n, k = (number(frame, name, file, positive=True) for name in "mnk")
     ops["kind"], ops["fmt"] = op.GEMM, _formats(frame, "dtype", skipped)
     ops["m"], ops["n"], ops["k"] = m, n, k
     weight, act = _stored(ops["fmt"])
@@ -163,16 +163,16 @@ def _attention(
     frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str], decode: bool
 ) -> tuple[OpTable, WorkTable]:
     ops, work = op.empty(len(frame), len(frame))
-    count = _number(frame, "batch", file, positive=True)
+    count = number(frame, "batch", file, positive=True)
     heads, kv_heads, dim = (
-        _number(frame, name, file, positive=True) for name in ("num_head", "num_kv_head", "head_dim")
+        number(frame, name, file, positive=True) for name in ("num_head", "num_kv_head", "head_dim")
     )
     if decode:
-        query, kv = np.ones(len(frame)), _number(frame, "kv_len", file, positive=True)
+        query, kv = np.ones(len(frame)), number(frame, "kv_len", file, positive=True)
     else:
-        query = _number(frame, "query_len", file, positive=True)
-        kv = query + _number(frame, "prefix_len", file)
-    window = _number(frame, "window", file) if "window" in frame.columns else np.zeros(len(frame))
+        query = number(frame, "query_len", file, positive=True)
+        kv = query + number(frame, "prefix_len", file)
+    window = number(frame, "window", file) if "window" in frame.columns else np.zeros(len(frame))
     ops["kind"] = op.ATTN_DECODE if decode else op.ATTN_PREFILL
     ops["fmt"], ops["kv_fmt"] = _formats(frame, "dtype", skipped), _formats(frame, "kv_dtype", skipped)
     ops["num_head"], ops["num_kv_head"], ops["head_dim"], ops["v_head_dim"], ops["window"] = (
@@ -206,7 +206,7 @@ def _decode(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) ->
 def _moe(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) -> tuple[OpTable, WorkTable]:
     ops, work = op.empty(len(frame))
     names = ("num_token", "hidden", "inter", "num_expert", "topk", "tp", "ep")
-    token, hidden, inter, expert, topk, tp, ep = (_number(frame, name, file, positive=True) for name in names)
+    token, hidden, inter, expert, topk, tp, ep = (number(frame, name, file, positive=True) for name in names)
     ops["kind"], ops["fmt"] = op.MOE, _formats(frame, "dtype", skipped)
     for field, values in (
         ("m", token),
@@ -238,8 +238,8 @@ def _collective(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]
     ops, work = op.empty(len(frame))
     ops["fmt"] = FORMAT_CODE["bf16"]
     ops["link_byte"], ops["group_size"] = (
-        _number(frame, "message_byte", file, positive=True),
-        _number(frame, "num_gpu", file, positive=True),
+        number(frame, "message_byte", file, positive=True),
+        number(frame, "num_gpu", file, positive=True),
     )
     for row, text in enumerate(frame["op"].astype(str)):
         kind = op.KIND_CODE.get(COLLECTIVES.get(text, text), -1)
