@@ -50,8 +50,15 @@ def _heads(rng: np.random.Generator) -> Row:
 
 def prefills(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterator[Row]:
     while True:
-        row: Row = {"dtype": dtype, "kv_dtype": dtype, "batch": _log_int(rng, 1, 16), "query_len": _log_int(rng, 16, 4096),
-               "prefix_len": int(rng.choice([0, 1])) * _log_int(rng, 16, 4096), **_heads(rng), "window": 0}  # fmt: skip
+        row: Row = {
+            "dtype": dtype,
+            "kv_dtype": dtype,
+            "batch": _log_int(rng, 1, 16),
+            "query_len": _log_int(rng, 16, 4096),
+            "prefix_len": int(rng.choice([0, 1])) * _log_int(rng, 16, 4096),
+            **_heads(rng),
+            "window": 0,
+        }
         pairs = row["batch"] * row["query_len"] * (row["query_len"] + row["prefix_len"])
         if 4.0 * pairs * row["num_head"] * row["head_dim"] <= limit_flop:
             yield row
@@ -59,18 +66,31 @@ def prefills(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterato
 
 def decodes(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterator[Row]:
     while True:
-        row: Row = {"dtype": dtype, "kv_dtype": dtype, "batch": _log_int(rng, 1, 256), "kv_len": _log_int(rng, 16, 16384),
-               **_heads(rng), "window": 0}  # fmt: skip
+        row: Row = {
+            "dtype": dtype,
+            "kv_dtype": dtype,
+            "batch": _log_int(rng, 1, 256),
+            "kv_len": _log_int(rng, 16, 16384),
+            **_heads(rng),
+            "window": 0,
+        }
         if 4.0 * row["batch"] * row["kv_len"] * row["num_head"] * row["head_dim"] <= limit_flop / 8:
             yield row
 
 
 def experts(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterator[Row]:
     while True:
-        row: Row = {"dtype": dtype, "num_token": _log_int(rng, 1, 2048), "hidden": _log_int(rng, 256, 4096, 128),
-               "inter": _log_int(rng, 256, 4096, 128), "topk": int(rng.choice([1, 2, 4])),
-               "num_expert": int(rng.choice([8, 16, 64])), "tp": 1, "ep": 1,
-               "distribution": str(rng.choice(["balanced", "power_law_1.2"]))}  # fmt: skip
+        row: Row = {
+            "dtype": dtype,
+            "num_token": _log_int(rng, 1, 2048),
+            "hidden": _log_int(rng, 256, 4096, 128),
+            "inter": _log_int(rng, 256, 4096, 128),
+            "topk": int(rng.choice([1, 2, 4])),
+            "num_expert": int(rng.choice([8, 16, 64])),
+            "tp": 1,
+            "ep": 1,
+            "distribution": str(rng.choice(["balanced", "power_law_1.2"])),
+        }
         weight = row["num_expert"] * row["hidden"] * row["inter"] * 3.0
         if 6.0 * row["num_token"] * row["topk"] * row["hidden"] * row["inter"] + 8 * weight <= limit_flop:
             yield row
@@ -78,15 +98,23 @@ def experts(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterator
 
 def streams(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterator[Row]:
     while True:
-        row = {"op": str(rng.choice([*STREAMS, "embed"])), "dtype": dtype, "num_token": _log_int(rng, 1, 4096),
-               "width": _log_int(rng, 256, 16384, 64)}  # fmt: skip
+        row: Row = {
+            "op": str(rng.choice([*STREAMS, "embed"])),
+            "dtype": dtype,
+            "num_token": _log_int(rng, 1, 4096),
+            "width": _log_int(rng, 256, 16384, 64),
+        }
         if 64.0 * row["num_token"] * row["width"] <= limit_flop:
             yield row
 
 
 KINDS: dict[str, Callable[[np.random.Generator, str, float], Iterator[Row]]] = {
-    "gemm": gemms, "attn_decode": decodes, "attn_prefill": prefills, "stream": streams, "moe": experts,
-}  # fmt: skip
+    "gemm": gemms,
+    "attn_decode": decodes,
+    "attn_prefill": prefills,
+    "stream": streams,
+    "moe": experts,
+}
 
 
 def run(
