@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kernels.errors import InputError
+from kernels.optable import KIND_CODE
 from sim.metrics import token_rate
 from sim.records import Run
 
@@ -191,40 +192,50 @@ def roofline(
 ) -> "Figure":
     """Operators (`ROOF_COLUMNS`; the area of a mark is its share of the time) under the roof of a device.
 
-    `peaks`: (label, FLOP/s) of the ceilings, such as bf16 and fp8. Operators without FLOPs or bytes are left out, and
-    a caption says what share of the time they take.
+    `peaks`: (label, FLOP/s) of the ceilings, such as bf16 and fp8. A column `phase` makes a panel a phase.
+    Operators without FLOPs or bytes are left out, and a caption says what share of the time they take.
     """
-    figure, axis = _figure(1, 1, (7.8, 5.0))
-    some = points[(points["flop"] > 0) & (points["mem_byte"] > 0) & (points["time_s"] > 0)]
-    total_s = float(points["time_s"].sum())
-    intensity = (some["flop"] / some["mem_byte"]).to_numpy(np.float64)
-    speed = (some["flop"] / some["time_s"]).to_numpy(np.float64)
+    phases = list(dict.fromkeys(points["phase"])) if "phase" in points else [""]
+    size = (7.8, 5.0) if len(phases) == 1 else (6.2 * len(phases), 5.0)
+    figure, axes = _figure(1, len(phases), size, sharex=True, sharey=True, squeeze=False)
+    parts = [points[points["phase"] == phase] if phase else points for phase in phases]
+    for axis, phase, part in zip(axes[0], phases, parts, strict=True):
+        axis.set_title(phase)
+        _marks(axis, part)
+    some = _on_roof(points)
+    low, high = _decades((some["flop"] / some["mem_byte"]).tolist(), [peak / mem_byte_per_s for _, peak in peaks])
+    slowest = float((some["flop"] / some["time_s"]).min()) if len(some) else math.inf
     best = max(peak for _, peak in peaks)
-    low, high = _decades(intensity, [peak / mem_byte_per_s for _, peak in peaks])
-    x = np.geomspace(low, high, 400)
-    for index, (label, peak) in enumerate(sorted(peaks, key=lambda item: -item[1])):
-        axis.plot(x, np.minimum(peak, x * mem_byte_per_s), color=INK, linewidth=1.8 if index == 0 else 1.1)
-        axis.annotate(f"{label}: {peak / 1e12:,.0f} TFLOP/s", (high, peak), xytext=(-4, 4), textcoords="offset points",
-                      ha="right", fontsize=8, color=INK)  # fmt: skip
-    _scatter(axis, some, intensity, speed, total_s)
-    bottom = min(low * mem_byte_per_s, speed.min() / 2 if len(speed) else math.inf)
-    axis.set(xscale="log", yscale="log", xlim=(low, high), ylim=(bottom, best * 2.5))
-    axis.set(xlabel="operational intensity (FLOP / byte of device memory)", ylabel="FLOP / s")
-    rest = 1.0 - float(some["time_s"].sum()) / total_s if total_s > 0 else 0.0
-    if rest > 0.005:
-        axis.annotate(f"not shown: {rest:.0%} of the time (links, host, no FLOPs)", (1, 0), xycoords="axes fraction",
-                      xytext=(-4, 6), textcoords="offset points", ha="right", fontsize=8, color=FAINT)  # fmt: skip
+    for axis in axes[0]:
+        axis.set(xscale="log", yscale="log", xlim=(low, high), xlabel="operational intensity (FLOP / byte of memory)")
+        axis.set_ylim(min(low * mem_byte_per_s, slowest / 2), best * 4)
+        _roofs(axis, low, high, peaks, mem_byte_per_s)
+    axes[0][0].set_ylabel("FLOP / s")
     _suptitle(figure, title)
+    _legend(figure, axes[0][0], parts)
     figure.draw_without_rendering()  # so that the places of labels are known
-    _label_slope(axis, low, mem_byte_per_s)
-    roof = np.stack([x, np.minimum(best, x * mem_byte_per_s)], axis=1)
-    _label_points(axis, some, intensity, speed, total_s, roof)
+    for axis, part in zip(axes[0], parts, strict=True):
+        _label_slope(axis, low, mem_byte_per_s)
+        _label_points(axis, part)
     return figure
 
 
-def _decades(intensity: Floats, ridges: Sequence[float]) -> tuple[float, float]:
-    values = [*intensity.tolist(), *ridges]
-    return 10 ** math.floor(math.log10(min(values) / 1.5)), 10 ** math.ceil(math.log10(max(values) * 3))
+def _on_roof(points: pd.DataFrame) -> pd.DataFrame:
+    return points[(points["flop"] > 0) & (points["mem_byte"] > 0) & (points["time_s"] > 0)]
+
+
+def _roofs(axis: "Axes", low: float, high: float, peaks: Sequence[tuple[str, float]], mem_byte_per_s: float) -> None:
+    """The ceilings, the highest with the slope of the memory."""
+    x = np.geomspace(low, high, 400)
+    for index, (label, peak) in enumerate(sorted(peaks, key=lambda item: -item[1])):
+        axis.plot(x, np.minimum(peak, x * mem_byte_per_s), color=INK, linewidth=1.8 if index == 0 else 1.1, zorder=2)
+        text = f"{label}: {peak / 1e12:,.0f} TFLOP/s"
+        axis.annotate(text, (high, peak), xytext=(-4, 4), textcoords="offset points", ha="right", fontsize=8, color=INK)
+
+
+def _decades(intensity: Sequence[float], ridges: Sequence[float]) -> tuple[float, float]:
+    values = [*intensity, *ridges]
+    return 10.0 ** math.floor(math.log10(min(values) / 1.5)), 10.0 ** math.ceil(math.log10(max(values) * 3))
 
 
 def _label_slope(axis: "Axes", low: float, mem_byte_per_s: float) -> None:
@@ -243,41 +254,59 @@ def _label_slope(axis: "Axes", low: float, mem_byte_per_s: float) -> None:
     )
 
 
-def _scatter(axis: "Axes", some: pd.DataFrame, intensity: Floats, speed: Floats, total_s: float) -> None:
-    """A mark an operator: colour and shape by kernel, area by time."""
-    time_s = some["time_s"].to_numpy(np.float64)
-    for index, kind in enumerate(dict.fromkeys(some["kind"])):
+def _areas(points: pd.DataFrame) -> Floats:
+    """Areas of the marks in square points."""
+    some, total_s = _on_roof(points), float(points["time_s"].sum())
+    return 25.0 + 900.0 * some["time_s"].to_numpy(np.float64) / total_s if len(some) else np.empty(0)
+
+
+def _marks(axis: "Axes", points: pd.DataFrame) -> None:
+    """A mark an operator: colour and shape by kernel, area by time; a caption for what has no place."""
+    some, area = _on_roof(points), _areas(points)
+    for kind in dict.fromkeys(some["kind"]):
         mask = (some["kind"] == kind).to_numpy()
-        axis.scatter(
-            intensity[mask],
-            speed[mask],
-            s=25 + 900 * time_s[mask] / total_s,
-            color=PALETTE[index % len(PALETTE)],
-            marker=MARKERS[index % len(MARKERS)],
-            alpha=0.75,
-            edgecolors="white",
-            linewidths=0.8,
-            label=kind,
-            zorder=3,
-        )
-    legend = axis.legend(loc="upper left", title="kernel (area: share of time)", fontsize=8, title_fontsize=8)
-    for handle in legend.legend_handles:
-        if handle is not None and hasattr(handle, "set_sizes"):
-            handle.set_sizes([36])
+        x, y = (some["flop"] / some[name] for name in ("mem_byte", "time_s"))
+        axis.scatter(x[mask], y[mask], s=area[mask], **_look(kind), alpha=0.75, zorder=3)
+    total_s = float(points["time_s"].sum())
+    rest = 1.0 - float(some["time_s"].sum()) / total_s if total_s > 0 else 0.0
+    if rest > 0.005:
+        text = f"not shown: {rest:.0%} of the time (links, host, no FLOPs)"
+        axis.annotate(text, (1, 0), xycoords="axes fraction", xytext=(-4, 6), textcoords="offset points", ha="right",
+                      fontsize=8, color=FAINT)  # fmt: skip
 
 
-def _label_points(
-    axis: "Axes", some: pd.DataFrame, intensity: Floats, speed: Floats, total_s: float, roof: Floats
-) -> None:
-    """Names of the operators that take the most time, each where it covers no name, no mark and not the roof."""
+def _look(kind: str) -> dict[str, Any]:
+    """Colour and shape of a kernel, the same in every picture."""
+    code = KIND_CODE.get(kind, len(KIND_CODE))
+    colour, marker = PALETTE[code % len(PALETTE)], MARKERS[(code + code // len(PALETTE)) % len(MARKERS)]
+    return {"color": colour, "marker": marker, "edgecolors": "white", "linewidths": 0.8}
+
+
+def _legend(figure: "Figure", axis: "Axes", parts: Sequence[pd.DataFrame]) -> None:
+    kinds = dict.fromkeys(kind for part in parts for kind in _on_roof(part)["kind"])
+    handles = [axis.scatter([], [], s=36, **_look(kind), label=kind) for kind in kinds]
+    if handles:
+        title = "kernel (area: share of the time)"
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, title=title)
+
+
+def _label_points(axis: "Axes", points: pd.DataFrame) -> None:
+    """Names of the operators that take the most time, each where it covers no text, no mark and no roof."""
+    some, total_s = _on_roof(points), float(points["time_s"].sum())
     time_s, names = some["time_s"].to_numpy(np.float64), some["operator"].tolist()
+    place = np.stack([some["flop"] / some["mem_byte"], some["flop"] / some["time_s"]], axis=1)
     pixel = axis.figure.dpi / 72.0
-    centre = axis.transData.transform(np.stack([intensity, speed], axis=1)) / pixel if len(some) else np.empty((0, 2))
-    radius = np.sqrt(25 + 900 * time_s / total_s) / 2
+    centre = axis.transData.transform(place) / pixel if len(some) else np.empty((0, 2))
+    radius = np.sqrt(_areas(points)) / 2
     taken: list[Box] = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(centre, radius, strict=True)]
-    taken += [(x, y, x, y) for x, y in axis.transData.transform(roof) / pixel]
+    for line in axis.lines:
+        taken += [(x, y, x, y) for x, y in axis.transData.transform(np.asarray(line.get_xydata())) / pixel]
+    boxes = [np.asarray(text.get_window_extent().extents) / pixel for text in axis.texts]
+    taken += [(float(box[0]), float(box[1]), float(box[2]), float(box[3])) for box in boxes]
     frame = [float(edge) / pixel for edge in axis.get_window_extent().extents]
     for i in np.argsort(-time_s, kind="stable")[:8]:
+        if time_s[i] < 0.01 * total_s:
+            break
         text = f"{names[i]} {time_s[i] / total_s:.0%}"
         width, height = 4.6 * len(text), 9.0  # of the 8-point font
         (x, y), gap = centre[i], radius[i] + 3
@@ -288,18 +317,18 @@ def _label_points(
             inside = box[0] > frame[0] and box[2] < frame[2] and box[1] > frame[1] and box[3] < frame[3]
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6} if abs(dy) > gap else None
+                stroke = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6} if abs(dy) > gap else None
                 at = (left - x if step % 2 == 0 else left + width - x, dy)
                 axis.annotate(
                     text,
-                    (intensity[i], speed[i]),
+                    (place[i, 0], place[i, 1]),
                     xytext=at,
                     textcoords="offset points",
                     fontsize=8,
                     color=INK,
                     ha="left" if step % 2 == 0 else "right",
                     va="center",
-                    arrowprops=line,
+                    arrowprops=stroke,
                     zorder=5,
                 )
                 break

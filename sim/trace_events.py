@@ -57,6 +57,16 @@ def events(run: Run, *, start_s: float = 0.0, stop_s: float = math.inf, max_even
     return meta + sorted(timed, key=lambda event: (event["ts"], -event.get("dur", 0.0)))
 
 
+def fitting_stop_s(run: Run, max_event: int = MAX_EVENT) -> float:
+    """The latest `stop_s` for which `events` from the beginning fit `max_event`; infinity where all do."""
+    steps = run.steps["start_s"].to_numpy() if run.steps is not None else np.empty(0)
+    begin = np.concatenate([run.requests["arrival_s"].to_numpy(), steps])
+    weight = np.concatenate([np.full(len(run.requests), 4), np.full(len(steps), 3)])
+    order = np.argsort(begin, kind="stable")
+    over = np.cumsum(weight[order]) > max_event
+    return float(begin[order][int(np.argmax(over))]) if over.any() else math.inf
+
+
 def trace_bytes(found: Sequence[Event], about: Mapping[str, Any]) -> bytes:
     """The trace file: events, a display unit, and the provenance under `otherData`."""
     lines = ",\n".join(json.dumps(event, allow_nan=False, separators=(",", ":")) for event in found)

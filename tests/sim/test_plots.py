@@ -47,10 +47,16 @@ def test_load_over_time_has_a_memory_panel_only_with_steps() -> None:
     assert len(plots.load_over_time(dataclasses.replace(run, steps=None)).axes) == 2
 
 
+def test_a_roofline_has_a_panel_a_phase() -> None:
+    phases = pd.concat([POINTS.assign(phase="prefill"), POINTS.assign(phase="decode")])
+    figure = plots.roofline(phases, [("bf16", 1e15), ("fp8", 2e15)], 1e12)
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["prefill", "decode"]
+
+
 def test_roofline_marks_lie_where_flop_and_byte_say_and_the_rest_is_counted() -> None:
     figure = plots.roofline(POINTS, [("bf16", 1e15)], 1e12)
     axis = figure.axes[0]
-    offsets = np.concatenate([item.get_offsets() for item in axis.collections])
+    offsets = np.concatenate([item.get_offsets() for item in axis.collections if len(item.get_offsets())])
     assert np.allclose(offsets, [[1000, 5e14], [1, 1e12]])  # FLOP a byte, FLOP a second
     texts = " ".join(text.get_text() for text in axis.texts)
     assert "not shown: 25% of the time" in texts  # the all-reduce

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.errors import InputError
-from sim.trace_events import events, slots, trace_bytes
+from sim.trace_events import events, fitting_stop_s, slots, trace_bytes
 from tests.sim.tiny_run import tiny_run
 
 FIELDS = {
@@ -80,6 +80,14 @@ def test_the_file_is_json_that_carries_its_provenance() -> None:
     assert set(whole) == {"displayTimeUnit", "otherData", "traceEvents"}
     assert whole["otherData"]["ridgeline"] == run.about
     check(whole["traceEvents"])
+
+
+def test_the_longest_window_that_fits() -> None:
+    run = tiny_run()
+    assert fitting_stop_s(run) == math.inf
+    # begins: request 0 and step at 1 s (4 + 3), request 1 and two steps at 2 s (4 + 3 + 3), request 2 at 3 s (4)
+    assert fitting_stop_s(run, 17) == 3.0
+    check(events(run, stop_s=fitting_stop_s(run, 17), max_event=17))
 
 
 def test_windows_and_limits() -> None:
