@@ -1,12 +1,14 @@
-"""Time of a matrix multiply as the library that runs it works: tiles, waves, split-K, launch, memory.
+"""Time of a matrix multiply as the library that runs it works: tiles, waves, split-K, launch, caches, power.
 
-A library cuts the `m x n` result into tiles, one a thread block (CTA), and runs them in waves over the cores.
-Within a tile the k loop multiplies at the core's peak and streams its operand rows at the core's share of the
-cache bandwidth. Too few tiles leave cores idle, so the k loop is split and partial sums are combined. A
-library that searches (cuBLAS) takes the fastest of its tiles; one that dispatches on m takes the tile of its
-table. Beside the cores runs device memory, joined with a p-norm:
+A library cuts the `m x n` result into tiles, one a thread block (CTA), and runs them in waves over the cores. In
+a tile the k loop multiplies at the core's peak rate, streams its operand rows through the core's share of the
+cache bandwidth, and pays a latency a k step; the epilogue writes the tile. When tiles are too few to fill the
+cores the k loop is split, at the cost of a reduction. The library takes the fastest of its tiles and splits.
+Device memory works beside the cores: weights always come from there, activations only where operands and
+result together overflow the second-level cache. Both are joined with a p-norm, and a multiply that draws full
+power runs at a lower clock:
 
-    t = launch + (t_core^p + t_mem^p)^(1/p) + combine
+    t = launch + (core^p + mem^p)^(1/p) + reduction of a split loop;  t *= 1 + throttle * (achieved / peak)^2
 """
 
 import math
@@ -14,38 +16,51 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from kernels.jit import njit
-from kernels.machine import MEM_BYTE_PER_S, NUM_CORE, NUM_FIT
+from kernels.jit import njit, njit_inline
+from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, NUM_FIT
 from kernels.optable import BOUND_COMPUTE, BOUND_LAUNCH, BOUND_MEMORY
 
 Floats = npt.NDArray[np.float64]
 
 GEMM_FIT: tuple[str, ...] = (
     "launch_s",  # start and end of a kernel inside a CUDA graph
-    "compute_eff",  # of the datasheet's dense peak, inside the k loop
+    "compute_eff",  # of the datasheet's dense peak inside the k loop, at boost clock (may exceed 1)
     "mem_eff",  # of the datasheet's memory bandwidth
     "p",  # norm that joins cores and memory; 0 stands for the maximum
-    "cta_s",  # prologue and epilogue of a tile
+    "step_s",  # latency a unit of k in a k loop that is not fed faster
     "core_byte_per_s",  # operand stream into one core
-    "split_s",  # a split k loop: partial sums and the second pass
-    "tile_rule",  # 0: no tiles (ideal), 1: fastest of the set, 2: by m
-    "row_s",  # quantising activations before the multiply: a row
-    "row_byte_per_s",  # and its bytes
-    "host_s",  # eager dispatch that hides the kernel where no CUDA graph is used
+    "write_byte_per_s",  # epilogue: result written by one core
+    "split_s",  # reduction of a split k loop
+    "tail",  # share of an incomplete wave that overlaps with its neighbours (0: whole waves)
+    "throttle",  # slowdown at full power
+    "l2_share",  # of the second-level cache that holds operands from one kernel to the next
+    "l2_byte_per_s",  # reading what it holds
+    "tile_rule",  # 0: no tiles (ideal), 1: fastest of the set, 2: by m (`TILE_BY_M`)
+    "row_s",  # quantising activations before the multiply: a row ...
+    "row_byte_per_s",  # ... and its bytes
+    "weight_copy",  # benchmark only: copies of the weights that it rotates; 0: weights never stay in cache
+    "host_s",  # benchmark only: eager dispatch that hides a shorter kernel; 0: CUDA graph
 )
 (
-    LAUNCH_S, COMPUTE_EFF, MEM_EFF, P, CTA_S, CORE_BYTE_PER_S, SPLIT_S, TILE_RULE,
-    ROW_S, ROW_BYTE_PER_S, HOST_S,
+    LAUNCH_S, COMPUTE_EFF, MEM_EFF, P, STEP_S, CORE_BYTE_PER_S, WRITE_BYTE_PER_S, SPLIT_S, TAIL, THROTTLE, L2_SHARE,
+    L2_BYTE_PER_S, TILE_RULE, ROW_S, ROW_BYTE_PER_S, WEIGHT_COPY, HOST_S,
 ) = range(len(GEMM_FIT))  # fmt: skip
 
-IDEAL_GEMM: tuple[float, ...] = (0.0, 1.0, 1.0, 0.0, 0.0, math.inf, 0.0, 0.0, 0.0, math.inf, 0.0)
+IDEAL_GEMM: tuple[float, ...] = (
+    0.0, 1.0, 1.0, 0.0, 0.0, math.inf, math.inf, 0.0, 0.0, 0.0, 0.0, math.inf, 0.0, 0.0, math.inf, 0.0, 0.0,
+)  # fmt: skip
+assert len(GEMM_FIT) == len(IDEAL_GEMM) <= NUM_FIT
 
-TILE_M = (64, 64, 128, 128, 256, 128)
-TILE_N = (64, 128, 64, 128, 128, 256)
-assert len(GEMM_FIT) <= NUM_FIT
+TILE_M = (64.0, 64.0, 64.0, 128.0, 128.0, 128.0, 256.0)  # tile shapes that cuBLAS and CUTLASS choose from
+TILE_N = (32.0, 64.0, 128.0, 64.0, 128.0, 256.0, 128.0)
+PER_TILE_M = tuple(1.0 / x for x in TILE_M)  # powers of two: exact
+PER_TILE_N = tuple(1.0 / x for x in TILE_N)
+MAX_SPLIT = 32.0
+MIN_SPLIT_K = 128.0  # k that a part of a split loop keeps
+SMALL_M, MIDDLE_M = 64, 128  # rule 2: 64x64 tiles up to the one, 64x128 up to the other, 128x128 beyond
 
 
-@njit
+@njit_inline
 def p_norm(a: float, b: float, p: float) -> float:
     """`(a^p + b^p)^(1/p)` of two non-negative times; `p` = 0 stands for the maximum.
 
@@ -57,14 +72,17 @@ def p_norm(a: float, b: float, p: float) -> float:
     if p == 0.0 or low <= 0.0:
         return high
     ratio = low / high
+    square = ratio * ratio
+    if p == 4.0:
+        return high * math.sqrt(math.sqrt(1.0 + square * square))
+    if p == 2.0:
+        return high * math.sqrt(1.0 + square)
     if p == 1.0:
         return high + low
-    if p == 2.0:
-        return high * math.sqrt(1.0 + ratio * ratio)
     return high * (1.0 + ratio**p) ** (1.0 / p)
 
 
-@njit
+@njit_inline
 def gemm_s(
     m: int,
     n: int,
@@ -79,52 +97,103 @@ def gemm_s(
 ) -> tuple[float, float, int]:
     """Seconds, speed-of-light seconds and bound of `batch` products of `m x k` by `k x n`.
 
-    Bytes are of all instances: operands read once from device memory, the result written once.
+    Bytes are of all instances: operands read once from device memory, the result written once. The time is
+    never below speed of light, except that what a benchmark leaves in cache (`weight_copy`) costs no memory.
 
     >>> from kernels.machine import RATES
     >>> rate = np.ones(len(RATES)); fit = np.array(IDEAL_GEMM)
     >>> gemm_s(2, 3, 4, 1, 24.0, 16.0, 12.0, 2.0, rate, fit)  # 48 FLOP at 2/s; 52 B at 1/s
     (52.0, 52.0, 2)
     """
-    flop = 2.0 * m * n * k * batch
-    flop_s = flop / peak_flop_per_s
-    byte_s = (weight_byte + act_byte + write_byte) / rate[MEM_BYTE_PER_S]
-    ideal_s = max(flop_s, byte_s)
-    mem_s = byte_s / fit[MEM_EFF]
-    core_s = flop_s / fit[COMPUTE_EFF]
-    if fit[TILE_RULE] > 0.0:
-        value_byte = (weight_byte + act_byte) / ((float(m) + n) * k * batch)
-        core_s = tiles_s(m, n, k, batch, value_byte, peak_flop_per_s, rate[NUM_CORE], fit)
-    seconds = fit[LAUNCH_S] + p_norm(core_s, mem_s, fit[P])
+    flop_s = 2.0 * m * n * k * batch / peak_flop_per_s
+    byte_s = 1.0 / rate[MEM_BYTE_PER_S]
+    act = act_byte + write_byte
+    ideal_s = max(flop_s, (weight_byte + act) * byte_s)
+    held = 0.0
+    cache = fit[L2_SHARE] * rate[L2_BYTE]
+    if cache > 0.0:
+        held = act * min(1.0, max(0.0, 2.0 - (weight_byte + act) / cache))
+        if fit[WEIGHT_COPY] > 0.0:
+            held += weight_byte * min(1.0, max(0.0, 2.0 - (fit[WEIGHT_COPY] * weight_byte + act) / cache))
+    mem_s = (weight_byte + act - held) * byte_s / fit[MEM_EFF] + held / fit[L2_BYTE_PER_S]
+    if fit[TILE_RULE] == 0.0:
+        core_s, split_s = flop_s / fit[COMPUTE_EFF], math.inf
+    else:
+        core_s, split_s = tiles_s(m, n, k, batch, weight_byte, write_byte, peak_flop_per_s, rate, fit)
+    seconds = p_norm(core_s, mem_s, fit[P])
+    if split_s < core_s:
+        seconds = min(seconds, p_norm(split_s, mem_s, fit[P]) + fit[SPLIT_S])
+    seconds += fit[LAUNCH_S]
+    use = flop_s / seconds
+    seconds *= 1.0 + fit[THROTTLE] * use * use
     if fit[ROW_S] > 0.0:
-        seconds += m * (fit[ROW_S] + k * 3.0 / fit[ROW_BYTE_PER_S])
-    seconds = max(seconds, fit[HOST_S], ideal_s)
+        seconds += m * (fit[ROW_S] + k * 3.0 / fit[ROW_BYTE_PER_S])  # 2 B in, 1 B out a value
     bound = BOUND_COMPUTE if core_s >= mem_s else BOUND_MEMORY
-    if fit[LAUNCH_S] > 0.5 * seconds or seconds == fit[HOST_S]:
+    if fit[LAUNCH_S] > 0.5 * seconds or seconds < fit[HOST_S]:
         bound = BOUND_LAUNCH
-    return seconds, ideal_s, bound
+    floor_s = flop_s if fit[WEIGHT_COPY] > 0.0 else ideal_s
+    return max(seconds, fit[HOST_S], floor_s), ideal_s, bound
+
+
+@njit_inline
+def tiles_s(
+    m: int,
+    n: int,
+    k: int,
+    batch: int,
+    weight_byte: float,
+    write_byte: float,
+    peak_flop_per_s: float,
+    rate: Floats,
+    fit: Floats,
+) -> tuple[float, float]:
+    """Seconds of the cores with the fastest tile, whole k loops and (infinite where none is) split ones."""
+    num_core = rate[NUM_CORE]
+    per_core = batch / num_core
+    flop_s = 2.0 * num_core / (peak_flop_per_s * fit[COMPUTE_EFF])  # a multiply-add of one core
+    value_s = weight_byte / (float(n) * k * batch * fit[CORE_BYTE_PER_S])
+    write_s = write_byte / (float(m) * n * batch * fit[WRITE_BYTE_PER_S])
+    step_s = fit[STEP_S]
+    tail = fit[TAIL]
+    high, wide, deep = float(m), float(n), float(k)
+    most = min(MAX_SPLIT, np.floor(deep * (1.0 / MIN_SPLIT_K)))
+    if fit[TILE_RULE] == 2.0:
+        tile_m = 64.0 if m <= MIDDLE_M else 128.0
+        tile_n = 64.0 if m <= SMALL_M else 128.0
+        row_m, row_n = min(tile_m, high), min(tile_n, wide)
+        loop_s = deep * (max(tile_m * tile_n * flop_s, (row_m + row_n) * value_s) + step_s)
+        wave = np.ceil(high / tile_m) * np.ceil(wide / tile_n) * per_core
+        whole = np.ceil(wave)
+        return max(1.0, whole + tail * (wave - whole)) * (row_m * row_n * write_s + loop_s), math.inf
+    best_s = math.inf
+    best_split_s = math.inf
+    for tile in range(len(TILE_M)):  # branch-free: compiled to vector code
+        tile_m, tile_n = TILE_M[tile], TILE_N[tile]
+        row_m, row_n = min(tile_m, high), min(tile_n, wide)
+        loop_s = deep * (max(tile_m * tile_n * flop_s, (row_m + row_n) * value_s) + step_s)
+        end_s = row_m * row_n * write_s
+        wave = np.ceil(high * PER_TILE_M[tile]) * np.ceil(wide * PER_TILE_N[tile]) * per_core
+        whole = np.ceil(wave)
+        best_s = min(best_s, max(1.0, whole + tail * (wave - whole)) * (end_s + loop_s))
+        split = min(np.floor(1.0 / wave), most)
+        best_split_s = min(best_split_s, end_s + loop_s / max(split, 1.0) if split > 1.0 else math.inf)
+    return best_s, best_split_s
 
 
 @njit
-def tiles_s(
-    m: int, n: int, k: int, batch: int, value_byte: float, peak_flop_per_s: float, num_core: float, fit: Floats
-) -> float:
-    """Seconds of the cores: the fastest tile shape and k split, quantised to whole waves."""
-    flop_s = 2.0 * num_core / (peak_flop_per_s * fit[COMPUTE_EFF])  # a multiply-add of one core
-    byte_s = value_byte / fit[CORE_BYTE_PER_S]
-    best_s = math.inf
-    for tile in range(len(TILE_M)):
-        tile_m, tile_n = TILE_M[tile], TILE_N[tile]
-        num_cta = ((m + tile_m - 1) // tile_m) * ((n + tile_n - 1) // tile_n) * batch
-        step_s = max(tile_m * tile_n * flop_s, (min(tile_m, m) + min(tile_n, n)) * byte_s)
-        split = 1
-        while split <= 16:
-            wave = math.ceil(num_cta * split / num_core)
-            seconds = wave * (fit[CTA_S] + step_s * k / split)
-            if split > 1:
-                seconds += fit[SPLIT_S]
-            best_s = min(best_s, seconds)
-            if num_cta * split >= num_core or k < 256 * split:
-                break
-            split *= 2
-    return best_s
+def gemm_batch(
+    m: npt.NDArray[np.int64],
+    n: npt.NDArray[np.int64],
+    k: npt.NDArray[np.int64],
+    value_byte: tuple[float, float, float],
+    peak_flop_per_s: float,
+    rate: Floats,
+    fit: Floats,
+    seconds: Floats,
+) -> None:
+    """`gemm_s` of many shapes; `value_byte` of a weight, an activation and a result."""
+    for i in range(len(m)):
+        weight_byte = value_byte[0] * n[i] * k[i]
+        act_byte = value_byte[1] * m[i] * k[i]
+        write_byte = value_byte[2] * m[i] * n[i]
+        seconds[i] = gemm_s(m[i], n[i], k[i], 1, weight_byte, act_byte, write_byte, peak_flop_per_s, rate, fit)[0]

@@ -25,6 +25,11 @@ def njit(function: F) -> F:
     return cast(F, numba.njit(cache=_has_file(function), error_model="numpy")(function))
 
 
+def njit_inline(function: F) -> F:
+    """As `njit`, and pasted into its callers: for the small functions of a hot loop."""
+    return cast(F, numba.njit(cache=_has_file(function), error_model="numpy", forceinline=True)(function))
+
+
 def njit_as(signature: Any) -> Callable[[F], F]:
     """Compile at import for one signature, so that the result can be passed as a typed function
     pointer: a loop that takes such a pointer is compiled once for every policy or router."""
