@@ -143,8 +143,9 @@ def _check(kernel: Kernel, file: pathlib.Path) -> None:
 
 
 def vector(kind: str, parameter: Mapping[str, float], *, eager: bool = False) -> Floats:
-    """The fit vector `[NUM_FIT]` of a kernel. With `eager`, the host's dispatch time that hides a short kernel
-    is kept; without, the kernel runs in a CUDA graph."""
+    """The fit vector `[NUM_FIT]` of a kernel. With `eager`, as its benchmark ran it: the host's dispatch time that
+    hides a short kernel, and weights that repetitions leave in cache; without, as a CUDA graph of a whole model
+    runs it."""
     slots = np.zeros(NUM_FIT)
     for i, name in enumerate(FORMS[kind].names):
         slots[i] = parameter[name] if eager or name not in EAGER else 0.0

@@ -6,6 +6,7 @@ a byte where a machine states them.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels.attention import attention_op_s
 from kernels.attention_work import attention_shape
@@ -13,7 +14,7 @@ from kernels.collective import collective_s
 from kernels.errors import InputError
 from kernels.formats import FORMATS
 from kernels.gemm import gemm_s
-from kernels.jit import njit
+from kernels.jit import njit, njit_inline
 from kernels.machine import (
     BYTE_J,
     DYNAMIC_W,
@@ -30,6 +31,7 @@ from kernels.optable import (
     ATTN_DECODE,
     ATTN_PREFILL,
     BOUND_LINK,
+    COPY,
     COST_DTYPE,
     ENGINE_COPY,
     ENGINE_LINK,
@@ -38,6 +40,7 @@ from kernels.optable import (
     GEMM,
     KINDS,
     MOE,
+    NORM,
     P2P,
     TRANSFER,
     CostTable,
@@ -47,6 +50,12 @@ from kernels.optable import (
 from kernels.stream import stream_s
 from kernels.units import to_nj, to_ps
 
+Floats = npt.NDArray[np.float64]
+Fits = npt.NDArray[np.float64]  # [NUM_KIND, NUM_FORMAT, NUM_FIT]
+Power = tuple[float, float, float, float]  # idle and dynamic W, J a FLOP and a byte
+Links = npt.NDArray[np.float64]  # [len(LINKS), len(LINK_FIELDS)]
+
+BLOCK = 64  # rows of a pass: 10 KiB of operators
 WEIGHT_BYTE = tuple(f.weight_bit / 8 for f in FORMATS)  # a stored weight
 ACT_BYTE = tuple(f.act_bit / 8 for f in FORMATS)  # a stored activation
 
@@ -71,66 +80,122 @@ def price_table(ops: OpTable, work: WorkTable, machine: Machine) -> CostTable:
 
 @njit
 def price_into(ops: OpTable, work: WorkTable, machine: Machine, cost: CostTable) -> int:
-    """Fills `cost`; returns -1, or the first row whose format has no rate (that row and the rest stay zero)."""
-    for i in range(len(ops)):
-        op = ops[i]
-        kind = op["kind"]
-        fmt = op["fmt"]
-        if kind in (GEMM, MOE, ATTN_PREFILL, ATTN_DECODE) and machine.peak_flop_per_s[fmt] <= 0.0:
-            return i
-        seconds, ideal_s, bound, engine = op_s(op, work, machine)
-        count = op["count"]
-        time_ps = to_ps(seconds)
-        energy_j = (
-            machine.rate[IDLE_W] * seconds + machine.rate[DYNAMIC_W] * ideal_s + op["flop"] * machine.rate[FLOP_J]
-        )
-        if machine.rate[BYTE_J] > 0.0:
-            byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"] + op["write_byte"]
-            energy_j += byte * machine.rate[BYTE_J]
-        cost[i]["time_ps"] = count * time_ps
-        cost[i]["energy_nj"] = count * to_nj(energy_j)
-        cost[i]["engine"] = engine
-        cost[i]["bound"] = bound
+    """Fills `cost`; returns -1, or the first row whose format has no rate (then that block and the rest stay zero).
+
+    Rows go in blocks that stay in the first-level cache, one pass a kind: five small loops compile to faster
+    code than one loop that can do everything.
+    """
+    rate = machine.rate
+    for start in range(0, len(ops), BLOCK):
+        stop = min(start + BLOCK, len(ops))
+        for i in range(start, stop):
+            kind = ops[i]["kind"]
+            if (kind == GEMM or ATTN_PREFILL <= kind <= MOE) and machine.peak_flop_per_s[ops[i]["fmt"]] <= 0.0:
+                return i
+        _gemms(ops, start, stop, machine.peak_flop_per_s, rate, machine.fit, cost)
+        _streams(ops, start, stop, rate, machine.fit, cost)
+        _attentions(ops, start, stop, work, machine.peak_flop_per_s, rate, machine.fit, cost)
+        _links(ops, start, stop, rate, machine.link, machine.fit, cost)
+        _experts(ops, start, stop, machine.peak_flop_per_s, rate, machine.fit, cost)
     return -1
 
 
+@njit_inline
+def _put(
+    cost: CostTable, i: int, count: int, seconds: float, ideal_s: float, flop: float, byte: float, engine: int,
+    bound: int, power: Power,
+) -> None:  # fmt: skip
+    """Time and energy of all repetitions into a row of the cost table. Scalars in: a record costs more to pass."""
+    cost[i]["time_ps"] = count * to_ps(seconds)
+    energy_j = seconds * power[0] + ideal_s * power[1] + flop * power[2] + byte * power[3]
+    cost[i]["energy_nj"] = count * to_nj(energy_j)
+    cost[i]["engine"] = engine
+    cost[i]["bound"] = bound
+
+
+@njit_inline
+def _power(rate: Floats) -> Power:
+    return rate[IDLE_W], rate[DYNAMIC_W], rate[FLOP_J], rate[BYTE_J]
+
+
 @njit
-def op_s(op: np.void, work: WorkTable, machine: Machine) -> tuple[float, float, int, int]:
-    """One repetition of one operator: seconds, speed-of-light seconds, bound, engine."""
-    kind = op["kind"]
-    fmt = op["fmt"]
-    rate = machine.rate
-    if kind == GEMM:
-        seconds, ideal_s, bound = gemm_s(
-            op["m"], op["n"], op["k"], op["batch"],
-            op["weight_byte"], op["act_byte"], op["write_byte"],
-            machine.peak_flop_per_s[fmt], rate, machine.fit[kind, fmt],
-        )  # fmt: skip
-        return seconds, ideal_s, bound, ENGINE_TENSOR
-    if kind == MOE:
-        seconds, ideal_s, bound = moe_s(
-            op["m"], op["k"], op["n"], op["num_expert"], op["topk"], op["tp"], op["ep"], op["skew"],
-            WEIGHT_BYTE[fmt], ACT_BYTE[fmt], machine.peak_flop_per_s[fmt], rate, machine.fit[kind, fmt],
-        )  # fmt: skip
-        return seconds, ideal_s, bound, ENGINE_TENSOR
-    if kind == TRANSFER:
-        link_s = op["link_byte"] / machine.link[LINK_HOST, LINK_BYTE_PER_S] + machine.link[LINK_HOST, LINK_LATENCY_S]
-        return link_s, link_s, BOUND_LINK, ENGINE_COPY
-    if kind in (ATTN_PREFILL, ATTN_DECODE):
-        kv_fmt = op["kv_fmt"]
-        shape = attention_shape(
-            op["num_head"], op["num_kv_head"], op["head_dim"], op["v_head_dim"], op["window"], WEIGHT_BYTE[kv_fmt]
-        )
-        rows = work[op["work_start"] : op["work_stop"]]
-        seconds, ideal_s, bound = attention_op_s(
-            rows, kind == ATTN_DECODE, shape, machine.peak_flop_per_s[fmt], rate, machine.fit[kind, kv_fmt]
-        )
-        return seconds, ideal_s, bound, ENGINE_TENSOR
-    if ALL_REDUCE <= kind <= P2P:
-        seconds, ideal_s, bound = collective_s(
-            kind, op["link_byte"], op["group_size"], op["group_node"], machine.link, machine.fit[kind, fmt]
-        )
-        return seconds, ideal_s, bound, ENGINE_LINK
-    read_byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"]
-    seconds, ideal_s, bound = stream_s(op["flop"], read_byte, op["write_byte"], rate, machine.fit[kind, fmt])
-    return seconds, ideal_s, bound, ENGINE_VECTOR
+def _gemms(ops: OpTable, start: int, stop: int, peak: Floats, rate: Floats, fit: Fits, cost: CostTable) -> None:
+    power = _power(rate)
+    for i in range(start, stop):
+        op = ops[i]
+        if op["kind"] == GEMM:
+            fmt = op["fmt"]
+            weight_byte, act_byte, write_byte = op["weight_byte"], op["act_byte"], op["write_byte"]
+            seconds, ideal_s, bound = gemm_s(
+                op["m"], op["n"], op["k"], op["batch"], weight_byte, act_byte, write_byte, peak[fmt], rate,
+                fit[GEMM, fmt],
+            )  # fmt: skip
+            byte = weight_byte + act_byte + write_byte
+            _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)
+
+
+@njit
+def _streams(ops: OpTable, start: int, stop: int, rate: Floats, fit: Fits, cost: CostTable) -> None:
+    power = _power(rate)
+    for i in range(start, stop):
+        op = ops[i]
+        kind = op["kind"]
+        if NORM <= kind <= COPY or kind > TRANSFER:
+            flop, write_byte = op["flop"], op["write_byte"]
+            read_byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"]
+            seconds, ideal_s, bound = stream_s(flop, read_byte, write_byte, rate, fit[kind, op["fmt"]])
+            _put(cost, i, op["count"], seconds, ideal_s, flop, read_byte + write_byte, ENGINE_VECTOR, bound, power)
+
+
+@njit
+def _attentions(
+    ops: OpTable, start: int, stop: int, work: WorkTable, peak: Floats, rate: Floats, fit: Fits, cost: CostTable
+) -> None:
+    power = _power(rate)
+    for i in range(start, stop):
+        op = ops[i]
+        kind = op["kind"]
+        if kind in (ATTN_PREFILL, ATTN_DECODE):
+            kv_fmt = op["kv_fmt"]
+            shape = attention_shape(
+                op["num_head"], op["num_kv_head"], op["head_dim"], op["v_head_dim"], op["window"], WEIGHT_BYTE[kv_fmt]
+            )
+            rows = work[op["work_start"] : op["work_stop"]]
+            seconds, ideal_s, bound = attention_op_s(
+                rows, kind == ATTN_DECODE, shape, peak[op["fmt"]], rate, fit[kind, kv_fmt]
+            )
+            byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"] + op["write_byte"]
+            _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)
+
+
+@njit
+def _links(ops: OpTable, start: int, stop: int, rate: Floats, link: Links, fit: Fits, cost: CostTable) -> None:
+    power = _power(rate)
+    host_byte_s, host_s = 1.0 / link[LINK_HOST, LINK_BYTE_PER_S], link[LINK_HOST, LINK_LATENCY_S]
+    for i in range(start, stop):
+        op = ops[i]
+        kind = op["kind"]
+        if ALL_REDUCE <= kind <= P2P:
+            seconds, ideal_s, bound = collective_s(
+                kind, op["link_byte"], op["group_size"], op["group_node"], link, fit[kind, op["fmt"]]
+            )
+            byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"] + op["write_byte"]
+            _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_LINK, bound, power)
+        elif kind == TRANSFER:
+            seconds = op["link_byte"] * host_byte_s + host_s
+            _put(cost, i, op["count"], seconds, seconds, op["flop"], 0.0, ENGINE_COPY, BOUND_LINK, power)
+
+
+@njit
+def _experts(ops: OpTable, start: int, stop: int, peak: Floats, rate: Floats, fit: Fits, cost: CostTable) -> None:
+    power = _power(rate)
+    for i in range(start, stop):
+        op = ops[i]
+        if op["kind"] == MOE:
+            fmt = op["fmt"]
+            seconds, ideal_s, bound = moe_s(
+                op["m"], op["k"], op["n"], op["num_expert"], op["topk"], op["tp"], op["ep"], op["skew"],
+                WEIGHT_BYTE[fmt], ACT_BYTE[fmt], peak[fmt], rate, fit[MOE, fmt],
+            )  # fmt: skip
+            byte = op["weight_byte"] + op["act_byte"] + op["write_byte"]
+            _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)

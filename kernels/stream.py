@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.gemm import p_norm
-from kernels.jit import njit
+from kernels.jit import njit_inline
 from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_FIT, VECTOR_FLOP_PER_S
 from kernels.optable import BOUND_COMPUTE, BOUND_LAUNCH, BOUND_MEMORY
 
@@ -33,7 +33,7 @@ IDEAL_STREAM: tuple[float, ...] = (0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 assert len(STREAM_FIT) <= NUM_FIT
 
 
-@njit
+@njit_inline
 def stream_s(flop: float, read_byte: float, write_byte: float, rate: Floats, fit: Floats) -> tuple[float, float, int]:
     """Seconds, speed-of-light seconds and bound of one operator; nothing to do takes no time.
 

@@ -82,7 +82,7 @@ def predict(measured: Any, system: str, fidelity: str, reasons: Counter[str]) ->
                 kind = measured.kind if measured.kind != "collective" else "all_reduce"
                 known = fitted.find(kind, fmt, name) is not None
                 named = {(kind, fmt): name} if known else {}
-                eager = measured.kind == "collective" and "graph" not in name
+                eager = "graph" not in name  # as the benchmark ran it
                 arrays = arrays._replace(fit=profile.fit_array(fitted, named=named, eager=eager))
             price = cost(measured.ops[chosen], measured.work, arrays)
         except InputError as error:
