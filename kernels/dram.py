@@ -115,8 +115,8 @@ def random_share(dram: Dram, write_share: float, queue: float) -> float:
     Two limits. The queue: a burst stays for tRP + tRCD and, if its bank is busy, for what is left of that bank's
     tRC (the mean wait of a server of constant service time at use rho, tRC * rho / (2 (1 - rho))); the rate X at
     which queue = X * stay is found by bisection. The shared parts: activates (tFAW, tRRD), data bus with the
-    rank changes of random order, command bus. Near where they meet both hurt: their times add as fourth powers (exponent
-    fitted to the command-level model over the catalogue, queues of 8 to 32: within 13 %).
+    rank changes of random order, command bus. Near where they meet both hurt: their times add as fourth
+    powers (exponent fitted to the command-level model over the catalogue, queues of 8 to 32: within 13 %).
     """
     tier = dram.num_rank * dram.num_group * dram.num_bank
     other_rank = (dram.num_rank - 1.0) / dram.num_rank

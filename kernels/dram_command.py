@@ -60,12 +60,12 @@ def run_channel(
     program: Program | None = None,
     pim: PimTiming = NO_PIM,
     *,
-    queue: int = 16,
+    queue: int = 8,
     quantum: int = 64,
     log: bool = False,
 ) -> tuple[Ints, Ints, Ints]:
     """Serve `requests` (`REQUEST_DTYPE`, in order of arrival; `bank` counts over ranks and groups) and `program`
-    (`PROGRAM_DTYPE`, `sel` of -1 meaning all) on one idle channel.
+    (`PROGRAM_DTYPE`, -1 meaning all) on one idle channel.
 
     Returns the count of each command [NUM_COMMAND], the cycles in which (requests, program) ended, and the log
     [command, 6] (empty unless asked for).
@@ -103,7 +103,6 @@ def _program_next(
 ) -> tuple[int, int]:
     """Earliest cycle and command of a PIM step (a PRE of one bank of a shared row buffer may have to go first);
     the bank of that PRE is returned as `-1 - bank` in place of the command."""
-    dram.num_group * dram.num_bank
     at = free
     if kind == PACT:
         for bank in range(low, high):

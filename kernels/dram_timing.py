@@ -78,11 +78,14 @@ def new_state(dram: Dram, dual: bool) -> State:
     p_row, p_act, p_comp, p_pre = (
         (np.full(num_bank, -1, np.int64), zero(), zero(), zero()) if dual else (row, act, rd, pre)
     )
-    group = [np.zeros(num_group, np.int64) for _ in range(3)]
+    group_act, group_rd, group_wr = (np.zeros(num_group, np.int64) for _ in range(3))
     window = np.full((dram.num_rank, 4), -(10**6), np.int64)
     gang, bus = np.zeros(dram.num_rank, np.int64), np.zeros(1, np.int64)
-    own = (row, act, rd, zero(), pre, p_row, p_act, p_comp, p_pre)
-    return State(*own, *group, window, gang, bus, bank // dram.num_bank, bank // (num_bank // dram.num_rank))
+    group_of, rank_of = bank // dram.num_bank, bank // (num_bank // dram.num_rank)
+    return State(
+        row, act, rd, zero(), pre, p_row, p_act, p_comp, p_pre,
+        group_act, group_rd, group_wr, window, gang, bus, group_of, rank_of,
+    )  # fmt: skip
 
 
 @njit

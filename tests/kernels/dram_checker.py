@@ -114,9 +114,13 @@ def check(dram: Dram, log: np.ndarray, pim: PimTiming) -> Counter[tuple[int, int
             if before == "comp" and near == "bank" and name in ("comp", "readres", "ppre"):
                 need = pim.mac * (max(value, pim.comp_min) if value > 1 else 1)
                 need += dram.trtp - pim.mac if name == "ppre" else 0
-            if {before, name} <= {"act", "pact"} and near in ("group", "rank") and "pact" in (before, name):
-                if max(len(where) if before == "pact" else 1, len(scope) if name == "pact" else 1) < 4:
-                    need = dram.trrd_l if near == "group" else dram.trrd_s  # a gang of one is an activate like any
+            gangs = [len(r) for r, n in ((where, before), (scope, name)) if n == "pact"]
+            if {before, name} <= {"act", "pact"} and near != "channel" and gangs and max(gangs) < 4:
+                # a gang of one is an activate like any other; two row buffers of a bank are tRRD_L apart
+                other_buffer = near == "bank" and pim.dual and before != name
+                need = {"bank": dram.trrd_l if other_buffer else dram.tras + dram.trp, "group": dram.trrd_l}.get(
+                    near, dram.trrd_s
+                )
             assert at - then >= need, f"{before}@{then} to {name}@{at} in {where}, {scope}: {at - then} < {need}"
         recent.append((at, name, scope, arg))
         a_rank = dram.num_group * dram.num_bank
@@ -140,7 +144,7 @@ def check(dram: Dram, log: np.ndarray, pim: PimTiming) -> Counter[tuple[int, int
             elif name == "comp":
                 assert (side, b) in row, f"comp on a closed row at {at}"
             elif name == "ref":
-                assert ("n", b) not in row and ("p", b) not in row, f"refresh of an open bank at {at}"
+                assert not {("n", b), ("p", b)} & row.keys(), f"refresh of an open bank at {at}"
         if name == "ref":
             assert at - last_refresh[rank] <= 2 * dram.trefi, f"refresh of rank {rank} late at {at}"
             last_refresh[rank] = at
