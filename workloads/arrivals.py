@@ -16,7 +16,7 @@ from workloads.requests import MAX_TIME_S, NO_PARENT
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-MAX_REQUEST = 100_000_000
+MAX_REQUEST = 20_000_000  # a gigabyte of them
 
 
 def gaps(rng: np.random.Generator, num: int, cv: float) -> Floats:

@@ -198,6 +198,9 @@ def _bodies(values: dict[str, Any], num: int, num_turn: Ints | None, seed: int) 
     rng = generator(seed, "prefix")
     if num_user:
         num_distinct = num_system * num_user
+        if num_distinct > arrivals.MAX_REQUEST:
+            allowed = f"{arrivals.MAX_REQUEST} distinct prompts at most"
+            raise InputError("too many", field="num_user_per_system_prompt", value=num_user, allowed=allowed)
         pick = np.resize(rng.permutation(num_distinct), num)
         question, output = _lengths(values, num, seed, num_distinct)
         stream = system_len + question[:num_distinct]

@@ -114,4 +114,4 @@ def table_value(value: Value) -> Any:
     return value
 
 
-NUM_REQUEST = Parameter("requests to make", "int", low=1, high=100_000_000)
+NUM_REQUEST = Parameter("requests to make", "int", low=1, high=20_000_000)

@@ -10,6 +10,8 @@ from workloads.requests import MAX_TOKEN
 
 Ints = npt.NDArray[np.int64]
 
+MAX_UNIT = 1 << 27  # distinct units and units listed: half a gigabyte
+
 
 class Units(NamedTuple):
     """Prefix units of requests: request i names `unit_id[start[i]:stop[i]]`."""
@@ -29,8 +31,9 @@ def system_prompts(system: Ints, num_system: int, system_token: int, unit_token:
     ([2, 0, 2], [4, 2, 4], [0, 1, 2, 3])
     """
     whole = system_token // unit_token
+    _check(num_system * whole, unit_token)
     ids = np.arange(num_system * whole, dtype=np.int64)
-    return Units(system * whole, system * whole + whole, _checked(ids))
+    return Units(system * whole, system * whole + whole, ids)
 
 
 def streams(system: Ints, num_system: int, system_token: int, stream_token: Ints, unit_token: int) -> Units:
@@ -45,15 +48,14 @@ def streams(system: Ints, num_system: int, system_token: int, stream_token: Ints
     """
     shared = system_token // unit_token if num_system else 0
     count = -(-stream_token // unit_token)
-    if int(count.sum()) > 2**31 - 1:
-        raise InputError("too many prefix units", field="unit_token", value=unit_token, allowed="a larger unit")
+    _check(num_system * shared + int(count.sum()), unit_token)
     stop = np.cumsum(count)
     start = stop - count
     position = np.arange(int(count.sum())) - np.repeat(start, count)
     own = np.cumsum(count - shared) - (count - shared)  # where a stream's own ids begin
     common = np.repeat(system * shared, count) + position
     alone = num_system * shared + np.repeat(own, count) + position - shared
-    return Units(start, stop, _checked(np.where(position < shared, common, alone)))
+    return Units(start, stop, np.where(position < shared, common, alone))
 
 
 def histories(system_token: Ints, question: Ints, output: Ints, num_turn: Ints) -> tuple[Ints, Ints]:
@@ -76,7 +78,7 @@ def histories(system_token: Ints, question: Ints, output: Ints, num_turn: Ints) 
     return prompt, prompt[start + num_turn - 1]
 
 
-def _checked(ids: Ints) -> Ints:
-    if len(ids) and int(ids.max()) > 2**31 - 2:
-        raise InputError("too many prefix units", field="unit_id", value=int(ids.max()), allowed="up to 2^31 - 2")
-    return ids
+def _check(num_unit: int, unit_token: int) -> None:
+    if num_unit > MAX_UNIT:
+        allowed = f"a larger unit: {num_unit} are more than {MAX_UNIT}"
+        raise InputError("too many prefix units", field="unit_token", value=unit_token, allowed=allowed)

@@ -167,6 +167,8 @@ BAD = [
     "batch:n=5,prompt=16777216,output=1,num_system_prompt=1,system_prompt_len=9",
     "poisson:rate=1,n=9,prompt=4,output=4,think_s=3", "poisson:rate=1,n=9,prompt=9999999,output=9999999,turns=9",
     "poisson:rate=1,n=9,prompt=4,output=4,turns=2,num_system_prompt=2,num_user_per_system_prompt=2,system_prompt_len=0",
+    "batch:n=5,prompt=4,output=4,num_system_prompt=1e6,num_user_per_system_prompt=1e6,system_prompt_len=4",
+    "batch:n=5,prompt=4,output=4,num_system_prompt=1e6,system_prompt_len=9e6",
     "batch:n=5,prompt=4,output=4,pairs=/nowhere", "batch:n=5,pairs=/nowhere/x.csv", "azure:", "azure:/nowhere/x.csv",
     "/nowhere/x.csv",
 ]  # fmt: skip

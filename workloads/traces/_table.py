@@ -124,7 +124,8 @@ def _refuse_ragged(path: pathlib.Path, data: bytes) -> None:
 def column_index(table: Table, name: str) -> int:
     """Where a named column lies."""
     if name not in table.names:
-        raise InputError("no such column", file=table.path, line=1, field="header", value=name, allowed=table.names)
+        there = [other[:40] for other in table.names]
+        raise InputError("this column is not there", file=table.path, line=1, field="header", value=name, allowed=there)
     return table.names.index(name)
 
 
