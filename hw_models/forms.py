@@ -5,6 +5,7 @@ from typing import NamedTuple
 from kernels.attention import ATTENTION_FIT, IDEAL_ATTENTION
 from kernels.collective import COLLECTIVE_FIT, IDEAL_COLLECTIVE
 from kernels.gemm import GEMM_FIT, IDEAL_GEMM
+from kernels.kv_write import IDEAL_KV_WRITE, KV_WRITE_FIT
 from kernels.moe import IDEAL_MOE, MOE_FIT
 from kernels.stream import IDEAL_STREAM, STREAM_FIT
 
@@ -14,18 +15,19 @@ class Form(NamedTuple):
     ideal: tuple[float, ...]  # speed of light
 
 
-STREAM_KINDS = ("norm", "rope", "act", "add", "embed", "sample", "kv_write", "convert", "copy")
+STREAM_KINDS = ("norm", "rope", "act", "add", "embed", "sample", "convert", "copy")
 COLLECTIVE_KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 
 FORMS: dict[str, Form] = {
     "gemm": Form(GEMM_FIT, IDEAL_GEMM),
     "moe": Form(MOE_FIT, IDEAL_MOE),
     **{kind: Form(ATTENTION_FIT, IDEAL_ATTENTION) for kind in ("attn_prefill", "attn_decode")},
+    "kv_write": Form(KV_WRITE_FIT, IDEAL_KV_WRITE),
     **{kind: Form(STREAM_FIT, IDEAL_STREAM) for kind in STREAM_KINDS},
     **{kind: Form(COLLECTIVE_FIT, IDEAL_COLLECTIVE) for kind in COLLECTIVE_KINDS},
 }
 
-EAGER = frozenset({"host_s", "weight_copy"})  # of a benchmark alone: eager dispatch, weights left in cache
+EAGER = frozenset({"host_s", "weight_copy", "warm_share"})  # of a benchmark alone: eager dispatch, full caches
 
 FORMAT_RELATIVES: dict[str, tuple[str, ...]] = {  # whose constants a format takes that was not measured
     "fp32": ("bf16",),

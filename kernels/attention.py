@@ -28,6 +28,7 @@ from kernels.attention_work import (
     Shape,
     keys_seen,
     kv_token_byte,
+    longest_span,
     num_block,
     num_pair,
     pair_flop,
@@ -42,29 +43,41 @@ Floats = npt.NDArray[np.float64]
 
 ATTENTION_FIT: tuple[str, ...] = (
     "launch_s",  # start and end of the kernel with nothing to do
+    "seq_s",  # scheduling, a sequence
     "cta_s",  # prologue and epilogue of a CTA
-    "row_s",  # gathering and scattering one packed query row of a CTA
+    "dim_s",  # the same, a value of head_dim (keys and values): a wider tile is fetched and stored
+    "row_s",  # gathering and scattering one value of one query row of a CTA
     "compute_eff",  # share of a core's peak in the tile multiplies; infinite: no cores (ideal)
+    "soft_flop",  # the softmax of a query-key pair, as tensor FLOPs that could have run
+    "wide_power",  # how that share falls as head_dim grows beyond 128: (128 / head_dim)^power
     "tail",  # how much of the longest CTA stands out when there are more CTAs than cores
     "mem_eff",  # share of the datasheet's memory bandwidth
     "p",  # norm that joins cores and memory; 0 stands for the maximum
-    "split_s",  # second kernel that combines the parts of a split span, or merges a shared one
+    "split_s",  # combining, a part of a split span
+    "split_max",  # most parts
+    "merge_s",  # the kernel that combines parts, or merges a shared span's result: its launch
+    "mask_s",  # a CTA whose blocks are cut by a window, for a head_dim of 64
+    "mask_power",  # and how that falls as head_dim grows
     "gather_s",  # kernels that bring the heads of a KV group together before and after
     "tile_q",  # structure: query rows of a tile
-    "tile_kv_value",  # keys of a block times head_dim (rounded to 16 keys, 256 at most)
+    "tile_kv_value",  # keys of a block times head_dim (rounded to 16 keys)
+    "tile_kv_max",  # keys of a block at most
     "pack",  # 1: the query heads of a KV head share a tile
     "cta_per_core",
     "split_group",  # spans are split where a KV head serves at least this many query heads; 0: never
     "warm_share",  # share of L2 that still holds the operands when one launch is repeated; 0 between other operators
     "l2_ratio",  # L2 bandwidth over device memory bandwidth
+    "cold_s",  # memory's slow start: the loss once half an L2 or more comes from memory
 )
 (
-    LAUNCH_S, CTA_S, ROW_S, COMPUTE_EFF, TAIL, MEM_EFF, P, SPLIT_S, GATHER_S,
-    TILE_Q, TILE_KV_VALUE, PACK, CTA_PER_CORE, SPLIT_GROUP, WARM_SHARE, L2_RATIO,
+    LAUNCH_S, SEQ_S, CTA_S, DIM_S, ROW_S, COMPUTE_EFF, SOFT_FLOP, WIDE_POWER, TAIL, MEM_EFF, P,
+    SPLIT_S, SPLIT_MAX, MERGE_S, MASK_S, MASK_POWER, GATHER_S,
+    TILE_Q, TILE_KV_VALUE, TILE_KV_MAX, PACK, CTA_PER_CORE, SPLIT_GROUP, WARM_SHARE, L2_RATIO, COLD_S,
 ) = range(len(ATTENTION_FIT))  # fmt: skip
 
 IDEAL_ATTENTION: tuple[float, ...] = (
-    0.0, 0.0, 0.0, math.inf, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0,
+    0.0, 0.0, 0.0, 0.0, 0.0, math.inf, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0,
+    1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0,
 )  # fmt: skip
 ATTN_PREFILL_FIT = ATTN_DECODE_FIT = ATTENTION_FIT
 IDEAL_ATTN_PREFILL = IDEAL_ATTN_DECODE = IDEAL_ATTENTION
@@ -76,11 +89,12 @@ FEATURES: tuple[str, ...] = (
     "cta",  # tiles of a KV head
     "row",  # query rows
     "key",  # keys read
+    "seq",  # rows of work
     "merge_row",  # query rows whose partial result is merged with another span's
     "longest",  # blocks of the longest tile (a maximum; the others add)
 )
 NUM_FEATURE = len(FEATURES)
-PAIR, BLOCK, CTA, ROW, KEY, MERGE_ROW, LONGEST = range(NUM_FEATURE)
+PAIR, BLOCK, CTA, ROW, KEY, SEQ, MERGE_ROW, LONGEST = range(NUM_FEATURE)
 
 
 @njit
@@ -89,7 +103,7 @@ def tile_sizes(shape: Shape, fit: Floats) -> tuple[int, int, int]:
     tile_q = int(fit[TILE_Q])
     tile_kv = 1
     if fit[TILE_KV_VALUE] > 0.0:
-        tile_kv = max(16, min(256, int(fit[TILE_KV_VALUE] / shape[HEAD_DIM] / 16.0) * 16))
+        tile_kv = max(16, min(int(fit[TILE_KV_MAX]), int(fit[TILE_KV_VALUE] / shape[HEAD_DIM] / 16.0) * 16))
     group = max(1, int(shape[NUM_HEAD] / shape[NUM_KV_HEAD])) if fit[PACK] > 0.0 else 1
     return tile_q, tile_kv, group
 
@@ -105,6 +119,7 @@ def prefill_add(acc: Floats, count: int, query_len: int, kv_len: int, causal: in
     acc[ROW] += float(count * query_len)
     keys = keys_seen(query_len, kv_len, causal, window)
     acc[KEY] += float(count * keys)
+    acc[SEQ] += float(count)
     if causal == SPAN:
         acc[MERGE_ROW] += float(count * query_len)
     seen = keys
@@ -133,13 +148,14 @@ def prefill_s(acc: Floats, shape: Shape, peak_flop_per_s: float, rate: Floats, f
     flop_s = acc[PAIR] * pair_flop(shape) / peak_flop_per_s
     block_s = _block_s(tile_q, tile_kv, shape, peak_flop_per_s, rate, fit)
     row = min(float(tile_q), acc[ROW] * group / acc[CTA])
-    cta_s = fit[CTA_S] + row * fit[ROW_S]
+    cta_s = _cta_s(row, shape, fit)
     num_blocks = acc[BLOCK] * copies
     num_cta, longest, combine_s = _split(acc[CTA] * copies, num_blocks, acc[LONGEST], group, rate, fit)
+    combine_s += acc[SEQ] * fit[SEQ_S]
     core_s = _core_s(num_cta, num_blocks, longest, cta_s, block_s, rate, fit)
     if acc[MERGE_ROW] > 0.0:
-        combine_s += fit[SPLIT_S] + _merge_byte(acc[MERGE_ROW], shape) / (rate[MEM_BYTE_PER_S] * fit[MEM_EFF])
-    return _join(core_s, byte, byte, flop_s, combine_s, rate, fit)
+        combine_s += fit[MERGE_S] + _merge_byte(acc[MERGE_ROW], shape) / (rate[MEM_BYTE_PER_S] * fit[MEM_EFF])
+    return _join(core_s, byte, flop_s, combine_s, rate, fit)
 
 
 @njit
@@ -153,8 +169,9 @@ def decode_s(
     rate: Floats,
     fit: Floats,
 ) -> tuple[float, float, int]:
-    """Seconds, speed-of-light seconds and bound of `num_seq` sequences of `query_len` causal queries each, on
-    `kv_sum` keys in all and `kv_max` at most, both counted after the window cut them; no sequence, no time.
+    """Seconds, speed-of-light seconds and bound of `num_seq` sequences of `query_len` causal queries each; no
+    sequence, no time. `kv_sum` counts the keys after the window cut them (`keys_seen`), `kv_max` is the largest
+    `longest_span`.
 
     >>> from kernels.attention_work import attention_shape
     >>> from kernels.machine import RATES
@@ -171,19 +188,22 @@ def decode_s(
     flop_s = pair * pair_flop(shape) / peak_flop_per_s
     tile = (query_len * group + tile_q - 1) // tile_q
     num_cta = float(num_seq * tile) * copies
+    cta_s = _cta_s(min(float(tile_q), float(query_len * group)), shape, fit)
     key = float(kv_sum) / num_seq  # of a sequence, in the mean
     longest = float(math.ceil(kv_max / tile_kv))
-    if shape[WINDOW] > 0.0 and key >= shape[WINDOW]:  # the window ends inside blocks
-        key += tile_kv - 1.0
-        longest += 1.0
+    if shape[WINDOW] > 0.0 and kv_max > shape[WINDOW]:  # the window ends inside blocks
+        longest = float(math.ceil((shape[WINDOW] + query_len - 1.0) / tile_kv))
+        share = min(1.0, key / shape[WINDOW])  # of the sequences, about
+        cta_s += share * fit[MASK_S] * (64.0 / shape[HEAD_DIM]) ** fit[MASK_POWER]
     num_blocks = math.ceil(key / tile_kv) * num_cta
     block_s = _block_s(tile_q, tile_kv, shape, peak_flop_per_s, rate, fit)
-    cta_s = fit[CTA_S] + min(float(tile_q), float(query_len * group)) * fit[ROW_S]
     num_cta, longest, combine_s = _split(num_cta, num_blocks, longest, group, rate, fit)
     core_s = _core_s(num_cta, num_blocks, longest, cta_s, block_s, rate, fit)
-    if group > 1 and shape[NUM_KV_HEAD] > 1.0 and num_seq > 1:
-        combine_s += fit[GATHER_S]
-    return _join(core_s, byte, byte, flop_s, combine_s, rate, fit)
+    combine_s += num_seq * fit[SEQ_S]
+    if fit[GATHER_S] > 0.0 and group > 1 and shape[NUM_KV_HEAD] > 1.0 and num_seq > 1:
+        moved = 2.0 * num_seq * query_len * query_token_byte(shape)  # each read once more and written once more
+        combine_s += fit[GATHER_S] + moved / (rate[MEM_BYTE_PER_S] * fit[MEM_EFF])
+    return _join(core_s, byte, flop_s, combine_s, rate, fit)
 
 
 @njit
@@ -207,7 +227,7 @@ def attention_op_s(
             keys = keys_seen(query_len, row["kv_len"], CAUSAL, window)
             num_seq += row["count"]
             kv_sum += row["count"] * keys
-            kv_max = max(kv_max, keys)
+            kv_max = max(kv_max, longest_span(row["kv_len"], window))
         if query_len > 0:
             return decode_s(num_seq, query_len, kv_sum, kv_max, shape, peak_flop_per_s, rate, fit)
     acc = np.zeros(NUM_FEATURE)
@@ -218,22 +238,38 @@ def attention_op_s(
 
 
 @njit
+def _cta_s(row: float, shape: Shape, fit: Floats) -> float:
+    """Seconds of a CTA beside its blocks: start, a tile fetched and stored, its `row` rows gathered."""
+    value = shape[HEAD_DIM] + shape[V_HEAD_DIM]
+    return fit[CTA_S] + value * (fit[DIM_S] + row * fit[ROW_S])
+
+
+@njit
 def _split(
     num_cta: float, num_blocks: float, longest: float, group: int, rate: Floats, fit: Floats
 ) -> tuple[float, float, float]:
     """CTAs, blocks of the longest, and seconds to combine, once spans are cut into parts that fill the cores."""
     if fit[SPLIT_GROUP] <= 0.0 or group < fit[SPLIT_GROUP] or longest <= 1.0:
         return num_cta, longest, 0.0
-    part = max(1.0, math.ceil(num_blocks / (rate[NUM_CORE] * fit[CTA_PER_CORE])))
-    num_cta = max(num_cta, min(num_cta * math.ceil(longest / part), num_blocks / part))
-    return num_cta, min(longest, part), fit[SPLIT_S]
+    slot = rate[NUM_CORE] * fit[CTA_PER_CORE]
+    if num_cta >= 0.8 * slot:
+        return num_cta, longest, 0.0
+    most = min(fit[SPLIT_MAX], longest)
+    split = min(most, math.floor(slot / num_cta))  # the most that one wave holds
+    while split < most and num_cta * split < 0.85 * slot * math.ceil(num_cta * split / slot):
+        split += 1.0  # until the waves are nearly full
+    if split <= 1.0:
+        return num_cta, longest, 0.0
+    return num_cta * split, math.ceil(longest / split), fit[MERGE_S] + fit[SPLIT_S] * split
 
 
 @njit
 def _block_s(tile_q: int, tile_kv: int, shape: Shape, peak_flop_per_s: float, rate: Floats, fit: Floats) -> float:
     """Seconds of one CTA in one block of keys: the padded tile at its share of the core's peak."""
     core_flop_per_s = peak_flop_per_s / (rate[NUM_CORE] * fit[CTA_PER_CORE]) * fit[COMPUTE_EFF]
-    return 2.0 * tile_q * tile_kv * (shape[HEAD_DIM] + shape[V_HEAD_DIM]) / core_flop_per_s
+    core_flop_per_s *= (128.0 / shape[HEAD_DIM]) ** fit[WIDE_POWER]
+    flop = 2.0 * (shape[HEAD_DIM] + shape[V_HEAD_DIM]) + fit[SOFT_FLOP]
+    return tile_q * tile_kv * flop / core_flop_per_s
 
 
 @njit
@@ -258,17 +294,60 @@ def _merge_byte(row: float, shape: Shape) -> float:
 
 @njit
 def _join(
-    core_s: float, byte: float, warm_byte: float, flop_s: float, combine_s: float, rate: Floats, fit: Floats
+    core_s: float, byte: float, flop_s: float, combine_s: float, rate: Floats, fit: Floats
 ) -> tuple[float, float, int]:
-    """Seconds, speed-of-light seconds and bound from the parts; `warm_byte` of `byte` may lie in a warm L2."""
+    """Seconds, speed-of-light seconds and bound from the parts."""
     room = fit[WARM_SHARE] * rate[L2_BYTE]
-    hit = max(0.0, min(warm_byte, 3.0 * room - 2.0 * warm_byte))  # a repeat that overflows the cache evicts itself
+    hit = max(0.0, min(byte, 3.0 * room - 2.0 * byte))  # a repeat that overflows the cache evicts itself
     miss_s = (byte - hit) / rate[MEM_BYTE_PER_S]
     ideal_s = max(flop_s, miss_s)
     mem_s = (miss_s + hit / (rate[MEM_BYTE_PER_S] * fit[L2_RATIO])) / fit[MEM_EFF]
     core_s = max(core_s, flop_s)
-    seconds = fit[LAUNCH_S] + p_norm(core_s, mem_s, fit[P]) + combine_s
+    cold_s = 0.0
+    if fit[COLD_S] > 0.0:
+        cold_s = fit[COLD_S] * min(1.0, (byte - hit) / (0.5 * rate[L2_BYTE] + 1.0))
+    seconds = fit[LAUNCH_S] + p_norm(core_s, mem_s, fit[P]) + combine_s + cold_s
     bound = BOUND_COMPUTE if core_s >= mem_s else BOUND_MEMORY
     if fit[LAUNCH_S] + combine_s > 0.5 * seconds:
         bound = BOUND_LAUNCH
     return seconds, ideal_s, bound
+
+
+@njit
+def decode_many(
+    num_seq: npt.NDArray[np.int64],
+    kv_len: npt.NDArray[np.int64],
+    shapes: Floats,
+    peak: float,
+    rate: Floats,
+    fit: Floats,
+) -> Floats:
+    """Seconds of each decode batch of `num_seq` equal sequences of `kv_len` keys; `shapes` is `[n, 6]`."""
+    seconds = np.empty(len(num_seq))
+    for i in range(len(num_seq)):
+        s = shapes[i]
+        shape = (s[0], s[1], s[2], s[3], s[4], s[5])
+        keys = keys_seen(1, kv_len[i], CAUSAL, int(s[4]))
+        seconds[i] = decode_s(num_seq[i], 1, num_seq[i] * keys, kv_len[i], shape, peak, rate, fit)[0]
+    return seconds
+
+
+@njit
+def prefill_many(
+    count: npt.NDArray[np.int64],
+    query_len: npt.NDArray[np.int64],
+    kv_len: npt.NDArray[np.int64],
+    shapes: Floats,
+    peak: float,
+    rate: Floats,
+    fit: Floats,
+) -> Floats:
+    """Seconds of each batch of `count` equal causal rows of work; `shapes` is `[n, 6]`."""
+    seconds = np.empty(len(count))
+    for i in range(len(count)):
+        s = shapes[i]
+        shape = (s[0], s[1], s[2], s[3], s[4], s[5])
+        acc = np.zeros(NUM_FEATURE)
+        prefill_add(acc, count[i], query_len[i], kv_len[i], CAUSAL, shape, fit)
+        seconds[i] = prefill_s(acc, shape, peak, rate, fit)[0]
+    return seconds

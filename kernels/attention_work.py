@@ -89,6 +89,17 @@ def keys_seen(query_len: int, kv_len: int, causal: int, window: int) -> int:
 
 
 @njit
+def longest_span(kv_len: int, window: int) -> int:
+    """What a decode batch keeps of its longest context: keys, counted to one past the window, which is how a batch
+    says that the window is at work.
+
+    >>> longest_span(1000, 0), longest_span(1000, 128), longest_span(128, 128)
+    (1000, 129, 128)
+    """
+    return min(kv_len, window + 1) if window > 0 else kv_len
+
+
+@njit
 def num_pair(query_len: int, kv_len: int, causal: int, window: int) -> int:
     """Pairs of a query and a key that it sees, exactly.
 

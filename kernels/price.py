@@ -15,6 +15,7 @@ from kernels.errors import InputError
 from kernels.formats import FORMATS
 from kernels.gemm import gemm_s
 from kernels.jit import njit, njit_inline
+from kernels.kv_write import kv_write_s
 from kernels.machine import (
     BYTE_J,
     DYNAMIC_W,
@@ -39,6 +40,7 @@ from kernels.optable import (
     ENGINE_VECTOR,
     GEMM,
     KINDS,
+    KV_WRITE,
     MOE,
     NORM,
     P2P,
@@ -143,7 +145,12 @@ def _streams(ops: OpTable, start: int, stop: int, rate: Floats, fit: Fits, cost:
         if NORM <= kind <= COPY or kind > TRANSFER:
             flop, write_byte = op["flop"], op["write_byte"]
             read_byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"]
-            seconds, ideal_s, bound = stream_s(flop, read_byte, write_byte, rate, fit[kind, op["fmt"]])
+            if kind == KV_WRITE:
+                seconds, ideal_s, bound = kv_write_s(
+                    op["m"], op["n"], read_byte, write_byte, rate, fit[kind, op["kv_fmt"]]
+                )
+            else:
+                seconds, ideal_s, bound = stream_s(flop, read_byte, write_byte, rate, fit[kind, op["fmt"]])
             _put(cost, i, op["count"], seconds, ideal_s, flop, read_byte + write_byte, ENGINE_VECTOR, bound, power)
 
 

@@ -57,6 +57,7 @@ class Measured:
     work: WorkTable
     seconds: Floats
     skipped: dict[int, str]  # row -> why no operator of ours stands for it
+    beside: OpTable | None = None  # operators that the measurement ran beside each row (KV writes of attention)
 
     def format_name(self) -> list[str]:
         """The number format that a row's fit is kept under (the KV format for attention)."""
@@ -109,7 +110,8 @@ def from_frame(frame: pd.DataFrame, file: pathlib.Path, machine: Machine | None 
     milliseconds = number(frame, "latency_ms", file, positive=True)
     skipped: dict[int, str] = {}
     ops, work = BUILDERS[kind](frame, file, skipped)
-    measured = Measured(file, kind, frame, ops, work, milliseconds * 1e-3, skipped)
+    beside = _kv_write(ops, work) if kind.startswith("attn") else None
+    measured = Measured(file, kind, frame, ops, work, milliseconds * 1e-3, skipped, beside)
     if machine is not None:
         _check_light(measured, machine)
     return measured
@@ -173,7 +175,7 @@ def _attention(
         query = number(frame, "query_len", file, positive=True)
         kv = query + number(frame, "prefix_len", file)
     window = number(frame, "window", file) if "window" in frame.columns else np.zeros(len(frame))
-    ops["kind"] = op.ATTN_DECODE if decode else op.ATTN_PREFILL
+    ops["kind"] = np.where(query == 1, op.ATTN_DECODE, op.ATTN_PREFILL)  # engines run one query a sequence as decode
     ops["fmt"], ops["kv_fmt"] = _formats(frame, "dtype", skipped), _formats(frame, "kv_dtype", skipped)
     ops["num_head"], ops["num_kv_head"], ops["head_dim"], ops["v_head_dim"], ops["window"] = (
         heads,
@@ -193,6 +195,18 @@ def _attention(
     ops["flop"], ops["kv_byte"] = 4 * pair * heads * dim, count * seen * 2 * kv_heads * dim * weight
     ops["act_byte"] = ops["write_byte"] = count * query * heads * dim * 2.0
     return ops, work
+
+
+def _kv_write(ops: OpTable, work: WorkTable) -> OpTable:
+    """The write of a row's new keys and values into the cache, which serving engines time with attention."""
+    beside, _ = op.empty(len(ops))
+    token = work["count"] * work["query_len"]
+    width = ops["num_kv_head"] * (ops["head_dim"] + ops["v_head_dim"])
+    beside["kind"], beside["fmt"], beside["kv_fmt"] = op.KV_WRITE, ops["fmt"], ops["kv_fmt"]
+    beside["m"], beside["n"] = token, width
+    stored, _ = _stored(ops["kv_fmt"])
+    beside["act_byte"], beside["write_byte"] = 2.0 * token * width, stored * token * width
+    return beside
 
 
 def _prefill(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) -> tuple[OpTable, WorkTable]:

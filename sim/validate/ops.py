@@ -60,13 +60,14 @@ def predict(measured: Any, system: str, fidelity: str, reasons: Counter[str]) ->
     """Seconds of each row; NaN for the rows that cannot be priced, whose reasons are counted."""
     from hw_models import catalog, profile
     from hw_models.device import calibration, cost, machine
+    from kernels.optable import KINDS
 
     predicted = np.full(len(measured.seconds), np.nan)
     formats = np.array(measured.format_name())
     if "kernel" in measured.frame.columns:
         names = measured.frame["kernel"].astype(str).to_numpy()
     else:
-        names = np.full(len(formats), "")
+        names = np.full(len(formats), "nccl")
     groups = measured.ops["group_size"]
     for name, fmt, size in sorted(set(zip(names.tolist(), formats.tolist(), groups.tolist(), strict=True))):
         chosen = (names == name) & (formats == fmt) & (groups == size)
@@ -79,16 +80,17 @@ def predict(measured: Any, system: str, fidelity: str, reasons: Counter[str]) ->
             arrays = machine(built, fidelity, group_size=size if size > 1 else None)
             if fidelity == "calibrated":
                 fitted, _ = calibration(built.device)
-                kind = measured.kind if measured.kind != "collective" else "all_reduce"
-                known = fitted.find(kind, fmt, name) is not None
-                named = {(kind, fmt): name} if known else {}
+                kinds = {KINDS[kind] for kind in measured.ops["kind"][chosen]}
+                named = {(kind, fmt): name for kind in kinds if fitted.find(kind, fmt, name) is not None}
                 eager = "graph" not in name  # as the benchmark ran it
                 arrays = arrays._replace(fit=profile.fit_array(fitted, named=named, eager=eager))
-            price = cost(measured.ops[chosen], measured.work, arrays)
+            price = cost(measured.ops[chosen], measured.work, arrays)["time_ps"]
+            if measured.beside is not None:
+                price = price + cost(measured.beside[chosen], measured.work, arrays)["time_ps"]
         except InputError as error:
             reasons[str(error)] += int(chosen.sum())
             continue
-        predicted[chosen] = price["time_ps"] * 1e-12
+        predicted[chosen] = price * 1e-12
     return predicted
 
 

@@ -1,1 +1,0 @@
-"""Routers, one file each: `HELP`, `OPTIONS` and `route(fleet, request) -> replica`."""
