@@ -11,7 +11,7 @@ from kernels.formats import PIPES
 FABRICS: tuple[str, ...] = ("switch", "mesh", "pairs", "torus", "pcie", "none")
 """How the devices of a node reach each other: through one switch layer, each to each, in bridged pairs over a
 PCIe tree, as a 2-D or 3-D torus, over the PCIe tree alone, or not at all (one device)."""
-NETWORKS: tuple[str, ...] = ("rail", "fat_tree", "none")
+NETWORKS: tuple[str, ...] = ("rail", "fat_tree", "dragonfly", "none")
 
 
 @dataclass(frozen=True)

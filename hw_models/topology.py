@@ -7,17 +7,14 @@ is stated port to port across a switch gives half of it to each of the two edges
 
 import itertools
 import math
-from typing import TypeAlias
 
 import networkx as nx
 import numpy as np
 
+from hw_models.network import LATENCY, RATE, Graph, join, join_nodes
 from hw_models.spec import Node, System
 from kernels.errors import InputError
 from kernels.machine import LINK_FIELDS, LINK_HOST, LINK_OUT, LINK_UP, LINKS, Floats
-
-Graph: TypeAlias = "nx.Graph[str]"
-RATE, LATENCY = "link_byte_per_s", "latency_s"
 
 
 def link_rows(system: System, group_size: int | None = None) -> Floats:
@@ -66,10 +63,6 @@ def node_graph(node: Node, index: int = 0) -> Graph:
     return graph
 
 
-def _join(graph: Graph, a: str, b: str, byte_per_s: float, latency_s: float, kind: str) -> None:
-    graph.add_edge(a, b, **{RATE: byte_per_s, LATENCY: latency_s, "kind": kind})
-
-
 def _add_fabric(graph: Graph, node: Node, devices: list[str], index: int) -> None:
     link = node.scale_up
     if link is None:
@@ -79,13 +72,13 @@ def _add_fabric(graph: Graph, node: Node, devices: list[str], index: int) -> Non
         switch = f"n{index}/switch"
         graph.add_node(switch, kind="switch")
         for device in devices:
-            _join(graph, device, switch, rate, link.latency_s / 2, "scale_up")
+            join(graph, device, switch, rate, link.latency_s / 2, "scale_up")
     elif node.fabric == "mesh":
         for a, b in itertools.combinations(devices, 2):
-            _join(graph, a, b, rate / (len(devices) - 1), link.latency_s, "scale_up")
+            join(graph, a, b, rate / (len(devices) - 1), link.latency_s, "scale_up")
     elif node.fabric == "pairs":
         for a, b in zip(devices[::2], devices[1::2], strict=True):
-            _join(graph, a, b, rate, link.latency_s, "scale_up")
+            join(graph, a, b, rate, link.latency_s, "scale_up")
     else:
         _add_torus(graph, node, devices, rate / (2 * len(node.dims)), link.latency_s)
 
@@ -102,7 +95,7 @@ def _add_torus(graph: Graph, node: Node, devices: list[str], rate: float, latenc
                 continue
             other = at[(*place[:axis], step % side, *place[axis + 1 :])]
             twice = graph.has_edge(at[place], other)
-            _join(graph, at[place], other, rate * (2 if twice else 1), latency_s, "scale_up")
+            join(graph, at[place], other, rate * (2 if twice else 1), latency_s, "scale_up")
 
 
 def _add_host(graph: Graph, node: Node, devices: list[str], index: int) -> None:
@@ -110,9 +103,9 @@ def _add_host(graph: Graph, node: Node, devices: list[str], index: int) -> None:
     graph.add_nodes_from(sockets, kind="host")
     for s, socket in enumerate(sockets):
         graph.add_node(f"n{index}/memory{s}", kind="memory")
-        _join(graph, socket, f"n{index}/memory{s}", node.host_mem_byte_per_s / node.num_socket, 0.0, "memory")
+        join(graph, socket, f"n{index}/memory{s}", node.host_mem_byte_per_s / node.num_socket, 0.0, "memory")
     for a, b in itertools.combinations(sockets, 2):
-        _join(graph, a, b, node.socket_byte_per_s, 0.0, "socket")
+        join(graph, a, b, node.socket_byte_per_s, 0.0, "socket")
     rate, latency_s = (
         (node.host_link.byte_per_s, node.host_link.latency_s) if node.host_link else (node.host_mem_byte_per_s, 0.0)
     )
@@ -121,47 +114,31 @@ def _add_host(graph: Graph, node: Node, devices: list[str], index: int) -> None:
         holders = [f"n{index}/pcie{s}" for s in range(node.num_pcie_switch)]
         graph.add_nodes_from(holders, kind="pcie")
         for s, holder in enumerate(holders):
-            _join(graph, holder, sockets[s * len(sockets) // len(holders)], rate, latency_s / 2, "host")
+            join(graph, holder, sockets[s * len(sockets) // len(holders)], rate, latency_s / 2, "host")
     half_s = latency_s / 2
     for i, device in enumerate(devices):
-        _join(graph, device, holders[i * len(holders) // len(devices)], rate, half_s, "host")
+        join(graph, device, holders[i * len(holders) // len(devices)], rate, half_s, "host")
     for i in range(node.num_nic):
         nic = f"n{index}/nic{i}"
         graph.add_node(nic, kind="nic")
-        _join(graph, nic, holders[i * len(holders) // node.num_nic], rate, half_s, "host")
+        join(graph, nic, holders[i * len(holders) // node.num_nic], rate, half_s, "host")
 
 
 def system_graph(system: System, *, radix: int = 64, oversubscription: float = 1.0) -> Graph:
-    """All nodes and the network between them.
+    """All nodes and the network between them, of switches with `radix` ports.
 
     `rail`: port `j` of every node goes to the leaf switches of rail `j`; `fat_tree`: all ports of a node go to one
-    leaf. A leaf of `radix` ports gives half of them to nodes; the other half, less `oversubscription`, goes up to
-    `spine`, one vertex that stands for a non-blocking layer of switches (and is absent where one leaf holds all).
+    leaf. A leaf gives half of its ports to nodes; the other half, less `oversubscription`, goes up to `spine`, one
+    vertex that stands for a non-blocking layer of switches (and is absent where one leaf holds all). `dragonfly`:
+    groups of routers joined each to each, and groups joined each to each.
     """
-    node = system.node
-    graph = nx.compose_all([node_graph(node, index) for index in range(system.num_node)])
-    nic = node.nic
-    if nic is None:
-        if system.num_node > 1:
-            raise InputError("no network port between its nodes", file=node.file, field="nic", value="")
-        return graph
-    down = radix // 2
-    if down < 1 or oversubscription < 1:
-        raise InputError("out of range", field="oversubscription", value=oversubscription, allowed="1 or more")
+    graph: Graph = nx.Graph()
     for index in range(system.num_node):
-        for port in range(node.num_nic):
-            if node.network == "rail":
-                leaf = f"leaf{port}.{index // down}"
-            else:
-                leaf = f"leaf{index // max(1, down // node.num_nic)}"
-            graph.add_node(leaf, kind="leaf")
-            _join(graph, f"n{index}/nic{port}", leaf, nic.byte_per_s, nic.latency_s / 2, "nic")
-    leaves = [name for name, kind in graph.nodes(data="kind") if kind == "leaf"]
-    if len(leaves) > 1:
-        graph.add_node("spine", kind="spine")
-        for leaf in leaves:
-            up = sum(data[RATE] for *_, data in graph.edges(leaf, data=True)) / oversubscription
-            _join(graph, leaf, "spine", up, nic.latency_s / 2, "network")
+        graph.update(node_graph(system.node, index))
+    if system.node.nic is not None:
+        join_nodes(graph, system, radix, oversubscription)
+    elif system.num_node > 1:
+        raise InputError("no network port between its nodes", file=system.node.file, field="nic", value="")
     return graph
 
 
