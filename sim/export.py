@@ -74,8 +74,20 @@ def _make_folder(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
-    """A JSON object with one key a line; NaN and infinity become null."""
-    return (json.dumps(canonical(content), indent=2, allow_nan=False) + "\n").encode()
+    """A JSON object with one key a line; NaN and infinity become null.
+
+    >>> json_bytes({"a": [1, 2], "b": float("nan")}).decode().splitlines()
+    ['{', '"a": [1, 2],', '"b": null', '}']
+    """
+    lines = (f"{json.dumps(str(key))}: {_json(value)}" for key, value in content.items())
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False)  # at once where there is nothing to translate
+    except (TypeError, ValueError):
+        return json.dumps(canonical(value), allow_nan=False)
 
 
 def csv_bytes(frame: pd.DataFrame, about: Mapping[str, Any]) -> bytes:

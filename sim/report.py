@@ -109,7 +109,7 @@ def _operators(run: Run, num_operator: int) -> list[list[str]]:
         lines += [_line(f"{name}:", _percent(time_s / total))]
     if len(by_operator) > num_operator:
         rest = float(by_operator.iloc[num_operator:].sum())
-        lines += [_line(f"{len(by_operator) - num_operator} others:", _percent(rest / total))]
+        lines += [_line(f"{_count(len(by_operator) - num_operator, 'other', 'others')}:", _percent(rest / total))]
     lines += [_title("Device Time by Bound (%)")]
     lines += [_line(f"{bound}:", _percent(share)) for bound, share in bound_share(run.operators).items()]
     return [lines]
@@ -146,7 +146,7 @@ def bound_words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
         said += [f"Replicas are busy {min(busy, 1.0):.0%} of the time{idle}."]
     num_preemption = int(run.requests["num_preemption"].sum())
     if num_preemption or run.totals.get("kv_peak_share", 0.0) > 0.95:
-        said += [f"KV memory runs full ({num_preemption:,} preemptions)."]
+        said += [f"KV memory runs full ({_count(num_preemption, 'preemption', 'preemptions')})."]
     done = run.requests[run.requests["status"] == "finished"]
     if len(done):
         waiting = float(done["queue_s"].sum()) / float(done["e2e_s"].sum())
@@ -157,9 +157,15 @@ def bound_words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
     refused = run.requests[run.requests["status"] == "refused"]
     for reason, count in refused["reason"].value_counts().items():
         if count:
-            said += [f"{count:,} requests were refused: {reason}."]
+            said += [f"{_count(int(count), 'request was', 'requests were')} refused: {reason}."]
     num_left = int((run.requests["status"] == "unfinished").sum())
-    return said + ([f"{num_left:,} requests had not finished when the run ended."] if num_left else [])
+    return said + (
+        [f"{_count(num_left, 'request', 'requests')} had not finished when the run ended."] if num_left else []
+    )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _words(run: Run, metrics: Mapping[str, Any]) -> list[str]:

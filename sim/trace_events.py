@@ -33,8 +33,9 @@ def events(run: Run, *, start_s: float = 0.0, stop_s: float = math.inf, max_even
     if not start_s < stop_s:
         raise InputError("an empty window", field="start_s", value=start_s, allowed=f"below {stop_s:g}")
     requests = run.requests
-    end_s = requests["finish_s"].fillna(_last(run))
-    requests = requests.assign(end_s=end_s)[(requests["arrival_s"] < stop_s) & (end_s > start_s)]
+    refused = requests["status"] == "refused"  # a slice of no length; what has not finished lasts to the end
+    end_s = requests["finish_s"].fillna(requests["arrival_s"].where(refused, _last(run)))
+    requests = requests.assign(end_s=end_s)[(requests["arrival_s"] < stop_s) & (end_s >= start_s)]
     steps = run.steps
     if steps is not None:
         steps = steps[(steps["start_s"] < stop_s) & (steps["end_s"] > start_s)]

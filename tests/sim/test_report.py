@@ -20,7 +20,7 @@ def test_the_block_has_the_lines_of_the_benchmark() -> None:
         "P99 TPOT (ms):",
         "Peak use of KV blocks (%):                           50.00",
         "memory:                                              70.00",  # 4 + 3 of 10 s
-        "1 requests were refused: longer than the context.",
+        "1 request was refused: longer than the context.",
         "fidelity sol, seed 0,",
     ):
         assert line in text, line
@@ -34,7 +34,7 @@ def test_what_bounds_it_follows_from_the_records() -> None:
     words = " ".join(bound_words(run, measure(run)))
     assert "70% of device time is bound by memory bandwidth (most in mlp and attn_decode)." in words
     assert "Replicas are busy 44% of the time: more load would fit." in words  # 7 s of 2 x 8 s
-    assert "KV memory runs full (1 preemptions)." in words
+    assert "KV memory runs full (1 preemption)." in words
     assert "in the queue" not in words  # 1 s of 12 s
     waiting = run.requests.assign(queue_s=run.requests["e2e_s"] * 0.9)
     words = " ".join(bound_words(dataclasses.replace(run, requests=waiting), measure(run)))

@@ -64,6 +64,8 @@ def test_the_trace_is_valid_and_whole() -> None:
     assert names == {"replica 0", "replica 1", "not served"}
     step = next(event for event in slices if event["cat"] == "step")
     assert (step["name"], step["ts"], step["dur"], step["args"]["prefill_token"]) == ("prefill", 1e6, 1e6, 10)
+    refused = next(event for event in slices if event["name"] == "request 3")
+    assert (refused["ts"], refused["dur"], refused["args"]["reason"]) == (4e6, 0.0, "longer than the context")
     phases = [(event["name"], event["ts"] / 1e6, event["dur"] / 1e6) for event in slices if event["cat"] == "phase"]
     assert ("queued", 3.0, 1.0) in phases  # request 2 waits from 3 s to 4 s
     assert ("prefill", 4.0, 1.0) in phases

@@ -1,0 +1,137 @@
+"""What a step costs: tables over token counts, and attention priced from its work.
+
+For one model, placement, machine and format, everything in a step but attention depends on how many tokens
+are computed and how many are sampled: priced once, looked up after that. Attention is priced from features of
+the rows in the step, which equals pricing the rows as an operator table.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from kernels.attention import decode_s, prefill_add, prefill_s
+from kernels.attention_work import CAUSAL, WINDOW, Shape
+from kernels.jit import njit
+from kernels.machine import DYNAMIC_W, IDLE_W, NUM_FIT, RATES
+from kernels.serving.layout import Floats, Ints
+from kernels.units import to_nj, to_ps
+
+
+class StepPrice(NamedTuple):
+    """Prices of a replica's steps. Times are of one device; energies of all devices of a stage."""
+
+    dense_ps: Ints  # [stage, token] all operators but attention and head
+    dense_nj: Ints
+    head_ps: Ints  # [sampled] on the last stage
+    head_nj: Ints
+    send_ps: Ints  # [token] activations from a stage to the next
+    send_nj: Ints
+    attn_layer: Ints  # [stage, class] layers; a class is a shape of attention
+    shape: Floats  # [class, 6] as the six floats of kernels.attention_work
+    peak_flop_per_s: Floats  # [class]
+    rate: Floats  # of the machine
+    prefill_fit: Floats  # [class, NUM_FIT]
+    decode_fit: Floats  # [class, NUM_FIT]
+    host_ps: Ints  # [HOST_FIELDS]
+    num_device: int  # a stage
+
+
+HOST_FIELDS: tuple[str, ...] = ("step", "seq", "token", "request", "moved_block")
+HOST_STEP, HOST_SEQ, HOST_TOKEN, HOST_REQUEST, HOST_BLOCK = range(len(HOST_FIELDS))
+
+
+def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sampled: int = 1) -> StepPrice:
+    """Prices of zero, to be filled."""
+    ints = np.int64
+    return StepPrice(
+        np.zeros((num_stage, max_token + 1), ints), np.zeros((num_stage, max_token + 1), ints),
+        np.zeros(max_sampled + 1, ints), np.zeros(max_sampled + 1, ints),
+        np.zeros(max_token + 1, ints), np.zeros(max_token + 1, ints),
+        np.zeros((num_stage, num_class), ints), np.zeros((num_class, 6)), np.ones(num_class), np.ones(len(RATES)),
+        np.zeros((num_class, NUM_FIT)), np.zeros((num_class, NUM_FIT)), np.zeros(len(HOST_FIELDS), ints), 1,
+    )  # fmt: skip
+
+
+class PackedPrice(NamedTuple):
+    """A `StepPrice` in two arrays, as the compiled loop takes it (see `pack`)."""
+
+    table: Ints  # PRICE_FIELDS | dense_ps | dense_nj | send_ps | send_nj | head_ps | head_nj | attn_layer
+    real: Floats  # rate | of each class: shape, peak, prefill_fit, decode_fit
+
+
+PRICE_FIELDS: tuple[str, ...] = (
+    "num_stage", "num_class", "num_device", *HOST_FIELDS,
+    "dense_ps", "dense_nj", "send_ps", "send_nj", "head_ps", "head_nj", "attn_layer", "stride",
+)  # fmt: skip
+(
+    NUM_STAGE, NUM_CLASS, NUM_DEVICE, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, BLOCK_PS,
+    DENSE_PS, DENSE_NJ, SEND_PS, SEND_NJ, HEAD_PS, HEAD_NJ, ATTN_LAYER, STRIDE,
+) = range(len(PRICE_FIELDS))  # fmt: skip
+NUM_RATE = len(RATES)
+IN_PEAK, IN_PREFILL, IN_DECODE, CLASS_SIZE = 6, 7, 7 + NUM_FIT, 7 + 2 * NUM_FIT
+
+
+def pack(price: StepPrice) -> PackedPrice:
+    """The same prices in two arrays."""
+    parts = [
+        price.dense_ps,
+        price.dense_nj,
+        price.send_ps,
+        price.send_nj,
+        price.head_ps,
+        price.head_nj,
+        price.attn_layer,
+    ]
+    start = len(PRICE_FIELDS) + np.cumsum([0, *(part.size for part in parts)])
+    num_stage, num_class = price.attn_layer.shape
+    field = [num_stage, num_class, price.num_device, *price.host_ps, *start[:-1], price.dense_ps.shape[1]]
+    table = np.concatenate([np.array(field, np.int64), *(part.ravel() for part in parts)])
+    classes = np.concatenate([price.shape, price.peak_flop_per_s[:, None], price.prefill_fit, price.decode_fit], axis=1)
+    return PackedPrice(np.ascontiguousarray(table, np.int64), np.concatenate([price.rate, classes.ravel()]))
+
+
+PRICE_TYPE = numba.typeof(pack(blank()))
+
+
+@njit
+def shape_of(p: PackedPrice, c: int) -> Shape:
+    """Attention class c as the six floats of its shape."""
+    at = NUM_RATE + c * CLASS_SIZE
+    real = p.real
+    return (real[at], real[at + 1], real[at + 2], real[at + 3], real[at + 4], real[at + 5])
+
+
+@njit
+def window_of(p: PackedPrice, c: int) -> int:
+    """Keys that a query of class c sees; 0: all."""
+    return int(p.real[NUM_RATE + c * CLASS_SIZE + WINDOW])
+
+
+@njit
+def decode_cost(p: PackedPrice, c: int, num_seq: int, kv_sum: int, kv_max: int) -> tuple[int, int, int]:
+    """Picoseconds, nanojoules (all devices of a stage) and bound of one layer's decode attention."""
+    at = NUM_RATE + c * CLASS_SIZE
+    real = p.real
+    fit = real[at + IN_DECODE : at + IN_DECODE + NUM_FIT]
+    seconds, ideal_s, bound = decode_s(num_seq, 1, kv_sum, kv_max, shape_of(p, c), real[at + IN_PEAK], real, fit)
+    energy_nj = p.table[NUM_DEVICE] * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
+    return to_ps(seconds), energy_nj, bound
+
+
+@njit
+def add_prefill(p: PackedPrice, c: int, feature: Floats, query_len: int, kv_len: int) -> None:
+    """Adds a chunk of `query_len` tokens that ends at `kv_len` to the features of class c."""
+    at = NUM_RATE + c * CLASS_SIZE + IN_PREFILL
+    prefill_add(feature, 1, query_len, kv_len, CAUSAL, shape_of(p, c), p.real[at : at + NUM_FIT])
+
+
+@njit
+def prefill_cost(p: PackedPrice, c: int, feature: Floats) -> tuple[int, int, int]:
+    """Picoseconds, nanojoules and bound of one layer's prefill attention, from the rows' features."""
+    at = NUM_RATE + c * CLASS_SIZE
+    real = p.real
+    fit = real[at + IN_PREFILL : at + IN_PREFILL + NUM_FIT]
+    seconds, ideal_s, bound = prefill_s(feature, shape_of(p, c), real[at + IN_PEAK], real, fit)
+    energy_nj = p.table[NUM_DEVICE] * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
+    return to_ps(seconds), energy_nj, bound

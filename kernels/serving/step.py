@@ -1,0 +1,275 @@
+"""A step begins: its plan is priced and sent down the pipeline."""
+
+from kernels.attention import NUM_FEATURE
+from kernels.jit import njit
+from kernels.optable import BOUNDS
+from kernels.serving.kvstore import allocate
+from kernels.serving.layout import (
+    AT_FLIGHT,
+    AT_STAGE,
+    ATTN_NJ,
+    BLOCK_TOKEN,
+    BOOK_ATTN,
+    BOOK_HEAD,
+    BOOK_LOG,
+    DECODE,
+    EPOCH,
+    EVICTABLE_BLOCK,
+    FLIGHT_HEAD,
+    FREE_BLOCK,
+    IN_FEATURE,
+    IN_FLIGHT,
+    IN_KV,
+    IN_PLAN,
+    IN_RESIDUE,
+    IN_RUNNING,
+    KV,
+    KV_GROW,
+    KV_MAX_GROW,
+    KV_MAX_STILL,
+    KV_SUM,
+    KV_TOKEN,
+    LANE_END,
+    LANE_NUM,
+    LANE_NUM_PLAN,
+    LOG_MAX,
+    LOG_NUM,
+    NUM_BLOCK,
+    NUM_DECODE_STEP,
+    NUM_FLIGHT,
+    NUM_GROW,
+    NUM_KV_FIELD,
+    NUM_LANE,
+    NUM_LOG_COLUMN,
+    NUM_PAD_TOKEN,
+    NUM_PREFILL_STEP,
+    NUM_RUNNING,
+    NUM_SAMPLED,
+    NUM_STAGE_FIELD,
+    NUM_STEP,
+    NUM_TOKEN,
+    NUM_WAITING,
+    OUTPUT,
+    PAD,
+    PAGED,
+    PREFILL,
+    PRODUCED,
+    REPEAT,
+    REPEAT_EPOCH,
+    REPEATING,
+    REPLICA,
+    RESERVE,
+    RESIDUE,
+    ROLE,
+    SEQ,
+    STAGE_ATTN,
+    STAGE_BUSY,
+    STAGE_FREE,
+    SWAP_BLOCK,
+    TARGET,
+    TOKEN,
+    TOUCHED,
+    Ints,
+    Replica,
+)
+from kernels.serving.price import (
+    ATTN_LAYER,
+    BLOCK_PS,
+    DENSE_NJ,
+    DENSE_PS,
+    HEAD_NJ,
+    HEAD_PS,
+    NUM_CLASS,
+    NUM_STAGE,
+    SEND_NJ,
+    SEND_PS,
+    SEQ_PS,
+    STEP_PS,
+    STRIDE,
+    TOKEN_PS,
+    PackedPrice,
+    add_prefill,
+    decode_cost,
+    prefill_cost,
+    window_of,
+)
+from kernels.serving.verbs import lane_at
+
+NUM_BOUND = len(BOUNDS)
+ATTN_SIZE = 2 * NUM_BOUND * 2  # of a class: prefill and decode, bounds, ps and nJ
+
+
+@njit
+def begin(r: Replica, p: PackedPrice, lane: int, time_ps: int, repeat: int) -> None:
+    """Prices the lane's plan and launches it; decides for how many steps the plan may be repeated."""
+    seq, reg = r.seq, r.reg
+    at = lane_at(reg, lane)
+    num_row = reg[at + LANE_NUM_PLAN]
+    num_class = p.table[NUM_CLASS]
+    block_token = reg[BLOCK_TOKEN]
+    residue = at + reg[IN_RESIDUE]
+    for k in range(at + IN_KV, residue + block_token):
+        reg[k] = 0
+    for k in range(IN_FEATURE, IN_FEATURE + num_class * NUM_FEATURE):
+        r.real[k] = 0.0
+    token = pad = sampled = num_decode = num_prefill = num_idle = prefill_token = 0
+    left = repeat
+    for row in range(at + reg[IN_PLAN], at + reg[IN_PLAN] + 4 * num_row, 4):
+        i = reg[row + SEQ]
+        kv = seq[i, KV]
+        if reg[row + ROLE] == PREFILL:
+            num = reg[row + TOKEN]
+            padded = num + reg[row + PAD]
+            num_prefill += 1
+            prefill_token += num
+            token += padded
+            pad += reg[row + PAD]
+            if kv + num >= seq[i, TARGET]:
+                sampled += 1
+            for c in range(num_class):
+                feature = r.real[IN_FEATURE + c * NUM_FEATURE : IN_FEATURE + (c + 1) * NUM_FEATURE]
+                add_prefill(p, c, feature, padded, kv + padded)
+            continue
+        token += 1
+        sampled += 1
+        grows = reg[row + ROLE] == DECODE
+        if grows:
+            num_decode += 1
+            kv += 1
+            reg[residue + kv % block_token] += 1
+            left = min(left, seq[i, OUTPUT] - seq[i, PRODUCED] - 2)
+        else:
+            num_idle += 1
+            pad += 1
+        for c in range(num_class):
+            left = min(left, _add_decode(reg, at + IN_KV + c * NUM_KV_FIELD, kv, window_of(p, c), grows))
+    step_nj = 0
+    for c in range(num_class):
+        if num_prefill > 0:
+            feature = r.real[IN_FEATURE + c * NUM_FEATURE : IN_FEATURE + (c + 1) * NUM_FEATURE]
+            step_nj += _account(r, p, c, 0, prefill_cost(p, c, feature))
+        if num_decode + num_idle > 0:
+            step_nj += _decode(r, p, at, c, num_decode + num_idle)
+    clean = num_prefill == 0 and reg[TOUCHED] == 0 and num_row == reg[at + LANE_NUM]
+    reg[at + REPEAT] = max(0, left) if clean else 0
+    reg[at + REPEAT_EPOCH] = reg[EPOCH]
+    reg[at + REPEATING] = 0
+    reg[at + NUM_GROW] = num_decode
+    reg[at + RESIDUE] = 0
+    moved = reg[SWAP_BLOCK]
+    reg[SWAP_BLOCK] = 0
+    _launch(
+        r, p, lane, time_ps, token, num_row, sampled, moved, pad, num_prefill, num_idle, prefill_token, step_nj
+    )  # fmt: skip
+
+
+@njit
+def begin_repeat(r: Replica, p: PackedPrice, lane: int, time_ps: int) -> bool:
+    """Launches the lane's last plan once more; False where its blocks do not suffice and a plan must be made."""
+    reg = r.reg
+    at = lane_at(reg, lane)
+    if reg[RESERVE] == PAGED:
+        need = reg[at + reg[IN_RESIDUE] + reg[at + RESIDUE]]
+        if need > 0 and not allocate(r, need):
+            return False
+    num_row = reg[at + LANE_NUM]
+    step_nj = 0
+    for c in range(p.table[NUM_CLASS]):
+        step_nj += _decode(r, p, at, c, num_row)
+    reg[at + REPEATING] = 1
+    reg[at + RESIDUE] = (reg[at + RESIDUE] if reg[at + RESIDUE] > 0 else reg[BLOCK_TOKEN]) - 1
+    num_idle = num_row - reg[at + NUM_GROW]
+    _launch(r, p, lane, time_ps, num_row, num_row, num_row, 0, num_idle, 0, num_idle, 0, step_nj)
+    return True
+
+
+@njit
+def _add_decode(reg: Ints, at: int, kv: int, window: int, grows: bool) -> int:
+    """Adds a row of `kv` keys to the sums of its class at `at`; how many more steps they only count up."""
+    if window > 0 and kv >= window:
+        reg[at + KV_SUM] += window
+        reg[at + KV_MAX_STILL] = window
+        return 1 << 40
+    reg[at + KV_SUM] += kv
+    if not grows:
+        reg[at + KV_MAX_STILL] = max(reg[at + KV_MAX_STILL], kv)
+        return 1 << 40
+    reg[at + KV_GROW] += 1
+    reg[at + KV_MAX_GROW] = max(reg[at + KV_MAX_GROW], kv)
+    return window - kv if window > 0 else 1 << 40
+
+
+@njit
+def _decode(r: Replica, p: PackedPrice, at: int, c: int, num_row: int) -> int:
+    """Prices the decode attention of class c of the lane at `at`, all layers; returns its energy."""
+    kv = at + IN_KV + c * NUM_KV_FIELD
+    reg = r.reg
+    longest = max(reg[kv + KV_MAX_GROW], reg[kv + KV_MAX_STILL])
+    return _account(r, p, c, 1, decode_cost(p, c, num_row, reg[kv + KV_SUM], longest))
+
+
+@njit
+def _account(r: Replica, p: PackedPrice, c: int, phase: int, cost: tuple[int, int, int]) -> int:
+    """Adds a layer's cost, times its layers, to the stages and to the accounts; returns the energy of all."""
+    table, num_class = p.table, p.table[NUM_CLASS]
+    num_layer = 0
+    for s in range(table[NUM_STAGE]):
+        here = table[table[ATTN_LAYER] + s * num_class + c]
+        num_layer += here
+        r.reg[AT_STAGE + s * NUM_STAGE_FIELD + STAGE_ATTN] += here * cost[0]
+    at = r.reg[BOOK_ATTN] + c * ATTN_SIZE + (phase * NUM_BOUND + cost[2]) * 2
+    r.book[at] += num_layer * cost[0]
+    r.book[at + 1] += num_layer * cost[1]
+    r.reg[ATTN_NJ] += num_layer * cost[1]
+    return num_layer * cost[1]
+
+
+@njit
+def _launch(
+    r: Replica, p: PackedPrice, lane: int, time_ps: int, token: int, num_row: int, sampled: int, moved: int,
+    pad: int, num_prefill: int, num_idle: int, prefill_token: int, attn_nj: int,
+) -> None:  # fmt: skip
+    """Passes a step through the stages: each begins when the one before has sent and its own last step is over."""
+    reg, table = r.reg, p.table
+    at = lane_at(reg, lane)
+    num_stage = table[NUM_STAGE]
+    end = time_ps + table[STEP_PS] + table[SEQ_PS] * num_row + table[TOKEN_PS] * token + table[BLOCK_PS] * moved
+    start = time_ps
+    for s in range(num_stage):
+        stage = AT_STAGE + s * NUM_STAGE_FIELD
+        if s > 0:
+            start = max(end + table[table[SEND_PS] + token], reg[stage + STAGE_FREE])
+            end = start
+        end += table[table[DENSE_PS] + s * table[STRIDE] + token] + reg[stage + STAGE_ATTN]
+        if s == num_stage - 1:
+            end += table[table[HEAD_PS] + sampled]
+        reg[stage + STAGE_ATTN] = 0
+        reg[stage + STAGE_FREE] = end
+        reg[stage + STAGE_BUSY] += end - start
+    reg[at + LANE_END] = end
+    reg[at + IN_FLIGHT] = 1
+    reg[reg[AT_FLIGHT] + (reg[FLIGHT_HEAD] + reg[NUM_FLIGHT]) % reg[NUM_LANE]] = lane
+    reg[NUM_FLIGHT] += 1
+    reg[NUM_STEP] += 1
+    reg[NUM_TOKEN] += token
+    reg[NUM_PAD_TOKEN] += pad
+    reg[NUM_SAMPLED] += sampled
+    reg[NUM_PREFILL_STEP] += 1 if num_prefill > 0 else 0
+    reg[NUM_DECODE_STEP] += 1 if num_row > num_prefill else 0
+    r.book[token] += 1
+    r.book[reg[BOOK_HEAD] + sampled] += 1
+    if reg[LOG_MAX] == 0:
+        return
+    energy_nj = attn_nj + table[table[HEAD_NJ] + sampled] + (num_stage - 1) * table[table[SEND_NJ] + token]
+    for s in range(num_stage):
+        energy_nj += table[table[DENSE_NJ] + s * table[STRIDE] + token]
+    row = reg[BOOK_LOG] + reg[LOG_NUM] * NUM_LOG_COLUMN
+    reg[LOG_NUM] += 1
+    used = reg[NUM_BLOCK] - reg[FREE_BLOCK] - reg[EVICTABLE_BLOCK]
+    values = (
+        r.seq[reg[at + reg[IN_RUNNING]], REPLICA], lane, time_ps, end, num_prefill, num_row - num_prefill - num_idle,
+        num_idle, prefill_token, pad, sampled, moved, used, reg[EVICTABLE_BLOCK], reg[KV_TOKEN],
+        reg[NUM_RUNNING], reg[NUM_WAITING], energy_nj,
+    )  # fmt: skip
+    for k in range(NUM_LOG_COLUMN):
+        r.book[row + k] = values[k]

@@ -1,0 +1,33 @@
+"""`ridgeline policies`: what schedules a replica and what spreads requests, with every option."""
+
+import argparse
+
+HELP = "list scheduling policies and routers with their options"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", metavar="FILE", help="write the list as JSON instead ('-': standard output)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import json
+    import pathlib
+
+    from sim.serving.listing import plugin_rows
+
+    rows = plugin_rows()
+    if arguments.json is not None:
+        text = json.dumps(rows, indent=1)
+        if arguments.json == "-":
+            print(text)
+        else:
+            pathlib.Path(arguments.json).write_text(text + "\n")
+        return 0
+    for kind in ("policy", "router"):
+        print({"policy": "policies (--policy NAME:option=value,...)", "router": "routers (--router NAME)"}[kind])
+        for row in rows:
+            if row["kind"] == kind:
+                print(f"  {row['name']:<18} {row['help']}")
+                for option in row["options"]:
+                    print(f"  {'':<20}{option['name']}={option['default']}: {option['help']} ({option['allowed']})")
+    return 0

@@ -1,0 +1,75 @@
+"""What a fleet has, and how a run is to be made."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kernels.errors import InputError
+from sim.serving.plugin import Plugin
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a fleet of equal replicas has.
+
+    Raises `InputError` for what cannot be.
+    """
+
+    num_block: int  # KV blocks a replica (a device of it: every device of a replica holds a part of each block)
+    block_token: int = 16
+    max_context_token: int = 4096
+    num_replica: int = 1
+    prefix_cache: bool = True  # where requests name prefix units
+    preemption: str = "recompute"  # or "swap"
+    host_block: int = 0  # host memory for swapped KV, a replica
+    watermark: float | None = None  # share of blocks that an admission leaves free; None: the policy's
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("num_block", 1),
+            ("block_token", 1),
+            ("max_context_token", 2),
+            ("num_replica", 1),
+            ("host_block", 0),
+        ):
+            value = getattr(self, name)
+            if not low <= value < 2**31:
+                raise InputError("out of range", field=name, value=value, allowed=f"{low} to 2147483647")
+        if self.preemption not in ("recompute", "swap"):
+            raise InputError("unknown", field="preemption", value=self.preemption, allowed=["recompute", "swap"])
+        if self.preemption == "swap" and self.host_block == 0:
+            raise InputError("swapping needs host memory", field="host_block", value=0, allowed=">= 1")
+        if self.watermark is not None and not 0 <= self.watermark < 1:
+            raise InputError("out of range", field="watermark", value=self.watermark, allowed="0 to below 1")
+
+
+ORDERS = ("fcfs", "sjf", "priority")
+ENGINES = ("auto", "run-ahead", "stepping")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is made."""
+
+    order: str = "fcfs"  # of the waiting queue: by arrival, predicted output, or priority (then arrival)
+    seed: int = 0
+    engine: str = "auto"  # run-ahead where policy and router compile, else stepping
+    record_steps: bool = False
+    progress: Callable[[int, int], None] | None = None  # called about twice a second with requests ended and steps
+    budget: int = 400_000  # steps and arrivals between two looks at the outside
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise InputError("unknown", field="order", value=self.order, allowed=ORDERS)
+        if self.engine not in ENGINES:
+            raise InputError("unknown", field="engine", value=self.engine, allowed=ENGINES)
+
+
+def max_seq(policy: Plugin) -> int:
+    """Sequences a step (a lane, where a pipeline has several)."""
+    return int(policy.value["max_seq"])
+
+
+def max_token(policy: Plugin, limits: Limits) -> int:
+    """Tokens a step: the policy's, or, where it says 0, the longest context (2,048 at least)."""
+    given = int(policy.value["max_token"])
+    return given if given > 0 else max(2048, limits.max_context_token)

@@ -1,0 +1,76 @@
+"""Small loads and prices whose arithmetic a reader can follow."""
+
+from typing import Any
+
+import numpy as np
+
+from kernels.attention import IDEAL_ATTENTION
+from kernels.machine import MEM_BYTE_PER_S, NUM_CORE, RATES
+from kernels.serving.price import StepPrice, blank
+from sim.serving.engine import serve
+from sim.serving.limits import Limits, Options
+from sim.serving.plugin import find
+from sim.serving.result import ServeResult
+from workloads.requests import Requests, build
+
+US = 1_000_000  # picoseconds
+
+
+def load(arrival_us: Any, prompt: Any, output: Any, **columns: Any) -> Requests:
+    """Requests with arrivals in microseconds."""
+    return build(np.asarray(arrival_us, np.int64) * US, prompt, output, **columns)
+
+
+def flat_price(
+    step_us: float = 10, token_us: float = 1, max_token: int = 4096, max_seq: int = 256, num_stage: int = 1
+) -> StepPrice:
+    """A step takes `step_us` and `token_us` a computed token on each stage; attention is free."""
+    price = blank(num_stage, 1, max_token, max_seq)
+    token = np.arange(max_token + 1)
+    price.dense_ps[:] = (step_us * US + token_us * US * token).astype(np.int64)
+    price.dense_nj[:] = 100 + token
+    return price
+
+
+def attention_price(max_token: int = 4096, max_seq: int = 256, num_stage: int = 1, window: int = 0) -> StepPrice:
+    """Two classes of attention, the second with a window, at ideal rates of 1 TB/s and 100 TFLOP/s."""
+    price = blank(num_stage, 2, max_token, max_seq)
+    token = np.arange(max_token + 1)
+    price.dense_ps[:] = 50 * US + 1_234_567 * token
+    price.dense_nj[:] = 1000 + 7 * token
+    price.head_ps[:] = 3 * US + 1_001 * np.arange(max_seq + 1)
+    price.send_ps[:] = 2 * US + 77 * token
+    price.attn_layer[:] = 4
+    price.shape[:] = (32, 8, 128, 128, 0, 2.0)
+    price.shape[1, 4] = window
+    price.peak_flop_per_s[:] = 1e14
+    rate = dict.fromkeys(RATES, 1.0) | {"mem_byte_per_s": 1e12, "num_core": 100.0, "dynamic_w": 300.0, "idle_w": 80.0}
+    price.rate[:] = [rate[name] for name in RATES]
+    assert price.rate[MEM_BYTE_PER_S] == 1e12
+    assert price.rate[NUM_CORE] == 100
+    price.prefill_fit[:, : len(IDEAL_ATTENTION)] = IDEAL_ATTENTION
+    price.decode_fit[:, : len(IDEAL_ATTENTION)] = IDEAL_ATTENTION
+    price.host_ps[:] = (20 * US, 300_001, 1_003, 5 * US, 2 * US)
+    return price
+
+
+def run(
+    requests: Requests, price: StepPrice, policy: str, limits: Limits, router: str = "round_robin", **options: Any
+) -> ServeResult:
+    """Serves with names instead of plugins."""
+    return serve(requests, price, find("policy", policy), find("router", router), limits, Options(**options))
+
+
+def same(one: ServeResult, other: ServeResult) -> None:
+    """Asserts that two runs are the same integers in every account but the number of plans asked for."""
+    for name, values in one.request.items():
+        np.testing.assert_array_equal(values, other.request[name], err_msg=name)
+    for name, values in one.counter.items():
+        if name != "num_plan":
+            np.testing.assert_array_equal(values, other.counter[name], err_msg=name)
+    for name in ("stage_busy_ps", "token_count", "head_count", "attn_ps", "attn_nj", "gap_count", "kv_token_ps"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    assert one.span_ps == other.span_ps
+    assert (one.step is None) == (other.step is None)
+    if one.step is not None and other.step is not None:
+        np.testing.assert_array_equal(one.step, other.step)
