@@ -136,8 +136,8 @@ def read_provenance(path: pathlib.Path) -> dict[str, Any]:
 def benchmark_json(run: Run, metrics: Mapping[str, Any], *, date: str = "", details: bool = False) -> dict[str, Any]:
     """The object that vLLM's benchmark saves: its field names, and the provenance under `ridgeline`.
 
-    `details` adds its per-request lists (`input_lens`, `output_lens`, `ttfts`, `start_times`) of finished requests,
-    which the `vllm_bench` trace format reads back. `date` is written as given, and only where given.
+    `details` adds its per-request lists (`input_lens`, `output_lens`, `ttfts`, `latencies`, `start_times`) of finished
+    requests, which the `vllm_bench` trace format reads back. `date` is written as given, and only where given.
     """
     found: dict[str, Any] = {"date": date} if date else {}
     found |= {"backend": KEY, "model_id": run.about.get("config", {}).get("model"), **metrics}
@@ -147,6 +147,7 @@ def benchmark_json(run: Run, metrics: Mapping[str, Any], *, date: str = "", deta
             "input_lens": done["prompt_token"].tolist(),
             "output_lens": done["committed_token"].tolist(),
             "ttfts": done["ttft_s"].tolist(),
+            "latencies": done["e2e_s"].tolist(),
             "start_times": done["arrival_s"].tolist(),
         }
     return found | {KEY: dict(run.about)}

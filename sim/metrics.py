@@ -8,7 +8,7 @@ request_goodput          completed requests a second that meet every part of the
 ttft, e2el               first token, last answer, since the arrival
 tpot                     (e2el - ttft) / (output tokens - 1); left out for one token, 0 where goodput asks
 itl                      times between two tokens of a request, from the engine's histogram
-max_concurrent_requests  most requests in the system within one second of the clock
+max_concurrent_requests  most requests in the system at once (of those that finished)
 max_output_tokens_per_s  most tokens in one second, a request's tokens taken as evenly spaced
 =======================  ==================================================================================
 
@@ -168,16 +168,13 @@ def histogram_percentile(edge: Floats, count: npt.NDArray[np.int64], p: float) -
 
 
 def peak_concurrency(frame: pd.DataFrame) -> int:
-    """Most requests that share one second of the clock (the second of the first arrival is the first)."""
+    """Most finished requests that were in the system at once, each from its arrival until just before its finish."""
     served = frame[frame["status"] == "finished"]
     if not len(served):
         return 0
-    origin = served["arrival_s"].min()
-    first = (served["arrival_s"] - origin).to_numpy().astype(np.int64)
-    last = (served["finish_s"] - origin).to_numpy().astype(np.int64)
-    change = np.bincount(first, minlength=int(last.max()) + 2)
-    change -= np.bincount(last + 1, minlength=len(change))
-    return int(np.cumsum(change).max())
+    start, stop = np.sort(served["arrival_s"].to_numpy()), np.sort(served["finish_s"].to_numpy())
+    gone = np.searchsorted(stop, start, side="right")  # by the time of each arrival
+    return int((np.arange(1, len(start) + 1) - gone).max())
 
 
 def token_rate(done: pd.DataFrame, edge_s: Floats) -> Floats:

@@ -39,7 +39,10 @@ def find_formats(folder: pathlib.Path) -> dict[str, TraceFormat]:
     for path in sorted(folder.glob("[a-z]*.py")):
         found[path.stem] = _checked(_module(path), path.stem)
     for entry in importlib.metadata.entry_points(group=GROUP):
-        found[entry.name] = _checked(entry.load(), entry.name)
+        try:
+            found[entry.name] = _checked(entry.load(), entry.name)
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise InputError(f"cannot be loaded: {error}", field=GROUP, value=entry.value) from None
     return found
 
 

@@ -38,7 +38,7 @@ def test_by_hand() -> None:
         "mean_tpot_ms": 1250.0,  # 0.5 and 2 s: the single token has none
         "mean_e2el_ms": 4000.0,  # 3, 3, 6 s
         "mean_itl_ms": 1000.0,  # four of 0.5 s and two of 2 s
-        "max_concurrent_requests": 3,  # in the third second (3 s to 4 s) 0, 1 and 2 are there
+        "max_concurrent_requests": 3,  # from 3 s to 4 s 0, 1 and 2 are there
         "energy_j": 1200.0,
         "energy_j_per_million_token": 1200 / 69 * 1e6,
         "usd_per_million_output_token": 7.2 * 8 / 3600 / 9 * 1e6,
@@ -116,3 +116,5 @@ def test_peaks_by_hand() -> None:
     # seconds since 1 s: request 0 has tokens at 1 and a ramp of 2 a second over 1..3; 1 at 4; 2 at 4 and 0.5 a second
     assert peak_token_rate(done) == pytest.approx(3.0)
     assert peak_concurrency(done.iloc[:1]) == 1
+    moved = done.assign(arrival_s=[1.0, 4.0, 5.0])  # each comes as the one before leaves
+    assert peak_concurrency(moved) == 1

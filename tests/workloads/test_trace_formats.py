@@ -101,6 +101,8 @@ def test_vllm_benchmark_arrivals(tmp_path) -> None:
     del made["start_times"]
     path = write(tmp_path, json.dumps(made))
     assert digest(load_requests(path, 1)) == digest(load_requests(path, 1)) != digest(load_requests(path, 2))
+    assert load_requests(path).arrival_ps[-1] == 15 * 10**11  # three requests at 2 a second, the last at 1.5 s
+    assert load_requests(f"{path},rate=0.5").arrival_ps[-1] == 6 * 10**12
     path = write(tmp_path, json.dumps(made | {"request_rate": "inf"}))
     assert load_requests(path).arrival_ps.tolist() == [0, 0]
 
@@ -237,6 +239,9 @@ def test_an_entry_point_brings_a_format(tmp_path, monkeypatch) -> None:
     (info / "entry_points.txt").write_text("[ridgeline.traces]\ntheirs = their_format\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert find_formats(tmp_path / "none")["theirs"].HELP == "theirs"
+    (info / "entry_points.txt").write_text("[ridgeline.traces]\ntheirs = no_such_module\n")
+    with pytest.raises(InputError, match="'no_such_module': cannot be loaded"):
+        find_formats(tmp_path / "none")
 
 
 def test_the_azure_trace_whole() -> None:

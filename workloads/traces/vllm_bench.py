@@ -1,7 +1,8 @@
 """The JSON that vLLM's serving benchmark saves in detail: `input_lens`, `output_lens`, and when they started.
 
 Where the file has no `start_times`, arrivals are made anew from its `request_rate` and `burstiness` (the shape
-of the gamma gaps; "inf" requests a second: all at once). Requests without output had failed; they are left out.
+of the gamma gaps; "inf" requests a second: all at once) and stretched, as that benchmark does, to last exactly the
+number of requests over the rate. Requests without output had failed; they are left out.
 """
 
 import json
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from kernels.errors import InputError
 from kernels.units import PS_PER_S
-from workloads.arrivals import check_times, renewal
+from workloads.arrivals import check_times, gaps
 from workloads.parameters import Parameter
 from workloads.requests import MAX_TIME_S, MAX_TOKEN, Requests, build
 from workloads.seeds import generator
@@ -79,9 +80,10 @@ def _arrivals(
     if isinstance(given, bool) or not isinstance(given, int | float) or not 1e-6 <= given <= 1e6:
         raise InputError("give rate=", file=path, field="request_rate", value=given, allowed='1e-06 to 1e+06 or "inf"')
     shape = found.get("burstiness", 1.0)
-    if isinstance(shape, bool) or not isinstance(shape, int | float) or not 0.0025 <= shape <= 1e12:
-        raise InputError("out of range", file=path, field="burstiness", value=shape, allowed="0.0025 to 1e+12")
-    return check_times(renewal(generator(seed, "arrival"), num, float(given), 1.0 / math.sqrt(shape)))
+    if isinstance(shape, bool) or not isinstance(shape, int | float) or not shape >= 0.0025:
+        raise InputError("out of range", file=path, field="burstiness", value=shape, allowed=">= 0.0025")
+    count = np.cumsum(gaps(generator(seed, "arrival"), num, 1.0 / math.sqrt(shape)))
+    return check_times(count / count[-1] * (num / given))
 
 
 def _column(
