@@ -1,5 +1,7 @@
 """Where the operators of a step fall under the roofs of a machine."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
@@ -12,7 +14,8 @@ from sim.scenario import Scenario
 from sim.setup import Setup, prepare
 from workloads.lowering import Plan, lower_step
 
-PHASES = ("prefill", "decode")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def roofline(
@@ -26,11 +29,12 @@ def roofline(
     Roofs, one row a number format: `format, peak_flop_per_s, mem_byte_per_s, ridge_op_per_byte`.
     """
     setup = prepare(scenario)
-    frames = [operators(setup, phase, plan) for phase, plan in _plans(batch, context, chunk).items()]
+    frames = [operators(setup, phase, plan) for phase, plan in typical_plans(batch, context, chunk).items()]
     return pd.concat(frames, ignore_index=True), roofs(setup)
 
 
-def _plans(batch: int, context: int, chunk: int) -> dict[str, Plan]:
+def typical_plans(batch: int, context: int, chunk: int) -> dict[str, Plan]:
+    """A prompt of `chunk` tokens; `batch` sequences of `context` tokens that decode."""
     one, many = np.ones(1, np.int64), np.ones(batch, np.int64)
     return {
         "prefill": Plan(one * chunk, one * chunk, one == 0, one == 1),
@@ -80,3 +84,43 @@ def roofs(setup: Setup) -> pd.DataFrame:
     frame["mem_byte_per_s"] = bandwidth
     frame["ridge_op_per_byte"] = frame["peak_flop_per_s"] / bandwidth
     return frame
+
+
+def show(points: pd.DataFrame, roofs_frame: pd.DataFrame) -> str:
+    """Both tables as text, in friendly units."""
+    table = pd.DataFrame(
+        {
+            "phase": points["phase"],
+            "operator": points["operator"],
+            "layers": points["layers"],
+            "GFLOP": points["flop"] / 1e9,
+            "MB": points["mem_byte"] / 1e6,
+            "Op/B": points["op_per_byte"],
+            "us": points["time_s"] * 1e6,
+            "share %": points["share"] * 100,
+            "TFLOP/s": points["flop_per_s"] / 1e12,
+            "bound": points["bound"],
+        }
+    )
+    roof = pd.DataFrame(
+        {
+            "format": roofs_frame["format"],
+            "TFLOP/s": roofs_frame["peak_flop_per_s"] / 1e12,
+            "GB/s": roofs_frame["mem_byte_per_s"] / 1e9,
+            "ridge Op/B": roofs_frame["ridge_op_per_byte"],
+        }
+    )
+    number = "{:,.2f}".format
+    return "\n".join(frame.to_string(index=False, float_format=number) for frame in (table, roof))
+
+
+def draw(points: pd.DataFrame, roofs_frame: pd.DataFrame, scenario: Scenario) -> "Figure":
+    """The operators under the roofs of the formats that they use."""
+    from sim import plots
+
+    named = points.assign(operator=points["phase"] + " " + points["operator"])
+    used = set(points.loc[points["flop"] > 0, "format"])
+    chosen = roofs_frame[roofs_frame["format"].isin(used)]
+    shown = chosen if len(chosen) else roofs_frame
+    peaks = list(zip(shown["format"], shown["peak_flop_per_s"], strict=True))
+    return plots.roofline(named, peaks, float(shown["mem_byte_per_s"].iloc[0]), f"{scenario.model} on {scenario.system}")

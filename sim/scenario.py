@@ -48,21 +48,21 @@ class Scenario:
     kv_format: str = _of("bf16", "stored KV: bf16, fp16, fp8, int8, int4, int2, int1")
     expert_skew: Annotated[float, Ge(0), Le(4)] = _of(0.0, "exponent of the power law of expert load; 0 is balanced")
     # engine
-    policy: str = _of("vllm_v1", "scheduling policy (`ridgeline policies`) or the path of its file")
-    policy_options: str = _of("", "options of the policy as `name=value,name=value`")
-    router: str = _of("round_robin", "router over replicas (`ridgeline policies`) or the path of its file")
-    order: str = _of("arrival", "order of the waiting queue: arrival, shortest (predicted output), priority")
-    token_budget: Annotated[int, Ge(1)] = _of(2048, "tokens a step at most; also the prefill chunk")
-    max_num_seq: Annotated[int, Ge(1)] = _of(256, "sequences running at once at most")
+    policy: str = _of("vllm_v1", "scheduling policy with its options, `NAME:option=value,...`, or a path of its file")
+    router: str = _of("round_robin", "router over replicas, likewise (`ridgeline policies` lists both)")
+    order: Literal["fcfs", "sjf", "priority"] = _of(
+        "fcfs", "order of the waiting queue: by arrival, predicted output, or priority"
+    )
+    token_budget: Annotated[int, Ge(0)] = _of(0, "tokens a step at most, which cuts prompts; 0: the policy's own")
+    max_num_seq: Annotated[int, Ge(0)] = _of(0, "sequences a step at most; 0: the policy's own")
     max_model_len: Annotated[int, Ge(0)] = _of(0, "longest prompt plus output; 0: the model's context")
     block_token: Annotated[int, Ge(1), Le(1024)] = _of(16, "tokens a KV block")
-    watermark: Annotated[float, Ge(0), Le(0.5)] = _of(0.0, "share of KV blocks kept free at admission")
+    watermark: Annotated[float, Ge(-1), Le(0.5)] = _of(-1.0, "share of KV blocks kept free at admission; -1: the policy's")
     prefix_cache: bool = _of(True, "keep blocks of finished requests for prompts that share a prefix")
     preemption: Literal["recompute", "swap"] = _of("recompute", "what happens to a sequence that loses its KV")
     swap_GiB: Annotated[float, Ge(0)] = _of(0.0, "host memory for swapped KV, a replica")  # noqa: N815
     memory_share: Annotated[float, Gt(0), Le(1)] = _of(0.9, "share of device memory that the engine may use")
     engine: str = _of("vllm_0.15", "engine profile: host time a step, sequence and request, padded batches; or `none`")
-    predictor_error: Annotated[float, Ge(0), Le(4)] = _of(0.0, "sigma of log error of predicted output lengths")
     # run
     fidelity: Literal["sol", "calibrated", "replay"] = _of(
         "calibrated",

@@ -74,15 +74,13 @@ def prepare(scenario: Scenario) -> Setup:
         fidelity = best_fidelity(system.device)
     needed = {formats.attention, formats.ffn, formats.head, formats.activation}
     _check_pipes(system, needed)
-    limit = min(scenario.max_model_len or model.max_context, model.max_context)
     budget = memory.budget(
         model,
         formats,
         placed,
         system.device.mem_byte - system.device.mem_reserved_byte,
-        max_num_token=max(scenario.token_budget, scenario.max_num_seq),
-        max_num_seq=scenario.max_num_seq,
-        context=min(limit, 1),
+        max_num_token=max(scenario.token_budget, scenario.max_num_seq) or 2048,
+        max_num_seq=scenario.max_num_seq or 256,
         utilization=scenario.memory_share,
     )
     return Setup(

@@ -1,0 +1,177 @@
+"""A scenario in, a run out: the whole path through the house.
+
+Load, model, machine and placement are resolved (`sim.setup`), steps are priced (`sim.pricing`), the engine serves
+(`sim.serving`), and the records become frames and metrics.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kernels.serving import layout as at
+from kernels.serving.gap import edges_s
+from kernels.units import NJ_PER_J, PS_PER_S
+from sim import engine_profile
+from sim.metrics import measure
+from sim.pricing import Pricing, build, by_operator
+from sim.provenance import provenance
+from sim.records import Run, request_frame, step_frame
+from sim.scenario import Scenario
+from sim.serving.engine import serve
+from sim.serving.limits import Limits, Options, max_seq, max_token
+from sim.serving.plugin import Plugin, find
+from sim.serving.result import ServeResult
+from sim.setup import Setup, prepare
+from workloads.load import load_requests
+from workloads.requests import Requests
+
+STATUS = {at.FINISHED: 0, at.REFUSED: 1}  # everything else is unfinished
+WHY = {"": "", "context": "longer than the context", "kv": "more KV than a replica has", "step": "longer than a step"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Simulation:
+    """A finished run with what made it: frames and totals (`run`), the numbers (`metrics`), the engine's accounts."""
+
+    run: Run
+    metrics: dict[str, Any]
+    setup: Setup
+    pricing: Pricing
+    result: ServeResult
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    requests: Requests | None = None,
+    record_steps: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    machine: Any = None,
+) -> Simulation:
+    """Serve the scenario's load on its system.
+
+    `requests` replaces the scenario's load; `machine` its machine arrays; `progress(ended, steps)` is called about
+    twice a second. Raises `InputError` for whatever the scenario names that is not there or does not fit.
+    """
+    setup = prepare(scenario)
+    if machine is not None:
+        setup = dataclasses.replace(setup, machine=machine)
+    load = load_requests(scenario.requests, scenario.seed) if requests is None else requests
+    policy, router = _policy(scenario), find("router", scenario.router)
+    limits = _limits(setup)
+    profile = engine_profile.load(scenario.engine if scenario.fidelity != "sol" else "none")
+    pricing = build(setup, max_token(policy, limits), max_seq(policy), profile)
+    options = Options(
+        order=scenario.order,
+        seed=scenario.seed,
+        engine="auto" if scenario.run_ahead else "stepping",
+        record_steps=record_steps,
+        progress=progress,
+    )
+    result = serve(load, pricing.step, policy, router, limits, options)
+    run = _run(setup, load, pricing, result, profile)
+    return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, pricing, result)
+
+
+def _policy(scenario: Scenario) -> Plugin:
+    policy = find("policy", scenario.policy)
+    given = {"max_token": scenario.token_budget, "max_seq": scenario.max_num_seq}
+    value = {**policy.value, **{name: float(number) for name, number in given.items() if number}}
+    return dataclasses.replace(policy, value=value)
+
+
+def _limits(setup: Setup) -> Limits:
+    scenario = setup.scenario
+    block_byte = setup.budget.kv_per_token * scenario.block_token
+    return Limits(
+        num_block=setup.num_block,
+        block_token=scenario.block_token,
+        max_context_token=setup.max_model_len,
+        num_replica=setup.placement.dp,
+        prefix_cache=scenario.prefix_cache,
+        preemption=scenario.preemption,
+        host_block=int(scenario.swap_GiB * 2**30 / (block_byte * setup.placement.replica_device)),
+        watermark=scenario.watermark if scenario.watermark >= 0 else None,
+    )
+
+
+def _run(
+    setup: Setup, load: Requests, pricing: Pricing, result: ServeResult, profile: engine_profile.EngineProfile
+) -> Run:
+    column = result.request
+    stream_ps = round(profile.stream_s * PS_PER_S)
+    status = np.array([STATUS.get(code, 2) for code in range(len(at.STATUSES))])[column["status"]]
+    frame = request_frame(
+        arrival_ps=column["arrival_ps"],
+        scheduled_ps=column["start_ps"],
+        first_token_ps=_later(column["first_token_ps"], stream_ps),
+        last_token_ps=_later(column["last_token_ps"], stream_ps),
+        finish_ps=_later(column["end_ps"], stream_ps),
+        prompt_token=column["prompt_token"],
+        output_token=column["output_token"],
+        committed_token=column["produced_token"],
+        cached_token=column["cached_token"],
+        num_preemption=column["num_preempted"],
+        priority=load.priority,
+        replica=column["replica"],
+        status=status,
+        reason=column["reason"],
+        reasons=[WHY[name] for name in at.REASONS],
+    )
+    about = provenance(dataclasses.asdict(setup.scenario), seed=setup.scenario.seed, fidelity=setup.fidelity)
+    about |= {"mode": result.engine, "calibrated_on": setup.calibrated_on, "complete": result.complete}
+    steps = None if result.step is None else step_frame(result.step, at.STEP_COLUMNS)
+    edges = edges_s()
+    return Run(frame, _totals(setup, pricing, result), about, _operators(pricing, result), steps, edges, result.gap_count)
+
+
+def _later(times: Any, delay_ps: int) -> Any:
+    return np.where(np.asarray(times) < 0, times, np.asarray(times) + delay_ps)
+
+
+def _operators(pricing: Pricing, result: ServeResult) -> Any:
+    return by_operator(
+        pricing,
+        result.token_count.sum(axis=0),
+        result.head_count.sum(axis=0),
+        result.attn_ps.sum(axis=0),
+        result.attn_nj.sum(axis=0),
+        int(result.counter["num_step"].sum()) * int(pricing.step.host_ps[0]),
+    )
+
+
+def _totals(setup: Setup, pricing: Pricing, result: ServeResult) -> dict[str, float]:
+    span_s = result.span_ps / PS_PER_S
+    capacity = result.num_block * result.block_token * max(result.span_ps, 1) * len(result.kv_token_ps)
+    token, _, _, held = result.kv_token_ps.sum(axis=0)
+    count = result.counter
+    peak = 0.0 if result.step is None else result.step[:, at.STEP_COLUMNS.index("used_block")].max() / result.num_block
+    totals = {
+        "num_step": float(count["num_step"].sum()),
+        "num_replica": float(setup.placement.dp),
+        "num_device": float(setup.placement.num_device),
+        "busy_s": float(result.stage_busy_ps.max(axis=1).sum()) / PS_PER_S,
+        "energy_j": energy_j(setup, pricing, result, span_s),
+        "kv_block": float(result.num_block),
+        "kv_block_token": float(result.block_token),
+        "kv_mean_share": held / capacity,
+        "kv_token_share": token / held if held else 0.0,
+        "num_computed_token": float(count["num_token"].sum() + count["num_pad_token"].sum()),
+        "num_preemption": float(count["num_recompute"].sum() + count["num_swap"].sum()),
+        "usd_per_h": setup.price_usd_per_h,
+    }
+    return totals | ({"kv_peak_share": float(peak)} if result.step is not None else {})
+
+
+def energy_j(setup: Setup, pricing: Pricing, result: ServeResult, span_s: float) -> float:
+    """Joules of all devices: operators, and idle power while nothing runs on a stage."""
+    price = pricing.step
+    tokens, heads = result.token_count.sum(axis=0), result.head_count.sum(axis=0)
+    active_nj = int((price.dense_nj[:, : len(tokens)] @ tokens).sum()) + int(price.head_nj[: len(heads)] @ heads)
+    active_nj += int(result.attn_nj.sum())
+    device_s = span_s * setup.placement.num_device
+    stage_s = int(result.stage_busy_ps.sum()) / PS_PER_S * setup.placement.stage_device
+    idle_w = setup.system.device.idle_w
+    return active_nj / NJ_PER_J + max(0.0, device_s - stage_s) * idle_w
