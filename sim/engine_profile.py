@@ -55,7 +55,9 @@ def load(name: str) -> EngineProfile:
 
     path = pathlib.Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not name.endswith(".toml") and name not in names():
-        raise InputError("no such engine profile", field="engine", value=name, allowed=[*names(), "a path of a .toml file"])
+        raise InputError(
+            "no such engine profile", field="engine", value=name, allowed=[*names(), "a path of a .toml file"]
+        )
     known = [field.name for field in dataclasses.fields(EngineProfile)]
     values = read_toml(path)
     for key in values:

@@ -1,15 +1,13 @@
 """The files of a finished simulation: metrics, tables, plots and a timeline, written whole or not at all."""
 
-import math
 import pathlib
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from kernels.errors import InputError
 from sim.export import benchmark_json, figure_bytes, json_bytes, run_files, write_files
 from sim.simulate import Simulation
-from sim.trace_events import MAX_EVENT, events, trace_bytes
+from sim.trace_events import events, fitting_stop_s, trace_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,22 +21,10 @@ def metrics_file(done: Simulation, path: pathlib.Path) -> None:
 def write_results(done: Simulation, folder: pathlib.Path, form: str = "csv", plots: bool = True) -> list[pathlib.Path]:
     """Everything a run leaves in `folder`; returns the files. Plots need the extra `plot`."""
     files = run_files(done.run, done.metrics, folder, form=form)
-    files[folder / "timeline.json"] = trace_bytes(timeline(done), done.run.about)
+    files[folder / "timeline.json"] = trace_bytes(events(done.run, stop_s=fitting_stop_s(done.run)), done.run.about)
     if plots:
         files |= {folder / name: content for name, content in _figures(done).items()}
     return write_files(files)
-
-
-def timeline(done: Simulation) -> list[dict[str, object]]:
-    """Trace events of the whole run, or of its beginning where the whole is too much for a viewer."""
-    stop_s = math.inf
-    while True:
-        try:
-            return events(done.run, stop_s=stop_s)
-        except InputError:
-            count = len(done.run.requests) * 4 + (0 if done.run.steps is None else 3 * len(done.run.steps))
-            last = float(done.run.requests["finish_s"].max())
-            stop_s = min(stop_s, last) * 0.8 * min(1.0, MAX_EVENT / count)
 
 
 def _figures(done: Simulation) -> dict[str, bytes]:

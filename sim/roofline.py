@@ -118,9 +118,10 @@ def draw(points: pd.DataFrame, roofs_frame: pd.DataFrame, scenario: Scenario) ->
     """The operators under the roofs of the formats that they use."""
     from sim import plots
 
-    named = points.assign(operator=points["phase"] + " " + points["operator"])
     used = set(points.loc[points["flop"] > 0, "format"])
     chosen = roofs_frame[roofs_frame["format"].isin(used)]
     shown = chosen if len(chosen) else roofs_frame
     peaks = list(zip(shown["format"], shown["peak_flop_per_s"], strict=True))
-    return plots.roofline(named, peaks, float(shown["mem_byte_per_s"].iloc[0]), f"{scenario.model} on {scenario.system}")
+    return plots.roofline(
+        points, peaks, float(shown["mem_byte_per_s"].iloc[0]), f"{scenario.model} on {scenario.system}"
+    )

@@ -57,7 +57,9 @@ class Scenario:
     max_num_seq: Annotated[int, Ge(0)] = _of(0, "sequences a step at most; 0: the policy's own")
     max_model_len: Annotated[int, Ge(0)] = _of(0, "longest prompt plus output; 0: the model's context")
     block_token: Annotated[int, Ge(1), Le(1024)] = _of(16, "tokens a KV block")
-    watermark: Annotated[float, Ge(-1), Le(0.5)] = _of(-1.0, "share of KV blocks kept free at admission; -1: the policy's")
+    watermark: Annotated[float, Ge(-1), Le(0.5)] = _of(
+        -1.0, "share of KV blocks kept free at admission; -1: the policy's"
+    )
     prefix_cache: bool = _of(True, "keep blocks of finished requests for prompts that share a prefix")
     preemption: Literal["recompute", "swap"] = _of("recompute", "what happens to a sequence that loses its KV")
     swap_GiB: Annotated[float, Ge(0)] = _of(0.0, "host memory for swapped KV, a replica")  # noqa: N815

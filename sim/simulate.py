@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
 from kernels.serving import layout as at
 from kernels.serving.gap import edges_s
+
 from kernels.units import NJ_PER_J, PS_PER_S
 from sim import engine_profile
 from sim.metrics import measure
@@ -124,7 +124,9 @@ def _run(
     about |= {"mode": result.engine, "calibrated_on": setup.calibrated_on, "complete": result.complete}
     steps = None if result.step is None else step_frame(result.step, at.STEP_COLUMNS)
     edges = edges_s()
-    return Run(frame, _totals(setup, pricing, result), about, _operators(pricing, result), steps, edges, result.gap_count)
+    return Run(
+        frame, _totals(setup, pricing, result), about, _operators(pricing, result), steps, edges, result.gap_count
+    )
 
 
 def _later(times: Any, delay_ps: int) -> Any:

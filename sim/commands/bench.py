@@ -1,0 +1,40 @@
+"""`ridgeline bench`: how fast the simulator is, with the work counted."""
+
+import argparse
+
+HELP = "how fast the simulator is: steps, requests and operators a processor second"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write the table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import pathlib
+    import sys
+
+    from sim.bench import bench, exponent
+    from sim.export import json_bytes, write_files
+    from sim.provenance import canonical
+    from sim.show import table
+
+    def progress(name: str) -> None:
+        if sys.stderr.isatty():
+            print(name, file=sys.stderr)
+
+    frame = bench(arguments.names, progress)
+    rate = frame.assign(
+        steps_per_cpu_s=frame["steps"] / frame["cpu_s"],
+        requests_per_cpu_s=frame["requests"] / frame["cpu_s"],
+        operators_per_cpu_s=frame["operators"] / frame["cpu_s"],
+        peak_rss_MB=frame["peak_rss_byte"] / 1e6,
+    ).drop(columns="peak_rss_byte")
+    print(table(rate))
+    growth = exponent(frame)
+    if growth is not None:
+        print(f"processor time grows as requests^{growth:.2f} between 100,000 and 1,000,000 requests")
+    if arguments.json:
+        rows = canonical({"benchmarks": frame.to_dict("records")})
+        write_files({pathlib.Path(arguments.json): json_bytes(rows)})
+    return 0

@@ -1,0 +1,41 @@
+"""`ridgeline capacity`: the largest rate that meets an objective."""
+
+import argparse
+
+from sim import scenario_arguments
+
+HELP = "the largest request rate that meets --goodput, by search"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    scenario_arguments.add(parser)
+    parser.add_argument("--share", type=float, default=0.9, help="of requests within the objective (default: 0.9)")
+    parser.add_argument("--tolerance", type=float, default=0.02, help="of the rate (default: 0.02)")
+    parser.add_argument("--json", metavar="FILE", help="write the answer and every rate tried")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import pathlib
+    import sys
+
+    from kernels.errors import InputError
+    from sim.capacity import capacity
+    from sim.export import json_bytes, write_files
+    from sim.provenance import canonical
+    from sim.show import table
+
+    scenario = scenario_arguments.build(arguments)
+    if not 1e-4 <= arguments.tolerance <= 1:
+        raise InputError("out of range", field="tolerance", value=arguments.tolerance, allowed="0.0001 to 1")
+
+    def progress(rate: float, met: float) -> None:
+        if sys.stderr.isatty():
+            print(f"{rate:.4g} requests/s: {met:.1%} within the objective", file=sys.stderr)
+
+    rate, tried = capacity(scenario, share=arguments.share, tolerance=arguments.tolerance, progress=progress)
+    print(table(tried))
+    print(f"capacity: {rate:.4g} requests/s with {arguments.share:.0%} of requests within {scenario.goodput}")
+    if arguments.json:
+        answer = {"capacity_request_per_s": rate, "tried": tried.to_dict("records"), "scenario": scenario.digest()}
+        write_files({pathlib.Path(arguments.json): json_bytes(canonical(answer))})
+    return 0
