@@ -38,7 +38,8 @@ def _serve(num_request: int, replicas: int = 1, router: str = "round_robin") -> 
     cpu_s, wall_s = time.process_time() - start, time.perf_counter() - wall
     count = done.result.counter
     rows = len(done.pricing.head.name) + sum(len(rows.name) for rows in done.pricing.dense)
-    operators = int(count["num_step"].sum()) * rows + int(count["num_prefill_op"].sum() + count["num_decode_op"].sum())
+    attention = int(count["num_prefill_step"].sum() + count["num_decode_step"].sum()) * len(done.pricing.attention)
+    operators = int(count["num_step"].sum()) * rows + attention
     return {"requests": num_request, "steps": int(count["num_step"].sum()), "operators": operators,
             "cpu_s": cpu_s, "wall_s": wall_s}  # fmt: skip
 

@@ -1,0 +1,179 @@
+"""`ridgeline validate serving FILE`: measured load tests of a serving engine against their simulation.
+
+A run is one engine under one load or several, one after another (stages); a row is a stage. Requests come at a
+constant rate; prompts are a system prompt and a question, drawn from few distinct ones that repeat. A stage where
+more than a twentieth of the requests failed is overloaded: there only the throughput means something.
+"""
+
+import argparse
+import pathlib
+from collections import Counter
+from typing import Any
+
+HELP = "measured load tests of a serving engine (TTFT, end-to-end, throughput) against their simulation"
+
+COLUMNS = (
+    "run", "gpu", "model", "tp", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "stage", "request_per_s",
+    "duration_s", "num_system_prompt", "num_user_per_system_prompt", "system_prompt_len", "question_len", "output_len",
+)  # fmt: skip
+OPTIONAL = {"pp": 1, "dp": 1, "ep": 1}  # columns that a file may leave out
+OVERLOAD = 0.05  # share of failed requests
+STATISTICS = ("mean", "median", "p90", "p99")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="CSV of load tests")
+    parser.add_argument("--engine", default="vllm_0.15", help="engine profile (default: vllm_0.15)")
+    parser.add_argument("--json", metavar="OUT", help="write the rows")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from sim.validation_rows import report
+
+    rows, reasons = validate_serving(arguments.file, arguments.engine)
+    print(report(rows, arguments.json))
+    for reason, count in reasons.most_common():
+        print(f"not simulated: {count} rows: {reason}")
+    return 0
+
+
+def validate_serving(file: str | pathlib.Path, engine: str = "vllm_0.15") -> tuple[list[dict[str, Any]], Counter[str]]:
+    """A row a metric (`format`: its statistic) and run, then totals over the runs that are not overloaded, and over
+    the overloaded ones (`size_class`); and why rows were not simulated. Fits nothing."""
+    import pandas as pd
+
+    from kernels.errors import InputError
+    from sim.validation_rows import error_row
+
+    frame = read(pathlib.Path(file))
+    reasons: Counter[str] = Counter()
+    parts = []
+    for _, stages in frame.groupby("run", sort=False):
+        try:
+            parts.append(simulate_run(stages, engine))
+        except InputError as error:
+            reasons[str(error)] += len(stages)
+            parts.append(stages.assign(overloaded=overloaded(stages)))
+    both = pd.concat(parts, ignore_index=True)
+    rows = []
+    metrics = [
+        (f"{name}_{statistic}_s", name, statistic) for name in ("ttft", "e2e", "tpot") for statistic in STATISTICS
+    ]
+    metrics.append(("request_throughput_per_s", "throughput", "mean"))
+    for run_name in [*dict.fromkeys(both["run"]), "all"]:
+        of_run = both if run_name == "all" else both[both["run"] == run_name]
+        for state in ("served", "overloaded"):
+            some = of_run[of_run["overloaded"] == (state == "overloaded")]
+            for column, name, statistic in metrics:
+                if not len(some) or column not in some or (state == "overloaded" and name != "throughput"):
+                    continue
+                simulated = f"simulated_{column}"
+                pair = (
+                    some[[simulated, column]].dropna()
+                    if simulated in some
+                    else some[[column]].iloc[:0].assign(**{simulated: 0.0})
+                )
+                rows.append(
+                    error_row(name, str(run_name), str(some["gpu"].iloc[0]), pair[simulated].tolist(), pair[column].tolist(),
+                              int(some[column].notna().sum()), number_format=statistic, size_class=state)
+                )  # fmt: skip
+    return rows, reasons
+
+
+def read(path: pathlib.Path) -> Any:
+    """The file, checked; `tpot_mean_s` is derived where first token and end are given."""
+    from hw_models.calibration.measured import number, read_frame
+    from kernels.errors import InputError
+
+    frame = read_frame(path)
+    for name in COLUMNS:
+        if name not in frame.columns:
+            raise InputError("column is missing", file=path, field=name, value="", allowed=COLUMNS)
+    for name in ("tp", "request_per_s", "duration_s", "output_len", "max_num_seqs", "max_num_batched_tokens"):
+        number(frame, name, path, positive=True)
+    for name in frame.columns:
+        if name.startswith(("ttft_", "e2e_", "request_throughput")):
+            number(frame, name, path, positive=True)
+    if {"ttft_mean_s", "e2e_mean_s"} <= set(frame.columns):
+        frame["tpot_mean_s"] = (frame["e2e_mean_s"] - frame["ttft_mean_s"]) / (frame["output_len"] - 1)
+    return frame
+
+
+def overloaded(stages: Any) -> Any:
+    """Which stages failed more than a twentieth of their requests."""
+    if not {"completed", "failed"} <= set(stages.columns):
+        return stages["stage"] < 0
+    return stages["failed"] > OVERLOAD * (stages["completed"] + stages["failed"])
+
+
+def scenario_of(stages: Any, engine: str) -> Any:
+    """The scenario of a run; its load holds the stages in order."""
+    from sim.scenario import from_mapping
+
+    first = stages.sort_values("stage").iloc[0]
+    prompt = float(first.get("measured_prompt_len_mean", first["system_prompt_len"] + first["question_len"]))
+    question = max(1, round(prompt - first["system_prompt_len"]))
+    spans = "+".join(f"{row.request_per_s:g}:{row.duration_s:g}" for row in stages.sort_values("stage").itertuples())
+    load = (
+        f"staged:stages={spans},cv=0,prompt={question},output={int(first['output_len'])},"
+        f"num_system_prompt={int(first['num_system_prompt'])},system_prompt_len={int(first['system_prompt_len'])},"
+        f"num_user_per_system_prompt={int(first['num_user_per_system_prompt'])}"
+    )
+    policy = f"vllm_v1:max_token={int(first['max_num_batched_tokens'])},max_seq={int(first['max_num_seqs'])}"
+    return from_mapping(
+        {
+            "model": known_model(str(first["model"])),
+            "system": str(first["gpu"]),
+            **{name: int(first.get(name, one)) for name, one in {"tp": 1, **OPTIONAL}.items()},
+            "policy": policy,
+            "max_model_len": int(first["max_model_len"]),
+            "requests": load,
+            "engine": engine,
+            "weight_format": str(first.get("weight_format", "bf16")),
+            "kv_format": str(first.get("kv_format", "bf16")),
+        }
+    )
+
+
+def known_model(name: str) -> str:
+    """Our name of a model that a file calls by its published one (`meta-llama/Llama-2-7b-hf`).
+
+    >>> known_model("meta-llama/Llama-2-7b-hf"), known_model("mistralai/Mixtral-8x7B-v0.1")
+    ('llama-2-7b', 'mixtral-8x7b')
+    """
+    import re
+
+    from workloads import models
+
+    short = name.rsplit("/", maxsplit=1)[-1].lower()
+    if name in models.names():
+        return name
+    plain = re.sub(r"(-hf|-instruct|-chat|-base|-it|-v\d+(\.\d+)*|-fp8|-\d{4})+$", "", short)
+    plain = re.sub(r"(-hf|-instruct|-chat|-base|-it|-v\d+(\.\d+)*)", "", plain).replace("meta-", "")
+    return plain if plain in models.names() else name
+
+
+def simulate_run(stages: Any, engine: str) -> Any:
+    """The stages with `overloaded` and a `simulated_` column for each metric."""
+    import numpy as np
+
+    from sim.simulate import simulate
+
+    done = simulate(scenario_of(stages, engine))
+    requests = done.run.requests
+    stages = stages.sort_values("stage").assign(overloaded=overloaded)
+    start = 0.0
+    for index, stage in stages.iterrows():
+        stop = start + float(stage["duration_s"])
+        some = requests[(requests["arrival_s"] >= start) & (requests["arrival_s"] < stop)]
+        finished = some[some["status"] == "finished"]
+        tpot = ((finished["e2e_s"] - finished["ttft_s"]) / np.maximum(finished["committed_token"] - 1, 1)).to_numpy()
+        for name, values in (("ttft", finished["ttft_s"]), ("e2e", finished["e2e_s"]), ("tpot", tpot)):
+            numbers = (np.mean(values), *np.percentile(values, [50, 90, 99])) if len(finished) else (np.nan,) * 4
+            for statistic, value in zip(STATISTICS, numbers, strict=True):
+                stages.loc[index, f"simulated_{name}_{statistic}_s"] = value
+        if len(finished):
+            span = float(finished["finish_s"].max()) - start
+            stages.loc[index, "simulated_request_throughput_per_s"] = len(finished) / span
+        start = stop
+    return stages
