@@ -25,12 +25,15 @@ Row = dict[str, Any]
 
 
 def _serve(num_request: int, replicas: int = 1, router: str = "round_robin") -> Row:
-    """1,064 prompt and 247 output tokens at 2 requests a second a replica, Llama-2-7B, A100, chunk 512, 128 sequences."""
-    from sim.scenario import Scenario
+    """About 1,064 prompt and 247 output tokens at 2 requests a second a replica; Llama-2-7B on an A100, chunks of 512
+    tokens, 128 sequences."""
+    from sim.scenario import Scenario, from_mapping
     from sim.simulate import simulate
 
     def scenario(n: int) -> Scenario:
-        return Scenario(**MODEL, requests=LOAD.format(rate=2 * replicas, n=n), dp=replicas, router=router)
+        return from_mapping(
+            {**MODEL, "requests": LOAD.format(rate=2 * replicas, n=n), "dp": replicas, "router": router}
+        )
 
     simulate(scenario(50))  # compiles, or loads what was compiled
     start, wall = time.process_time(), time.perf_counter()
@@ -50,11 +53,11 @@ def _price() -> Row:
 
     from hw_models.device import cost
     from kernels import optable
-    from sim.scenario import Scenario
+    from sim.scenario import from_mapping
     from sim.setup import prepare
     from workloads.lowering import lower_dense
 
-    setup = prepare(Scenario(**MODEL))
+    setup = prepare(from_mapping(MODEL))
     ops = lower_dense(setup.model, setup.formats, setup.placement, 0, np.arange(1, 4001)).reshape(-1)
     work = optable.empty(0)[1]
     cost(ops[:10], work, setup.machine)

@@ -65,7 +65,7 @@ def capacity(
     while low and high and high / low > 1 + tolerance:
         rate = (low * high) ** 0.5
         low, high = (rate, high) if good(rate) else (low, rate)
-    return low, pd.DataFrame(sorted(tried.values(), key=lambda row: row["rate"]))
+    return low, pd.DataFrame([tried[rate] for rate in sorted(tried)])
 
 
 def base_rate(scenario: Scenario) -> float:

@@ -10,11 +10,11 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from kernels.serving.price import HOST_BLOCK, HOST_REQUEST, HOST_SEQ, HOST_STEP, HOST_TOKEN, StepPrice, blank
 
 from hw_models.device import cost
 from kernels import optable as op
 from kernels.machine import LINK_BYTE_PER_S, LINK_HOST
+from kernels.serving.price import HOST_BLOCK, HOST_REQUEST, HOST_SEQ, HOST_STEP, HOST_TOKEN, StepPrice, blank
 from kernels.units import to_ps
 from sim.engine_profile import EngineProfile
 from sim.records import operator_frame

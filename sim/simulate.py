@@ -6,12 +6,12 @@ Load, model, machine and placement are resolved (`sim.setup`), steps are priced 
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+
 from kernels.serving import layout as at
 from kernels.serving.gap import edges_s
-
 from kernels.units import NJ_PER_J, PS_PER_S
 from sim import engine_profile
 from sim.metrics import measure
@@ -70,7 +70,7 @@ def simulate(
         record_steps=record_steps,
         progress=progress,
     )
-    result = serve(load, pricing.step, policy, router, limits, options)
+    result = serve(cast(Any, load), pricing.step, policy, router, limits, options)
     run = _run(setup, load, pricing, result, profile)
     return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, pricing, result)
 
@@ -122,7 +122,7 @@ def _run(
     )
     about = provenance(dataclasses.asdict(setup.scenario), seed=setup.scenario.seed, fidelity=setup.fidelity)
     about |= {"mode": result.engine, "calibrated_on": setup.calibrated_on, "complete": result.complete}
-    steps = None if result.step is None else step_frame(result.step, at.STEP_COLUMNS)
+    steps = None if result.step is None else step_frame(result.step, at.LOG_COLUMNS)
     edges = edges_s()
     return Run(
         frame, _totals(setup, pricing, result), about, _operators(pricing, result), steps, edges, result.gap_count
@@ -149,7 +149,7 @@ def _totals(setup: Setup, pricing: Pricing, result: ServeResult) -> dict[str, fl
     capacity = result.num_block * result.block_token * max(result.span_ps, 1) * len(result.kv_token_ps)
     token, _, _, held = result.kv_token_ps.sum(axis=0)
     count = result.counter
-    peak = 0.0 if result.step is None else result.step[:, at.STEP_COLUMNS.index("used_block")].max() / result.num_block
+    peak = 0.0 if result.step is None else result.step[:, at.LOG_COLUMNS.index("used_block")].max() / result.num_block
     totals = {
         "num_step": float(count["num_step"].sum()),
         "num_replica": float(setup.placement.dp),
@@ -171,7 +171,7 @@ def energy_j(setup: Setup, pricing: Pricing, result: ServeResult, span_s: float)
     """Joules of all devices: operators, and idle power while nothing runs on a stage."""
     price = pricing.step
     tokens, heads = result.token_count.sum(axis=0), result.head_count.sum(axis=0)
-    active_nj = int((price.dense_nj[:, : len(tokens)] @ tokens).sum()) + int(price.head_nj[: len(heads)] @ heads)
+    active_nj = int((price.dense_nj[:, : len(tokens)].dot(tokens)).sum()) + int(price.head_nj[: len(heads)] @ heads)
     active_nj += int(result.attn_nj.sum())
     device_s = span_s * setup.placement.num_device
     stage_s = int(result.stage_busy_ps.sum()) / PS_PER_S * setup.placement.stage_device

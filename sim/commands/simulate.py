@@ -12,7 +12,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FOLDER", help="write tables, plots and a Perfetto timeline here")
     parser.add_argument("--json", metavar="FILE", help="write the metrics under vLLM's benchmark field names")
     parser.add_argument("--format", choices=("csv", "parquet"), default="csv", help="of the tables in --out")
-    parser.add_argument("--uncertainty", type=int, default=0, metavar="N", help="resample the calibration N times")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -29,11 +28,6 @@ def run(arguments: argparse.Namespace) -> int:
         done = simulate(scenario, record_steps=bool(arguments.out), progress=progress)
     if not arguments.quiet:
         print(console(done.run, done.metrics))
-    if arguments.uncertainty:
-        from sim.uncertainty import intervals, show
-
-        frame = intervals(scenario, arguments.uncertainty)
-        print(show(frame))
     if arguments.json:
         metrics_file(done, pathlib.Path(arguments.json))
     if arguments.out:

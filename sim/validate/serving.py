@@ -68,15 +68,11 @@ def validate_serving(file: str | pathlib.Path, engine: str = "vllm_0.15") -> tup
                 if not len(some) or column not in some or (state == "overloaded" and name != "throughput"):
                     continue
                 simulated = f"simulated_{column}"
-                pair = (
-                    some[[simulated, column]].dropna()
-                    if simulated in some
-                    else some[[column]].iloc[:0].assign(**{simulated: 0.0})
-                )
-                rows.append(
-                    error_row(name, str(run_name), str(some["gpu"].iloc[0]), pair[simulated].tolist(), pair[column].tolist(),
-                              int(some[column].notna().sum()), number_format=statistic, size_class=state)
-                )  # fmt: skip
+                ran = some.dropna(subset=[column, simulated]) if simulated in some else some.iloc[:0]
+                ours, theirs = (ran[simulated].tolist(), ran[column].tolist()) if len(ran) else ([], [])
+                count, gpu = int(some[column].notna().sum()), str(some["gpu"].iloc[0])
+                tags = {"number_format": statistic, "size_class": state}
+                rows.append(error_row(name, str(run_name), gpu, ours, theirs, count, **tags))
     return rows, reasons
 
 
@@ -161,13 +157,15 @@ def simulate_run(stages: Any, engine: str) -> Any:
 
     done = simulate(scenario_of(stages, engine))
     requests = done.run.requests
-    stages = stages.sort_values("stage").assign(overloaded=overloaded)
+    stages = stages.sort_values("stage").assign(overloaded=overloaded(stages))
     start = 0.0
     for index, stage in stages.iterrows():
         stop = start + float(stage["duration_s"])
         some = requests[(requests["arrival_s"] >= start) & (requests["arrival_s"] < stop)]
         finished = some[some["status"] == "finished"]
-        tpot = ((finished["e2e_s"] - finished["ttft_s"]) / np.maximum(finished["committed_token"] - 1, 1)).to_numpy()
+        tpot: Any = (
+            (finished["e2e_s"] - finished["ttft_s"]) / np.maximum(finished["committed_token"] - 1, 1)
+        ).to_numpy()
         for name, values in (("ttft", finished["ttft_s"]), ("e2e", finished["e2e_s"]), ("tpot", tpot)):
             numbers = (np.mean(values), *np.percentile(values, [50, 90, 99])) if len(finished) else (np.nan,) * 4
             for statistic, value in zip(STATISTICS, numbers, strict=True):
