@@ -193,7 +193,7 @@ def group_byte_per_s(graph: Graph, group: list[str]) -> float:
     behind = [v for v in shared if graph.nodes[v]["kind"] == "switch"]
     if behind:
         return float(min(graph.edges[device, behind[0]][RATE] for device in group))
-    direct = _direct(graph, group)
+    direct = direct_links(graph, group)
     if direct is not None:
         return float(min(sum(direct.edges[edge][RATE] for edge in direct.edges(device)) for device in group))
     used: dict[tuple[str, str], int] = {}
@@ -208,13 +208,13 @@ def group_latency_s(graph: Graph, group: list[str]) -> float:
     neighbours of the ring in the order given."""
     if len(group) < 2:
         return 0.0
-    direct = _direct(graph, group)
+    direct = direct_links(graph, group)
     if direct is not None:
         return float(max(data[LATENCY] for *_, data in direct.edges(data=True)))
     return max(path_latency_s(graph, a, b) for a, b in itertools.pairwise([*group, group[0]]))
 
 
-def _direct(graph: Graph, group: list[str]) -> "Graph | None":
+def direct_links(graph: Graph, group: list[str]) -> "Graph | None":
     """The scale-up links inside a group, where they join all of it without a switch."""
     direct: Graph = nx.Graph()
     inside = graph.subgraph(group).edges(data=True)

@@ -55,6 +55,11 @@ IDEAL_COLLECTIVE: tuple[float, ...] = (
 )  # fmt: skip
 assert len(COLLECTIVE_FIT) <= NUM_FIT
 
+ALGORITHMS: tuple[str, ...] = ("ring", "direct", "nvls", "one_shot", "two_shot", "hierarchical", "tree")
+RING, DIRECT, NVLS, ONE_SHOT, TWO_SHOT, HIERARCHICAL, TREE = range(len(ALGORITHMS))
+NO_ALGORITHM, ANY = -1, -2
+Parts = tuple[int, float, float, float]  # algorithm, seconds of launch and hops, of bytes inside and between nodes
+
 
 @njit
 def ring_byte(kind: int, message_byte: float, group_size: int) -> float:
@@ -96,94 +101,136 @@ def collective_s(
     """
     if group_size <= 1 or link_byte <= 0.0:
         return 0.0, 0.0, BOUND_LATENCY
-    if group_node > 1:
-        seconds, byte_s = _between_s(kind, link_byte, group_size, group_node, link, fit)
-    else:
-        seconds, byte_s = _inside_s(kind, link_byte, group_size, link, fit)
-    bound = BOUND_LINK if 2.0 * byte_s >= seconds else BOUND_LATENCY
-    seconds = max(seconds, fit[HOST_S])
-    return seconds, byte_s, bound
+    ideal_s = _ideal_s(kind, link_byte, group_size, group_node, link, fit)
+    seconds = _total_s(collective_parts(kind, link_byte, group_size, group_node, link, fit, ANY))
+    bound = BOUND_LINK if 2.0 * ideal_s >= seconds else BOUND_LATENCY
+    return max(seconds, fit[HOST_S]), ideal_s, bound
 
 
 @njit
-def _inside_s(kind: int, message_byte: float, group_size: int, link: Floats, fit: Floats) -> tuple[float, float]:
-    """Seconds and speed-of-light seconds inside a node."""
+def collective_parts(
+    kind: int, link_byte: float, group_size: int, group_node: int, link: Floats, fit: Floats, only: int
+) -> Parts:
+    """(algorithm, seconds of launch and hops, seconds of bytes inside nodes, seconds of bytes between nodes) of the
+    fastest algorithm, or of `only` that one (not `ANY`; `NO_ALGORITHM` where it does not fit the collective).
+
+    The two seconds of bytes follow each other in `HIERARCHICAL` and overlap in all others.
+    """
+    if group_node > 1:
+        return _between(kind, link_byte, group_size, group_node, link, fit, only)
+    return _inside(kind, link_byte, group_size, link, fit, only)
+
+
+@njit
+def _total_s(parts: Parts) -> float:
+    algorithm, fixed_s, inside_s, between_s = parts
+    return fixed_s + (inside_s + between_s if algorithm == HIERARCHICAL else max(inside_s, between_s))
+
+
+@njit
+def _faster(best: Parts, other: Parts, only: int) -> Parts:
+    if only not in (ANY, other[0]) or (best[0] != NO_ALGORITHM and _total_s(best) <= _total_s(other)):
+        return best
+    return other
+
+
+@njit
+def _ideal_s(kind: int, message_byte: float, group_size: int, group_node: int, link: Floats, fit: Floats) -> float:
+    """Seconds at the speed of the links, no latency."""
+    up, out = link[LINK_UP, LINK_BYTE_PER_S], link[LINK_OUT, LINK_BYTE_PER_S]
+    moved = ring_byte(kind, message_byte, group_size)
+    if group_node <= 1:
+        if (
+            kind == ALL_REDUCE
+            and fit[NVLS_EFF] > 0.0
+            and group_size > 2
+            and not _is_custom(message_byte, group_size, fit)
+        ):
+            return min(moved, message_byte * (group_size + 1.0) / group_size) / up
+        return moved / up
+    per_node = max(1, group_size // group_node)
+    if kind == P2P:
+        return message_byte / out
+    if kind == ALL_TO_ALL:
+        away, home = message_byte * (group_size - per_node), message_byte * (per_node - 1.0)
+        return max(away / out, home / up) / group_size
+    narrow = min(up, out * per_node) if per_node > 1 else out
+    pieces_s = ring_byte(kind, message_byte, per_node) / up + ring_byte(kind, message_byte, group_node) / (
+        out * per_node
+    )
+    return min(moved / narrow, pieces_s)
+
+
+@njit
+def _is_custom(message_byte: float, group_size: int, fit: Floats) -> bool:
+    """Whether a serving engine's own all-reduce takes this message."""
+    return message_byte <= (fit[CUSTOM_PAIR_MAX_BYTE] if group_size == 2 else fit[CUSTOM_MAX_BYTE])
+
+
+@njit
+def _inside(kind: int, message_byte: float, group_size: int, link: Floats, fit: Floats, only: int) -> Parts:
+    """Inside a node."""
     bandwidth = link[LINK_UP, LINK_BYTE_PER_S]
     latency_s = link[LINK_UP, LINK_LATENCY_S]
-    ring_s = ring_byte(kind, message_byte, group_size) / bandwidth
-    if kind == ALL_REDUCE:
-        largest = fit[CUSTOM_PAIR_MAX_BYTE] if group_size == 2 else fit[CUSTOM_MAX_BYTE]
-        if message_byte <= largest:
-            return _custom_s(message_byte, group_size, bandwidth, latency_s, fit), ring_s
-    seconds = fit[LAUNCH_S] + _protocol_s(kind, message_byte, group_size, bandwidth, latency_s, fit)
-    ideal_s = ring_s
-    if kind == ALL_REDUCE and fit[NVLS_EFF] > 0.0 and group_size > 2:
-        switch_s = message_byte * (group_size + 1.0) / group_size / bandwidth
-        ideal_s = min(ring_s, switch_s)
-        seconds = min(seconds, fit[NVLS_S] + 2.0 * latency_s + switch_s / fit[NVLS_EFF])
-    return seconds, ideal_s
-
-
-@njit
-def _protocol_s(
-    kind: int, message_byte: float, group_size: int, bandwidth: float, latency_s: float, fit: Floats
-) -> float:
-    """Seconds of a ring (or of direct sends) in the fastest of the three protocols, without launch."""
+    if kind == ALL_REDUCE and only in (ANY, ONE_SHOT, TWO_SHOT) and _is_custom(message_byte, group_size, fit):
+        return _custom(message_byte, group_size, bandwidth, latency_s, fit)
     hop = num_hop(kind, group_size)
     byte_s = (ring_byte(kind, message_byte, group_size) + fit[COPY_RATIO] * message_byte / group_size) / bandwidth
-    best_s = hop * (fit[LL_HOP_S] + latency_s) + byte_s / fit[LL_EFF]
-    best_s = min(best_s, hop * (fit[LL128_HOP_S] + latency_s) + byte_s / fit[LL128_EFF])
-    return min(best_s, hop * (fit[SIMPLE_HOP_S] + latency_s) + byte_s / fit[SIMPLE_EFF])
+    algorithm = DIRECT if kind in (P2P, ALL_TO_ALL) else RING
+    best = (NO_ALGORITHM, 0.0, 0.0, 0.0)
+    for hop_slot, eff_slot in ((LL_HOP_S, LL_EFF), (LL128_HOP_S, LL128_EFF), (SIMPLE_HOP_S, SIMPLE_EFF)):
+        fixed_s = fit[LAUNCH_S] + hop * (fit[hop_slot] + latency_s)
+        best = _faster(best, (algorithm, fixed_s, byte_s / fit[eff_slot], 0.0), only)
+    if kind == ALL_REDUCE and fit[NVLS_EFF] > 0.0 and group_size > 2:
+        switch_s = message_byte * (group_size + 1.0) / group_size / bandwidth
+        best = _faster(best, (NVLS, fit[NVLS_S] + 2.0 * latency_s, switch_s / fit[NVLS_EFF], 0.0), only)
+    return best
 
 
 @njit
-def _custom_s(message_byte: float, group_size: int, bandwidth: float, latency_s: float, fit: Floats) -> float:
-    """Seconds of the direct all-reduce: one-shot (each device reads all of every peer) or two-shot (reads its
-    share of every peer, then the results), by the sizes at which serving engines switch."""
+def _custom(message_byte: float, group_size: int, bandwidth: float, latency_s: float, fit: Floats) -> Parts:
+    """The direct all-reduce: one-shot (each device reads all of every peer) or two-shot (reads its share of every
+    peer, then the results), by the sizes at which serving engines switch."""
     peer = group_size - 1.0
     start_s = fit[CUSTOM_S] + peer * fit[CUSTOM_PEER_S] + latency_s
-    one_shot = group_size == 2 or message_byte < (524288.0 if group_size <= 4 else 262144.0)
-    if one_shot:
-        return start_s + peer * message_byte / (bandwidth * fit[ONE_SHOT_EFF])
+    if group_size == 2 or message_byte < (524288.0 if group_size <= 4 else 262144.0):
+        return ONE_SHOT, start_s, peer * message_byte / (bandwidth * fit[ONE_SHOT_EFF]), 0.0
     moved = 2.0 * peer / group_size * message_byte
-    return start_s + fit[CUSTOM_SYNC_S] + latency_s + moved / (bandwidth * fit[TWO_SHOT_EFF])
+    return TWO_SHOT, start_s + fit[CUSTOM_SYNC_S] + latency_s, moved / (bandwidth * fit[TWO_SHOT_EFF]), 0.0
 
 
 @njit
-def _between_s(
-    kind: int, message_byte: float, group_size: int, group_node: int, link: Floats, fit: Floats
-) -> tuple[float, float]:
-    """Seconds and speed-of-light seconds over nodes; every device has its own network port."""
-    up, out = link[LINK_UP, LINK_BYTE_PER_S], link[LINK_OUT, LINK_BYTE_PER_S]
+def _between(
+    kind: int, message_byte: float, group_size: int, group_node: int, link: Floats, fit: Floats, only: int
+) -> Parts:
+    """Over nodes; every device has its own network port."""
+    launch_s = fit[LAUNCH_S]
     hop_up_s = link[LINK_UP, LINK_LATENCY_S] + fit[SIMPLE_HOP_S]
     hop_out_s = link[LINK_OUT, LINK_LATENCY_S] + fit[SIMPLE_HOP_S]
     per_node = max(1, group_size // group_node)
-    out_node = out * per_node * fit[OUT_EFF]  # one node's ports together
-    up_eff = up * fit[SIMPLE_EFF]
+    out = link[LINK_OUT, LINK_BYTE_PER_S] * fit[OUT_EFF]
+    out_node = out * per_node  # one node's ports together
+    up = link[LINK_UP, LINK_BYTE_PER_S] * fit[SIMPLE_EFF]
+    best = (NO_ALGORITHM, 0.0, 0.0, 0.0)
     if kind == P2P:
-        return fit[LAUNCH_S] + hop_out_s + message_byte / (out * fit[OUT_EFF]), message_byte / out
+        return _faster(best, (DIRECT, launch_s + hop_out_s, 0.0, message_byte / out), only)
     if kind == ALL_TO_ALL:
         away = message_byte * (group_size - per_node) / group_size
         home = message_byte * (per_node - 1.0) / group_size
-        seconds = fit[LAUNCH_S] + hop_out_s + max(away / (out * fit[OUT_EFF]), home / up_eff)
-        return seconds, max(away / out, home / up)
+        return _faster(best, (DIRECT, launch_s + hop_out_s, home / up if home > 0.0 else 0.0, away / out), only)
     # flat ring: per_node rings leave and enter a node, each through its own port
     moved = ring_byte(kind, message_byte, group_size)
-    hops = num_hop(kind, group_size)
-    out_hops = num_hop(kind, group_node)
-    narrow, ideal_narrow = out_node, out * per_node
-    if per_node > 1:
-        narrow, ideal_narrow = min(up_eff, out_node), min(up, out * per_node)
-    best_s = (hops - out_hops) * hop_up_s + out_hops * hop_out_s + moved / narrow
-    ideal_s = moved / ideal_narrow
+    hops, out_hops = num_hop(kind, group_size), num_hop(kind, group_node)
+    fixed_s = launch_s + (hops - out_hops) * hop_up_s + out_hops * hop_out_s
+    best = _faster(best, (RING, fixed_s, moved / up if per_node > 1 else 0.0, moved / out_node), only)
     # hierarchical: inside, then the pieces between nodes, one a device
-    inside_byte = ring_byte(kind, message_byte, per_node)
-    between_byte = ring_byte(kind, message_byte, group_node)
-    hop_s = num_hop(kind, per_node) * hop_up_s + out_hops * hop_out_s
-    best_s = min(best_s, hop_s + inside_byte / up_eff + between_byte / out_node)
-    ideal_s = min(ideal_s, inside_byte / up + between_byte / (out * per_node))
+    fixed_s = launch_s + num_hop(kind, per_node) * hop_up_s + out_hops * hop_out_s
+    inside_s = ring_byte(kind, message_byte, per_node) / up if per_node > 1 else 0.0
+    between_s = ring_byte(kind, message_byte, group_node) / out_node
+    best = _faster(best, (HIERARCHICAL, fixed_s, inside_s, between_s), only)
     if kind == ALL_REDUCE:  # double binary tree over nodes: all bytes up and down
         depth = math.ceil(math.log2(group_node))
-        hop_s = 2.0 * (depth * hop_out_s + (per_node - 1.0) * hop_up_s)
-        best_s = min(best_s, hop_s + 2.0 * message_byte / narrow)
-    return fit[LAUNCH_S] + best_s, ideal_s
+        fixed_s = launch_s + 2.0 * (depth * hop_out_s + (per_node - 1.0) * hop_up_s)
+        inside_s = 2.0 * message_byte / up if per_node > 1 else 0.0
+        best = _faster(best, (TREE, fixed_s, inside_s, 2.0 * message_byte / out_node), only)
+    return best
