@@ -144,6 +144,8 @@ def bound_words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
         busy = run.totals["busy_s"] / (num_replica * metrics["duration"])
         idle = ": more load would fit" if busy < 0.5 else ""
         said += [f"Replicas are busy {min(busy, 1.0):.0%} of the time{idle}."]
+        held = run.requests["e2e_s"].sum() - run.requests.loc[run.requests["e2e_s"].notna(), "queue_s"].sum()
+        said += [f"A replica runs {held / metrics['duration'] / num_replica:.1f} requests at once on average."]
     num_preemption = int(run.requests["num_preemption"].sum())
     if num_preemption or run.totals.get("kv_peak_share", 0.0) > 0.95:
         said += [f"KV memory runs full ({_count(num_preemption, 'preemption', 'preemptions')})."]

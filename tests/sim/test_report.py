@@ -34,6 +34,7 @@ def test_what_bounds_it_follows_from_the_records() -> None:
     words = " ".join(bound_words(run, measure(run)))
     assert "70% of device time is bound by memory bandwidth (most in mlp and attn_decode)." in words
     assert "Replicas are busy 44% of the time: more load would fit." in words  # 7 s of 2 x 8 s
+    assert "A replica runs 0.7 requests at once on average." in words  # (3 + 3 + 6 - 1) s in 2 x 8 s
     assert "KV memory runs full (1 preemption)." in words
     assert "in the queue" not in words  # 1 s of 12 s
     waiting = run.requests.assign(queue_s=run.requests["e2e_s"] * 0.9)
