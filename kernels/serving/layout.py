@@ -87,9 +87,10 @@ REGISTERS: tuple[str, ...] = (
     "future_root",  # heap of arrivals that ends on this replica have released
     "spawned",  # the heap has grown
     "integrated_ps",  # up to which the integrals run
-    "num_step", "num_token", "num_pad_token", "num_sampled", "num_prefill_step", "num_decode_step",
+    "num_step", "num_row", "num_token", "num_pad_token", "num_sampled", "num_prefill_step", "num_decode_step",
     "num_recompute", "num_swap", "num_evict", "num_hit_token", "num_moved_block", "num_plan",
     "num_finished", "num_refused", "num_output_token",
+    "peak_block",  # most blocks held by sequences
     "attn_nj",
     "at_flight", "at_lane", "lane_size", "in_residue", "in_running", "in_plan",  # where sections begin
     "book_head", "book_gap", "book_attn", "book_log", "log_num", "log_max",
@@ -100,9 +101,9 @@ REGISTERS: tuple[str, ...] = (
     UNIT_TOKEN, UNIT_BLOCK, LRU_HEAD, LRU_TAIL, HOST_FREE_BLOCK, RESERVE, SWAP, HOLD, WHOLE_PROMPT,
     WAIT_ROOT, NUM_WAITING, NUM_RUNNING, OUTSTANDING, LOAD_TOKEN, KV_TOKEN, FINAL_TOKEN, ASKED_TOKEN,
     EPOCH, TOUCHED, SWAP_BLOCK, FLIGHT_HEAD, NUM_FLIGHT, FUTURE_ROOT, SPAWNED, INTEGRATED,
-    NUM_STEP, NUM_TOKEN, NUM_PAD_TOKEN, NUM_SAMPLED, NUM_PREFILL_STEP, NUM_DECODE_STEP,
+    NUM_STEP, NUM_ROW, NUM_TOKEN, NUM_PAD_TOKEN, NUM_SAMPLED, NUM_PREFILL_STEP, NUM_DECODE_STEP,
     NUM_RECOMPUTE, NUM_SWAP, NUM_EVICT, NUM_HIT_TOKEN, NUM_MOVED_BLOCK, NUM_PLAN,
-    NUM_FINISHED, NUM_REFUSED, NUM_OUTPUT_TOKEN, ATTN_NJ,
+    NUM_FINISHED, NUM_REFUSED, NUM_OUTPUT_TOKEN, PEAK_BLOCK, ATTN_NJ,
     AT_FLIGHT, AT_LANE, LANE_SIZE, IN_RESIDUE, IN_RUNNING, IN_PLAN,
     BOOK_HEAD, BOOK_GAP, BOOK_ATTN, BOOK_LOG, LOG_NUM, LOG_MAX,
 ) = range(len(REGISTERS))  # fmt: skip

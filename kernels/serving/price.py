@@ -25,10 +25,11 @@ class StepPrice(NamedTuple):
     dense_nj: Ints
     head_ps: Ints  # [sampled] on the last stage
     head_nj: Ints
-    send_ps: Ints  # [token] activations from a stage to the next
+    send_ps: Ints  # [stage, token] activations from a stage to the next
     send_nj: Ints
     attn_layer: Ints  # [stage, class] layers; a class is a shape of attention
-    shape: Floats  # [class, 6] as the six floats of kernels.attention_work
+    prefill_shape: Floats  # [class, 6] as the six floats of kernels.attention_work
+    decode_shape: Floats  # [class, 6] (latent attention decodes in another shape)
     peak_flop_per_s: Floats  # [class]
     rate: Floats  # of the machine
     prefill_fit: Floats  # [class, NUM_FIT]
@@ -47,8 +48,9 @@ def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sample
     return StepPrice(
         np.zeros((num_stage, max_token + 1), ints), np.zeros((num_stage, max_token + 1), ints),
         np.zeros(max_sampled + 1, ints), np.zeros(max_sampled + 1, ints),
-        np.zeros(max_token + 1, ints), np.zeros(max_token + 1, ints),
-        np.zeros((num_stage, num_class), ints), np.zeros((num_class, 6)), np.ones(num_class), np.ones(len(RATES)),
+        np.zeros((num_stage, max_token + 1), ints), np.zeros((num_stage, max_token + 1), ints),
+        np.zeros((num_stage, num_class), ints), np.zeros((num_class, 6)), np.zeros((num_class, 6)),
+        np.ones(num_class), np.ones(len(RATES)),
         np.zeros((num_class, NUM_FIT)), np.zeros((num_class, NUM_FIT)), np.zeros(len(HOST_FIELDS), ints), 1,
     )  # fmt: skip
 
@@ -57,7 +59,7 @@ class PackedPrice(NamedTuple):
     """A `StepPrice` in two arrays, as the compiled loop takes it (see `pack`)."""
 
     table: Ints  # PRICE_FIELDS | dense_ps | dense_nj | send_ps | send_nj | head_ps | head_nj | attn_layer
-    real: Floats  # rate | of each class: shape, peak, prefill_fit, decode_fit
+    real: Floats  # rate | of each class: prefill shape and fit, decode shape and fit, peak
 
 
 PRICE_FIELDS: tuple[str, ...] = (
@@ -69,7 +71,9 @@ PRICE_FIELDS: tuple[str, ...] = (
     DENSE_PS, DENSE_NJ, SEND_PS, SEND_NJ, HEAD_PS, HEAD_NJ, ATTN_LAYER, STRIDE,
 ) = range(len(PRICE_FIELDS))  # fmt: skip
 NUM_RATE = len(RATES)
-IN_PEAK, IN_PREFILL, IN_DECODE, CLASS_SIZE = 6, 7, 7 + NUM_FIT, 7 + 2 * NUM_FIT
+NUM_SHAPE = 6
+IN_PREFILL, IN_DECODE, IN_PEAK = 0, NUM_SHAPE + NUM_FIT, 2 * (NUM_SHAPE + NUM_FIT)  # each a shape and then a fit
+CLASS_SIZE = IN_PEAK + 1
 
 
 def pack(price: StepPrice) -> PackedPrice:
@@ -87,7 +91,8 @@ def pack(price: StepPrice) -> PackedPrice:
     num_stage, num_class = price.attn_layer.shape
     field = [num_stage, num_class, price.num_device, *price.host_ps, *start[:-1], price.dense_ps.shape[1]]
     table = np.concatenate([np.array(field, np.int64), *(part.ravel() for part in parts)])
-    classes = np.concatenate([price.shape, price.peak_flop_per_s[:, None], price.prefill_fit, price.decode_fit], axis=1)
+    columns = (price.prefill_shape, price.prefill_fit, price.decode_shape, price.decode_fit)
+    classes = np.concatenate([*columns, price.peak_flop_per_s[:, None]], axis=1)
     return PackedPrice(np.ascontiguousarray(table, np.int64), np.concatenate([price.rate, classes.ravel()]))
 
 
@@ -95,26 +100,25 @@ PRICE_TYPE = numba.typeof(pack(blank()))
 
 
 @njit
-def shape_of(p: PackedPrice, c: int) -> Shape:
-    """Attention class c as the six floats of its shape."""
-    at = NUM_RATE + c * CLASS_SIZE
-    real = p.real
+def shape_at(real: Floats, at: int) -> Shape:
+    """The six floats of a shape of attention that begin at `at`."""
     return (real[at], real[at + 1], real[at + 2], real[at + 3], real[at + 4], real[at + 5])
 
 
 @njit
 def window_of(p: PackedPrice, c: int) -> int:
     """Keys that a query of class c sees; 0: all."""
-    return int(p.real[NUM_RATE + c * CLASS_SIZE + WINDOW])
+    return int(p.real[NUM_RATE + c * CLASS_SIZE + IN_DECODE + WINDOW])
 
 
 @njit
 def decode_cost(p: PackedPrice, c: int, num_seq: int, kv_sum: int, kv_max: int) -> tuple[int, int, int]:
     """Picoseconds, nanojoules (all devices of a stage) and bound of one layer's decode attention."""
-    at = NUM_RATE + c * CLASS_SIZE
     real = p.real
-    fit = real[at + IN_DECODE : at + IN_DECODE + NUM_FIT]
-    seconds, ideal_s, bound = decode_s(num_seq, 1, kv_sum, kv_max, shape_of(p, c), real[at + IN_PEAK], real, fit)
+    at = NUM_RATE + c * CLASS_SIZE
+    fit = real[at + IN_DECODE + NUM_SHAPE : at + IN_PEAK]
+    shape = shape_at(real, at + IN_DECODE)
+    seconds, ideal_s, bound = decode_s(num_seq, 1, kv_sum, kv_max, shape, real[at + IN_PEAK], real, fit)
     energy_nj = p.table[NUM_DEVICE] * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
     return to_ps(seconds), energy_nj, bound
 
@@ -122,16 +126,17 @@ def decode_cost(p: PackedPrice, c: int, num_seq: int, kv_sum: int, kv_max: int) 
 @njit
 def add_prefill(p: PackedPrice, c: int, feature: Floats, query_len: int, kv_len: int) -> None:
     """Adds a chunk of `query_len` tokens that ends at `kv_len` to the features of class c."""
-    at = NUM_RATE + c * CLASS_SIZE + IN_PREFILL
-    prefill_add(feature, 1, query_len, kv_len, CAUSAL, shape_of(p, c), p.real[at : at + NUM_FIT])
+    at = NUM_RATE + c * CLASS_SIZE
+    fit = p.real[at + NUM_SHAPE : at + IN_DECODE]
+    prefill_add(feature, 1, query_len, kv_len, CAUSAL, shape_at(p.real, at), fit)
 
 
 @njit
 def prefill_cost(p: PackedPrice, c: int, feature: Floats) -> tuple[int, int, int]:
     """Picoseconds, nanojoules and bound of one layer's prefill attention, from the rows' features."""
-    at = NUM_RATE + c * CLASS_SIZE
     real = p.real
-    fit = real[at + IN_PREFILL : at + IN_PREFILL + NUM_FIT]
-    seconds, ideal_s, bound = prefill_s(feature, shape_of(p, c), real[at + IN_PEAK], real, fit)
+    at = NUM_RATE + c * CLASS_SIZE
+    fit = real[at + NUM_SHAPE : at + IN_DECODE]
+    seconds, ideal_s, bound = prefill_s(feature, shape_at(real, at), real[at + IN_PEAK], real, fit)
     energy_nj = p.table[NUM_DEVICE] * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
     return to_ps(seconds), energy_nj, bound

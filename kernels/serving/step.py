@@ -43,6 +43,7 @@ from kernels.serving.layout import (
     NUM_LOG_COLUMN,
     NUM_PAD_TOKEN,
     NUM_PREFILL_STEP,
+    NUM_ROW,
     NUM_RUNNING,
     NUM_SAMPLED,
     NUM_STAGE_FIELD,
@@ -52,6 +53,7 @@ from kernels.serving.layout import (
     OUTPUT,
     PAD,
     PAGED,
+    PEAK_BLOCK,
     PREFILL,
     PRODUCED,
     REPEAT,
@@ -238,7 +240,8 @@ def _launch(
     for s in range(num_stage):
         stage = AT_STAGE + s * NUM_STAGE_FIELD
         if s > 0:
-            start = max(end + table[table[SEND_PS] + token], reg[stage + STAGE_FREE])
+            send_ps = table[table[SEND_PS] + (s - 1) * table[STRIDE] + token]
+            start = max(end + send_ps, reg[stage + STAGE_FREE])
             end = start
         end += table[table[DENSE_PS] + s * table[STRIDE] + token] + reg[stage + STAGE_ATTN]
         if s == num_stage - 1:
@@ -251,21 +254,24 @@ def _launch(
     reg[reg[AT_FLIGHT] + (reg[FLIGHT_HEAD] + reg[NUM_FLIGHT]) % reg[NUM_LANE]] = lane
     reg[NUM_FLIGHT] += 1
     reg[NUM_STEP] += 1
+    reg[NUM_ROW] += num_row
     reg[NUM_TOKEN] += token
     reg[NUM_PAD_TOKEN] += pad
     reg[NUM_SAMPLED] += sampled
     reg[NUM_PREFILL_STEP] += 1 if num_prefill > 0 else 0
     reg[NUM_DECODE_STEP] += 1 if num_row > num_prefill else 0
+    used = reg[NUM_BLOCK] - reg[FREE_BLOCK] - reg[EVICTABLE_BLOCK]
+    reg[PEAK_BLOCK] = max(reg[PEAK_BLOCK], used)
     r.book[token] += 1
     r.book[reg[BOOK_HEAD] + sampled] += 1
     if reg[LOG_MAX] == 0:
         return
-    energy_nj = attn_nj + table[table[HEAD_NJ] + sampled] + (num_stage - 1) * table[table[SEND_NJ] + token]
+    energy_nj = attn_nj + table[table[HEAD_NJ] + sampled]
     for s in range(num_stage):
-        energy_nj += table[table[DENSE_NJ] + s * table[STRIDE] + token]
+        at_token = s * table[STRIDE] + token
+        energy_nj += table[table[DENSE_NJ] + at_token] + table[table[SEND_NJ] + at_token]
     row = reg[BOOK_LOG] + reg[LOG_NUM] * NUM_LOG_COLUMN
     reg[LOG_NUM] += 1
-    used = reg[NUM_BLOCK] - reg[FREE_BLOCK] - reg[EVICTABLE_BLOCK]
     values = (
         r.seq[reg[at + reg[IN_RUNNING]], REPLICA], lane, time_ps, end, num_prefill, num_row - num_prefill - num_idle,
         num_idle, prefill_token, pad, sampled, moved, used, reg[EVICTABLE_BLOCK], reg[KV_TOKEN],

@@ -10,7 +10,7 @@ from kernels.serving import layout as at
 from kernels.serving.price import StepPrice
 
 Ints = npt.NDArray[np.int64]
-COUNTERS: tuple[str, ...] = at.REGISTERS[at.NUM_STEP : at.NUM_OUTPUT_TOKEN + 1]
+COUNTERS: tuple[str, ...] = at.REGISTERS[at.NUM_STEP : at.ATTN_NJ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def collect(
         _settle_all(s)
     reg = s.reg[0]
     num = len(s.reg)
-    num_class, num_stage = len(p.shape), len(p.dense_ps)
+    num_class, num_stage = len(p.decode_shape), len(p.dense_ps)
     head, gap, attn, log = (int(reg[k]) for k in (at.BOOK_HEAD, at.BOOK_GAP, at.BOOK_ATTN, at.BOOK_LOG))
     accounts = s.book[:, attn:log].reshape(num, num_class, 2, len(BOUNDS), 2)
     stages = s.reg[:, at.AT_STAGE : at.AT_STAGE + at.NUM_STAGE_FIELD * num_stage].reshape(num, num_stage, -1)

@@ -59,8 +59,8 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     elif has_unit:
         store = np.full(at.NUM_UNIT_FIELD * (int(requests.unit_id.max()) + 1), -1, np.int32)
     size = at.Sizes(
-        num_stage, len(price.shape), seqs, tokens, limits.block_token, len(store), NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
-        max(1024, LOG_CAPACITY // limits.num_replica) if options.record_steps else 0,
+        num_stage, len(price.decode_shape), seqs, tokens, limits.block_token, len(store), NUM_FEATURE, len(BOUNDS),
+        NUM_BUCKET, max(1024, LOG_CAPACITY // limits.num_replica) if options.record_steps else 0,
     )  # fmt: skip
     unit_id = np.ascontiguousarray(requests.unit_id if has_unit else np.zeros(1), np.int32)
     order = np.flatnonzero(requests.parent < 0).astype(np.int32)
@@ -95,8 +95,8 @@ def _fill_seq(seq: at.Ints, requests: Requests, has_unit: bool, order: str) -> N
     seq[:, at.OUTPUT] = requests.output_token
     seq[:, at.THINK] = requests.think_ps
     seq[:, at.KEY] = -1
-    if order != "fcfs":
-        seq[:, at.KEY] = requests.predicted_token if order == "sjf" else requests.priority
+    if order != "arrival":
+        seq[:, at.KEY] = requests.predicted_token if order == "shortest" else requests.priority
     for column in (at.REPLICA, at.CHILD, at.SIBLING, at.START, at.FIRST, at.LAST, at.END):
         seq[:, column] = -1
     if has_unit:

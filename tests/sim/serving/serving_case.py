@@ -41,8 +41,9 @@ def attention_price(max_token: int = 4096, max_seq: int = 256, num_stage: int = 
     price.head_ps[:] = 3 * US + 1_001 * np.arange(max_seq + 1)
     price.send_ps[:] = 2 * US + 77 * token
     price.attn_layer[:] = 4
-    price.shape[:] = (32, 8, 128, 128, 0, 2.0)
-    price.shape[1, 4] = window
+    for shape in (price.prefill_shape, price.decode_shape):
+        shape[:] = (32, 8, 128, 128, 0, 2.0)
+        shape[1, 4] = window
     price.peak_flop_per_s[:] = 1e14
     rate = dict.fromkeys(RATES, 1.0) | {"mem_byte_per_s": 1e12, "num_core": 100.0, "dynamic_w": 300.0, "idle_w": 80.0}
     price.rate[:] = [rate[name] for name in RATES]

@@ -1,0 +1,100 @@
+"""Where time and energy of a run went: every operator named again, weighted by how often its step happened."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels import optable as op
+from kernels.machine import IDLE_W
+from kernels.price import price_table
+from kernels.serving.price import HOST_BLOCK, HOST_SEQ, HOST_STEP, HOST_TOKEN
+from sim.serving.result import Ints, ServeResult
+from sim.serving.step_price import Lowered
+
+HOST = -1  # kind of what the host does
+
+
+@dataclass(frozen=True, eq=False)
+class Accounts:
+    """Rows of (operator, kind, bound) with their sums over a run, all replicas.
+
+    `time_ps` is of one device of each stage, summed over stages; `energy_nj` of all devices. Without the rows of
+    kind `P2P` (hand-overs, which no stage waits for) the times add up to the time in steps.
+    """
+
+    name: list[str]
+    kind: Ints  # codes of kernels.optable; -1 the host
+    bound: Ints
+    time_ps: Ints
+    energy_nj: Ints
+    num_operator: int  # executed, repetitions counted
+    idle_nj: int  # devices that compute nothing
+
+
+def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
+    """The accounts of a run whose prices come from `lowered`."""
+    price = result.price
+    rows: dict[tuple[str, int, int], list[int]] = {}
+    num_operator = 0
+    devices = price.num_device
+    for stage in range(len(price.dense_ps)):
+        num_operator += _add_tables(rows, lowered, result.token_count.sum(axis=0), stage, devices)
+    num_operator += _add_tables(rows, lowered, result.head_count.sum(axis=0), -1, devices)
+    for phase, kind in enumerate((op.ATTN_PREFILL, op.ATTN_DECODE)):
+        for bound in range(len(op.BOUNDS)):
+            _add(
+                rows, "attention", kind, bound,
+                int(result.attn_ps[:, :, phase, bound].sum()), int(result.attn_nj[:, :, phase, bound].sum()),
+            )  # fmt: skip
+    count = {name: int(values.sum()) for name, values in result.counter.items()}
+    num_layer = int(price.attn_layer.sum())
+    num_operator += num_layer * (count["num_prefill_step"] + count["num_decode_step"])
+    host = price.host_ps
+    host_ps = (
+        host[HOST_STEP] * count["num_step"] + host[HOST_SEQ] * count["num_row"] + host[HOST_TOKEN] * count["num_token"]
+    )
+    _add(rows, "host", HOST, op.BOUND_HOST, int(host_ps), 0)
+    _add(rows, "kv_swap", op.TRANSFER, op.BOUND_LINK, int(host[HOST_BLOCK]) * count["num_moved_block"], 0)
+    kept = {key: value for key, value in rows.items() if value[0] or value[1]}
+    time_ps = np.array([value[0] for value in kept.values()], np.int64)
+    kind_of = np.array([key[1] for key in kept], np.int64)
+    on_device = (kind_of != HOST) & (kind_of != op.TRANSFER)
+    stage_ps = result.stage_busy_ps.size * result.span_ps
+    idle_w = float(lowered.machine.rate[IDLE_W])
+    return Accounts(
+        name=[key[0] for key in kept],
+        kind=kind_of,
+        bound=np.array([key[2] for key in kept], np.int64),
+        time_ps=time_ps,
+        energy_nj=np.array([value[1] for value in kept.values()], np.int64),
+        num_operator=num_operator,
+        idle_nj=round(idle_w * devices * (stage_ps - int(time_ps[on_device].sum())) * 1e-3),  # W ps = 1e-3 nJ
+    )
+
+
+def _add_tables(
+    rows: dict[tuple[str, int, int], list[int]], lowered: Lowered, count: Ints, stage: int, devices: int
+) -> int:
+    """Adds the dense operators of a stage (the head where it is -1), `count` steps a size; how many were executed."""
+    size: npt.NDArray[np.int64] = np.flatnonzero(count)
+    if not len(size):
+        return 0
+    ops = lowered.head(size) if stage < 0 else lowered.dense(stage, size)
+    cost = price_table(ops.reshape(-1), np.zeros(0, op.WORK_DTYPE), lowered.machine).reshape(ops.shape)
+    weight = count[size][:, None]
+    time_ps, energy_nj = cost["time_ps"] * weight, cost["energy_nj"] * weight * devices
+    for column in range(ops.shape[1]):
+        for bound in np.unique(cost["bound"][:, column]):
+            here = cost["bound"][:, column] == bound
+            name, kind = ops["name"][0, column].decode(), int(ops["kind"][0, column])
+            _add(rows, name, kind, int(bound), int(time_ps[here, column].sum()), int(energy_nj[here, column].sum()))
+    return int((ops["count"] * weight).sum())
+
+
+def _add(
+    rows: dict[tuple[str, int, int], list[int]], name: str, kind: int, bound: int, time_ps: int, energy_nj: int
+) -> None:
+    total = rows.setdefault((name, kind, bound), [0, 0])
+    total[0] += time_ps
+    total[1] += energy_nj

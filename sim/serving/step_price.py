@@ -1,0 +1,198 @@
+"""Step prices of a model on a machine: every operator of every step, priced once and looked up after that.
+
+`build` lowers the dense part of each stage for all token counts at once and the head for all sampled counts, and
+takes the attention classes' constants; `step_cost` prices one plan from them, and equals the sum over the
+operators of `workloads.lowering.lower_step` to the picosecond (a test says so for every family of models).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels import optable as op
+from kernels.attention import NUM_FEATURE
+from kernels.errors import InputError
+from kernels.formats import FORMATS
+from kernels.machine import BYTE_J, FLOP_J, LINK_BYTE_PER_S, LINK_HOST, Machine
+from kernels.price import price_table
+from kernels.serving.layout import Ints
+from kernels.serving.price import (
+    HOST_FIELDS,
+    PackedPrice,
+    StepPrice,
+    add_prefill,
+    blank,
+    decode_cost,
+    pack,
+    prefill_cost,
+)
+from kernels.units import PS_PER_S
+from workloads import lowering, memory
+from workloads.formats import Formats
+from workloads.models.spec import Attention, ModelSpec
+from workloads.placement import Placement
+
+CHUNK = 2048  # token counts lowered at once
+_NO_WORK = np.zeros(0, op.WORK_DTYPE)
+
+
+@dataclass(frozen=True)
+class HostTime:
+    """Seconds that the host adds, and how batches are padded to captured graph sizes."""
+
+    step_s: float = 0.0  # a step: scheduling, launch of the step, detokenization
+    seq_s: float = 0.0  # a sequence of a step: its inputs prepared, its token handled
+    token_s: float = 0.0  # a computed token
+    request_s: float = 0.0  # once a request: received, tokenized, queued
+    graph_token: tuple[int, ...] = ()  # a step of fewer tokens computes as many as the next of these
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What a step price was built from; enough to name every operator again."""
+
+    model: ModelSpec
+    formats: Formats
+    placement: Placement
+    machine: Machine
+    skew: float
+    host: HostTime
+
+    def classes(self) -> list[Attention]:
+        """Attention classes of the whole model, in order of first layer."""
+        return list(self.model.attention_class(0, self.model.num_layer))
+
+    def padded(self, num_token: npt.ArrayLike) -> Ints:
+        """Tokens that a step of `num_token` computes in its dense part: those of the next captured graph."""
+        token = np.asarray(num_token, np.int64)
+        graph = np.array(sorted({0, *self.host.graph_token}), np.int64)
+        at = np.searchsorted(graph, token)
+        return np.where(at < len(graph), graph[np.minimum(at, len(graph) - 1)], token)
+
+    def dense(self, stage: int, num_token: npt.ArrayLike) -> op.OpTable:
+        """Dense operators of a stage for each token count: shape `[count, rows]`."""
+        token = self.padded(num_token)
+        return lowering.lower_dense(self.model, self.formats, self.placement, stage, token, self.skew)
+
+    def head(self, num_sampled: npt.ArrayLike) -> op.OpTable:
+        """Operators of the head on the last stage for each number of sampled tokens."""
+        last = self.placement.pp - 1
+        return lowering.lower_head(self.model, self.formats, self.placement, last, num_sampled)
+
+
+def build(
+    model: ModelSpec,
+    formats: Formats,
+    placement: Placement,
+    machine: Machine,
+    *,
+    max_token: int,
+    max_seq: int,
+    skew: float = 0.0,
+    host: HostTime | None = None,
+    block_token: int = 16,
+) -> tuple[StepPrice, Lowered]:
+    """Prices of all steps of up to `max_token` computed tokens and `max_seq` sequences, and what they came from.
+
+    Times are of one device of each stage; energies of all devices of a stage. A hand-over between stages is no
+    part of either stage's time. A block swapped moves its share of every device over the host link.
+    Raises `InputError` for what this path cannot price.
+    """
+    host = host or HostTime()
+    lowered = Lowered(model, formats, placement, machine, skew, host)
+    if placement.attn_dp > 1:
+        raise InputError(
+            "the serving engine has one attention group a replica",
+            field="attn_dp",
+            value=placement.attn_dp,
+            allowed="1",
+        )
+    if machine.rate[FLOP_J] > 0 or machine.rate[BYTE_J] > 0:
+        raise InputError(
+            "explicit joules a FLOP or byte are not priced in serving", field="flop_J, byte_J", value="set"
+        )
+    classes = lowered.classes()
+    price = blank(placement.pp, len(classes), max_token, max_seq)
+    for stage in range(placement.pp):
+        for start in range(0, max_token + 1, CHUNK):
+            token = np.arange(start, min(start + CHUNK, max_token + 1))
+            ops = lowered.dense(stage, token)
+            cost = _price(ops, machine)
+            sends = ops["kind"] == op.P2P
+            for kept, time_ps, energy_nj in (
+                (~sends, price.dense_ps, price.dense_nj), (sends, price.send_ps, price.send_nj),
+            ):  # fmt: skip
+                time_ps[stage, token] = (cost["time_ps"] * kept).sum(axis=1)
+                energy_nj[stage, token] = (cost["energy_nj"] * kept).sum(axis=1) * placement.stage_device
+    cost = _price(lowered.head(np.arange(max_seq + 1)), machine)
+    price.head_ps[:] = cost["time_ps"].sum(axis=1)
+    price.head_nj[:] = cost["energy_nj"].sum(axis=1) * placement.stage_device
+    _attention(price, lowered, classes)
+    block_byte = block_token * memory.kv_byte_per_token(model, formats, placement)
+    block_s = (
+        block_byte / machine.link[LINK_HOST, LINK_BYTE_PER_S] if machine.link[LINK_HOST, LINK_BYTE_PER_S] > 0 else 0.0
+    )
+    host_s = dict(zip(HOST_FIELDS, (host.step_s, host.seq_s, host.token_s, host.request_s, block_s), strict=True))
+    price.host_ps[:] = [round(host_s[name] * PS_PER_S) for name in HOST_FIELDS]
+    return price._replace(num_device=placement.stage_device), lowered
+
+
+def _price(ops: op.OpTable, machine: Machine) -> np.ndarray:
+    return price_table(ops.reshape(-1), _NO_WORK, machine).reshape(ops.shape)
+
+
+def _attention(price: StepPrice, lowered: Lowered, classes: Sequence[Attention]) -> None:
+    """Layers of each class on each stage, and the constants of its two kernels, read off its operator rows."""
+    model, machine, placement = lowered.model, lowered.machine, lowered.placement
+    work = lowering.work_rows([1], [1])
+    for stage, (start, stop) in enumerate(placement.stages(model.num_layer)):
+        held = model.attention_class(start, stop)
+        price.attn_layer[stage] = [held.get(attention, 0) for attention in classes]
+    price.rate[:] = machine.rate
+    for phase, shape, fit in (
+        ("prefill", price.prefill_shape, price.prefill_fit),
+        ("decode", price.decode_shape, price.decode_fit),
+    ):
+        for c, attention in enumerate(classes):
+            row = _row(lowered, attention, work, phase)
+            stored_byte = FORMATS[row["kv_fmt"]].weight_bit / 8
+            shape[c] = [
+                *(row[name] for name in ("num_head", "num_kv_head", "head_dim", "v_head_dim", "window")),
+                stored_byte,
+            ]
+            fit[c] = machine.fit[row["kind"], row["kv_fmt"]]
+            price.peak_flop_per_s[c] = machine.peak_flop_per_s[row["fmt"]]
+
+
+def _row(lowered: Lowered, attention: Attention, work: op.WorkTable, phase: str) -> np.void:
+    rows = lowering.Rows(lowered.formats, lowered.placement, 1, 0)
+    lowering.attention_row(rows, attention, work, phase)
+    return rows.table()[0]
+
+
+def step_cost(price: StepPrice | PackedPrice, stages: StepPrice, plan: lowering.Plan) -> tuple[Ints, Ints, Ints]:
+    """Picoseconds and nanojoules of each stage, and picoseconds of each hand-over, for one plan.
+
+    `price` may be packed already; `stages` is the unpacked one.
+    """
+    packed = pack(price) if isinstance(price, StepPrice) else price
+    num_stage, num_class = stages.attn_layer.shape
+    token, sampled = int(plan.query_len.sum()), int(plan.samples.sum())
+    time_ps, energy_nj = stages.dense_ps[:, token].copy(), stages.dense_nj[:, token].copy()
+    for c in range(num_class):
+        feature = np.zeros(NUM_FEATURE)
+        for query, kv in zip(plan.query_len[~plan.is_decode], plan.kv_len[~plan.is_decode], strict=True):
+            add_prefill(packed, c, feature, int(query), int(kv))
+        window = int(stages.decode_shape[c, 4])
+        keys = np.minimum(plan.kv_len[plan.is_decode], window) if window else plan.kv_len[plan.is_decode]
+        for cost_ps, cost_nj, _ in (
+            prefill_cost(packed, c, feature),
+            decode_cost(packed, c, len(keys), int(keys.sum()), int(keys.max(initial=0))),
+        ):
+            time_ps += stages.attn_layer[:, c] * cost_ps
+            energy_nj += stages.attn_layer[:, c] * cost_nj
+    time_ps[num_stage - 1] += stages.head_ps[sampled]
+    energy_nj[num_stage - 1] += stages.head_nj[sampled]
+    return time_ps, energy_nj, stages.send_ps[:, token].copy()
