@@ -13,14 +13,16 @@ import pandas as pd
 
 from hw_models.device import cost
 from kernels import optable as op
+from kernels.formats import FORMATS
 from kernels.machine import LINK_BYTE_PER_S, LINK_HOST
 from kernels.serving.price import HOST_BLOCK, HOST_REQUEST, HOST_SEQ, HOST_STEP, HOST_TOKEN, StepPrice, blank
 from kernels.units import to_ps
 from sim.engine_profile import EngineProfile
 from sim.records import operator_frame
 from sim.setup import Setup
-from workloads.lowering import attention_shape, lower_dense, lower_head
+from workloads.lowering import attention_row, lower_dense, lower_head, work_rows
 from workloads.models.spec import Attention
+from workloads.rows import Rows as OperatorRows
 
 Ints = npt.NDArray[np.int64]
 
@@ -81,8 +83,8 @@ def build(setup: Setup, max_token: int, max_sampled: int, profile: EngineProfile
         price.dense_ps[stage] = rows.time_ps[:, ~sent].sum(axis=1)
         price.dense_nj[stage] = rows.energy_nj[:, ~sent].sum(axis=1) * placed.stage_device
         if sent.any():
-            price.send_ps[:] = np.maximum(price.send_ps, rows.time_ps[:, sent].sum(axis=1))
-            price.send_nj[:] = rows.energy_nj[:, sent].sum(axis=1) * placed.stage_device
+            price.send_ps[stage] = rows.time_ps[:, sent].sum(axis=1)
+            price.send_nj[stage] = rows.energy_nj[:, sent].sum(axis=1) * placed.stage_device
         held = model.attention_class(*splits[stage])
         price.attn_layer[stage] = [held.get(attention, 0) for attention in classes]
     price.head_ps[:] = head.time_ps.sum(axis=1)
@@ -95,16 +97,21 @@ def build(setup: Setup, max_token: int, max_sampled: int, profile: EngineProfile
 
 
 def _attention(price: StepPrice, setup: Setup, classes: list[Attention]) -> None:
-    """Shapes and constants of each attention class on one device."""
-    machine, formats = setup.machine, setup.formats
-    code = formats.code("kv")
+    """Shapes and constants of each attention class on one device, read off its operator row: latent attention
+    prefills and decodes in different shapes and formats."""
+    machine, work = setup.machine, work_rows([1], [1])
     price.rate[:] = machine.rate
-    for index, attention in enumerate(classes):
-        shape = attention_shape(attention, setup.placement.tp, True)
-        price.shape[index] = (*shape, attention.window, formats.kv_byte)
-        price.peak_flop_per_s[index] = machine.peak_flop_per_s[formats.code("activation")]
-        price.prefill_fit[index] = machine.fit[op.ATTN_PREFILL, code]
-        price.decode_fit[index] = machine.fit[op.ATTN_DECODE, code]
+    for phase, shape, fit in (
+        ("prefill", price.prefill_shape, price.prefill_fit), ("decode", price.decode_shape, price.decode_fit),
+    ):  # fmt: skip
+        for index, attention in enumerate(classes):
+            rows = OperatorRows(setup.formats, setup.placement, 1)
+            attention_row(rows, attention, work, phase)
+            row = rows.table()[0]
+            columns = ("num_head", "num_kv_head", "head_dim", "v_head_dim", "window")
+            shape[index] = [*(row[name] for name in columns), FORMATS[row["kv_fmt"]].weight_bit / 8]
+            fit[index] = machine.fit[row["kind"], row["kv_fmt"]]
+            price.peak_flop_per_s[index] = machine.peak_flop_per_s[row["fmt"]]
 
 
 def _block_s(setup: Setup) -> float:
