@@ -29,10 +29,10 @@ class Scenario:
     1
     """
 
-    model: str = _of("llama-3-70b", "a ready model (`ridgeline models`) or the path of a Hugging Face config.json")
-    system: str = _of("dgx_h100", "a catalogued machine (`ridgeline devices`) or the path of its TOML")
+    model: str = _of("llama-3-8b", "a ready model (`ridgeline models`) or the path of a Hugging Face config.json")
+    system: str = _of("h100_sxm", "a catalogued machine (`ridgeline devices`) or the path of its TOML")
     requests: str = _of(
-        "conversation:rate=8,n=2000", "load: a generator spec or a trace file (`ridgeline traces` lists both)"
+        "conversation:rate=8,n=1000", "load: a generator spec or a trace file (`ridgeline traces` lists both)"
     )
     # placement
     tp: Annotated[int, Ge(1)] = _of(1, "tensor parallel devices")

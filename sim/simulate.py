@@ -55,13 +55,15 @@ def simulate(
     `requests` replaces the scenario's load; `machine` its machine arrays; `progress(ended, steps)` is called about
     twice a second. Raises `InputError` for whatever the scenario names that is not there or does not fit.
     """
+    policy, router = _policy(scenario), find("router", scenario.router)
+    profile = engine_profile.load(scenario.engine)
+    if scenario.fidelity == "sol":
+        profile = engine_profile.load("none")
+    load = load_requests(scenario.requests, scenario.seed) if requests is None else requests
     setup = prepare(scenario)
     if machine is not None:
         setup = dataclasses.replace(setup, machine=machine)
-    load = load_requests(scenario.requests, scenario.seed) if requests is None else requests
-    policy, router = _policy(scenario), find("router", scenario.router)
     limits = _limits(setup)
-    profile = engine_profile.load(scenario.engine if scenario.fidelity != "sol" else "none")
     pricing = build(setup, max_token(policy, limits), max_seq(policy), profile)
     options = Options(
         order=scenario.order,

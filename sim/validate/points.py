@@ -113,7 +113,7 @@ def simulate_point(row: dict[str, Any], engine: str) -> tuple[float, float]:
     load = (
         f"closed_loop:users={users},n={users * ROUNDS},prompt={int(row['input_len'])},output={int(row['output_len'])}"
     )
-    given = {name: int(row[name]) for name in ("tp", "pp", "dp", "ep") if name in row}
+    given: dict[str, Any] = {name: int(row[name]) for name in ("tp", "pp", "dp", "ep") if name in row}
     given |= {name: str(row[name]) for name in ("weight_format", "kv_format") if name in row}
     policy = f"vllm_v1:max_token=8192,max_seq={max(256, users)}"
     scenario = from_mapping(
