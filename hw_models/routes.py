@@ -105,7 +105,10 @@ class Routes:
         if key not in self._choice:
             best_s = np.inf
             for p, q in itertools.product(self._near(i), self._near(j)):
-                latency_s = self._port_s(i, p) + self._port_s(j, q) + self._network_hops((from_leaf[p], to_leaf[q]))[1]
+                latency_s = self._port_s(i, p) + self._port_s(j, q)
+                if latency_s >= best_s - 1e-15:
+                    continue
+                latency_s += self._network_hops((from_leaf[p], to_leaf[q]))[1]
                 if latency_s < best_s - 1e-15:
                     best_s, self._choice[key] = latency_s, (p, q)
         return self._choice[key]
