@@ -42,7 +42,7 @@ class Limits:
             raise InputError("out of range", field="watermark", value=self.watermark, allowed="0 to below 1")
 
 
-ORDERS = ("arrival", "shortest", "priority")
+ORDERS = ("fcfs", "sjf", "priority")
 ENGINES = ("auto", "run-ahead", "stepping")
 
 
@@ -50,7 +50,7 @@ ENGINES = ("auto", "run-ahead", "stepping")
 class Options:
     """How a run is made."""
 
-    order: str = "arrival"  # of the waiting queue: by arrival, predicted output, or priority (then arrival)
+    order: str = "fcfs"  # of the waiting queue: by arrival, predicted output, or priority (then arrival)
     seed: int = 0
     engine: str = "auto"  # run-ahead where policy and router compile, else stepping
     record_steps: bool = False

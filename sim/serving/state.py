@@ -95,8 +95,8 @@ def _fill_seq(seq: at.Ints, requests: Requests, has_unit: bool, order: str) -> N
     seq[:, at.OUTPUT] = requests.output_token
     seq[:, at.THINK] = requests.think_ps
     seq[:, at.KEY] = -1
-    if order != "arrival":
-        seq[:, at.KEY] = requests.predicted_token if order == "shortest" else requests.priority
+    if order != "fcfs":
+        seq[:, at.KEY] = requests.predicted_token if order == "sjf" else requests.priority
     for column in (at.REPLICA, at.CHILD, at.SIBLING, at.START, at.FIRST, at.LAST, at.END):
         seq[:, column] = -1
     if has_unit:

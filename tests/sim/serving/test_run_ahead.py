@@ -54,7 +54,7 @@ def loads(draw: st.DrawFn) -> object:
     num_block=st.sampled_from([45, 60, 200]),
     num_replica=st.sampled_from([1, 3]),
     num_stage=st.sampled_from([1, 3]),
-    order=st.sampled_from(["arrival", "shortest", "priority"]),
+    order=st.sampled_from(["fcfs", "sjf", "priority"]),
     swap=st.booleans(),
     prefix_cache=st.booleans(),
     router=st.sampled_from(names("router")),
