@@ -86,18 +86,21 @@ def load_over_time(run: Run, title: str = "Load over time") -> "Figure":
     return figure
 
 
+def running_and_waiting(requests: pd.DataFrame, times_s: Floats) -> tuple[Floats, Floats]:
+    """Requests running (scheduled, not finished) and waiting at `times_s`; refused ones never count."""
+    served = requests[requests["status"] != "refused"]
+
+    def before(column: str) -> Floats:
+        return np.searchsorted(np.sort(served[column].dropna().to_numpy()), times_s, side="right").astype(np.float64)
+
+    return before("scheduled_s") - before("finish_s"), before("arrival_s") - before("scheduled_s")
+
+
 def _requests_panel(axis: "Axes", requests: pd.DataFrame, edges: Floats) -> None:
     """Requests running and waiting, stacked."""
 
-    def before(column: str) -> Floats:
-        return np.searchsorted(np.sort(requests[column].dropna().to_numpy()), edges, side="right").astype(np.float64)
-
-    served = requests[requests["status"] != "refused"]
-    arrived = np.searchsorted(np.sort(served["arrival_s"].to_numpy()), edges, side="right")
-    running = before("scheduled_s") - before("finish_s")
-    waiting = np.maximum(arrived - before("scheduled_s"), 0)
-    colours = (GREEN, ORANGE)
-    axis.stackplot(edges, np.maximum(running, 0), waiting, colors=colours, alpha=0.75, linewidth=0, step="post",
+    running, waiting = running_and_waiting(requests, edges)
+    axis.stackplot(edges, running, waiting, colors=(GREEN, ORANGE), alpha=0.75, linewidth=0, step="post",
                    labels=("running", "waiting"))  # fmt: skip
     axis.set(title="Requests in the system", ylabel="requests")
     axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)

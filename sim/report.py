@@ -78,7 +78,7 @@ def _memory(run: Run) -> list[str]:
     for label, key in (
         ("Mean use of KV blocks (%):", "kv_mean_share"),
         ("Peak use of KV blocks (%):", "kv_peak_share"),
-        ("Held KV memory that holds tokens (%):", "kv_token_share"),
+        ("Tokens of sequences over held slots (%):", "kv_token_share"),
     ):
         if key in totals:
             lines += [_line(label, _percent(totals[key]))]

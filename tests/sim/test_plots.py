@@ -47,6 +47,15 @@ def test_load_over_time_has_a_memory_panel_only_with_steps() -> None:
     assert len(plots.load_over_time(dataclasses.replace(run, steps=None)).axes) == 2
 
 
+def test_requests_running_and_waiting_by_hand() -> None:
+    requests = tiny_run().requests
+    requests.loc[3, "finish_s"] = 4.0  # refused, and gone at once
+    running, waiting = plots.running_and_waiting(requests, np.array([0.0, 1.5, 3.5, 4.5, 5.5, 8.0, 10.0]))
+    # 0 from 1 to 4 s, 1 from 2 to 5 s, 2 from 4 to 9 s, 4 from 6 s on; 2 waits from 3 to 4 s, 4 from 5 to 6 s
+    assert running.tolist() == [0, 1, 2, 2, 1, 2, 1]
+    assert waiting.tolist() == [0, 0, 1, 0, 1, 0, 0]
+
+
 def test_a_roofline_has_a_panel_a_phase() -> None:
     phases = pd.concat([POINTS.assign(phase="prefill"), POINTS.assign(phase="decode")])
     figure = plots.roofline(phases, [("bf16", 1e15), ("fp8", 2e15)], 1e12)
