@@ -79,7 +79,7 @@ TOTALS: dict[str, str] = {
     "kv_block_token": "tokens a KV block",
     "kv_mean_share": "time average of the share of KV blocks held by sequences",
     "kv_peak_share": "largest share of KV blocks held by sequences",
-    "kv_token_share": "time average of tokens of running sequences over KV slots held; above 1 where they share a prefix",
+    "kv_token_share": "time average of sequence tokens over KV slots held; above 1 where a prefix is shared",
     "num_computed_token": "token positions computed, padding and recomputation included",
     "num_preemption": "preemptions",
     "usd_per_h": "rent of all devices; NaN where no price is known",
