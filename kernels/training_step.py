@@ -1,0 +1,238 @@
+"""Times of one training step under a plan: operations of a stage, the step in closed form, many plans at once.
+
+Roofline terms over fitted efficiencies, as laid out in `kernels.training`; memory comes first there.
+"""
+
+import numpy as np
+
+from kernels import training as t
+from kernels.jit import njit
+from kernels.training import Floats, layer_value, peak_byte, stage_layer
+
+
+@njit
+def _gemm_s(m: float, n: float, k: float, hw: Floats, fit: Floats) -> float:
+    """A matrix product with its three equal passes averaged: narrow sides of a shard cost efficiency."""
+    narrow = 1 + fit[t.GEMM_NARROW] / min(n, k) + fit[t.GEMM_ROW] / m
+    return 2 * m * n * k * narrow / (hw[t.FLOP_PER_S] * fit[t.GEMM])
+
+
+@njit
+def collective_s(volume_byte: float, size: float, stride: float, hw: Floats, fit: Floats) -> float:
+    """All-gather or reduce-scatter of `volume_byte` (whole) over `size` devices `stride` ranks apart, as rings.
+
+    Inside a node a device's own links; across nodes a ring leaves a node once through each port that the group's
+    members in the node share. An all-reduce is two of these.
+    """
+    if size <= 1:
+        return 0.0
+    inside = max(1.0, min(size, np.floor(hw[t.DEVICE_PER_NODE] / stride))) if stride < hw[t.DEVICE_PER_NODE] else 1.0
+    part = volume_byte * (size - 1) / size
+    if inside >= size:
+        return part / (hw[t.UP_BYTE_PER_S] * fit[t.UP]) + fit[t.COLLECTIVE_S] + (size - 1) * hw[t.UP_LATENCY_S]
+    across = part / (hw[t.OUT_BYTE_PER_S] * fit[t.OUT] * inside)
+    within = part / (hw[t.UP_BYTE_PER_S] * fit[t.UP]) if inside > 1 else 0.0
+    steps = np.ceil(np.log2(size / inside)) * hw[t.OUT_LATENCY_S] + (inside - 1) * hw[t.UP_LATENCY_S]
+    return max(across, within) + fit[t.COLLECTIVE_S] + steps
+
+
+@njit
+def _attention_s(model: Floats, plan: Floats, hw: Floats, fit: Floats) -> tuple[float, float]:
+    """Attention of one layer: (forward, backward)."""
+    s, heads, dim = model[t.SEQ], model[t.NUM_HEAD] / plan[t.TP], model[t.HEAD_DIM]
+    score = plan[t.MICRO_BATCH] * heads * s * s / plan[t.CP]
+    flop = 4 * score * dim
+    if plan[t.ATTENTION] >= 2:
+        scale = hw[t.FLOP_PER_S] * (fit[t.FLASH1] if plan[t.ATTENTION] == 2 else 1.0)
+        # causal: half of the scores; backward recomputes them and has five products instead of two
+        return 0.5 * flop / (scale * fit[t.FLASH_FORWARD]), 0.5 * 2.5 * flop / (scale * fit[t.FLASH_BACKWARD])
+    passes = fit[t.SOFTMAX_PASS] * (fit[t.FUSED_SOFTMAX] if plan[t.ATTENTION] == 1 else 1.0)
+    product = flop * (1 + fit[t.GEMM_NARROW] / dim) / (hw[t.FLOP_PER_S] * fit[t.GEMM])
+    softmax = passes * score * plan[t.ACT_BYTE] / (hw[t.MEM_BYTE_PER_S] * fit[t.MEM])
+    return product + softmax, 2 * product + softmax
+
+
+@njit
+def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int, out: Floats) -> None:
+    """Times of one microbatch through one stage (all chunks of a rank), into `out[t.STAGE]`.
+
+    `forward_s`, `input_grad_s` include the tensor, expert and context communication that nothing hides (also given
+    apart, forward only); `dp_s` and `optimizer_s` are once a step.
+    """
+    h, tp, cp = model[t.HIDDEN], plan[t.TP], plan[t.CP]
+    byte, token = plan[t.ACT_BYTE], model[t.SEQ] * plan[t.MICRO_BATCH] / plan[t.CP]
+    heads, dim = model[t.NUM_HEAD] / tp, model[t.HEAD_DIM]
+    mem = hw[t.MEM_BYTE_PER_S] * fit[t.MEM]
+    layers = stage_layer(model, plan)
+    # matrix products
+    gemm = _gemm_s(token, (heads + 2 * model[t.NUM_KV_HEAD] / tp) * dim, h, hw, fit)  # qkv
+    gemm += _gemm_s(token, h, heads * dim, hw, fit)
+    if model[t.INTER] > 0:
+        gemm += (model[t.NUM_UP] + 1) * _gemm_s(token, model[t.INTER] / tp, h, hw, fit)
+    ep_s = 0.0
+    if model[t.NUM_EXPERT] > 0:
+        local = max(model[t.NUM_EXPERT] / plan[t.EP], 1.0)
+        rows = token * model[t.TOPK] * (1 + plan[t.SKEW]) / local
+        gemm += local * (model[t.NUM_UP] + 1) * _gemm_s(rows, model[t.EXPERT_INTER] / tp, h, hw, fit)
+        if plan[t.EP] > 1:  # dispatch and combine
+            ep_s = 2 * collective_s(token * model[t.TOPK] * (1 + plan[t.SKEW]) * h * byte / tp, plan[t.EP], tp, hw, fit)
+    attention, attention_back = _attention_s(model, plan, hw, fit)
+    # passes over the residual stream and the wide part
+    split = tp if plan[t.SEQUENCE_PARALLEL] > 0 else 1.0
+    norm = fit[t.FUSED_NORM_FIT] if plan[t.FUSED_NORM] > 0 else 1.0
+    wide = (model[t.INTER] + model[t.TOPK] * model[t.EXPERT_INTER]) * (model[t.NUM_UP] + 1) / tp
+    vector = (fit[t.VECTOR_PASS] * norm * token * h / split + token * wide) * byte / mem
+    # communication that stands in the way
+    tp_s = 0.0
+    if tp > 1:
+        # two all-reduces, or two gathers and two scatters
+        tp_s = 4 * collective_s(token * h * byte, tp, 1, hw, fit) * fit[t.TP_EXPOSED]
+    cp_s = 0.0
+    if cp > 1:  # keys and values of the others pass by; what attention hides is hidden
+        ring = collective_s(2 * cp * token * model[t.NUM_KV_HEAD] / tp * dim * byte, cp, tp, hw, fit)
+        cp_s = max(0.0, ring - attention)
+    forward = gemm + attention + vector + fit[t.KERNEL_S]
+    comm = tp_s + ep_s + cp_s
+    forward = max(forward, fit[t.LAUNCH_S]) + comm
+    back_gemm = max(2 * gemm + attention_back + 2 * vector + 2 * fit[t.KERNEL_S], 2 * fit[t.LAUNCH_S])
+    weight_grad = gemm  # one of the two products of backward
+    input_grad = back_gemm - weight_grad + comm
+    recompute = 0.0
+    if plan[t.RECOMPUTE_KIND] == 2:
+        recompute = forward
+    elif plan[t.RECOMPUTE_KIND] == 1 and plan[t.ATTENTION] < 2:
+        recompute = attention
+    if plan[t.ZERO] >= 3 and plan[t.DP] * cp > 1:  # weights are gathered for each pass; what compute hides is hidden
+        dense, expert = layer_value(model, plan)
+        gather = collective_s((dense + expert) * plan[t.WEIGHT_BYTE], plan[t.DP] * cp, tp, hw, fit)
+        forward += max(0.0, gather - forward) + fit[t.OVERLAP_SLOW] * min(gather, forward)
+        input_grad += max(0.0, gather - back_gemm) + fit[t.OVERLAP_SLOW] * min(gather, back_gemm)
+    out[t.FORWARD_S] = forward * layers + fit[t.MICROBATCH_S]
+    out[t.INPUT_GRAD_S] = input_grad * layers + fit[t.MICROBATCH_S]
+    out[t.WEIGHT_GRAD_S] = weight_grad * layers
+    out[t.RECOMPUTE_S] = recompute * layers
+    out[t.TP_S], out[t.EP_S], out[t.CP_S] = tp_s * layers, ep_s * layers, cp_s * layers
+    edge = (
+        2 * collective_s(token * h * byte, tp, 1, hw, fit) * fit[t.TP_EXPOSED]
+    )  # vocabulary-parallel embedding and head
+    if where in (t.FIRST, t.ONLY):
+        out[t.FORWARD_S] += 2 * token * h * byte / mem + edge
+        out[t.WEIGHT_GRAD_S] += 2 * token * h * byte / mem
+    if where in (t.LAST, t.ONLY):
+        head = _gemm_s(token, model[t.VOCAB] / tp, h, hw, fit)
+        logits = fit[t.LOGIT_PASS] * token * model[t.VOCAB] / tp * 4 / mem
+        out[t.FORWARD_S] += head + logits
+        out[t.INPUT_GRAD_S] += head + logits + (2 * collective_s(token * h * byte, tp, 1, hw, fit) if tp > 1 else 0.0)
+        out[t.WEIGHT_GRAD_S] += head
+    out[t.HOP_S] = 0.0
+    if plan[t.PP] > 1:
+        stride = tp * cp * plan[t.DP]  # stages are outermost
+        message = token * h * byte / split
+        if stride * plan[t.PP] <= hw[t.DEVICE_PER_NODE]:
+            out[t.HOP_S] = message / (hw[t.UP_BYTE_PER_S] * fit[t.P2P]) + fit[t.COLLECTIVE_S]
+        else:  # with plain tensor parallelism each rank sends its share and the receivers gather it
+            sent = message / (1.0 if split > 1 else tp)
+            out[t.HOP_S] = sent / (hw[t.OUT_BYTE_PER_S] * fit[t.P2P]) + fit[t.COLLECTIVE_S]
+            if split == 1 and tp > 1:
+                out[t.HOP_S] += collective_s(message, tp, 1, hw, fit)
+        out[t.FORWARD_S] += fit[t.HOP_BLOCK] * out[t.HOP_S]
+        out[t.INPUT_GRAD_S] += fit[t.HOP_BLOCK] * out[t.HOP_S]
+    _once_a_step(model, plan, hw, fit, where, layers, mem, out)
+
+
+@njit
+def _once_a_step(
+    model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int, layers: float, mem: float, out: Floats
+) -> None:
+    """Gradient reduction and optimizer of a stage."""
+    dense, expert = layer_value(model, plan)
+    value = dense * layers
+    if where != t.MIDDLE:
+        value += model[t.VOCAB] / plan[t.TP] * model[t.HIDDEN]
+    group = plan[t.DP] * plan[t.CP]
+    expert_group = max(group / plan[t.EP], 1.0)
+    # gradients are scattered, then gathered, or the new weights are
+    passes = plan[t.GRAD_BYTE] + (plan[t.WEIGHT_BYTE] if plan[t.ZERO] >= 1 else plan[t.GRAD_BYTE])
+    if plan[t.ZERO] >= 3:
+        passes = plan[t.GRAD_BYTE]  # weights are gathered in the passes themselves
+    reduce = collective_s(value * passes, group, plan[t.TP], hw, fit)
+    if expert > 0:
+        reduce += collective_s(expert * layers * passes, expert_group, plan[t.TP] * plan[t.EP], hw, fit)
+    share = group if plan[t.ZERO] >= 1 else 1.0
+    state = value / share + expert * layers / (expert_group if plan[t.ZERO] >= 1 else 1.0)
+    out[t.DP_S] = reduce
+    per_value = plan[t.WEIGHT_BYTE] + plan[t.GRAD_BYTE] + 2 * plan[t.OPTIMIZER_BYTE]
+    out[t.OPTIMIZER_S] = fit[t.OPTIMIZER_PASS] * state * per_value / mem
+
+
+RESULT: tuple[str, ...] = ("step_s", "bubble_s", "tp_s", "ep_s", "cp_s", "pp_s", "dp_s", "optimizer_s", "recompute_s")
+R_STEP, R_BUBBLE, R_TP, R_EP, R_CP, R_PP, R_DP, R_OPTIMIZER, R_RECOMPUTE = range(len(RESULT))
+
+
+@njit
+def plan_step(model: Floats, plan: Floats, hw: Floats, fit: Floats, stage: Floats, out: Floats) -> float:
+    """Seconds of a step in closed form, by kind in `out[RESULT]` (`stage[4, t.STAGE]` is filled on the way).
+
+    The slowest stage runs every microbatch; the others add one pass each while filling and draining (divided by the
+    chunks of an interleaved schedule, less what weight gradients fill). Exact for one slowest stage and no hop;
+    `ridgeline train` replays the order instead.
+    """
+    pp, m, v = plan[t.PP], plan[t.NUM_MICROBATCH], plan[t.NUM_CHUNK]
+    total = np.zeros(4)
+    if pp == 1:
+        stage_times(model, plan, hw, fit, t.ONLY, stage[t.ONLY])
+        slowest = t.ONLY
+    else:
+        slowest = t.FIRST
+        for where in (t.FIRST, t.MIDDLE, t.LAST):
+            stage_times(model, plan, hw, fit, where, stage[where])
+    for where in range(4):
+        row = stage[where]
+        total[where] = row[t.FORWARD_S] + row[t.INPUT_GRAD_S] + row[t.WEIGHT_GRAD_S] + row[t.RECOMPUTE_S]
+    if pp > 1:
+        slowest = t.LAST if total[t.LAST] >= total[t.FIRST] else t.FIRST
+        if pp > 2 and total[t.MIDDLE] > total[slowest]:
+            slowest = t.MIDDLE
+    busy = m * total[slowest]
+    bubble, hops = 0.0, 0.0
+    if pp > 1:
+        ramp = total[t.FIRST] + total[t.LAST] + (pp - 2) * total[t.MIDDLE] - total[slowest]
+        filled = 0.0
+        kind = plan[t.SCHEDULE]
+        if kind == t.ZB_H1:
+            filled = 2 * (pp - 1) * stage[t.MIDDLE, t.WEIGHT_GRAD_S]
+        elif kind in (t.ZB_H2, t.ZB_V):
+            filled = ramp
+        bubble = max(0.0, ramp / v - filled)
+        hop = stage[t.MIDDLE, t.HOP_S]
+        if kind in (t.ONE_F_ONE_B, t.ZB_H1, t.ZB_H2):
+            hops = 2 * hop * ((pp - 1) * (1 + m / pp) - 1)
+        elif kind in (t.INTERLEAVED, t.ZB_V):
+            hops = 2 * hop * (pp - 1) * 2
+        else:
+            hops = 2 * hop * (pp - 1)
+    row = stage[slowest]
+    out[R_BUBBLE], out[R_PP] = bubble, hops
+    for part, source in ((R_TP, t.TP_S), (R_EP, t.EP_S), (R_CP, t.CP_S)):
+        out[part] = m * row[source] * (3.0 if plan[t.RECOMPUTE_KIND] == 2 else 2.0)
+    out[R_RECOMPUTE] = m * row[t.RECOMPUTE_S]
+    out[R_DP] = row[t.DP_S] * fit[t.DP_EXPOSED]
+    out[R_OPTIMIZER] = row[t.OPTIMIZER_S]
+    hidden = row[t.DP_S] * (1 - fit[t.DP_EXPOSED])
+    out[R_STEP] = busy + bubble + hops + out[R_DP] + fit[t.OVERLAP_SLOW] * hidden + out[R_OPTIMIZER] + fit[t.STEP_S]
+    return out[R_STEP]
+
+
+@njit
+def score_plans(model: Floats, plans: Floats, hw: Floats, fit: Floats, seconds: Floats, peak: Floats) -> int:
+    """`seconds[i]` (inf where it does not fit) and `peak[i]` bytes of each plan; returns how many fit."""
+    stage, out, memory = np.zeros((4, len(t.STAGE))), np.zeros(len(RESULT)), np.zeros(len(t.MEMORY))
+    num_fit = 0
+    for i in range(plans.shape[0]):
+        peak[i] = peak_byte(model, plans[i], fit, memory)
+        if peak[i] > hw[t.MEM_BYTE]:
+            seconds[i] = np.inf
+            continue
+        seconds[i] = plan_step(model, plans[i], hw, fit, stage, out)
+        num_fit += 1
+    return num_fit

@@ -1,0 +1,66 @@
+"""`ridgeline train`: one training step of a model under a plan."""
+
+import argparse
+
+HELP = "simulate a training step: time, MFU, bubble, communication, memory, cost"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="a model's name or its config.json")
+    parser.add_argument("--system", required=True, help="a device, node or system of the catalogue")
+    parser.add_argument("--gpus", type=int, help="devices in all (checked against the product of the groups)")
+    for name, text in (("tp", "tensor"), ("pp", "pipeline"), ("dp", "data"), ("cp", "context"), ("ep", "expert")):
+        parser.add_argument(f"--{name}", type=int, default=1, help=f"{text} parallel size")
+    parser.add_argument("--batch", type=int, required=True, help="sequences a step")
+    parser.add_argument("--micro-batch", type=int, default=1)
+    parser.add_argument("--seq", type=int, default=2048)
+    parser.add_argument("--schedule", default="1f1b", help="any schedule of `ridgeline schedule list`, or a file")
+    parser.add_argument("--interleave", type=int, default=1, help="chunks a rank")
+    parser.add_argument("--sequence-parallel", action="store_true")
+    parser.add_argument("--recompute", default="none", help="none, selective (attention) or full")
+    parser.add_argument("--zero", type=int, default=0, help="ZeRO stage, 3 is FSDP")
+    parser.add_argument("--attention", help="unfused, fused_softmax, flash1 or flash2 (default: the stack's)")
+    parser.add_argument("--format", default="bf16", help="compute format")
+    parser.add_argument("--weight-byte", type=float, default=2.0)
+    parser.add_argument("--act-byte", type=float, default=2.0, help="stored activations")
+    parser.add_argument("--grad-byte", type=float, help="default: the stack's")
+    parser.add_argument("--optimizer-byte", type=float, help="states and master weights a value (default: the stack's)")
+    parser.add_argument("--skew", type=float, default=0.0, help="extra tokens of the fullest expert rank, as a share")
+    parser.add_argument("--stack", help="fitted constants: a name, a .toml file, or sol (speed of light)")
+    parser.add_argument("--plot", metavar="FILE", help="draw the replayed schedule (.svg, .png, .pdf)")
+    parser.add_argument("--json", metavar="FILE", help="write summary, memory and stages")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from kernels.errors import InputError
+    from sim.training.command import show, write_json
+    from sim.training.stack import default_stack, load
+    from sim.training.step import train
+    from workloads.training import TrainPlan
+
+    a = arguments
+    from hw_models import catalog
+
+    num_device = a.tp * a.pp * a.dp * a.cp
+    if a.gpus is not None and a.gpus != num_device:
+        raise InputError("is not tp x pp x dp x cp", field="gpus", value=a.gpus, allowed=str(num_device))
+    system = catalog.system(a.system, num_device)
+    stack = load(a.stack or default_stack(system.device.name))
+    plan = TrainPlan(
+        a.tp, a.pp, a.dp, a.cp, a.ep, a.micro_batch, a.batch, a.seq, a.schedule, a.interleave, a.sequence_parallel,
+        a.recompute, a.zero, a.attention or stack.attention, stack.fused_norm, a.weight_byte, a.act_byte,
+        stack.grad_byte if a.grad_byte is None else a.grad_byte,
+        stack.optimizer_byte if a.optimizer_byte is None else a.optimizer_byte, a.skew, stack.dropout,
+    )  # fmt: skip
+    result = train(a.model, system, plan, stack=stack, number_format=a.format)
+    print(show(result))
+    if a.json:
+        write_json(result, a.json)
+    if a.plot:
+        from sim.schedule_plot import save_plot
+
+        s = result.summary
+        save_plot(
+            result.op, f"{s['model']}, {s['schedule']}: {s['step_s']:.3f} s, bubble {s['bubble_rate']:.1%}", a.plot
+        )
+    return 0

@@ -1,0 +1,135 @@
+"""Measured training files: recognised by their columns, read into vectors. Nothing here is fitted."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hw_models import catalog
+from kernels import training as t
+from kernels.errors import InputError
+from kernels.training import Floats
+from sim.training.stack import Stack, hardware_vector, load
+
+
+class Measured(NamedTuple):
+    """Runs of one file: a row a run."""
+
+    kind: str
+    stack: Stack
+    group: list[str]  # what a row is reported under
+    model: Floats  # [n, MODEL]
+    plan: Floats  # [n, PLAN]
+    hardware: Floats  # [HARDWARE]
+    step_s: Floats  # [n]; nan where it ran out of memory
+    num_row: int  # rows of the file, readable or not
+
+
+NODE_COLUMNS = {
+    "# GPUs": "num_device", "global batch": "batch", "micro batch": "micro_batch", "hidden size": "hidden",
+    "attention heads": "num_head", "# layers": "num_layer", "sequence length": "seq", "tensor parallelism": "tp",
+    "data parallelism": "dp", "pipeline parallelism": "pp", "iteration time (ms)": "time",
+}  # fmt: skip
+LAYOUT_COLUMNS = {
+    "file": "sheet", "World Size": "num_device", "Average Step Time": "time",
+    "activation_checkpointing_type": "checkpoint", "kernel": "kernel", "micro_batch_size": "micro_batch",
+    "model_parallel_size": "tp", "pipe_parallel_size": "pp", "sequence_parallel": "sequence_parallel",
+}  # fmt: skip
+KERNELS = {
+    "torch": ("unfused", 0), "fused": ("fused_softmax", 0), "flash_attentionv1.0.8": ("flash1", 0),
+    "flash_attention2": ("flash2", 0), "flash_attention2 + RMS kernel": ("flash2", 1),
+}  # fmt: skip
+# Llama shapes (Touvron et al. 2023); the sheets' MFU back-solves to a vocabulary of 128,000 and 4.19 M tokens a step
+LLAMA = {
+    "7B": (4096, 32, 32, 11008), "13B": (5120, 40, 40, 13824), "30B": (6656, 60, 52, 17920),
+    "65B": (8192, 80, 64, 22016),
+}  # fmt: skip
+LAYOUT_VOCAB, LAYOUT_TOKEN = 128_000, 2048 * 2048
+NODE_VOCAB = 51_200  # GPT-2's, padded as Megatron pads it for 8 ways
+
+
+def read_measured(path: str | pathlib.Path) -> Measured:
+    """The runs of a measured file. Raises `InputError` for unknown columns."""
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read: {error}", file=path) from error
+    readers: list[tuple[dict[str, str], Callable[[pd.DataFrame, Any], Measured]]] = [
+        (NODE_COLUMNS, _read_node), (LAYOUT_COLUMNS, _read_layouts)
+    ]  # fmt: skip
+    for columns, reader in readers:
+        if set(columns) <= set(frame.columns):
+            return reader(frame.rename(columns=columns), path)
+    raise InputError("not a known file of training runs", file=path, field="columns", value=list(frame.columns)[:4],
+                     allowed=[", ".join(list(columns)[:4]) for columns, _ in readers])  # fmt: skip
+
+
+def _rows(names: tuple[str, ...], size: int, **values: Any) -> Floats:
+    out = np.zeros((size, len(names)))
+    for name, value in values.items():
+        out[:, names.index(name)] = value
+    return out
+
+
+def _number(frame: pd.DataFrame, name: str, path: Any) -> Floats:
+    values = pd.to_numeric(frame[name], errors="coerce")
+    if values.isna().any():
+        line = int(np.flatnonzero(values.isna())[0])
+        raise InputError("not a number", file=path, line=line + 2, field=name, value=frame[name].iloc[line])
+    return np.asarray(values, float)
+
+
+def _read_node(frame: pd.DataFrame, path: Any) -> Measured:
+    """Megatron GPT iterations inside one node."""
+    stack, n = load("megatron-a100-node"), len(frame)
+    f = {name: _number(frame, name, path) for name in NODE_COLUMNS.values()}
+    model = _rows(
+        t.MODEL, n, hidden=f["hidden"], num_layer=f["num_layer"], num_head=f["num_head"], num_kv_head=f["num_head"],
+        head_dim=f["hidden"] / f["num_head"], inter=4 * f["hidden"], num_up=1, vocab=NODE_VOCAB, seq=f["seq"], tied=1,
+        position_row=f["seq"], dropout=1,
+    )  # fmt: skip
+    plan = _rows(
+        t.PLAN, n, tp=f["tp"], pp=f["pp"], dp=f["dp"], cp=1, ep=1, num_chunk=1, micro_batch=f["micro_batch"],
+        num_microbatch=f["batch"] / f["dp"] / f["micro_batch"], attention=t.ATTENTIONS.index(stack.attention),
+        schedule=t.ONE_F_ONE_B, weight_byte=2, act_byte=2, grad_byte=stack.grad_byte,
+        optimizer_byte=stack.optimizer_byte,
+    )  # fmt: skip
+    hardware = hardware_vector(catalog.system("dgx_a100"), "fp16")
+    return Measured("iteration", stack, ["single node"] * n, model, plan, hardware, f["time"] / 1e3, n)
+
+
+def _read_layouts(frame: pd.DataFrame, path: Any) -> Measured:
+    """Llama layouts: the size and the sequence length are in the sheet's name."""
+    stack, n = load("llama-a100"), len(frame)
+    f = {name: _number(frame, name, path) for name in ("num_device", "tp", "pp", "micro_batch")}
+    sizes, kernels = [], []
+    for line, (sheet, kernel) in enumerate(zip(frame["sheet"], frame["kernel"], strict=True), 2):
+        size = next((name for name in LLAMA if f"_{name}_" in str(sheet)), None)
+        if size is None:
+            raise InputError("no model size in the sheet's name", file=path, line=line, field="file", value=sheet,
+                             allowed=LLAMA)  # fmt: skip
+        if kernel not in KERNELS:
+            raise InputError("unknown kernel", file=path, line=line, field="kernel", value=kernel, allowed=KERNELS)
+        sizes.append(LLAMA[size])
+        kernels.append((t.ATTENTIONS.index(KERNELS[kernel][0]), KERNELS[kernel][1]))
+    hidden, num_layer, num_head, inter = np.array(sizes, float).T
+    attention, fused_norm = np.array(kernels, float).T
+    seq = np.where(frame["sheet"].str.contains("8k"), 8192.0, 2048.0)
+    model = _rows(
+        t.MODEL, n, hidden=hidden, num_layer=num_layer, num_head=num_head, num_kv_head=num_head,
+        head_dim=hidden / num_head, inter=inter, num_up=2, vocab=LAYOUT_VOCAB, seq=seq,
+    )  # fmt: skip
+    dp = f["num_device"] / f["tp"] / f["pp"]
+    checkpoint = frame["checkpoint"].map({"disabled": 0, "every_layer": t.RECOMPUTES.index("full")})
+    plan = _rows(
+        t.PLAN, n, tp=f["tp"], pp=f["pp"], dp=dp, cp=1, ep=1, num_chunk=1, micro_batch=f["micro_batch"],
+        sequence_parallel=frame["sequence_parallel"].astype(str).str.lower() == "true",
+        num_microbatch=LAYOUT_TOKEN / seq / dp / f["micro_batch"], recompute=checkpoint.to_numpy(float), zero=1,
+        attention=attention, fused_norm=fused_norm, schedule=t.ONE_F_ONE_B, weight_byte=2, act_byte=2,
+        grad_byte=stack.grad_byte, optimizer_byte=stack.optimizer_byte,
+    )  # fmt: skip
+    step_s = np.asarray(pd.to_numeric(frame["time"], errors="coerce"), float)
+    hardware = hardware_vector(catalog.system("dgx_a100"))
+    return Measured("layout", stack, list(frame["sheet"]), model, plan, hardware, step_s, n)

@@ -1,0 +1,186 @@
+"""One training step: memory first, then operation times, then the exact replay of the schedule's order."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hw_models import catalog
+from hw_models.spec import System
+from kernels import training as t
+from kernels.errors import InputError
+from kernels.schedule import BACKWARD, FORWARD, INPUT_GRAD, OP_KINDS, RECOMPUTE, WEIGHT_GRAD, Ints
+from kernels.training import Floats
+from kernels.training_step import stage_times
+from sim.schedule import end_times, memory_curve, rank_table
+from sim.schedule_run import with_recompute
+from sim.training.stack import Stack, default_stack, hardware_vector, load
+from workloads import models
+from workloads.models.spec import ModelSpec
+from workloads.pipeline import OpArrays, Order, compile_order
+from workloads.schedules import load as load_schedule
+from workloads.training import TrainPlan, check, model_flop, model_vector, parameter_count, plan_vector
+
+PS = 1e12
+
+
+class TrainResult(NamedTuple):
+    summary: dict[str, Any]  # step time, MFU, bubble, exposed communication by kind, memory of the fullest rank, cost
+    memory: pd.DataFrame  # a pipeline rank a row, a kind a column, bytes
+    stage: pd.DataFrame  # a stage a row: times of one microbatch, seconds
+    op: pd.DataFrame  # the replayed schedule, as `sim.schedule.ScheduleResult.op`, picoseconds
+
+
+def build_order(plan: TrainPlan) -> Order:
+    """The schedule's order for this plan, with recomputation before each backward where everything is recomputed."""
+    schedule = load_schedule(plan.schedule)
+    option = {"num_chunk": plan.interleave} if "num_chunk" in schedule.option and plan.interleave > 1 else {}
+    if plan.interleave > 1 and not option:
+        raise InputError(f"{plan.schedule} has no chunks to choose", field="interleave", value=plan.interleave,
+                         allowed="1; or interleaved-1f1b, breadth-first, zb-h1")  # fmt: skip
+    order = schedule.build(plan.pp, plan.num_microbatch, **option)
+    return with_recompute(order) if plan.recompute == "full" else order
+
+
+def train(
+    model: str | ModelSpec, system: str | System, plan: TrainPlan, *, stack: str | Stack | None = None,
+    number_format: str = "bf16",
+) -> TrainResult:  # fmt: skip
+    """Simulate one step. Never refuses what does not fit: `summary["fits"]` says so, times are given all the same.
+
+    `plan.schedule` with `interleave` > 1 and "1f1b" is interleaved 1F1B. Raises `InputError` for plans that cannot be.
+    """
+    spec = models.load(model) if isinstance(model, str) else model
+    if plan.schedule == "1f1b" and plan.interleave > 1:
+        plan = replace(plan, schedule="interleaved-1f1b")
+    check(spec, plan)
+    machine = catalog.system(system, plan.num_device) if isinstance(system, str) else system
+    constants = stack if isinstance(stack, Stack) else load(stack or default_stack(machine.device.name))
+    hw, fit = hardware_vector(machine, number_format), constants.fit
+    arrays = compile_order(build_order(plan))
+    vector, laid = model_vector(spec, plan.seq, plan.dropout), plan_vector(plan)
+    laid[t.NUM_CHUNK] = arrays.num_stage / plan.pp
+    times = _stage_seconds(vector, laid, hw, fit, arrays.num_stage)
+    table = _duration_ps(times, plan)
+    hop = round(times[0, t.HOP_S] * PS) if plan.pp > 1 else 0
+    end = end_times(arrays, table, hop)
+    memory = _memory(vector, laid, fit, arrays)
+    once = np.zeros(len(t.STAGE))
+    stage_times(vector, laid, hw, fit, t.ONLY if plan.pp == 1 else t.FIRST, once)
+    dp_s = float(once[t.DP_S] * fit[t.DP_EXPOSED])
+    hidden_s = float(once[t.DP_S] - dp_s) * fit[t.OVERLAP_SLOW]
+    pipeline_s = int(end.max()) / PS
+    step_s = pipeline_s + dp_s + hidden_s + float(once[t.OPTIMIZER_S]) + float(fit[t.STEP_S])
+    op = _op_frame(arrays, table, end)
+    ranks = rank_table(arrays, op["start"].to_numpy(), end, op["memory"].to_numpy())
+    busy_s = float(ranks["busy"].max()) / PS
+    fullest = memory.iloc[int(memory["total"].to_numpy().argmax())]
+    m = plan.num_microbatch
+    passes = 3 if plan.recompute == "full" else 2
+    column = np.array([times[:, part].max() for part in range(len(t.STAGE))]) * arrays.num_stage / plan.pp
+    summary: dict[str, Any] = {
+        "model": spec.name, "system": machine.name, "stack": constants.name, "schedule": plan.schedule,
+        "num_device": plan.num_device, "parameter": parameter_count(spec), "num_microbatch": m,
+        "fits": bool(fullest["total"] <= hw[t.MEM_BYTE]),
+        "step_s": step_s,
+        "token_per_s_per_device": plan.token / step_s / plan.num_device,
+        "mfu": model_flop(spec, plan) / (step_s * plan.num_device * hw[t.FLOP_PER_S]),
+        "pipeline_s": pipeline_s,
+        "bubble_s": pipeline_s - busy_s,
+        "bubble_rate": 1 - busy_s / pipeline_s,
+        "exposed_tp_s": float(column[t.TP_S] * m * passes),
+        "exposed_ep_s": float(column[t.EP_S] * m * passes),
+        "exposed_cp_s": float(column[t.CP_S] * m * passes),
+        "exposed_dp_s": dp_s + hidden_s,
+        "hop_s": float(times[0, t.HOP_S]),
+        "recompute_s": float(column[t.RECOMPUTE_S] * m),
+        "optimizer_s": float(once[t.OPTIMIZER_S]),
+        "host_s": float(fit[t.STEP_S]),
+    }  # fmt: skip
+    summary |= {f"mem_{kind}_byte": float(fullest[kind]) for kind in t.MEMORY}
+    summary["mem_limit_byte"] = float(hw[t.MEM_BYTE])
+    usd_per_s = machine.price_usd_per_h(plan.num_device) / 3600
+    summary |= {"step_usd": usd_per_s * step_s, "usd_per_billion_token": usd_per_s * step_s / plan.token * 1e9}
+    stage = pd.DataFrame(times, columns=list(t.STAGE))
+    stage.insert(0, "stage", range(len(stage)))
+    return TrainResult(summary, memory, stage, op)
+
+
+def _stage_seconds(vector: Floats, laid: Floats, hw: Floats, fit: Floats, num_stage: int) -> Floats:
+    """`[num_stage, STAGE]`: one microbatch through one stage (one chunk of a rank)."""
+    rows = np.zeros((4, len(t.STAGE)))
+    if laid[t.PP] == 1 and num_stage == 1:
+        stage_times(vector, laid, hw, fit, t.ONLY, rows[t.ONLY])
+        return rows[t.ONLY : t.ONLY + 1]
+    for where in (t.FIRST, t.MIDDLE, t.LAST):
+        stage_times(vector, laid, hw, fit, where, rows[where])
+    out = np.tile(rows[t.MIDDLE] / laid[t.NUM_CHUNK], (num_stage, 1))
+    out[:, t.HOP_S] = rows[t.MIDDLE, t.HOP_S]
+    out[0] += rows[t.FIRST] - rows[t.MIDDLE]
+    out[-1] += rows[t.LAST] - rows[t.MIDDLE]
+    return out
+
+
+def _duration_ps(times: Floats, plan: TrainPlan) -> Ints:
+    """`[kind, stage]` for the replay. Partial recomputation belongs to the backward that it precedes."""
+    table = np.zeros((len(OP_KINDS), len(times)), np.int64)
+    ps = np.rint(times * PS).astype(np.int64)
+    table[FORWARD], table[INPUT_GRAD], table[WEIGHT_GRAD] = (
+        ps[:, t.FORWARD_S],
+        ps[:, t.INPUT_GRAD_S],
+        ps[:, t.WEIGHT_GRAD_S],
+    )
+    if plan.recompute == "full":
+        table[RECOMPUTE] = ps[:, t.RECOMPUTE_S]
+    else:
+        table[INPUT_GRAD] += ps[:, t.RECOMPUTE_S]
+    table[BACKWARD] = table[INPUT_GRAD] + table[WEIGHT_GRAD]
+    return table
+
+
+def _memory(vector: Floats, laid: Floats, fit: Floats, arrays: OpArrays) -> pd.DataFrame:
+    """Bytes of every pipeline rank by kind: the activations at their peak over the replayed order."""
+    full = laid[t.RECOMPUTE_KIND] == t.RECOMPUTES.index("full")
+    layers = t.stage_layer(vector, laid) / laid[t.NUM_CHUNK]
+    kept = round(t.activation_byte(vector, laid, fit, full) * layers)
+    delta = np.zeros(len(OP_KINDS), np.int64)
+    delta[FORWARD], delta[BACKWARD], delta[WEIGHT_GRAD] = kept, -kept, -kept
+    curve = memory_curve(arrays, delta)
+    body, first, last = np.zeros((3, len(t.MEMORY)))  # a rank between the ends, and what each end has besides
+    t.plan_memory(vector, laid, fit, 0.5, body)
+    t.plan_memory(vector, laid, fit, 0.0, first)
+    t.plan_memory(vector, laid, fit, laid[t.PP] - 1, last)
+    first -= body
+    last -= body if laid[t.PP] > 1 else first + body
+    rows = []
+    for rank in range(arrays.rank_start.size - 1):
+        own = slice(arrays.rank_start[rank], arrays.rank_start[rank + 1])
+        stages = np.unique(arrays.stage[own])
+        out = body * len(stages) / laid[t.NUM_CHUNK]  # two directions: a rank holds a part of each copy of the model
+        for stage, edge in ((0, first), (arrays.num_stage - 1, last)):
+            out += edge if stage in stages else 0.0
+        out[t.M_BUFFER] = body[t.M_BUFFER]
+        out[t.M_ACTIVATION] = float(curve[own].max())
+        if full:  # and the layer that is being recomputed
+            out[t.M_ACTIVATION] += t.activation_byte(vector, laid, fit, False)
+        held = out[t.M_ACTIVATION] + out[t.M_LOGIT] + out[t.M_BUFFER]
+        out[t.M_RESERVE] = fit[t.RESERVE_BYTE] + fit[t.FRAGMENT] * held
+        out[t.M_TOTAL] = out[: t.M_TOTAL].sum()
+        rows.append(out)
+    frame = pd.DataFrame(rows, columns=list(t.MEMORY))
+    frame.insert(0, "rank", range(len(frame)))
+    return frame
+
+
+def _op_frame(arrays: OpArrays, table: Ints, end: Ints) -> pd.DataFrame:
+    duration = table[arrays.kind, arrays.stage]
+    first = np.flatnonzero(arrays.overlap)
+    duration[first] = duration[first + 1] = duration[first] + duration[first + 1]
+    unit = np.zeros(len(OP_KINDS), np.int64)
+    unit[FORWARD], unit[BACKWARD], unit[WEIGHT_GRAD] = 1, -1, -1
+    return pd.DataFrame(
+        {"rank": arrays.rank, "kind": [OP_KINDS[k] for k in arrays.kind], "stage": arrays.stage,
+         "microbatch": arrays.microbatch, "start": end - duration, "end": end, "overlap": arrays.overlap,
+         "memory": memory_curve(arrays, unit)}
+    )  # fmt: skip

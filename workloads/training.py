@@ -1,0 +1,133 @@
+"""What is to be trained and how it is laid out: a plan, checked against its model, as the vectors of the kernels."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from kernels import training as t
+from kernels.errors import InputError
+from kernels.training import Floats
+from workloads.models.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Sizes of the groups, the batch, and what is kept in which width. Ranks: tensor parallelism innermost, then
+    context, then data parallelism, pipeline stages outermost; experts are spread over data parallel ranks."""
+
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    cp: int = 1  # context parallelism: ranks that share a sequence
+    ep: int = 1
+    micro_batch: int = 1
+    batch: int = 1  # sequences a step
+    seq: int = 2048
+    schedule: str = "1f1b"
+    interleave: int = 1  # chunks a rank
+    sequence_parallel: bool = False
+    recompute: str = "none"
+    zero: int = 0  # 1: optimizer states, 2: and gradients, 3: and weights (FSDP) are split over data parallel ranks
+    attention: str = "flash2"
+    fused_norm: bool = False
+    weight_byte: float = 2.0  # a value
+    act_byte: float = 2.0
+    grad_byte: float = 4.0
+    optimizer_byte: float = 12.0  # fp32 master, momentum, variance (8-bit states: 6)
+    skew: float = 0.0  # extra tokens of the fullest expert rank, as a share
+    dropout: bool = False
+
+    @property
+    def num_device(self) -> int:
+        return self.tp * self.pp * self.dp * self.cp
+
+    @property
+    def num_microbatch(self) -> int:
+        return self.batch // (self.dp * self.micro_batch)
+
+    @property
+    def token(self) -> int:
+        """Tokens a step."""
+        return self.batch * self.seq
+
+
+def check(model: ModelSpec, plan: TrainPlan) -> None:
+    """Raise `InputError` where the model cannot be trained so."""
+    for field in ("tp", "pp", "dp", "cp", "ep", "micro_batch", "batch", "seq", "interleave"):
+        value = getattr(plan, field)
+        if value < 1:
+            raise InputError("too small", field=field, value=value, allowed=">= 1")
+    for field, allowed in (("recompute", t.RECOMPUTES), ("attention", t.ATTENTIONS)):
+        if getattr(plan, field) not in allowed:
+            raise InputError("unknown", field=field, value=getattr(plan, field), allowed=allowed)
+    if plan.zero not in (0, 1, 2, 3):
+        raise InputError("no such ZeRO stage", field="zero", value=plan.zero, allowed=["0", "1", "2", "3"])
+    if any(block.attention.latent for block in model.block):
+        raise InputError("latent attention has no training cost here", field="model", value=model.name)
+    heads = min(block.attention.num_head for block in model.block)
+    if heads % plan.tp:
+        raise InputError(
+            "does not divide the attention heads", field="tp", value=plan.tp, allowed=f"divisors of {heads}"
+        )
+    if plan.batch % (plan.dp * plan.micro_batch):
+        raise InputError(
+            "does not divide by dp x micro_batch",
+            field="batch", value=plan.batch, allowed=f"multiples of {plan.dp * plan.micro_batch}",
+        )  # fmt: skip
+    if plan.pp * plan.interleave > model.num_layer:
+        raise InputError("more chunks than layers", field="pp", value=plan.pp * plan.interleave,
+                         allowed=f"<= {model.num_layer}")  # fmt: skip
+    if plan.seq % plan.cp:
+        raise InputError("does not divide the sequence", field="cp", value=plan.cp, allowed=f"divisors of {plan.seq}")
+    experts = max(block.ffn.num_expert for block in model.block)
+    if plan.ep > 1 and (experts % plan.ep or (plan.dp * plan.cp) % plan.ep):
+        raise InputError("must divide the experts and dp x cp", field="ep", value=plan.ep,
+                         allowed=f"divisors of {experts} and {plan.dp * plan.cp}")  # fmt: skip
+
+
+def model_vector(model: ModelSpec, seq: int, dropout: bool = False) -> Floats:
+    """`[MODEL]`: the average layer, where layers differ (experts in some of them)."""
+    blocks = [model.block[i] for i in model.layer]
+    expert = [block for block in blocks if block.ffn.num_expert]
+    values = {
+        "hidden": model.hidden, "num_layer": model.num_layer, "vocab": model.vocab, "seq": seq,
+        "num_head": float(np.mean([block.attention.num_head for block in blocks])),
+        "num_kv_head": float(np.mean([block.attention.num_kv_head for block in blocks])),
+        "head_dim": float(np.mean([block.attention.head_dim for block in blocks])),
+        "inter": float(np.mean([block.ffn.inter for block in blocks])),
+        "num_up": blocks[0].ffn.num_up, "tied": model.tied, "dropout": dropout,
+        "position_row": model.position_row if model.position == "learned" else 0,
+        "num_expert": max((block.ffn.num_expert for block in expert), default=0),
+        "topk": max((block.ffn.topk for block in expert), default=0),
+        "expert_inter": sum(block.ffn.expert_inter for block in expert) / len(blocks),
+    }  # fmt: skip
+    return np.array([values[name] for name in t.MODEL], float)
+
+
+def plan_vector(plan: TrainPlan) -> Floats:
+    """`[PLAN]`. A schedule that has no closed form is entered as 1F1B: the replay prices it."""
+    schedule = plan.schedule if plan.schedule in t.SCHEDULES else "1f1b"
+    values = {field.name: getattr(plan, field.name) for field in fields(plan)} | {
+        "num_chunk": plan.interleave, "num_microbatch": plan.num_microbatch,
+        "recompute": t.RECOMPUTES.index(plan.recompute), "attention": t.ATTENTIONS.index(plan.attention),
+        "schedule": t.SCHEDULES.index(schedule),
+    }  # fmt: skip
+    return np.array([values[name] for name in t.PLAN], float)
+
+
+def parameter_count(model: ModelSpec) -> float:
+    """Parameters as the training vectors count them."""
+    vector, one = model_vector(model, 1), plan_vector(TrainPlan())
+    dense, expert = t.layer_value(vector, one)
+    edge = model.vocab * model.hidden * (1 if model.tied else 2) + vector[t.POSITION_ROW] * model.hidden
+    return float((dense + expert) * model.num_layer + edge)
+
+
+def model_flop(model: ModelSpec, plan: TrainPlan) -> float:
+    """FLOPs of a step that the model needs, forward and backward, no recomputation (Narayanan et al. 2021): six a
+    parameter that a token meets, and attention counted without its causal mask."""
+    vector, one = model_vector(model, plan.seq), plan_vector(TrainPlan())
+    dense, expert = t.layer_value(vector, one)
+    active = dense + (expert * vector[t.TOPK] / vector[t.NUM_EXPERT] if vector[t.NUM_EXPERT] else 0.0)
+    attention = 12 * vector[t.NUM_HEAD] * vector[t.HEAD_DIM] * plan.seq * model.num_layer
+    return float(plan.token * (6 * (active * model.num_layer + model.vocab * model.hidden) + attention))
