@@ -6,54 +6,18 @@ a bare `key = 3352` is allowed in a user's file and `ridgeline check` then repor
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
+from hw_models.npu import NpuTable, to_npu
+from hw_models.pim import PimTable, to_pim
+from hw_models.sourced import SI, HardwareFile, Sourced, numbers, parse, quantity, si, sources
 from hw_models.spec import FABRICS, NETWORKS, Device, Link
-from kernels.errors import InputError, from_validation
+from kernels.errors import InputError
 from kernels.formats import PIPES
 
-SI = {
-    "TFLOPs": 1e12, "TOPs": 1e12, "GBps": 1e9, "Gbps": 1e9, "GiB": 2.0**30, "MiB": 2.0**20,
-    "MHz": 1e6, "us": 1e-6, "W": 1.0, "USDph": 1.0, "bit": 1.0,
-}  # fmt: skip
-"""The ends that a key may have: what one unit is in FLOP/s, byte/s, bit/s, byte, hertz, second, watt, USD/hour."""
-
-F = TypeVar("F", bound="HardwareFile")
-
-
-class Sourced(BaseModel):
-    """A number and where it comes from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    value: float
-    source: str = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_number(cls, given: Any) -> Any:
-        if isinstance(given, bool) or not isinstance(given, int | float | dict):
-            raise PydanticCustomError("number", 'expected a number or { value = number, source = "..." }')
-        return given if isinstance(given, dict) else {"value": given}
-
-
-def quantity(low: float, high: float, *, whole: bool = False, absent: float | None = None) -> Any:
-    """A field with its allowed range (refused outside: no such machine exists); `absent`: value where not given."""
-    limits: dict[str, Any] = {"low": low, "high": high, "whole": whole}
-    if absent is None:
-        return Field(json_schema_extra=limits)
-    return Field(default=Sourced(value=absent, source="absent"), json_schema_extra=limits)
-
-
-class HardwareFile(BaseModel):
-    """What every kind of file shares."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    kind: str
-    title: str
-    alias: list[str] = []
+__all__ = ["SI", "numbers", "parse", "si", "sources"]
 
 
 class LinkFile(HardwareFile):
@@ -87,13 +51,16 @@ class DeviceFile(HardwareFile):
     node: str
     relative: str = ""
     profile: str = ""
+    memory: str = ""  # a part of hw_models/memory
+    npu: NpuTable | None = None  # systolic arrays, where it has them
+    pim: PimTable | None = None  # units in or under its memory, where it has them
 
 
 class NodeFile(HardwareFile):
     device: str = ""  # empty: a box for any device that names it
     num_device: Sourced = quantity(1, 1e5, whole=True)
     fabric: str
-    dims: list[int] = []
+    dims: list[int] = Field(default_factory=list)
     wrap: bool = False
     scale_up: str = ""
     host_link: str = ""
@@ -115,45 +82,6 @@ class SystemFile(HardwareFile):
 
 
 KINDS: dict[str, type[HardwareFile]] = {"device": DeviceFile, "node": NodeFile, "link": LinkFile, "system": SystemFile}
-
-
-def parse(schema: type[F], raw: Mapping[str, Any], file: str) -> F:
-    """Validate a file's table; `InputError` names file, field, value and what is allowed."""
-    try:
-        parsed = schema.model_validate(dict(raw))
-    except ValidationError as error:
-        raise from_validation(error, file, [name for name in schema.model_fields if name != "kind"]) from None
-    for name, number in numbers(parsed).items():
-        _check_range(schema, name, number.value, file)
-    return parsed
-
-
-def numbers(parsed: HardwareFile) -> dict[str, Sourced]:
-    """Field name to number, in the order of the schema, those that were given."""
-    given = parsed.model_fields_set
-    return {name: value for name, value in parsed if isinstance(value, Sourced) and name in given}
-
-
-def _check_range(schema: type[HardwareFile], name: str, value: float, file: str) -> None:
-    limits = schema.model_fields[name].json_schema_extra
-    assert isinstance(limits, dict)
-    low, high = float(str(limits["low"])), float(str(limits["high"]))
-    unit = name.rsplit("_", 1)[-1]
-    allowed = f"{low:g} to {high:g}" + (f" {unit}" if unit in SI else "")
-    if not (math.isfinite(value) and low <= value <= high):
-        raise InputError("out of range", file=file, field=name, value=value, allowed=allowed)
-    if limits["whole"] and value != int(value):
-        raise InputError("not a whole number", file=file, field=name, value=value, allowed=allowed)
-
-
-def si(parsed: HardwareFile, name: str) -> float:
-    """A number of a parsed file in SI units (the end of its name says what it was written in)."""
-    return float(getattr(parsed, name).value) * SI.get(name.rsplit("_", 1)[-1], 1.0)
-
-
-def sources(parsed: HardwareFile) -> dict[str, str]:
-    """Field name to source ("" where none is given)."""
-    return {name: number.source for name, number in numbers(parsed).items()}
 
 
 def to_link(raw: Mapping[str, Any], name: str, file: str) -> Link:
@@ -214,6 +142,9 @@ def to_device(raw: Mapping[str, Any], name: str, file: str) -> Device:
         profile=parsed.profile,
         alias=tuple(parsed.alias),
         file=file,
+        memory=parsed.memory,
+        npu=to_npu(parsed.npu, file) if parsed.npu else None,
+        pim=to_pim(parsed.pim, parsed.memory, si(parsed, "mem_GBps"), file) if parsed.pim else None,
         source=sources(parsed),
     )
 

@@ -6,6 +6,8 @@ A number's source lies in `source` under the key that the file used (`mem_GBps`,
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hw_models.npu import Npu
+from hw_models.pim import Pim
 from kernels.formats import PIPES
 
 FABRICS: tuple[str, ...] = ("switch", "mesh", "pairs", "torus", "pcie", "none")
@@ -51,6 +53,9 @@ class Device:
     profile: str  # its own calibration profile, where its file names one
     alias: tuple[str, ...]
     file: str
+    memory: str = ""  # part of `hw_models.memory` ("" none named)
+    npu: Npu | None = None  # its systolic arrays and vector units
+    pim: Pim | None = None  # its units in or under the memory
     source: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 
     def peak(self, pipe: str) -> float:

@@ -1,0 +1,164 @@
+"""Units in or under the memory of a device, from a `[pim]` table: where they sit, how fast they read, what they may
+overlap with, how commands reach them, what they cost in joules and area.
+
+The bandwidth factor follows from the place of the units and the organisation of the memory part: the units of a
+channel (its banks, its bank groups, or the banks that one logic-die read opens at once) each read a column every
+`mac` cycles (tCCD_L at banks and under the die, tCCD_S at bank groups), against a burst of the channel's pins.
+A device that states its factor (a power limit, a published constant) overrides it.
+"""
+
+from dataclasses import dataclass
+
+from hw_models.memory import Memory, load_memory
+from hw_models.sourced import Sourced, Table, parse, quantity, si
+from kernels.dram_timing import PimTiming
+from kernels.errors import InputError
+from kernels.pim import PimUnit
+
+UNITS: tuple[str, ...] = ("bank", "bank_group", "logic")
+OVERLAPS: tuple[str, ...] = ("blocked", "dual_row_buffer", "bank_bundle")
+GRANULARITIES: tuple[str, ...] = ("fine", "composite")
+
+
+class PimTable(Table):
+    unit: str
+    overlap: str
+    granularity: str = "composite"
+    peak_TFLOPs: Sourced = quantity(1e-4, 1e5)
+    bandwidth_factor: Sourced = quantity(0, 1024, absent=0)  # 0: from unit and memory
+    bundle_bank: Sourced = quantity(1, 64, whole=True, absent=8)  # logic die: banks of one read
+    column_byte: Sourced = quantity(0, 4096, whole=True, absent=0)  # a bank's read a column; 0: a burst
+    mac_cycle: Sourced = quantity(0, 64, whole=True, absent=0)  # a column; 0: from unit and memory
+    gang_bank: Sourced = quantity(1, 64, whole=True, absent=4)
+    act_space_cycle: Sourced = quantity(0, 1000, whole=True, absent=0)  # 0: tFAW
+    comp_min: Sourced = quantity(0, 64, whole=True, absent=0)
+    readout_cycle: Sourced = quantity(0, 1000, whole=True, absent=2)
+    command_cycle: Sourced = quantity(0, 1000, whole=True, absent=0)
+    extra_cycle: Sourced = quantity(0, 1000, whole=True, absent=0)
+    gwrite_cycle: Sourced = quantity(0, 10000, whole=True, absent=0)
+    npu_share: Sourced = quantity(0.01, 1, absent=1)  # speed of the other engine while the units work
+    pim_share: Sourced = quantity(0.01, 1, absent=1)  # speed of the units while the other engine works
+    sub_batch_from: Sourced = quantity(0, 1e6, whole=True, absent=0)  # batch that turns sub-batches on; 0: never
+    read_pJ_per_bit: Sourced = quantity(0, 100, absent=0)
+    flop_pJ: Sourced = quantity(0, 100, absent=0)
+    area_mm2: Sourced = quantity(0, 1e4, absent=0)  # a stack
+    area_percent: Sourced = quantity(0, 100, absent=0)  # of the die that holds the units
+
+
+@dataclass(frozen=True)
+class Pim:
+    """PIM of one device, in SI units; `*_cycle` are cycles of the memory clock."""
+
+    unit: str
+    overlap: str
+    granularity: str
+    memory: Memory
+    num_channel: int  # of the device
+    flop_per_s: float
+    bandwidth_factor: float
+    byte_per_s: float  # inside, all units
+    column_byte: int
+    mac_cycle: int
+    gang_bank: int
+    act_space_cycle: int
+    comp_min: int
+    readout_cycle: int
+    command_cycle: int
+    extra_cycle: int
+    gwrite_cycle: int
+    npu_share: float
+    pim_share: float
+    sub_batch_from: int
+    read_j_per_byte: float
+    flop_j: float
+    area_mm2: float
+    area_share: float
+
+    @property
+    def op_per_byte(self) -> float:
+        """Ridge point: FLOPs a byte at which compute and bandwidth of the units balance."""
+        return self.flop_per_s / self.byte_per_s
+
+    def kernel(self, value_byte: int = 2) -> PimUnit:
+        """As `kernels.pim` takes it."""
+        dram = self.memory.dram
+        bank = dram.num_rank * dram.num_group * dram.num_bank
+        return PimUnit(
+            num_channel=self.num_channel,
+            num_bank=bank,
+            page_value=dram.page_byte // value_byte,
+            column_value=self.column_byte // value_byte,
+            num_gang=max(1, dram.num_group * dram.num_bank // self.gang_bank),
+            act_space=self.act_space_cycle,
+            trcd=dram.trcdrd,
+            close=dram.trtp - self.mac_cycle + dram.trp,
+            mac=self.mac_cycle,
+            comp_min=self.comp_min,
+            readout=self.readout_cycle,
+            fine=int(self.granularity == "fine"),
+            command=self.command_cycle,
+            extra=self.extra_cycle,
+            gwrite=self.gwrite_cycle,
+        )
+
+    def timing(self) -> PimTiming:
+        """As the command-level channel takes it."""
+        return PimTiming(
+            dual=int(self.overlap == "dual_row_buffer"),
+            pact_space=self.act_space_cycle,
+            mac=self.mac_cycle,
+            comp_min=max(1, self.comp_min),
+            gwrite=max(1, self.gwrite_cycle),
+        )
+
+
+def to_pim(table: PimTable, memory: str, mem_byte_per_s: float, file: str) -> Pim:
+    """A parsed `[pim]` table beside the device's memory part and pin bandwidth."""
+    parse(PimTable, table.model_dump(), file)  # ranges
+    for field, value, allowed in (
+        ("unit", table.unit, UNITS),
+        ("overlap", table.overlap, OVERLAPS),
+        ("granularity", table.granularity, GRANULARITIES),
+    ):
+        if value not in allowed:
+            raise InputError(f"no such {field}", file=file, field=f"pim.{field}", value=value, allowed=allowed)
+    if not memory:
+        raise InputError("units in the memory need its part", file=file, field="memory", value="", allowed="a memory")
+    part = load_memory(memory)
+    dram = part.dram
+    column_byte = int(table.column_byte.value) or dram.burst_byte
+    spacing = {"bank": dram.tccd_l, "bank_group": dram.tccd_s, "logic": dram.tccd_l}[table.unit]
+    mac = int(table.mac_cycle.value) or max(spacing, 1)
+    num_unit = {
+        "bank": dram.num_rank * dram.num_group * dram.num_bank,
+        "bank_group": dram.num_rank * dram.num_group,
+        "logic": int(table.bundle_bank.value),
+    }[table.unit]
+    derived = (num_unit * column_byte / mac) / (dram.burst_byte / dram.burst)
+    factor = table.bandwidth_factor.value or derived
+    return Pim(
+        unit=table.unit,
+        overlap=table.overlap,
+        granularity=table.granularity,
+        memory=part,
+        num_channel=max(1, round(mem_byte_per_s / (dram.burst_byte / (dram.burst * dram.tck_ps * 1e-12)))),
+        flop_per_s=si(table, "peak_TFLOPs"),
+        bandwidth_factor=factor,
+        byte_per_s=factor * mem_byte_per_s,
+        column_byte=column_byte,
+        mac_cycle=mac,
+        gang_bank=int(table.gang_bank.value),
+        act_space_cycle=int(table.act_space_cycle.value) or dram.tfaw,
+        comp_min=int(table.comp_min.value),
+        readout_cycle=int(table.readout_cycle.value),
+        command_cycle=int(table.command_cycle.value),
+        extra_cycle=int(table.extra_cycle.value),
+        gwrite_cycle=int(table.gwrite_cycle.value),
+        npu_share=table.npu_share.value,
+        pim_share=table.pim_share.value,
+        sub_batch_from=int(table.sub_batch_from.value),
+        read_j_per_byte=table.read_pJ_per_bit.value * 8e-12,
+        flop_j=table.flop_pJ.value * 1e-12,
+        area_mm2=table.area_mm2.value,
+        area_share=table.area_percent.value / 100,
+    )

@@ -1,0 +1,60 @@
+"""PIM and NPU tables of device files."""
+
+import pytest
+
+from hw_models import catalog
+from kernels.errors import InputError
+
+MOVED = """
+kind = "device"
+base = "duplex"
+title = "units moved"
+
+memory = "hbm3_5200"
+
+[pim]
+unit = "{unit}"
+overlap = "blocked"
+peak_TFLOPs = 53.63
+"""
+
+
+def test_moving_the_unit_from_bank_to_bank_group_moves_the_ridge(tmp_path):
+    ridge = {}
+    for unit in ("bank", "bank_group", "logic"):
+        (tmp_path / f"{unit}.toml").write_text(MOVED.format(unit=unit))
+        part = catalog.device(str(tmp_path / f"{unit}.toml")).pim
+        assert part is not None
+        ridge[unit] = part.op_per_byte
+        # 32 banks every tCCD_L 4, 8 groups every tCCD_S 2, 8 banks every tCCD_L 4, against a burst every 2
+        assert part.bandwidth_factor == {"bank": 16, "bank_group": 8, "logic": 4}[unit]
+    assert ridge["bank_group"] == pytest.approx(2 * ridge["bank"])
+    assert ridge["logic"] == pytest.approx(4 * ridge["bank"])
+
+
+def test_published_rates():
+    duplex = catalog.device("duplex").pim
+    assert duplex is not None
+    assert duplex.byte_per_s == pytest.approx(13.41e12, rel=1e-3)  # Duplex: 4 x 3352 GB/s
+    assert duplex.op_per_byte == pytest.approx(8, rel=1e-2)
+    neupims = catalog.device("neupims")
+    assert neupims.npu is not None
+    assert neupims.pim is not None
+    assert neupims.npu.peak_flop_per_s == pytest.approx(262.144e12)  # 8 x 128 x 128 x 2 x 1 GHz
+    assert neupims.pim.byte_per_s == pytest.approx(16.384e12)  # 32 channels x 32 banks x 32 B every 2 ns
+    assert neupims.pim.op_per_byte == pytest.approx(1)
+    # under the die or at the bank a read skips the interposer: less energy than the pins' 3.48 pJ/bit
+    assert duplex.read_j_per_byte < duplex.memory.read_pj_per_bit() * 8e-12
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [('unit = "bnk"', "unit"), ('overlap = "both"', "overlap"), ('granularity = "tiny"', "granularity")],
+)
+def test_bad_words_name_field_and_choices(tmp_path, change, field):
+    text = MOVED.format(unit="bank") + 'granularity = "fine"\n'
+    key = change.split()[0]
+    text = "\n".join(change if line.startswith(key) else line for line in text.splitlines())
+    (tmp_path / "odd.toml").write_text(text)
+    with pytest.raises(InputError, match=f"pim.{field}"):
+        catalog.device(str(tmp_path / "odd.toml"))
