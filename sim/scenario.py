@@ -50,8 +50,8 @@ class Scenario:
     # engine
     policy: str = _of("vllm_v1", "scheduling policy with its options, `NAME:option=value,...`, or a path of its file")
     router: str = _of("round_robin", "router over replicas, likewise (`ridgeline policies` lists both)")
-    order: Literal["arrival", "shortest", "priority"] = _of(
-        "arrival", "order of the waiting queue: by arrival, predicted output, or priority"
+    order: Literal["fcfs", "sjf", "priority"] = _of(
+        "fcfs", "order of the waiting queue: by arrival, predicted output, or priority"
     )
     token_budget: Annotated[int, Ge(0)] = _of(0, "tokens a step at most, which cuts prompts; 0: the policy's own")
     max_num_seq: Annotated[int, Ge(0)] = _of(0, "sequences a step at most; 0: the policy's own")
