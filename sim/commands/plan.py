@@ -1,0 +1,31 @@
+"""`ridgeline plan`: search over training plans."""
+
+import argparse
+
+HELP = "search training plans: every plan that fits, the fastest, the Pareto front, batch trade-offs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="a model's name or its config.json")
+    parser.add_argument("--system", required=True, help="a device, node or system of the catalogue")
+    parser.add_argument("--gpus", required=True, help="devices, or several sizes with commas between")
+    parser.add_argument("--batch", required=True, help="sequences a step, or several with commas between")
+    parser.add_argument("--seq", type=int, default=2048)
+    parser.add_argument("--cp", default="1", help="context parallel sizes to try, with commas between")
+    parser.add_argument("--max-tp", type=int, default=64)
+    parser.add_argument("--format", default="bf16", help="compute format")
+    parser.add_argument("--stack", help="fitted constants: a name, a .toml file, or sol")
+    parser.add_argument("--top", type=int, default=10, help="plans to replay exactly and print")
+    parser.add_argument("--guided", type=int, metavar="TRIALS", help="Optuna instead of every plan")
+    parser.add_argument(
+        "--critical-batch", type=float, help="judge by time to a target: critical batch size, sequences"
+    )
+    parser.add_argument("--min-steps", type=float, default=10_000, help="steps to the target at endless batch")
+    parser.add_argument("--json", metavar="FILE", help="write the plans, the front and the counts")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from sim.training.plan_run import execute
+
+    print(execute(**{k: v for k, v in vars(arguments).items() if k not in ("command", "run")}))
+    return 0

@@ -1,0 +1,53 @@
+"""Guided search over plans with Optuna, for spaces too large to try whole."""
+
+import numpy as np
+import pandas as pd
+
+from hw_models import catalog
+from kernels.errors import InputError
+from kernels.training_step import score_plans
+from sim.training.search import Space, frame, layouts, plan_rows
+from sim.training.stack import Stack, hardware_vector
+from workloads import models
+from workloads.models.spec import ModelSpec
+from workloads.training import model_vector
+
+
+def guided_search(
+    model: str | ModelSpec, system: str, space: Space, stack: Stack, *, num_trial: int, top: int = 10,
+    number_format: str = "bf16", seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
+    """The `top` fastest distinct plans that `num_trial` trials of a tree-structured Parzen estimator found: a trial
+    picks a layout, then a place among that layout's plans. Raises `InputError` where none fits."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise InputError("guided search needs optuna", field="guided", value=num_trial) from error
+    if num_trial < 1:
+        raise InputError("too small", field="guided", value=num_trial, allowed=">= 1")
+    spec = models.load(model) if isinstance(model, str) else model
+    hw = hardware_vector(catalog.system(system, space.num_device), number_format)
+    vector = model_vector(spec, space.seq, stack.dropout)
+    rows = {
+        f"tp{a} pp{b} dp{c} cp{d}": plan_rows(spec, space, (a, b, c, d), stack) for a, b, c, d in layouts(spec, space)
+    }
+    rows = {name: plans for name, plans in rows.items() if len(plans)}
+    found: dict[tuple[str, int], np.ndarray] = {}
+
+    def objective(trial: "optuna.Trial") -> float:
+        name = trial.suggest_categorical("layout", list(rows))
+        plans = rows[name]
+        place = int(trial.suggest_float("place", 0.0, 1.0) * (len(plans) - 1))
+        one, seconds, peak = plans[place : place + 1], np.empty(1), np.empty(1)
+        score_plans(vector, one, hw, stack.fit, seconds, peak)
+        if np.isinf(seconds[0]):
+            return 1e6 * float(peak[0] / hw[2])  # the less too large, the better
+        found[name, place] = np.concatenate([one[0], seconds, peak])
+        return float(seconds[0])
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed)).optimize(objective, n_trials=num_trial)
+    if not found:
+        raise InputError(f"none of {num_trial} trials fits", field="guided", value=num_trial)
+    table = np.array(sorted(found.values(), key=lambda row: float(row[-2]))[:top])
+    return frame(table, spec, space, hw)

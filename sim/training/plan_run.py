@@ -1,0 +1,66 @@
+"""What `ridgeline plan` does, as a function."""
+
+import json as json_module
+import pathlib
+from typing import Any
+
+import pandas as pd
+
+from hw_models import catalog
+from kernels.errors import InputError
+from sim.training.search import Space, batch_tradeoff, exhaustive, replay_best
+from sim.training.stack import default_stack, load
+
+
+def _sizes(text: str, field: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise InputError("whole numbers above 0 with commas between", field=field, value=text)
+    return [int(part) for part in parts]
+
+
+def execute(
+    model: str, system: str, gpus: str, batch: str, seq: int, cp: str, max_tp: int, format: str,
+    stack: str | None, top: int, guided: int | None, critical_batch: float | None, min_steps: float, json: str | None,
+) -> str:  # fmt: skip
+    """Search and return the text; several sizes or a critical batch compare the best plan of each."""
+    if top < 1:
+        raise InputError("too small", field="top", value=top, allowed=">= 1")
+    devices, batches = _sizes(gpus, "gpus"), _sizes(batch, "batch")
+    spaces = [
+        Space(device, size, seq, max_tp=max_tp, cps=tuple(_sizes(cp, "cp"))) for device in devices for size in batches
+    ]
+    if critical_batch is not None:
+        table = batch_tradeoff(model, system, spaces, critical_batch=critical_batch, min_step=min_steps, stack=stack,
+                               number_format=format)  # fmt: skip
+        _write(json, {"tradeoff": table.to_dict("records")})
+        return _text(table)
+    if len(spaces) > 1:
+        raise InputError("several sizes are compared by --critical-batch", field="gpus/batch", value=f"{gpus}/{batch}")
+    (space,) = spaces
+    constants = load(stack or default_stack(catalog.system(system, space.num_device).device.name))
+    if guided is not None:
+        from sim.training.guided import guided_search
+
+        best = guided_search(model, system, space, constants, num_trial=guided, top=top, number_format=format)
+        front, count = best.iloc[:0], {"plan": guided, "fit": len(best)}
+    else:
+        best, front, count = exhaustive(model, system, space, stack=constants, top=top, number_format=format)
+    best = replay_best(best, model, system, space, constants, format)
+    _write(json, {"count": count, "best": best.to_dict("records"), "front": front.to_dict("records")})
+    lines = [f"{count['plan']} plans tried, {count['fit']} fit", "fastest, replayed exactly:", _text(best)]
+    if len(front):
+        lines += ["Pareto front of step time and memory:", _text(front)]
+    return "\n".join(lines)
+
+
+def _text(table: pd.DataFrame) -> str:
+    shown = table.copy()
+    for name in [name for name in shown.columns if name.endswith("peak_byte")]:
+        shown[name.replace("_byte", "_GiB")] = shown.pop(name) / 2**30
+    return shown.to_string(index=False, float_format=lambda value: f"{value:.4g}")
+
+
+def _write(path: str | None, record: dict[str, Any]) -> None:
+    if path:
+        pathlib.Path(path).write_text(json_module.dumps(record, indent=1, default=lambda value: value.item()) + "\n")

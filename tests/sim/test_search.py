@@ -1,0 +1,90 @@
+"""Search over plans: what it may choose, that it finds the best, fronts and batch trade-offs."""
+
+import numpy as np
+import pytest
+
+from hw_models import catalog
+from kernels import training as t
+from kernels.errors import InputError
+from kernels.training_step import score_plans
+from sim.cli import main
+from sim.training.guided import guided_search
+from sim.training.search import Space, batch_tradeoff, exhaustive, layouts, pareto, plan_rows, replay_best
+from sim.training.stack import hardware_vector, load
+from workloads import models
+from workloads.training import check, model_vector, plan_vector
+
+GPT = models.load("gpt3-13b")
+SPACE = Space(32, 64, max_tp=8, max_micro_batch=4, max_chunk=4)
+STACK = load("megatron-a100")
+
+
+def test_every_plan_of_the_space_uses_every_device_and_is_legal() -> None:
+    from sim.training.search import to_plan
+
+    for layout in layouts(GPT, SPACE):
+        rows = plan_rows(GPT, SPACE, layout, STACK)
+        assert len(np.unique(rows, axis=0)) == len(rows)
+        for row in rows[:: max(len(rows) // 5, 1)]:
+            plan = to_plan(row, SPACE)
+            assert plan.num_device == 32
+            check(GPT, plan)
+            if plan.schedule != "zb-v":
+                assert np.array_equal(plan_vector(plan), row)
+
+
+def test_the_fastest_is_the_fastest_of_all() -> None:
+    best, front, count = exhaustive(GPT, "dgx_a100", SPACE, stack=STACK, top=3)
+    hw, vector = hardware_vector(catalog.system("dgx_a100", 32)), model_vector(GPT, 2048, STACK.dropout)
+    least, fit = np.inf, 0
+    for layout in layouts(GPT, SPACE):
+        rows = plan_rows(GPT, SPACE, layout, STACK)
+        seconds, peak = np.empty((2, len(rows)))
+        fit += score_plans(vector, rows, hw, STACK.fit, seconds, peak)
+        least = min(least, seconds.min())
+    assert (best["step_s"].iloc[0], count["fit"]) == (least, fit)
+    assert (front["peak_byte"] <= hw[t.MEM_BYTE]).all()
+    assert front["step_s"].is_monotonic_increasing
+    assert front["peak_byte"].is_monotonic_decreasing
+
+
+def test_replayed_times_are_near_the_closed_form_and_sorted() -> None:
+    best, _, _ = exhaustive(GPT, "dgx_a100", SPACE, stack=STACK, top=3)
+    exact = replay_best(best, GPT, "dgx_a100", SPACE, STACK, "bf16")
+    fits = exact[exact["fits"]]
+    assert fits["replayed_s"].is_monotonic_increasing
+    assert exact["replayed_s"].to_numpy() == pytest.approx(exact["step_s"].to_numpy(), rel=0.1)
+
+
+def test_guided_search_finds_what_is_there() -> None:
+    best, _, _ = exhaustive(GPT, "dgx_a100", SPACE, stack=STACK, top=1)
+    guided = guided_search(GPT, "dgx_a100", SPACE, STACK, num_trial=60, top=2)
+    assert best["step_s"].iloc[0] <= guided["step_s"].iloc[0] <= 2 * best["step_s"].iloc[0]
+
+
+def test_nothing_fits_is_an_error_with_the_budget() -> None:
+    with pytest.raises(InputError, match="fits in 79"):
+        exhaustive("gpt3-175b", "dgx_a100", Space(8, 8, max_tp=8, zeros=(0,)), stack=STACK)
+
+
+def test_pareto_drops_what_does_not_fit() -> None:
+    assert pareto(np.array([np.inf, 2.0, 1.0]), np.array([1.0, 2.0, 3.0])).tolist() == [2, 1]
+
+
+def test_a_batch_is_judged_by_time_and_cost_to_the_target() -> None:
+    spaces = [Space(32, batch, max_tp=8, max_micro_batch=2, max_chunk=1) for batch in (64, 512)]
+    table = batch_tradeoff(GPT, "dgx_a100", spaces, critical_batch=512, min_step=1000, stack="megatron-a100")
+    # steps: 1000 (1 + 512/64) and 1000 (1 + 512/512); tokens fall with smaller batches
+    assert table["num_step"].tolist() == [9000, 2000]
+    assert table["token"].tolist() == [9000 * 64 * 2048, 2000 * 512 * 2048]
+    assert table["pareto"].any()
+
+
+def test_the_command_prints_plans_and_front(capsys: pytest.CaptureFixture[str]) -> None:
+    given = "plan --model gpt2-xl --system dgx_a100 --batch 16"
+    assert main([*given.split(), "--gpus", "8", "--top", "2"]) == 0
+    assert "Pareto front" in capsys.readouterr().out
+    assert main([*given.split(), "--gpus", "8,16", "--critical-batch", "100"]) == 0
+    assert "target_usd" in capsys.readouterr().out
+    assert main([*given.split(), "--gpus", "8,16"]) == 2
+    assert "--critical-batch" in capsys.readouterr().err
