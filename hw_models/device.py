@@ -3,6 +3,7 @@
 import numpy as np
 
 from hw_models import profile, relatives, topology
+from hw_models.calibration.inherit import inherited
 from hw_models.profile import Profile
 from hw_models.spec import Device, System
 from kernels import machine as layout
@@ -60,7 +61,7 @@ def rate(device: Device) -> layout.Floats:
 
 def calibration(device: Device) -> tuple[Profile, str]:
     """The profile that a device is priced by, and the name of the device that it was fitted on: its own, else that
-    of its nearest relative, and so on. `InputError` where none of them has one."""
+    of its nearest relative, and so on, scaled by the datasheets. `InputError` where none of them has one."""
     line = relatives.line(device)
     own = relatives.own_profile(line[-1])
     if not own:
@@ -71,7 +72,7 @@ def calibration(device: Device) -> tuple[Profile, str]:
             value="calibrated",
             allowed="sol; or name a profile in the device's file",
         )
-    return profile.load(own), line[-1].name
+    return inherited(profile.load(own), line[-1], device), line[-1].name
 
 
 def best_fidelity(device: Device) -> str:

@@ -1,0 +1,71 @@
+"""Constants of a device that nobody has measured: its nearest relative's, scaled by the two datasheets.
+
+Shares (of peak, of bandwidth, of cache) and launch times carry over as they are. Rates follow the datasheet rate
+that feeds them, and latencies inside a core its clock::
+
+    operand stream of a core      L2 bandwidth / cores
+    epilogue of a core            memory bandwidth / cores
+    reading L2                    L2 bandwidth
+    rows moved between kernels    memory bandwidth
+    k steps, tiles, CTAs          1 / clock
+
+How far that is from the truth was measured where both sides are known. Between GPU generations the residual sigma
+of bf16 GEMM is 0.12 to 0.26 and of fused experts 0.14 to 0.38, with a bias of up to 0.3 (H100, A100, L40S and B200
+predicted from each other); `SIGMA` is their middle. A variant of one chip (same cores and peaks, other memory) runs
+the same kernels and takes `SIGMA_VARIANT`: the 5 % by which memory clocks and stacks differ from their datasheets.
+Either is added to each residual spread.
+"""
+
+from collections.abc import Mapping
+
+from hw_models.profile import Kernel, Profile
+from hw_models.spec import Device
+
+SIGMA = 0.25  # of the log of time
+SIGMA_VARIANT = 0.05
+
+Exponents = Mapping[str, float]  # datasheet field of `Device` -> power of (heir / relative)
+BY_CLOCK: Exponents = {"clock_hz": -1.0}
+RULES: Mapping[str, Exponents] = {
+    "core_byte_per_s": {"l2_byte_per_s": 1.0, "num_core": -1.0},
+    "write_byte_per_s": {"mem_byte_per_s": 1.0, "num_core": -1.0},
+    "l2_byte_per_s": {"l2_byte_per_s": 1.0},
+    "row_byte_per_s": {"mem_byte_per_s": 1.0},
+    "all_byte_per_s": {"mem_byte_per_s": 1.0},
+    "step_s": BY_CLOCK,
+    "cta_s": BY_CLOCK,
+    "dim_s": BY_CLOCK,
+    "mask_s": BY_CLOCK,
+    "row_s": BY_CLOCK,
+}
+BY_KIND: Mapping[tuple[str, str], Exponents] = {
+    ("gemm", "row_s"): {"clock_hz": -1.0, "num_core": -1.0},  # rows are quantised by all cores together
+}
+
+
+def scaled(kernel: Kernel, relative: Device, heir: Device) -> Kernel:
+    """One kernel's constants for `heir`, with its spread widened by what inheriting costs."""
+    parameter = {
+        name: value * _ratio(BY_KIND.get((kernel.kind, name), RULES.get(name, {})), relative, heir)
+        for name, value in kernel.parameter.items()
+    }
+    variant = (relative.num_core, relative.peak_flop_per_s) == (heir.num_core, heir.peak_flop_per_s)
+    extra = SIGMA_VARIANT if variant else SIGMA
+    spread = {size: round((sigma**2 + extra**2) ** 0.5, 4) for size, sigma in kernel.spread.items()}
+    return kernel.model_copy(update={"parameter": parameter, "spread": spread, "train": None, "held_out": None})
+
+
+def inherited(profile: Profile, relative: Device, heir: Device) -> Profile:
+    """The whole profile of `relative` for `heir`; the profile itself where the two are one device."""
+    if relative.name == heir.name:
+        return profile
+    return Profile(device=heir.name, kernel=tuple(scaled(kernel, relative, heir) for kernel in profile.kernel))
+
+
+def _ratio(exponents: Exponents, relative: Device, heir: Device) -> float:
+    ratio = 1.0
+    for field, power in exponents.items():
+        have, need = getattr(relative, field), getattr(heir, field)
+        if have > 0 and need > 0:
+            ratio *= (need / have) ** power
+    return ratio
