@@ -1,10 +1,11 @@
 """Matrix products on systolic arrays with double-buffered scratchpads, in cycles of the array clock.
 
-Weight stationary: a `rows x cols` block of weights is loaded, `m` input rows stream through it in `rows + cols - 2 + m`
-cycles, and loading the next block hides behind the stream if that is longer than `rows`. Output stationary: a block
-of `rows x cols` outputs stays while `k` values stream, and shifts out in `rows` cycles as the next one fills.
-Several arrays share the blocks of one product evenly. A tile of the product must fit half of the scratchpad (the
-other half fills meanwhile): the largest side is halved until it does. Recurrences: Kung (1982); SCALE-Sim (ISPASS'20) for both dataflows.
+Weight stationary: a `rows x cols` block of weights is loaded, `m` input rows stream through it in
+`rows + cols - 2 + m` cycles, and loading the next block hides behind the stream if that is longer than `rows`.
+Output stationary: a block of `rows x cols` outputs stays while `k` values stream, and shifts out in `rows` cycles as
+the next one fills. Several arrays share the blocks of one product evenly. A tile of the product must fit half of the
+scratchpad (the other half fills meanwhile): the largest side is halved until it does.
+Recurrences: Kung (1982); SCALE-Sim (ISPASS'20) for both dataflows.
 """
 
 from typing import NamedTuple
