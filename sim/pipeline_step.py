@@ -8,7 +8,7 @@ replicas; the others are on links of their own where each node has its own ports
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -45,7 +45,7 @@ class StepGraph(NamedTuple):
 def step_graph(arrays: OpArrays, table: Ints, hop_ps: int = 0) -> StepGraph:
     """Operators of one replica: the order's operations (an overlapped pair is one, as long as both), a hop wherever an
     input comes from another rank, and an all-reduce of each stage's gradients after its last backward."""
-    graph: nx.DiGraph[int] = nx.DiGraph()
+    graph: nx.DiGraph[Any] = nx.DiGraph()
     second = np.concatenate(([False], arrays.overlap[:-1]))
     node = np.cumsum(~second) - 1
     duration = np.zeros(int(node[-1]) + 1, np.int64)
@@ -66,7 +66,7 @@ def step_graph(arrays: OpArrays, table: Ints, hop_ps: int = 0) -> StepGraph:
         for column, value in zip(
             (name, kind, ranks, stream, rendezvous, times), (label, what, at, on, number, time_ps), strict=True
         ):
-            column.append(value)  # type: ignore[attr-defined]
+            column.append(value)
         graph.add_node(index)
         return index
 
