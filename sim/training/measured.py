@@ -50,12 +50,16 @@ LAYOUT_VOCAB, LAYOUT_TOKEN = 128_000, 2048 * 2048
 NODE_VOCAB = 51_200  # GPT-2's, padded as Megatron pads it for 8 ways
 
 
-def read_measured(path: str | pathlib.Path) -> Measured:
-    """The runs of a measured file. Raises `InputError` for unknown columns."""
+def read_frame(path: str | pathlib.Path) -> pd.DataFrame:
+    """The table of a CSV file."""
     try:
-        frame = pd.read_csv(path)
+        return pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read: {error}", file=path) from error
+
+
+def read_measured(frame: pd.DataFrame, path: str | pathlib.Path) -> Measured:
+    """The runs of a measured table. Raises `InputError` for unknown columns."""
     readers: list[tuple[dict[str, str], Callable[[pd.DataFrame, Any], Measured]]] = [
         (NODE_COLUMNS, _read_node), (LAYOUT_COLUMNS, _read_layouts)
     ]  # fmt: skip

@@ -5,11 +5,14 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.stats import spearmanr
 
 from kernels import training as t
 from kernels.training_step import score_plans
-from sim.training.measured import Measured, read_measured
+from sim.training.measured import Measured, read_frame, read_measured
+from sim.training.offload import offload_iteration
+from sim.training.offload_measured import is_offload, read_offload
 from sim.validation_rows import error_row, report
 
 HELP = "measured training runs: step times, MFU, what does not fit"
@@ -28,7 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
 def validate_training(path: str | pathlib.Path) -> list[dict[str, Any]]:
     """A row of step time (or of MFU) a group of the file and one for all, with the rank correlation inside the group;
     `oom_n` runs that were tried for memory and `oom_wrong` wrong verdicts among them."""
-    measured = read_measured(path)
+    table = read_frame(path)
+    if is_offload(table):
+        return _offload_rows(table, path)
+    measured = read_measured(table, path)
     seconds, peak = simulate(measured)
     ran = ~np.isnan(measured.step_s)
     groups = np.array(measured.group)
@@ -36,6 +42,23 @@ def validate_training(path: str | pathlib.Path) -> list[dict[str, Any]]:
     if len(rows) > 1:
         rows.append(_row(measured, "all", np.ones(len(groups), bool), seconds, peak, ran))
     return rows
+
+
+def _offload_rows(table: pd.DataFrame, path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """Forward, backward, update and the whole iteration on each machine, and the iterations of all."""
+    rows, every = [], []
+    for host, runs, measured in read_offload(table, path):
+        forward, backward, update = offload_iteration(runs, host)
+        ours = (forward, backward, update, forward + backward + update)
+        every.append((ours[-1], measured[:, -1]))
+        for column, (kind, values) in enumerate(zip(("forward", "backward", "update", "iteration"), ours, strict=True)):
+            rows.append(
+                error_row(
+                    kind, "zero3_offload", host.name, values.tolist(), measured[:, column].tolist(), len(measured)
+                )
+            )
+    both = [np.concatenate(parts) for parts in zip(*every, strict=True)]
+    return [*rows, error_row("iteration", "zero3_offload", "all", both[0].tolist(), both[1].tolist(), len(table))]
 
 
 def simulate(measured: Measured) -> tuple[t.Floats, t.Floats]:

@@ -30,6 +30,13 @@ def test_layouts_and_what_does_not_fit(tmp_path: pathlib.Path) -> None:
     assert min(row["rank_correlation"] for row in rows if row["n"] > 20) >= 0.85
 
 
+def test_offloaded_optimizer(tmp_path: pathlib.Path) -> None:
+    rows = rows_of("zero3_offload_iterations.csv", tmp_path)
+    assert (rows[-1]["n"], rows[-1]["coverage"]) == (151, 1.0)
+    assert rows[-1]["mape"] <= 0.15
+    assert max(row["mape"] for row in rows) <= 0.15  # forward, backward and update apart, on each machine
+
+
 def test_the_command_says_time_memory_and_cost(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, plot = tmp_path / "out.json", tmp_path / "step.svg"
     given = "train --model gpt3-13b --system dgx_a100 --gpus 16 --tp 4 --pp 2 --dp 2 --batch 32 --interleave 2"

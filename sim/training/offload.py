@@ -1,0 +1,73 @@
+"""ZeRO-3 with the optimizer on the host: gradients flushed to host memory, Adam on the CPU, weights fetched back.
+
+After the Deep Optimizer States study (Maurya et al. 2024): most of an iteration is the blocking flush of gradients at
+the end of the backward pass and the update on the CPU. Two remedies: an asynchronous flush under the backward pass, and
+interleaved updates, where every `gap`-th group of parameters is updated by the GPU while the CPU updates the others.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels.training import Floats
+
+
+class Host(NamedTuple):
+    """Constants of a machine. Seconds a parameter are of fp32 states; rates of a device and of its whole host."""
+
+    name: str
+    flop_per_s: float  # peak of a device
+    compute: float  # share of it that a pass reaches
+    layer_s: float  # a layer and a microbatch, whatever its size
+    flush_s: float  # blocking flush, a parameter of a device's own shard
+    flush_host_s: float  # the same, a parameter of all that a host flushes at once
+    add_s: float  # accumulating a microbatch's gradients, a parameter of the shard
+    settle_s: float  # end of an asynchronous flush, a parameter of the shard
+    update_s: float  # Adam on the CPU, a parameter of the shard
+    update_host_s: float  # the same, a parameter of all on the host
+    interleave: float  # share of the update that is left as `gap` goes to 1 (everything on the GPU)
+    interleave_cpu: float  # and its growth with the share left on the CPU
+    fetch_s: float  # weights that interleaved updates fetch under the next forward pass, a parameter of the shard
+    out_byte_per_s: float  # gathering weights across nodes, a device
+    device_per_node: int
+
+
+class OffloadRun(NamedTuple):
+    """What is run; every field may be an array of the same length."""
+
+    parameter: Floats
+    num_layer: Floats
+    hidden: Floats
+    seq: Floats
+    tp: Floats
+    dp: Floats
+    micro_batch: Floats
+    num_microbatch: Floats
+    cpu_share: Floats  # of the optimizer on the host
+    gap: Floats  # every gap-th group on the GPU; 0: no interleaving
+    asynchronous: Floats  # 1: gradients are flushed under the backward pass
+
+
+def offload_iteration(run: OffloadRun, host: Host) -> tuple[Floats, Floats, Floats]:
+    """Seconds of the forward passes, the backward passes (flush included) and the update of one iteration.
+
+    A backward pass with recomputed activations is three forwards. Interleaved updates leave
+    `interleave + interleave_cpu (1 - 1/gap)` of the CPU's update time.
+    """
+    token = run.micro_batch * run.seq
+    flop = 2 * run.parameter * token + 4 * run.num_layer * run.hidden * run.seq * token
+    compute = flop / (run.tp * host.flop_per_s * host.compute) + run.num_layer * host.layer_s
+    node = np.maximum(1, run.tp * run.dp / host.device_per_node)  # hosts at work
+    shard = run.parameter / (run.tp * run.dp)
+    shared = run.parameter / node
+    gather = np.where(node > 1, 2 * run.parameter / run.tp * (1 - 1 / run.dp) / host.out_byte_per_s, 0.0)
+    forward = run.num_microbatch * np.maximum(compute, gather)
+    # weights are gathered twice in a backward pass: for recomputation and for the gradients
+    backward = run.num_microbatch * (np.maximum(3 * compute, 2 * gather) + host.add_s * shard)
+    blocking = np.maximum(host.flush_s * shard, host.flush_host_s * shared)
+    backward = backward + np.where(run.asynchronous > 0, host.settle_s * shard, blocking)
+    update = run.cpu_share * np.maximum(host.update_s * shard, host.update_host_s * shared)
+    left = host.interleave + host.interleave_cpu * (1 - 1 / np.maximum(run.gap, 1))
+    interleaved = run.gap > 0
+    forward = forward + np.where(interleaved, host.fetch_s * shard, 0.0)
+    return forward, backward, update * np.where(interleaved, left, 1.0)
