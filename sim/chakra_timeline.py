@@ -3,8 +3,6 @@
 import pathlib
 from typing import Any
 
-import numpy as np
-
 from sim.replay import replay_fast, work
 from workloads.chakra import COLLECTIVES, Node, Trace, to_graph
 from workloads.graph import compile_graph
@@ -47,7 +45,8 @@ def trace_events(trace: Trace, rank: int = 0) -> list[dict[str, Any]]:
     for node, start, end in timed:
         if node.type == "METADATA_NODE":
             continue
-        args = {name: attr.value for name, attr in node.attr.items() if np.isscalar(attr.value)} | {"id": node.id}
+        plain = {name: attr.value for name, attr in node.attr.items() if isinstance(attr.value, int | float | str)}
+        args: dict[str, Any] = plain | {"id": node.id}
         if "comm_type" in args and 0 <= args["comm_type"] < len(COLLECTIVES):
             args["comm_type"] = COLLECTIVES[args["comm_type"]]
         tid = at[node.id][0]
