@@ -1,0 +1,24 @@
+"""What `ridgeline study` does, as a function: run a study, print its table, write and draw it."""
+
+import importlib
+import json as json_module
+import pathlib
+
+from kernels.errors import InputError
+
+
+def execute(module: str, plot: str | None, json: str | None) -> str:
+    """Run the study `module` (as `studies.zero_bubble`); returns its table as text."""
+    study = importlib.import_module(module)
+    if plot and pathlib.Path(plot).suffix not in (".svg", ".png", ".pdf"):
+        raise InputError("unknown picture format", field="plot", value=plot, allowed=[".svg", ".png", ".pdf"])
+    table = study.run()
+    if json:
+        record = {"rows": json_module.loads(table.to_json(orient="records"))}
+        pathlib.Path(json).write_text(json_module.dumps(record, indent=1) + "\n")
+    if plot:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        study.plot(table).savefig(plot, dpi=150)
+    return f"{study.CLAIM}\n{table.to_string(index=False, float_format=lambda value: f'{value:.4g}')}"
