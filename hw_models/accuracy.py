@@ -1,0 +1,32 @@
+"""How wrong the shipped calibrations are on shapes that their fits have not seen, read from the profiles."""
+
+import pandas as pd
+
+from hw_models.profile import load, shipped
+
+COLUMNS = ("device", "operator", "format", "kernel", "n", "mape", "median", "p90", "bias")
+
+
+def held_out() -> pd.DataFrame:
+    """A row a fitted kernel that has held-out rows: their number and errors, fractions of the measured time.
+
+    >>> set(held_out()["device"]) >= {"a100_sxm", "h100_sxm"}
+    True
+    """
+    rows = []
+    for device in shipped():
+        for kernel in load(device).kernel:
+            found = kernel.held_out
+            if found is not None and found.n:
+                errors = (found.n, found.mape, found.median, found.p90, found.bias)
+                rows.append((device, kernel.kind, kernel.format, kernel.name, *errors))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """The table as the README has it, errors in per cent."""
+    lines = ["| device | operator | format | kernel | shapes | MAPE % | median % | p90 % | bias % |", "|---|---|---|---|---:|---:|---:|---:|---:|"]
+    for row in frame.itertuples(index=False):
+        errors = " | ".join(f"{100 * float(value):.1f}" for value in row[5:])
+        lines.append(f"| {row[0]} | {row[1]} | {row[2]} | {row[3]} | {row[4]:,} | {errors} |")
+    return "\n".join(lines)
