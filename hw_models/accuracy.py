@@ -25,7 +25,10 @@ def held_out() -> pd.DataFrame:
 
 def markdown(frame: pd.DataFrame) -> str:
     """The table as the README has it, errors in per cent."""
-    lines = ["| device | operator | format | kernel | shapes | MAPE % | median % | p90 % | bias % |", "|---|---|---|---|---:|---:|---:|---:|---:|"]
+    lines = [
+        "| device | operator | format | kernel | shapes | MAPE % | median % | p90 % | bias % |",
+        "|---|---|---|---|---:|---:|---:|---:|---:|",
+    ]
     for row in frame.itertuples(index=False):
         errors = " | ".join(f"{100 * float(value):.1f}" for value in row[5:])
         lines.append(f"| {row[0]} | {row[1]} | {row[2]} | {row[3]} | {row[4]:,} | {errors} |")

@@ -40,10 +40,7 @@ def _serve(num_request: int, replicas: int = 1, router: str = "round_robin") -> 
     done = simulate(scenario(num_request))
     cpu_s, wall_s = time.process_time() - start, time.perf_counter() - wall
     count = done.result.counter
-    rows = len(done.pricing.head.name) + sum(len(rows.name) for rows in done.pricing.dense)
-    attention = int(count["num_prefill_step"].sum() + count["num_decode_step"].sum()) * len(done.pricing.attention)
-    operators = int(count["num_step"].sum()) * rows + attention
-    return {"requests": num_request, "steps": int(count["num_step"].sum()), "operators": operators,
+    return {"requests": num_request, "steps": int(count["num_step"].sum()), "operators": done.accounts.num_operator,
             "cpu_s": cpu_s, "wall_s": wall_s}  # fmt: skip
 
 

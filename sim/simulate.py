@@ -1,6 +1,6 @@
 """A scenario in, a run out: the whole path through the house.
 
-Load, model, machine and placement are resolved (`sim.setup`), steps are priced (`sim.pricing`), the engine serves
+Load, model, machine and placement are resolved (`sim.setup`), steps are priced (`sim.serving.step_price`), the engine serves
 (`sim.serving`), and the records become frames and metrics.
 """
 
@@ -15,14 +15,15 @@ from kernels.serving.gap import edges_s
 from kernels.units import NJ_PER_J, PS_PER_S
 from sim import engine_profile
 from sim.metrics import measure
-from sim.pricing import Pricing, build, by_operator
 from sim.provenance import provenance
-from sim.records import Run, request_frame, step_frame
+from sim.records import Run, operator_frame, request_frame, step_frame
 from sim.scenario import Scenario
+from sim.serving.accounts import Accounts, accounts
 from sim.serving.engine import serve
 from sim.serving.limits import Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin, find
 from sim.serving.result import ServeResult
+from sim.serving.step_price import HostTime, Lowered, build
 from sim.setup import Setup, prepare
 from workloads.load import load_requests
 from workloads.requests import Requests
@@ -38,8 +39,9 @@ class Simulation:
     run: Run
     metrics: dict[str, Any]
     setup: Setup
-    pricing: Pricing
+    lowered: Lowered
     result: ServeResult
+    accounts: Accounts
 
 
 def simulate(
@@ -64,7 +66,17 @@ def simulate(
     if machine is not None:
         setup = dataclasses.replace(setup, machine=machine)
     limits = _limits(setup)
-    pricing = build(setup, max_token(policy, limits), max_seq(policy), profile)
+    price, lowered = build(
+        setup.model,
+        setup.formats,
+        setup.placement,
+        setup.machine,
+        max_token=max_token(policy, limits),
+        max_seq=max_seq(policy),
+        skew=scenario.expert_skew,
+        host=HostTime(profile.step_s, profile.seq_s, profile.token_s, profile.request_s, profile.captured),
+        block_token=scenario.block_token,
+    )
     options = Options(
         order=scenario.order,
         seed=scenario.seed,
@@ -72,9 +84,10 @@ def simulate(
         record_steps=record_steps,
         progress=progress,
     )
-    result = serve(cast(Any, load), pricing.step, policy, router, limits, options)
-    run = _run(setup, load, pricing, result, profile)
-    return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, pricing, result)
+    result = serve(cast(Any, load), price, policy, router, limits, options)
+    spent = accounts(result, lowered)
+    run = _run(setup, load, spent, result, profile)
+    return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent)
 
 
 def _policy(scenario: Scenario) -> Plugin:
@@ -100,7 +113,7 @@ def _limits(setup: Setup) -> Limits:
 
 
 def _run(
-    setup: Setup, load: Requests, pricing: Pricing, result: ServeResult, profile: engine_profile.EngineProfile
+    setup: Setup, load: Requests, spent: Accounts, result: ServeResult, profile: engine_profile.EngineProfile
 ) -> Run:
     column = result.request
     stream_ps = round(profile.stream_s * PS_PER_S)
@@ -126,28 +139,18 @@ def _run(
     about |= {"mode": result.engine, "calibrated_on": setup.calibrated_on, "complete": result.complete}
     steps = None if result.step is None else step_frame(result.step, at.LOG_COLUMNS)
     edges = edges_s()
-    return Run(
-        frame, _totals(setup, pricing, result), about, _operators(pricing, result), steps, edges, result.gap_count
-    )
+    return Run(frame, _totals(setup, spent, result), about, _operators(spent), steps, edges, result.gap_count)
 
 
 def _later(times: Any, delay_ps: int) -> Any:
     return np.where(np.asarray(times) < 0, times, np.asarray(times) + delay_ps)
 
 
-def _operators(pricing: Pricing, result: ServeResult) -> Any:
-    return by_operator(
-        pricing,
-        result.token_count.sum(axis=0),
-        result.head_count.sum(axis=0),
-        result.attn_ps.sum(axis=0),
-        result.attn_nj.sum(axis=0),
-        int(result.counter["num_step"].sum()) * int(pricing.step.host_ps[0]),
-    )
+def _operators(spent: Accounts) -> Any:
+    return operator_frame(spent.name, spent.kind, spent.bound, spent.time_ps, spent.energy_nj)
 
 
-def _totals(setup: Setup, pricing: Pricing, result: ServeResult) -> dict[str, float]:
-    span_s = result.span_ps / PS_PER_S
+def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, float]:
     capacity = result.num_block * result.block_token * max(result.span_ps, 1) * len(result.kv_token_ps)
     token, _, _, held = result.kv_token_ps.sum(axis=0)
     count = result.counter
@@ -157,7 +160,7 @@ def _totals(setup: Setup, pricing: Pricing, result: ServeResult) -> dict[str, fl
         "num_replica": float(setup.placement.dp),
         "num_device": float(setup.placement.num_device),
         "busy_s": float(result.stage_busy_ps.max(axis=1).sum()) / PS_PER_S,
-        "energy_j": energy_j(setup, pricing, result, span_s),
+        "energy_j": (int(spent.energy_nj.sum()) + spent.idle_nj) / NJ_PER_J,
         "kv_block": float(result.num_block),
         "kv_block_token": float(result.block_token),
         "kv_mean_share": held / capacity,
@@ -167,15 +170,3 @@ def _totals(setup: Setup, pricing: Pricing, result: ServeResult) -> dict[str, fl
         "usd_per_h": setup.price_usd_per_h,
     }
     return totals | ({"kv_peak_share": float(peak)} if result.step is not None else {})
-
-
-def energy_j(setup: Setup, pricing: Pricing, result: ServeResult, span_s: float) -> float:
-    """Joules of all devices: operators, and idle power while nothing runs on a stage."""
-    price = pricing.step
-    tokens, heads = result.token_count.sum(axis=0), result.head_count.sum(axis=0)
-    active_nj = int((price.dense_nj[:, : len(tokens)].dot(tokens)).sum()) + int(price.head_nj[: len(heads)] @ heads)
-    active_nj += int(result.attn_nj.sum())
-    device_s = span_s * setup.placement.num_device
-    stage_s = int(result.stage_busy_ps.sum()) / PS_PER_S * setup.placement.stage_device
-    idle_w = setup.system.device.idle_w
-    return active_nj / NJ_PER_J + max(0.0, device_s - stage_s) * idle_w

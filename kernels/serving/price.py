@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from kernels.attention import decode_s, prefill_add, prefill_s
+from kernels.attention import LONGEST, decode_s, prefill_add, prefill_s
 from kernels.attention_work import CAUSAL, WINDOW, Shape
 from kernels.jit import njit
 from kernels.machine import DYNAMIC_W, IDLE_W, NUM_FIT, RATES
@@ -36,6 +36,7 @@ class StepPrice(NamedTuple):
     decode_fit: Floats  # [class, NUM_FIT]
     host_ps: Ints  # [HOST_FIELDS]
     num_device: int  # a stage
+    num_group: int  # attention groups of a replica, which share its sequences evenly
 
 
 HOST_FIELDS: tuple[str, ...] = ("step", "seq", "token", "request", "moved_block")
@@ -51,7 +52,7 @@ def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sample
         np.zeros((num_stage, max_token + 1), ints), np.zeros((num_stage, max_token + 1), ints),
         np.zeros((num_stage, num_class), ints), np.zeros((num_class, 6)), np.zeros((num_class, 6)),
         np.ones(num_class), np.ones(len(RATES)),
-        np.zeros((num_class, NUM_FIT)), np.zeros((num_class, NUM_FIT)), np.zeros(len(HOST_FIELDS), ints), 1,
+        np.zeros((num_class, NUM_FIT)), np.zeros((num_class, NUM_FIT)), np.zeros(len(HOST_FIELDS), ints), 1, 1,
     )  # fmt: skip
 
 
@@ -63,11 +64,11 @@ class PackedPrice(NamedTuple):
 
 
 PRICE_FIELDS: tuple[str, ...] = (
-    "num_stage", "num_class", "num_device", *HOST_FIELDS,
+    "num_stage", "num_class", "num_device", "num_group", *HOST_FIELDS,
     "dense_ps", "dense_nj", "send_ps", "send_nj", "head_ps", "head_nj", "attn_layer", "stride",
 )  # fmt: skip
 (
-    NUM_STAGE, NUM_CLASS, NUM_DEVICE, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, BLOCK_PS,
+    NUM_STAGE, NUM_CLASS, NUM_DEVICE, NUM_GROUP, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, BLOCK_PS,
     DENSE_PS, DENSE_NJ, SEND_PS, SEND_NJ, HEAD_PS, HEAD_NJ, ATTN_LAYER, STRIDE,
 ) = range(len(PRICE_FIELDS))  # fmt: skip
 NUM_RATE = len(RATES)
@@ -89,7 +90,15 @@ def pack(price: StepPrice) -> PackedPrice:
     ]
     start = len(PRICE_FIELDS) + np.cumsum([0, *(part.size for part in parts)])
     num_stage, num_class = price.attn_layer.shape
-    field = [num_stage, num_class, price.num_device, *price.host_ps, *start[:-1], price.dense_ps.shape[1]]
+    field = [
+        num_stage,
+        num_class,
+        price.num_device,
+        price.num_group,
+        *price.host_ps,
+        *start[:-1],
+        price.dense_ps.shape[1],
+    ]
     table = np.concatenate([np.array(field, np.int64), *(part.ravel() for part in parts)])
     columns = (price.prefill_shape, price.prefill_fit, price.decode_shape, price.decode_fit)
     classes = np.concatenate([*columns, price.peak_flop_per_s[:, None]], axis=1)
@@ -113,8 +122,11 @@ def window_of(p: PackedPrice, c: int) -> int:
 
 @njit
 def decode_cost(p: PackedPrice, c: int, num_seq: int, kv_sum: int, kv_max: int) -> tuple[int, int, int]:
-    """Picoseconds, nanojoules (all devices of a stage) and bound of one layer's decode attention."""
+    """Picoseconds, nanojoules (all devices of a stage) and bound of one layer's decode attention; of several
+    attention groups, one has an even share of the sequences, rounded up."""
     real = p.real
+    group = p.table[NUM_GROUP]
+    num_seq, kv_sum = -(-num_seq // group), -(-kv_sum // group)
     at = NUM_RATE + c * CLASS_SIZE
     fit = real[at + IN_DECODE + NUM_SHAPE : at + IN_PEAK]
     shape = shape_at(real, at + IN_DECODE)
@@ -133,8 +145,13 @@ def add_prefill(p: PackedPrice, c: int, feature: Floats, query_len: int, kv_len:
 
 @njit
 def prefill_cost(p: PackedPrice, c: int, feature: Floats) -> tuple[int, int, int]:
-    """Picoseconds, nanojoules and bound of one layer's prefill attention, from the rows' features."""
+    """Picoseconds, nanojoules and bound of one layer's prefill attention, from the rows' features (of several
+    attention groups, one has an even share of all but the longest row)."""
     real = p.real
+    if p.table[NUM_GROUP] > 1:
+        longest = feature[LONGEST]
+        feature = feature / p.table[NUM_GROUP]
+        feature[LONGEST] = longest
     at = NUM_RATE + c * CLASS_SIZE
     fit = real[at + NUM_SHAPE : at + IN_DECODE]
     seconds, ideal_s, bound = prefill_s(feature, shape_at(real, at), real[at + IN_PEAK], real, fit)

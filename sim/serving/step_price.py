@@ -72,14 +72,16 @@ class Lowered:
         return np.where(at < len(graph), graph[np.minimum(at, len(graph) - 1)], token)
 
     def dense(self, stage: int, num_token: npt.ArrayLike) -> op.OpTable:
-        """Dense operators of a stage for each token count: shape `[count, rows]`."""
-        token = self.padded(num_token)
+        """Dense operators of a stage for each token count of a replica (an even share of it in each attention group):
+        shape `[count, rows]`."""
+        token = self.padded(-(-np.asarray(num_token, np.int64) // self.placement.attn_dp))
         return lowering.lower_dense(self.model, self.formats, self.placement, stage, token, self.skew)
 
     def head(self, num_sampled: npt.ArrayLike) -> op.OpTable:
         """Operators of the head on the last stage for each number of sampled tokens."""
         last = self.placement.pp - 1
-        return lowering.lower_head(self.model, self.formats, self.placement, last, num_sampled)
+        sampled = -(-np.asarray(num_sampled, np.int64) // self.placement.attn_dp)
+        return lowering.lower_head(self.model, self.formats, self.placement, last, sampled)
 
 
 def build(
@@ -102,13 +104,6 @@ def build(
     """
     host = host or HostTime()
     lowered = Lowered(model, formats, placement, machine, skew, host)
-    if placement.attn_dp > 1:
-        raise InputError(
-            "the serving engine has one attention group a replica",
-            field="attn_dp",
-            value=placement.attn_dp,
-            allowed="1",
-        )
     if machine.rate[FLOP_J] > 0 or machine.rate[BYTE_J] > 0:
         raise InputError(
             "explicit joules a FLOP or byte are not priced in serving", field="flop_J, byte_J", value="set"
@@ -136,7 +131,7 @@ def build(
     )
     host_s = dict(zip(HOST_FIELDS, (host.step_s, host.seq_s, host.token_s, host.request_s, block_s), strict=True))
     price.host_ps[:] = [round(host_s[name] * PS_PER_S) for name in HOST_FIELDS]
-    return price._replace(num_device=placement.stage_device), lowered
+    return price._replace(num_device=placement.stage_device, num_group=placement.attn_dp), lowered
 
 
 def _price(ops: op.OpTable, machine: Machine) -> np.ndarray:
