@@ -1,0 +1,46 @@
+"""`ridgeline goodput`: a long training run on machines that fail."""
+
+import argparse
+
+HELP = "goodput of a long training run: failures, checkpoints, restarts, elastic recovery"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--step-s", type=float, required=True, help="seconds of a step")
+    parser.add_argument("--gpus", type=int, required=True)
+    parser.add_argument("--mtbf-h", type=float, required=True, help="mean time between failures of one device, hours")
+    parser.add_argument("--checkpoint-s", type=float, default=0.0, help="training stands while one is written")
+    parser.add_argument("--interval-step", type=int, default=0, help="steps between checkpoints (0: Young and Daly's)")
+    parser.add_argument("--detect-s", type=float, default=30.0)
+    parser.add_argument("--restart-s", type=float, default=300.0)
+    parser.add_argument("--repair-s", type=float, default=3600.0)
+    parser.add_argument("--spares", type=int, default=0, help="devices that stand by")
+    parser.add_argument("--recovery", default="restart", help="restart or elastic")
+    parser.add_argument("--dp", type=int, default=1, help="data parallel replicas")
+    parser.add_argument("--reshard-s", type=float, default=10.0)
+    parser.add_argument("--runs", type=int, default=10, help="independent runs to average")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", metavar="FILE", help="write every run")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import json
+    import pathlib
+
+    import pandas as pd
+
+    from kernels.errors import InputError
+    from sim.training.goodput import LongRun, simulate_run
+
+    a = arguments
+    if a.runs < 1:
+        raise InputError("too small", field="runs", value=a.runs, allowed=">= 1")
+    job = LongRun(a.steps, a.step_s, a.gpus, a.mtbf_h, a.checkpoint_s, a.interval_step, a.detect_s, a.restart_s,
+                  a.repair_s, a.spares, a.recovery, a.dp, a.reshard_s)  # fmt: skip
+    table = pd.DataFrame([simulate_run(job, a.seed + n) for n in range(a.runs)])
+    print(table.mean().to_string(float_format=lambda value: f"{value:.6g}"))
+    if a.json:
+        record = {"mean": table.mean().to_dict(), "run": table.to_dict("records")}
+        pathlib.Path(a.json).write_text(json.dumps(record, indent=1) + "\n")
+    return 0
