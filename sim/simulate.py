@@ -1,7 +1,7 @@
 """A scenario in, a run out: the whole path through the house.
 
-Load, model, machine and placement are resolved (`sim.setup`), steps are priced (`sim.serving.step_price`), the engine serves
-(`sim.serving`), and the records become frames and metrics.
+Load, model, machine and placement are resolved (`sim.setup`), steps are priced (`sim.serving.step_price`), the
+engine serves (`sim.serving`), and the records become frames and metrics.
 """
 
 import dataclasses

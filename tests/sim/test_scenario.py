@@ -3,9 +3,12 @@
 import argparse
 import dataclasses
 import pathlib
+import tempfile
 
 import pytest
 import tomli_w
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kernels.errors import InputError
 from sim import scenario_arguments
@@ -72,3 +75,34 @@ def test_the_digest_sees_every_field() -> None:
     other = {name: ("x" if isinstance(getattr(base, name), str) else 3) for name in FIELD_NAMES}
     digests = {dataclasses.replace(base, **{name: value}).digest() for name, value in other.items()}
     assert len(digests | {base.digest()}) == len(FIELD_NAMES) + 1
+
+
+ANY = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=12), st.lists(st.integers(), max_size=2)
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELD_NAMES) | st.text(max_size=8), ANY, max_size=5))
+def test_any_values_make_a_scenario_or_an_input_error(values: dict[str, object]) -> None:
+    try:
+        built = from_mapping(values)
+    except InputError as error:
+        said = str(error)
+    else:
+        said = ""
+        assert set(values) <= set(FIELD_NAMES)
+        assert built.tp >= 1
+    assert "\n" not in said
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_scenario_file_or_an_input_error(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "s.toml"
+        path.write_bytes(content)
+        said = ""
+        try:
+            from_file(path)
+        except InputError as error:
+            said = str(error)
+        assert not said or str(path) in said
