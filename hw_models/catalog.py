@@ -105,7 +105,7 @@ def _merged(path: pathlib.Path, seen: tuple[str, ...]) -> tuple[Table, pathlib.P
     if start in (path, shipped) and path != shipped and shipped.is_file():  # one's own figures for a shipped machine
         return {**_merged(shipped, (*seen, str(path)))[0], **own}, path
     table, _ = _merged(start, (*seen, str(path)))
-    for key in ("alias", "profile"):  # they are the base's own
+    for key in ("alias", "profile", "calibration", "engine"):  # they are the base's own
         table.pop(key, None)
     if table.get("kind") == "device":
         table["relative"] = str(start) if base.endswith(".toml") else start.stem

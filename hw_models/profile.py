@@ -2,7 +2,8 @@
 
 A profile is one file, or a folder whose files are merged (the shipped ones: `profiles/<device>/<kind>.toml`, a
 file a kind, so that each kind is written by its own fit and by nothing else). A file says how it was made and
-holds a `[[kernel]]` for each kind, number format and named kernel::
+holds a `[[kernel]]` for each kind, number format and named kernel; a device's file may carry the same under
+`[calibration]` (which is what `ridgeline calibrate` writes)::
 
     device = "h100_sxm"
     command = "python -m hw_models.calibration.ops ../shared/data/ops/h100_sxm"
@@ -116,6 +117,8 @@ def read_file(file: pathlib.Path) -> ProfileFile:
     """One checked file: known kinds, formats, parameter names, finite values."""
     try:
         raw = tomllib.loads(file.read_text())
+        if raw.get("kind") == "device":  # a device's file that carries its own
+            raw = raw.get("calibration", {})
         read = ProfileFile.model_validate(raw)
     except tomllib.TOMLDecodeError as e:
         raise InputError(str(e), file=file) from e

@@ -5,6 +5,7 @@ a bare `key = 3352` is allowed in a user's file and `ridgeline check` then repor
 """
 
 import math
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,6 +55,8 @@ class DeviceFile(HardwareFile):
     memory: str = ""  # a part of hw_models/memory
     npu: NpuTable | None = None  # systolic arrays, where it has them
     pim: PimTable | None = None  # units in or under its memory, where it has them
+    calibration: dict[str, Any] = {}  # a profile inside the file, as `hw_models.profile` has it
+    engine: dict[str, Any] = {}  # host times of the loop that was measured on it, as `sim.engine_profile` has them
 
 
 class NodeFile(HardwareFile):
@@ -119,6 +122,11 @@ def to_device(raw: Mapping[str, Any], name: str, file: str) -> Device:
             value=parsed.mem_reserved_GiB.value,
             allowed=f"0 to below mem_GiB = {parsed.mem_GiB.value:g} GiB",
         )
+    if parsed.calibration and parsed.profile:
+        raise InputError(
+            "the file holds a calibration of its own", file=file, field="profile", value=parsed.profile,
+            allowed="one of profile and [calibration]",
+        )  # fmt: skip
     return Device(
         name=name,
         title=parsed.title,
@@ -139,7 +147,7 @@ def to_device(raw: Mapping[str, Any], name: str, file: str) -> Device:
         num_link=int(parsed.num_link.value),
         node=parsed.node,
         relative=parsed.relative,
-        profile=parsed.profile,
+        profile=pathlib.Path(file).name if parsed.calibration else parsed.profile,
         alias=tuple(parsed.alias),
         file=file,
         memory=parsed.memory,

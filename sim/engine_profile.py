@@ -60,6 +60,8 @@ def load(name: str) -> EngineProfile:
         )
     known = [field.name for field in dataclasses.fields(EngineProfile)]
     values = read_toml(path)
+    if values.get("kind") == "device" and values.get("engine"):  # of the loop that calibrated the machine
+        values = values["engine"]
     for key in values:
         if key not in known:
             raise InputError("unknown field", file=path, field=key, value=values[key], allowed=known)

@@ -51,11 +51,13 @@ def simulate(
     record_steps: bool = False,
     progress: Callable[[int, int], None] | None = None,
     machine: Any = None,
+    execute: Callable[[Any, int], int] | None = None,
 ) -> Simulation:
     """Serve the scenario's load on its system.
 
     `requests` replaces the scenario's load; `machine` its machine arrays; `progress(ended, steps)` is called about
-    twice a second. Raises `InputError` for whatever the scenario names that is not there or does not fit.
+    twice a second; `execute` carries out each step's plan (`sim.serving.stepping`). Raises `InputError` for whatever
+    the scenario names that is not there or does not fit.
     """
     policy, router = _policy(scenario), find("router", scenario.router)
     profile = engine_profile.load(scenario.engine)
@@ -83,6 +85,7 @@ def simulate(
         engine="auto" if scenario.run_ahead else "stepping",
         record_steps=record_steps,
         progress=progress,
+        execute=execute,
     )
     result = serve(cast(Any, load), price, policy, router, limits, options)
     spent = accounts(result, lowered)

@@ -11,7 +11,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.bias import causal_lower_right
 
-from hw_models.reference.candidate import Candidate, seeded
+from hw_models.reference import paged
+from hw_models.reference.candidate import Candidate, operand
 from kernels.errors import InputError
 from kernels.formats import FORMATS
 from kernels.optable import ATTN_DECODE, OpTable, WorkTable
@@ -29,17 +30,16 @@ MATH_LIMIT_BYTE = 2**31  # the math backend writes the scores out: not a candida
 
 
 def candidates(op: OpTable, work: WorkTable, device: torch.device) -> list[Candidate]:
-    """One candidate a backend. Raises `InputError` for shapes that none of them takes."""
+    """One candidate a backend, and the model's own on paged blocks. Raises `InputError` for formats that none takes."""
     if FORMATS[op["kv_fmt"]].name not in ("bf16", "fp16", "fp32"):
         name = FORMATS[op["kv_fmt"]].name
         raise InputError("torch attends in the stored KV format", field="kv_fmt", value=name,
                          allowed=["bf16", "fp16", "fp32"])  # fmt: skip
-    if int(op["window"]) > 0:
-        raise InputError(
-            "torch's fused attention has no sliding window", field="window", value=int(op["window"]), allowed="0"
-        )
+    own = [paged.candidate(op, work, device)] if bool((work["causal"] == 1).all()) else []
+    if int(op["window"]) > 0:  # torch's fused kernels have none
+        return own
     score_byte = 4.0 * int(op["num_head"]) * float((work["count"] * work["query_len"] * work["kv_len"]).sum())
-    return [
+    return own + [
         _candidate(op, work, device, kernel, backend)
         for kernel, backend in BACKENDS[device.type].items()
         if kernel != "sdpa_math" or score_byte < MATH_LIMIT_BYTE
@@ -56,9 +56,9 @@ def _candidate(op: OpTable, work: WorkTable, device: torch.device, kernel: str, 
         for row in work:
             count, query_len, kv_len = int(row["count"]), int(row["query_len"]), int(row["kv_len"])
             shape = (count, kv_heads, query_len * group, dim) if packed else (count, heads, query_len, dim)
-            q = seeded(*shape, seed=index, device=device, dtype=dtype)
-            k = seeded(count, kv_heads, kv_len, dim, seed=1000 + index, device=device, dtype=dtype)
-            v = seeded(count, kv_heads, kv_len, v_dim, seed=2000 + index, device=device, dtype=dtype)
+            q = operand(*shape, index=index, device=device, dtype=dtype)
+            k = operand(count, kv_heads, kv_len, dim, index=1000 + index, device=device, dtype=dtype)
+            v = operand(count, kv_heads, kv_len, v_dim, index=2000 + index, device=device, dtype=dtype)
             rows.append((q, k, v, bool(row["causal"]) and query_len > 1))
         return rows
 

@@ -43,13 +43,13 @@ class Measurement:
 class ReferenceDevice:
     """A real device behind the door of the modelled ones.
 
-    `kind`: "cuda" or "cpu"; `budget_s`: time spent on one candidate of one operator.
+    `kind`: "cuda" or "cpu"; `budget_s`: time spent on one candidate of one operator; `min_repeat`: of slow ones.
     """
 
-    def __init__(self, kind: str, budget_s: float = 0.1) -> None:
+    def __init__(self, kind: str, budget_s: float = 0.1, min_repeat: int = 5) -> None:
         self.environment: Environment = read(kind)
-        self.budget_s = budget_s
-        self._device = torch.device(kind)
+        self.budget_s, self.min_repeat = budget_s, min_repeat
+        self.torch_device = torch.device(kind)
         self._known: dict[bytes, Measurement] = {}
 
     def cost(self, ops: OpTable, work: WorkTable) -> CostTable:
@@ -60,26 +60,30 @@ class ReferenceDevice:
             cost[index] = (round(seconds * 1e12) * int(op["count"]), 0, ENGINE_TENSOR, BOUND_LAUNCH)
         return cost
 
-    def measure(self, op: OpTable, work: WorkTable) -> Measurement:
-        """The fastest correct kernel of one operator.
+    def measure(self, op: OpTable, work: WorkTable, only: str = "") -> Measurement:
+        """The fastest correct kernel of one operator, or the kernel named `only`.
 
         Raises `InputError` where torch has no kernel, or none of them runs and is right.
         """
         key = op.copy()
         for tag in TAGS:
             key[tag] = np.zeros((), key.dtype[tag])
-        name = key.tobytes() + work.tobytes()
+        name = key.tobytes() + work.tobytes() + only.encode()
         if name not in self._known:
-            self._known[name] = self._measure(op, work)
+            self._known[name] = self._measure(op, work, only)
         return self._known[name]
 
-    def _measure(self, op: OpTable, work: WorkTable) -> Measurement:
+    def _measure(self, op: OpTable, work: WorkTable, only: str) -> Measurement:
         timed: dict[str, Timing] = {}
+        cold = int(op["kind"]) in (GEMM, MOE, ATTN_PREFILL, ATTN_DECODE)  # the rest finds what the one before left
+        working_byte = float(mem_byte_of(op[None])[0]) if cold else np.inf
         others: dict[str, str] = {}
         for candidate in self.candidates(op, work):
+            if only not in ("", candidate.kernel):
+                continue
             try:
                 check(candidate)
-                timed[candidate.kernel] = self._time(candidate, float(mem_byte_of(op[None])[0]))
+                timed[candidate.kernel] = self._time(candidate, working_byte)
             except RuntimeError as error:  # unsupported shape, out of memory, or a wrong result
                 others[candidate.kernel] = str(error).splitlines()[0]
         if not timed:
@@ -95,16 +99,17 @@ class ReferenceDevice:
         """Every way in which torch can execute the row."""
         kind = int(op["kind"])
         if kind == GEMM:
-            return gemm.candidates(op, self._device)
+            return gemm.candidates(op, self.torch_device)
         if kind in (ATTN_PREFILL, ATTN_DECODE):
-            return attention.candidates(op, work, self._device)
+            return attention.candidates(op, work, self.torch_device)
         if kind == MOE:
-            return moe.candidates(op, self._device)
-        return stream.candidates(op, self._device)
+            return moe.candidates(op, self.torch_device)
+        return stream.candidates(op, self.torch_device)
 
     def _time(self, candidate: Candidate, working_byte: float) -> Timing:
-        free_byte = torch.cuda.mem_get_info()[0] if self._device.type == "cuda" else self.environment.memory_byte / 4
+        cuda = self.torch_device.type == "cuda"
+        free_byte = torch.cuda.mem_get_info()[0] if cuda else self.environment.memory_byte / 4
         number = num_buffer_past_cache(working_byte, self.environment.cache_byte, free_byte)
         runs = [candidate.make(index) for index in range(number)]
         with torch.inference_mode():
-            return measure(lambda index: runs[index](), self._device, self.budget_s, number)
+            return measure(lambda index: runs[index](), self.torch_device, self.budget_s, number, self.min_repeat)

@@ -5,6 +5,7 @@ import os
 import pathlib
 import platform
 import subprocess
+import time
 
 import torch
 
@@ -32,6 +33,33 @@ def read(kind: str) -> Environment:
     if kind == "cpu":
         return _cpu()
     raise InputError("no such kind of device", field="device", value=kind, allowed=["cuda", "cpu"])
+
+
+def settle_threads(most: int = 0) -> int:
+    """Use as many CPU threads as make a small multiply fastest, and return how many: where other work holds the
+    cores, threads that wait for each other lose a scheduler's slice a kernel. `most`: use exactly so many instead
+    (as many as there are cores at most)."""
+    limit = os.cpu_count() or 1
+    if most > 0:
+        torch.set_num_threads(min(most, limit))
+        return torch.get_num_threads()
+    x, weight = torch.ones(32, 1024), torch.ones(1024, 1024)
+    best, best_s = 1, float("inf")
+    count = torch.get_num_threads()
+    while count >= 1:
+        torch.set_num_threads(count)
+        samples: list[float] = []
+        end = time.perf_counter() + 0.3
+        while len(samples) < 5 or time.perf_counter() < end:
+            start = time.perf_counter()
+            torch.nn.functional.linear(x, weight)
+            samples.append(time.perf_counter() - start)
+        middle = sum(samples) / len(samples)
+        if middle < best_s:
+            best, best_s = count, middle
+        count //= 2
+    torch.set_num_threads(best)
+    return best
 
 
 def _cuda() -> Environment:

@@ -86,16 +86,21 @@ def _attention(
         flat[slot] = torch.cat([norm(latent[:, : a.kv_rank]), key_rope], -1)
         out = attend(torch.cat([absorbed, rotate(rope, position)], -1), cache, a)
         return torch.einsum("thr,hvr->thv", out, w["v_up"]).flatten(1)
-    q, k, v = functional.linear(x, w["qkv"]).split(
-        [a.num_head * a.head_dim, a.num_kv_head * a.head_dim, a.num_kv_head * a.v_head_dim], -1
+    qk, v = functional.linear(x, w["qkv"]).split(
+        [(a.num_head + a.num_kv_head) * a.head_dim, a.num_kv_head * a.v_head_dim], -1
     )
-    q, k = q.view(token, a.num_head, a.head_dim), k.view(token, a.num_kv_head, a.head_dim)
+    qk = qk.view(token, a.num_head + a.num_kv_head, a.head_dim)
     if a.qk_norm:
-        q, k = norm(q), norm(k)
+        qk = norm(qk)
     if a.rope_dim:
-        q, k = (torch.cat([rotate(y[..., : a.rope_dim], position), y[..., a.rope_dim :]], -1) for y in (q, k))
+        qk = rotate(qk, position) if a.rope_dim == a.head_dim else _rotate_part(qk, position, a.rope_dim)
+    q, k = qk[:, : a.num_head], qk[:, a.num_head :]
     flat[slot] = torch.cat([k.flatten(1), v], -1)
     return attend(q, cache, a).flatten(1)
+
+
+def _rotate_part(x: torch.Tensor, position: torch.Tensor, rope_dim: int) -> torch.Tensor:
+    return torch.cat([rotate(x[..., :rope_dim], position), x[..., rope_dim:]], -1)
 
 
 def rotate(x: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
@@ -145,7 +150,7 @@ def attend_decode(q: torch.Tensor, keys: torch.Tensor, kv_len: torch.Tensor, a: 
     mask = index[None] < kv_len[:, None]
     if a.window:
         mask = mask & (index[None] >= kv_len[:, None] - a.window)
-    packed = q.view(batch, k.shape[1], heads // k.shape[1], q.shape[-1])
+    packed = q.reshape(batch, k.shape[1], heads // k.shape[1], q.shape[-1])
     out = functional.scaled_dot_product_attention(packed, k, v, attn_mask=mask[:, None, None], scale=scale)
     return out.reshape(batch, heads, v.shape[-1])
 

@@ -6,7 +6,6 @@ decodes. On CUDA a pure-decode step is captured once per padded batch and span, 
 """
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,9 @@ from torch.nn import functional
 
 from hw_models.reference import layers
 from hw_models.reference.candidate import seeded
+from hw_models.reference.environment import read, settle_threads
+from hw_models.reference.gemm import TORCH_DTYPE
+from hw_models.reference.timing import host_clock
 from kernels.errors import InputError
 
 
@@ -26,6 +28,30 @@ class Span:
     query_len: int
     kv_len: int
     block: Sequence[int]
+
+
+def build_model(
+    spec: Any,
+    kind: str,
+    number_format: str,
+    num_block: int,
+    block_token: int,
+    pad_batch: Sequence[int] = (),
+    seed: int = 0,
+    threads: int = 0,
+) -> "ReferenceModel":
+    """The model by names: `kind` "cpu" or "cuda", weights and KV in `number_format`; `threads` of a CPU (0: as many
+    as torch uses).
+
+    Raises `InputError` for a device that is not there or a format that torch does not run a whole model in.
+    """
+    if number_format not in TORCH_DTYPE:
+        raise InputError("torch runs whole models in these alone", field="weight_format", value=number_format,
+                         allowed=list(TORCH_DTYPE))  # fmt: skip
+    read(kind)
+    if kind == "cpu" and threads > 0:
+        settle_threads(threads)
+    return ReferenceModel(spec, torch.device(kind), TORCH_DTYPE[number_format], num_block, block_token, pad_batch, seed)
 
 
 class ReferenceModel:
@@ -50,6 +76,7 @@ class ReferenceModel:
             raise InputError("the reference model has no such positions", field="position", value=spec.position,
                              allowed=["rope", "learned", "none"])  # fmt: skip
         self.spec, self.device, self.dtype, self.block_token = spec, device, dtype, block_token
+        self.num_block = num_block
         self.pad_batch = sorted(pad_batch)
         count = iter(range(seed * 1_000_003, (seed + 1) * 1_000_003))
 
@@ -72,31 +99,42 @@ class ReferenceModel:
 
     def step(self, spans: Sequence[Span]) -> tuple[torch.Tensor, float]:
         """Run one step and wait for it: the sampled token of each span, and the seconds it took on the host's
-        clock (which is what an engine iteration waits for)."""
-        start = time.perf_counter()
+        clock (`timing.host_clock`), which is what an engine iteration waits for."""
+        clock = host_clock(self.device)
+        start = clock()
         with torch.inference_mode():
             decode = all(span.query_len == 1 for span in spans)
             sampled = self._decode(spans) if decode else self._mixed(spans)
             token = sampled.cpu()  # waits for the device
-        return token, time.perf_counter() - start
+        return token, clock() - start
 
     def _mixed(self, spans: Sequence[Span]) -> torch.Tensor:
-        position = torch.cat([torch.arange(s.kv_len - s.query_len, s.kv_len) for s in spans]).to(self.device)
-        slot = torch.cat([self._slot(s)[s.kv_len - s.query_len : s.kv_len] for s in spans]).to(self.device)
-        token = position % self.spec.vocab
-        rows = [s.query_len for s in spans]
-        last = torch.cumsum(torch.tensor(rows), 0).to(self.device) - 1
-        tables = [(s.query_len, s.kv_len, torch.tensor(list(s.block), device=self.device)) for s in spans]
+        """Prefill chunks one by one, and the decodes among them as one batch."""
+        order = sorted(range(len(spans)), key=lambda row: spans[row].query_len == 1)
+        ranked = [spans[row] for row in order]
+        chunks = [s for s in ranked if s.query_len > 1]
+        decodes = ranked[len(chunks) :]
+        position = torch.cat([torch.arange(s.kv_len - s.query_len, s.kv_len) for s in ranked]).to(self.device)
+        slot = torch.cat([self._slot(s)[s.kv_len - s.query_len : s.kv_len] for s in ranked]).to(self.device)
+        last = torch.cumsum(torch.tensor([s.query_len for s in ranked]), 0).to(self.device) - 1
+        tables = [(s.query_len, s.kv_len, torch.tensor(list(s.block), device=self.device)) for s in chunks]
+        num_block = max((len(s.block) for s in decodes), default=0)
+        table = torch.tensor([[*s.block, *[0] * (num_block - len(s.block))] for s in decodes], device=self.device)
+        kv_len = torch.tensor([s.kv_len for s in decodes], device=self.device)
 
         def attend(q: torch.Tensor, cache: torch.Tensor, attention: Any) -> torch.Tensor:
             parts, begin = [], 0
-            for query_len, kv_len, table in tables:
-                keys = cache[table].flatten(0, 1)[None, :kv_len]
+            for query_len, length, blocks in tables:
+                keys = cache[blocks].flatten(0, 1)[None, :length]
                 parts.append(layers.attend_prefill(q[begin : begin + query_len], keys, attention))
                 begin += query_len
+            if decodes:
+                keys = cache[table.flatten()].view(len(decodes), num_block * self.block_token, -1)
+                parts.append(layers.attend_decode(q[begin:], keys, kv_len, attention))
             return torch.cat(parts)
 
-        return self._forward(token, position, slot, attend, last)
+        sampled = self._forward(position % self.spec.vocab, position, slot, attend, last)
+        return sampled[torch.tensor(order).argsort().to(self.device)]
 
     def _decode(self, spans: Sequence[Span]) -> torch.Tensor:
         batch = next((size for size in self.pad_batch if size >= len(spans)), len(spans))

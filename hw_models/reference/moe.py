@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from hw_models.reference.candidate import Candidate, seeded
+from hw_models.reference.candidate import Candidate, operand
 from hw_models.reference.gemm import ROUNDOFF, TORCH_DTYPE
 from kernels.errors import InputError
 from kernels.formats import FORMATS
@@ -45,9 +45,9 @@ def _experts(op: OpTable, device: torch.device, dtype: torch.dtype, grouped: boo
 
     def data(index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return (
-            seeded(int(op["m"]), hidden, seed=index, device=device, dtype=dtype),
-            seeded(num_local, hidden, 2 * inter, seed=1000 + index, device=device, dtype=dtype, scale=hidden**-0.5),
-            seeded(num_local, inter, hidden, seed=2000 + index, device=device, dtype=dtype, scale=inter**-0.5),
+            operand(int(op["m"]), hidden, index=index, device=device, dtype=dtype),
+            operand(num_local, hidden, 2 * inter, index=1000 + index, device=device, dtype=dtype),
+            operand(num_local, inter, hidden, index=2000 + index, device=device, dtype=dtype),
         )
 
     def combine(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

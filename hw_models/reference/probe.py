@@ -5,28 +5,50 @@ kinds take turns, so that any budget ends with a balanced set. Every probe is a 
 measured operator files.
 """
 
+import collections
+import itertools
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from hw_models.calibration.measured import from_frame
+from hw_models.calibration.probes import operators
+from hw_models.reference import paged
 from hw_models.reference.device import ReferenceDevice
 from kernels.errors import InputError
-from kernels.optable import EMBED, KIND_CODE, OpTable, WorkTable, empty
 
 Row = dict[str, Any]
-STREAMS = ("norm", "rope", "act", "add", "copy")
-LIMIT_FLOP_S = 0.02  # a probe's work takes at most about this long at the rates measured first
-TABLES = {
-    "attn_prefill": "prefill_attention",
-    "attn_decode": "decode_attention",
-    "gemm": "gemm",
-    "moe": "moe",
-    "stream": "stream",
-}
+STREAMS = ("norm", "rope", "act", "add", "kv_write", "embed", "sample", "copy")
+VALUE_BYTE = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0}  # narrower formats exist in multiplies alone
+MAX_REFUSED = 8  # shapes in a row that no kernel takes: the kind has none in this format
+LIMIT_S = {"cuda": 0.005, "cpu": 0.003}  # a probe's work takes at most about this long at the rates measured first
+SLOW = {"attn_prefill": 16.0, "attn_decode": 4.0, "stream": 6.0, "moe": 3.0}  # on a CPU: how far below those it runs
+LIMIT_BYTE = 1e9  # of the operands of a probe, however fast the memory
+
+
+class Limit(NamedTuple):
+    """The largest probe that a budget of many can hold."""
+
+    flop: float
+    value: float  # operands, counted as values
+
+    def allows(self, flop: float, value: float) -> bool:
+        return flop <= self.flop and value <= self.value
+
+
+LEAST = Limit(5e7, 4e6)  # every kind has shapes below this, however slow the device
+
+
+def _limit(device: str, kind: str, flop_per_s: float, mem_byte_per_s: float, value_byte: float) -> Limit:
+    limit_s = LIMIT_S[device] / (SLOW.get(kind, 1.0) if device == "cpu" else 1.0)
+    value = min(LIMIT_BYTE, mem_byte_per_s * limit_s) / value_byte
+    return Limit(max(LEAST.flop, flop_per_s * limit_s), max(LEAST.value, value))
+
+
+TURNS = ("gemm", "attn_decode", "stream", "gemm", "attn_prefill", "stream", "gemm", "moe", "stream")
+MODEL_KERNEL = {"attn_prefill": paged.KERNEL, "attn_decode": paged.KERNEL}  # what the reference model runs
 
 
 def _log_int(rng: np.random.Generator, low: float, high: float, multiple: int = 1) -> int:
@@ -34,12 +56,12 @@ def _log_int(rng: np.random.Generator, low: float, high: float, multiple: int = 
     return max(multiple, round(value / multiple) * multiple)
 
 
-def gemms(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterator[Row]:
+def gemms(rng: np.random.Generator, dtype: str, limit: Limit) -> Iterator[Row]:
     """Projections: n and k of models and their shards, m from one token to a long prefill."""
     while True:
         n, k = (_log_int(rng, 128, 16384, 64) for _ in range(2))
         m = _log_int(rng, 1, 8192)
-        if 2.0 * m * n * k <= limit_flop and n * k <= limit_flop:
+        if limit.allows(2.0 * m * n * k, n * k + m * k + m * n):
             yield {"dtype": dtype, "m": m, "n": n, "k": k}
 
 
@@ -48,7 +70,7 @@ def _heads(rng: np.random.Generator) -> Row:
     return {"num_head": kv_head * group, "num_kv_head": kv_head, "head_dim": int(rng.choice([64, 128]))}
 
 
-def prefills(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterator[Row]:
+def prefills(rng: np.random.Generator, dtype: str, limit: Limit) -> Iterator[Row]:
     while True:
         row: Row = {
             "dtype": dtype,
@@ -60,11 +82,14 @@ def prefills(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterato
             "window": 0,
         }
         pairs = row["batch"] * row["query_len"] * (row["query_len"] + row["prefix_len"])
-        if 4.0 * pairs * row["num_head"] * row["head_dim"] <= limit_flop:
+        token = row["batch"] * (row["query_len"] + row["prefix_len"]) * row["head_dim"]
+        if limit.allows(
+            4.0 * pairs * row["num_head"] * row["head_dim"], token * (row["num_head"] + row["num_kv_head"])
+        ):
             yield row
 
 
-def decodes(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterator[Row]:
+def decodes(rng: np.random.Generator, dtype: str, limit: Limit) -> Iterator[Row]:
     while True:
         row: Row = {
             "dtype": dtype,
@@ -74,11 +99,12 @@ def decodes(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterator
             **_heads(rng),
             "window": 0,
         }
-        if 4.0 * row["batch"] * row["kv_len"] * row["num_head"] * row["head_dim"] <= limit_flop / 8:
+        token = row["batch"] * row["kv_len"] * row["head_dim"]
+        if limit.allows(4.0 * token * row["num_head"], 2 * token * row["num_kv_head"]):
             yield row
 
 
-def experts(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterator[Row]:
+def experts(rng: np.random.Generator, dtype: str, limit: Limit) -> Iterator[Row]:
     while True:
         row: Row = {
             "dtype": dtype,
@@ -92,23 +118,24 @@ def experts(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterator
             "distribution": str(rng.choice(["balanced", "power_law_1.2"])),
         }
         weight = row["num_expert"] * row["hidden"] * row["inter"] * 3.0
-        if 6.0 * row["num_token"] * row["topk"] * row["hidden"] * row["inter"] + 8 * weight <= limit_flop:
+        if limit.allows(6.0 * row["num_token"] * row["topk"] * row["hidden"] * row["inter"], weight):
             yield row
 
 
-def streams(rng: np.random.Generator, dtype: str, limit_flop: float) -> Iterator[Row]:
-    while True:
+def streams(rng: np.random.Generator, dtype: str, limit: Limit) -> Iterator[Row]:
+    for op in itertools.cycle(STREAMS):
         row: Row = {
-            "op": str(rng.choice([*STREAMS, "embed"])),
+            "op": op,
             "dtype": dtype,
             "num_token": _log_int(rng, 1, 4096),
             "width": _log_int(rng, 256, 16384, 64),
         }
-        if 64.0 * row["num_token"] * row["width"] <= limit_flop:
-            yield row
+        while not limit.allows(0.0, 3.0 * row["num_token"] * row["width"]):
+            row["num_token"] = -(-row["num_token"] // 2)
+        yield row
 
 
-KINDS: dict[str, Callable[[np.random.Generator, str, float], Iterator[Row]]] = {
+KINDS: dict[str, Callable[[np.random.Generator, str, Limit], Iterator[Row]]] = {
     "gemm": gemms,
     "attn_decode": decodes,
     "attn_prefill": prefills,
@@ -120,34 +147,53 @@ KINDS: dict[str, Callable[[np.random.Generator, str, float], Iterator[Row]]] = {
 def run(
     device: ReferenceDevice,
     budget_s: float,
-    dtypes: tuple[str, ...],
-    flop_per_s: float,
+    flop_per_s: Mapping[str, float],
+    mem_byte_per_s: float,
     seed: int = 0,
     kinds: tuple[str, ...] = tuple(KINDS),
     progress: Callable[[str, int], None] = lambda kind, count: None,
 ) -> dict[str, pd.DataFrame]:
     """Measure probes in turn until `budget_s` is spent: a frame a kind, with columns `kernel` and `latency_ms`.
 
+    `flop_per_s`: the multiply rate of each torch dtype to probe, which with the memory's
+    bounds the work of a probe.
     An interrupt ends the probing; what was measured is returned.
     """
-    limit = flop_per_s * LIMIT_FLOP_S
-    turns = [
-        (kind, KINDS[kind](np.random.default_rng([seed, order, index]), dtype, limit))
-        for order, dtype in enumerate(dtypes)
-        for index, kind in enumerate(kinds)
+    sources = {
+        (kind, dtype): KINDS[kind](
+            np.random.default_rng([seed, order, index]),
+            dtype,
+            _limit(device.environment.device, kind, flop_per_s[dtype], mem_byte_per_s, VALUE_BYTE.get(dtype, 1.0)),
+        )
+        for order, dtype in enumerate(flop_per_s)
+        for index, kind in enumerate(KINDS)
+    }
+    order_of_turns = [
+        (kind, dtype)
+        for kind in TURNS
+        for dtype in flop_per_s
+        if kind in kinds and (dtype in VALUE_BYTE or kind == "gemm")
     ]
+    turns = itertools.cycle(order_of_turns)
     rows: dict[str, list[Row]] = {kind: [] for kind in kinds}
-    end, turn = time.perf_counter() + budget_s, 0
+    refused: collections.Counter[tuple[str, str]] = collections.Counter()
+    end = time.perf_counter() + budget_s
     try:
         while time.perf_counter() < end:
-            kind, source = turns[turn % len(turns)]
-            turn += 1
-            row = next(source)
+            turn = next(turns)
+            kind = turn[0]
+            if refused[turn] >= MAX_REFUSED:
+                if all(refused[other] >= MAX_REFUSED for other in order_of_turns):
+                    break
+                continue
+            row = next(sources[turn])
             try:
-                op, work = operator(kind, row)
-                found = device.measure(op, work)
+                ops, work = operators(kind, pd.DataFrame([row]))
+                found = device.measure(ops[0], work, MODEL_KERNEL.get(kind, ""))
             except InputError:
-                continue  # a shape that none of torch's kernels takes
+                refused[turn] += 1  # a format or shape that none of torch's kernels takes
+                continue
+            refused[turn] = 0
             spread = round(found.timing.spread, 4)
             rows[kind].append(
                 {**row, "kernel": found.kernel, "latency_ms": found.timing.median_s * 1e3, "spread": spread}
@@ -156,29 +202,3 @@ def run(
     except KeyboardInterrupt:
         progress("interrupted", sum(map(len, rows.values())))
     return {kind: pd.DataFrame(found) for kind, found in rows.items() if found}
-
-
-def operator(kind: str, row: Row) -> tuple[OpTable, WorkTable]:
-    """The operator of a probe, as the reference device takes it."""
-    if kind == "stream":
-        return stream_table(pd.DataFrame([row]))[0], empty(0)[1]
-    import pathlib
-
-    measured = from_frame(pd.DataFrame([{**row, "kernel": "", "latency_ms": 1.0}]), pathlib.Path(kind))
-    return measured.ops[0], measured.work
-
-
-def stream_table(frame: pd.DataFrame) -> OpTable:
-    """Operators of stream probes: inputs read and outputs written once, at the width of the format."""
-    ops, _ = empty(len(frame))
-    measured_byte = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0}
-    from kernels.formats import ALIASES, FORMAT_CODE
-
-    byte = frame["dtype"].map(measured_byte).to_numpy(float) * frame["num_token"].to_numpy() * frame["width"].to_numpy()
-    ops["kind"] = [KIND_CODE[name] for name in frame["op"]]
-    ops["fmt"] = [FORMAT_CODE[ALIASES[name]] for name in frame["dtype"]]
-    ops["m"], ops["n"] = frame["num_token"], frame["width"]
-    read = frame["op"].map({"act": 2.0, "add": 2.0}).fillna(1.0).to_numpy(float)  # gate and up; two addends
-    ops["act_byte"], ops["write_byte"] = read * byte, byte
-    ops["flop"] = np.where(ops["kind"] == EMBED, 0.0, byte)
-    return ops

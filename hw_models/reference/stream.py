@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from hw_models.reference.candidate import Candidate, seeded
+from hw_models.reference.candidate import Candidate, operand
 from hw_models.reference.gemm import ROUNDOFF, TORCH_DTYPE
 from kernels.errors import InputError
 from kernels.formats import FORMATS
@@ -28,13 +28,20 @@ def _gate(x: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.silu(gate) * up
 
 
+def _scatter(x: torch.Tensor) -> torch.Tensor:
+    """Each row to a place of its own in a cache, as keys and values go to their blocks."""
+    cache = torch.empty_like(x)
+    cache[torch.arange(x.shape[0] - 1, -1, -1, device=x.device)] = torch.cat(x.chunk(2, -1), -1)
+    return cache
+
+
 OPERATORS: dict[str, tuple[str, Maker]] = {
     "norm": ("torch.rms_norm", lambda x: torch.nn.functional.rms_norm(x, x.shape[-1:], eps=1e-5)),
     "rope": ("rotate_half", _rotate),
     "act": ("silu_and_mul", _gate),
     "add": ("torch.add", lambda x: x + x.flip(0)),
     "copy": ("torch.clone", lambda x: x.clone()),
-    "kv_write": ("torch.clone", lambda x: x.clone()),
+    "kv_write": ("index_put", _scatter),
     "sample": ("torch.argmax", lambda x: x.argmax(-1)),
 }
 
@@ -54,20 +61,22 @@ def candidates(op: OpTable, device: torch.device) -> list[Candidate]:
     width = 2 * n if kind == "act" else n
 
     def make(index: int) -> Callable[[], torch.Tensor]:
-        x = seeded(m, width, seed=index, device=device, dtype=dtype)
+        x = operand(m, width, index=index, device=device, dtype=dtype)
         return lambda: function(x)
 
     def expect() -> torch.Tensor:
-        return function(seeded(m, width, seed=0, device=device, dtype=dtype).double())
+        return function(operand(m, width, index=0, device=device, dtype=dtype).double())
 
     return [Candidate(kernel, make, expect, 8 * ROUNDOFF[dtype] if kind != "sample" else 0.0)]
 
 
-def _embedding(m: int, n: int, dtype: torch.dtype, device: torch.device, vocab: int = 32768) -> Candidate:
+def _embedding(m: int, n: int, dtype: torch.dtype, device: torch.device) -> Candidate:
+    vocab = max(1024, min(32768, 2**23 // n))  # rows enough to be cold, a table small enough to be made
+
     def data(index: int) -> tuple[torch.Tensor, torch.Tensor]:
         generator = torch.Generator(device=device).manual_seed(index)
         token = torch.randint(0, vocab, (m,), generator=generator, device=device)
-        return token, seeded(vocab, n, seed=index, device=device, dtype=dtype)
+        return token, operand(vocab, n, index=index, device=device, dtype=dtype)
 
     def make(index: int) -> Callable[[], torch.Tensor]:
         token, table = data(index)
@@ -75,6 +84,6 @@ def _embedding(m: int, n: int, dtype: torch.dtype, device: torch.device, vocab: 
 
     def expect() -> torch.Tensor:
         token, table = data(0)
-        return table.double()[token]
+        return table[token].double()
 
     return Candidate("torch.nn.functional.embedding", make, expect, 0.0)

@@ -1,5 +1,6 @@
 """`serve`: requests, prices, a policy, a router and limits in; what came of every request and step out."""
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -35,7 +36,8 @@ def serve(
     plain = next((plugin for plugin in (policy, router) if not plugin.compiled), None)
     if options.engine == "run-ahead" and plain is not None:
         raise InputError(f"this {plain.kind} is plain Python", field="engine", value="run-ahead", allowed=["stepping"])
-    engine = "stepping" if plain is not None or options.engine == "stepping" else "run-ahead"
+    one_by_one = plain is not None or options.execute is not None or options.engine == "stepping"
+    engine = "stepping" if one_by_one else "run-ahead"
     logs: list[Ints] = []
     complete = _drive(s, step_price, policy, router, engine, options, logs)
     return collect(s, step_price, engine, complete, policy.name, router.name, logs, options.record_steps)
@@ -49,7 +51,9 @@ def _drive(
     from kernels.serving.fleet import run_compiled
     from kernels.serving.types import fleet_of
 
-    run: Callable[..., int] = run_compiled if engine == "run-ahead" else stepping.run
+    run: Callable[..., int] = run_compiled
+    if engine == "stepping":
+        run = functools.partial(stepping.run, execute=options.execute)
     plan = compile_function(policy) if policy.compiled else policy.function
     route = compile_function(router) if router.compiled else router.function
     budget = options.budget if engine == "run-ahead" else STEPPING_BUDGET

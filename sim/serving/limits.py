@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from kernels.errors import InputError
 from sim.serving.plugin import Plugin
@@ -55,6 +56,7 @@ class Options:
     engine: str = "auto"  # run-ahead where policy and router compile, else stepping
     record_steps: bool = False
     progress: Callable[[int, int], None] | None = None  # called about twice a second with requests ended and steps
+    execute: Callable[[Any, int], int] | None = None  # carries out each plan, says how long it took; see `stepping`
     budget: int = 400_000  # steps and arrivals between two looks at the outside
 
     def __post_init__(self) -> None:

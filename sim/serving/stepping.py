@@ -24,14 +24,24 @@ from kernels.serving.fleet import first_event, next_arrival, place
 from kernels.serving.layout import Fleet, Replica, Stack
 from kernels.serving.price import PackedPrice
 from kernels.serving.types import replica_of
+from kernels.serving.verbs import lane_at
 
 NOTHING = 2
 
 
+Execute = Callable[[Replica, int], int]
+
+
 def run(
-    s: Stack, f: Fleet, p: PackedPrice, plan: Callable[[Replica], int], route: Callable[[Fleet, int], int], budget: int
-) -> int:
-    """As `kernels.serving.fleet.run`, with the same codes."""
+    s: Stack, f: Fleet, p: PackedPrice, plan: Callable[[Replica], int], route: Callable[[Fleet, int], int], budget: int,
+    execute: Execute | None = None,
+) -> int:  # fmt: skip
+    """As `kernels.serving.fleet.run`, with the same codes.
+
+    `execute(replica, lane)`, where given, carries out the plan that the lane has just launched and returns the
+    picoseconds that it took, which then stand instead of the price (without pipeline stages only); a negative
+    number leaves the price.
+    """
     views = [replica_of(s, k) for k in range(len(s.reg))]
     for _ in range(budget):
         k, time_ps, kind, _ = first_event(s)
@@ -60,4 +70,19 @@ def run(
         plan(r)
         if not close_lane(r, p, lane, 0):
             return BROKEN
+        if execute is not None and r.reg[lane_at(r.reg, lane) + at.IN_FLIGHT] == 1:
+            _take(r, lane, execute(r, lane))
     return BUDGET
+
+
+def _take(r: Replica, lane: int, time_ps: int) -> None:
+    """Lets the step in flight end `time_ps` after its start."""
+    reg, lane_start = r.reg, lane_at(r.reg, lane)
+    if time_ps < 0:
+        return
+    end = int(reg[at.NOW]) + time_ps
+    reg[at.AT_STAGE + at.STAGE_BUSY] += end - int(reg[lane_start + at.LANE_END])
+    reg[lane_start + at.LANE_END] = reg[at.AT_STAGE + at.STAGE_FREE] = end
+    if reg[at.LOG_MAX] > 0:
+        row = int(reg[at.BOOK_LOG] + (reg[at.LOG_NUM] - 1) * at.NUM_LOG_COLUMN)
+        r.book[row + at.LOG_COLUMNS.index("end_ps")] = end

@@ -44,6 +44,8 @@ CASES = [
     (row(ATTN_PREFILL, **HEADS), work((2, 10, 10, 1))),  # a whole prompt
     (row(ATTN_PREFILL, **HEADS), work((1, 5, 30, 1))),  # a chunk on a cached prefix
     (row(ATTN_DECODE, **HEADS), work((3, 1, 40, 1))),
+    (row(ATTN_DECODE, window=8, **HEADS), work((2, 1, 40, 1), (1, 1, 7, 1))),
+    (row(ATTN_PREFILL, window=8, **HEADS), work((1, 12, 30, 1))),
     (row(MOE, m=12, k=32, n=16, num_expert=6, topk=2), work()),
     (row(NORM, m=5, n=64), work()),
     (row(ACT, m=5, n=64), work()),
@@ -79,8 +81,8 @@ def test_what_torch_has_no_kernel_for_is_an_error(device: ReferenceDevice) -> No
         device.measure(row(GEMM, "nvfp4", m=16, n=16, k=16), work())
     with pytest.raises(InputError, match="all_reduce"):
         device.measure(row(ALL_REDUCE), work())
-    with pytest.raises(InputError, match="window"):
-        device.measure(row(ATTN_DECODE, window=8, **HEADS), work((1, 1, 40, 1)))
+    with pytest.raises(InputError, match="fp8"):
+        device.measure(row(ATTN_DECODE, "fp8", **HEADS), work((1, 1, 40, 1)))
 
 
 def test_median_is_within_the_samples_and_buffers_rotate() -> None:

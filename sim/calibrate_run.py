@@ -1,0 +1,167 @@
+"""`calibrate` as a function: probes and fit of the reference device, then the host time of its serving loop.
+
+Whole steps of a small model are run as well. What they take beyond the sum of their fitted operators is the loop's
+own time, a step, a sequence and a token, and goes into the same file under `[engine]`.
+"""
+
+import dataclasses
+import math
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import nnls
+
+from hw_models.device import cost
+from kernels.errors import InputError
+from sim import show
+from workloads.formats import Formats
+from workloads.lowering import Plan, lower_step
+from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
+from workloads.placement import Placement
+
+STEP_SHARE = 0.12  # of the budget: whole steps
+PROBE = ModelSpec(  # small enough to be built in a second, with every operator of a dense model
+    "probe", "probe", 512, 8192, 4096, (Block(Attention(8, 4, 64, 64, rope_dim=64), FeedForward(1536)),), (0,) * 4
+)
+STEPS: tuple[tuple[tuple[int, int], ...], ...] = (  # (new tokens, keys) of each sequence
+    ((1, 100),), ((1, 100),) * 4, ((1, 200),) * 16, ((1, 60),) * 32, ((64, 64),), ((256, 256),), ((128, 300),),
+    ((64, 64), *((1, 150),) * 8), ((1, 400),) * 8, ((1, 120),) * 24, ((200, 200), *((1, 200),) * 16), ((32, 32),) * 2,
+)  # fmt: skip
+MAX_BUDGET_S = 86400.0
+UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def to_seconds(text: str) -> float:
+    """A duration as written on the command line.
+
+    >>> to_seconds("90s"), to_seconds("3min"), to_seconds("45")
+    (90.0, 180.0, 45.0)
+    >>> to_seconds("soon")
+    Traceback (most recent call last):
+    ...
+    kernels.errors.InputError: budget = 'soon': not a time; allowed: a number and s, min or h, such as 180s
+    """
+    digits = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text.strip()[len(digits) :] or "s"
+    try:
+        seconds = float(digits) * UNITS[unit]
+    except (ValueError, KeyError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise InputError("not a time", field="budget", value=text, allowed="a number and s, min or h, such as 180s")
+    if not 1.0 <= seconds <= MAX_BUDGET_S:
+        raise InputError("out of range", field="budget", value=text, allowed="1s to 24h")
+    return seconds
+
+
+def execute(
+    device: str,
+    out: str | pathlib.Path,
+    *,
+    budget_s: float = 180.0,
+    formats: tuple[str, ...] = (),
+    seed: int = 0,
+    probes: str | pathlib.Path | None = None,
+    json: str | None = None,
+    quiet: bool = False,
+) -> str:
+    """Calibrate `device` ("cpu" or "cuda"), write the file (and the raw probes), and return the summary.
+
+    An interrupt ends the probing; what was measured until then is fitted and written.
+    """
+    file = pathlib.Path(out)
+    if file.suffix != ".toml":
+        raise InputError("a machine is named by a .toml file", field="--out", value=str(out), allowed="FILE.toml")
+    for folder in (file.parent, *([pathlib.Path(probes)] if probes else [])):
+        if folder.exists() and not folder.is_dir():
+            raise InputError("not a folder", file=folder)
+    from hw_models.reference import require_torch
+
+    require_torch()
+    from hw_models.reference.calibrate import calibrate, summary, write_text
+
+    show_progress = _progress(quiet)
+    command = f"ridgeline calibrate --device {device} --budget {budget_s:g}s --seed {seed}"
+    if formats:
+        command += f" --formats {','.join(formats)}"
+    found = calibrate(device, (1 - STEP_SHARE) * budget_s, formats, seed, command, show_progress)
+    steps, engine = measure_steps(found, STEP_SHARE * budget_s)
+    show_progress("", 0)
+    import tomli_w
+
+    write_text(file, tomli_w.dumps({**found.content(), "engine": engine}))
+    if probes:
+        found.write_probes(probes)
+        write_text(pathlib.Path(probes) / "step.csv", steps.to_csv(index=False))
+    if json:
+        result = {"device": found.environment.name, "relative": found.relative, "errors": found.errors}
+        show.write_json({**result, "kernels": found.fitted.error, "steps": steps, "engine": engine}, json)
+    miss = (steps["simulated_s"] / steps["measured_s"] - 1).abs().mean()
+    return f"{summary(found)}\n\nwhole steps of a small model: {100 * miss:.1f} % ({len(steps)} shapes)\nwrote {file}"
+
+
+def _progress(quiet: bool) -> Any:
+    done: dict[str, int] = {}
+
+    def report(what: str, count: int) -> None:
+        if quiet or not sys.stderr.isatty():
+            return
+        done[what] = count
+        line = ", ".join(f"{name} {number}" for name, number in done.items()) if what else ""
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+    return report
+
+
+def measure_steps(found: Any, budget_s: float) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Whole steps of a small model measured and priced (columns `num_seq, num_token, operator_s, simulated_s,
+    measured_s`), and the engine profile that explains what the operators do not."""
+    from hw_models.reference.model import build_model
+
+    fmt = next(name for name in ("bf16", "fp16", "fp32") if name in {kernel.format for kernel in found.fitted.kernel})
+    model = build_model(PROBE, found.environment.device, fmt, 1024, 16)
+    machine = found.machine()
+    rows = []
+    for shape in STEPS:
+        took_s = _measured_s(model, shape, budget_s / len(STEPS))
+        query_len, kv_len = (np.array(column) for column in zip(*shape, strict=True))
+        plan = Plan(query_len, kv_len, query_len == 1, np.ones(len(shape), bool))
+        names = dict.fromkeys((field.name for field in dataclasses.fields(Formats)), fmt)
+        ops, work = lower_step(PROBE, Formats(**names), Placement(), 0, plan)
+        price_s = float(cost(ops, work, machine)["time_ps"].sum()) * 1e-12
+        rows.append((len(shape), int(query_len.sum()), price_s, took_s))
+    frame = pd.DataFrame(rows, columns=["num_seq", "num_token", "operator_s", "measured_s"])
+    measured_s, operator_s = frame["measured_s"].to_numpy(float), frame["operator_s"].to_numpy(float)
+    residual = np.maximum(measured_s - operator_s, 0.0)
+    scale = 1.0 / measured_s
+    terms = np.column_stack([np.ones(len(frame)), frame["num_seq"], frame["num_token"]]).astype(float)
+    host, _ = nnls(terms * scale[:, None], residual * scale)
+    frame["simulated_s"] = operator_s + terms @ host
+    engine = {
+        "title": f"reference loop on {found.environment.name}",
+        "source": f"{found.profile.source}: {len(frame)} steps of a model of {PROBE.num_layer} layers of width "
+        f"{PROBE.hidden}, in {fmt}, less their fitted operators",
+        **{name: float(f"{value:.4g}") for name, value in zip(("step_s", "seq_s", "token_s"), host, strict=True)},
+        "request_s": 0.0,
+        "stream_s": 0.0,
+    }
+    return frame, engine
+
+
+def _measured_s(model: Any, shape: tuple[tuple[int, int], ...], budget_s: float) -> float:
+    """Median seconds of a step, of three repeats at least."""
+    import time
+
+    from hw_models.reference.model import Span
+
+    per_seq = -(-max(kv for _, kv in shape) // 16)
+    spans = [Span(q, kv, range(i * per_seq, (i + 1) * per_seq)) for i, (q, kv) in enumerate(shape)]
+    model.step(spans)
+    samples: list[float] = []
+    end = time.perf_counter() + budget_s
+    while len(samples) < 3 or (time.perf_counter() < end and len(samples) < 50):
+        samples.append(model.step(spans)[1])
+    return float(np.median(samples))

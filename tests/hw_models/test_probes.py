@@ -1,0 +1,108 @@
+"""Probes to fitted kernels: what a known machine answers is found again, the same way each time."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hw_models import catalog
+from hw_models.calibration import generic, probes
+from hw_models.device import machine
+from hw_models.profile import Profile, fit_array
+from kernels.optable import KIND_CODE
+
+SOL = machine(catalog.system("epyc_9554"))
+TRUTH = {
+    "gemm": {"launch_s": 2e-5, "compute_eff": 0.5, "mem_eff": 0.4, "p": 2.0},
+    "copy": {"launch_s": 3e-6, "mem_eff": 0.2},
+}
+
+
+def truth(kind: str) -> np.ndarray:
+    return np.array([TRUTH[kind].get(p.name, p.start) for p in generic.parameters(kind, "cpu", SOL)])
+
+
+def gemms(num: int, kernel: str = "k") -> pd.DataFrame:
+    """Products from one row to many, timed by a machine whose constants are `TRUTH`."""
+    rng = np.random.default_rng(3)
+    shape = {name: np.exp(rng.uniform(np.log(low), np.log(4096), num)).astype(int) for name, low in
+             (("m", 1), ("n", 128), ("k", 128))}  # fmt: skip
+    frame = pd.DataFrame({"dtype": "bfloat16", **shape, "kernel": kernel})
+    ops, work = probes.operators("gemm", frame)
+    return frame.assign(latency_ms=1e3 * probes.price(ops, work, SOL, "gemm", "bf16", truth("gemm")))
+
+
+def streams(num: int) -> pd.DataFrame:
+    frame = pd.DataFrame({"op": ["copy", "act"] * (num // 2), "dtype": "bfloat16", "kernel": "k"})
+    frame["num_token"], frame["width"] = 1 + 7 * np.arange(num), 1024
+    ops, work = probes.operators("stream", frame)
+    ops["kind"] = KIND_CODE["copy"]
+    seconds = probes.price(ops, work, SOL, "copy", "bf16", truth("copy"))
+    return frame.assign(latency_ms=1e3 * seconds * np.where(frame["op"] == "act", 3.0, 1.0))
+
+
+def test_constants_of_a_known_machine_are_found_again() -> None:
+    found = probes.fit_all({"gemm": gemms(80)}, SOL, "cpu")
+    (kernel,) = found.kernel
+    assert kernel.default
+    # four constants of 80 exact times: what is left is the rounding to picoseconds and five digits
+    assert kernel.held_out is not None
+    assert kernel.held_out.n >= 8
+    assert kernel.held_out.mape < 0.01
+    assert kernel.parameter["launch_s"] == pytest.approx(TRUTH["gemm"]["launch_s"], rel=0.05)
+    assert kernel.parameter["mem_eff"] == pytest.approx(TRUTH["gemm"]["mem_eff"], rel=0.05)
+
+
+def test_the_fit_is_deterministic_and_does_not_see_what_is_held_out() -> None:
+    frame = gemms(60)
+    first = probes.fit_all({"gemm": frame}, SOL, "cpu").kernel[0]
+    assert probes.fit_all({"gemm": frame.copy()}, SOL, "cpu").kernel[0] == first
+    spoiled = frame.copy()
+    spoiled.loc[probes.held_out(frame), "latency_ms"] *= 10.0
+    again = probes.fit_all({"gemm": spoiled}, SOL, "cpu").kernel[0]
+    assert again.parameter == first.parameter
+    assert again.held_out is not None
+    assert again.held_out.mape == pytest.approx(0.9, abs=0.02)  # a tenth of what was measured
+
+
+def test_a_quarter_is_held_out_whatever_the_order() -> None:
+    frame = gemms(400)
+    held = probes.held_out(frame)
+    assert pytest.approx(held.mean(), abs=4 * (0.25 * 0.75 / 400) ** 0.5) == 0.25  # four standard deviations
+    turned = frame.iloc[::-1]
+    assert (probes.held_out(turned)[::-1] == held).all()
+
+
+def test_streams_of_few_probes_are_priced_as_all_of_their_format() -> None:
+    found = {kernel.kind: kernel for kernel in probes.fit_all({"stream": streams(8)}, SOL, "cpu").kernel}
+    assert found["act"].parameter == found["copy"].parameter == found["convert"].parameter  # four probes a kind
+    many = {kernel.kind: kernel for kernel in probes.fit_all({"stream": streams(40)}, SOL, "cpu").kernel}
+    assert many["act"].parameter != many["copy"].parameter
+
+
+def test_kernels_make_a_machine_and_the_best_known_is_the_default() -> None:
+    frame = pd.concat([gemms(24), gemms(12, "other")], ignore_index=True)
+    found = probes.fit_all({"gemm": frame}, SOL, "cpu")
+    assert {kernel.name: kernel.default for kernel in found.kernel} == {"k": True, "other": False}
+    fit = fit_array(Profile(device="x", kernel=found.kernel))
+    assert fit[KIND_CODE["gemm"], 2, 0] == next(k for k in found.kernel if k.default).parameter["launch_s"]
+    merged = probes.by_kind(found.error)
+    assert merged["n"].tolist() == [36]
+
+
+def test_a_relative_is_the_start_and_its_structure_stays() -> None:
+    base = probes.fit_all({"gemm": gemms(40)}, SOL, "cpu").kernel[0]
+    moved = base.model_copy(update={"parameter": {**base.parameter, "tail": 0.25, "mem_eff": 0.3}})
+    free = {p.name: p for p in generic.parameters("gemm", "cpu", SOL, moved)}
+    assert free["mem_eff"].start == 0.3
+    assert (free["tail"].low, free["tail"].high) == (0.25, 0.25)  # not free on a CPU
+    assert dataclasses.replace(free["mem_eff"], start=0.0).low == generic.FAMILIES["cpu"]["gemm"]["mem_eff"][1]
+
+
+@pytest.mark.parametrize("kind", ["gemm", "moe", "attn_prefill", "attn_decode", "norm", "kv_write"])
+@pytest.mark.parametrize("family", ["cpu", "gpu"])
+def test_every_start_lies_within_its_bounds(kind: str, family: str) -> None:
+    for p in generic.parameters(kind, family, SOL):
+        assert p.low <= p.start <= p.high, p.name
+        assert np.isfinite([p.low, p.start, p.high]).all()

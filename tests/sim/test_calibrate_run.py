@@ -1,0 +1,44 @@
+"""`ridgeline calibrate`: times as written, and what is refused in one line."""
+
+import pathlib
+
+import pytest
+
+from kernels.errors import InputError
+from sim.calibrate_run import to_seconds
+from sim.cli import main
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("60s", 60.0), ("2min", 120.0), ("1500ms", 1.5), ("1h", 3600.0), ("7", 7.0)]
+)
+def test_times(text: str, seconds: float) -> None:
+    assert to_seconds(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "s", "-3s", "0s", "nan", "inf", "3 days", "1e9s", "10us"])
+def test_bad_times(text: str) -> None:
+    with pytest.raises(InputError, match="budget"):
+        to_seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--device", "cpu", "--budget", "soon", "--out", "x.toml"], "budget"),
+        (["--device", "cpu", "--budget", "5s", "--out", "x.json"], "FILE.toml"),
+        (["--device", "cpu"], "--out"),
+        (["--device", "tpu", "--budget", "2s", "--out", "x.toml"], "tpu"),
+        (["--device", "cpu", "--budget", "2s", "--out", "x.toml", "--formats", "int9"], "int9"),
+    ],
+)
+def test_bad_options_are_one_line(
+    options: list[str], names: str, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["calibrate", *options]) == 2
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert names in text or "needs torch" in text
+    assert not list(tmp_path.iterdir())  # nothing half written
