@@ -55,8 +55,8 @@ class DeviceFile(HardwareFile):
     memory: str = ""  # a part of hw_models/memory
     npu: NpuTable | None = None  # systolic arrays, where it has them
     pim: PimTable | None = None  # units in or under its memory, where it has them
-    calibration: dict[str, Any] = {}  # a profile inside the file, as `hw_models.profile` has it
-    engine: dict[str, Any] = {}  # host times of the loop that was measured on it, as `sim.engine_profile` has them
+    calibration: dict[str, Any] = Field(default={})  # a profile inside the file, as `hw_models.profile` has it
+    engine: dict[str, Any] = Field(default={})  # host times of the loop measured on it, as `sim.engine_profile` has
 
 
 class NodeFile(HardwareFile):
