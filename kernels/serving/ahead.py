@@ -38,6 +38,7 @@ from kernels.serving.layout import (
     Replica,
 )
 from kernels.serving.price import PackedPrice
+from kernels.serving.repeat import repeat_ahead
 from kernels.serving.step import begin, begin_repeat
 from kernels.serving.verbs import lane_at, settle
 from kernels.units import FOREVER_PS
@@ -134,7 +135,10 @@ def advance(r: Replica, p: PackedPrice, plan: Callable[[Replica], int], horizon_
         at = lane_at(reg, lane)
         if reg[at + REPEAT] > 0 and reg[at + REPEAT_EPOCH] == reg[EPOCH]:
             integrate(r, time_ps)
-            if begin_repeat(r, p, lane, time_ps):
+            if reg[NUM_LANE] == 1 and reg[LOG_MAX] == 0:
+                if repeat_ahead(r, p, time_ps, horizon_ps, last_step - reg[NUM_STEP]) > 0:
+                    continue
+            elif begin_repeat(r, p, lane, time_ps):
                 reg[NOW] = time_ps
                 reg[LAST_LANE] = lane
                 continue

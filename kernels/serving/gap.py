@@ -31,6 +31,20 @@ def bucket(gap_ps: int) -> int:
     return (shift + 1) * SUB + (unit >> shift) - SUB
 
 
+@njit
+def bucket_edges(index: int) -> tuple[int, int]:
+    """Gaps from the first to below the second fall into bucket `index`.
+
+    >>> bucket_edges(127), bucket_edges(257)
+    ((130048, 131072), (264192, 266240))
+    """
+    if index < SUB:
+        return index * UNIT_PS, (index + 1) * UNIT_PS
+    shift = index // SUB - 1
+    unit = (index % SUB + SUB) << shift
+    return unit * UNIT_PS, (unit + (1 << shift)) * UNIT_PS
+
+
 def edges_s() -> Floats:
     """Lower edges of the buckets in seconds, shape `[NUM_BUCKET + 1]`."""
     index = np.arange(NUM_BUCKET + 1)

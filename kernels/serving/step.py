@@ -272,10 +272,10 @@ def _launch(
         energy_nj += table[table[DENSE_NJ] + at_token] + table[table[SEND_NJ] + at_token]
     row = reg[BOOK_LOG] + reg[LOG_NUM] * NUM_LOG_COLUMN
     reg[LOG_NUM] += 1
-    values = (
-        r.seq[reg[at + reg[IN_RUNNING]], REPLICA], lane, time_ps, end, num_prefill, num_row - num_prefill - num_idle,
-        num_idle, prefill_token, pad, sampled, moved, used, reg[EVICTABLE_BLOCK], reg[KV_TOKEN],
-        reg[NUM_RUNNING], reg[NUM_WAITING], energy_nj,
-    )  # fmt: skip
-    for k in range(NUM_LOG_COLUMN):
-        r.book[row + k] = values[k]
+    log = r.book[row : row + NUM_LOG_COLUMN]
+    log[0], log[1] = r.seq[reg[at + reg[IN_RUNNING]], REPLICA], lane
+    log[2], log[3] = time_ps, end
+    log[4], log[5], log[6] = num_prefill, num_row - num_prefill - num_idle, num_idle
+    log[7], log[8], log[9], log[10] = prefill_token, pad, sampled, moved
+    log[11], log[12], log[13] = used, reg[EVICTABLE_BLOCK], reg[KV_TOKEN]
+    log[14], log[15], log[16] = reg[NUM_RUNNING], reg[NUM_WAITING], energy_nj

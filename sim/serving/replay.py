@@ -1,0 +1,162 @@
+"""Operator by operator on SimPy: the fidelity `replay`, and the proof that the step prices and clocks are right.
+
+Each stage of a replica is an engine (a SimPy resource that serves in order); a step is a process that holds it for
+one operator after the other, each priced as a row of an operator table. Requests arrive by SimPy's clock and the
+lanes are woken by it; nothing is looked up in a step price and no clock of the run-ahead loop is used. Policies,
+routers and KV accounting are the same functions on the same arrays.
+"""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+import simpy
+
+from kernels import optable as op
+from kernels.errors import InputError
+from kernels.price import price_table
+from kernels.serving import layout as at
+from kernels.serving.ahead import next_lane, open_lane
+from kernels.serving.commit import commit
+from kernels.serving.fleet import next_arrival, place
+from kernels.serving.layout import Replica
+from kernels.serving.price import HOST_BLOCK, HOST_SEQ, HOST_STEP, HOST_TOKEN, StepPrice, pack
+from kernels.serving.step import begin
+from kernels.serving.types import fleet_of, replica_of
+from kernels.serving.verbs import lane_at
+from sim.serving import state
+from sim.serving.limits import Limits, Options
+from sim.serving.plugin import Plugin
+from sim.serving.step_price import Lowered
+from workloads import lowering
+
+END, ARRIVE, PLAN = 0, 1, 2  # at one instant: steps end, then requests arrive, then lanes plan
+Ints = at.Ints
+
+
+class Replay:
+    """A fleet on SimPy's clock. `run()` returns the request columns of `kernels.serving.layout.SEQ_FIELDS`."""
+
+    def __init__(
+        self,
+        requests: state.Requests,
+        price: StepPrice,
+        lowered: Lowered,
+        policy: Plugin,
+        router: Plugin,
+        limits: Limits,
+        options: Options,
+    ) -> None:
+        self.env = simpy.Environment(initial_time=0)
+        self.stack = state.build(requests, price, policy, limits, options)
+        self.fleet = fleet_of(self.stack, router.vector(), options.seed)
+        self.price, self.packed, self.lowered = price, pack(price), lowered
+        self.plan: Callable[..., int] = policy.function
+        self.route: Callable[..., int] = router.function
+        self.views = [replica_of(self.stack, k) for k in range(limits.num_replica)]
+        num_stage = len(price.dense_ps)
+        self.stages = [[simpy.Resource(self.env) for _ in range(num_stage)] for _ in self.views]
+        self.ends: list[dict[int, int]] = [{} for _ in self.views]  # of each lane in flight
+        self.num_operator = 0
+        self.known: set[int] = set()
+
+    def run(self) -> Ints:
+        """Serves everything. `InputError` where something is left over."""
+        self._expect_arrivals()
+        self.env.run()
+        left = [int(r.reg[at.OUTSTANDING]) for r in self.views]
+        if any(left):
+            raise InputError(f"requests that never end: {left} a replica", field="policy")
+        return self.stack.seq
+
+    def _at(self, time_ps: int, order: int, action: Callable[[], None]) -> None:
+        """Does something at a time, after what of a lower order happens then."""
+        event = self.env.event()
+        event._ok, event._value = True, None
+        event.callbacks.append(lambda _: action())  # type: ignore[union-attr]
+        self.env.schedule(event, priority=order, delay=time_ps - int(self.env.now))  # type: ignore[arg-type]
+
+    def _expect_arrivals(self) -> None:
+        i, _ = next_arrival(self.stack)
+        if i >= 0 and i not in self.known:
+            self.known.add(i)
+            time_ps = int(self.stack.seq[i, at.ARRIVAL] + self.stack.control[at.REQUEST_PS])
+            self._at(max(time_ps, int(self.env.now)), ARRIVE, self._arrive)
+
+    def _arrive(self) -> None:
+        i, source = next_arrival(self.stack)
+        now = int(self.env.now)
+        if i >= 0 and int(self.stack.seq[i, at.ARRIVAL] + self.stack.control[at.REQUEST_PS]) <= now:
+            k = int(self.route(self.fleet, i)) if len(self.views) > 1 else 0
+            place(self.stack, i, source, k)
+            self._wake(k)
+        self._expect_arrivals()
+
+    def _wake(self, k: int) -> None:
+        self._at(int(self.env.now), PLAN, lambda: self._plan(k))
+
+    def _plan(self, k: int) -> None:
+        """Plans as many lanes as want to, while the first stage is free."""
+        r = self.views[k]
+        while not self.stages[k][0].count and (lane := next_lane(r)) >= 0:
+            open_lane(r, lane, int(self.env.now))
+            self.plan(r)
+            r.reg[at.LAST_LANE] = lane
+            here = lane_at(r.reg, lane)
+            if r.reg[here + at.LANE_NUM_PLAN] == 0:
+                r.reg[here + at.ASLEEP] = 1
+                continue
+            stages, host_ps = self._operators(r, here)
+            begin(r, self.packed, lane, int(self.env.now), 0)  # books the step; its end is set by the process
+            self.env.process(self._step(k, lane, stages, host_ps, self.stages[k][0].request()))
+
+    def _operators(self, r: Replica, here: int) -> tuple[list[tuple[Ints, Ints]], int]:
+        """Picoseconds of every operator of the plan on each stage, of its hand-over, and of the host before it."""
+        num = int(r.reg[here + at.LANE_NUM_PLAN])
+        first = here + int(r.reg[at.IN_PLAN])
+        rows = r.reg[first : first + 4 * num].reshape(num, 4)
+        seq = r.seq[rows[:, at.SEQ]]
+        decode = rows[:, at.ROLE] != at.PREFILL
+        query = rows[:, at.TOKEN] + rows[:, at.PAD]
+        kv = seq[:, at.KV] + np.where(rows[:, at.ROLE] == at.IDLE, 0, query)
+        samples = decode | (seq[:, at.KV] + rows[:, at.TOKEN] >= seq[:, at.TARGET])
+        plan = lowering.Plan(query, kv, decode, samples)
+        stages = []
+        low = self.lowered
+        for stage in range(len(self.price.dense_ps)):
+            ops, work = lowering.lower_step(low.model, low.formats, low.placement, stage, plan, low.skew)
+            time_ps = price_table(ops, work, low.machine)["time_ps"]
+            sends = ops["kind"] == op.P2P
+            stages.append((time_ps[~sends], time_ps[sends]))
+            self.num_operator += int(ops["count"].sum())
+        host = self.price.host_ps
+        moved = int(r.reg[at.SWAP_BLOCK])
+        host_ps = host[HOST_STEP] + host[HOST_SEQ] * num + host[HOST_TOKEN] * query.sum() + host[HOST_BLOCK] * moved
+        return stages, int(host_ps)
+
+    def _step(
+        self, k: int, lane: int, stages: list[tuple[Ints, Ints]], host_ps: int, hold: Any
+    ) -> Generator[Any, Any, None]:
+        yield hold
+        yield self.env.timeout(host_ps)
+        for stage, (operators, sends) in enumerate(stages):
+            if stage > 0:
+                hold = self.stages[k][stage].request()
+                yield hold
+            for time_ps in operators:
+                yield self.env.timeout(int(time_ps))
+            if stage == len(stages) - 1:
+                self._at(int(self.env.now), END, lambda: self._end(k, lane))
+            self.stages[k][stage].release(hold)
+            if stage == 0:
+                self._wake(k)
+            for time_ps in sends:
+                yield self.env.timeout(int(time_ps))
+
+    def _end(self, k: int, lane: int) -> None:
+        r = self.views[k]
+        r.reg[lane_at(r.reg, lane) + at.LANE_END] = int(self.env.now)
+        r.reg[at.NOW] = commit(r)
+        r.reg[at.SPAWNED] = 0
+        self._expect_arrivals()
+        self._wake(k)
