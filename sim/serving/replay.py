@@ -73,8 +73,8 @@ class Replay:
         """Does something at a time, after what of a lower order happens then."""
         event = self.env.event()
         event._ok, event._value = True, None
-        event.callbacks.append(lambda _: action())  # type: ignore[union-attr]
-        self.env.schedule(event, priority=order, delay=time_ps - int(self.env.now))  # type: ignore[arg-type]
+        event.callbacks.append(lambda _: action())
+        self.env.schedule(event, priority=order, delay=time_ps - int(self.env.now))
 
     def _expect_arrivals(self) -> None:
         i, _ = next_arrival(self.stack)
