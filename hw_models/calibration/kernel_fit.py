@@ -68,12 +68,10 @@ def fit_kernel(
     few = len(rows) < FEW_ROWS
     train = np.ones(len(rows), bool) if few else shape_half(measured, rows)
 
-    def solve(chosen: Rows, parameters: Sequence[Parameter], limit: int, polish: bool) -> dict[str, float]:
+    def solve(chosen: Rows, parameters: Sequence[Parameter], limit: int = FIT_ROWS) -> dict[str, float]:
         if len(chosen) > limit:
             chosen = np.sort(np.random.default_rng(0).choice(chosen, limit, replace=False))
-        return fit(
-            predictor(measured, chosen, machine, kind, fmt_code), measured.seconds[chosen], parameters, polish=polish
-        )
+        return fit(predictor(measured, chosen, machine, kind, fmt_code), measured.seconds[chosen], parameters)
 
     def price(chosen: Rows, values: dict[str, float]) -> Floats:
         return predictor(measured, chosen, machine, kind, fmt_code)(np.array(list(values.values()))).copy()
@@ -83,8 +81,8 @@ def fit_kernel(
 
     best = variants[0]
     if len(variants) > 1:
-        best = min(variants, key=lambda v: miss(solve(rows[train], v, TRIAL_ROWS, polish=False)))
-    values = solve(rows[train], best, FIT_ROWS, polish=True)
+        best = min(variants, key=lambda v: miss(solve(rows[train], v, TRIAL_ROWS)))
+    values = solve(rows[train], best)
     predicted = price(rows, values)
     seconds = measured.seconds[rows]
     if few:
@@ -94,7 +92,7 @@ def fit_kernel(
         for i in range(NUM_FOLD):
             out = fold == i
             if out.any() and not out.all():
-                checked[out] = price(rows[out], solve(rows[~out], best, FIT_ROWS, polish=True))
+                checked[out] = price(rows[out], solve(rows[~out], best))
     else:
         held, checked = ~train, predicted
     return Kernel(
