@@ -1,4 +1,5 @@
-"""Execution traces from one file format to another, by what is in the file read and how the file written is named.
+"""Execution traces from one file format to another, by what is in the file read and how the file written is named;
+and those of many ranks replayed.
 
 ==========================  ==========================================================================
 read                        Chakra `.et` (also gzipped), Chakra JSON (both forms), Kineto Chrome trace
@@ -9,6 +10,8 @@ written from Kineto         `.csv`: collectives to fit on, or with `kernels` all
 
 import pathlib
 from collections.abc import Sequence
+
+import numpy as np
 
 from kernels.errors import InputError
 from sim.chakra_timeline import rank_of, trace_events
@@ -21,8 +24,20 @@ from workloads.chakra_json import flat_text, json_text, read_json
 ENDINGS: tuple[str, ...] = (".et", ".flat.json", ".trace.json", ".json")
 
 
-def convert(source: Sequence[str], target: str, *, kernels: bool = False) -> str:
-    """Convert and return one line of what was written. Several sources: the ranks of one Kineto recording."""
+def convert(
+    source: Sequence[str],
+    target: str,
+    *,
+    kernels: bool = False,
+    system: str | None = None,
+    groups: str | None = None,
+    roofline: bool = False,
+) -> str:
+    """Convert and return one line of what was written. Several sources: the ranks of one Kineto recording. The options
+    of a replay are refused."""
+    for field, value in (("system", system), ("groups", groups), ("roofline", roofline)):
+        if value:
+            raise InputError("goes with replay", field=field, value=value)
     out = pathlib.Path(target)
     paths = [pathlib.Path(name) for name in source]
     if out.suffix == ".csv":
@@ -64,3 +79,41 @@ def _content(trace: Trace, source: pathlib.Path, out: pathlib.Path) -> bytes:
     if ending == ".json":
         return json_text(trace).encode()
     raise InputError("no such format", field="OUT", value=out.name, allowed=[*ENDINGS, ".csv"])
+
+
+def replay_files(
+    source: Sequence[str],
+    target: str,
+    system: str | None,
+    *,
+    groups: str | None = None,
+    roofline: bool = False,
+    kernels: bool = False,
+) -> str:
+    """Replay the traces of ranks 0, 1, ... (by the number in their names) on a system with ideal collectives, write a
+    node a row, and return what it took."""
+    if system is None:
+        raise InputError("which machine?", field="system", value=None, allowed="a name of `ridgeline devices`")
+    if kernels:
+        raise InputError("goes with convert", field="kernels", value=kernels)
+    if not target.endswith(".csv"):
+        raise InputError("a table", field="OUT", value=target, allowed=".csv")
+    from hw_models import catalog
+    from hw_models.routes import Routes
+    from kernels.collective import IDEAL_COLLECTIVE
+    from sim.chakra_replay import link_frame, read_groups, replay_traces
+
+    paths = sorted(map(pathlib.Path, source), key=rank_of)
+    if [rank_of(path) for path in paths] != list(range(len(paths))):
+        raise InputError("one file for every rank from 0 on, NAME.<rank>.et", field="IN",
+                         value=[path.name for path in paths])  # fmt: skip
+    routes = Routes(catalog.system(system, len(paths)))
+    frame, times = replay_traces(
+        [read_trace(path) for path in paths], routes, np.array(IDEAL_COLLECTIVE),
+        groups=read_groups(groups) if groups else None, roofline=roofline,
+    )  # fmt: skip
+    about = {"source": [path.name for path in paths], "system": system, "fidelity": "replay"}
+    write_files({pathlib.Path(target): csv_bytes(frame, about)})
+    line = f"{target}: {len(paths)} ranks, {len(frame)} nodes, {frame['end_s'].max():.6g} s"
+    links = link_frame(routes, times)
+    return line + (f"; busiest link {links.loc[0, 'link']} {links.loc[0, 'utilisation']:.1%}" if len(links) else "")
