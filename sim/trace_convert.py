@@ -116,4 +116,6 @@ def replay_files(
     write_files({pathlib.Path(target): csv_bytes(frame, about)})
     line = f"{target}: {len(paths)} ranks, {len(frame)} nodes, {frame['end_s'].max():.6g} s"
     links = link_frame(routes, times)
-    return line + (f"; busiest link {links.loc[0, 'link']} {links.loc[0, 'utilisation']:.1%}" if len(links) else "")
+    if len(links):
+        line += f"; busiest link {links['link'].iloc[0]} {links['utilisation'].iloc[0]:.1%}"
+    return line
