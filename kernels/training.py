@@ -25,10 +25,12 @@ MODEL: tuple[str, ...] = (
 PLAN: tuple[str, ...] = (
     "tp", "pp", "dp", "cp", "ep", "sequence_parallel", "num_chunk", "micro_batch", "num_microbatch", "recompute",
     "zero", "attention", "fused_norm", "schedule", "weight_byte", "act_byte", "grad_byte", "optimizer_byte", "skew",
+    "act_offload", "backward_chunk", "ulysses", "tp_overlap",
 )  # fmt: skip
 (
     TP, PP, DP, CP, EP, SEQUENCE_PARALLEL, NUM_CHUNK, MICRO_BATCH, NUM_MICROBATCH, RECOMPUTE_KIND, ZERO, ATTENTION,
     FUSED_NORM, SCHEDULE, WEIGHT_BYTE, ACT_BYTE, GRAD_BYTE, OPTIMIZER_BYTE, SKEW,
+    ACT_OFFLOAD, BACKWARD_CHUNK, ULYSSES, TP_OVERLAP,
 ) = range(len(PLAN))  # fmt: skip
 
 RECOMPUTES: tuple[str, ...] = ("none", "selective", "full")
@@ -38,10 +40,11 @@ GPIPE, ONE_F_ONE_B, INTERLEAVED, BREADTH_FIRST, ZB_H1, ZB_H2, ZB_V = range(len(S
 
 HARDWARE: tuple[str, ...] = (
     "flop_per_s", "mem_byte_per_s", "mem_byte", "up_byte_per_s", "up_latency_s", "out_byte_per_s", "out_latency_s",
-    "device_per_node",
+    "device_per_node", "host_byte_per_s",
 )  # fmt: skip
 (
     FLOP_PER_S, MEM_BYTE_PER_S, MEM_BYTE, UP_BYTE_PER_S, UP_LATENCY_S, OUT_BYTE_PER_S, OUT_LATENCY_S, DEVICE_PER_NODE,
+    HOST_BYTE_PER_S,
 ) = range(len(HARDWARE))  # fmt: skip
 
 FIT: tuple[str, ...] = (
@@ -192,13 +195,18 @@ def plan_memory(model: Floats, plan: Floats, fit: Floats, rank: float, out: Floa
     token = model[SEQ] * plan[MICRO_BATCH] / cp
     split = tp if plan[SEQUENCE_PARALLEL] > 0 else 1.0
     full = plan[RECOMPUTE_KIND] == 2
-    out[M_ACTIVATION] = activation_byte(model, plan, fit, full) * layers * in_flight(plan, rank)
-    if full:  # and the layer that is being recomputed
-        out[M_ACTIVATION] += activation_byte(model, plan, fit, False)
+    kept = activation_byte(model, plan, fit, full)
+    out[M_ACTIVATION] = kept * layers * in_flight(plan, rank) * (1 - plan[ACT_OFFLOAD])
+    chunk = max(plan[BACKWARD_CHUNK], 1.0)
+    if full:  # and the layer that is being recomputed, a part of the sequence at a time
+        out[M_ACTIVATION] += activation_byte(model, plan, fit, False) / chunk
     out[M_LOGIT] = 0.0
     if rank == pp - 1:  # logits, their copies and their gradient
-        out[M_LOGIT] = token * model[VOCAB] * (fit[LOGIT_BYTE] / tp + (fit[LOGIT_GATHER_BYTE] if tp > 1 else 0.0))
+        gathered = fit[LOGIT_GATHER_BYTE] if tp > 1 else 0.0
+        out[M_LOGIT] = token * model[VOCAB] * (fit[LOGIT_BYTE] / tp + gathered) / chunk
     out[M_BUFFER] = 4 * token * h * plan[ACT_BYTE] / split
+    if plan[ACT_OFFLOAD] > 0:  # a layer on its way out, and one on its way back
+        out[M_BUFFER] += 2 * kept * plan[ACT_OFFLOAD]
     if zero >= 3:  # two gathered layers
         out[M_BUFFER] += 2 * (dense + expert) * plan[WEIGHT_BYTE]
     elif zero >= 1:

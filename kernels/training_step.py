@@ -7,7 +7,7 @@ import numpy as np
 
 from kernels import training as t
 from kernels.jit import njit
-from kernels.training import Floats, layer_value, peak_byte, stage_layer
+from kernels.training import Floats, activation_byte, layer_value, peak_byte, stage_layer
 
 
 @njit
@@ -83,18 +83,23 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
     wide = (model[t.INTER] + model[t.TOPK] * model[t.EXPERT_INTER]) * (model[t.NUM_UP] + 1) / tp
     vector = (fit[t.VECTOR_PASS] * norm * token * h / split + token * wide) * byte / mem
     # communication that stands in the way
+    compute = gemm + attention + vector
     tp_s = 0.0
-    if tp > 1:
-        # two all-reduces, or two gathers and two scatters
-        tp_s = 4 * collective_s(token * h * byte, tp, 1, hw, fit) * fit[t.TP_EXPOSED]
+    if tp > 1:  # two all-reduces, or two gathers and two scatters; half a batch's hide under the other half's compute
+        whole = 4 * collective_s(token * h * byte, tp, 1, hw, fit) * fit[t.TP_EXPOSED]
+        tp_s = whole - min(whole * plan[t.TP_OVERLAP], compute)
     cp_s = 0.0
-    if cp > 1:  # keys and values of the others pass by; what attention hides is hidden
+    if cp > 1 and plan[t.ULYSSES] > 0:  # heads for tokens and back: queries, results, keys and values
+        both = 2 * (1 + model[t.NUM_KV_HEAD] / model[t.NUM_HEAD]) * model[t.NUM_HEAD] * dim / tp
+        cp_s = collective_s(token * both * byte, cp, tp, hw, fit) + 3 * fit[t.COLLECTIVE_S]
+    elif cp > 1:  # keys and values of the others pass by; what attention hides is hidden
         ring = collective_s(2 * cp * token * model[t.NUM_KV_HEAD] / tp * dim * byte, cp, tp, hw, fit)
         cp_s = max(0.0, ring - attention)
     forward = gemm + attention + vector + fit[t.KERNEL_S]
     comm = tp_s + ep_s + cp_s
     forward = max(forward, fit[t.LAUNCH_S]) + comm
-    back_gemm = max(2 * gemm + attention_back + 2 * vector + 2 * fit[t.KERNEL_S], 2 * fit[t.LAUNCH_S])
+    launched = 2 * fit[t.LAUNCH_S] * max(plan[t.BACKWARD_CHUNK], 1.0)
+    back_gemm = max(2 * gemm + attention_back + 2 * vector + 2 * fit[t.KERNEL_S], launched)
     weight_grad = gemm  # one of the two products of backward
     input_grad = back_gemm - weight_grad + comm
     recompute = 0.0
@@ -102,6 +107,11 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
         recompute = forward
     elif plan[t.RECOMPUTE_KIND] == 1 and plan[t.ATTENTION] < 2:
         recompute = attention
+    if plan[t.ACT_OFFLOAD] > 0:  # kept tensors leave under the forward pass and come back under the backward pass
+        full = plan[t.RECOMPUTE_KIND] == 2
+        copy = activation_byte(model, plan, fit, full) * plan[t.ACT_OFFLOAD] / hw[t.HOST_BYTE_PER_S]
+        forward += max(0.0, copy - forward)
+        input_grad += max(0.0, copy - back_gemm - recompute)
     if plan[t.ZERO] >= 3 and plan[t.DP] * cp > 1:  # weights are gathered for each pass; what compute hides is hidden
         dense, expert = layer_value(model, plan)
         gather = collective_s((dense + expert) * plan[t.WEIGHT_BYTE], plan[t.DP] * cp, tp, hw, fit)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kernels.errors import InputError
 from sim.schedule import PerStage, ScheduleResult, run_schedule
-from workloads.pipeline import Op, Order
+from workloads.pipeline import Op, Order, compile_order
 from workloads.pipeline_csv import read_csv, write_csv
 from workloads.schedules import catalogue, load
 
@@ -117,7 +117,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 def execute(
     name: str, stages: int | None, microbatches: int | None, chunks: int | None, times: str, stage_times: str | None,
     recompute: int, hop: int, overlap_time: int | None, memory: str, limit: int | None, option: Sequence[str],
-    plot: str | None, json: str | None, csv: str | None,
+    plot: str | None, trace: str | None, json: str | None, csv: str | None,
 ) -> str:  # fmt: skip
     """Everything that `ridgeline schedule` does; returns what it prints."""
     if name == "list":
@@ -136,6 +136,10 @@ def execute(
         title = f"{name}: makespan {summary['makespan']}, bubble {summary['bubble_rate_makespan']:.1%}"
         title += f" of makespan, {summary['bubble_rate_span']:.1%} of span, peak memory {summary['peak_memory']}"
         save_plot(result.op, title, plot)
+    if trace:
+        from sim.schedule_trace import write_trace
+
+        write_trace(result.op, compile_order(order), trace)
     if json:
         write_json(name, result, json)
     return result.rank.to_string(index=False) + "\n" + "\n".join(_line(k, v) for k, v in result.summary.items())

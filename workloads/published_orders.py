@@ -75,11 +75,12 @@ def _read_vector(stem: str, vector: dict[str, Any]) -> Published:
 
 
 def read_order(vector: dict[str, Any], num_microbatch: int) -> Order:
-    """The order, with its overlapped pairs: from the cells as torch dumped them where the tokens do not show pairs."""
+    """The order, with its overlapped pairs: from the cells as torch dumped them where the tokens do not show pairs.
+    Empty where the vector has none."""
     raw = vector.get("order_raw")
     if raw and any("OVERLAP" in str(cell) for cells in raw for cell in cells):
         return [[op for cell in cells for op in parse_cell(cell or "")] for cells in raw]
-    return [parse_ops(_plain(line, num_microbatch // 2)) for line in vector["order"]]
+    return [parse_ops(_plain(line, num_microbatch // 2)) for line in vector.get("order") or []]
 
 
 def _plain(line: str, half: int) -> str:

@@ -36,6 +36,10 @@ class TrainPlan:
     optimizer_byte: float = 12.0  # fp32 master, momentum, variance (8-bit states: 6)
     skew: float = 0.0  # extra tokens of the fullest expert rank, as a share
     dropout: bool = False
+    act_offload: float = 0.0  # share of the kept activations that goes to host memory or storage and back
+    backward_chunk: int = 1  # parts of the sequence that recomputation and the logits are done in, one after the other
+    ulysses: bool = False  # context parallelism by exchanging heads for tokens; else keys and values go round a ring
+    tp_overlap: float = 0.0  # share of tensor-parallel communication that hides under the other half of the batch
 
     @property
     def num_device(self) -> int:
@@ -79,6 +83,14 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
                          allowed=f"<= {model.num_layer}")  # fmt: skip
     if plan.seq % plan.cp:
         raise InputError("does not divide the sequence", field="cp", value=plan.cp, allowed=f"divisors of {plan.seq}")
+    for field in ("act_offload", "tp_overlap"):
+        if not 0 <= getattr(plan, field) <= 1:
+            raise InputError("out of range", field=field, value=getattr(plan, field), allowed="0 to 1")
+    if not 1 <= plan.backward_chunk <= plan.seq:
+        raise InputError("out of range", field="backward_chunk", value=plan.backward_chunk, allowed=f"1 to {plan.seq}")
+    if plan.ulysses and (heads // plan.tp) % plan.cp:
+        raise InputError("does not divide the heads of a device", field="cp", value=plan.cp,
+                         allowed=f"divisors of {heads // plan.tp}")  # fmt: skip
     experts = max(block.ffn.num_expert for block in model.block)
     if plan.ep > 1 and (experts % plan.ep or (plan.dp * plan.cp) % plan.ep):
         raise InputError("must divide the experts and dp x cp", field="ep", value=plan.ep,

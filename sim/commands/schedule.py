@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--option", action="append", default=[], metavar="KEY=VALUE", help="another option of the schedule"
     )
     parser.add_argument("--plot", metavar="FILE", help="draw it (.svg, .png, .pdf)")
+    parser.add_argument("--trace", metavar="FILE", help="write a Chrome trace, a tick a microsecond")
     parser.add_argument("--json", metavar="FILE", help="write the summary, ranks and operations")
     parser.add_argument("--csv", metavar="FILE", help="write the order in torch's pipeline CSV")
 

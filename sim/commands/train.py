@@ -26,8 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grad-byte", type=float, help="default: the stack's")
     parser.add_argument("--optimizer-byte", type=float, help="states and master weights a value (default: the stack's)")
     parser.add_argument("--skew", type=float, default=0.0, help="extra tokens of the fullest expert rank, as a share")
+    parser.add_argument(
+        "--act-offload", type=float, default=0.0, help="share of kept activations that goes to the host"
+    )
+    parser.add_argument("--backward-chunk", type=int, default=1, help="parts of the sequence in recomputation and loss")
+    parser.add_argument("--ulysses", action="store_true", help="context parallelism by all-to-all, not by a ring")
+    parser.add_argument("--tp-overlap", type=float, default=0.0, help="share of tensor-parallel traffic under compute")
     parser.add_argument("--stack", help="fitted constants: a name, a .toml file, or sol (speed of light)")
     parser.add_argument("--plot", metavar="FILE", help="draw the replayed schedule (.svg, .png, .pdf)")
+    parser.add_argument("--trace", metavar="FILE", help="write the replayed schedule as a Chrome trace")
     parser.add_argument("--json", metavar="FILE", help="write summary, memory and stages")
 
 
@@ -51,11 +58,18 @@ def run(arguments: argparse.Namespace) -> int:
         a.recompute, a.zero, a.attention or stack.attention, stack.fused_norm, a.weight_byte, a.act_byte,
         stack.grad_byte if a.grad_byte is None else a.grad_byte,
         stack.optimizer_byte if a.optimizer_byte is None else a.optimizer_byte, a.skew, stack.dropout,
+        a.act_offload, a.backward_chunk, a.ulysses, a.tp_overlap,
     )  # fmt: skip
     result = train(a.model, system, plan, stack=stack, number_format=a.format)
     print(show(result))
     if a.json:
         write_json(result, a.json)
+    if a.trace:
+        from sim.schedule_trace import write_trace
+        from sim.training.step import build_order, resolve
+        from workloads.pipeline import compile_order
+
+        write_trace(result.op, compile_order(build_order(resolve(plan))), a.trace, us_per_tick=1e-6)
     if a.plot:
         from sim.schedule_plot import save_plot
 

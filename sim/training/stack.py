@@ -106,5 +106,6 @@ def hardware_vector(system: System, number_format: str = "bf16") -> Floats:
         "out_byte_per_s": out[0],
         "out_latency_s": out[1],
         "device_per_node": system.node.num_device,
+        "host_byte_per_s": rows[2][0],
     }
     return np.array([values[name] for name in t.HARDWARE], float)

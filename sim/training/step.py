@@ -32,6 +32,13 @@ class TrainResult(NamedTuple):
     op: pd.DataFrame  # the replayed schedule, as `sim.schedule.ScheduleResult.op`, picoseconds
 
 
+def resolve(plan: TrainPlan) -> TrainPlan:
+    """The plan with "1f1b" of several chunks named as what it is."""
+    if plan.schedule == "1f1b" and plan.interleave > 1:
+        return replace(plan, schedule="interleaved-1f1b")
+    return plan
+
+
 def build_order(plan: TrainPlan) -> Order:
     """The schedule's order for this plan, with recomputation before each backward where everything is recomputed."""
     schedule = load_schedule(plan.schedule)
@@ -52,8 +59,7 @@ def train(
     `plan.schedule` with `interleave` > 1 and "1f1b" is interleaved 1F1B. Raises `InputError` for plans that cannot be.
     """
     spec = models.load(model) if isinstance(model, str) else model
-    if plan.schedule == "1f1b" and plan.interleave > 1:
-        plan = replace(plan, schedule="interleaved-1f1b")
+    plan = resolve(plan)
     check(spec, plan)
     machine = catalog.system(system, plan.num_device) if isinstance(system, str) else system
     constants = stack if isinstance(stack, Stack) else load(stack or default_stack(machine.device.name))
@@ -143,7 +149,7 @@ def _memory(vector: Floats, laid: Floats, fit: Floats, arrays: OpArrays) -> pd.D
     """Bytes of every pipeline rank by kind: the activations at their peak over the replayed order."""
     full = laid[t.RECOMPUTE_KIND] == t.RECOMPUTES.index("full")
     layers = t.stage_layer(vector, laid) / laid[t.NUM_CHUNK]
-    kept = round(t.activation_byte(vector, laid, fit, full) * layers)
+    kept = round(t.activation_byte(vector, laid, fit, full) * layers * (1 - laid[t.ACT_OFFLOAD]))
     delta = np.zeros(len(OP_KINDS), np.int64)
     delta[FORWARD], delta[BACKWARD], delta[WEIGHT_GRAD] = kept, -kept, -kept
     curve = memory_curve(arrays, delta)
@@ -163,7 +169,7 @@ def _memory(vector: Floats, laid: Floats, fit: Floats, arrays: OpArrays) -> pd.D
         out[t.M_BUFFER] = body[t.M_BUFFER]
         out[t.M_ACTIVATION] = float(curve[own].max())
         if full:  # and the layer that is being recomputed
-            out[t.M_ACTIVATION] += t.activation_byte(vector, laid, fit, False)
+            out[t.M_ACTIVATION] += t.activation_byte(vector, laid, fit, False) / laid[t.BACKWARD_CHUNK]
         held = out[t.M_ACTIVATION] + out[t.M_LOGIT] + out[t.M_BUFFER]
         out[t.M_RESERVE] = fit[t.RESERVE_BYTE] + fit[t.FRAGMENT] * held
         out[t.M_TOTAL] = out[: t.M_TOTAL].sum()

@@ -115,3 +115,52 @@ def test_published_megatron_step_times_within_5_percent(row: tuple[float, ...]) 
         ours = plan_step(model, plan_vector(plan), A100, fit, np.zeros((4, len(t.STAGE))), out)
         assert ours == pytest.approx(step_s, rel=0.05)
         assert t.peak_byte(model, plan_vector(plan), fit, memory) < A100[t.MEM_BYTE]  # they ran
+
+
+def test_activations_that_leave_cost_memory_nothing_and_time_only_where_the_link_is_slow() -> None:
+    vector, fit = model_vector(GPT, 2048), load("megatron-a100").fit
+    kept, gone = (TrainPlan(8, 8, 1, batch=64, act_offload=share) for share in (0.0, 1.0))
+    memory = np.zeros((2, len(t.MEMORY)))
+    t.plan_memory(vector, plan_vector(kept), fit, 0.0, memory[0])
+    t.plan_memory(vector, plan_vector(gone), fit, 0.0, memory[1])
+    assert memory[1, t.M_ACTIVATION] == 0
+    # a layer leaves while another comes back
+    layer = t.activation_byte(vector, plan_vector(kept), fit, False)
+    assert memory[1, t.M_BUFFER] - memory[0, t.M_BUFFER] == pytest.approx(2 * layer)
+    slow = A100.copy()
+    slow[t.HOST_BYTE_PER_S] = 1e9
+    rows, out = np.zeros((4, len(t.STAGE))), np.zeros(len(RESULT))
+    quick, late = (plan_step(vector, plan_vector(gone), hw, fit, rows, out) for hw in (A100, slow))
+    assert quick >= closed_form(GPT, kept, fit)["step_s"]
+    # 12 layers, 64 microbatches, out and back over 1 GB/s: the link alone bounds the step from below
+    assert late >= 2 * 64 * 12 * layer / 1e9
+
+
+def test_a_chunked_backward_pass_divides_the_logits_and_what_is_recomputed() -> None:
+    vector, fit = model_vector(GPT, 8192), load("megatron-a100").fit
+    memory = np.zeros((2, len(t.MEMORY)))
+    for row, chunk in zip(memory, (1, 8), strict=True):
+        t.plan_memory(
+            vector, plan_vector(TrainPlan(8, seq=8192, recompute="full", backward_chunk=chunk)), fit, 0.0, row
+        )
+    layer = t.activation_byte(vector, plan_vector(TrainPlan(8, seq=8192)), fit, False)
+    assert memory[0, t.M_LOGIT] == 8 * memory[1, t.M_LOGIT]
+    assert memory[0, t.M_ACTIVATION] - memory[1, t.M_ACTIVATION] == pytest.approx(layer * 7 / 8)
+
+
+def test_ulysses_sends_less_than_tensor_parallelism_gathers() -> None:
+    # 4 exchanges of 1/P of the sequence a device against 2 gathers and 2 scatters of all of it: P times fewer bytes
+    ulysses = closed_form(GPT, TrainPlan(cp=8, seq=65536, ulysses=True), IDEAL)["cp_s"]
+    gathered = 4 * collective_s(65536.0 * GPT.hidden * 2, 8, 1, A100, IDEAL) * GPT.num_layer * 2
+    latency = 7 * A100[t.UP_LATENCY_S] * GPT.num_layer * 2
+    assert (gathered - 4 * latency) / (ulysses - latency) == pytest.approx(8)
+
+
+def test_half_a_batch_hides_the_others_communication() -> None:
+    fit = load("megatron-a100").fit
+    exposed, half, hidden = (
+        closed_form(GPT, TrainPlan(8, 8, 1, batch=64, tp_overlap=share), fit) for share in (0.0, 0.5, 1.0)
+    )
+    assert half["tp_s"] == pytest.approx(exposed["tp_s"] / 2)
+    assert hidden["tp_s"] == 0  # compute is longer here
+    assert hidden["step_s"] < half["step_s"] < exposed["step_s"]

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from sim.cli import main
+from sim.validate.schedules import validate_schedules
 from tests.shared_data import folder
 
 
@@ -18,6 +19,15 @@ def test_every_published_order_is_reproduced_exactly(tmp_path: pathlib.Path) -> 
     assert [row["kernel"] for row in rows if row["order_exact"] != row["order_n"]] == []
     assert [row["kernel"] for row in rows if row["plan_worse"]] == []
     assert sum(row["plan_n"] for row in rows) == 150  # 140 heuristic plans and 10 proven optima
+
+
+def test_vectors_without_an_order_are_replayed_by_our_own_or_not_covered(tmp_path: pathlib.Path) -> None:
+    timing = {"tF": 1, "tB": 1, "tW": 1, "tComm": 0, "makespan": 15}  # (m + p - 1)(F + B) of p = 2, m = 4
+    vectors = [{"schedule": name, "p": 2, "m": 4, "v": 1, "timings": [timing]} for name in ("1F1B", "unheard of")]
+    (tmp_path / "short.json").write_text(json.dumps({"vectors": vectors}))
+    known, unknown = validate_schedules(tmp_path)
+    assert (known["n"], known["exact"], known["coverage"]) == (1, 1, 1.0)
+    assert (unknown["n"], unknown["coverage"]) == (0, 0.0)
 
 
 def test_schedule_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,11 @@ def test_offloaded_optimizer(tmp_path: pathlib.Path) -> None:
 def test_the_command_says_time_memory_and_cost(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, plot = tmp_path / "out.json", tmp_path / "step.svg"
     given = "train --model gpt3-13b --system dgx_a100 --gpus 16 --tp 4 --pp 2 --dp 2 --batch 32 --interleave 2"
-    assert main([*given.split(), "--json", str(out), "--plot", str(plot)]) == 0
+    trace = tmp_path / "trace.json"
+    assert main([*given.split(), "--json", str(out), "--plot", str(plot), "--trace", str(trace)]) == 0
+    events = json.loads(trace.read_text())["traceEvents"]
+    # 16 microbatches, 4 stages on 2 ranks: a slice an operation, an arrow each way where a stage has a neighbour
+    assert [sum(event["ph"] == phase for event in events) for phase in "Xsf"] == [16 * 4 * 2, 16 * 6, 16 * 6]
     s = json.loads(out.read_text())["summary"]
     parts = s["pipeline_s"] + s["exposed_dp_s"] + s["optimizer_s"] + s["host_s"]
     assert s["step_s"] == pytest.approx(parts)
