@@ -22,7 +22,8 @@ from sim.serving.accounts import Accounts, accounts
 from sim.serving.engine import serve
 from sim.serving.limits import Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin, find
-from sim.serving.result import ServeResult
+from sim.serving.replay import Replay
+from sim.serving.result import REQUEST_COLUMNS, ServeResult
 from sim.serving.step_price import HostTime, Lowered, build
 from sim.setup import Setup, prepare
 from workloads.load import load_requests
@@ -88,6 +89,10 @@ def simulate(
         execute=execute,
     )
     result = serve(cast(Any, load), price, policy, router, limits, options)
+    if scenario.fidelity == "replay":
+        clock = Replay(cast(Any, load), price, lowered, policy, router, limits, options).run()
+        column = {name: clock[:, index] for name, index in REQUEST_COLUMNS.items()}
+        result = dataclasses.replace(result, engine="replay", request=column)
     spent = accounts(result, lowered)
     run = _run(setup, load, spent, result, profile)
     return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent)

@@ -47,6 +47,10 @@ class Replay:
         limits: Limits,
         options: Options,
     ) -> None:
+        if lowered.placement.attn_dp > 1:
+            raise InputError(
+                "the replay runs one attention group", field="attn_dp", value=lowered.placement.attn_dp, allowed="1"
+            )
         self.env = simpy.Environment(initial_time=0)
         self.stack = state.build(requests, price, policy, limits, options)
         self.fleet = fleet_of(self.stack, router.vector(), options.seed)
@@ -122,10 +126,9 @@ class Replay:
         samples = decode | (seq[:, at.KV] + rows[:, at.TOKEN] >= seq[:, at.TARGET])
         plan = lowering.Plan(query, kv, decode, samples)
         stages = []
-        low = self.lowered
         for stage in range(len(self.price.dense_ps)):
-            ops, work = lowering.lower_step(low.model, low.formats, low.placement, stage, plan, low.skew)
-            time_ps = price_table(ops, work, low.machine)["time_ps"]
+            ops, work = self.lowered.step(stage, plan)
+            time_ps = price_table(ops, work, self.lowered.machine)["time_ps"]
             sends = ops["kind"] == op.P2P
             stages.append((time_ps[~sends], time_ps[sends]))
             self.num_operator += int(ops["count"].sum())

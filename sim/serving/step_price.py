@@ -83,6 +83,23 @@ class Lowered:
         sampled = -(-np.asarray(num_sampled, np.int64) // self.placement.attn_dp)
         return lowering.lower_head(self.model, self.formats, self.placement, last, sampled)
 
+    def step(self, stage: int, plan: lowering.Plan) -> tuple[op.OpTable, op.WorkTable]:
+        """Operators and work rows of one plan on a stage: `workloads.lowering.lower_step` at captured sizes."""
+        model, formats, placement = self.model, self.formats, self.placement
+        prefill = lowering.work_rows(plan.query_len[~plan.is_decode], plan.kv_len[~plan.is_decode])
+        decode = lowering.work_rows(plan.query_len[plan.is_decode], plan.kv_len[plan.is_decode])
+        attend = lowering.lower_attention(model, formats, placement, stage, decode, "decode")
+        attend["work_start"] += len(prefill)
+        attend["work_stop"] += len(prefill)
+        ops = [
+            self.dense(stage, [int(plan.query_len.sum())])[0],
+            lowering.lower_attention(model, formats, placement, stage, prefill, "prefill"),
+            attend,
+        ]
+        if stage == placement.pp - 1:
+            ops.append(self.head([int(plan.samples.sum())])[0])
+        return np.concatenate(ops), np.concatenate([prefill, decode])
+
 
 def build(
     model: ModelSpec,

@@ -80,6 +80,18 @@ def test_run_ahead_equals_stepping_on_the_whole_path(policy: str) -> None:
     assert ahead.span_ps == stepping.span_ps
 
 
+def test_replay_on_simpy_engines_gives_the_same_integers() -> None:
+    # calibrated constants, host time and captured batch sizes are all in play; pp = 2 overlaps two batches
+    small = BASE.requests.replace("n=60", "n=8")
+    for change in ({"pp": 2}, {"tp": 2, "weight_format": "w4a16"}):
+        scenario = from_mapping(dataclasses.asdict(BASE) | change | {"requests": small, "fidelity": "calibrated"})
+        ahead = simulate(scenario).result
+        replay = simulate(dataclasses.replace(scenario, fidelity="replay")).result
+        assert (ahead.engine, replay.engine) == ("run-ahead", "replay")
+        for name, column in ahead.request.items():
+            np.testing.assert_array_equal(column, replay.request[name], name)
+
+
 def test_tensor_parallel_pipeline_and_replicas_serve_the_same_tokens() -> None:
     for change in ({"tp": 2}, {"pp": 2}, {"dp": 2, "router": "least_token"}, {"tp": 2, "sequence_parallel": True}):
         run = simulate(from_mapping(dataclasses.asdict(BASE) | change)).run
