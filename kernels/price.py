@@ -32,7 +32,6 @@ from kernels.optable import (
     ATTN_DECODE,
     ATTN_PREFILL,
     BOUND_LINK,
-    COPY,
     COST_DTYPE,
     ENGINE_COPY,
     ENGINE_LINK,
@@ -42,7 +41,7 @@ from kernels.optable import (
     KINDS,
     KV_WRITE,
     MOE,
-    NORM,
+    NUM_KIND,
     P2P,
     TRANSFER,
     CostTable,
@@ -56,6 +55,18 @@ Floats = npt.NDArray[np.float64]
 Fits = npt.NDArray[np.float64]  # [NUM_KIND, NUM_FORMAT, NUM_FIT]
 Power = tuple[float, float, float, float]  # idle and dynamic W, J a FLOP and a byte
 Links = npt.NDArray[np.float64]  # [len(LINKS), len(LINK_FIELDS)]
+
+Rows = npt.NDArray[np.int64]
+CLASSES = ("multiply", "attend", "expert", "stream", "link")
+MULTIPLY, ATTEND, EXPERT, STREAM, LINK = range(len(CLASSES))
+CLASS = tuple(  # of each kind
+    MULTIPLY if kind == GEMM
+    else ATTEND if kind in (ATTN_PREFILL, ATTN_DECODE)
+    else EXPERT if kind == MOE
+    else LINK if ALL_REDUCE <= kind <= TRANSFER
+    else STREAM
+    for kind in range(NUM_KIND)
+)  # fmt: skip
 
 BLOCK = 64  # rows of a pass: 10 KiB of operators
 WEIGHT_BYTE = tuple(f.weight_bit / 8 for f in FORMATS)  # a stored weight
@@ -84,21 +95,31 @@ def price_table(ops: OpTable, work: WorkTable, machine: Machine) -> CostTable:
 def price_into(ops: OpTable, work: WorkTable, machine: Machine, cost: CostTable) -> int:
     """Fills `cost`; returns -1, or the first row whose format has no rate (then that block and the rest stay zero).
 
-    Rows go in blocks that stay in the first-level cache, one pass a kind: five small loops compile to faster
-    code than one loop that can do everything.
+    Rows go in blocks that stay in the first-level cache: sorted by class of kind, then one small loop a class,
+    which compiles to faster code than one loop that can do everything.
     """
     rate = machine.rate
+    rows = np.empty((len(CLASSES), BLOCK), np.int64)
+    count = np.empty(len(CLASSES), np.int64)
     for start in range(0, len(ops), BLOCK):
-        stop = min(start + BLOCK, len(ops))
-        for i in range(start, stop):
+        count[:] = 0
+        for i in range(start, min(start + BLOCK, len(ops))):
             kind = ops[i]["kind"]
-            if (kind == GEMM or ATTN_PREFILL <= kind <= MOE) and machine.peak_flop_per_s[ops[i]["fmt"]] <= 0.0:
+            if kind <= MOE and machine.peak_flop_per_s[ops[i]["fmt"]] <= 0.0:
                 return i
-        _gemms(ops, start, stop, machine.peak_flop_per_s, rate, machine.fit, cost)
-        _streams(ops, start, stop, rate, machine.fit, cost)
-        _attentions(ops, start, stop, work, machine.peak_flop_per_s, rate, machine.fit, cost)
-        _links(ops, start, stop, rate, machine.link, machine.fit, cost)
-        _experts(ops, start, stop, machine.peak_flop_per_s, rate, machine.fit, cost)
+            group = CLASS[kind]
+            rows[group, count[group]] = i
+            count[group] += 1
+        if count[MULTIPLY]:
+            _gemms(ops, rows[MULTIPLY, : count[MULTIPLY]], machine.peak_flop_per_s, rate, machine.fit, cost)
+        if count[ATTEND]:
+            _attentions(ops, rows[ATTEND, : count[ATTEND]], work, machine.peak_flop_per_s, rate, machine.fit, cost)
+        if count[EXPERT]:
+            _experts(ops, rows[EXPERT, : count[EXPERT]], machine.peak_flop_per_s, rate, machine.fit, cost)
+        if count[STREAM]:
+            _streams(ops, rows[STREAM, : count[STREAM]], rate, machine.fit, cost)
+        if count[LINK]:
+            _links(ops, rows[LINK, : count[LINK]], rate, machine.link, machine.fit, cost)
     return -1
 
 
@@ -121,65 +142,60 @@ def _power(rate: Floats) -> Power:
 
 
 @njit
-def _gemms(ops: OpTable, start: int, stop: int, peak: Floats, rate: Floats, fit: Fits, cost: CostTable) -> None:
+def _gemms(ops: OpTable, rows: Rows, peak: Floats, rate: Floats, fit: Fits, cost: CostTable) -> None:
     power = _power(rate)
-    for i in range(start, stop):
+    for i in rows:
         op = ops[i]
-        if op["kind"] == GEMM:
-            fmt = op["fmt"]
-            weight_byte, act_byte, write_byte = op["weight_byte"], op["act_byte"], op["write_byte"]
-            seconds, ideal_s, bound = gemm_s(
-                op["m"], op["n"], op["k"], op["batch"], weight_byte, act_byte, write_byte, peak[fmt], rate,
-                fit[GEMM, fmt],
-            )  # fmt: skip
-            byte = weight_byte + act_byte + write_byte
-            _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)
+        fmt = op["fmt"]
+        weight_byte, act_byte, write_byte = op["weight_byte"], op["act_byte"], op["write_byte"]
+        seconds, ideal_s, bound = gemm_s(
+            op["m"], op["n"], op["k"], op["batch"], weight_byte, act_byte, write_byte, peak[fmt], rate,
+            fit[GEMM, fmt],
+        )  # fmt: skip
+        byte = weight_byte + act_byte + write_byte
+        _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)
 
 
 @njit
-def _streams(ops: OpTable, start: int, stop: int, rate: Floats, fit: Fits, cost: CostTable) -> None:
+def _streams(ops: OpTable, rows: Rows, rate: Floats, fit: Fits, cost: CostTable) -> None:
     power = _power(rate)
-    for i in range(start, stop):
+    for i in rows:
         op = ops[i]
         kind = op["kind"]
-        if NORM <= kind <= COPY or kind > TRANSFER:
-            flop, write_byte = op["flop"], op["write_byte"]
-            read_byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"]
-            if kind == KV_WRITE:
-                seconds, ideal_s, bound = kv_write_s(
-                    op["m"], op["n"], read_byte, write_byte, rate, fit[kind, op["kv_fmt"]]
-                )
-            else:
-                seconds, ideal_s, bound = stream_s(flop, read_byte, write_byte, rate, fit[kind, op["fmt"]])
-            _put(cost, i, op["count"], seconds, ideal_s, flop, read_byte + write_byte, ENGINE_VECTOR, bound, power)
+        flop, write_byte = op["flop"], op["write_byte"]
+        read_byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"]
+        if kind == KV_WRITE:
+            seconds, ideal_s, bound = kv_write_s(op["m"], op["n"], read_byte, write_byte, rate, fit[kind, op["kv_fmt"]])
+        else:
+            seconds, ideal_s, bound = stream_s(flop, read_byte, write_byte, rate, fit[kind, op["fmt"]])
+        _put(cost, i, op["count"], seconds, ideal_s, flop, read_byte + write_byte, ENGINE_VECTOR, bound, power)
 
 
 @njit
 def _attentions(
-    ops: OpTable, start: int, stop: int, work: WorkTable, peak: Floats, rate: Floats, fit: Fits, cost: CostTable
+    ops: OpTable, rows: Rows, work: WorkTable, peak: Floats, rate: Floats, fit: Fits, cost: CostTable
 ) -> None:
     power = _power(rate)
-    for i in range(start, stop):
+    for i in rows:
         op = ops[i]
         kind = op["kind"]
-        if kind in (ATTN_PREFILL, ATTN_DECODE):
-            kv_fmt = op["kv_fmt"]
-            shape = attention_shape(
-                op["num_head"], op["num_kv_head"], op["head_dim"], op["v_head_dim"], op["window"], WEIGHT_BYTE[kv_fmt]
-            )
-            rows = work[op["work_start"] : op["work_stop"]]
-            seconds, ideal_s, bound = attention_op_s(
-                rows, kind == ATTN_DECODE, shape, peak[op["fmt"]], rate, fit[kind, kv_fmt]
-            )
-            byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"] + op["write_byte"]
-            _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)
+        kv_fmt = op["kv_fmt"]
+        shape = attention_shape(
+            op["num_head"], op["num_kv_head"], op["head_dim"], op["v_head_dim"], op["window"], WEIGHT_BYTE[kv_fmt]
+        )
+        spans = work[op["work_start"] : op["work_stop"]]
+        seconds, ideal_s, bound = attention_op_s(
+            spans, kind == ATTN_DECODE, shape, peak[op["fmt"]], rate, fit[kind, kv_fmt]
+        )
+        byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"] + op["write_byte"]
+        _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)
 
 
 @njit
-def _links(ops: OpTable, start: int, stop: int, rate: Floats, link: Links, fit: Fits, cost: CostTable) -> None:
+def _links(ops: OpTable, rows: Rows, rate: Floats, link: Links, fit: Fits, cost: CostTable) -> None:
     power = _power(rate)
     host_byte_s, host_s = 1.0 / link[LINK_HOST, LINK_BYTE_PER_S], link[LINK_HOST, LINK_LATENCY_S]
-    for i in range(start, stop):
+    for i in rows:
         op = ops[i]
         kind = op["kind"]
         if ALL_REDUCE <= kind <= P2P:
@@ -194,15 +210,14 @@ def _links(ops: OpTable, start: int, stop: int, rate: Floats, link: Links, fit: 
 
 
 @njit
-def _experts(ops: OpTable, start: int, stop: int, peak: Floats, rate: Floats, fit: Fits, cost: CostTable) -> None:
+def _experts(ops: OpTable, rows: Rows, peak: Floats, rate: Floats, fit: Fits, cost: CostTable) -> None:
     power = _power(rate)
-    for i in range(start, stop):
+    for i in rows:
         op = ops[i]
-        if op["kind"] == MOE:
-            fmt = op["fmt"]
-            seconds, ideal_s, bound = moe_s(
-                op["m"], op["k"], op["n"], op["num_expert"], op["topk"], op["tp"], op["ep"], op["skew"],
-                WEIGHT_BYTE[fmt], ACT_BYTE[fmt], peak[fmt], rate, fit[MOE, fmt],
-            )  # fmt: skip
-            byte = op["weight_byte"] + op["act_byte"] + op["write_byte"]
-            _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)
+        fmt = op["fmt"]
+        seconds, ideal_s, bound = moe_s(
+            op["m"], op["k"], op["n"], op["num_expert"], op["topk"], op["tp"], op["ep"], op["skew"],
+            WEIGHT_BYTE[fmt], ACT_BYTE[fmt], peak[fmt], rate, fit[MOE, fmt],
+        )  # fmt: skip
+        byte = op["weight_byte"] + op["act_byte"] + op["write_byte"]
+        _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)
