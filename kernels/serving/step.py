@@ -1,6 +1,7 @@
 """A step begins: its plan is priced and sent down the pipeline."""
 
 from kernels.attention import NUM_FEATURE
+from kernels.attention_work import longest_span
 from kernels.jit import njit
 from kernels.optable import BOUNDS
 from kernels.serving.kvstore import allocate
@@ -188,9 +189,9 @@ def begin_repeat(r: Replica, p: PackedPrice, lane: int, time_ps: int) -> bool:
 @njit
 def _add_decode(reg: Ints, at: int, kv: int, window: int, grows: bool) -> int:
     """Adds a row of `kv` keys to the sums of its class at `at`; how many more steps they only count up."""
-    if window > 0 and kv >= window:
+    if window > 0 and kv > window:
         reg[at + KV_SUM] += window
-        reg[at + KV_MAX_STILL] = window
+        reg[at + KV_MAX_STILL] = longest_span(kv, window)
         return 1 << 40
     reg[at + KV_SUM] += kv
     if not grows:
