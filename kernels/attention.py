@@ -183,6 +183,8 @@ def decode_s(
         return 0.0, 0.0, BOUND_LAUNCH
     tile_q, tile_kv, group = tile_sizes(shape, fit)
     copies = shape[NUM_KV_HEAD] if fit[PACK] > 0.0 else shape[NUM_HEAD]
+    if shape[WINDOW] > 0.0 and fit[SPLIT_GROUP] > 1.0:  # FlashAttention 2 packs and splits no windowed span
+        group, copies = 1, shape[NUM_HEAD]
     pair = max(float(query_len) * kv_sum - 0.5 * num_seq * query_len * (query_len - 1.0), float(num_seq))
     byte = kv_sum * kv_token_byte(shape) + float(num_seq * query_len) * query_token_byte(shape)
     flop_s = pair * pair_flop(shape) / peak_flop_per_s

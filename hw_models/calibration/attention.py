@@ -51,7 +51,7 @@ BOUNDS: Mapping[str, tuple[float, float, float]] = {  # start, low, high
     "mask_power": (1.0, 0.01, 4.0),
     "gather_s": (5e-6, 1e-6, 1e-5),
     "warm_share": (0.65, 0.2, 1.2),
-    "l2_ratio": (1.5, 1.0, 4.0),
+    "l2_ratio": (1.5, 1.0, 8.0),
     "cold_s": (5e-6, 1e-8, 1.5e-5),
 }
 WRITE_BOUNDS: Mapping[str, tuple[float, float, float]] = {
@@ -62,7 +62,21 @@ WRITE_BOUNDS: Mapping[str, tuple[float, float, float]] = {
 }
 PRIOR = 0.4  # constants of two generations differ by half
 FEW_SOUGHT = frozenset(
-    {"launch_s", "cta_s", "compute_eff", "mem_eff", "cold_s", "warm_share", "seq_s", "mask_s", "split_s", "merge_s"}
+    {
+        "launch_s",
+        "cta_s",
+        "compute_eff",
+        "mem_eff",
+        "cold_s",
+        "warm_share",
+        "l2_ratio",
+        "seq_s",
+        "mask_s",
+        "split_s",
+        "merge_s",
+        "soft_flop",
+        "gather_s",
+    }
 )  # what few probes can move
 
 
@@ -115,7 +129,9 @@ def sought(
     return found
 
 
-def write_sought(relative: Mapping[str, float] | None = None, held: Mapping[str, float] | None = None) -> list[Parameter]:
+def write_sought(
+    relative: Mapping[str, float] | None = None, held: Mapping[str, float] | None = None
+) -> list[Parameter]:
     """Parameters of the cache write that the benchmark times with attention; `held`: known already."""
     if held is not None:
         return [Parameter(f"write_{name}", held[name], held[name], held[name]) for name in KV_WRITE_FIT]

@@ -186,7 +186,9 @@ def main(argv: list[str]) -> int:
     profile.write_file(given.out / "attention.toml", content)
     for k in kernels:
         if k.train is not None and k.held_out is not None:
-            print(f"{k.kind} {k.format} {k.name}: {k.train.n} rows, train {k.train.mape:.1%}, out {k.held_out.mape:.1%}")
+            print(
+                f"{k.kind} {k.format} {k.name}: {k.train.n} rows, train {k.train.mape:.1%}, out {k.held_out.mape:.1%}"
+            )
     return 0
 
 
