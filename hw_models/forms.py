@@ -27,7 +27,9 @@ FORMS: dict[str, Form] = {
     **{kind: Form(COLLECTIVE_FIT, IDEAL_COLLECTIVE) for kind in COLLECTIVE_KINDS},
 }
 
-EAGER = frozenset({"host_s", "weight_copy", "warm_share"})  # of a benchmark alone: eager dispatch, full caches
+EAGER = frozenset(
+    {"host_s", "host_copy", "weight_copy", "warm_share"}
+)  # of a benchmark alone: eager dispatch, full caches
 
 FORMAT_RELATIVES: dict[str, tuple[str, ...]] = {  # whose constants a format takes that was not measured
     "fp32": ("bf16",),

@@ -31,6 +31,7 @@ COLLECTIVE_FIT: tuple[str, ...] = (
     "ll_eff",  # share of the link's bandwidth in each protocol
     "ll128_eff",
     "simple_eff",
+    "ramp_s",  # Simple: pieces too small to keep the pipeline full, the loss is sqrt(hops x ramp x bytes' time)
     "copy_ratio",  # moving a device's own piece, as link bytes
     "out_eff",  # share of the network's bandwidth between nodes
     "nvls_s",  # in-switch reduction: its launch
@@ -43,15 +44,16 @@ COLLECTIVE_FIT: tuple[str, ...] = (
     "custom_max_byte",  # largest message that takes it among more than two devices; 0: never
     "custom_pair_max_byte",  # between two
     "host_s",  # eager dispatch that hides the kernel where no CUDA graph is used
+    "host_copy",  # and the copy into a registered buffer, as link bytes a byte
 )
 (
-    LAUNCH_S, LL_HOP_S, LL128_HOP_S, SIMPLE_HOP_S, LL_EFF, LL128_EFF, SIMPLE_EFF, COPY_RATIO, OUT_EFF,
+    LAUNCH_S, LL_HOP_S, LL128_HOP_S, SIMPLE_HOP_S, LL_EFF, LL128_EFF, SIMPLE_EFF, RAMP_S, COPY_RATIO, OUT_EFF,
     NVLS_S, NVLS_EFF, CUSTOM_S, CUSTOM_PEER_S, CUSTOM_SYNC_S, ONE_SHOT_EFF, TWO_SHOT_EFF,
-    CUSTOM_MAX_BYTE, CUSTOM_PAIR_MAX_BYTE, HOST_S,
+    CUSTOM_MAX_BYTE, CUSTOM_PAIR_MAX_BYTE, HOST_S, HOST_COPY,
 ) = range(len(COLLECTIVE_FIT))  # fmt: skip
 
 IDEAL_COLLECTIVE: tuple[float, ...] = (
-    0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0,
+    0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0,
 )  # fmt: skip
 assert len(COLLECTIVE_FIT) <= NUM_FIT
 
@@ -104,7 +106,9 @@ def collective_s(
     ideal_s = _ideal_s(kind, link_byte, group_size, group_node, link, fit)
     seconds = _total_s(collective_parts(kind, link_byte, group_size, group_node, link, fit, ANY))
     bound = BOUND_LINK if 2.0 * ideal_s >= seconds else BOUND_LATENCY
-    return max(seconds, fit[HOST_S]), ideal_s, bound
+    if fit[HOST_S] > 0.0:
+        seconds = max(fit[HOST_S], seconds + fit[HOST_COPY] * link_byte / link[LINK_UP, LINK_BYTE_PER_S])
+    return seconds, ideal_s, bound
 
 
 @njit
@@ -178,9 +182,15 @@ def _inside(kind: int, message_byte: float, group_size: int, link: Floats, fit: 
     byte_s = (ring_byte(kind, message_byte, group_size) + fit[COPY_RATIO] * message_byte / group_size) / bandwidth
     algorithm = DIRECT if kind in (P2P, ALL_TO_ALL) else RING
     best = (NO_ALGORITHM, 0.0, 0.0, 0.0)
-    for hop_slot, eff_slot in ((LL_HOP_S, LL_EFF), (LL128_HOP_S, LL128_EFF), (SIMPLE_HOP_S, SIMPLE_EFF)):
-        fixed_s = fit[LAUNCH_S] + hop * (fit[hop_slot] + latency_s)
-        best = _faster(best, (algorithm, fixed_s, byte_s / fit[eff_slot], 0.0), only)
+    # all-to-all in LL: every peer has its channels, and they are what is narrow
+    ll_byte_s = byte_s / (group_size - 1.0) if kind == ALL_TO_ALL else byte_s
+    fixed_s = fit[LAUNCH_S] + hop * (fit[LL_HOP_S] + latency_s)
+    best = _faster(best, (algorithm, fixed_s, ll_byte_s / fit[LL_EFF], 0.0), only)
+    fixed_s = fit[LAUNCH_S] + hop * (fit[LL128_HOP_S] + latency_s)
+    best = _faster(best, (algorithm, fixed_s, byte_s / fit[LL128_EFF], 0.0), only)
+    fixed_s = fit[LAUNCH_S] + hop * (fit[SIMPLE_HOP_S] + latency_s)
+    byte_s /= fit[SIMPLE_EFF]
+    best = _faster(best, (algorithm, fixed_s, byte_s + math.sqrt(hop * fit[RAMP_S] * byte_s), 0.0), only)
     if kind == ALL_REDUCE and fit[NVLS_EFF] > 0.0 and group_size > 2:
         switch_s = message_byte * (group_size + 1.0) / group_size / bandwidth
         best = _faster(best, (NVLS, fit[NVLS_S] + 2.0 * latency_s, switch_s / fit[NVLS_EFF], 0.0), only)
