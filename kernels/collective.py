@@ -31,6 +31,8 @@ COLLECTIVE_FIT: tuple[str, ...] = (
     "ll_eff",  # share of the link's bandwidth in each protocol
     "ll128_eff",
     "simple_eff",
+    "ll128_max_byte",  # most that a device moves in LL or LL128: the tuner's switch to Simple
+    "simple_s",  # Simple: filling its buffers
     "ramp_s",  # Simple: pieces too small to keep the pipeline full, the loss is sqrt(hops x ramp x bytes' time)
     "copy_ratio",  # moving a device's own piece, as link bytes
     "out_eff",  # share of the network's bandwidth between nodes
@@ -41,19 +43,22 @@ COLLECTIVE_FIT: tuple[str, ...] = (
     "custom_sync_s",  # second barrier of the two-shot kernel
     "one_shot_eff",
     "two_shot_eff",
+    "custom_copy",  # two-shot: adding up a device's own share, as link bytes a byte
     "custom_max_byte",  # largest message that takes it among more than two devices; 0: never
     "custom_pair_max_byte",  # between two
     "host_s",  # eager dispatch that hides the kernel where no CUDA graph is used
     "host_copy",  # and the copy into a registered buffer, as link bytes a byte
 )
 (
-    LAUNCH_S, LL_HOP_S, LL128_HOP_S, SIMPLE_HOP_S, LL_EFF, LL128_EFF, SIMPLE_EFF, RAMP_S, COPY_RATIO, OUT_EFF,
-    NVLS_S, NVLS_EFF, CUSTOM_S, CUSTOM_PEER_S, CUSTOM_SYNC_S, ONE_SHOT_EFF, TWO_SHOT_EFF,
-    CUSTOM_MAX_BYTE, CUSTOM_PAIR_MAX_BYTE, HOST_S, HOST_COPY,
+    LAUNCH_S, LL_HOP_S, LL128_HOP_S, SIMPLE_HOP_S, LL_EFF, LL128_EFF, SIMPLE_EFF, LL128_MAX_BYTE, SIMPLE_S, RAMP_S,
+    COPY_RATIO, OUT_EFF, NVLS_S, NVLS_EFF, CUSTOM_S, CUSTOM_PEER_S, CUSTOM_SYNC_S, ONE_SHOT_EFF, TWO_SHOT_EFF,
+    CUSTOM_COPY, CUSTOM_MAX_BYTE, CUSTOM_PAIR_MAX_BYTE, HOST_S, HOST_COPY,
 ) = range(len(COLLECTIVE_FIT))  # fmt: skip
 
 IDEAL_COLLECTIVE: tuple[float, ...] = (
-    0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0,
+    0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, math.inf, 0.0, 0.0,
+    0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0,
+    0.0, 0.0, 0.0, 0.0, 0.0,
 )  # fmt: skip
 assert len(COLLECTIVE_FIT) <= NUM_FIT
 
@@ -182,16 +187,18 @@ def _inside(kind: int, message_byte: float, group_size: int, link: Floats, fit: 
     byte_s = (ring_byte(kind, message_byte, group_size) + fit[COPY_RATIO] * message_byte / group_size) / bandwidth
     algorithm = DIRECT if kind in (P2P, ALL_TO_ALL) else RING
     best = (NO_ALGORITHM, 0.0, 0.0, 0.0)
-    # all-to-all in LL: every peer has its channels, and they are what is narrow
-    ll_byte_s = byte_s / (group_size - 1.0) if kind == ALL_TO_ALL else byte_s
-    fixed_s = fit[LAUNCH_S] + hop * (fit[LL_HOP_S] + latency_s)
-    best = _faster(best, (algorithm, fixed_s, ll_byte_s / fit[LL_EFF], 0.0), only)
-    fixed_s = fit[LAUNCH_S] + hop * (fit[LL128_HOP_S] + latency_s)
-    best = _faster(best, (algorithm, fixed_s, byte_s / fit[LL128_EFF], 0.0), only)
-    fixed_s = fit[LAUNCH_S] + hop * (fit[SIMPLE_HOP_S] + latency_s)
-    byte_s /= fit[SIMPLE_EFF]
-    best = _faster(best, (algorithm, fixed_s, byte_s + math.sqrt(hop * fit[RAMP_S] * byte_s), 0.0), only)
-    if kind == ALL_REDUCE and fit[NVLS_EFF] > 0.0 and group_size > 2:
+    if ring_byte(kind, message_byte, group_size) <= fit[LL128_MAX_BYTE]:
+        # all-to-all in LL: every peer has its channels, and they are what is narrow
+        ll_byte_s = byte_s / (group_size - 1.0) if kind == ALL_TO_ALL else byte_s
+        fixed_s = fit[LAUNCH_S] + hop * (fit[LL_HOP_S] + latency_s)
+        best = _faster(best, (algorithm, fixed_s, ll_byte_s / fit[LL_EFF], 0.0), only)
+        fixed_s = fit[LAUNCH_S] + hop * (fit[LL128_HOP_S] + latency_s)
+        best = _faster(best, (algorithm, fixed_s, byte_s / fit[LL128_EFF], 0.0), only)
+    if best[0] == NO_ALGORITHM or math.isinf(fit[LL128_MAX_BYTE]):
+        fixed_s = fit[LAUNCH_S] + fit[SIMPLE_S] + hop * (fit[SIMPLE_HOP_S] + latency_s)
+        byte_s /= fit[SIMPLE_EFF]
+        best = _faster(best, (algorithm, fixed_s, byte_s + math.sqrt(hop * fit[RAMP_S] * byte_s), 0.0), only)
+    if kind == ALL_REDUCE and fit[NVLS_EFF] > 0.0 and group_size > 2:  # beside the ring, whichever is faster
         switch_s = message_byte * (group_size + 1.0) / group_size / bandwidth
         best = _faster(best, (NVLS, fit[NVLS_S] + 2.0 * latency_s, switch_s / fit[NVLS_EFF], 0.0), only)
     return best
@@ -205,7 +212,7 @@ def _custom(message_byte: float, group_size: int, bandwidth: float, latency_s: f
     start_s = fit[CUSTOM_S] + peer * fit[CUSTOM_PEER_S] + latency_s
     if group_size == 2 or message_byte < (524288.0 if group_size <= 4 else 262144.0):
         return ONE_SHOT, start_s, peer * message_byte / (bandwidth * fit[ONE_SHOT_EFF]), 0.0
-    moved = 2.0 * peer / group_size * message_byte
+    moved = (2.0 * peer + fit[CUSTOM_COPY]) / group_size * message_byte
     return TWO_SHOT, start_s + fit[CUSTOM_SYNC_S] + latency_s, moved / (bandwidth * fit[TWO_SHOT_EFF]), 0.0
 
 

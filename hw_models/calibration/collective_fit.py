@@ -34,23 +34,26 @@ NUM_FOLD = 5
 
 RING: Mapping[str, tuple[float, float, float]] = {  # start, low, high
     "launch_s": (5e-6, 1e-6, 2e-5),
-    "ll_hop_s": (8e-7, 1e-7, 3e-6),
-    "ll128_hop_s": (1e-6, 1e-7, 4e-6),
-    "simple_hop_s": (2e-6, 1e-7, 1e-5),
+    "ll_hop_s": (8e-7, 3e-7, 1.3e-6),
+    "ll128_hop_s": (1.2e-6, 6e-7, 2.5e-6),
+    "simple_hop_s": (1.5e-6, 3e-7, 1e-5),
     "ll_eff": (0.1, 0.001, 0.6),
     "ll128_eff": (0.4, 0.02, 0.95),
     "simple_eff": (0.8, 0.4, 1.0),
-    "ramp_s": (1e-6, 1e-9, 1e-4),
+    "simple_s": (1e-5, 1e-7, 5e-5),
+    "ramp_s": (1e-7, 1e-9, 1e-4),
     "copy_ratio": (0.4, 0.001, 1.5),
 }
-SWITCH: Mapping[str, tuple[float, float, float]] = {"nvls_s": (6e-5, 1e-5, 2e-4), "nvls_eff": (0.65, 0.4, 1.0)}
+SWITCH: Mapping[str, tuple[float, float, float]] = {"nvls_s": (6e-5, 3e-5, 2e-4), "nvls_eff": (0.65, 0.4, 1.0)}
 CUSTOM: Mapping[str, tuple[float, float, float]] = {
     "custom_s": (3.5e-6, 1e-6, 2e-5),
     "custom_peer_s": (1e-7, 1e-9, 1e-6),
     "custom_sync_s": (2e-6, 1e-7, 1e-5),
     "one_shot_eff": (0.6, 0.2, 1.0),
     "two_shot_eff": (0.6, 0.2, 1.0),
+    "custom_copy": (0.5, 0.001, 5.0),
 }
+TUNER_BYTE = (9.5e5, 1.85e6, 1e18)  # where the library's tuner leaves LL128: A100, H100, as it should
 EAGER: Mapping[str, tuple[float, float, float]] = {"host_s": (3e-5, 5e-6, 1e-4), "host_copy": (0.3, 0.001, 2.0)}
 
 
@@ -91,7 +94,7 @@ class Rows:
 
     def solve(self, chosen: Chosen, parameters: Sequence[Parameter]) -> dict[str, float]:
         """Constants fitted to the chosen rows."""
-        return fit(lambda v: self.predict(chosen, v), self.seconds[chosen], parameters, search=30)
+        return fit(lambda v: self.predict(chosen, v), self.seconds[chosen], parameters, search=12)
 
     def kernels(
         self, chosen: Chosen, kinds: Sequence[int], name: str, parameters: Sequence[Parameter], data: str, default: bool
@@ -133,24 +136,21 @@ def fit_files(nccl: str | pathlib.Path, custom: str | pathlib.Path | None, syste
     (library,) = read_folder(nccl)
     rows = Rows(library.ops, library.seconds, system)
     data = library.file.name
-    found = rows.kernels(
-        np.isin(rows.kind, (ALL_GATHER, REDUCE_SCATTER)),
-        (ALL_GATHER, REDUCE_SCATTER),
-        "nccl",
-        sought(RING, {}),
-        data,
-        True,
-    )
-    reduce = rows.kind == ALL_REDUCE
-    plain, switch = (
-        rows.kernels(reduce, (ALL_REDUCE,), "nccl", sought(free, {}), data, custom is None)[0]
-        for free in (RING, {**RING, **SWITCH})
-    )
-    ring = switch if _miss(switch) < 0.9 * _miss(plain) else plain  # a switch that adds must show
-    found.append(ring)
-    exchange = rows.kind == ALL_TO_ALL
-    free = {**RING, "copy_ratio": (0.0, 0.0, 0.0)}
-    found += rows.kernels(exchange, (ALL_TO_ALL, P2P), "nccl", sought(free, {}), data, True)
+    found = []
+    for chosen, kinds, free in (
+        ((ALL_GATHER, REDUCE_SCATTER), (ALL_GATHER, REDUCE_SCATTER), (RING,)),
+        ((ALL_REDUCE,), (ALL_REDUCE,), (RING, {**RING, **SWITCH})),
+        ((ALL_TO_ALL,), (ALL_TO_ALL, P2P), ({**RING, "copy_ratio": (0.0, 0.0, 0.0)},)),
+    ):
+        mine = np.isin(rows.kind, chosen)
+        default = custom is None or ALL_REDUCE not in kinds
+        trial = [
+            rows.kernels(mine, kinds, "nccl", sought(some, {"ll128_max_byte": limit}), data, default)
+            for some in free
+            for limit in TUNER_BYTE
+        ]
+        found += min(trial, key=lambda kernels: sum(map(_miss, kernels)))
+    ring = next(kernel for kernel in found if kernel.kind == "all_reduce")
     return found + (_custom(custom, system, ring.parameter) if custom is not None else [])
 
 
@@ -161,8 +161,8 @@ def _custom(file: str | pathlib.Path, system: str, known: Mapping[str, float]) -
     names = engine.frame["kernel"].astype(str).to_numpy()
     graph = np.array(["graph" in name for name in names])
     trial = []
-    for limit in (4194304.0, 33554432.0):  # vLLM: below 8 MiB, or larger where it has symmetric memory
-        limits = {"custom_max_byte": limit, "custom_pair_max_byte": 4194304.0}
+    for limit in (4.2e6, 3.4e7):  # vLLM: below 8 MiB, or larger where it has symmetric memory
+        limits = {"custom_max_byte": limit, "custom_pair_max_byte": 4.2e6}
         parameters = sought(CUSTOM, {**known, **limits})
         trial += rows.kernels(graph, (ALL_REDUCE,), str(names[graph][0]), parameters, engine.file.name, True)
     best = min(trial, key=_miss)
