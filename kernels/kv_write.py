@@ -51,15 +51,3 @@ def kv_write_s(
     if fit[LAUNCH_S] > 0.5 * seconds:
         bound = BOUND_LAUNCH
     return seconds, ideal_s, bound
-
-
-@njit
-def kv_write_many(
-    num_token: npt.NDArray[np.int64], width: npt.NDArray[np.int64], value_byte: Floats, rate: Floats, fit: Floats
-) -> Floats:
-    """Seconds of each write of 16-bit keys and values into a cache of `value_byte` a number."""
-    seconds = np.empty(len(num_token))
-    for i in range(len(num_token)):
-        value = float(num_token[i] * width[i])
-        seconds[i] = kv_write_s(num_token[i], width[i], 2.0 * value, value_byte[i] * value, rate, fit)[0]
-    return seconds

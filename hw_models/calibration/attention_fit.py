@@ -136,18 +136,27 @@ def _fit_kernel(
         for i in range(NUM_FOLD if len(rows) > NUM_FOLD else 0):
             out = fold == i
             checked[out] = predictor(measured, rows[out], arrays, kind, code)(solve(rows[~out])).copy()
-    errors = {
-        "train": ErrorSummary(**asdict(error(predicted[train], seconds[train]))),
-        "held_out": ErrorSummary(**asdict(error(checked[held], seconds[held]))),
-        "spread": spread(checked[held], seconds[held]),
-        "data": measured.file.name,
-    }
+    fitted = ErrorSummary(**asdict(error(predicted[train], seconds[train])))
+    out_error = ErrorSummary(**asdict(error(checked[held], seconds[held])))
+    by_size = spread(checked[held], seconds[held])
+
+    def kernel(which: str, called: str, first: bool, names: Sequence[str], constants: Floats) -> Kernel:
+        return Kernel(
+            kind=which,
+            format=fmt,
+            name=called,
+            default=first,
+            parameter=dict(zip(names, constants.tolist(), strict=True)),
+            data=measured.file.name,
+            train=fitted,
+            held_out=out_error,
+            spread=by_size,
+        )
+
     count = len(ATTENTION_FIT)
-    own = dict(zip(ATTENTION_FIT, values[:count].tolist(), strict=True))
-    found = [Kernel(kind=kind, format=fmt, name=name, default=default, parameter=own, **errors)]
+    found = [kernel(kind, name, default, ATTENTION_FIT, values[:count])]
     if write is None:
-        own = dict(zip(KV_WRITE_FIT, values[count:].tolist(), strict=True))
-        found.append(Kernel(kind="kv_write", format=fmt, name=WRITE_NAME, default=True, parameter=own, **errors))
+        found.append(kernel("kv_write", WRITE_NAME, True, KV_WRITE_FIT, values[count:]))
     return found
 
 
