@@ -164,3 +164,31 @@ def test_half_a_batch_hides_the_others_communication() -> None:
     assert half["tp_s"] == pytest.approx(exposed["tp_s"] / 2)
     assert hidden["tp_s"] == 0  # compute is longer here
     assert hidden["step_s"] < half["step_s"] < exposed["step_s"]
+
+
+# Megatron-LM's published H100 table, sequence 4096, vocabulary 131072: hidden, layers, heads (shapes that give the
+# stated sizes, 1.7 B to 462 B), tp, pp, GPUs, batch, micro batch, chunks a rank, MFU in percent
+H100_TABLE = [
+    (2048, 24, 16, 1, 1, 48, 192, 4, 1, 41), (5120, 48, 40, 4, 1, 192, 192, 4, 1, 49),
+    (7168, 48, 56, 8, 1, 384, 192, 2, 1, 46), (8192, 84, 64, 8, 2, 768, 384, 1, 7, 42),
+    (10752, 84, 84, 8, 4, 1536, 768, 1, 7, 43), (12288, 96, 96, 8, 6, 2304, 1152, 1, 8, 44),
+    (16384, 96, 128, 8, 8, 3072, 1536, 1, 6, 48), (18432, 112, 144, 8, 16, 6144, 3072, 1, 7, 47),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", H100_TABLE)
+def test_published_h100_mfu_within_3_points(row: tuple[int, ...]) -> None:
+    h, layers, heads, tp, pp, num_device, batch, b, v, mfu = row
+    s, vocab = 4096, 131072
+    values = {"hidden": h, "num_layer": layers, "num_head": heads, "num_kv_head": heads, "head_dim": h / heads,
+              "inter": 4 * h, "num_up": 1, "vocab": vocab, "seq": s, "position_row": s}  # fmt: skip
+    model = np.array([float(values.get(name, 0.0)) for name in t.MODEL])
+    plan = TrainPlan(
+        tp, pp, num_device // tp // pp, micro_batch=b, batch=batch, seq=s, interleave=v, sequence_parallel=tp > 1,
+        zero=1, schedule="interleaved-1f1b" if v > 1 else "1f1b", fused_norm=True,
+    )  # fmt: skip
+    hw, out = hardware_vector(catalog.system("dgx_h100")), np.zeros(len(RESULT))
+    fit = load("megatron-h100").fit
+    step_s = plan_step(model, plan_vector(plan), hw, fit, np.zeros((4, len(t.STAGE))), out)
+    flop = 72 * batch * s * layers * h**2 * (1 + s / (6 * h) + vocab / (12 * layers * h))  # Narayanan et al. 2021
+    assert 100 * flop / (step_s * num_device * hw[t.FLOP_PER_S]) == pytest.approx(mfu, abs=3)
