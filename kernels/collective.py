@@ -189,9 +189,11 @@ def _inside(kind: int, message_byte: float, group_size: int, link: Floats, fit: 
     best = (NO_ALGORITHM, 0.0, 0.0, 0.0)
     if ring_byte(kind, message_byte, group_size) <= fit[LL128_MAX_BYTE]:
         # all-to-all in LL: every peer has its channels, and they are what is narrow
-        ll_byte_s = byte_s / (group_size - 1.0) if kind == ALL_TO_ALL else byte_s
+        ll_byte_s = byte_s / fit[LL_EFF]
+        if kind == ALL_TO_ALL:
+            ll_byte_s = max(byte_s, ll_byte_s / (group_size - 1.0))
         fixed_s = fit[LAUNCH_S] + hop * (fit[LL_HOP_S] + latency_s)
-        best = _faster(best, (algorithm, fixed_s, ll_byte_s / fit[LL_EFF], 0.0), only)
+        best = _faster(best, (algorithm, fixed_s, ll_byte_s, 0.0), only)
         fixed_s = fit[LAUNCH_S] + hop * (fit[LL128_HOP_S] + latency_s)
         best = _faster(best, (algorithm, fixed_s, byte_s / fit[LL128_EFF], 0.0), only)
     if best[0] == NO_ALGORITHM or math.isinf(fit[LL128_MAX_BYTE]):

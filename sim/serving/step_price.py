@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kernels import optable as op
 from kernels.attention import NUM_FEATURE
+from kernels.attention_work import longest_span
 from kernels.errors import InputError
 from kernels.formats import FORMATS
 from kernels.machine import BYTE_J, FLOP_J, LINK_BYTE_PER_S, LINK_HOST, Machine
@@ -198,10 +199,11 @@ def step_cost(price: StepPrice | PackedPrice, stages: StepPrice, plan: lowering.
         for query, kv in zip(plan.query_len[~plan.is_decode], plan.kv_len[~plan.is_decode], strict=True):
             add_prefill(packed, c, feature, int(query), int(kv))
         window = int(stages.decode_shape[c, 4])
+        longest = int(plan.kv_len[plan.is_decode].max(initial=0))
         keys = np.minimum(plan.kv_len[plan.is_decode], window) if window else plan.kv_len[plan.is_decode]
         for cost_ps, cost_nj, _ in (
             prefill_cost(packed, c, feature),
-            decode_cost(packed, c, len(keys), int(keys.sum()), int(keys.max(initial=0))),
+            decode_cost(packed, c, len(keys), int(keys.sum()), longest_span(longest, window)),
         ):
             time_ps += stages.attn_layer[:, c] * cost_ps
             energy_nj += stages.attn_layer[:, c] * cost_nj
