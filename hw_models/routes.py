@@ -5,6 +5,7 @@ alike, so ways inside one are found in node 0 and carried over; ways between nod
 port, the way through the network between two switches, and the way from a port.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -62,9 +63,11 @@ class Routes:
 
     def name(self, link: int) -> str:
         """`from>to` of a link."""
-        if not hasattr(self, "_names"):
-            self._names = {number: f"{a}>{b}" for (a, b), number in self._link.items()}
         return self._names[link]
+
+    @functools.cached_property
+    def _names(self) -> dict[int, str]:
+        return {number: f"{a}>{b}" for (a, b), number in self._link.items()}
 
     def link(self, a: str, b: str) -> int:
         """The link from vertex `a` to its neighbour `b`."""

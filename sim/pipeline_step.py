@@ -112,10 +112,13 @@ def replay_step(
     """Replay `order` with times `table[kind, stage]` (integer ps) on `ranks x dp x tp` devices of a system.
 
     `hop_byte`: activations that one device sends to the next rank; `gradient_byte`: gradients of a device's share of a
-    stage (one for all or one a stage); `fit`: the collective's fit vector; `num_replica`: replicas whose activations
-    flow.
+    stage (one for all or one a stage); `fit`: of the collectives, as `Collectives` takes it; `num_replica`: replicas
+    whose activations flow.
     """
     arrays = compile_order(order)
+    for field, value in (("tp", tp), ("dp", dp)):
+        if value < 1:
+            raise InputError("out of range", field=field, value=value, allowed="1 or more")
     num_rank = arrays.rank_start.size - 1
     needed = num_rank * dp * tp
     if needed > routes.system.num_device:

@@ -39,7 +39,7 @@ from kernels.errors import InputError
 from kernels.fairness import Floats
 from kernels.fairness import Routes as RouteArray
 from kernels.machine import LINK_BYTE_PER_S, LINK_OUT, LINK_UP
-from kernels.optable import ALL_GATHER, ALL_REDUCE, KINDS, P2P
+from kernels.optable import ALL_GATHER, ALL_REDUCE, KINDS, NUM_KIND, P2P
 from kernels.units import to_ps
 from sim.fabric.flows import Fabric, pad_routes
 
@@ -66,12 +66,12 @@ Pattern = tuple[list[list[int]], list[float]]  # routes, and the share of a devi
 class Collectives:
     """Makes collectives on the links of one system; patterns of a group are found once.
 
-    `link` and `fit` are a machine's link rows and its collective's fit vector, as `kernels.collective` takes them.
+    `fit`: a fit vector as `kernels.collective` takes it, or one a kind (`Machine.fit[:, format]`).
     """
 
     def __init__(self, routes: Routes, fit: Floats) -> None:
         self.routes = routes
-        self._fit = fit
+        self._fit = np.array(np.broadcast_to(fit, (NUM_KIND, fit.shape[-1])))
         self._link: dict[int, Floats] = {}
         self._pattern: dict[tuple[str, tuple[int, ...]], tuple[RouteArray, Floats]] = {}
 
@@ -88,7 +88,7 @@ class Collectives:
                 raise InputError("no such algorithm", field="algorithm", value=algorithm, allowed=ALGORITHMS)
             only = ALGORITHMS.index(algorithm)
         code, fixed_s, inside_s, between_s = collective_parts(
-            kind, float(message_byte), len(group), len(nodes), link, self._fit, only
+            kind, float(message_byte), len(group), len(nodes), link, self._fit[kind], only
         )
         if code == NO_ALGORITHM:
             raise InputError(f"not an algorithm of this {KINDS[kind]}", field="algorithm", value=algorithm)
@@ -98,7 +98,7 @@ class Collectives:
             name = {RING: "next", HIERARCHICAL: "next", TREE: "tree"}.get(code, "pair" if kind == P2P else "all")
             between = self._phase(name, group, nodes, between_s * link[LINK_OUT, LINK_BYTE_PER_S])
         return Collective(
-            ALGORITHMS[code], to_ps(fixed_s), to_ps(float(self._fit[HOST_S])), _order(kind, code, inside, between)
+            ALGORITHMS[code], to_ps(fixed_s), to_ps(float(self._fit[kind, HOST_S])), _order(kind, code, inside, between)
         )
 
     def _by_node(self, group: Sequence[int]) -> list[list[int]]:
@@ -135,7 +135,9 @@ class Collectives:
             return None
         key = name, tuple(group)
         if key not in self._pattern:
-            route, share = getattr(self, f"_{name}")(nodes)
+            makers = {"pair": self._pair, "pairs": self._pairs, "ring": self._ring, "switch": self._switch,
+                      "next": self._next, "tree": self._tree, "all": self._all}  # fmt: skip
+            route, share = makers[name](nodes)
             if len(route) > MAX_FLOW:
                 raise InputError("too many flows", field="group", value=len(group), allowed=f"{MAX_FLOW} flows")
             self._pattern[key] = pad_routes(route), np.array(share)

@@ -15,16 +15,16 @@ from sim.pipeline_step import replay_step, step_graph
 from sim.replay import replay_fast
 from sim.schedule import duration_table, end_times
 from workloads.pipeline import compile_order
-from workloads.schedules import catalogue, load
+from workloads.schedules import load
 
 IDEAL = np.array(IDEAL_COLLECTIVE)
 MS = 10**9  # in ps
 
 
-@pytest.mark.parametrize("name", sorted(set(catalogue()) - {"zb-exact"}))
+@pytest.mark.parametrize("name", ["1f1b", "interleaved-1f1b", "zb-h1", "zb-v", "dualpipe", "bitpipe", "chimera"])
 @settings(max_examples=4, deadline=None)
 @given(times=st.tuples(*[st.integers(1, 9)] * 3), hop=st.integers(0, 3))
-def test_every_schedule_as_a_graph(name: str, times: tuple[int, int, int], hop: int) -> None:
+def test_schedules_as_graphs(name: str, times: tuple[int, int, int], hop: int) -> None:
     arrays = compile_order(load(name).build(4, 8))
     table = duration_table(arrays.num_stage, *times)
     graph = step_graph(arrays, table, hop)
@@ -80,5 +80,7 @@ def test_bad_steps() -> None:
     table = duration_table(2, 1, 1, 1)
     with pytest.raises(InputError, match="are 16 devices"):
         replay_step(order, table, routes, IDEAL, tp=8)
+    with pytest.raises(InputError, match="dp = 0"):
+        replay_step(order, table, routes, IDEAL, dp=0)
     with pytest.raises(InputError, match="num_replica = 2"):
         replay_step(order, table, routes, IDEAL, tp=4, num_replica=2)

@@ -9,14 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw_models import catalog
-from hw_models.device import cost, machine
 from hw_models.routes import Routes
 from kernels.collective import IDEAL_COLLECTIVE
 from kernels.errors import InputError
-from kernels.optable import ALL_REDUCE, COPY, GEMM, TRANSFER, empty
+from kernels.optable import ALL_REDUCE, COST_DTYPE, ENGINE_COPY, ENGINE_LINK, ENGINE_TENSOR, ENGINE_VECTOR
 from sim.fabric.collectives import Collective, Collectives, Phase, alone_ps
 from sim.fabric.flows import pad_routes
-from sim.replay import replay, replay_fast, streams_of, work
+from sim.replay import STREAMS, replay, replay_fast, streams_of, work
 from workloads.graph import chain, compile_graph
 
 IDEAL = np.array(IDEAL_COLLECTIVE)
@@ -116,21 +115,16 @@ def test_compute_beside_a_collective_is_slowed_while_it_runs() -> None:
 
 
 def test_priced_operators_on_the_streams_of_their_engines() -> None:
-    arrays = machine(catalog.system("h100_sxm"))
-    ops, rows = empty(3)
-    ops["kind"] = GEMM, TRANSFER, COPY
-    ops["m"] = ops["n"] = ops["k"] = 4096
-    ops["flop"] = 2 * 4096.0**3
-    ops["link_byte"][1] = 1e8
-    ops["act_byte"] = ops["write_byte"] = 1e6
-    prices = cost(ops, rows, arrays)
+    prices = np.zeros(5, COST_DTYPE)
+    prices["engine"] = ENGINE_TENSOR, ENGINE_COPY, ENGINE_VECTOR, ENGINE_LINK, ENGINE_TENSOR
+    prices["time_ps"] = 10, 20, 30, 40, 50
     graph: nx.DiGraph = nx.DiGraph()
-    graph.add_nodes_from(range(3))
-    stream = streams_of(prices, [0, 0, 0])
-    assert stream.tolist()[:2] == [0, 1]  # a transfer beside compute
+    graph.add_nodes_from(range(5))
+    stream = streams_of(prices, [0, 0, 0, 0, 1])
+    assert stream.tolist() == [0, 1, 0, 2, len(STREAMS)]  # tensor and vector operators share the cores of a device
     times = replay(work(compile_graph(graph), stream, prices["time_ps"]))
-    assert times.start_ps[1] == 0
-    assert times.end_ps.max() < prices["time_ps"].sum()
+    assert times.start_ps.tolist() == [0, 0, 10, 0, 0]
+    assert times.end_ps.tolist() == [10, 20, 40, 40, 50]
 
 
 def test_bad_work() -> None:

@@ -13,7 +13,7 @@ from hw_models import catalog, topology
 from hw_models.routes import Routes
 from kernels.collective import COLLECTIVE_FIT, IDEAL_COLLECTIVE, collective_s
 from kernels.errors import InputError
-from kernels.optable import ALL_GATHER, ALL_REDUCE, ALL_TO_ALL, P2P, REDUCE_SCATTER
+from kernels.optable import ALL_GATHER, ALL_REDUCE, ALL_TO_ALL, NUM_KIND, P2P, REDUCE_SCATTER
 from sim.fabric.collectives import Collectives, alone_ps, double_tree, run_collective
 from sim.fabric.flows import Fabric
 
@@ -103,6 +103,17 @@ def test_the_library_changes_its_mind_with_the_message() -> None:
     assert picked[0] == "tree"
     assert picked[-1] in ("ring", "hierarchical")
     assert collectives.make(ALL_REDUCE, 1e4, range(8)).algorithm == "one_shot"
+
+
+def test_a_fit_of_its_own_for_every_kind() -> None:
+    table = np.tile(IDEAL, (NUM_KIND, 1))
+    table[ALL_GATHER] = REAL
+    both = Collectives(routes("dgx_h100", 8), table)
+    for kind, vector in ((ALL_GATHER, REAL), (ALL_REDUCE, IDEAL)):
+        assert (
+            both.make(kind, 1e7, range(8)).fixed_ps
+            == Collectives(both.routes, vector).make(kind, 1e7, range(8)).fixed_ps
+        )
 
 
 def test_bytes_on_the_links() -> None:
