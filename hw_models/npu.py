@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hw_models.sourced import Sourced, Table, parse, quantity, si
 from kernels.errors import InputError
-from kernels.systolic import DATAFLOWS, Systolic
+from kernels.systolic import DATAFLOWS, Measured, Systolic
 
 
 class NpuTable(Table):
@@ -16,6 +16,17 @@ class NpuTable(Table):
     spad_MiB: Sourced = quantity(1e-3, 1e4)
     accum_MiB: Sourced = quantity(1e-3, 1e4)
     vector_lane: Sourced = quantity(1, 1e6, whole=True)
+    group_cycle: Sourced = quantity(0, 1e5, absent=0)  # a fit on a cycle-level simulator, where there is one
+    block_cycle: Sourced = quantity(0, 1e5, absent=0)
+    wide_share: Sourced = quantity(0.01, 1, absent=1)
+    narrow_share: Sourced = quantity(0.01, 1, absent=1)
+    narrow_byte: Sourced = quantity(0, 1e9, absent=0)
+    vector_cycle: Sourced = quantity(0, 1e6, absent=0)
+    vector_share: Sourced = quantity(0, 1, absent=1)
+
+
+EXACT = Measured(0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0)
+"""No fit: products as fast as memory and arrays allow."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,7 @@ class Npu:
     spad_byte: int
     accum_byte: int
     vector_lane: int  # all units together
+    measured: Measured = EXACT
 
     @property
     def peak_flop_per_s(self) -> float:
@@ -63,4 +75,8 @@ def to_npu(table: NpuTable, file: str) -> Npu:
         spad_byte=int(si(table, "spad_MiB")),
         accum_byte=int(si(table, "accum_MiB")),
         vector_lane=int(table.vector_lane.value),
-    )
+        measured=Measured(
+            table.group_cycle.value, table.block_cycle.value, table.wide_share.value, table.narrow_share.value,
+            table.narrow_byte.value, table.vector_cycle.value, table.vector_share.value,
+        ),
+    )  # fmt: skip

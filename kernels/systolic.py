@@ -27,7 +27,7 @@ class Systolic(NamedTuple):
     accum_byte: int  # results
     value_byte: int
     vector_lane: int  # lanes of all vector units
-    byte_per_cycle: float  # memory, effective
+    byte_per_cycle: float  # memory
 
 
 @njit
@@ -91,6 +91,61 @@ def matmul_cycle(npu: Systolic, m: int, n: int, k: int, bubble: float) -> float:
     drain = array_cycle(npu, tile_m, tile_n, tile_k)
     last_store = tile_m * tile_n * npu.value_byte / npu.byte_per_cycle
     return max(fetch + (num_tile - 1) * max(slot, fetch) + drain + last_store, fetch * num_tile + store)
+
+
+class Measured(NamedTuple):
+    """What a cycle-level simulator of an NPU shows beyond the closed forms (a fit; see the device's file)."""
+
+    group: float  # cycles of a group of blocks that share a stationary block
+    block: float  # and of each block in it
+    wide: float  # share of the memory's bandwidth for matrices with wide rows
+    narrow: float  # and with rows of `narrow_byte` or less, which fall on few channels at a time
+    narrow_byte: float
+    vector: float  # cycles of an element-wise operator, and
+    vector_share: float  # the part of its memory time that is not hidden
+
+
+@njit
+def whole_tile(npu: Systolic, m: int, n: int, k: int) -> tuple[int, int, int]:
+    """Tile of (m, n, k) whose operands and results, padded to whole blocks, fit half the scratchpad together; the
+    largest side is halved, k before n before m where equal (NeuPIMs, published configuration)."""
+    while True:
+        pad_m, pad_n, pad_k = (
+            ceil_div(m, npu.cols) * npu.cols,
+            ceil_div(n, npu.cols) * npu.cols,
+            ceil_div(k, npu.cols) * npu.cols,
+        )
+        if (pad_m * pad_k + pad_k * pad_n + pad_m * pad_n) * npu.value_byte <= npu.spad_byte // 2:
+            return m, n, k
+        if m >= k and m >= n and m > 1:
+            m = ceil_div(m, 2)
+        elif k >= n and k > 1:
+            k = ceil_div(k, 2)
+        elif n > 1:
+            n = ceil_div(n, 2)
+        else:
+            return m, n, k
+
+
+@njit
+def measured_matmul_cycle(npu: Systolic, m: int, n: int, k: int, fit: Measured) -> float:
+    """Cycles of a product as a cycle-level simulator shows it: activations stationary, weights streaming block by
+    block, or the weights' way from memory, whichever is longer."""
+    tile_m, tile_n, tile_k = whole_tile(npu, m, n, k)
+    groups = (
+        ceil_div(m, tile_m) * ceil_div(n, tile_n) * ceil_div(k, tile_k)
+        * ceil_div(tile_m, npu.cols) * ceil_div(tile_k, npu.rows)
+    )  # fmt: skip
+    compute = groups * (fit.group + fit.block * ceil_div(tile_n, npu.cols))
+    share = fit.narrow if n * npu.value_byte <= fit.narrow_byte else fit.wide
+    byte = (m * k + k * n) * npu.value_byte
+    return max(compute, byte / (npu.byte_per_cycle * share))
+
+
+@njit
+def measured_vector_cycle(npu: Systolic, byte: float, fit: Measured) -> float:
+    """Cycles of an element-wise operator that moves `byte` in all."""
+    return fit.vector + fit.vector_share * byte / npu.byte_per_cycle
 
 
 @njit

@@ -22,3 +22,14 @@ def execute(module: str, plot: str | None, json: str | None) -> str:
         mpl.use("Agg")
         study.plot(table).savefig(plot, dpi=150)
     return f"{study.CLAIM}\n{table.to_string(index=False, float_format=lambda value: f'{value:.4g}')}"
+
+
+def stages(module: str, trace: str, model: str, plot: str | None, json: str | None) -> str:
+    """Stage cycles of a trace file for a model, by a study that has `stage_table`; as text."""
+    if plot:
+        raise InputError("a table of stages has no picture", field="plot", value=plot)
+    table = importlib.import_module(module).stage_table(pathlib.Path(trace), model)
+    if json:
+        record = {"rows": json_module.loads(table.to_json(orient="records"))}
+        pathlib.Path(json).write_text(json_module.dumps(record, indent=1) + "\n")
+    return str(table.to_string(index=False))

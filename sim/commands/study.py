@@ -13,15 +13,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     found = importlib.util.find_spec("studies")
     folder = pathlib.Path(found.submodule_search_locations[0]) if found and found.submodule_search_locations else None
     for path in sorted(folder.glob("[a-z]*.py")) if folder else []:
-        help_line = path.read_text().split('"""')[1].split("\n")[0]  # a study's imports are heavy: only its docstring
+        text = path.read_text()  # a study's imports are heavy: only its docstring is read
+        help_line = text.split('"""')[1].split("\n")[0]
         verb = verbs.add_parser(path.stem.replace("_", "-"), help=help_line, description=help_line, allow_abbrev=False)
         verb.add_argument("--plot", metavar="FILE", help="draw it (.svg, .png, .pdf)")
         verb.add_argument("--json", metavar="FILE", help="write the rows")
+        if "\ndef stage_table(" in text:
+            verb.add_argument(
+                "--stages", metavar="TRACE", help="stage cycles of a trace (columns seq_len,ch_idx) instead"
+            )
+            verb.add_argument("--model", default="gpt3-7b", help="model of --stages (default: gpt3-7b)")
         verb.set_defaults(module=f"studies.{path.stem}")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.study_run import execute
+    from sim.study_run import execute, stages
 
+    if getattr(arguments, "stages", None):
+        print(stages(arguments.module, arguments.stages, arguments.model, arguments.plot, arguments.json))
+        return 0
     print(execute(arguments.module, arguments.plot, arguments.json))
     return 0
