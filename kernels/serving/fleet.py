@@ -21,6 +21,7 @@ from kernels.serving.ahead import (
     next_lane,
     next_plan,
 )
+from kernels.serving.borrow import borrow
 from kernels.serving.deliver import deliver
 from kernels.serving.layout import (
     ARRIVAL,
@@ -92,6 +93,7 @@ def run(
     """Serves until all is done (`HORIZON`), the budget of steps and arrivals is used, or something needs the
     caller (`FULL`, `STUCK`, `BROKEN`, `ASTRAY`). Called again it goes on where it stopped."""
     num_replica = len(s.reg)
+    p = PackedPrice(borrow(p.table), borrow(p.real))
     left = budget
     while left > 0:
         i, source = next_arrival(s)

@@ -22,7 +22,7 @@ from kernels.serving.fleet import next_arrival, place
 from kernels.serving.layout import Replica
 from kernels.serving.price import HOST_BLOCK, HOST_SEQ, HOST_STEP, HOST_TOKEN, StepPrice, pack
 from kernels.serving.step import begin
-from kernels.serving.types import fleet_of, replica_of
+from kernels.serving.types import fleet_of, view_of
 from kernels.serving.verbs import lane_at
 from sim.serving import state
 from sim.serving.limits import Limits, Options
@@ -57,7 +57,7 @@ class Replay:
         self.price, self.packed, self.lowered = price, pack(price), lowered
         self.plan: Callable[..., int] = policy.function
         self.route: Callable[..., int] = router.function
-        self.views = [replica_of(self.stack, k) for k in range(limits.num_replica)]
+        self.views = [view_of(self.stack, k) for k in range(limits.num_replica)]
         num_stage = len(price.dense_ps)
         self.stages = [[simpy.Resource(self.env) for _ in range(num_stage)] for _ in self.views]
         self.ends: list[dict[int, int]] = [{} for _ in self.views]  # of each lane in flight

@@ -85,9 +85,9 @@ def collect(
 
 def _settle_all(s: at.Stack) -> None:
     """Writes what an interrupted run has deferred."""
-    from kernels.serving.types import replica_of
+    from kernels.serving.types import view_of
     from kernels.serving.verbs import settle
 
     for k in range(len(s.reg)):
         for lane in range(int(s.reg[k, at.NUM_LANE])):
-            settle(replica_of(s, k), lane)
+            settle(view_of(s, k), lane)

@@ -23,7 +23,7 @@ from kernels.serving.commit import commit
 from kernels.serving.fleet import first_event, next_arrival, place
 from kernels.serving.layout import Fleet, Replica, Stack
 from kernels.serving.price import PackedPrice
-from kernels.serving.types import replica_of
+from kernels.serving.types import view_of
 from kernels.serving.verbs import lane_at
 
 NOTHING = 2
@@ -42,7 +42,7 @@ def run(
     picoseconds that it took, which then stand instead of the price (without pipeline stages only); a negative
     number leaves the price.
     """
-    views = [replica_of(s, k) for k in range(len(s.reg))]
+    views = [view_of(s, k) for k in range(len(s.reg))]
     for _ in range(budget):
         k, time_ps, kind, _ = first_event(s)
         i, source = next_arrival(s)

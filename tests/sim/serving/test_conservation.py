@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kernels.errors import InputError
 from kernels.serving import layout as at
 from kernels.serving.price import pack
-from kernels.serving.types import fleet_of, replica_of
+from kernels.serving.types import fleet_of, view_of
 from kernels.serving.verbs import settle
 from sim.serving import state, stepping
 from sim.serving.engine import serve
@@ -23,7 +23,7 @@ PRICES = {stage: attention_price(512, 8, stage, window=40) for stage in (1, 2)}
 def check(s):
     """The state of every replica between two events."""
     for k in range(len(s.reg)):
-        r = replica_of(s, k)
+        r = view_of(s, k)
         reg = r.reg
         for lane in range(reg[at.NUM_LANE]):
             settle(r, lane)
