@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from sim.export import benchmark_json, figure_bytes, json_bytes, run_files, write_files
+from sim.provenance import canonical
 from sim.simulate import Simulation
 from sim.trace_events import events, fitting_stop_s, trace_bytes
 
@@ -13,9 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def metrics_file(done: Simulation, path: pathlib.Path) -> None:
-    """The metrics as vLLM's benchmark saves them, with the provenance under `ridgeline`."""
-    write_files({path: json_bytes(benchmark_json(done.run, done.metrics, details=True))})
+def metrics_file(done: Simulation, path: pathlib.Path, intervals: pd.DataFrame | None = None) -> None:
+    """The metrics as vLLM's benchmark saves them, with the provenance (and the `intervals`) under `ridgeline`."""
+    content = benchmark_json(done.run, done.metrics, details=True)
+    if intervals is not None:
+        content["ridgeline"] = content["ridgeline"] | {"intervals": canonical(intervals.to_dict("records"))}
+    write_files({path: json_bytes(content)})
 
 
 def write_results(done: Simulation, folder: pathlib.Path, form: str = "csv", plots: bool = True) -> list[pathlib.Path]:

@@ -9,7 +9,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 
+from hw_models.device import calibration
+from kernels.errors import InputError
+from kernels.machine import Machine
 from kernels.serving import layout as at
 from kernels.serving.gap import edges_s
 from kernels.units import NJ_PER_J, PS_PER_S
@@ -26,6 +30,7 @@ from sim.serving.replay import Replay
 from sim.serving.result import REQUEST_COLUMNS, ServeResult
 from sim.serving.step_price import HostTime, Lowered, build
 from sim.setup import Setup, prepare
+from sim.uncertainty import uncertainty
 from workloads.load import load_requests
 from workloads.requests import Requests
 
@@ -96,6 +101,23 @@ def simulate(
     spent = accounts(result, lowered)
     run = _run(setup, load, spent, result, profile)
     return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent)
+
+
+def simulate_intervals(scenario: Scenario, num: int) -> pd.DataFrame:
+    """Intervals that hold nine of ten of `num` replicates, in each of which every kernel's time is off by a draw from
+    the spread of its residuals (`sim.uncertainty`). Raises `InputError` where no calibration tells a spread."""
+    if scenario.fidelity != "calibrated":
+        raise InputError(
+            "only a calibration has a spread", field="fidelity", value=scenario.fidelity, allowed="calibrated"
+        )
+    setup = prepare(scenario)
+    load = load_requests(scenario.requests, scenario.seed)
+    profile, _ = calibration(setup.system.device)
+
+    def run(machine: Machine) -> dict[str, Any]:
+        return simulate(scenario, requests=load, machine=machine).metrics
+
+    return uncertainty(run, setup.machine, profile, num, scenario.seed).intervals
 
 
 def _policy(scenario: Scenario) -> Plugin:

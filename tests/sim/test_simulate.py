@@ -12,7 +12,7 @@ from kernels.units import PS_PER_S
 from sim.cli import main
 from sim.results import metrics_file, write_results
 from sim.scenario import Scenario, from_mapping
-from sim.simulate import Simulation, simulate
+from sim.simulate import Simulation, simulate, simulate_intervals
 
 BASE = Scenario(
     model="llama-2-7b", system="a100_sxm_80gb", fidelity="sol", policy="sarathi",
@@ -109,6 +109,18 @@ def test_a_prompt_longer_than_the_context_is_refused_with_its_reason() -> None:
     frame = simulate(long).run.requests
     assert (frame["status"] == "refused").all()
     assert set(frame["reason"]) == {"longer than the context"}  # Llama 2 reads 4,096 tokens
+
+
+def test_intervals_hold_the_plain_run() -> None:
+    scenario = dataclasses.replace(BASE, fidelity="calibrated", requests=BASE.requests.replace("n=60", "n=20"))
+    frame = simulate_intervals(scenario, 8).set_index("metric")
+    tpot = frame.loc["mean_tpot_ms"]
+    # kernels are off by 5 to 12 % each and partly cancel; the plain run is the median of the draw
+    assert tpot["low"] < tpot["plain"] < tpot["high"]
+    assert 0.005 < tpot["relative"] < 0.15
+    assert frame.loc["total_output_tokens", "relative"] == 0  # what is computed does not depend on how fast
+    with pytest.raises(InputError, match="fidelity"):
+        simulate_intervals(BASE, 8)
 
 
 def test_the_json_has_the_names_of_vllms_benchmark(done: Simulation, tmp_path: pathlib.Path) -> None:
