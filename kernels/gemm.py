@@ -35,7 +35,7 @@ GEMM_FIT: tuple[str, ...] = (
     "throttle",  # slowdown at full power
     "l2_share",  # of the second-level cache that holds operands from one kernel to the next
     "l2_byte_per_s",  # reading what it holds
-    "tile_rule",  # 0: no tiles (ideal), 1: fastest of the set, 2: by m (`TILE_BY_M`)
+    "tile_rule",  # 0: no tiles (ideal), 1: fastest of the set, 2: by m, 3: none, weights packed first (a CPU's library)
     "row_s",  # quantising activations before the multiply: a row ...
     "row_byte_per_s",  # ... and its bytes
     "weight_copy",  # benchmark only: copies of the weights that it rotates; 0: weights never stay in cache
@@ -57,6 +57,7 @@ PER_TILE_M = tuple(1.0 / x for x in TILE_M)  # powers of two: exact
 PER_TILE_N = tuple(1.0 / x for x in TILE_N)
 MAX_SPLIT = 32.0
 MIN_SPLIT_K = 128.0  # k that a part of a split loop keeps
+VECTOR_M = 2  # rule 3: up to so many rows the weights are multiplied where they lie, as vectors
 SMALL_M, MIDDLE_M = 64, 128  # rule 2: 64x64 tiles up to the one, 64x128 up to the other, 128x128 beyond
 
 
@@ -118,6 +119,9 @@ def gemm_s(
     mem_s = (weight_byte + act - held) * byte_s / fit[MEM_EFF] + held / fit[L2_BYTE_PER_S]
     if fit[TILE_RULE] == 0.0:
         core_s, split_s = flop_s / fit[COMPUTE_EFF], math.inf
+    elif fit[TILE_RULE] == 3.0:
+        pack_s = weight_byte / fit[CORE_BYTE_PER_S] if m > VECTOR_M else 0.0
+        core_s, split_s = flop_s / fit[COMPUTE_EFF] + pack_s, math.inf
     else:
         core_s, split_s = tiles_s(m, n, k, batch, weight_byte, write_byte, peak_flop_per_s, rate, fit)
     seconds = p_norm(core_s, mem_s, fit[P])

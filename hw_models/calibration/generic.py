@@ -29,16 +29,26 @@ _GPU_ATTENTION = {
     "cta_s": (1e-6, 1e-8, 1e-4), "tile_q": (64.0, 64.0, 64.0), "tile_kv_value": (8192.0, 8192.0, 8192.0),
     "cta_per_core": (2.0, 2.0, 2.0), "tail": (0.3, 0.01, 1.0),
 }  # fmt: skip
-_EXPERT: dict[str, Bounds] = {"row_byte_per_s": (1e10, 1e8, 1e13)}
+_EXPERT: dict[str, Bounds] = {  # a loop over experts: each multiplies tiles of rows, padded, one after another
+    "compute_eff": (0.6, 0.01, 8.0),
+    "cta_s": (1e-6, 1e-9, 1e-3),
+    "all_byte_per_s": (1e10, 1e8, 1e13),
+    "l2_share": (1.0, 1.0, 1.0),
+    "tile_m": (64.0, 64.0, 64.0),
+}
 
 FAMILIES: dict[str, dict[str, dict[str, Bounds]]] = {
     "cpu": {
-        "gemm": {**_CPU_LAUNCH, **_JOIN},
+        "gemm": {**_CPU_LAUNCH, **_JOIN, "tile_rule": (3.0, 3.0, 3.0), "core_byte_per_s": (1e10, 1e9, 1e12)},
         "attn_prefill": _CPU_ATTENTION,
         "attn_decode": _CPU_ATTENTION,
         "moe": {**_CPU_LAUNCH, **_JOIN, **_EXPERT},
         "kv_write": {**_CPU_LAUNCH, "mem_eff": (0.2, 0.005, 1.3)},
-        "stream": {**_CPU_LAUNCH, "mem_eff": (0.4, 0.005, 1.3), "warm_l2": (0.3, 0.3, 0.3)},
+        "stream": {
+            **_CPU_LAUNCH, "mem_eff": (0.4, 0.005, 1.3),
+            "warm_l2": (0.02, 0.002, 1.0),  # what of the shared last level a core has to itself
+            "l2_ratio": (4.0, 1.0, 40.0),
+        },
     },
     "gpu": {
         "attn_prefill": _GPU_ATTENTION,
@@ -64,7 +74,7 @@ def parameters(kind: str, family: str, machine: Machine, relative: Kernel | None
     for name, ideal in zip(form.names, form.ideal, strict=True):
         value = NEVER if math.isinf(ideal) else ideal
         start, low, high = table.get(name, (value, value, value))
-        if name == "l2_ratio":
+        if name == "l2_ratio" and name not in table:
             start = low = high = max(1.0, machine.rate[L2_BYTE_PER_S] / machine.rate[MEM_BYTE_PER_S])
         if relative is not None and name in relative.parameter:
             own = relative.parameter[name]

@@ -143,3 +143,12 @@ def test_batch_is_the_scalar_row_by_row() -> None:
     gemm_batch(m, n, k, (2.0, 2.0, 2.0), PEAK, rates(), FITTED, out)
     assert out.tolist() == [price(*row, FITTED)[0] for row in zip(m.tolist(), n.tolist(), k.tolist(), strict=True)]
     assert math.isinf(IDEAL_GEMM[GEMM_FIT.index("core_byte_per_s")])
+
+
+def test_a_library_that_packs_weights_pays_for_them_beyond_vectors() -> None:
+    fit = vector(tile_rule=3.0, core_byte_per_s=1e10)
+    n, k = 1024, 512
+    flop_s = 2.0 * n * k / PEAK  # a row
+    # three rows: 1 MB of weights pass the core at 10 GB/s, then the multiply-adds; memory never bounds here
+    assert price(3, n, k, fit, mem=ENDLESS)[0] == pytest.approx(2.0 * n * k / 1e10 + 3 * flop_s)
+    assert price(2, n, k, fit, mem=ENDLESS)[0] == pytest.approx(2 * flop_s)
