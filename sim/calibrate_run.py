@@ -16,6 +16,7 @@ from scipy.optimize import nnls
 
 from hw_models.device import cost
 from kernels.errors import InputError
+from kernels.machine import Machine
 from sim import show
 from workloads.formats import Formats
 from workloads.lowering import Plan, lower_step
@@ -92,7 +93,7 @@ def execute(
     show_progress("", 0)
     import tomli_w
 
-    write_text(file, tomli_w.dumps({**found.content(), "engine": engine}))
+    write_text(file, tomli_w.dumps({**found.content(), **({"engine": engine} if engine else {})}))
     if probes:
         found.write_probes(probes)
         write_text(pathlib.Path(probes) / "step.csv", steps.to_csv(index=False))
@@ -100,7 +101,8 @@ def execute(
         result = {"device": found.environment.name, "relative": found.relative, "errors": found.errors}
         show.write_json({**result, "kernels": found.fitted.error, "steps": steps, "engine": engine}, json)
     miss = (steps["simulated_s"] / steps["measured_s"] - 1).abs().mean()
-    return f"{summary(found)}\n\nwhole steps of a small model: {100 * miss:.1f} % ({len(steps)} shapes)\nwrote {file}"
+    steps_text = f"{100 * miss:.1f} % ({len(steps)} shapes)" if len(steps) else "not measured"
+    return f"{summary(found)}\n\nwhole steps of a small model: {steps_text}\nwrote {file}"
 
 
 def _progress(quiet: bool) -> Any:
@@ -125,15 +127,15 @@ def measure_steps(found: Any, budget_s: float) -> tuple[pd.DataFrame, dict[str, 
     model = build_model(PROBE, found.environment.device, fmt, 1024, 16)
     machine = found.machine()
     rows = []
-    for shape in STEPS:
-        took_s = _measured_s(model, shape, budget_s / len(STEPS))
-        query_len, kv_len = (np.array(column) for column in zip(*shape, strict=True))
-        plan = Plan(query_len, kv_len, query_len == 1, np.ones(len(shape), bool))
-        names = dict.fromkeys((field.name for field in dataclasses.fields(Formats)), fmt)
-        ops, work = lower_step(PROBE, Formats(**names), Placement(), 0, plan)
-        price_s = float(cost(ops, work, machine)["time_ps"].sum()) * 1e-12
-        rows.append((len(shape), int(query_len.sum()), price_s, took_s))
+    try:
+        for shape in STEPS:
+            took_s = _measured_s(model, shape, budget_s / len(STEPS))
+            rows.append((*_priced(shape, fmt, machine), took_s))
+    except KeyboardInterrupt:  # the probes are measured: what steps there are must do
+        pass
     frame = pd.DataFrame(rows, columns=["num_seq", "num_token", "operator_s", "measured_s"])
+    if frame.empty:
+        return frame.assign(simulated_s=0.0), {}
     measured_s, operator_s = frame["measured_s"].to_numpy(float), frame["operator_s"].to_numpy(float)
     residual = np.maximum(measured_s - operator_s, 0.0)
     scale = 1.0 / measured_s
@@ -149,6 +151,15 @@ def measure_steps(found: Any, budget_s: float) -> tuple[pd.DataFrame, dict[str, 
         "stream_s": 0.0,
     }
     return frame, engine
+
+
+def _priced(shape: tuple[tuple[int, int], ...], fmt: str, machine: Machine) -> tuple[int, int, float]:
+    """Sequences, tokens and seconds of operators of a step of `PROBE`."""
+    query_len, kv_len = (np.array(column) for column in zip(*shape, strict=True))
+    plan = Plan(query_len, kv_len, query_len == 1, np.ones(len(shape), bool))
+    names = dict.fromkeys((field.name for field in dataclasses.fields(Formats)), fmt)
+    ops, work = lower_step(PROBE, Formats(**names), Placement(), 0, plan)
+    return len(shape), int(query_len.sum()), float(cost(ops, work, machine)["time_ps"].sum()) * 1e-12
 
 
 def _measured_s(model: Any, shape: tuple[tuple[int, int], ...], budget_s: float) -> float:
