@@ -56,6 +56,9 @@ def rate(device: Device) -> layout.Floats:
     values[layout.L2_BYTE_PER_S] = device.l2_byte_per_s
     values[layout.IDLE_W] = device.idle_w
     values[layout.DYNAMIC_W] = device.dynamic_w
+    if device.pim is not None:
+        values[layout.PIM_BYTE_PER_S] = device.pim.attention_byte_per_s
+        values[layout.PIM_FLOP_PER_S] = device.pim.flop_per_s
     return values
 
 

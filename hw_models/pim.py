@@ -13,7 +13,7 @@ from hw_models.memory import Memory, load_memory
 from hw_models.sourced import Sourced, Table, parse, quantity, si
 from kernels.dram_timing import PimTiming
 from kernels.errors import InputError
-from kernels.pim import PimUnit
+from kernels.pim import PimUnit, request_cycle
 
 UNITS: tuple[str, ...] = ("bank", "bank_group", "logic")
 OVERLAPS: tuple[str, ...] = ("blocked", "dual_row_buffer", "bank_bundle")
@@ -78,6 +78,15 @@ class Pim:
     def op_per_byte(self) -> float:
         """Ridge point: FLOPs a byte at which compute and bandwidth of the units balance."""
         return self.flop_per_s / self.byte_per_s
+
+    @property
+    def attention_byte_per_s(self) -> float:
+        """Bandwidth that decode attention gets: that of the units, or, where the device states its vector writes, that
+        of whole row tiles (activates, readout) for 8 heads of 128 at 1,024 tokens."""
+        if self.gwrite_cycle == 0:
+            return self.byte_per_s
+        cycle = request_cycle(self.kernel(), 1024, 1, 8, 8, 128)
+        return 2 * 1024 * 8 * 128 * 2 * self.num_channel / (cycle * self.memory.dram.tck_ps * 1e-12)
 
     def kernel(self, value_byte: int = 2) -> PimUnit:
         """As `kernels.pim` takes it."""

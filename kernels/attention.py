@@ -36,7 +36,7 @@ from kernels.attention_work import (
 )
 from kernels.gemm import p_norm
 from kernels.jit import njit
-from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, NUM_FIT
+from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, NUM_FIT, faster_on_pim
 from kernels.optable import BOUND_COMPUTE, BOUND_LAUNCH, BOUND_MEMORY, WorkTable
 
 Floats = npt.NDArray[np.float64]
@@ -205,7 +205,8 @@ def decode_s(
     if fit[GATHER_S] > 0.0 and group > 1 and shape[NUM_KV_HEAD] > 1.0 and num_seq > 1:
         moved = 2.0 * num_seq * query_len * query_token_byte(shape)  # each read once more and written once more
         combine_s += fit[GATHER_S] + moved / (rate[MEM_BYTE_PER_S] * fit[MEM_EFF])
-    return _join(core_s, byte, flop_s, combine_s, rate, fit)
+    found = _join(core_s, byte, flop_s, combine_s, rate, fit)
+    return faster_on_pim(found, pair * pair_flop(shape), byte, rate)
 
 
 @njit

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.formats import NUM_FORMAT
-from kernels.optable import NUM_KIND
+from kernels.jit import njit
+from kernels.optable import BOUND_COMPUTE, BOUND_MEMORY, NUM_KIND
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,9 +27,12 @@ RATES: tuple[str, ...] = (
     "dynamic_w",  # at full roofline use: board power less idle
     "flop_j",  # explicit energy a FLOP and a byte (PIM and NPU models; 0 where `dynamic_w` carries it)
     "byte_j",
+    "pim_byte_per_s",  # units in or under the memory, all of a device; 0 where it has none
+    "pim_flop_per_s",
 )
 (
     MEM_BYTE_PER_S, VECTOR_FLOP_PER_S, NUM_CORE, CLOCK_HZ, L2_BYTE, L2_BYTE_PER_S, IDLE_W, DYNAMIC_W, FLOP_J, BYTE_J,
+    PIM_BYTE_PER_S, PIM_FLOP_PER_S,
 ) = range(len(RATES))  # fmt: skip
 
 LINK_FIELDS: tuple[str, ...] = ("byte_per_s", "latency_s", "num_device")  # byte/s a direction a device
@@ -46,6 +50,24 @@ class Machine(NamedTuple):
     peak_flop_per_s: Floats  # [NUM_FORMAT], dense; 0 where the machine has no such pipe
     fit: Floats  # [NUM_KIND, NUM_FORMAT, NUM_FIT]; attention is indexed by KV format
     link: Floats  # [len(LINKS), len(LINK_FIELDS)]
+
+
+@njit
+def faster_on_pim(found: tuple[float, float, int], flop: float, byte: float, rate: Floats) -> tuple[float, float, int]:
+    """The price `found` on the main engine (seconds, speed-of-light seconds, bound), or that of the units in the
+    memory where they are faster: dispatch by trying both. Units read where the data lie and launch no kernel.
+
+    >>> rate = np.zeros(len(RATES)); rate[PIM_BYTE_PER_S], rate[PIM_FLOP_PER_S] = 4.0, 8.0
+    >>> faster_on_pim((3.0, 2.0, 1), 8.0, 8.0, rate), faster_on_pim((1.0, 1.0, 1), 8.0, 8.0, rate)
+    ((2.0, 2.0, 2), (1.0, 1.0, 1))
+    """
+    if rate[PIM_BYTE_PER_S] <= 0.0:
+        return found
+    flop_s, byte_s = flop / rate[PIM_FLOP_PER_S], byte / rate[PIM_BYTE_PER_S]
+    seconds = max(flop_s, byte_s)
+    if seconds >= found[0]:
+        return found
+    return seconds, seconds, BOUND_COMPUTE if flop_s > byte_s else BOUND_MEMORY
 
 
 def blank() -> Machine:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from kernels.gemm import p_norm
 from kernels.jit import njit
-from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, NUM_FIT
+from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, NUM_FIT, faster_on_pim
 from kernels.moe_load import local_load
 from kernels.optable import BOUND_COMPUTE, BOUND_LAUNCH, BOUND_MEMORY
 
@@ -78,8 +78,10 @@ def moe_s(
     expert_byte = 3.0 * hidden * width * weight_byte_per_value
     io_byte = 2.0 * min(row, float(m)) * hidden * act_byte_per_value
     ideal_s = max(flop_s, (active * expert_byte + io_byte) / rate[MEM_BYTE_PER_S])
+    flop, byte = 6.0 * row * hidden * width, active * expert_byte + io_byte
     if ideal:
-        return ideal_s, ideal_s, BOUND_COMPUTE if flop_s >= ideal_s else BOUND_MEMORY
+        found = (ideal_s, ideal_s, BOUND_COMPUTE if flop_s >= ideal_s else BOUND_MEMORY)
+        return faster_on_pim(found, flop, byte, rate)
     row_m = row / active
     core_s = _grouped_s(tile, tile_m, row_m, 2.0 * width, float(hidden), weight_byte_per_value, act_byte_per_value,
                         peak_flop_per_s, rate, fit) + _grouped_s(
@@ -97,7 +99,7 @@ def moe_s(
     bound = BOUND_COMPUTE if core_s >= mem_s else BOUND_MEMORY
     if launch_s > 0.5 * seconds:
         bound = BOUND_LAUNCH
-    return max(seconds, ideal_s), ideal_s, bound
+    return faster_on_pim((max(seconds, ideal_s), ideal_s, bound), flop, byte, rate)
 
 
 @njit

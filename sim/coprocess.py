@@ -8,6 +8,7 @@ with most tokens, as in a run. Energy is by level: bytes at the pins or at the u
 
 import dataclasses
 import functools
+from dataclasses import replace
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def step(
     if policy.expert not in MODES or (policy != Policy() and device.pim is None):
         raise InputError("no units in this memory", file=device.file, field="policy", value=policy.expert)
     ops, work = lower_step(model, parse("fp16"), placement.make(model, tp=tp), 0, plan)
-    price = cost(ops, work, machine(system))
+    price = cost(ops, work, machine(System(system.name, replace(system.node, device=replace(device, pim=None)))))
     seconds = price["time_ps"] * 1e-12
     count = ops["count"].astype(float)
     byte, flop = op.mem_byte(ops) * count, ops["flop"] * count

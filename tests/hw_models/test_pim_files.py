@@ -2,8 +2,10 @@
 
 import pytest
 
-from hw_models import catalog
+from hw_models import catalog, device
+from kernels import optable
 from kernels.errors import InputError
+from kernels.formats import FORMAT_CODE
 
 MOVED = """
 kind = "device"
@@ -58,3 +60,22 @@ def test_bad_words_name_field_and_choices(tmp_path, change, field):
     (tmp_path / "odd.toml").write_text(text)
     with pytest.raises(InputError, match=f"pim.{field}"):
         catalog.device(str(tmp_path / "odd.toml"))
+
+
+def test_operators_go_to_the_units_where_they_are_faster():
+    # decode attention of full heads (about 1 Op/B) suits the units, a prompt's projections (ridge 8) do not
+    ops, work = optable.empty(2, 1)
+    ops["kind"] = [optable.ATTN_DECODE, optable.GEMM]
+    ops["fmt"] = ops["kv_fmt"] = FORMAT_CODE["fp16"]
+    ops["num_head"][0] = ops["num_kv_head"][0] = 32
+    ops["head_dim"][0] = ops["v_head_dim"][0] = 128
+    ops["work_stop"][0] = 1
+    work["count"], work["query_len"], work["kv_len"], work["causal"] = 64, 1, 2048, 1
+    ops["m"][1] = ops["n"][1] = ops["k"][1] = 4096
+    time = {}
+    for name in ("h100_sxm", "duplex", "bank_pim"):
+        price = device.cost(ops, work, device.machine(catalog.system(name)))
+        time[name] = price["time_ps"].astype(float)
+    assert time["duplex"][0] == pytest.approx(time["h100_sxm"][0] / 4, rel=0.01)  # four times the pins
+    assert time["bank_pim"][0] == pytest.approx(time["h100_sxm"][0] / 16, rel=0.05)  # sixteen times, 1 Op/B
+    assert time["duplex"][1] == time["h100_sxm"][1]
