@@ -4,16 +4,29 @@ One TOML a profile in `sim/engines/`, or a user's file. Captured batch sizes are
 fewer tokens is computed at the next captured size.
 """
 
-import bisect
 import dataclasses
 import pathlib
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from kernels.errors import InputError, from_validation
 
+if TYPE_CHECKING:
+    from sim.serving.step_price import HostTime
+
 FOLDER = pathlib.Path(__file__).parent / "engines"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Where constants come from. Errors are mean absolute fractions by metric, of the runs fitted and of runs of a
+    model that was left out."""
+
+    data: str
+    command: str
+    date: str
+    num_run: int
+    error: dict[str, float]
+    left_out_error: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,19 +40,19 @@ class EngineProfile:
     token_s: float  # a token computed
     request_s: float  # from the client to the queue: API entry, tokenisation
     stream_s: float  # from the engine to the client, on the first token and on the last
+    prefill_s: float = 0.0  # an iteration that holds a prompt, beside `step_s`: it runs outside the full CUDA graph
+    layer_s: float = 0.0  # a layer in an iteration: gaps between its kernels, and those that nobody prices
+    plan_ahead: bool = False  # a step is planned while the one before runs: an arrival waits for one more
     captured: tuple[int, ...] = ()  # token counts that have a CUDA graph, ascending
     note: str = ""
+    fit: Fit | None = None  # how the constants were found, and how wrong they are
 
-    def padded(self, num_token: int) -> npt.NDArray[np.int64]:
-        """The computed size of a step of each token count up to `num_token`.
+    def host_time(self) -> "HostTime":
+        """What lengthens steps, as prices take it."""
+        from sim.serving.step_price import HostTime
 
-        >>> EngineProfile("", "", 0, 0, 0, 0, 0, (1, 2, 4)).padded(6).tolist()
-        [0, 1, 2, 4, 4, 5, 6]
-        """
-        sizes = [0, *self.captured]
-        return np.array(
-            [t if t > sizes[-1] else sizes[bisect.bisect_left(sizes, t)] for t in range(num_token + 1)], np.int64
-        )
+        names = ("step_s", "seq_s", "token_s", "request_s", "prefill_s", "layer_s")
+        return HostTime(graph_token=self.captured, **{name: getattr(self, name) for name in names})
 
 
 def names() -> list[str]:
@@ -69,7 +82,7 @@ def load(name: str) -> EngineProfile:
         profile = pydantic.TypeAdapter(EngineProfile).validate_python(values)
     except pydantic.ValidationError as error:
         raise from_validation(error, path) from None
-    for key in ("step_s", "seq_s", "token_s", "request_s", "stream_s"):
+    for key in ("step_s", "seq_s", "token_s", "request_s", "stream_s", "prefill_s", "layer_s"):
         if not 0 <= getattr(profile, key) < 10:
             raise InputError("not a time", file=path, field=key, value=getattr(profile, key), allowed="0 to 10 seconds")
     if list(profile.captured) != sorted(set(profile.captured)) or any(size < 1 for size in profile.captured):

@@ -21,8 +21,8 @@ STATUS: tuple[str, ...] = ("finished", "refused", "unfinished")
 
 REQUEST_COLUMNS: dict[str, str] = {
     "request": "index in the load, in order of arrival",
-    "status": "finished; refused (it can never run, see reason); unfinished (the run ended first)",
-    "reason": "why it was refused; empty otherwise",
+    "status": "finished; refused (it can never run, see reason); unfinished (the run ended first; see reason)",
+    "reason": "why it was refused or given up; empty otherwise",
     "replica": "replica that served it; -1 where none did",
     "priority": "0 is the most urgent",
     "arrival_s": "when it arrived; of a chained request, when it became available",

@@ -70,6 +70,7 @@ class Scenario:
         "calibrated",
         "sol: peak rates; calibrated: fitted constants and host time; replay: every operator on SimPy engines",
     )
+    timeout_s: Annotated[float, Ge(0)] = _of(0.0, "clients give up so many seconds after they asked; 0: never")
     goodput: str = _of("ttft:1.0 tpot:0.05", "service level objective in seconds, `ttft:X tpot:Y e2el:Z`")
     price_USDph: Annotated[float, Ge(0)] = _of(0.0, "rental price of a device an hour; 0: the catalogue's")  # noqa: N815
     run_ahead: bool = _of(True, "advance unchanged decode steps together (same integers as one by one)")

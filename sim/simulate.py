@@ -28,14 +28,15 @@ from sim.serving.limits import Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin, find
 from sim.serving.replay import Replay
 from sim.serving.result import REQUEST_COLUMNS, ServeResult
-from sim.serving.step_price import HostTime, Lowered, build
+from sim.serving.step_price import Lowered, build
 from sim.setup import Setup, prepare
 from sim.uncertainty import uncertainty
 from workloads.load import load_requests
 from workloads.requests import Requests
 
 STATUS = {at.FINISHED: 0, at.REFUSED: 1}  # everything else is unfinished
-WHY = {"": "", "context": "longer than the context", "kv": "more KV than a replica has", "step": "longer than a step"}
+WHY = {"": "", "context": "longer than the context", "kv": "more KV than a replica has", "step": "longer than a step",
+       "timeout": "its client gave up"}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def simulate(
     setup = prepare(scenario)
     if machine is not None:
         setup = dataclasses.replace(setup, machine=machine)
-    limits = _limits(setup)
+    limits = _limits(setup, profile)
     price, lowered = build(
         setup.model,
         setup.formats,
@@ -82,7 +83,7 @@ def simulate(
         max_token=max_token(policy, limits),
         max_seq=max_seq(policy),
         skew=scenario.expert_skew,
-        host=HostTime(profile.step_s, profile.seq_s, profile.token_s, profile.request_s, profile.captured),
+        host=profile.host_time(),
         block_token=scenario.block_token,
     )
     options = Options(
@@ -127,7 +128,7 @@ def _policy(scenario: Scenario) -> Plugin:
     return dataclasses.replace(policy, value=value)
 
 
-def _limits(setup: Setup) -> Limits:
+def _limits(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
     scenario = setup.scenario
     block_byte = setup.budget.kv_per_token * scenario.block_token
     return Limits(
@@ -138,6 +139,8 @@ def _limits(setup: Setup) -> Limits:
         prefix_cache=scenario.prefix_cache,
         preemption=scenario.preemption,
         host_block=int(scenario.swap_GiB * 2**30 / (block_byte * setup.placement.replica_device)),
+        plan_ahead=int(profile.plan_ahead),
+        timeout_s=scenario.timeout_s,
         watermark=scenario.watermark if scenario.watermark >= 0 else None,
     )
 

@@ -7,11 +7,13 @@ that very time but no lane plan, and a router sees exactly what has been committ
 from collections.abc import Callable
 
 from kernels.jit import njit
+from kernels.serving.abort import abort_late
 from kernels.serving.commit import commit, integrate
 from kernels.serving.layout import (
     ASLEEP,
     AT_FLIGHT,
     AT_STAGE,
+    DEADLINE,
     EPOCH,
     FLIGHT_HEAD,
     IN_FLIGHT,
@@ -26,11 +28,13 @@ from kernels.serving.layout import (
     NUM_FLIGHT,
     NUM_LANE,
     NUM_PLAN,
+    NUM_RUNNING,
     NUM_STEP,
     PAD,
     PLAN_LANE,
     REPEAT,
     REPEAT_EPOCH,
+    SEES,
     SPAWNED,
     STAGE_FREE,
     TOKEN,
@@ -79,14 +83,16 @@ def next_plan(r: Replica) -> int:
 
 @njit
 def open_lane(r: Replica, lane: int, time_ps: int) -> None:
-    """Readies a lane for its policy at `time_ps`."""
+    """Readies a lane for its policy at `time_ps`. Where nothing runs, nothing was planned ahead."""
     reg = r.reg
     settle(r, lane)
     integrate(r, time_ps)
     reg[NOW] = time_ps
     reg[PLAN_LANE] = lane
+    abort_late(r, lane, time_ps)
     reg[TOUCHED] = 0
     reg[NUM_PLAN] += 1
+    reg[SEES] = reg[NUM_PLAN] if reg[NUM_RUNNING] > 0 else FOREVER_PS
     reg[lane_at(reg, lane) + LANE_NUM_PLAN] = 0
 
 
@@ -133,7 +139,7 @@ def advance(r: Replica, p: PackedPrice, plan: Callable[[Replica], int], horizon_
         if reg[LOG_MAX] > 0 and reg[LOG_NUM] >= reg[LOG_MAX]:
             return FULL
         at = lane_at(reg, lane)
-        if reg[at + REPEAT] > 0 and reg[at + REPEAT_EPOCH] == reg[EPOCH]:
+        if reg[at + REPEAT] > 0 and reg[at + REPEAT_EPOCH] == reg[EPOCH] and time_ps < reg[at + DEADLINE]:
             integrate(r, time_ps)
             if reg[NUM_LANE] == 1 and reg[LOG_MAX] == 0:
                 if repeat_ahead(r, p, time_ps, horizon_ps, last_step - reg[NUM_STEP]) > 0:

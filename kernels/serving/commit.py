@@ -4,13 +4,11 @@ from kernels.jit import njit
 from kernels.serving.gap import bucket
 from kernels.serving.kvstore import share
 from kernels.serving.layout import (
-    ARRIVAL,
     ASKED_TOKEN,
     ASLEEP,
     AT_FLIGHT,
     BLOCK_TOKEN,
     BOOK_GAP,
-    CHILD,
     DEFERRED,
     DONE,
     END,
@@ -21,7 +19,6 @@ from kernels.serving.layout import (
     FIRST,
     FLIGHT_HEAD,
     FREE_BLOCK,
-    FUTURE_ROOT,
     HOLD,
     IDLE,
     IN_FLIGHT,
@@ -57,16 +54,13 @@ from kernels.serving.layout import (
     REPEATING,
     ROLE,
     SEQ,
-    SIBLING,
-    SPAWNED,
     STATUS,
     TARGET,
-    THINK,
     TOKEN,
     Replica,
 )
+from kernels.serving.release import release_children
 from kernels.serving.verbs import drop, end_kv, lane_at
-from kernels.serving.waiting import NONE, insert
 
 
 @njit
@@ -178,15 +172,3 @@ def _end_done(r: Replica, at: int, end: int) -> None:
             kept += 1
     reg[at + LANE_NUM] = kept - first
     reg[EPOCH] += 1
-
-
-@njit
-def release_children(r: Replica, i: int, end: int) -> None:
-    """Lets the requests that waited for i's end arrive after their think time."""
-    seq, reg = r.seq, r.reg
-    child = seq[i, CHILD]
-    while child != NONE:
-        seq[child, ARRIVAL] = max(seq[child, ARRIVAL], end + seq[child, THINK])
-        reg[FUTURE_ROOT] = insert(seq, ARRIVAL, reg[FUTURE_ROOT], child)
-        reg[SPAWNED] = 1
-        child = seq[child, SIBLING]

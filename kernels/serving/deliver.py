@@ -2,7 +2,6 @@
 
 from kernels.jit import njit
 from kernels.serving.buddy import ceil_pow2
-from kernels.serving.commit import release_children
 from kernels.serving.kvstore import ceil_div
 from kernels.serving.layout import (
     ARRIVAL,
@@ -10,6 +9,7 @@ from kernels.serving.layout import (
     BLOCK_TOKEN,
     END,
     EPOCH,
+    HIDDEN,
     KEY,
     LOAD_TOKEN,
     MAX_CONTEXT,
@@ -18,10 +18,12 @@ from kernels.serving.layout import (
     NOW,
     NUM_BLOCK,
     NUM_LANE,
+    NUM_PLAN,
     NUM_REFUSED,
     OUTPUT,
     OUTSTANDING,
     PAGED,
+    PLAN_AHEAD,
     PROMPT,
     REASON,
     REASON_CONTEXT,
@@ -30,6 +32,7 @@ from kernels.serving.layout import (
     REFUSED,
     REPLICA,
     RESERVE,
+    SEEN,
     STATUS,
     TARGET,
     WAITING,
@@ -37,6 +40,7 @@ from kernels.serving.layout import (
     WHOLE_PROMPT,
     Replica,
 )
+from kernels.serving.release import release_children
 from kernels.serving.verbs import lane_at, reserved_token
 from kernels.serving.waiting import push
 
@@ -74,6 +78,8 @@ def deliver(r: Replica, i: int, replica: int, time_ps: int) -> None:
     seq[i, STATUS] = WAITING
     seq[i, TARGET] = seq[i, PROMPT]
     seq[i, KEY] = seq[i, ARRIVAL] if seq[i, KEY] < 0 else (seq[i, KEY] << 37) + seq[i, ARRIVAL] // 100_000_000
+    seq[i, SEEN] = reg[NUM_PLAN] + 1 + reg[PLAN_AHEAD]
+    reg[HIDDEN] = seq[i, SEEN]
     push(r, i)
     reg[OUTSTANDING] += 1
     reg[LOAD_TOKEN] += seq[i, PROMPT]

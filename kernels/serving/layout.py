@@ -47,18 +47,19 @@ SEQ_FIELDS: tuple[str, ...] = (
     "reason",  # why it was refused
     "child", "sibling",  # requests that wait for this one's end
     "think_ps",
+    "seen",  # the plan (by `num_plan`) that sees it first
 )  # fmt: skip
 (
     KV, TARGET, PRODUCED, OUTPUT, BLOCK, SHARED, STATUS, LAST, KEY, PROMPT, LEFT, RIGHT, UNIT_START, UNIT_STOP,
-    LANE, SLOT, ARRIVAL, START, FIRST, END, CACHED, PREEMPTED, REPLICA, REASON, CHILD, SIBLING, THINK,
+    LANE, SLOT, ARRIVAL, START, FIRST, END, CACHED, PREEMPTED, REPLICA, REASON, CHILD, SIBLING, THINK, SEEN,
 ) = range(len(SEQ_FIELDS))  # fmt: skip
 
-STATUSES: tuple[str, ...] = ("future", "waiting", "running", "swapped", "done", "finished", "refused")
-FUTURE, WAITING, RUNNING, SWAPPED, DONE, FINISHED, REFUSED = range(len(STATUSES))
+STATUSES: tuple[str, ...] = ("future", "waiting", "running", "swapped", "done", "finished", "refused", "aborted")
+FUTURE, WAITING, RUNNING, SWAPPED, DONE, FINISHED, REFUSED, ABORTED = range(len(STATUSES))
 # DONE: all tokens produced, held until its batch ends (request-level batching)
 
-REASONS: tuple[str, ...] = ("", "context", "kv", "step")
-NO_REASON, REASON_CONTEXT, REASON_KV, REASON_STEP = range(len(REASONS))
+REASONS: tuple[str, ...] = ("", "context", "kv", "step", "timeout")
+NO_REASON, REASON_CONTEXT, REASON_KV, REASON_STEP, REASON_TIMEOUT = range(len(REASONS))
 
 PREFILL, DECODE, IDLE = range(3)  # roles; IDLE is computed beside the others and commits nothing
 SEQ, ROLE, TOKEN, PAD = range(4)  # columns of a plan
@@ -75,6 +76,10 @@ REGISTERS: tuple[str, ...] = (
     "swap",  # 1: a preempted sequence moves to host memory while there is room
     "hold",  # 1: a finished sequence keeps its place until its batch ends
     "whole_prompt",  # 1: a prompt is prefilled in one step
+    "plan_ahead",  # plans are made so many steps before they run: an arrival meets the one after
+    "sees",  # requests whose `seen` is not above it are visible to the plan being made
+    "hidden",  # the largest `seen` handed out
+    "timeout_ps",  # a request that has not ended so long after its arrival is aborted; 0: never
     "wait_root", "num_waiting", "num_running", "outstanding",
     "load_token",  # prompt and produced tokens of all outstanding requests
     "kv_token",  # resident in running sequences
@@ -89,7 +94,7 @@ REGISTERS: tuple[str, ...] = (
     "integrated_ps",  # up to which the integrals run
     "num_step", "num_row", "num_token", "num_pad_token", "num_sampled", "num_prefill_step", "num_decode_step",
     "num_recompute", "num_swap", "num_evict", "num_hit_token", "num_moved_block", "num_plan",
-    "num_finished", "num_refused", "num_output_token",
+    "num_finished", "num_refused", "num_aborted", "num_output_token",
     "peak_block",  # most blocks held by sequences
     "attn_nj",
     "at_flight", "at_lane", "lane_size", "in_residue", "in_running", "in_plan",  # where sections begin
@@ -99,11 +104,12 @@ REGISTERS: tuple[str, ...] = (
     NOW, PLAN_LANE, LAST_LANE, NUM_LANE, NUM_CLASS, MAX_SEQ, MAX_STEP_TOKEN, MAX_CONTEXT,
     NUM_BLOCK, FREE_BLOCK, EVICTABLE_BLOCK, WATERMARK_BLOCK, BLOCK_TOKEN,
     UNIT_TOKEN, UNIT_BLOCK, LRU_HEAD, LRU_TAIL, HOST_FREE_BLOCK, RESERVE, SWAP, HOLD, WHOLE_PROMPT,
+    PLAN_AHEAD, SEES, HIDDEN, TIMEOUT,
     WAIT_ROOT, NUM_WAITING, NUM_RUNNING, OUTSTANDING, LOAD_TOKEN, KV_TOKEN, FINAL_TOKEN, ASKED_TOKEN,
     EPOCH, TOUCHED, SWAP_BLOCK, FLIGHT_HEAD, NUM_FLIGHT, FUTURE_ROOT, SPAWNED, INTEGRATED,
     NUM_STEP, NUM_ROW, NUM_TOKEN, NUM_PAD_TOKEN, NUM_SAMPLED, NUM_PREFILL_STEP, NUM_DECODE_STEP,
     NUM_RECOMPUTE, NUM_SWAP, NUM_EVICT, NUM_HIT_TOKEN, NUM_MOVED_BLOCK, NUM_PLAN,
-    NUM_FINISHED, NUM_REFUSED, NUM_OUTPUT_TOKEN, PEAK_BLOCK, ATTN_NJ,
+    NUM_FINISHED, NUM_REFUSED, NUM_ABORTED, NUM_OUTPUT_TOKEN, PEAK_BLOCK, ATTN_NJ,
     AT_FLIGHT, AT_LANE, LANE_SIZE, IN_RESIDUE, IN_RUNNING, IN_PLAN,
     BOOK_HEAD, BOOK_GAP, BOOK_ATTN, BOOK_LOG, LOG_NUM, LOG_MAX,
 ) = range(len(REGISTERS))  # fmt: skip
@@ -130,10 +136,11 @@ LANE_FIELDS: tuple[str, ...] = (
     "deferred",  # committed steps not yet written to the sequences
     "num_grow",  # rows that gain a token a step
     "residue",  # index of the rows that need a block next
+    "deadline_ps",  # from then on its plan must be made anew: a request is to be aborted
 )
 (
     LANE_NUM, LANE_NUM_PLAN, IN_FLIGHT, ASLEEP, LANE_END, LAST_END, REPEAT, REPEAT_EPOCH, REPEATING, DEFERRED,
-    NUM_GROW, RESIDUE,
+    NUM_GROW, RESIDUE, DEADLINE,
 ) = range(len(LANE_FIELDS))  # fmt: skip
 IN_KV = len(LANE_FIELDS)
 

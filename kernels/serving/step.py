@@ -4,6 +4,7 @@ from kernels.attention import NUM_FEATURE
 from kernels.attention_work import longest_span
 from kernels.jit import njit
 from kernels.optable import BOUNDS
+from kernels.serving.abort import first_deadline
 from kernels.serving.kvstore import allocate
 from kernels.serving.layout import (
     AT_FLIGHT,
@@ -13,11 +14,13 @@ from kernels.serving.layout import (
     BOOK_ATTN,
     BOOK_HEAD,
     BOOK_LOG,
+    DEADLINE,
     DECODE,
     EPOCH,
     EVICTABLE_BLOCK,
     FLIGHT_HEAD,
     FREE_BLOCK,
+    HIDDEN,
     IN_FEATURE,
     IN_FLIGHT,
     IN_KV,
@@ -43,6 +46,7 @@ from kernels.serving.layout import (
     NUM_LANE,
     NUM_LOG_COLUMN,
     NUM_PAD_TOKEN,
+    NUM_PLAN,
     NUM_PREFILL_STEP,
     NUM_ROW,
     NUM_RUNNING,
@@ -84,6 +88,7 @@ from kernels.serving.price import (
     HEAD_PS,
     NUM_CLASS,
     NUM_STAGE,
+    PREFILL_PS,
     SEND_NJ,
     SEND_PS,
     SEQ_PS,
@@ -153,9 +158,10 @@ def begin(r: Replica, p: PackedPrice, lane: int, time_ps: int, repeat: int) -> N
             step_nj += _account(r, p, c, 0, prefill_cost(p, c, feature))
         if num_decode + num_idle > 0:
             step_nj += _decode(r, p, at, c, num_decode + num_idle)
-    clean = num_prefill == 0 and reg[TOUCHED] == 0 and num_row == reg[at + LANE_NUM]
+    clean = num_prefill == 0 and reg[TOUCHED] == 0 and num_row == reg[at + LANE_NUM] and reg[HIDDEN] <= reg[NUM_PLAN]
     reg[at + REPEAT] = max(0, left) if clean else 0
     reg[at + REPEAT_EPOCH] = reg[EPOCH]
+    reg[at + DEADLINE] = first_deadline(r, lane)
     reg[at + REPEATING] = 0
     reg[at + NUM_GROW] = num_decode
     reg[at + RESIDUE] = 0
@@ -237,6 +243,8 @@ def _launch(
     at = lane_at(reg, lane)
     num_stage = table[NUM_STAGE]
     end = time_ps + table[STEP_PS] + table[SEQ_PS] * num_row + table[TOKEN_PS] * token + table[BLOCK_PS] * moved
+    if num_prefill > 0:
+        end += table[PREFILL_PS]
     start = time_ps
     for s in range(num_stage):
         stage = AT_STAGE + s * NUM_STAGE_FIELD

@@ -306,7 +306,7 @@ def preempt(r: Replica, i: int) -> None:
     reg, seq = r.reg, r.seq
     lane = seq[i, LANE]
     settle(r, lane)
-    _leave(r, i, lane)
+    leave(r, i, lane)
     moved = ceil_div(seq[i, KV], reg[BLOCK_TOKEN])
     if reg[SWAP] == 1 and moved <= reg[HOST_FREE_BLOCK] and seq[i, KV] > 0:
         reg[HOST_FREE_BLOCK] -= moved
@@ -325,7 +325,7 @@ def preempt(r: Replica, i: int) -> None:
 
 
 @njit
-def _leave(r: Replica, i: int, lane: int) -> None:
+def leave(r: Replica, i: int, lane: int) -> None:
     """Takes i out of the running list and the sums over running sequences."""
     reg = r.reg
     at = lane_at(reg, lane)

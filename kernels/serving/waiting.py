@@ -6,7 +6,7 @@ orders arrivals that depend on an earlier request's end (by `ARRIVAL`).
 """
 
 from kernels.jit import njit
-from kernels.serving.layout import ARRIVAL, KEY, LEFT, NUM_WAITING, RIGHT, WAIT_ROOT, Ints, Replica
+from kernels.serving.layout import ARRIVAL, KEY, LEFT, NUM_WAITING, RIGHT, SEEN, SEES, WAIT_ROOT, Ints, Replica
 
 NONE = -1
 
@@ -50,8 +50,9 @@ def push(r: Replica, i: int) -> None:
 
 @njit
 def head(r: Replica) -> int:
-    """The sequence that waits with the smallest key, or -1."""
-    return r.reg[WAIT_ROOT]
+    """The sequence that waits with the smallest key, or -1; -1 too while the plan being made cannot see it."""
+    i = r.reg[WAIT_ROOT]
+    return NONE if i != NONE and r.seq[i, SEEN] > r.reg[SEES] else i
 
 
 @njit

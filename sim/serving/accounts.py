@@ -8,7 +8,7 @@ import numpy.typing as npt
 from kernels import optable as op
 from kernels.machine import IDLE_W
 from kernels.price import price_table
-from kernels.serving.price import HOST_BLOCK, HOST_SEQ, HOST_STEP, HOST_TOKEN
+from kernels.serving.price import HOST_BLOCK, HOST_PREFILL, HOST_SEQ, HOST_STEP, HOST_TOKEN
 from sim.serving.result import Ints, ServeResult
 from sim.serving.step_price import Lowered
 
@@ -52,7 +52,10 @@ def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
     num_operator += num_layer * (count["num_prefill_step"] + count["num_decode_step"])
     host = price.host_ps
     host_ps = (
-        host[HOST_STEP] * count["num_step"] + host[HOST_SEQ] * count["num_row"] + host[HOST_TOKEN] * count["num_token"]
+        host[HOST_STEP] * count["num_step"]
+        + host[HOST_SEQ] * count["num_row"]
+        + host[HOST_TOKEN] * count["num_token"]
+        + host[HOST_PREFILL] * count["num_prefill_step"]
     )
     _add(rows, "host", HOST, op.BOUND_HOST, int(host_ps), 0)
     _add(rows, "kv_swap", op.TRANSFER, op.BOUND_LINK, int(host[HOST_BLOCK]) * count["num_moved_block"], 0)

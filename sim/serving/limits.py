@@ -22,6 +22,8 @@ class Limits:
     prefix_cache: bool = True  # where requests name prefix units
     preemption: str = "recompute"  # or "swap"
     host_block: int = 0  # host memory for swapped KV, a replica
+    plan_ahead: int = 0  # steps between a plan and its step: 1 where the next step is planned while one runs
+    timeout_s: float = 0.0  # clients give up so long after they asked; 0: never
     watermark: float | None = None  # share of blocks that an admission leaves free; None: the policy's
 
     def __post_init__(self) -> None:
@@ -31,10 +33,13 @@ class Limits:
             ("max_context_token", 2),
             ("num_replica", 1),
             ("host_block", 0),
+            ("timeout_s", 0),
         ):
             value = getattr(self, name)
             if not low <= value < 2**31:
                 raise InputError("out of range", field=name, value=value, allowed=f"{low} to 2147483647")
+        if self.plan_ahead not in (0, 1):
+            raise InputError("out of range", field="plan_ahead", value=self.plan_ahead, allowed="0 or 1")
         if self.preemption not in ("recompute", "swap"):
             raise InputError("unknown", field="preemption", value=self.preemption, allowed=["recompute", "swap"])
         if self.preemption == "swap" and self.host_block == 0:

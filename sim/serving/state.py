@@ -12,6 +12,7 @@ from kernels.serving import buddy
 from kernels.serving import layout as at
 from kernels.serving.gap import NUM_BUCKET
 from kernels.serving.price import HOST_REQUEST, StepPrice
+from kernels.units import to_ps
 from sim.serving.limits import Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin
 
@@ -84,6 +85,8 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         (at.SWAP, int(limits.preemption == "swap")),
         (at.HOLD, int(policy.flag("HOLD"))),
         (at.WHOLE_PROMPT, int(policy.flag("WHOLE_PROMPT"))),
+        (at.PLAN_AHEAD, limits.plan_ahead if num_stage == 1 else 0),  # a pipeline has other lanes to plan meanwhile
+        (at.TIMEOUT, to_ps(limits.timeout_s)),
     ):
         s.reg[:, register] = value
     return s

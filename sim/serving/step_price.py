@@ -20,7 +20,6 @@ from kernels.machine import BYTE_J, FLOP_J, LINK_BYTE_PER_S, LINK_HOST, Machine
 from kernels.price import price_table
 from kernels.serving.layout import Ints
 from kernels.serving.price import (
-    HOST_FIELDS,
     PackedPrice,
     StepPrice,
     add_prefill,
@@ -48,6 +47,14 @@ class HostTime:
     token_s: float = 0.0  # a computed token
     request_s: float = 0.0  # once a request: received, tokenized, queued
     graph_token: tuple[int, ...] = ()  # a step of fewer tokens computes as many as the next of these
+    prefill_s: float = 0.0  # a step that holds a prompt
+    layer_s: float = 0.0  # a layer of a step
+
+    def vector_ps(self, num_layer: int, block_s: float) -> list[int]:
+        """`[HOST_FIELDS]` picoseconds for a model of so many layers; `block_s` moves a block."""
+        step_s = self.step_s + self.layer_s * num_layer
+        times = (step_s, self.seq_s, self.token_s, self.request_s, block_s, self.prefill_s)
+        return [round(seconds * PS_PER_S) for seconds in times]
 
 
 @dataclass(frozen=True)
@@ -147,8 +154,7 @@ def build(
     block_s = (
         block_byte / machine.link[LINK_HOST, LINK_BYTE_PER_S] if machine.link[LINK_HOST, LINK_BYTE_PER_S] > 0 else 0.0
     )
-    host_s = dict(zip(HOST_FIELDS, (host.step_s, host.seq_s, host.token_s, host.request_s, block_s), strict=True))
-    price.host_ps[:] = [round(host_s[name] * PS_PER_S) for name in HOST_FIELDS]
+    price.host_ps[:] = host.vector_ps(model.num_layer, block_s)
     return price._replace(num_device=placement.stage_device, num_group=placement.attn_dp), lowered
 
 
