@@ -66,7 +66,7 @@ def simulate(
     twice a second; `execute` carries out each step's plan (`sim.serving.stepping`). Raises `InputError` for whatever
     the scenario names that is not there or does not fit.
     """
-    policy, router = _policy(scenario), find("router", scenario.router)
+    policy, router = policy_of(scenario), find("router", scenario.router)
     profile = engine_profile.load(scenario.engine)
     if scenario.fidelity == "sol":
         profile = engine_profile.load("none")
@@ -74,7 +74,7 @@ def simulate(
     setup = prepare(scenario)
     if machine is not None:
         setup = dataclasses.replace(setup, machine=machine)
-    limits = _limits(setup, profile)
+    limits = limits_of(setup, profile)
     price, lowered = build(
         setup.model,
         setup.formats,
@@ -121,14 +121,14 @@ def simulate_intervals(scenario: Scenario, num: int) -> pd.DataFrame:
     return uncertainty(run, setup.machine, profile, num, scenario.seed).intervals
 
 
-def _policy(scenario: Scenario) -> Plugin:
+def policy_of(scenario: Scenario) -> Plugin:
     policy = find("policy", scenario.policy)
     given = {"max_token": scenario.token_budget, "max_seq": scenario.max_num_seq}
     value = {**policy.value, **{name: float(number) for name, number in given.items() if number}}
     return dataclasses.replace(policy, value=value)
 
 
-def _limits(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
+def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
     scenario = setup.scenario
     block_byte = setup.budget.kv_per_token * scenario.block_token
     return Limits(

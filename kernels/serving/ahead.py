@@ -142,7 +142,7 @@ def advance(r: Replica, p: PackedPrice, plan: Callable[[Replica], int], horizon_
         if reg[at + REPEAT] > 0 and reg[at + REPEAT_EPOCH] == reg[EPOCH] and time_ps < reg[at + DEADLINE]:
             integrate(r, time_ps)
             if reg[NUM_LANE] == 1 and reg[LOG_MAX] == 0:
-                if repeat_ahead(r, p, time_ps, horizon_ps, last_step - reg[NUM_STEP]) > 0:
+                if repeat_ahead(r, p, time_ps, min(horizon_ps, reg[at + DEADLINE]), last_step - reg[NUM_STEP]) > 0:
                     continue
             elif begin_repeat(r, p, lane, time_ps):
                 reg[NOW] = time_ps

@@ -23,9 +23,10 @@ PRICES = {stage: attention_price(512, 8, stage, window=40) for stage in (1, 3)}
     swap=st.booleans(),
     plan_ahead=st.sampled_from([0, 1]),
     timeout_s=st.sampled_from([0.0, 2e-3, 8e-3, 3e-2]),
+    record_steps=st.booleans(),
 )
 def test_run_ahead_equals_stepping_with_deadlines_and_plans_ahead(
-    policy, requests, num_replica, num_stage, order, swap, plan_ahead, timeout_s
+    policy, requests, num_replica, num_stage, order, swap, plan_ahead, timeout_s, record_steps
 ):
     limits = Limits(
         num_block=200, block_token=4, max_context_token=160, num_replica=num_replica,
@@ -33,7 +34,7 @@ def test_run_ahead_equals_stepping_with_deadlines_and_plans_ahead(
         plan_ahead=plan_ahead, timeout_s=timeout_s,
     )  # fmt: skip
     ahead, step = (
-        run(requests, PRICES[num_stage], policy, limits, order=order, engine=engine, record_steps=True)
+        run(requests, PRICES[num_stage], policy, limits, order=order, engine=engine, record_steps=record_steps)
         for engine in ("run-ahead", "stepping")
     )
     same(ahead, step)
