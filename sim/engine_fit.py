@@ -11,10 +11,11 @@ is the error to expect on a model that nobody has measured.
 """
 
 import argparse
-import datetime
 import dataclasses
+import datetime
 import pathlib
 import sys
+import textwrap
 from typing import Any, cast
 
 import numpy as np
@@ -54,7 +55,6 @@ class Case:
 
 def cases(file: str | pathlib.Path, engine: str, run: tuple[str, ...] = ()) -> list[Case]:
     """The stages of a file that are not overloaded; of the named runs where any are named."""
-    from sim.scenario import from_mapping
     from sim.serving.limits import max_seq, max_token
     from sim.serving.step_price import build
     from sim.setup import prepare
@@ -62,7 +62,7 @@ def cases(file: str | pathlib.Path, engine: str, run: tuple[str, ...] = ()) -> l
     from sim.validate.serving import overloaded, read, scenario_of
     from workloads.load import load_requests
 
-    profile = dataclasses.replace(load(engine), **dict.fromkeys(NAMES, 0.0))
+    profile = _with(load(engine), np.zeros(len(NAMES)))
     frame = read(pathlib.Path(file))
     found = []
     for name, stages in frame.groupby("run", sort=False):
@@ -97,7 +97,7 @@ def simulated(case: Case, profile: EngineProfile) -> Floats:
     arrival, first, end = (request[name][some] / PS_PER_S for name in ("arrival_ps", "first_token_ps", "end_ps"))
     ttft, e2e = float(np.mean(first - arrival)), float(np.mean(end - arrival))
     token = float(np.mean(request["output_token"][some]))
-    return np.array([ttft, e2e, (e2e - ttft) / (token - 1)]) + [profile.stream_s, profile.stream_s, 0.0]
+    return np.array([ttft + profile.stream_s, e2e + profile.stream_s, (e2e - ttft) / (token - 1)])
 
 
 def errors(some: list[Case], profile: EngineProfile) -> Floats:
@@ -128,7 +128,8 @@ def fit(some: list[Case], base: EngineProfile, start: Floats | None = None, max_
 
 
 def _with(base: EngineProfile, values: Floats) -> EngineProfile:
-    return dataclasses.replace(base, **{name: float(value) for name, value in zip(NAMES, values, strict=True)})
+    found: dict[str, Any] = {name: float(value) for name, value in zip(NAMES, values, strict=True)}
+    return dataclasses.replace(base, **found)
 
 
 def mean_error(logs: Floats) -> dict[str, float]:
@@ -152,8 +153,12 @@ def write(path: pathlib.Path, profile: EngineProfile) -> None:
 
     values = {name: value for name, value in dataclasses.asdict(profile).items() if value not in ("", None)}
     values |= {name: float(f"{value:.4g}") for name, value in values.items() if name.endswith("_s")}
-    values["captured"] = list(profile.captured)
-    path.write_text(tomli_w.dumps(values), encoding="utf-8")
+    fitted, captured = values.pop("fit", {}), ", ".join(str(size) for size in values.pop("captured"))
+    sizes = textwrap.fill(captured, 116, initial_indent="  ", subsequent_indent="  ")
+    parts = [tomli_w.dumps(values), f"captured = [\n{sizes},\n]\n"] + (
+        [tomli_w.dumps({"fit": fitted})] if fitted else []
+    )
+    path.write_text("\n".join(parts), encoding="utf-8")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -175,7 +180,7 @@ def main(words: list[str] | None = None) -> int:
     }
     print({name: getattr(fitted, name) for name in NAMES}, rounded)
     data = pathlib.Path(given.file).name
-    command = f"python -m sim.engine_fit ../shared/data/serving/{data} --engine {given.engine}"
+    command = f"python -m sim.engine_fit ../shared/data/serving/{data} --engine {given.engine} --out sim/engines/{given.engine}.toml"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     done = Fit(data, command, today, len(some), rounded["error"], rounded["left_out_error"])
     source = f"fit of {', '.join(NAMES)} on {len(some)} stages of {data}; stated: plan_ahead, captured (the engine's)"

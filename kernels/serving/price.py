@@ -39,8 +39,8 @@ class StepPrice(NamedTuple):
     num_group: int  # attention groups of a replica, which share its sequences evenly
 
 
-HOST_FIELDS: tuple[str, ...] = ("step", "seq", "token", "request", "moved_block", "prefill")
-HOST_STEP, HOST_SEQ, HOST_TOKEN, HOST_REQUEST, HOST_BLOCK, HOST_PREFILL = range(len(HOST_FIELDS))
+HOST_FIELDS: tuple[str, ...] = ("step", "seq", "token", "request", "prefill", "moved_block")
+HOST_STEP, HOST_SEQ, HOST_TOKEN, HOST_REQUEST, HOST_PREFILL, HOST_BLOCK = range(len(HOST_FIELDS))
 
 
 def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sampled: int = 1) -> StepPrice:
@@ -68,7 +68,7 @@ PRICE_FIELDS: tuple[str, ...] = (
     "dense_ps", "dense_nj", "send_ps", "send_nj", "head_ps", "head_nj", "attn_layer", "stride",
 )  # fmt: skip
 (
-    NUM_STAGE, NUM_CLASS, NUM_DEVICE, NUM_GROUP, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, BLOCK_PS, PREFILL_PS,
+    NUM_STAGE, NUM_CLASS, NUM_DEVICE, NUM_GROUP, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, PREFILL_PS, BLOCK_PS,
     DENSE_PS, DENSE_NJ, SEND_PS, SEND_NJ, HEAD_PS, HEAD_NJ, ATTN_LAYER, STRIDE,
 ) = range(len(PRICE_FIELDS))  # fmt: skip
 NUM_RATE = len(RATES)

@@ -20,7 +20,7 @@ from kernels.serving.ahead import next_lane, open_lane
 from kernels.serving.commit import commit
 from kernels.serving.fleet import next_arrival, place
 from kernels.serving.layout import Replica
-from kernels.serving.price import HOST_BLOCK, HOST_SEQ, HOST_STEP, HOST_TOKEN, StepPrice, pack
+from kernels.serving.price import HOST_BLOCK, HOST_PREFILL, HOST_SEQ, HOST_STEP, HOST_TOKEN, StepPrice, pack
 from kernels.serving.step import begin
 from kernels.serving.types import fleet_of, view_of
 from kernels.serving.verbs import lane_at
@@ -135,6 +135,7 @@ class Replay:
         host = self.price.host_ps
         moved = int(r.reg[at.SWAP_BLOCK])
         host_ps = host[HOST_STEP] + host[HOST_SEQ] * num + host[HOST_TOKEN] * query.sum() + host[HOST_BLOCK] * moved
+        host_ps += host[HOST_PREFILL] * (not decode.all())
         return stages, int(host_ps)
 
     def _step(

@@ -53,7 +53,7 @@ class HostTime:
     def vector_ps(self, num_layer: int, block_s: float) -> list[int]:
         """`[HOST_FIELDS]` picoseconds for a model of so many layers; `block_s` moves a block."""
         step_s = self.step_s + self.layer_s * num_layer
-        times = (step_s, self.seq_s, self.token_s, self.request_s, block_s, self.prefill_s)
+        times = (step_s, self.seq_s, self.token_s, self.request_s, self.prefill_s, block_s)
         return [round(seconds * PS_PER_S) for seconds in times]
 
 

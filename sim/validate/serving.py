@@ -21,7 +21,9 @@ COLUMNS = (
 OPTIONAL = {"pp": 1, "dp": 1, "ep": 1}  # columns that a file may leave out
 OVERLOAD = 0.05  # share of failed requests
 BEHIND = 0.9  # share of the rate asked for
-TIMEOUT_S = 300.0  # in the overloaded runs that are published no answer took longer, and the 99th percentiles come close
+TIMEOUT_S = (
+    300.0  # in the overloaded runs that are published no answer took longer, and the 99th percentiles come close
+)
 STATISTICS = ("mean", "median", "p90", "p99")
 
 
@@ -139,7 +141,9 @@ def scenario_of(stages: Any, engine: str) -> Any:
     )
 
 
-QUALIFIER = re.compile(r"hf|instruct|chat|base|it|meta|fp8|fp4|nvfp4|mxfp4|bf16|awq|gptq|int[48]|dynamic|\d{4}|\d+[ke]|v0\.\d+")
+QUALIFIER = re.compile(
+    r"hf|instruct|chat|base|it|meta|fp8|fp4|nvfp4|mxfp4|bf16|awq|gptq|int[48]|dynamic|\d{4}|\d+[ke]|v0\.\d+"
+)
 ALIAS = {
     "bloom": "bloom-176b", "llama-4-maverick-17b": "llama-4-maverick", "llama-4-scout-17b": "llama-4-scout",
     "deepseek-r1": "deepseek-v3", "deepseek-v3.1": "deepseek-v3",

@@ -1,4 +1,4 @@
-"""`validate serving` and `validate points` on files that nobody has seen: renamed, shuffled, reduced, partly unknown."""
+"""`validate serving` and `validate points` on files that nobody has seen: shuffled, reduced, partly unknown."""
 
 import json
 import pathlib
@@ -27,7 +27,9 @@ LATE = STAGE | {"run": "c", "completed": 4, "failed": 4, "request_throughput_per
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Columns in another order, stages out of order, a model that nobody knows, a run that was overloaded."""
-    frame = pd.DataFrame([UNKNOWN, STAGE | {"stage": 1, "request_per_s": 4.0, "request_throughput_per_s": 3.8}, LATE, STAGE])
+    frame = pd.DataFrame(
+        [UNKNOWN, STAGE | {"stage": 1, "request_per_s": 4.0, "request_throughput_per_s": 3.8}, LATE, STAGE]
+    )
     path = tmp_path_factory.mktemp("serving") / "elsewhere.csv"
     frame[sorted(frame.columns, reverse=True)].to_csv(path, index=False)
     return path
@@ -51,9 +53,8 @@ def test_the_command_prints_and_writes_the_shape_of_every_verb(
     assert main(["validate", "serving", str(file), "--json", str(out)]) == 0
     assert "not simulated: 1 rows" in capsys.readouterr().out
     rows = json.loads(out.read_text())["rows"]
-    assert {"kind", "format", "kernel", "system", "size_class", "n", "coverage", "mape", "median", "p90", "bias"} <= set(
-        rows[0]
-    )
+    names = {"kind", "format", "kernel", "system", "size_class", "n", "coverage", "mape", "median", "p90", "bias"}
+    assert names <= set(rows[0])
     assert all(0 <= row["coverage"] <= 1 for row in rows)
 
 
@@ -125,9 +126,7 @@ def test_shipped_engine_profile_still_has_the_errors_it_states() -> None:
 
     profile = load("vllm_0.15")
     assert profile.fit is not None
-    some = [
-        case for case in cases(folder("serving", "vllm_h100_measured.csv"), "vllm_0.15", run=("llama-2-7b-tp1-codegen",))
-    ]
+    some = cases(folder("serving", "vllm_h100_measured.csv"), "vllm_0.15", run=("llama-2-7b-tp1-codegen",))
     found = mean_error(errors(some, profile))
     # one model of four: within three times the mean over all
     assert found["e2e"] <= 3 * profile.fit.error["e2e"]
