@@ -120,7 +120,7 @@ def fit(some: list[Case], base: EngineProfile, start: Floats | None = None, max_
         bounds=(0.0, 100.0),
         loss="soft_l1",
         f_scale=DISTURBED,
-        diff_step=0.1,
+        diff_step=np.full(len(NAMES), 0.1),
         max_nfev=max_round,
         xtol=1e-4,
     )
@@ -180,7 +180,8 @@ def main(words: list[str] | None = None) -> int:
     }
     print({name: getattr(fitted, name) for name in NAMES}, rounded)
     data = pathlib.Path(given.file).name
-    command = f"python -m sim.engine_fit ../shared/data/serving/{data} --engine {given.engine} --out sim/engines/{given.engine}.toml"
+    out = f"sim/engines/{given.engine}.toml"
+    command = f"python -m sim.engine_fit ../shared/data/serving/{data} --engine {given.engine} --out {out}"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     done = Fit(data, command, today, len(some), rounded["error"], rounded["left_out_error"])
     source = f"fit of {', '.join(NAMES)} on {len(some)} stages of {data}; stated: plan_ahead, captured (the engine's)"
