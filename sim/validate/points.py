@@ -105,6 +105,7 @@ def read(path: pathlib.Path) -> Any:
 
 def simulate_point(row: dict[str, Any], engine: str) -> tuple[float, float]:
     """Mean TTFT and TPOT (seconds) of the steady rounds of one point."""
+    from kernels.errors import InputError
     from sim.scenario import from_mapping
     from sim.simulate import simulate
     from sim.validate.serving import known_model
@@ -130,4 +131,7 @@ def simulate_point(row: dict[str, Any], engine: str) -> tuple[float, float]:
     requests = simulate(scenario).run.requests
     steady = requests.sort_values("arrival_s").iloc[users : users * (ROUNDS - 1)]
     done = steady[steady["status"] == "finished"]
+    if not len(done):
+        why = steady["reason"].iloc[0] or "unfinished"
+        raise InputError(f"no request is served: {why}", field="input_len", value=int(row["input_len"]))
     return float(done["ttft_s"].mean()), float(done["tpot_s"].mean())

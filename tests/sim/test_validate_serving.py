@@ -112,12 +112,15 @@ def test_points_go_by_any_of_their_names_in_seconds(tmp_path: pathlib.Path) -> N
 def test_points_that_cannot_run_count_against_coverage(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "points.csv"
     too_big = POINT | {"Model_ID": "meta-llama/Llama-2-70b-hf"}  # 138 GB of weights on one device of 80
-    pd.DataFrame([too_big, POINT]).to_csv(path, index=False)
+    too_long = POINT | {"ISL": 5000}  # of 4,096 tokens of context
+    pd.DataFrame([too_big, POINT, too_long]).to_csv(path, index=False)
     rows, reasons = validate_points(path)
     total = {row["kind"]: row for row in rows if row["kernel"] == "all"}
     assert total["tpot"]["n"] == 1
-    assert total["tpot"]["coverage"] == 0.5
-    assert "does not fit" in next(iter(reasons))
+    assert total["tpot"]["coverage"] == pytest.approx(1 / 3)
+    first, second = reasons
+    assert "does not fit" in first
+    assert "longer than the context" in second
 
 
 def test_shipped_engine_profile_still_has_the_errors_it_states() -> None:
