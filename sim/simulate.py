@@ -17,13 +17,13 @@ from kernels.machine import Machine
 from kernels.serving import layout as at
 from kernels.serving.gap import edges_s
 from kernels.units import NJ_PER_J, PS_PER_S
-from sim import engine_profile
+from sim import engine_profile, warm
 from sim.metrics import measure
 from sim.provenance import provenance
 from sim.records import Run, operator_frame, request_frame, step_frame
 from sim.scenario import Scenario
 from sim.serving.accounts import Accounts, accounts
-from sim.serving.engine import serve
+from sim.serving.engine import compile_loop, serve
 from sim.serving.limits import Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin, find
 from sim.serving.replay import Replay
@@ -75,6 +75,9 @@ def simulate(
     if machine is not None:
         setup = dataclasses.replace(setup, machine=machine)
     limits = limits_of(setup, profile)
+    child = warm.start()
+    compile_loop(policy, router)
+    warm.wait(child)
     price, lowered = build(
         setup.model,
         setup.formats,

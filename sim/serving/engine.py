@@ -1,6 +1,7 @@
 """`serve`: requests, prices, a policy, a router and limits in; what came of every request and step out."""
 
 import functools
+import importlib
 import time
 from collections.abc import Callable
 
@@ -41,6 +42,14 @@ def serve(
     logs: list[Ints] = []
     complete = _drive(s, step_price, policy, router, engine, options, logs)
     return collect(s, step_price, engine, complete, policy.name, router.name, logs, options.record_steps)
+
+
+def compile_loop(policy: Plugin, router: Plugin) -> None:
+    """Compile the loop, and the policy and router where they can be (or load what was compiled before)."""
+    importlib.import_module("kernels.serving.fleet")  # compiled as it is imported
+    for plugin in (policy, router):
+        if plugin.compiled:
+            compile_function(plugin)
 
 
 def _drive(
