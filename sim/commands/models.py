@@ -1,7 +1,6 @@
 """`ridgeline models`: the ready models, one model in detail, or any `config.json`."""
 
 import argparse
-import json
 from typing import Any
 
 HELP = "list models: parameters, KV bytes a token, layers, context"
@@ -45,6 +44,7 @@ def describe(model: Any, formats: str = "bf16") -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> int:
     from kernels.errors import InputError
+    from sim.show import write_json
     from workloads import models
 
     if arguments.name and arguments.config:
@@ -55,24 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
         chosen = [arguments.name] if arguments.name else list(models.names())
     rows = [describe(model, arguments.format) for model in chosen]
     if arguments.json:
-        _write_json({"models": rows}, arguments.json)
+        write_json({"models": rows}, arguments.json)
     if arguments.json != "-":
         print(_detail(rows[0]) if len(rows) == 1 else _table(rows))
     return 0
-
-
-def _write_json(value: dict[str, Any], path: str) -> None:
-    from kernels.errors import InputError
-
-    text = json.dumps(value, indent=2)
-    if path == "-":
-        print(text)
-        return
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", file=path) from error
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
