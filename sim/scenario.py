@@ -6,8 +6,6 @@ help text is the documentation. Nothing outside it, but the files it names, chan
 """
 
 import dataclasses
-import hashlib
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -77,8 +75,10 @@ class Scenario:
     seed: Annotated[int, Ge(0)] = _of(0, "seed of everything drawn")
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits that name this configuration; written into every result."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        """Hexadecimal digits that name this configuration; written into every result as `config_hash`."""
+        from sim.provenance import config_hash
+
+        return config_hash(dataclasses.asdict(self))
 
 
 FIELD_NAMES = tuple(field.name for field in dataclasses.fields(Scenario))

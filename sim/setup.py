@@ -46,9 +46,17 @@ class Setup:
         return own or self.system.price_usd_per_h(self.placement.num_device)
 
 
-def prepare(scenario: Scenario) -> Setup:
-    """Resolve every name of `scenario`; an `InputError` says what is unknown or does not fit."""
+def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 256) -> Setup:
+    """Resolve every name of `scenario`; an `InputError` says what is unknown or does not fit.
+
+    `max_num_token` and `max_num_seq` are those of the policy's steps: activations are set aside for them.
+    """
     model = models.load(scenario.model)
+    if scenario.max_model_len > model.max_context:
+        raise InputError(
+            f"{model.name} reads {model.max_context} tokens", field="max_model_len", value=scenario.max_model_len,
+            allowed=f"0 to {model.max_context}",
+        )  # fmt: skip
     formats = number_formats.parse(scenario.weight_format, model.family, kv=scenario.kv_format)
     device_per_node = catalog.system(scenario.system).node.num_device
     placed = placement.make(
@@ -72,15 +80,15 @@ def prepare(scenario: Scenario) -> Setup:
         )
     if scenario.fidelity == "replay":
         fidelity = best_fidelity(system.device)
-    needed = {formats.attention, formats.ffn, formats.head, formats.activation}
+    needed = {formats.attention, formats.ffn, formats.expert, formats.head, formats.activation}
     _check_pipes(system, needed)
     budget = memory.budget(
         model,
         formats,
         placed,
         system.device.mem_byte - system.device.mem_reserved_byte,
-        max_num_token=max(scenario.token_budget, scenario.max_num_seq) or 2048,
-        max_num_seq=scenario.max_num_seq or 256,
+        max_num_token=max_num_token,
+        max_num_seq=max_num_seq,
         utilization=scenario.memory_share,
     )
     return Setup(

@@ -71,7 +71,7 @@ def simulate(
     if scenario.fidelity == "sol":
         profile = engine_profile.load("none")
     load = load_requests(scenario.requests, scenario.seed) if requests is None else requests
-    setup = prepare(scenario)
+    setup = _prepare(scenario, policy)
     if machine is not None:
         setup = dataclasses.replace(setup, machine=machine)
     limits = limits_of(setup, profile)
@@ -114,7 +114,7 @@ def simulate_intervals(scenario: Scenario, num: int) -> pd.DataFrame:
         raise InputError(
             "only a calibration has a spread", field="fidelity", value=scenario.fidelity, allowed="calibrated"
         )
-    setup = prepare(scenario)
+    setup = _prepare(scenario, policy_of(scenario))
     load = load_requests(scenario.requests, scenario.seed)
     profile, _ = calibration(setup.system.device)
 
@@ -131,9 +131,16 @@ def policy_of(scenario: Scenario) -> Plugin:
     return dataclasses.replace(policy, value=value)
 
 
+def _prepare(scenario: Scenario, policy: Plugin) -> Setup:
+    return prepare(scenario, int(policy.value["max_token"]) or 2048, int(policy.value["max_seq"]))
+
+
 def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
     scenario = setup.scenario
-    block_byte = setup.budget.kv_per_token * scenario.block_token
+    if scenario.preemption == "swap" and not scenario.swap_GiB:
+        raise InputError("swapping needs host memory", field="swap_GiB", value=0, allowed="above 0")
+    # a block lies on the devices of one attention group, on each of its stages
+    block_byte = setup.budget.kv_per_token * scenario.block_token * setup.placement.tp * setup.placement.pp
     return Limits(
         num_block=setup.num_block,
         block_token=scenario.block_token,
@@ -141,7 +148,7 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
         num_replica=setup.placement.dp,
         prefix_cache=scenario.prefix_cache,
         preemption=scenario.preemption,
-        host_block=int(scenario.swap_GiB * 2**30 / (block_byte * setup.placement.replica_device)),
+        host_block=int(scenario.swap_GiB * 2**30 / block_byte),
         plan_ahead=int(profile.plan_ahead),
         timeout_s=scenario.timeout_s,
         watermark=scenario.watermark if scenario.watermark >= 0 else None,

@@ -12,6 +12,7 @@ from kernels.jit import njit
 from kernels.serving.layout import (
     BLOCK,
     BLOCK_TOKEN,
+    EPOCH,
     EVICTABLE_BLOCK,
     FREE_BLOCK,
     KV,
@@ -53,6 +54,7 @@ def allocate(r: Replica, num_block: int) -> bool:
         r.store[NUM_UNIT_FIELD * unit + UNIT_REF] = ABSENT
         reg[FREE_BLOCK] += reg[UNIT_BLOCK]
         reg[NUM_EVICT] += 1
+        reg[EPOCH] += 1  # what stood may not: a unit gone leaves more blocks free than were asked for
     reg[FREE_BLOCK] -= num_block
     return True
 

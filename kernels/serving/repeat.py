@@ -70,6 +70,7 @@ from kernels.serving.price import (
     decode_cost,
 )
 from kernels.serving.step import ATTN_SIZE, NUM_BOUND
+from kernels.serving.waiting import head
 
 
 @njit
@@ -96,7 +97,7 @@ def repeat_ahead(r: Replica, p: PackedPrice, start_ps: int, horizon_ps: int, mos
         if paged:
             need = reg[residue + turn]
             if need > reg[FREE_BLOCK]:
-                if not allocate(r, need):
+                if head(r) >= 0 or not allocate(r, need):  # an eviction may let the head of the queue in
                     break
             else:
                 reg[FREE_BLOCK] -= need

@@ -102,6 +102,7 @@ from kernels.serving.price import (
     window_of,
 )
 from kernels.serving.verbs import lane_at
+from kernels.serving.waiting import head
 
 NUM_BOUND = len(BOUNDS)
 ATTN_SIZE = 2 * NUM_BOUND * 2  # of a class: prefill and decode, bounds, ps and nJ
@@ -179,6 +180,8 @@ def begin_repeat(r: Replica, p: PackedPrice, lane: int, time_ps: int) -> bool:
     at = lane_at(reg, lane)
     if reg[RESERVE] == PAGED:
         need = reg[at + reg[IN_RESIDUE] + reg[at + RESIDUE]]
+        if need > reg[FREE_BLOCK] and head(r) >= 0:  # an eviction may let the head of the queue in
+            return False
         if need > 0 and not allocate(r, need):
             return False
     num_row = reg[at + LANE_NUM]

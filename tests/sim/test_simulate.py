@@ -10,9 +10,11 @@ import pytest
 from kernels.errors import InputError
 from kernels.units import PS_PER_S
 from sim.cli import main
+from sim.engine_profile import load
 from sim.results import metrics_file, write_results
 from sim.scenario import Scenario, from_mapping
-from sim.simulate import Simulation, simulate, simulate_intervals
+from sim.setup import prepare
+from sim.simulate import Simulation, limits_of, simulate, simulate_intervals
 
 BASE = Scenario(
     model="llama-2-7b", system="a100_sxm_80gb", fidelity="sol", policy="sarathi",
@@ -166,3 +168,46 @@ def test_bad_input_is_one_line_and_exit_code_2(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_step_limit_costs_the_same_memory_however_it_is_said() -> None:
+    named = simulate(dataclasses.replace(BASE, policy="vllm_v1:max_token=8192,max_seq=64"))
+    options = simulate(dataclasses.replace(BASE, policy="vllm_v1", token_budget=8192, max_num_seq=64))
+    fewer = simulate(dataclasses.replace(BASE, policy="vllm_v1:max_token=8192", max_num_seq=4))
+    assert named.setup.num_block == options.setup.num_block
+    assert named.setup.budget.activation > fewer.setup.budget.activation  # fewer rows of logits, as many tokens
+    logit = (64 - 4) * 32000 * (2 + 4)
+    assert named.setup.budget.activation - fewer.setup.budget.activation == logit
+
+
+def test_swapping_without_memory_names_the_option() -> None:
+    with pytest.raises(InputError, match="swap_GiB = 0"):
+        simulate(dataclasses.replace(BASE, preemption="swap"))
+
+
+def test_a_block_of_one_attention_group_swaps_to_its_own_share_of_memory() -> None:
+    one = dataclasses.replace(BASE, model="qwen3-30b-a3b", system="dgx_h100", preemption="swap", swap_GiB=8.0)
+    blocks = [
+        limits_of(prepare(dataclasses.replace(one, attn_dp=groups, ep=groups)), load("none")).host_block
+        for groups in (1, 4)
+    ]
+    assert blocks[0] == blocks[1] > 0
+
+
+def test_experts_in_a_format_that_the_machine_lacks_are_refused_by_name() -> None:
+    with pytest.raises(InputError, match="weight_format = 'mxfp4'"):
+        simulate(dataclasses.replace(BASE, model="gpt-oss-20b", system="h100_sxm", weight_format="mxfp4"))
+
+
+def test_an_eviction_that_lets_the_queue_in_ends_a_repeated_plan() -> None:
+    # a unit of 128 tokens is two blocks: evicting one for a decode frees more than the decode asks for, and a
+    # prompt admitted by chunks then fits
+    lengths = "prompt=lognormal:mean=500:max=1500,output=lognormal:mean=80:max=300"
+    shared = "num_system_prompt=3,system_prompt_len=300,num_user_per_system_prompt=2,unit_token=128"
+    ahead = dataclasses.replace(
+        BASE, fidelity="calibrated", policy="vllm_v1:max_token=256,max_chunk=33", block_token=64, memory_share=0.185,
+        requests=f"poisson:rate=10,n=80,{lengths},{shared}",
+    )  # fmt: skip
+    one, other = (simulate(dataclasses.replace(ahead, run_ahead=run_ahead)).run.requests for run_ahead in (True, False))
+    assert one["num_preemption"].sum() > 0
+    assert one.equals(other)
