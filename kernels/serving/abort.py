@@ -5,6 +5,7 @@ the waiting queue: behind it a request waits unnoticed, which costs nothing.
 """
 
 from kernels.jit import njit
+from kernels.serving.commit import end_done
 from kernels.serving.kvstore import ceil_div
 from kernels.serving.layout import (
     ABORTED,
@@ -42,7 +43,8 @@ def abort_late(r: Replica, lane: int, time_ps: int) -> None:
     if reg[TIMEOUT] == 0:
         return
     at = lane_at(reg, lane)
-    k = reg[at + LANE_NUM] - 1
+    held = reg[at + LANE_NUM]
+    k = held - 1
     while k >= 0:
         i = reg[at + reg[IN_RUNNING] + k]
         if seq[i, STATUS] == RUNNING and seq[i, ARRIVAL] + reg[TIMEOUT] <= time_ps:
@@ -50,6 +52,8 @@ def abort_late(r: Replica, lane: int, time_ps: int) -> None:
             end_kv(r, i)
             _end(r, i, time_ps)
         k -= 1
+    if 0 < reg[at + LANE_NUM] < held:
+        end_done(r, at, time_ps)  # of a batch that leaves together, the rest may have waited for these
     while reg[WAIT_ROOT] != NONE and seq[reg[WAIT_ROOT], ARRIVAL] + reg[TIMEOUT] <= time_ps:
         i = pop(r)
         if seq[i, STATUS] == SWAPPED:

@@ -142,11 +142,11 @@ def _commit_plan(r: Replica, at: int, end: int) -> None:
     reg[at + LANE_NUM_PLAN] = 0
     if num_end > 0:
         reg[at + REPEAT] = 0
-        _end_done(r, at, end)
+        end_done(r, at, end)
 
 
 @njit
-def _end_done(r: Replica, at: int, end: int) -> None:
+def end_done(r: Replica, at: int, end: int) -> None:
     """Ends the sequences that are done; where a batch is held together, once all of it is done."""
     seq, reg = r.seq, r.reg
     first = at + reg[IN_RUNNING]
