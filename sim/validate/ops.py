@@ -100,7 +100,10 @@ def error_rows(measured: Any, predicted: Any, system: str) -> list[dict[str, Any
     from kernels.optable import KINDS
     from sim.validation_rows import error_row
 
-    kinds = np.array([KINDS[kind] for kind in measured.ops["kind"]])
+    if measured.kind == "collective":
+        kinds = np.array([KINDS[kind] for kind in measured.ops["kind"]])
+    else:  # as the file has it: a prefill of one token is priced by the decode kernel and is still a prefill
+        kinds = np.full(len(measured.ops), measured.kind)
     formats = np.array(measured.format_name())
     frame = measured.frame
     kernels = frame["kernel"].astype(str).to_numpy() if "kernel" in frame.columns else np.full(len(formats), "nccl")
