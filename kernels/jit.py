@@ -1,13 +1,12 @@
 """The one way a kernel is compiled: nopython, cached, IEEE arithmetic, no threads."""
 
+import pathlib
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
 
-import kernels
-
-numba.config.CACHE_DIR = kernels.CACHE_FOLDER  # also when numba was imported before this package
+from kernels import cache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,12 +21,12 @@ def njit(function: F) -> F:
     >>> double(21)
     42
     """
-    return cast(F, numba.njit(cache=_has_file(function), error_model="numpy")(function))
+    return _compiled(function)
 
 
 def njit_inline(function: F) -> F:
     """As `njit`, and pasted into its callers: for the small functions of a hot loop."""
-    return cast(F, numba.njit(cache=_has_file(function), error_model="numpy", forceinline=True)(function))
+    return _compiled(function, forceinline=True)
 
 
 def njit_as(signature: Any) -> Callable[[F], F]:
@@ -35,10 +34,14 @@ def njit_as(signature: Any) -> Callable[[F], F]:
     pointer: a loop that takes such a pointer is compiled once for every policy or router."""
 
     def wrap(function: F) -> F:
-        return cast(F, numba.njit(signature, cache=_has_file(function), error_model="numpy")(function))
+        return _compiled(function, signature)
 
     return wrap
 
 
-def _has_file(function: Callable[..., Any]) -> bool:
-    return not function.__code__.co_filename.startswith("<")
+def _compiled(function: F, *signature: Any, **option: bool) -> F:
+    file = function.__code__.co_filename
+    has_file = pathlib.Path(file).is_file()  # not a line typed at a prompt
+    if has_file:
+        numba.config.CACHE_DIR = str(cache.folder(file))  # read when the function below is made
+    return cast(F, numba.njit(*signature, cache=has_file, error_model="numpy", **option)(function))

@@ -4,13 +4,12 @@ The price kernels are compiled by a child while this process compiles the servin
 in the cache folder. Later runs find a mark there and start nothing.
 """
 
-import pathlib
 import subprocess
 import sys
 
-from kernels import CACHE_FOLDER
+from kernels import cache
 
-MARK = pathlib.Path(CACHE_FOLDER) / "price_compiled"
+MARK = cache.folder(cache.ROOT / "price.py") / "price_compiled"
 
 
 def start() -> "subprocess.Popen[bytes] | None":

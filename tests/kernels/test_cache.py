@@ -1,0 +1,52 @@
+"""Compiled code is kept under the hash of all that it was compiled from."""
+
+import importlib
+import pathlib
+import sys
+
+import pytest
+from numba.core.dispatcher import Dispatcher
+
+import sim.policies
+import sim.routers
+from kernels import cache
+
+SOURCES = sorted(
+    path
+    for folder in (cache.ROOT, *(pathlib.Path(room.__path__[0]) for room in (sim.policies, sim.routers)))
+    for path in folder.rglob("*.py")
+    if path.name != "__init__.py"
+)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_every_compiled_function_that_a_file_calls_is_in_its_closure(source: pathlib.Path) -> None:
+    module = importlib.import_module(".".join(source.relative_to(cache.ROOT.parent).with_suffix("").parts))
+    called = [value for value in vars(module).values() if isinstance(value, Dispatcher)]
+    called += [
+        value
+        for name in vars(module)  # `from kernels import training as t`
+        if getattr(vars(module)[name], "__name__", "").startswith("kernels.")
+        and vars(module)[name] in sys.modules.values()
+        for value in vars(vars(module)[name]).values()
+        if isinstance(value, Dispatcher)
+    ]
+    files = {pathlib.Path(function.py_func.__code__.co_filename).resolve() for function in called}
+    assert files <= cache.closure(source)
+
+
+def test_a_change_moves_what_calls_it_and_nothing_else(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gemm = cache.ROOT / "gemm.py"
+    price, schedule = cache.folder(cache.ROOT / "price.py"), cache.folder(cache.ROOT / "schedule.py")
+    read = cache._bytes
+    monkeypatch.setattr(cache, "_bytes", lambda path: read(path) + (b"# changed" if path == gemm else b""))
+    assert cache.folder(cache.ROOT / "price.py") != price  # prices GEMMs
+    assert cache.folder(cache.ROOT / "schedule.py") == schedule  # does not
+
+
+def test_a_file_outside_the_package_is_keyed_by_itself_and_the_kernels_it_imports(tmp_path: pathlib.Path) -> None:
+    policy = tmp_path / "mine.py"
+    policy.write_text("from kernels.serving.verbs import (\n    admit,\n    head,\n)\n")
+    names = {path.name for path in cache.closure(policy)}
+    assert {"mine.py", "verbs.py", "layout.py"} <= names
+    assert "gemm.py" not in names
