@@ -17,7 +17,7 @@ from scipy.optimize import nnls
 from hw_models.device import cost
 from kernels.errors import InputError
 from kernels.machine import Machine
-from sim import show
+from sim.export import write_json
 from workloads.formats import Formats
 from workloads.lowering import Plan, lower_step
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
@@ -99,7 +99,7 @@ def execute(
         write_text(pathlib.Path(probes) / "step.csv", steps.to_csv(index=False))
     if json:
         result = {"device": found.environment.name, "relative": found.relative, "errors": found.errors}
-        show.write_json({**result, "kernels": found.fitted.error, "steps": steps, "engine": engine}, json)
+        write_json({**result, "kernels": found.fitted.error, "steps": steps, "engine": engine}, json)
     miss = (steps["simulated_s"] / steps["measured_s"] - 1).abs().mean()
     steps_text = f"{100 * miss:.1f} % ({len(steps)} shapes)" if len(steps) else "not measured"
     return f"{summary(found)}\n\nwhole steps of a small model: {steps_text}\nwrote {file}"

@@ -1,16 +1,21 @@
 """The `ridgeline` command: one subcommand a file of `sim/commands/`.
 
-Bad input ends with one line on standard error and exit code 2; an interrupt with 130.
+Bad input ends with one line on standard error and exit code 2; an interrupt with 130. `--json -` writes the JSON to
+standard output, and what is for people to standard error.
 """
 
 import argparse
+import contextlib
 import importlib
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from kernels.errors import InputError
+
+OUTPUTS = ("json", "plot", "trace", "csv")  # options that name a file to write
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,7 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = sys.argv[1:] if argv is None else list(argv)
         chosen = next((word for word in words if not word.startswith("-")), "")
         arguments = build_parser(chosen).parse_args(words)
-        return int(arguments.run(arguments) or 0)
+        for field in OUTPUTS:
+            _check_output(field, getattr(arguments, field, None))
+        # JSON to standard output is for another program: what is for people goes to standard error
+        piped = getattr(arguments, "json", None) == "-"
+        with contextlib.redirect_stdout(sys.stderr) if piped else contextlib.nullcontext():
+            return int(arguments.run(arguments) or 0)
     except InputError as error:
         print(f"ridgeline: {error}", file=sys.stderr)
         return 2
@@ -49,6 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ridgeline: interrupted", file=sys.stderr)
         return 130
+
+
+def _check_output(field: str, path: str | None) -> None:
+    """What cannot be written is said before the work, not after it."""
+    if path is None or path == "-":
+        return
+    file = pathlib.Path(path)
+    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+        raise InputError("cannot be written", file=file, field=field, allowed="a file in a folder that can be written")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import pathlib
+import sys
 import tempfile
 from collections.abc import Mapping
 from typing import Any
@@ -73,14 +74,33 @@ def _make_folder(folder: pathlib.Path) -> list[pathlib.Path]:
     return missing[::-1]
 
 
+def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write a JSON object whole or not at all; "-" is the process's standard output."""
+    if str(path) != "-":
+        write_files({pathlib.Path(path): json_bytes(content)})
+    elif sys.__stdout__ is not None:
+        sys.__stdout__.write(json_bytes(content).decode())
+        sys.__stdout__.flush()
+
+
 def json_bytes(content: Mapping[str, Any]) -> bytes:
-    """A JSON object with one key a line; NaN and infinity become null.
+    """A JSON object with one key a line, and one line a row of a frame; NaN and infinity become null.
 
     >>> json_bytes({"a": [1, 2], "b": float("nan")}).decode().splitlines()
     ['{', '"a": [1, 2],', '"b": null', '}']
+    >>> json_bytes({"rows": pd.DataFrame({"n": [1, 2]})}).decode().splitlines()
+    ['{', '"rows": [', '{"n": 1},', '{"n": 2}', ']', '}']
     """
-    lines = (f"{json.dumps(str(key))}: {_json(value)}" for key, value in content.items())
+    lines = (f"{json.dumps(str(key))}: {_lines(value)}" for key, value in content.items())
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _lines(value: Any) -> str:
+    if isinstance(value, pd.DataFrame):
+        value = value.to_dict("records")
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(map(_json, value)) + "\n]"
+    return _json(value)
 
 
 def _json(value: Any) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sim.export import benchmark_json, figure_bytes, json_bytes, run_files, write_files
+from sim.export import benchmark_json, figure_bytes, run_files, write_files, write_json
 from sim.provenance import canonical
 from sim.simulate import Simulation
 from sim.trace_events import events, fitting_stop_s, trace_bytes
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def metrics_file(done: Simulation, path: pathlib.Path, intervals: pd.DataFrame | None = None) -> None:
+def metrics_file(done: Simulation, path: str | pathlib.Path, intervals: pd.DataFrame | None = None) -> None:
     """The metrics as vLLM's benchmark saves them, with the provenance (and the `intervals`) under `ridgeline`."""
     content = benchmark_json(done.run, done.metrics, details=True)
     if intervals is not None:
         content["ridgeline"] = content["ridgeline"] | {"intervals": canonical(intervals.to_dict("records"))}
-    write_files({path: json_bytes(content)})
+    write_json(content, path)
 
 
 def write_results(done: Simulation, folder: pathlib.Path, form: str = "csv", plots: bool = True) -> list[pathlib.Path]:

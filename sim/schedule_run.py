@@ -1,13 +1,13 @@
 """What `ridgeline schedule` does, as a function: name or file -> order -> replay -> text, JSON, CSV, picture."""
 
 import json
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from kernels.errors import InputError
+from sim.export import write_json
 from sim.schedule import PerStage, ScheduleResult, run_schedule
 from workloads.pipeline import Op, Order, compile_order
 from workloads.pipeline_csv import read_csv, write_csv
@@ -141,15 +141,9 @@ def execute(
 
         write_trace(result.op, compile_order(order), trace)
     if json:
-        write_json(name, result, json)
+        record = {"schedule": name, "summary": result.summary, "rank": result.rank, "op": result.op}
+        write_json(record, json)
     return result.rank.to_string(index=False) + "\n" + "\n".join(_line(k, v) for k, v in result.summary.items())
-
-
-def write_json(name: str, result: ScheduleResult, path: str) -> None:
-    """Summary, ranks and operations as JSON records."""
-    record = {"schedule": name, "summary": result.summary, "rank": result.rank.to_dict("records"),
-              "op": result.op.to_dict("records")}  # fmt: skip
-    pathlib.Path(path).write_text(json.dumps(record, indent=1, default=int) + "\n")
 
 
 def _line(name: str, value: float) -> str:

@@ -1,12 +1,9 @@
-"""Frames as text for a terminal and as JSON for a file."""
+"""Frames as text for a terminal."""
 
-import json
 import math
 from typing import Any
 
 import pandas as pd
-
-from kernels.errors import InputError
 
 
 def number(value: Any) -> str:
@@ -39,28 +36,3 @@ def table(frame: pd.DataFrame) -> str:
         right = pd.api.types.is_numeric_dtype(frame[name])
         columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in cells])
     return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
-
-
-def write_json(value: dict[str, Any], path: str) -> None:
-    """Write to a file, or to standard output where `path` is "-". Not-a-number becomes null."""
-    text = json.dumps(_plain(value), indent=2, allow_nan=False)
-    if path == "-":
-        print(text)
-        return
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", file=path) from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, pd.DataFrame):
-        return [_plain(row) for row in value.to_dict("records")]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value.item() if hasattr(value, "item") else value

@@ -1,10 +1,10 @@
 """What `ridgeline study` does, as a function: run a study, print its table, write and draw it."""
 
 import importlib
-import json as json_module
 import pathlib
 
 from kernels.errors import InputError
+from sim.export import write_json
 
 
 def execute(module: str, plot: str | None, json: str | None) -> str:
@@ -14,8 +14,7 @@ def execute(module: str, plot: str | None, json: str | None) -> str:
         raise InputError("unknown picture format", field="plot", value=plot, allowed=[".svg", ".png", ".pdf"])
     table = study.run()
     if json:
-        record = {"rows": json_module.loads(table.to_json(orient="records"))}
-        pathlib.Path(json).write_text(json_module.dumps(record, indent=1) + "\n")
+        write_json({"rows": table}, json)
     if plot:
         import matplotlib as mpl
 
@@ -30,6 +29,5 @@ def stages(module: str, trace: str, model: str, plot: str | None, json: str | No
         raise InputError("a table of stages has no picture", field="plot", value=plot)
     table = importlib.import_module(module).stage_table(pathlib.Path(trace), model)
     if json:
-        record = {"rows": json_module.loads(table.to_json(orient="records"))}
-        pathlib.Path(json).write_text(json_module.dumps(record, indent=1) + "\n")
+        write_json({"rows": table}, json)
     return str(table.to_string(index=False))

@@ -15,13 +15,14 @@ bias       mean of the signed relative error
 ========== ==================================================================
 """
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from sim.export import write_json
 
 COLUMNS = ("kind", "format", "kernel", "system", "size_class", "n", "coverage", "mape", "median", "p90", "bias")
 
@@ -49,6 +50,5 @@ def error_row(
 def report(rows: Sequence[dict[str, Any]], path: str | pathlib.Path | None) -> str:
     """Write the JSON where asked (missing numbers as null), and return the table as text."""
     if path:
-        clean = [{k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in rows]
-        pathlib.Path(path).write_text(json.dumps({"rows": clean}, indent=1) + "\n")
+        write_json({"rows": list(rows)}, path)
     return pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="-")

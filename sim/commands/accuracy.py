@@ -6,16 +6,15 @@ HELP = "errors of the shipped calibrations on shapes that their fits have not se
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", help="write the table ('-': to standard output)")
+    parser.add_argument("--json", metavar="FILE", help="write the table")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from hw_models.accuracy import held_out, markdown
-    from sim.show import write_json
+    from sim.export import write_json
 
     frame = held_out()
     if arguments.json:
         write_json({"rows": frame}, arguments.json)
-    if arguments.json != "-":
-        print(markdown(frame))
+    print(markdown(frame))
     return 0

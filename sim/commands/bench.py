@@ -11,12 +11,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import pathlib
     import sys
 
     from sim.bench import bench, exponent
-    from sim.export import json_bytes, write_files
-    from sim.provenance import canonical
+    from sim.export import write_json
     from sim.show import table
 
     def progress(name: str) -> None:
@@ -35,6 +33,5 @@ def run(arguments: argparse.Namespace) -> int:
     if growth is not None:
         print(f"processor time grows as requests^{growth:.2f} between 100,000 and 1,000,000 requests")
     if arguments.json:
-        rows = canonical({"benchmarks": frame.to_dict("records")})
-        write_files({pathlib.Path(arguments.json): json_bytes(rows)})
+        write_json({"benchmarks": frame}, arguments.json)
     return 0

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--probes", metavar="DIR", help="write the raw probes here, a CSV a kind")
     parser.add_argument("--formats", default="", help="number formats to probe, such as bf16,fp8 (default: by device)")
     parser.add_argument("--seed", type=int, default=0, help="of the shapes drawn (default 0)")
-    parser.add_argument("--json", metavar="FILE", help="write errors by kind as JSON ('-': to standard output)")
+    parser.add_argument("--json", metavar="FILE", help="write errors by kind as JSON")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -31,6 +31,6 @@ def run(arguments: argparse.Namespace) -> int:
         json=arguments.json,
         quiet=arguments.quiet,
     )
-    if not arguments.quiet and arguments.json != "-":
+    if not arguments.quiet:
         print(text)
     return 0

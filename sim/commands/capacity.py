@@ -15,13 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import pathlib
     import sys
 
     from kernels.errors import InputError
     from sim.capacity import capacity
-    from sim.export import json_bytes, write_files
-    from sim.provenance import canonical
+    from sim.export import write_json
     from sim.show import table
 
     scenario = scenario_arguments.build(arguments)
@@ -36,6 +34,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(table(tried))
     print(f"capacity: {rate:.4g} requests/s with {arguments.share:.0%} of requests within {scenario.goodput}")
     if arguments.json:
-        answer = {"capacity_request_per_s": rate, "tried": tried.to_dict("records"), "scenario": scenario.digest()}
-        write_files({pathlib.Path(arguments.json): json_bytes(canonical(answer))})
+        answer = {"capacity_request_per_s": rate, "tried": tried, "scenario": scenario.digest()}
+        write_json(answer, arguments.json)
     return 0

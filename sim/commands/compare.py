@@ -15,17 +15,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import pathlib
-
     from sim import scenario_arguments
     from sim.compare import compare, vary
-    from sim.export import json_bytes, write_files
-    from sim.provenance import canonical
+    from sim.export import write_json
     from sim.show import table
 
     base = [scenario_arguments.build(arguments, file=file) for file in arguments.scenarios or [None]]
     frame = compare(vary(base, arguments.systems, arguments.policies))
     print(table(frame))
     if arguments.json:
-        write_files({pathlib.Path(arguments.json): json_bytes(canonical({"rows": frame.to_dict("list")}))})
+        write_json({"rows": frame}, arguments.json)
     return 0

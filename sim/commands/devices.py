@@ -7,12 +7,13 @@ HELP = "list devices, nodes and links, or one in full with the source of every n
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="a name or a file (all of the catalogue by default)")
-    parser.add_argument("--json", metavar="FILE", help="write the tables as JSON ('-': to standard output)")
+    parser.add_argument("--json", metavar="FILE", help="write the tables as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from hw_models import describe
     from sim import show
+    from sim.export import write_json
 
     if arguments.name:
         kind, spec = describe.read(arguments.name)
@@ -22,8 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
         tables = {"devices": describe.devices(), "nodes": describe.nodes(), "links": describe.links()}
         head = {}
     if arguments.json:
-        show.write_json({**head, **tables}, arguments.json)
-    if arguments.json != "-":
-        parts = [f"{value} " for value in head.values()]
-        print("\n\n".join([*(["".join(parts).strip()] if parts else []), *map(show.table, tables.values())]))
+        write_json({**head, **tables}, arguments.json)
+    parts = [f"{value} " for value in head.values()]
+    print("\n\n".join([*(["".join(parts).strip()] if parts else []), *map(show.table, tables.values())]))
     return 0

@@ -25,12 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import json
-    import pathlib
-
     import pandas as pd
 
     from kernels.errors import InputError
+    from sim.export import write_json
     from sim.training.goodput import LongRun, simulate_run
 
     a = arguments
@@ -41,6 +39,5 @@ def run(arguments: argparse.Namespace) -> int:
     table = pd.DataFrame([simulate_run(job, a.seed + n) for n in range(a.runs)])
     print(table.mean().to_string(float_format=lambda value: f"{value:.6g}"))
     if a.json:
-        record = {"mean": table.mean().to_dict(), "run": table.to_dict("records")}
-        pathlib.Path(a.json).write_text(json.dumps(record, indent=1) + "\n")
+        write_json({"mean": table.mean().to_dict(), "run": table}, a.json)
     return 0

@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="one model (all by default)")
     parser.add_argument("--config", metavar="FILE", help="a Hugging Face config.json instead of a ready model")
     parser.add_argument("--format", default="bf16", help="number formats, such as fp8 or w4a16:kv=fp8")
-    parser.add_argument("--json", metavar="FILE", help="write the rows as JSON ('-': to standard output)")
+    parser.add_argument("--json", metavar="FILE", help="write the rows as JSON")
 
 
 def describe(model: Any, formats: str = "bf16") -> dict[str, Any]:
@@ -44,7 +44,7 @@ def describe(model: Any, formats: str = "bf16") -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> int:
     from kernels.errors import InputError
-    from sim.show import write_json
+    from sim.export import write_json
     from workloads import models
 
     if arguments.name and arguments.config:
@@ -56,8 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [describe(model, arguments.format) for model in chosen]
     if arguments.json:
         write_json({"models": rows}, arguments.json)
-    if arguments.json != "-":
-        print(_detail(rows[0]) if len(rows) == 1 else _table(rows))
+    print(_detail(rows[0]) if len(rows) == 1 else _table(rows))
     return 0
 
 

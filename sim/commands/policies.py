@@ -6,23 +6,16 @@ HELP = "list scheduling policies and routers with their options"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", help="write the list as JSON instead ('-': standard output)")
+    parser.add_argument("--json", metavar="FILE", help="write the list")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import json
-    import pathlib
-
+    from sim.export import write_json
     from sim.serving.listing import plugin_rows
 
     rows = plugin_rows()
     if arguments.json is not None:
-        text = json.dumps(rows, indent=1)
-        if arguments.json == "-":
-            print(text)
-        else:
-            pathlib.Path(arguments.json).write_text(text + "\n")
-        return 0
+        write_json({"rows": rows}, arguments.json)
     for kind in ("policy", "router"):
         print({"policy": "policies (--policy NAME:option=value,...)", "router": "routers (--router NAME)"}[kind])
         for row in rows:

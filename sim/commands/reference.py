@@ -18,12 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="live",
         help="live: the clock follows the device; replay: the simulator's own plans (default live)",
     )
-    run_verb.add_argument("--json", metavar="FILE", help="write summary, requests and steps ('-': to standard output)")
+    run_verb.add_argument("--json", metavar="FILE", help="write summary, requests and steps")
     run_verb.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from sim import show
+    from sim.export import write_json
     from sim.progress import Progress
     from sim.reference_run import reference_run
 
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = reference_run(scenario, arguments.device, mode=arguments.mode, progress=progress)
     if arguments.json:
         tables = {"summary": found.summary, "requests": found.requests, "steps": found.steps}
-        show.write_json(tables, arguments.json)
-    if not arguments.quiet and arguments.json != "-":
+        write_json(tables, arguments.json)
+    if not arguments.quiet:
         print(f"{len(found.requests)} requests, {len(found.steps)} steps\n\n{show.table(found.summary)}")
     return 0 if found.measured.result.complete else 130

@@ -20,8 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     import pathlib
 
     from kernels.errors import InputError
-    from sim.export import figure_bytes, json_bytes, write_files
-    from sim.provenance import canonical
+    from sim.export import figure_bytes, write_files, write_json
     from sim.roofline import draw, roofline, show
 
     scenario = scenario_arguments.build(arguments, {"fidelity": "sol"})
@@ -30,14 +29,13 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError("out of range", field=name, value=getattr(arguments, name), allowed="1 to 10000000")
     points, roofs = roofline(scenario, arguments.batch, arguments.context, arguments.chunk)
     print(show(points, roofs))
-    files = {}
     if arguments.json:
-        tables = {"operators": points.to_dict("records"), "roofs": roofs.to_dict("records")}
-        files[pathlib.Path(arguments.json)] = json_bytes(canonical(tables))
+        write_json({"operators": points, "roofs": roofs}, arguments.json)
     if arguments.plot:
         path = pathlib.Path(arguments.plot)
         if path.suffix not in (".png", ".svg"):
             raise InputError("no such picture format", field="plot", value=arguments.plot, allowed=[".png", ".svg"])
-        files[path] = figure_bytes(draw(points, roofs, scenario), {"scenario": scenario.digest()}, path.suffix[1:])
-    write_files(files)
+        write_files(
+            {path: figure_bytes(draw(points, roofs, scenario), {"scenario": scenario.digest()}, path.suffix[1:])}
+        )
     return 0

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.quiet:
             print(table(intervals))
     if arguments.json:
-        metrics_file(done, pathlib.Path(arguments.json), intervals)
+        metrics_file(done, arguments.json, intervals)
     if arguments.out:
         for path in write_results(done, pathlib.Path(arguments.out), arguments.format):
             if not arguments.quiet:

@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from kernels.errors import InputError
-    from sim.training.command import show, write_json
+    from sim.export import write_json
+    from sim.training.command import show
     from sim.training.stack import default_stack, load
     from sim.training.step import train
     from workloads.training import TrainPlan
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = train(a.model, system, plan, stack=stack, number_format=a.format)
     print(show(result))
     if a.json:
-        write_json(result, a.json)
+        write_json({"summary": result.summary, "memory": result.memory, "stage": result.stage}, a.json)
     if a.trace:
         from sim.schedule_trace import write_trace
         from sim.training.step import build_order, resolve

@@ -1,7 +1,4 @@
-"""What `ridgeline train` prints and writes, as functions of a result."""
-
-import json
-import pathlib
+"""What `ridgeline train` prints, as a function of a result."""
 
 from sim.training.step import TrainResult
 
@@ -30,13 +27,3 @@ def show(result: TrainResult) -> str:
     verdict = "fits" if s["fits"] else "does NOT fit"
     lines.append(f"  {verdict} in {s['mem_limit_byte'] / 2**30:.2f}")
     return "\n".join(lines)
-
-
-def write_json(result: TrainResult, path: str | pathlib.Path) -> None:
-    """Summary, memory of every pipeline rank, times of every stage."""
-    record = {
-        "summary": result.summary,
-        "memory": result.memory.to_dict("records"),
-        "stage": result.stage.to_dict("records"),
-    }
-    pathlib.Path(path).write_text(json.dumps(record, indent=1, default=float) + "\n")

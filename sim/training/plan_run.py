@@ -1,13 +1,10 @@
 """What `ridgeline plan` does, as a function."""
 
-import json as json_module
-import pathlib
-from typing import Any
-
 import pandas as pd
 
 from hw_models import catalog
 from kernels.errors import InputError
+from sim.export import write_json
 from sim.training.search import Space, batch_tradeoff, exhaustive, replay_best
 from sim.training.stack import default_stack, load
 
@@ -33,7 +30,8 @@ def execute(
     if critical_batch is not None:
         table = batch_tradeoff(model, system, spaces, critical_batch=critical_batch, min_step=min_steps, stack=stack,
                                number_format=format)  # fmt: skip
-        _write(json, {"tradeoff": table.to_dict("records")})
+        if json:
+            write_json({"tradeoff": table}, json)
         return _text(table)
     if len(spaces) > 1:
         raise InputError("several sizes are compared by --critical-batch", field="gpus/batch", value=f"{gpus}/{batch}")
@@ -47,7 +45,8 @@ def execute(
     else:
         best, front, count = exhaustive(model, system, space, stack=constants, top=top, number_format=format)
     best = replay_best(best, model, system, space, constants, format)
-    _write(json, {"count": count, "best": best.to_dict("records"), "front": front.to_dict("records")})
+    if json:
+        write_json({"count": count, "best": best, "front": front}, json)
     lines = [f"{count['plan']} plans tried, {count['fit']} fit", "fastest, replayed exactly:", _text(best)]
     if len(front):
         lines += ["Pareto front of step time and memory:", _text(front)]
@@ -59,8 +58,3 @@ def _text(table: pd.DataFrame) -> str:
     for name in [name for name in shown.columns if name.endswith("peak_byte")]:
         shown[name.replace("_byte", "_GiB")] = shown.pop(name) / 2**30
     return shown.to_string(index=False, float_format=lambda value: f"{value:.4g}")
-
-
-def _write(path: str | None, record: dict[str, Any]) -> None:
-    if path:
-        pathlib.Path(path).write_text(json_module.dumps(record, indent=1, default=lambda value: value.item()) + "\n")

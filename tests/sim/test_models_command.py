@@ -11,23 +11,23 @@ from workloads import models
 LLAMA = pathlib.Path(models.__file__).parent / "configs" / "llama-2-7b.json"
 
 
-def test_list_and_one(capsys):
+def test_list_and_one(capfd):
     assert main(["models"]) == 0
-    listed = capsys.readouterr().out
+    listed = capfd.readouterr().out
     assert all(name in listed for name in models.names())
     assert main(["models", "mixtral-8x7b"]) == 0
-    assert "46,702,792,704" in capsys.readouterr().out
+    assert "46,702,792,704" in capfd.readouterr().out
 
 
-def test_config_and_json(tmp_path, capsys):
+def test_config_and_json(tmp_path, capfd):
     out = tmp_path / "x.json"
     assert main(["models", "--config", str(LLAMA), "--format", "w4a16:kv=8", "--json", str(out)]) == 0
     row = json.loads(out.read_text())["models"][0]
     assert row["num_param"] == 6_738_415_616
     assert row["kv_byte_per_token"] == 32 * 2 * 4096  # one byte a value
-    capsys.readouterr()
+    capfd.readouterr()
     assert main(["models", "gpt2", "--json", "-"]) == 0
-    assert json.loads(capsys.readouterr().out)["models"][0]["num_layer"] == 12
+    assert json.loads(capfd.readouterr().out)["models"][0]["num_layer"] == 12
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_config_and_json(tmp_path, capsys):
         (["gpt2", "--json", "/nowhere/x.json"], "/nowhere/x.json: cannot be written"),
     ],
 )
-def test_errors_are_one_line(arguments, words, capsys):
+def test_errors_are_one_line(arguments, words, capfd):
     assert main(["models", *arguments]) == 2
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert words in said
     assert said.count("\n") == 1
