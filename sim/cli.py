@@ -67,7 +67,7 @@ def _check_output(field: str, path: str | None) -> None:
         return
     file = pathlib.Path(path)
     if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
-        raise InputError("cannot be written", file=file, field=field, allowed="a file in a folder that can be written")
+        raise InputError(f"cannot be written: --{field} names a file in a folder that is there", file=file)
 
 
 if __name__ == "__main__":
