@@ -26,11 +26,13 @@ PLAN: tuple[str, ...] = (
     "tp", "pp", "dp", "cp", "ep", "sequence_parallel", "num_chunk", "micro_batch", "num_microbatch", "recompute",
     "zero", "attention", "fused_norm", "schedule", "weight_byte", "act_byte", "grad_byte", "optimizer_byte", "skew",
     "act_offload", "backward_chunk", "ulysses", "tp_overlap",
+    "dp_scheduled", "keep_gathered", "gather_limit",
 )  # fmt: skip
 (
     TP, PP, DP, CP, EP, SEQUENCE_PARALLEL, NUM_CHUNK, MICRO_BATCH, NUM_MICROBATCH, RECOMPUTE_KIND, ZERO, ATTENTION,
     FUSED_NORM, SCHEDULE, WEIGHT_BYTE, ACT_BYTE, GRAD_BYTE, OPTIMIZER_BYTE, SKEW,
     ACT_OFFLOAD, BACKWARD_CHUNK, ULYSSES, TP_OVERLAP,
+    DP_SCHEDULED, KEEP_GATHERED, GATHER_LIMIT,
 ) = range(len(PLAN))  # fmt: skip
 
 RECOMPUTES: tuple[str, ...] = ("none", "selective", "full")
@@ -175,6 +177,16 @@ def in_flight(plan: Floats, rank: float) -> float:
 
 
 @njit
+def gathered_layer(plan: Floats, layers: float) -> float:
+    """Layers whose weights ZeRO 3 holds gathered at once: as many as the rate limiter lets in (0: all of the rank's),
+    beside the whole chunk at work where that is kept."""
+    held = plan[GATHER_LIMIT]
+    if held > 0 and plan[KEEP_GATHERED] > 0:
+        held += layers / plan[NUM_CHUNK] - 1
+    return min(held, layers) if held > 0 else layers
+
+
+@njit
 def plan_memory(model: Floats, plan: Floats, fit: Floats, rank: float, out: Floats) -> float:
     """Peak bytes on a device of pipeline rank `rank`, by kind in `out[MEMORY]`; returns the total."""
     h, tp, pp, dp, cp = model[HIDDEN], plan[TP], plan[PP], plan[DP], plan[CP]
@@ -207,10 +219,13 @@ def plan_memory(model: Floats, plan: Floats, fit: Floats, rank: float, out: Floa
     out[M_BUFFER] = 4 * token * h * plan[ACT_BYTE] / split
     if plan[ACT_OFFLOAD] > 0:  # a layer on its way out, and one on its way back
         out[M_BUFFER] += 2 * kept * plan[ACT_OFFLOAD]
-    if zero >= 3:  # two gathered layers
-        out[M_BUFFER] += 2 * (dense + expert) * plan[WEIGHT_BYTE]
+    chunk_layers = layers / plan[NUM_CHUNK]
+    if zero >= 3:  # gathered layers
+        out[M_BUFFER] += gathered_layer(plan, layers) * (dense + expert) * plan[WEIGHT_BYTE]
     elif zero >= 1:
         out[M_BUFFER] += min(0.2e9, value) * plan[GRAD_BYTE]
+    if zero >= 2 and plan[KEEP_GATHERED] > 0:  # whole gradients of the chunk at work
+        out[M_BUFFER] += chunk_layers * (dense + expert) * plan[GRAD_BYTE]
     total = 0.0
     for part in range(M_RESERVE):
         total += out[part]

@@ -112,11 +112,13 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
         copy = activation_byte(model, plan, fit, full) * plan[t.ACT_OFFLOAD] / hw[t.HOST_BYTE_PER_S]
         forward += max(0.0, copy - forward)
         input_grad += max(0.0, copy - back_gemm - recompute)
-    if plan[t.ZERO] >= 3 and plan[t.DP] * cp > 1:  # weights are gathered for each pass; what compute hides is hidden
+    if plan[t.ZERO] >= 3 and plan[t.DP] * cp > 1 and plan[t.DP_SCHEDULED] == 0:
+        # weights are gathered for each pass; what compute hides is hidden, unless only one gather may be under way
         dense, expert = layer_value(model, plan)
         gather = collective_s((dense + expert) * plan[t.WEIGHT_BYTE], plan[t.DP] * cp, tp, hw, fit)
-        forward += max(0.0, gather - forward) + fit[t.OVERLAP_SLOW] * min(gather, forward)
-        input_grad += max(0.0, gather - back_gemm) + fit[t.OVERLAP_SLOW] * min(gather, back_gemm)
+        beside = 0.0 if plan[t.GATHER_LIMIT] == 1 else 1.0
+        forward += max(0.0, gather - beside * forward) + fit[t.OVERLAP_SLOW] * beside * min(gather, forward)
+        input_grad += max(0.0, gather - beside * back_gemm) + fit[t.OVERLAP_SLOW] * beside * min(gather, back_gemm)
     out[t.FORWARD_S] = forward * layers + fit[t.MICROBATCH_S]
     out[t.INPUT_GRAD_S] = input_grad * layers + fit[t.MICROBATCH_S]
     out[t.WEIGHT_GRAD_S] = weight_grad * layers
@@ -175,6 +177,47 @@ def _once_a_step(
     out[t.OPTIMIZER_S] = fit[t.OPTIMIZER_PASS] * state * per_value / mem
 
 
+@njit
+def scheduled_dp_s(model: Floats, plan: Floats, hw: Floats, fit: Floats, row: Floats, slack_s: float) -> float:
+    """Seconds that data-parallel traffic beside the schedule adds to a stage whose times are `row[STAGE]` and that
+    waits for `slack_s` besides: what compute hides layer by layer is hidden. `ridgeline train` replays it instead.
+    """
+    group, tp, zero, m = plan[t.DP] * plan[t.CP], plan[t.TP], plan[t.ZERO], plan[t.NUM_MICROBATCH]
+    layers, v = stage_layer(model, plan), plan[t.NUM_CHUNK]
+    dense, expert = layer_value(model, plan)
+    expert_group, apart = max(group / plan[t.EP], 1.0), tp * plan[t.EP]
+    gather = collective_s(dense * plan[t.WEIGHT_BYTE], group, tp, hw, fit)
+    reduce = collective_s(dense * plan[t.GRAD_BYTE], group, tp, hw, fit)
+    if expert > 0:
+        gather += collective_s(expert * plan[t.WEIGHT_BYTE], expert_group, apart, hw, fit)
+        reduce += collective_s(expert * plan[t.GRAD_BYTE], expert_group, apart, hw, fit)
+    forward, recompute = row[t.FORWARD_S] / layers, row[t.RECOMPUTE_S] / layers
+    back = (row[t.INPUT_GRAD_S] + row[t.WEIGHT_GRAD_S]) / layers
+    once_a_batch = plan[t.KEEP_GATHERED] > 0 and (v == 1 or plan[t.SCHEDULE] == t.BREADTH_FIRST)
+    if zero >= 2 and once_a_batch:
+        traffic = layers * reduce + (layers / v * (2 * v - 1) * gather if zero >= 3 else layers * gather)
+        return max(gather + reduce, traffic - m * layers * (forward + recompute + back) - slack_s)
+    if zero >= 3:
+        beside = 0.0 if plan[t.GATHER_LIMIT] == 1 else 1.0
+        wait = max(0.0, gather - beside * forward) + max(0.0, beside * gather + reduce - back)
+        wait += (1 - beside) * gather
+        if plan[t.RECOMPUTE_KIND] == 2:
+            wait += max(0.0, gather - beside * recompute)
+        return m * layers * wait + gather + reduce
+    if zero >= 2:
+        return m * layers * max(0.0, reduce - back) + reduce + gather + (layers - 1) * max(0.0, gather - forward)
+    first = gather + (layers / v - 1) * max(0.0, gather - forward) if zero >= 1 else 0.0
+    reduce *= 2 if zero == 0 else 1
+    late = 1.0  # layers, of all microbatches, that run backward after the first reduction may begin
+    if plan[t.SCHEDULE] == t.BREADTH_FIRST:
+        late = m
+    elif v > 1:
+        late = min(m, plan[t.PP])
+    window = layers / v * ((v - 1) * late + 1) * back
+    end = reduce + (layers / v - 1) * max(0.0, reduce - back)
+    return first + max(end, layers * reduce - window)
+
+
 RESULT: tuple[str, ...] = ("step_s", "bubble_s", "tp_s", "ep_s", "cp_s", "pp_s", "dp_s", "optimizer_s", "recompute_s")
 R_STEP, R_BUBBLE, R_TP, R_EP, R_CP, R_PP, R_DP, R_OPTIMIZER, R_RECOMPUTE = range(len(RESULT))
 
@@ -227,8 +270,10 @@ def plan_step(model: Floats, plan: Floats, hw: Floats, fit: Floats, stage: Float
         out[part] = m * row[source] * (3.0 if plan[t.RECOMPUTE_KIND] == 2 else 2.0)
     out[R_RECOMPUTE] = m * row[t.RECOMPUTE_S]
     out[R_DP] = row[t.DP_S] * fit[t.DP_EXPOSED]
+    if plan[t.DP_SCHEDULED] > 0 and plan[t.DP] * plan[t.CP] > 1:
+        out[R_DP] = scheduled_dp_s(model, plan, hw, fit, row, bubble + hops)
     out[R_OPTIMIZER] = row[t.OPTIMIZER_S]
-    hidden = row[t.DP_S] * (1 - fit[t.DP_EXPOSED])
+    hidden = max(0.0, row[t.DP_S] - out[R_DP])
     out[R_STEP] = busy + bubble + hops + out[R_DP] + fit[t.OVERLAP_SLOW] * hidden + out[R_OPTIMIZER] + fit[t.STEP_S]
     return out[R_STEP]
 

@@ -9,6 +9,8 @@ from kernels.errors import InputError
 from kernels.training import Floats
 from workloads.models.spec import ModelSpec
 
+DP_TRAFFICS = ("fitted", "scheduled")
+
 
 @dataclass(frozen=True)
 class TrainPlan:
@@ -40,6 +42,9 @@ class TrainPlan:
     backward_chunk: int = 1  # parts of the sequence that recomputation and the logits are done in, one after the other
     ulysses: bool = False  # context parallelism by exchanging heads for tokens; else keys and values go round a ring
     tp_overlap: float = 0.0  # share of tensor-parallel communication that hides under the other half of the batch
+    dp_traffic: str = "fitted"  # data-parallel traffic: the stack's exposed share, or replayed beside the schedule
+    keep_gathered: bool = False  # ZeRO 2, 3: gather and scatter once for a run of operations on a chunk, not every pass
+    gather_limit: int = 2  # FSDP's rate limiter: layers gathered ahead and at work at most; 1: no prefetch, 0: no limit
 
     @property
     def num_device(self) -> int:
@@ -61,9 +66,14 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
         value = getattr(plan, field)
         if value < 1:
             raise InputError("too small", field=field, value=value, allowed=">= 1")
-    for field, allowed in (("recompute", t.RECOMPUTES), ("attention", t.ATTENTIONS)):
+    choices = (("recompute", t.RECOMPUTES), ("attention", t.ATTENTIONS), ("dp_traffic", DP_TRAFFICS))
+    for field, allowed in choices:
         if getattr(plan, field) not in allowed:
             raise InputError("unknown", field=field, value=getattr(plan, field), allowed=allowed)
+    if plan.gather_limit < 0:
+        raise InputError("too small", field="gather_limit", value=plan.gather_limit, allowed=">= 0")
+    if plan.keep_gathered and (plan.dp_traffic != "scheduled" or plan.zero < 2):
+        raise InputError("needs ZeRO 2 or 3 and dp_traffic = scheduled", field="keep_gathered", value=True)
     if plan.zero not in (0, 1, 2, 3):
         raise InputError("no such ZeRO stage", field="zero", value=plan.zero, allowed=["0", "1", "2", "3"])
     if any(block.attention.latent for block in model.block):
@@ -122,7 +132,7 @@ def plan_vector(plan: TrainPlan) -> Floats:
     values = {field.name: getattr(plan, field.name) for field in fields(plan)} | {
         "num_chunk": plan.interleave, "num_microbatch": plan.num_microbatch,
         "recompute": t.RECOMPUTES.index(plan.recompute), "attention": t.ATTENTIONS.index(plan.attention),
-        "schedule": t.SCHEDULES.index(schedule),
+        "schedule": t.SCHEDULES.index(schedule), "dp_scheduled": DP_TRAFFICS.index(plan.dp_traffic),
     }  # fmt: skip
     return np.array([values[name] for name in t.PLAN], float)
 

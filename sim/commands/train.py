@@ -32,6 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backward-chunk", type=int, default=1, help="parts of the sequence in recomputation and loss")
     parser.add_argument("--ulysses", action="store_true", help="context parallelism by all-to-all, not by a ring")
     parser.add_argument("--tp-overlap", type=float, default=0.0, help="share of tensor-parallel traffic under compute")
+    parser.add_argument(
+        "--dp-traffic", default="fitted", help="fitted: the stack's exposed share; scheduled: replayed beside the order"
+    )
+    parser.add_argument(
+        "--keep-gathered", action="store_true", help="gather and scatter once for a run of operations on a chunk"
+    )
+    parser.add_argument(
+        "--gather-limit", type=int, default=2, help="layers gathered ahead and at work (1: no prefetch, 0: no limit)"
+    )
     parser.add_argument("--stack", help="fitted constants: a name, a .toml file, or sol (speed of light)")
     parser.add_argument("--plot", metavar="FILE", help="draw the replayed schedule (.svg, .png, .pdf)")
     parser.add_argument("--trace", metavar="FILE", help="write the replayed schedule as a Chrome trace")
@@ -39,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from dataclasses import fields
+
     from kernels.errors import InputError
     from sim.export import write_json
     from sim.training.command import show
@@ -54,13 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("is not tp x pp x dp x cp", field="gpus", value=a.gpus, allowed=str(num_device))
     system = catalog.system(a.system, num_device)
     stack = load(a.stack or default_stack(system.device.name))
-    plan = TrainPlan(
-        a.tp, a.pp, a.dp, a.cp, a.ep, a.micro_batch, a.batch, a.seq, a.schedule, a.interleave, a.sequence_parallel,
-        a.recompute, a.zero, a.attention or stack.attention, stack.fused_norm, a.weight_byte, a.act_byte,
-        stack.grad_byte if a.grad_byte is None else a.grad_byte,
-        stack.optimizer_byte if a.optimizer_byte is None else a.optimizer_byte, a.skew, stack.dropout,
-        a.act_offload, a.backward_chunk, a.ulysses, a.tp_overlap,
-    )  # fmt: skip
+    given = {field.name: getattr(a, field.name) for field in fields(TrainPlan) if hasattr(a, field.name)}
+    usual = {field.name: getattr(stack, field.name) for field in fields(TrainPlan) if hasattr(stack, field.name)}
+    plan = TrainPlan(**usual | {name: value for name, value in given.items() if value is not None})
     result = train(a.model, system, plan, stack=stack, number_format=a.format)
     print(show(result))
     if a.json:

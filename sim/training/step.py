@@ -16,6 +16,7 @@ from kernels.training_step import stage_times
 from sim.schedule import end_times, memory_curve, rank_table
 from sim.schedule_run import with_recompute
 from sim.training.stack import Stack, default_stack, hardware_vector, load
+from sim.training.traffic import network_s, replay_with_traffic, traffic
 from workloads import models
 from workloads.models.spec import ModelSpec
 from workloads.pipeline import OpArrays, Order, compile_order
@@ -71,16 +72,20 @@ def train(
     table = _duration_ps(times, plan)
     hop = round(times[0, t.HOP_S] * PS) if plan.pp > 1 else 0
     end = end_times(arrays, table, hop)
+    start, pipeline_s = _start(arrays, table, end), int(end.max()) / PS
+    busy_s = float(rank_table(arrays, start, end, start)["busy"].max()) / PS
     memory = _memory(vector, laid, fit, arrays)
     once = np.zeros(len(t.STAGE))
     stage_times(vector, laid, hw, fit, t.ONLY if plan.pp == 1 else t.FIRST, once)
-    dp_s = float(once[t.DP_S] * fit[t.DP_EXPOSED])
-    hidden_s = float(once[t.DP_S] - dp_s) * fit[t.OVERLAP_SLOW]
-    pipeline_s = int(end.max()) / PS
+    dp_s, carried_s = float(once[t.DP_S] * fit[t.DP_EXPOSED]), float(once[t.DP_S])
+    if plan.dp_traffic == "scheduled" and plan.dp * plan.cp > 1:
+        beside = traffic(arrays, vector, laid, hw, fit)
+        start, end, network = replay_with_traffic(arrays, table, hop, beside)
+        dp_s = max(int(end.max()), int(network.max())) / PS - pipeline_s
+        carried_s = network_s(arrays, beside)
+    hidden_s = max(0.0, carried_s - dp_s) * float(fit[t.OVERLAP_SLOW])
     step_s = pipeline_s + dp_s + hidden_s + float(once[t.OPTIMIZER_S]) + float(fit[t.STEP_S])
-    op = _op_frame(arrays, table, end)
-    ranks = rank_table(arrays, op["start"].to_numpy(), end, op["memory"].to_numpy())
-    busy_s = float(ranks["busy"].max()) / PS
+    op = _op_frame(arrays, start, end)
     fullest = memory.iloc[int(memory["total"].to_numpy().argmax())]
     m = plan.num_microbatch
     passes = 3 if plan.recompute == "full" else 2
@@ -99,6 +104,7 @@ def train(
         "exposed_ep_s": float(column[t.EP_S] * m * passes),
         "exposed_cp_s": float(column[t.CP_S] * m * passes),
         "exposed_dp_s": dp_s + hidden_s,
+        "dp_s": carried_s,
         "hop_s": float(times[0, t.HOP_S]),
         "recompute_s": float(column[t.RECOMPUTE_S] * m),
         "optimizer_s": float(once[t.OPTIMIZER_S]),
@@ -179,14 +185,18 @@ def _memory(vector: Floats, laid: Floats, fit: Floats, arrays: OpArrays) -> pd.D
     return frame
 
 
-def _op_frame(arrays: OpArrays, table: Ints, end: Ints) -> pd.DataFrame:
+def _start(arrays: OpArrays, table: Ints, end: Ints) -> Ints:
     duration = table[arrays.kind, arrays.stage]
     first = np.flatnonzero(arrays.overlap)
     duration[first] = duration[first + 1] = duration[first] + duration[first + 1]
+    return end - duration
+
+
+def _op_frame(arrays: OpArrays, start: Ints, end: Ints) -> pd.DataFrame:
     unit = np.zeros(len(OP_KINDS), np.int64)
     unit[FORWARD], unit[BACKWARD], unit[WEIGHT_GRAD] = 1, -1, -1
     return pd.DataFrame(
         {"rank": arrays.rank, "kind": [OP_KINDS[k] for k in arrays.kind], "stage": arrays.stage,
-         "microbatch": arrays.microbatch, "start": end - duration, "end": end, "overlap": arrays.overlap,
+         "microbatch": arrays.microbatch, "start": start, "end": end, "overlap": arrays.overlap,
          "memory": memory_curve(arrays, unit)}
     )  # fmt: skip
