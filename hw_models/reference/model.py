@@ -96,14 +96,18 @@ class ReferenceModel:
                 f"model and KV cache do not fit: {str(error).splitlines()[0]}", field="num_block", value=num_block
             ) from None
         self._graph: dict[tuple[int, int], tuple[Callable[[], None], dict[str, torch.Tensor], torch.Tensor]] = {}
+        # captured graphs run one after the other, so that they can share the memory of what they compute between
+        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
     def step(self, spans: Sequence[Span]) -> tuple[torch.Tensor, float]:
         """Run one step and wait for it: the sampled token of each span, and the seconds it took on the host's
         clock (`timing.host_clock`), which is what an engine iteration waits for."""
         clock = host_clock(self.device)
-        start = clock()
         with torch.inference_mode():
             decode = all(span.query_len == 1 for span in spans)
+            if decode:
+                self._capture(self._shape(spans))  # a server captures before it serves: not part of the step
+            start = clock()
             sampled = self._decode(spans) if decode else self._mixed(spans)
             token = sampled.cpu()  # waits for the device
         return token, clock() - start
@@ -136,14 +140,15 @@ class ReferenceModel:
         sampled = self._forward(position % self.spec.vocab, position, slot, attend, last)
         return sampled[torch.tensor(order).argsort().to(self.device)]
 
-    def _decode(self, spans: Sequence[Span]) -> torch.Tensor:
+    def _shape(self, spans: Sequence[Span]) -> tuple[int, int]:
+        """Batch and KV blocks a sequence that a pure-decode step is padded to."""
         batch = next((size for size in self.pad_batch if size >= len(spans)), len(spans))
         longest = max(len(s.block) for s in spans)
-        num_block = 1 << (longest - 1).bit_length() if self.pad_batch else longest
-        key = (batch, num_block)
-        if key not in self._graph:
-            self._graph[key] = self._capture(batch, num_block)
-        run, buffer, sampled = self._graph[key]
+        return batch, 1 << (longest - 1).bit_length() if self.pad_batch else longest
+
+    def _decode(self, spans: Sequence[Span]) -> torch.Tensor:
+        batch, num_block = shape = self._shape(spans)
+        run, buffer, sampled = self._graph[shape]
         scratch = self.cache[0].shape[0] - 1  # the spare block takes what padded rows write
         table = torch.full((batch, num_block), scratch, dtype=torch.int64)
         kv_len = torch.ones(batch, dtype=torch.int64)
@@ -155,7 +160,11 @@ class ReferenceModel:
         run()
         return sampled[: len(spans)]
 
-    def _capture(self, batch: int, num_block: int) -> tuple[Callable[[], None], dict[str, torch.Tensor], torch.Tensor]:
+    def _capture(self, shape: tuple[int, int]) -> None:
+        """Make the decode step of this shape ready: on CUDA a graph of it."""
+        if shape in self._graph:
+            return
+        batch, num_block = shape
         buffer = {
             "table": torch.zeros(batch, num_block, dtype=torch.int64, device=self.device),
             "kv_len": torch.ones(batch, dtype=torch.int64, device=self.device),
@@ -176,16 +185,18 @@ class ReferenceModel:
             sampled.copy_(self._forward(position % self.spec.vocab, position, slot, attend, last))
 
         if self.device.type != "cuda":
-            return run, buffer, sampled
+            self._graph[shape] = run, buffer, sampled
+            return
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             run()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=self._pool):
             run()
-        return graph.replay, buffer, sampled
+        torch.cuda.synchronize()
+        self._graph[shape] = graph.replay, buffer, sampled
 
     def _forward(
         self,
