@@ -17,6 +17,8 @@ GA102_HALF = (256, {"tf32": 256, "bf16": 512, "fp16": 512})
 # Ada with full rate: fp8 and int8 at twice fp16; as GeForce with 32-bit accumulation: fp16 and fp8 at half of that.
 ADA = (256, {"tf32": 512, "bf16": 1024, "fp16": 1024, "fp8": 2048, "int8": 2048})
 ADA_HALF = (256, {"tf32": 256, "bf16": 512, "fp16": 512, "fp8": 1024, "int8": 2048, "int4": 4096})
+VOLTA = (128, {"fp16": 1024})  # 64 lanes; eight tensor cores of 64 FMA
+PASCAL_100, PASCAL = (128, {"fp16": 256}), (256, {"fp32": 256})  # 64 lanes with packed fp16; 128 lanes
 TURING = (128, {"fp16": 1024, "int8": 2048, "int4": 4096})  # 64 lanes; eight tensor cores of 64 FMA
 GH100 = (None, {"tf32": 2048, "bf16": 4096, "fp16": 4096, "fp8": 8192, "int8": 8192})  # vector clock differs, see below
 GB100 = (None, {"tf32": 4096, "bf16": 8192, "fp16": 8192, "fp8": 16384, "int8": 16384, "fp4": 32768})
@@ -26,7 +28,8 @@ CDNA3 = (256, {"fp32": 256, "tf32": 1024, "bf16": 2048, "fp16": 2048, "fp8": 409
 MXU = 128 * 128 * 2  # a systolic array of a TPU
 IDENTITIES = {
     "a100_sxm_80gb": GA100, "a100_pcie_40gb": GA100, "a40": GA102, "rtx_a6000": GA102, "a10g": GA102_HALF,
-    "rtx_3090": GA102_HALF, "l4": ADA, "l40s": ADA, "rtx_4090": ADA_HALF, "t4": TURING, "h100_sxm": GH100,
+    "rtx_3090": GA102_HALF, "l4": ADA, "l40s": ADA, "rtx_4090": ADA_HALF, "t4": TURING, "v100_sxm_32gb": VOLTA,
+    "p100_pcie_16gb": PASCAL_100, "p40": PASCAL, "h100_sxm": GH100,
     "h100_pcie": GH100, "h200": GH100, "b200": GB100, "rtx_pro_6000": GB202, "mi300x": CDNA3,
     "tpu_v4": (None, {"bf16": 4 * MXU, "int8": 4 * MXU}),  # four arrays a TensorCore; no int8 doubling
     "tpu_v5e": (None, {"bf16": 4 * MXU, "int8": 8 * MXU}),

@@ -1,0 +1,84 @@
+"""Pictures shaped as papers draw them: groups of bars and curves, published beside simulated, a panel a claim."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from sim.plot_style import INK, MARKERS, PALETTE, new_figure, styled, suptitle
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Panel(NamedTuple):
+    """What one panel shows: rows of one claim, and of the setups that begin with `setup`."""
+
+    claim: str
+    title: str
+    label: str  # of the vertical axis
+    setup: str = ""
+    curve: bool = False  # curves instead of bars
+    log: bool = False
+
+
+def tick(setup: str, panel: Panel) -> str:
+    """What a group is called: its setup without what the panel's title says already.
+
+    >>> tick("7B, 32 GPUs, 8K", Panel("", "", "", "7B, 32 GPUs, "))
+    '8K'
+    """
+    return setup.removeprefix(panel.setup).strip(", ")
+
+
+@styled
+def panels(rows: pd.DataFrame, shown: Sequence[Panel], title: str, columns: int = 2) -> "Figure":
+    """Published (hollow) and simulated (filled) of every system, side by side over the setups."""
+    lines = -(-len(shown) // columns)
+    figure, axes = new_figure(lines, columns, (4.6 * columns + 0.8, 3.0 * lines + 0.7), squeeze=False)
+    systems = list(dict.fromkeys(rows["system"]))
+    for axis, panel in zip(axes.flat, shown, strict=False):
+        part = rows[(rows["claim"] == panel.claim) & rows["setup"].str.startswith(panel.setup)]
+        _panel(axis, part, panel, systems)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    axes.flat[0].plot([], [], "s", mfc="none", mec=INK, label="published")
+    axes.flat[0].plot([], [], "s", color=INK, label="simulated")
+    handles: dict[str, Any] = {}
+    for axis in axes.flat:
+        handles |= {name: mark for mark, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6), fontsize=8)
+    suptitle(figure, title)
+    return figure
+
+
+def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) -> None:
+    setups = list(dict.fromkeys(part["setup"]))
+    present = [name for name in systems if (part["system"] == name).any()]
+    width = 0.84 / max(2 * len(present), 1)
+    for index, name in enumerate(present):
+        colour = PALETTE[systems.index(name) % len(PALETTE)]
+        own = part[part["system"] == name].groupby("setup", sort=False)[["paper", "simulated"]].first()
+        at = [setups.index(setup) for setup in own.index]
+        if panel.curve:
+            mark = MARKERS[systems.index(name) % len(MARKERS)]
+            axis.plot(at, own["paper"], mark + "--", color=colour, mfc="white", lw=1.2)
+            axis.plot(at, own["simulated"], mark + "-", color=colour, label=name)
+            continue
+        left = [place - 0.42 + 2 * index * width for place in at]
+        axis.bar(left, own["paper"], width, align="edge", facecolor="white", edgecolor=colour, linewidth=1.2)
+        axis.bar(
+            [x + width for x in left], own["simulated"], width, align="edge", color=colour, edgecolor=colour,
+            linewidth=1.2, label=name,
+        )  # fmt: skip
+    labels = [tick(setup, panel) for setup in setups]
+    crowded = sum(map(len, labels)) > 46
+    axis.set_xticks(range(len(setups)), labels, rotation=30 if crowded else 0, ha="right" if crowded else "center",
+                    fontsize=7 if crowded else 8)  # fmt: skip
+    axis.set_title(panel.title)
+    axis.set_ylabel(panel.label)
+    axis.grid(axis="x", visible=panel.curve)
+    if panel.log:
+        axis.set_yscale("log")
+    else:
+        axis.set_ylim(bottom=0)

@@ -1,0 +1,76 @@
+"""Studies of training whose subject is who waits for whom: verdicts at a small size, and the physics behind them."""
+
+import pandas as pd
+import pytest
+
+from sim.schedule import run_schedule
+from studies import _conv_nets, gpipe, megatron, ring_self_attention
+from studies._table import COLUMNS
+
+
+def missed(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+    assert tuple(table.columns) == COLUMNS
+    failed = table[table["verdict"] != "reproduced"]
+    return [(a, b, c) for a, b, c in zip(failed["system"], failed["claim"], failed["setup"], strict=True)]
+
+
+def draws(study: object, table: pd.DataFrame) -> bool:
+    figure = study.plot(table)  # type: ignore[attr-defined]
+    return len(figure.axes) >= 1 and any(axis.has_data() for axis in figure.axes)
+
+
+def test_networks_have_the_layers_that_the_published_cuts_count() -> None:
+    nets = [_conv_nets.resnet101(), _conv_nets.unet(), _conv_nets.amoebanet_d()]
+    assert [len(net) for net in nets] == [370, 241, 24]
+    for build, setups, _, _ in gpipe.NETS.values():
+        assert {sum(setup.balance) for setup, *_ in setups.values()} == {len(build())}
+    # ResNet-101 on 224 x 224: 7.8 G multiply-adds (He et al. 2016 state 7.6 without the shortcuts)
+    assert sum(kernel.flop for layer in nets[0] for kernel in layer.kernel) == pytest.approx(15.6e9, rel=0.02)
+
+
+def test_gpipe_in_closed_form() -> None:
+    n, m, f, b = 4, 6, 5, 7
+    for checkpoint, recompute in (("never", 0), ("always", f)):
+        found = run_schedule(gpipe.gpipe_order(n, m, checkpoint), (f, b, 0), recompute=f).summary["makespan"]
+        # fill and drain of n - 1 microbatches; a waiting stage recomputes before its gradient comes
+        assert found == (m + n - 1) * (f + b) + m * recompute
+    always, last = (
+        sum(op.kind == "R" for ops in gpipe.gpipe_order(n, m, kind) for op in ops) for kind in ("always", "except_last")
+    )
+    assert (always, last) == (n * m, n * (m - 1))
+
+
+def test_gpipe_speedups_follow_from_cuts_and_recomputation() -> None:
+    table = gpipe.run(("AmoebaNet-D",))
+    own = table[(table["system"] == "torchgpipe") & table["claim"].str.startswith("speedup")]
+    # n=4, m=4 is published below what the same cut gives at m=32
+    assert missed(own) == [("torchgpipe", "speedup, AmoebaNet-D", "n=4, m=4")]
+    head = own.set_index("setup")["simulated"]
+    assert head["n=8, m=32"] > head["n=8, m=4"] > head["n=8, m=1"]  # fewer bubbles with more microbatches
+    assert head["n=8, m=1"] < 1.05  # no overlap at all: one microbatch crosses eight stages one after the other
+    assert draws(gpipe, table)
+
+
+def test_megatron_on_both_generations_and_what_was_not_fitted() -> None:
+    table = megatron.run(("22B",), ("7.1B",), llama=False)
+    # the old release on 1,024 A100 is 12 % slower than the fitted one
+    assert missed(table) == [("full recompute", "step s, 1,024 A100", "175B, 1,024 GPUs, batch 1,536")]
+    held = table[table["assumptions"].str.contains("not fitted")]
+    assert len(held) == 4  # 7.1B, both ends of strong scaling, the old release
+    scaling = table[table["claim"] == "MFU, strong scaling"]["simulated"].tolist()
+    assert scaling[0] > scaling[1]  # 48 times fewer microbatches a replica: a larger share is bubble and reduction
+    assert draws(megatron, table)
+
+
+def test_ring_self_attention_divides_what_tensor_parallelism_keeps_whole() -> None:
+    table = ring_self_attention.run(("mixed precision",))
+    assert missed(table) == [("Ring Self-Attention", "largest batch, ratio", "BERT-Base, 64 P100, mixed precision")]
+    # with activations alone, 64 against 12 devices: 34 + 5 a s / h of a layer (Korthikanti et al. 2022), all of it over
+    # 64, or 24 + 5 a s / h of it over 12 and 10 whole; logits of 10 B over either
+    score = 5 * 12 * 512 / 768
+    logit = 30522 * 10 / (12 * 768)
+    bound = 64 * (10 + (24 + score + logit) / 12) / (34 + score + logit)
+    ratio = float(table["simulated"].iloc[0])
+    # a replica's states, 16 bytes of 110 M parameters of 15.8 GiB, cost the ring a tenth of its room
+    assert 0.85 * bound < ratio < bound
+    assert draws(ring_self_attention, table)
