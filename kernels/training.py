@@ -26,13 +26,13 @@ PLAN: tuple[str, ...] = (
     "tp", "pp", "dp", "cp", "ep", "sequence_parallel", "num_chunk", "micro_batch", "num_microbatch", "recompute",
     "zero", "attention", "fused_norm", "schedule", "weight_byte", "act_byte", "grad_byte", "optimizer_byte", "skew",
     "act_offload", "backward_chunk", "ulysses", "tp_overlap",
-    "dp_scheduled", "keep_gathered", "gather_limit",
+    "dp_scheduled", "keep_gathered", "gather_limit", "logit_chunk", "lora_rank",
 )  # fmt: skip
 (
     TP, PP, DP, CP, EP, SEQUENCE_PARALLEL, NUM_CHUNK, MICRO_BATCH, NUM_MICROBATCH, RECOMPUTE_KIND, ZERO, ATTENTION,
     FUSED_NORM, SCHEDULE, WEIGHT_BYTE, ACT_BYTE, GRAD_BYTE, OPTIMIZER_BYTE, SKEW,
     ACT_OFFLOAD, BACKWARD_CHUNK, ULYSSES, TP_OVERLAP,
-    DP_SCHEDULED, KEEP_GATHERED, GATHER_LIMIT,
+    DP_SCHEDULED, KEEP_GATHERED, GATHER_LIMIT, LOGIT_CHUNK, LORA_RANK,
 ) = range(len(PLAN))  # fmt: skip
 
 RECOMPUTES: tuple[str, ...] = ("none", "selective", "full")
@@ -82,12 +82,13 @@ FIT: tuple[str, ...] = (
     "kept_score",  # bytes a score that attention (but flash) keeps besides the softmax
     "logit_byte",  # bytes a logit of a device on the last stage
     "logit_gather_byte",  # bytes a logit of the whole vocabulary, where a stack gathers them for its loss
+    "logit_reuse",  # share of the logits' room that a recomputed layer takes when they are gone
 )  # fmt: skip
 (
     GEMM, GEMM_NARROW, GEMM_ROW, FLASH_FORWARD, FLASH_BACKWARD, FLASH1, SOFTMAX_PASS, FUSED_SOFTMAX,
     VECTOR_PASS, FUSED_NORM_FIT, MEM, LAUNCH_S, KERNEL_S, MICROBATCH_S, STEP_S, UP, OUT, P2P, HOP_BLOCK,
     COLLECTIVE_S, TP_EXPOSED, DP_EXPOSED, OPTIMIZER_PASS, LOGIT_PASS, RESERVE_BYTE, FRAGMENT, OVERLAP_SLOW,
-    KEPT_NORM, KEPT_GATHER, KEPT_SCORE, LOGIT_BYTE, LOGIT_GATHER_BYTE,
+    KEPT_NORM, KEPT_GATHER, KEPT_SCORE, LOGIT_BYTE, LOGIT_GATHER_BYTE, LOGIT_REUSE,
 ) = range(len(FIT))  # fmt: skip
 # speed of light: everything reaches its peak, nothing is launched, communication is hidden, memory has no reserve
 _IDEAL = {"gemm_narrow": 0, "gemm_row": 0, "softmax_pass": 2, "fused_softmax": 0.5, "vector_pass": 4, "logit_pass": 2,
@@ -117,6 +118,22 @@ def layer_value(model: Floats, plan: Floats) -> tuple[float, float]:
     if model[NUM_EXPERT] > 0:
         expert = model[NUM_EXPERT] / plan[EP] * (model[NUM_UP] + 1) * h * model[EXPERT_INTER] / tp
         dense += h * model[NUM_EXPERT]
+    return dense, expert
+
+
+@njit
+def adapter_value(model: Floats, plan: Floats) -> tuple[float, float]:
+    """Values of the low-rank adapters of one layer on a device: (dense part, experts); zeros without.
+
+    Rank r beside every linear map of n inputs and m outputs: r (n + m) (Hu et al. 2021); the side that tensor
+    parallelism splits is split.
+    """
+    h, tp, r = model[HIDDEN], plan[TP], plan[LORA_RANK]
+    query, key = model[NUM_HEAD] * model[HEAD_DIM] / tp, model[NUM_KV_HEAD] * model[HEAD_DIM] / tp
+    dense = r * (2 * (h + query) + 2 * (h + key))
+    if model[INTER] > 0:
+        dense += r * (model[NUM_UP] + 1) * (h + model[INTER] / tp)
+    expert = model[NUM_EXPERT] / plan[EP] * r * (model[NUM_UP] + 1) * (h + model[EXPERT_INTER] / tp)
     return dense, expert
 
 
@@ -162,6 +179,25 @@ def activation_byte(model: Floats, plan: Floats, fit: Floats, full: bool) -> flo
 
 
 @njit
+def passing_byte(model: Floats, plan: Floats, fit: Floats) -> float:
+    """Bytes of one layer that recomputation needs besides the kept inputs, on one device.
+
+    In one piece: all that the layer keeps for its backward pass. In `backward_chunk` parts of the sequence: two parts
+    of that (one is let go when the next is built), and normed input, keys and values of all that went before; but never
+    less than the forward pass itself holds, which runs whole: two residual streams and the wide tensors.
+    """
+    whole, chunk = activation_byte(model, plan, fit, False), max(plan[BACKWARD_CHUNK], 1.0)
+    if chunk == 1:
+        return whole
+    token, tp = model[SEQ] * plan[MICRO_BATCH] / plan[CP], plan[TP]
+    split = tp if plan[SEQUENCE_PARALLEL] > 0 else 1.0
+    before = token * (model[HIDDEN] / split + 2 * model[NUM_KV_HEAD] * model[HEAD_DIM] / tp) * plan[ACT_BYTE]
+    wide = model[INTER] + model[TOPK] * model[EXPERT_INTER]
+    forward = token * (2 * model[HIDDEN] / split + (model[NUM_UP] + 1) * wide / tp) * plan[ACT_BYTE]
+    return min(whole, max(2 * whole / chunk + before * (chunk - 2) / chunk, forward))
+
+
+@njit
 def in_flight(plan: Floats, rank: float) -> float:
     """Microbatches through the whole rank whose activations are kept at once at most."""
     p, m, v, kind = plan[PP], plan[NUM_MICROBATCH], plan[NUM_CHUNK], plan[SCHEDULE]
@@ -200,7 +236,14 @@ def plan_memory(model: Floats, plan: Floats, fit: Floats, rank: float, out: Floa
     group, expert_group = dp * cp, max(dp * cp / plan[EP], 1.0)
     value, experts = shared, expert * layers
     zero = plan[ZERO]
+    lora = plan[LORA_RANK] > 0
+    if lora:
+        dense_adapter, expert_adapter = adapter_value(model, plan)
+        value += dense_adapter * layers
+        experts += expert_adapter * layers
     out[M_WEIGHT] = plan[WEIGHT_BYTE] * ((value / group + experts / expert_group) if zero >= 3 else value + experts)
+    if lora:  # the rest is frozen: neither gradients nor states
+        value, experts = dense_adapter * layers, expert_adapter * layers
     out[M_GRAD] = plan[GRAD_BYTE] * ((value / group + experts / expert_group) if zero >= 2 else value + experts)
     state = (value / group + experts / expert_group) if zero >= 1 else value + experts
     out[M_OPTIMIZER] = plan[OPTIMIZER_BYTE] * state
@@ -209,13 +252,13 @@ def plan_memory(model: Floats, plan: Floats, fit: Floats, rank: float, out: Floa
     full = plan[RECOMPUTE_KIND] == 2
     kept = activation_byte(model, plan, fit, full)
     out[M_ACTIVATION] = kept * layers * in_flight(plan, rank) * (1 - plan[ACT_OFFLOAD])
-    chunk = max(plan[BACKWARD_CHUNK], 1.0)
-    if full:  # and the layer that is being recomputed, a part of the sequence at a time
-        out[M_ACTIVATION] += activation_byte(model, plan, fit, False) / chunk
     out[M_LOGIT] = 0.0
     if rank == pp - 1:  # logits, their copies and their gradient
         gathered = fit[LOGIT_GATHER_BYTE] if tp > 1 else 0.0
-        out[M_LOGIT] = token * model[VOCAB] * (fit[LOGIT_BYTE] / tp + gathered) / chunk
+        out[M_LOGIT] = token * model[VOCAB] * (fit[LOGIT_BYTE] / tp + gathered) / max(plan[LOGIT_CHUNK], 1.0)
+    if full:  # and the layer that is being recomputed, in the room of the logits as far as the allocator can
+        passing = passing_byte(model, plan, fit)
+        out[M_ACTIVATION] += passing - fit[LOGIT_REUSE] * min(passing, out[M_LOGIT])
     out[M_BUFFER] = 4 * token * h * plan[ACT_BYTE] / split
     if plan[ACT_OFFLOAD] > 0:  # a layer on its way out, and one on its way back
         out[M_BUFFER] += 2 * kept * plan[ACT_OFFLOAD]

@@ -7,7 +7,7 @@ import numpy as np
 
 from kernels import training as t
 from kernels.jit import njit
-from kernels.training import Floats, activation_byte, layer_value, peak_byte, stage_layer
+from kernels.training import Floats, activation_byte, adapter_value, layer_value, peak_byte, stage_layer
 
 
 @njit
@@ -99,9 +99,20 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
     comm = tp_s + ep_s + cp_s
     forward = max(forward, fit[t.LAUNCH_S]) + comm
     launched = 2 * fit[t.LAUNCH_S] * max(plan[t.BACKWARD_CHUNK], 1.0)
+    adapter_s = 0.0
+    if plan[t.LORA_RANK] > 0:  # thin products beside every linear map, in each of the three passes
+        dense_adapter, expert_adapter = adapter_value(model, plan)
+        adapter = dense_adapter
+        if model[t.NUM_EXPERT] > 0:
+            adapter += expert_adapter * model[t.TOPK] / (model[t.NUM_EXPERT] / plan[t.EP])
+        adapter_s = 2 * token * adapter / (hw[t.FLOP_PER_S] * fit[t.GEMM])
+        forward += adapter_s
+        gemm += adapter_s
     back_gemm = max(2 * gemm + attention_back + 2 * vector + 2 * fit[t.KERNEL_S], launched)
     weight_grad = gemm  # one of the two products of backward
     input_grad = back_gemm - weight_grad + comm
+    if plan[t.LORA_RANK] > 0:  # frozen weights have no gradient
+        weight_grad = adapter_s
     recompute = 0.0
     if plan[t.RECOMPUTE_KIND] == 2:
         recompute = forward
@@ -129,13 +140,13 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
     )  # vocabulary-parallel embedding and head
     if where in (t.FIRST, t.ONLY):
         out[t.FORWARD_S] += 2 * token * h * byte / mem + edge
-        out[t.WEIGHT_GRAD_S] += 2 * token * h * byte / mem
+        out[t.WEIGHT_GRAD_S] += 2 * token * h * byte / mem if plan[t.LORA_RANK] == 0 else 0.0
     if where in (t.LAST, t.ONLY):
         head = _gemm_s(token, model[t.VOCAB] / tp, h, hw, fit)
         logits = fit[t.LOGIT_PASS] * token * model[t.VOCAB] / tp * 4 / mem
         out[t.FORWARD_S] += head + logits
         out[t.INPUT_GRAD_S] += head + logits + (2 * collective_s(token * h * byte, tp, 1, hw, fit) if tp > 1 else 0.0)
-        out[t.WEIGHT_GRAD_S] += head
+        out[t.WEIGHT_GRAD_S] += head if plan[t.LORA_RANK] == 0 else 0.0
     out[t.HOP_S] = 0.0
     if plan[t.PP] > 1:
         stride = tp * cp * plan[t.DP]  # stages are outermost
@@ -163,6 +174,9 @@ def _once_a_step(
         value += model[t.VOCAB] / plan[t.TP] * model[t.HIDDEN]
     group = plan[t.DP] * plan[t.CP]
     expert_group = max(group / plan[t.EP], 1.0)
+    if plan[t.LORA_RANK] > 0:
+        dense, expert = adapter_value(model, plan)
+        value = dense * layers
     # gradients are scattered, then gathered, or the new weights are
     passes = plan[t.GRAD_BYTE] + (plan[t.WEIGHT_BYTE] if plan[t.ZERO] >= 1 else plan[t.GRAD_BYTE])
     if plan[t.ZERO] >= 3:

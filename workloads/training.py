@@ -39,12 +39,14 @@ class TrainPlan:
     skew: float = 0.0  # extra tokens of the fullest expert rank, as a share
     dropout: bool = False
     act_offload: float = 0.0  # share of the kept activations that goes to host memory or storage and back
-    backward_chunk: int = 1  # parts of the sequence that recomputation and the logits are done in, one after the other
+    backward_chunk: int = 1  # parts of the sequence that recomputation and backward are done in, one after the other
     ulysses: bool = False  # context parallelism by exchanging heads for tokens; else keys and values go round a ring
     tp_overlap: float = 0.0  # share of tensor-parallel communication that hides under the other half of the batch
     dp_traffic: str = "fitted"  # data-parallel traffic: the stack's exposed share, or replayed beside the schedule
     keep_gathered: bool = False  # ZeRO 2, 3: gather and scatter once for a run of operations on a chunk, not every pass
     gather_limit: int = 2  # FSDP's rate limiter: layers gathered ahead and at work at most; 1: no prefetch, 0: no limit
+    logit_chunk: int = 1  # parts of the sequence that the head and the loss are done in
+    lora_rank: int = 0  # of adapters beside every linear map, which alone are trained; 0: everything is
 
     @property
     def num_device(self) -> int:
@@ -96,8 +98,14 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
     for field in ("act_offload", "tp_overlap"):
         if not 0 <= getattr(plan, field) <= 1:
             raise InputError("out of range", field=field, value=getattr(plan, field), allowed="0 to 1")
-    if not 1 <= plan.backward_chunk <= plan.seq:
-        raise InputError("out of range", field="backward_chunk", value=plan.backward_chunk, allowed=f"1 to {plan.seq}")
+    for field in ("backward_chunk", "logit_chunk"):
+        if not 1 <= getattr(plan, field) <= plan.seq:
+            raise InputError("out of range", field=field, value=getattr(plan, field), allowed=f"1 to {plan.seq}")
+    if plan.backward_chunk > 1 and plan.recompute != "full":
+        raise InputError("parts of the sequence need full recomputation", field="backward_chunk",
+                         value=plan.backward_chunk, allowed="1")  # fmt: skip
+    if plan.lora_rank < 0:
+        raise InputError("must not be negative", field="lora_rank", value=plan.lora_rank)
     if plan.ulysses and (heads // plan.tp) % plan.cp:
         raise InputError("does not divide the heads of a device", field="cp", value=plan.cp,
                          allowed=f"divisors of {heads // plan.tp}")  # fmt: skip

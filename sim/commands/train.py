@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--act-offload", type=float, default=0.0, help="share of kept activations that goes to the host"
     )
-    parser.add_argument("--backward-chunk", type=int, default=1, help="parts of the sequence in recomputation and loss")
+    parser.add_argument("--backward-chunk", type=int, default=1, help="parts of the sequence in recomputed backward")
+    parser.add_argument("--logit-chunk", type=int, default=1, help="parts of the sequence in head and loss")
+    parser.add_argument("--lora-rank", type=int, default=0, help="train adapters of this rank alone (0: everything)")
     parser.add_argument("--ulysses", action="store_true", help="context parallelism by all-to-all, not by a ring")
     parser.add_argument("--tp-overlap", type=float, default=0.0, help="share of tensor-parallel traffic under compute")
     parser.add_argument(

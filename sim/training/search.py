@@ -90,7 +90,7 @@ def plan_rows(model: ModelSpec, space: Space, layout: tuple[int, int, int, int],
     rows[:, t.TP], rows[:, t.PP], rows[:, t.DP], rows[:, t.CP] = tp, pp, dp, cp
     rows[:, t.NUM_MICROBATCH] = space.batch / dp / rows[:, t.MICRO_BATCH]
     rows[:, t.WEIGHT_BYTE] = rows[:, t.ACT_BYTE] = 2
-    rows[:, t.BACKWARD_CHUNK] = 1
+    rows[:, t.BACKWARD_CHUNK] = rows[:, t.LOGIT_CHUNK] = 1
     rows[:, t.GATHER_LIMIT] = 2
     rows[:, t.ATTENTION], rows[:, t.FUSED_NORM] = t.ATTENTIONS.index(stack.attention), stack.fused_norm
     micros = rows[:, t.NUM_MICROBATCH]

@@ -175,7 +175,8 @@ def _memory(vector: Floats, laid: Floats, fit: Floats, arrays: OpArrays) -> pd.D
         out[t.M_BUFFER] = body[t.M_BUFFER]
         out[t.M_ACTIVATION] = float(curve[own].max())
         if full:  # and the layer that is being recomputed
-            out[t.M_ACTIVATION] += t.activation_byte(vector, laid, fit, False) / laid[t.BACKWARD_CHUNK]
+            passing = t.passing_byte(vector, laid, fit)
+            out[t.M_ACTIVATION] += passing - fit[t.LOGIT_REUSE] * min(passing, out[t.M_LOGIT])
         held = out[t.M_ACTIVATION] + out[t.M_LOGIT] + out[t.M_BUFFER]
         out[t.M_RESERVE] = fit[t.RESERVE_BYTE] + fit[t.FRAGMENT] * held
         out[t.M_TOTAL] = out[: t.M_TOTAL].sum()

@@ -32,7 +32,9 @@ PUBLISHED = {
     "mixtral-8x22b": 140_630_071_296,  # checkpoint; card: 141 B
     "qwen2.5-7b": 7_615_616_512,  # checkpoint; card: 7.61 B
     "qwen2.5-72b": 72_706_203_648,  # checkpoint; card: 72.7 B
+    "qwen3-4b": 4_022_468_096,  # checkpoint; card: 4.0 B
     "qwen3-8b": 8_190_735_360,  # checkpoint; card: 8.2 B
+    "qwen3-14b": 14_768_307_200,  # checkpoint; card: 14.8 B
     "qwen3-32b": 32_762_123_264,  # checkpoint; card: 32.8 B
     "qwen3-30b-a3b": 30_532_122_624,  # checkpoint; card: 30.5 B
     "qwen3-235b-a22b": 235_093_634_560,  # checkpoint; card: 235 B

@@ -1,0 +1,127 @@
+"""StreamBP: how long a sequence 80 GB train, with logits and layers done in parts of the sequence."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from kernels import training as t
+from sim.plot_style import BLUE, GREEN, ORANGE, PURPLE, RED, new_figure, styled, suptitle
+from sim.training.max_length import max_length, plan_byte
+from sim.training.stack import Stack, load
+from studies._table import row
+from workloads import models
+from workloads.training import TrainPlan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLAIM = "StreamBP (Luo et al. 2025): sequences 2.8 to 5.5 times longer than with gradient checkpointing, on one GPU"
+SYSTEM = "a100_sxm_80gb"  # an A800-80GB is an A100 with fewer links, and one GPU uses none
+# one process on the GPU before it allocates, as nvidia-smi shows it for an idle one on an A100: 0.4 to 0.5 GB
+CONTEXT_BYTE = 5e8
+# bytes a logit of a causal language model's loss: bf16 logits, their fp32 copy, log-probabilities, fp32 gradient
+LOGIT_BYTE = 2 + 4 + 4 + 4
+LOGIT_TOKEN, LAYER_CHUNK = 100, 3  # the authors' README: 100 tokens of logits at a time, a third of a layer's sequence
+LORA_RANK = 32  # the authors' script: every linear map
+# adapters and their gradients in fp32 (4 B each, of which the plan's weights count 2), Adam's states in fp32;
+# everything trained: bf16 weights and gradients, states in 8 bits (fp32 states of 8B alone are 66 GB)
+FULL, LORA = (2.0, 2.0), (4.0, 10.0)  # bytes a value of gradients, and of states
+CHECKPOINT, STREAM = "checkpointing", "StreamBP"
+# thousands of tokens: checkpointing, StreamBP (figure of the backward pass alone; table 3)
+BACKWARD = {"qwen3-8b": (20, 110), "qwen3-14b": (9, 40), "qwen3-32b": (5.7, 16)}
+TABLE = (
+    ("SFT", "qwen3-4b", False, 28.5, 200), ("SFT", "qwen3-4b", True, 36.5, 247), ("SFT", "qwen3-8b", False, 15.7, 72),
+    ("SFT", "qwen3-8b", True, 30.6, 142.4), ("SFT", "qwen3-14b", True, 23, 84.6), ("SFT", "qwen3-32b", True, 5.9, 16.3),
+    ("GRPO", "qwen3-8b", True, 9.5, 16.5), ("DPO", "qwen3-8b", True, 25.5, 60.9),
+)  # fmt: skip
+SEQUENCE = {"SFT": 1, "DPO": 2, "GRPO": 8}  # at once: chosen and rejected; the script's group of 8 (both our reading)
+NOTE = {
+    "backward": "weights and gradients, no states; what a framework copies besides (norms in fp32, keys and values "
+    "expanded to every head) is not counted, most for 32B's 64 heads",
+    "SFT": "states in 8 bits where all is trained (fp32 does not fit; unstated); the baseline's trainer seems to hold "
+    "fewer bytes a logit than the library's loss, hence our lower baseline and higher ratio",
+    "DPO": "two sequences of this length at once (unstated); the trainer's sliced log-probabilities are not modelled",
+    "GRPO": "eight sequences at once (the script's batch); the trainer's sliced log-probabilities are not modelled",
+}
+
+
+def stack() -> Stack:
+    """Speed of light with the library's bytes a logit and the context of a process."""
+    sol = load("sol")
+    fit = sol.fit.copy()
+    fit[t.LOGIT_BYTE], fit[t.RESERVE_BYTE] = LOGIT_BYTE, CONTEXT_BYTE
+    return sol._replace(name="causal-lm", fit=fit)
+
+
+def plans(lora: bool, num_sequence: int = 1, *, states: bool = True) -> dict[str, tuple[TrainPlan, int]]:
+    """(plan, tokens of logits at a time) of each method; without `states` the backward pass alone."""
+    grad_byte, optimizer_byte = LORA if lora else FULL
+    if not states:
+        optimizer_byte = 2.0 if lora else 0.0
+    plan = TrainPlan(micro_batch=num_sequence, batch=num_sequence, recompute="full",
+                     grad_byte=grad_byte, optimizer_byte=optimizer_byte, lora_rank=LORA_RANK * lora)  # fmt: skip
+    return {
+        "no checkpointing": (replace(plan, recompute="none"), 0),
+        CHECKPOINT: (plan, 0),
+        STREAM: (replace(plan, backward_chunk=LAYER_CHUNK), LOGIT_TOKEN),
+    }
+
+
+def run(objectives: tuple[str, ...] = ("backward", "SFT", "DPO", "GRPO")) -> pd.DataFrame:
+    """Longest sequences in thousands of tokens, and their ratios, for `objectives`."""
+    rows = []
+    cases = [("backward", model, model == "qwen3-32b", *paper) for model, paper in BACKWARD.items()]
+    for objective, model, lora, *paper in [*cases, *TABLE]:
+        if objective not in objectives:
+            continue
+        alone = objective == "backward"
+        setup = f"{objective}, {model}, {'LoRA' if lora else 'full'}"
+        note = NOTE[objective]
+        choice = plans(lora, 1 if alone else SEQUENCE[objective], states=not alone)
+        found = []
+        for name, published in zip((CHECKPOINT, STREAM), paper, strict=True):
+            plan, token = choice[name]
+            found.append(max_length(model, SYSTEM, plan, stack=stack(), logit_token=token) / 1e3)
+            rows.append(row(name, "longest sequence, thousands", setup, published, found[-1], note, 0.15))
+        rows.append(row(STREAM, "longer, ratio", setup, round(paper[1] / paper[0], 2), found[1] / found[0], note, 0.2))
+    return pd.DataFrame(rows)
+
+
+@styled
+def plot(table: pd.DataFrame) -> "Figure":
+    """Memory over the length of the sequence for three models, and the longest sequences below."""
+    from matplotlib.gridspec import GridSpec
+
+    figure, _ = new_figure(1, 1, (10, 7))
+    figure.clear()
+    grid = GridSpec(2, 3, figure, height_ratios=(1, 1.15))
+    fit = stack().fit
+    for at, (name, published) in enumerate(BACKWARD.items()):
+        axis, model = figure.add_subplot(grid[0, at]), models.load(name)
+        for colour, (method, (plan, token)) in zip(
+            (ORANGE, BLUE, GREEN), plans(name == "qwen3-32b", states=False).items(), strict=True
+        ):
+            length = np.linspace(100, 1.15e3 * published[1], 400).astype(int)
+            byte = [plan_byte(model, replace(plan, seq=int(s)), fit, token) / 2**30 for s in length]
+            inside = np.array(byte) < 84
+            axis.plot(length[inside] / 1e3, np.array(byte)[inside], color=colour, label=method)
+        axis.axhline(80, color=RED, ls="--", lw=1)
+        axis.plot(published, [80, 80], "v", color="black", ms=6, label="published longest")
+        axis.set(title=f"{name}{' (LoRA)' if name == 'qwen3-32b' else ''}", xlabel="thousand tokens")
+        axis.set_ylabel("GiB" if at == 0 else "")
+    figure.axes[0].legend(loc="lower right", fontsize=7)
+    axis = figure.add_subplot(grid[1, :])
+    part = table[table["claim"].str.startswith("longest") & ~table["setup"].str.startswith("backward")]
+    setups = list(dict.fromkeys(part["setup"]))
+    series = [(name, kind) for name in (CHECKPOINT, STREAM) for kind in ("paper", "simulated")]
+    for at, ((name, kind), colour) in enumerate(zip(series, (PURPLE, BLUE, ORANGE, GREEN), strict=True)):
+        chosen = part[part["system"] == name].set_index("setup")[kind].astype(float)
+        axis.bar(np.arange(len(setups)) + 0.2 * (at - 1.5), chosen.loc[setups], 0.2, color=colour,
+                 label=f"{name}, {'published' if kind == 'paper' else kind}")  # fmt: skip
+    axis.set(yscale="log", ylabel="longest sequence, thousand tokens")
+    axis.set_xticks(range(len(setups)), [text.replace(", ", "\n") for text in setups], fontsize=7)
+    axis.legend(ncols=2, fontsize=7)
+    suptitle(figure, "StreamBP: memory of a backward pass, and the longest sequence in 80 GB")
+    return figure
