@@ -1,7 +1,7 @@
 """`calibrate` as a function: probes and fit of the reference device, then the host time of its serving loop.
 
 Whole steps of a small model are run as well. What they take beyond the sum of their fitted operators is the loop's
-own time, a step, a sequence and a token, and goes into the same file under `[engine]`.
+own time, a step, a layer, a sequence and a token, and goes into the same file under `[engine]`.
 """
 
 import dataclasses
@@ -25,8 +25,10 @@ from workloads.placement import Placement
 
 STEP_SHARE = 0.12  # of the budget: whole steps
 PROBE = ModelSpec(  # small enough to be built in a second, with every operator of a dense model
-    "probe", "probe", 512, 8192, 4096, (Block(Attention(8, 4, 64, 64, rope_dim=64), FeedForward(1536)),), (0,) * 4
+    "probe", "probe", 512, 8192, 4096, (Block(Attention(8, 4, 64, 64, rope_dim=64), FeedForward(1536)),), (0,) * 2
 )
+DEPTHS = (2, 8)  # layers: two, to tell a layer's share from a step's
+HOST = ("step_s", "layer_s", "seq_s", "token_s")
 STEPS: tuple[tuple[tuple[int, int], ...], ...] = (  # (new tokens, keys) of each sequence
     ((1, 100),), ((1, 100),) * 4, ((1, 200),) * 16, ((1, 60),) * 32, ((64, 64),), ((256, 256),), ((128, 300),),
     ((64, 64), *((1, 150),) * 8), ((1, 400),) * 8, ((1, 120),) * 24, ((200, 200), *((1, 200),) * 16), ((32, 32),) * 2,
@@ -102,7 +104,7 @@ def execute(
         write_json({**result, "kernels": found.fitted.error, "steps": steps, "engine": engine}, json)
     miss = (steps["simulated_s"] / steps["measured_s"] - 1).abs().mean()
     steps_text = f"{100 * miss:.1f} % ({len(steps)} shapes)" if len(steps) else "not measured"
-    return f"{summary(found)}\n\nwhole steps of a small model: {steps_text}\nwrote {file}"
+    return f"{summary(found)}\n\nwhole steps of small models: {steps_text}\nwrote {file}"
 
 
 def _progress(quiet: bool) -> Any:
@@ -119,46 +121,51 @@ def _progress(quiet: bool) -> Any:
 
 
 def measure_steps(found: Any, budget_s: float) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Whole steps of a small model measured and priced (columns `num_seq, num_token, operator_s, simulated_s,
-    measured_s`), and the engine profile that explains what the operators do not."""
+    """Whole steps of small models measured and priced (columns `num_layer, num_seq, num_token, operator_s,
+    simulated_s, measured_s`), and the engine profile that explains what the operators do not."""
     from hw_models.reference.model import build_model
 
     fmt = next(name for name in ("bf16", "fp16", "fp32") if name in {kernel.format for kernel in found.fitted.kernel})
-    model = build_model(PROBE, found.environment.device, fmt, 1024, 16)
     machine = found.machine()
     rows = []
     try:
-        for shape in STEPS:
-            took_s = _measured_s(model, shape, budget_s / len(STEPS))
-            rows.append((*_priced(shape, fmt, machine), took_s))
+        for num_layer in DEPTHS:
+            spec = dataclasses.replace(PROBE, layer=(0,) * num_layer)
+            model = build_model(spec, found.environment.device, fmt, 1024, 16)
+            for shape in STEPS:
+                took_s = _measured_s(model, shape, budget_s / len(STEPS) / len(DEPTHS))
+                rows.append((num_layer, *_priced(spec, shape, fmt, machine), took_s))
     except KeyboardInterrupt:  # the probes are measured: what steps there are must do
         pass
-    frame = pd.DataFrame(rows, columns=["num_seq", "num_token", "operator_s", "measured_s"])
+    frame = pd.DataFrame(rows, columns=["num_layer", "num_seq", "num_token", "operator_s", "measured_s"])
     if frame.empty:
         return frame.assign(simulated_s=0.0), {}
     measured_s, operator_s = frame["measured_s"].to_numpy(float), frame["operator_s"].to_numpy(float)
     residual = np.maximum(measured_s - operator_s, 0.0)
     scale = 1.0 / measured_s
-    terms = np.column_stack([np.ones(len(frame)), frame["num_seq"], frame["num_token"]]).astype(float)
+    counts = [np.ones(len(frame)), frame["num_layer"], frame["num_seq"], frame["num_token"]]
+    terms = np.column_stack(counts).astype(float)  # in the order of `HOST`
     host, _ = nnls(terms * scale[:, None], residual * scale)
     frame["simulated_s"] = operator_s + terms @ host
     engine = {
         "title": f"reference loop on {found.environment.name}",
-        "source": f"{found.profile.source}: {len(frame)} steps of a model of {PROBE.num_layer} layers of width "
-        f"{PROBE.hidden}, in {fmt}, less their fitted operators",
-        **{name: float(f"{value:.4g}") for name, value in zip(("step_s", "seq_s", "token_s"), host, strict=True)},
+        "source": f"{found.profile.source}: {len(frame)} steps of models of {DEPTHS[0]} and {DEPTHS[1]} layers of "
+        f"width {PROBE.hidden}, in {fmt}, less their fitted operators",
+        **{name: float(f"{value:.4g}") for name, value in zip(HOST, host, strict=True)},
         "request_s": 0.0,
         "stream_s": 0.0,
     }
     return frame, engine
 
 
-def _priced(shape: tuple[tuple[int, int], ...], fmt: str, machine: Machine) -> tuple[int, int, float]:
-    """Sequences, tokens and seconds of operators of a step of `PROBE`."""
+def _priced(
+    spec: ModelSpec, shape: tuple[tuple[int, int], ...], fmt: str, machine: Machine
+) -> tuple[int, int, float]:
+    """Sequences, tokens and seconds of operators of a step of `spec`."""
     query_len, kv_len = (np.array(column) for column in zip(*shape, strict=True))
     plan = Plan(query_len, kv_len, query_len == 1, np.ones(len(shape), bool))
     names = dict.fromkeys((field.name for field in dataclasses.fields(Formats)), fmt)
-    ops, work = lower_step(PROBE, Formats(**names), Placement(), 0, plan)
+    ops, work = lower_step(spec, Formats(**names), Placement(), 0, plan)
     return len(shape), int(query_len.sum()), float(cost(ops, work, machine)["time_ps"].sum()) * 1e-12
 
 
