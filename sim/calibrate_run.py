@@ -158,9 +158,7 @@ def measure_steps(found: Any, budget_s: float) -> tuple[pd.DataFrame, dict[str, 
     return frame, engine
 
 
-def _priced(
-    spec: ModelSpec, shape: tuple[tuple[int, int], ...], fmt: str, machine: Machine
-) -> tuple[int, int, float]:
+def _priced(spec: ModelSpec, shape: tuple[tuple[int, int], ...], fmt: str, machine: Machine) -> tuple[int, int, float]:
     """Sequences, tokens and seconds of operators of a step of `spec`."""
     query_len, kv_len = (np.array(column) for column in zip(*shape, strict=True))
     plan = Plan(query_len, kv_len, query_len == 1, np.ones(len(shape), bool))

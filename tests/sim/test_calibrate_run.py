@@ -70,5 +70,6 @@ def test_an_interrupt_among_the_steps_keeps_those_before_it(monkeypatch: pytest.
     )  # fmt: skip
     steps, engine = calibrate_run.measure_steps(found, 1.0)
     assert steps["num_seq"].tolist() == [1, 4, 16]
-    assert engine["step_s"] + engine["layer_s"] + engine["seq_s"] > 0  # an H100's operators explain none of a millisecond
+    host_s = engine["step_s"] + engine["layer_s"] + engine["seq_s"]
+    assert host_s > 0  # an H100's operators explain none of a millisecond
     assert calibrate_run.measure_steps(found, 1.0)[1] == {}
