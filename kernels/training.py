@@ -15,11 +15,11 @@ Floats = npt.NDArray[np.float64]
 
 MODEL: tuple[str, ...] = (
     "hidden", "num_layer", "num_head", "num_kv_head", "head_dim", "inter", "num_up", "vocab", "seq", "num_expert",
-    "topk", "expert_inter", "tied", "position_row", "dropout",
+    "topk", "expert_inter", "tied", "position_row", "dropout", "v_head_dim", "q_rank", "kv_rank", "rope_dim",
 )  # fmt: skip
 (
     HIDDEN, NUM_LAYER, NUM_HEAD, NUM_KV_HEAD, HEAD_DIM, INTER, NUM_UP, VOCAB, SEQ, NUM_EXPERT, TOPK, EXPERT_INTER, TIED,
-    POSITION_ROW, DROPOUT,
+    POSITION_ROW, DROPOUT, V_HEAD_DIM, Q_RANK, KV_RANK, ROPE_DIM,
 ) = range(len(MODEL))  # fmt: skip
 
 PLAN: tuple[str, ...] = (
@@ -27,12 +27,16 @@ PLAN: tuple[str, ...] = (
     "zero", "attention", "fused_norm", "schedule", "weight_byte", "act_byte", "grad_byte", "optimizer_byte", "skew",
     "act_offload", "backward_chunk", "ulysses", "tp_overlap",
     "dp_scheduled", "keep_gathered", "gather_limit", "logit_chunk", "lora_rank",
+    "offload_write_byte_per_s", "offload_read_byte_per_s", "weight_offload", "optimizer_offload", "global_balance",
+    "compress_ratio", "compress_pass", "compress_gathers", "sample_byte", "loader_byte_per_s",
 )  # fmt: skip
 (
     TP, PP, DP, CP, EP, SEQUENCE_PARALLEL, NUM_CHUNK, MICRO_BATCH, NUM_MICROBATCH, RECOMPUTE_KIND, ZERO, ATTENTION,
     FUSED_NORM, SCHEDULE, WEIGHT_BYTE, ACT_BYTE, GRAD_BYTE, OPTIMIZER_BYTE, SKEW,
     ACT_OFFLOAD, BACKWARD_CHUNK, ULYSSES, TP_OVERLAP,
     DP_SCHEDULED, KEEP_GATHERED, GATHER_LIMIT, LOGIT_CHUNK, LORA_RANK,
+    OFFLOAD_WRITE, OFFLOAD_READ, WEIGHT_OFFLOAD, OPTIMIZER_OFFLOAD, GLOBAL_BALANCE,
+    COMPRESS_RATIO, COMPRESS_PASS, COMPRESS_GATHERS, SAMPLE_BYTE, LOADER_BYTE_PER_S,
 ) = range(len(PLAN))  # fmt: skip
 
 RECOMPUTES: tuple[str, ...] = ("none", "selective", "full")
@@ -83,18 +87,21 @@ FIT: tuple[str, ...] = (
     "logit_byte",  # bytes a logit of a device on the last stage
     "logit_gather_byte",  # bytes a logit of the whole vocabulary, where a stack gathers them for its loss
     "logit_reuse",  # share of the logits' room that a recomputed layer takes when they are gone
+    "accumulate_pass",  # passes over the gradients that adding a microbatch's takes beside its products (fused: 0)
 )  # fmt: skip
 (
     GEMM, GEMM_NARROW, GEMM_ROW, FLASH_FORWARD, FLASH_BACKWARD, FLASH1, SOFTMAX_PASS, FUSED_SOFTMAX,
     VECTOR_PASS, FUSED_NORM_FIT, MEM, LAUNCH_S, KERNEL_S, MICROBATCH_S, STEP_S, UP, OUT, P2P, HOP_BLOCK,
     COLLECTIVE_S, TP_EXPOSED, DP_EXPOSED, OPTIMIZER_PASS, LOGIT_PASS, RESERVE_BYTE, FRAGMENT, OVERLAP_SLOW,
     KEPT_NORM, KEPT_GATHER, KEPT_SCORE, LOGIT_BYTE, LOGIT_GATHER_BYTE, LOGIT_REUSE,
+    ACCUMULATE_PASS,
 ) = range(len(FIT))  # fmt: skip
 # speed of light: everything reaches its peak, nothing is launched, communication is hidden, memory has no reserve
 _IDEAL = {"gemm_narrow": 0, "gemm_row": 0, "softmax_pass": 2, "fused_softmax": 0.5, "vector_pass": 4, "logit_pass": 2,
           "launch_s": 0, "kernel_s": 0, "microbatch_s": 0, "step_s": 0, "hop_block": 0, "collective_s": 0,
           "tp_exposed": 0, "dp_exposed": 0, "reserve_byte": 0, "fragment": 0, "overlap_slow": 0, "kept_norm": 0,
-          "kept_gather": 0, "kept_score": 0, "logit_byte": 10, "logit_gather_byte": 0}  # fmt: skip
+          "kept_gather": 0, "kept_score": 0, "logit_byte": 10, "logit_gather_byte": 0,
+          "accumulate_pass": 0}  # fmt: skip
 IDEAL_FIT: tuple[float, ...] = tuple(float(_IDEAL.get(name, 1)) for name in FIT)
 
 STAGE: tuple[str, ...] = (
@@ -109,11 +116,31 @@ FIRST, MIDDLE, LAST, ONLY = 0, 1, 2, 3  # where a stage lies
 
 
 @njit
+def value_dim(model: Floats) -> float:
+    """Width of a value head; that of a query head unless the model says otherwise."""
+    return model[V_HEAD_DIM] if model[V_HEAD_DIM] > 0 else model[HEAD_DIM]
+
+
+@njit
+def attention_value(model: Floats, tp: float) -> float:
+    """Values of the projections of one attention layer on a device.
+
+    Latent attention (`kv_rank` > 0, DeepSeek-V2) has low-rank projections of queries and of keys and values; what
+    leads down to a rank is on every tensor-parallel device, what leads up from it is split by heads.
+    """
+    h, head, dim, wide = model[HIDDEN], model[NUM_HEAD] / tp, model[HEAD_DIM], value_dim(model)
+    if model[KV_RANK] == 0:
+        return h * (head + model[NUM_KV_HEAD] / tp) * (dim + wide)
+    query = model[Q_RANK] * (h + head * dim) if model[Q_RANK] > 0 else h * head * dim
+    down = h * (model[KV_RANK] + model[ROPE_DIM])
+    return query + down + model[KV_RANK] * head * (dim - model[ROPE_DIM] + wide) + head * wide * h
+
+
+@njit
 def layer_value(model: Floats, plan: Floats) -> tuple[float, float]:
     """Values of one layer on a device: (dense part, experts)."""
     h, tp = model[HIDDEN], plan[TP]
-    attention = h * (2 * model[NUM_HEAD] + 2 * model[NUM_KV_HEAD]) * model[HEAD_DIM] / tp
-    dense = attention + (model[NUM_UP] + 1) * h * model[INTER] / tp + 4 * h
+    dense = attention_value(model, tp) + (model[NUM_UP] + 1) * h * model[INTER] / tp + 4 * h
     expert = 0.0
     if model[NUM_EXPERT] > 0:
         expert = model[NUM_EXPERT] / plan[EP] * (model[NUM_UP] + 1) * h * model[EXPERT_INTER] / tp
@@ -154,7 +181,7 @@ def activation_byte(model: Floats, plan: Floats, fit: Floats, full: bool) -> flo
     tp, byte = plan[TP], plan[ACT_BYTE]
     token = model[SEQ] * plan[MICRO_BATCH] / plan[CP]
     split = tp if plan[SEQUENCE_PARALLEL] > 0 else 1.0
-    h, heads, dim = model[HIDDEN], model[NUM_HEAD], model[HEAD_DIM]
+    h, heads = model[HIDDEN], model[NUM_HEAD]
     if full:
         return token * h * byte / split
     masks = 2 * token * h * model[DROPOUT] / split  # a byte a value after attention and after the feed-forward part
@@ -162,7 +189,10 @@ def activation_byte(model: Floats, plan: Floats, fit: Floats, full: bool) -> flo
     stream += 2 * token * h * byte * (fit[KEPT_GATHER] + (1 - fit[KEPT_GATHER]) / split)  # inputs of qkv and of up
     if plan[FUSED_NORM] == 0:
         stream += fit[KEPT_NORM] * token * h * byte / split
-    attention = token * (2 * heads + 2 * model[NUM_KV_HEAD]) * dim * byte / tp  # q, k, v and the projection's input
+    # q, k, v and the projection's input; the latents of low-rank projections
+    attention = token * (heads + model[NUM_KV_HEAD]) * (model[HEAD_DIM] + value_dim(model)) * byte / tp
+    if model[KV_RANK] > 0:
+        attention += token * (model[Q_RANK] + model[KV_RANK] + model[ROPE_DIM]) * byte
     if plan[ATTENTION] >= 2:
         attention += 4 * token * heads / tp
     elif plan[RECOMPUTE_KIND] != 1:
@@ -242,11 +272,12 @@ def plan_memory(model: Floats, plan: Floats, fit: Floats, rank: float, out: Floa
         value += dense_adapter * layers
         experts += expert_adapter * layers
     out[M_WEIGHT] = plan[WEIGHT_BYTE] * ((value / group + experts / expert_group) if zero >= 3 else value + experts)
+    out[M_WEIGHT] *= 1 - plan[WEIGHT_OFFLOAD]
     if lora:  # the rest is frozen: neither gradients nor states
         value, experts = dense_adapter * layers, expert_adapter * layers
     out[M_GRAD] = plan[GRAD_BYTE] * ((value / group + experts / expert_group) if zero >= 2 else value + experts)
     state = (value / group + experts / expert_group) if zero >= 1 else value + experts
-    out[M_OPTIMIZER] = plan[OPTIMIZER_BYTE] * state
+    out[M_OPTIMIZER] = plan[OPTIMIZER_BYTE] * state * (1 - plan[OPTIMIZER_OFFLOAD])
     token = model[SEQ] * plan[MICRO_BATCH] / cp
     split = tp if plan[SEQUENCE_PARALLEL] > 0 else 1.0
     full = plan[RECOMPUTE_KIND] == 2
@@ -262,13 +293,14 @@ def plan_memory(model: Floats, plan: Floats, fit: Floats, rank: float, out: Floa
     out[M_BUFFER] = 4 * token * h * plan[ACT_BYTE] / split
     if plan[ACT_OFFLOAD] > 0:  # a layer on its way out, and one on its way back
         out[M_BUFFER] += 2 * kept * plan[ACT_OFFLOAD]
-    chunk_layers = layers / plan[NUM_CHUNK]
+    if plan[WEIGHT_OFFLOAD] > 0:  # two layers: at work, and on its way
+        out[M_BUFFER] += 2 * plan[WEIGHT_OFFLOAD] * (dense + expert) * plan[WEIGHT_BYTE]
     if zero >= 3:  # gathered layers
         out[M_BUFFER] += gathered_layer(plan, layers) * (dense + expert) * plan[WEIGHT_BYTE]
     elif zero >= 1:
         out[M_BUFFER] += min(0.2e9, value) * plan[GRAD_BYTE]
     if zero >= 2 and plan[KEEP_GATHERED] > 0:  # whole gradients of the chunk at work
-        out[M_BUFFER] += chunk_layers * (dense + expert) * plan[GRAD_BYTE]
+        out[M_BUFFER] += layers / plan[NUM_CHUNK] * (dense + expert) * plan[GRAD_BYTE]
     total = 0.0
     for part in range(M_RESERVE):
         total += out[part]

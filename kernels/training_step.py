@@ -7,7 +7,15 @@ import numpy as np
 
 from kernels import training as t
 from kernels.jit import njit
-from kernels.training import Floats, activation_byte, adapter_value, layer_value, peak_byte, stage_layer
+from kernels.training import (
+    Floats,
+    activation_byte,
+    adapter_value,
+    layer_value,
+    peak_byte,
+    stage_layer,
+    value_dim,
+)
 
 
 @njit
@@ -41,7 +49,7 @@ def _attention_s(model: Floats, plan: Floats, hw: Floats, fit: Floats) -> tuple[
     """Attention of one layer: (forward, backward)."""
     s, heads, dim = model[t.SEQ], model[t.NUM_HEAD] / plan[t.TP], model[t.HEAD_DIM]
     score = plan[t.MICRO_BATCH] * heads * s * s / plan[t.CP]
-    flop = 4 * score * dim
+    flop = 2 * score * (dim + value_dim(model))
     if plan[t.ATTENTION] >= 2:
         scale = hw[t.FLOP_PER_S] * (fit[t.FLASH1] if plan[t.ATTENTION] == 2 else 1.0)
         # causal: half of the scores; backward recomputes them and has five products instead of two
@@ -53,6 +61,25 @@ def _attention_s(model: Floats, plan: Floats, hw: Floats, fit: Floats) -> tuple[
 
 
 @njit
+def _channel(byte_per_s: float, hw: Floats) -> float:
+    """Rate of a channel to storage: no faster than the host link that leads there; 0 is host memory itself."""
+    return min(byte_per_s, hw[t.HOST_BYTE_PER_S]) if byte_per_s > 0 else hw[t.HOST_BYTE_PER_S]
+
+
+@njit
+def _projection_s(model: Floats, token: float, tp: float, hw: Floats, fit: Floats) -> float:
+    """Matrix products around the attention of one layer, forward."""
+    h, heads, dim, wide = model[t.HIDDEN], model[t.NUM_HEAD] / tp, model[t.HEAD_DIM], value_dim(model)
+    out = _gemm_s(token, h, heads * wide, hw, fit)
+    if model[t.KV_RANK] == 0:
+        return _gemm_s(token, heads * dim + model[t.NUM_KV_HEAD] / tp * (dim + wide), h, hw, fit) + out
+    rank, latent = model[t.Q_RANK], model[t.KV_RANK]
+    down = _gemm_s(token, rank + latent + model[t.ROPE_DIM], h, hw, fit)
+    up = _gemm_s(token, heads * dim, rank if rank > 0 else h, hw, fit)
+    return down + up + _gemm_s(token, heads * (dim - model[t.ROPE_DIM] + wide), latent, hw, fit) + out
+
+
+@njit
 def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int, out: Floats) -> None:
     """Times of one microbatch through one stage (all chunks of a rank), into `out[t.STAGE]`.
 
@@ -61,12 +88,11 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
     """
     h, tp, cp = model[t.HIDDEN], plan[t.TP], plan[t.CP]
     byte, token = plan[t.ACT_BYTE], model[t.SEQ] * plan[t.MICRO_BATCH] / plan[t.CP]
-    heads, dim = model[t.NUM_HEAD] / tp, model[t.HEAD_DIM]
+    dim = model[t.HEAD_DIM]
     mem = hw[t.MEM_BYTE_PER_S] * fit[t.MEM]
     layers = stage_layer(model, plan)
     # matrix products
-    gemm = _gemm_s(token, (heads + 2 * model[t.NUM_KV_HEAD] / tp) * dim, h, hw, fit)  # qkv
-    gemm += _gemm_s(token, h, heads * dim, hw, fit)
+    gemm = _projection_s(model, token, tp, hw, fit)
     if model[t.INTER] > 0:
         gemm += (model[t.NUM_UP] + 1) * _gemm_s(token, model[t.INTER] / tp, h, hw, fit)
     ep_s = 0.0
@@ -76,6 +102,8 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
         gemm += local * (model[t.NUM_UP] + 1) * _gemm_s(rows, model[t.EXPERT_INTER] / tp, h, hw, fit)
         if plan[t.EP] > 1:  # dispatch and combine
             ep_s = 2 * collective_s(token * model[t.TOPK] * (1 + plan[t.SKEW]) * h * byte / tp, plan[t.EP], tp, hw, fit)
+        if plan[t.GLOBAL_BALANCE] > 0:  # the loads of all experts, summed over the whole batch's ranks
+            ep_s += 2 * collective_s(4 * model[t.NUM_EXPERT], plan[t.DP] * cp, tp, hw, fit)
     attention, attention_back = _attention_s(model, plan, hw, fit)
     # passes over the residual stream and the wide part
     split = tp if plan[t.SEQUENCE_PARALLEL] > 0 else 1.0
@@ -90,10 +118,11 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
         tp_s = whole - min(whole * plan[t.TP_OVERLAP], compute)
     cp_s = 0.0
     if cp > 1 and plan[t.ULYSSES] > 0:  # heads for tokens and back: queries, results, keys and values
-        both = 2 * (1 + model[t.NUM_KV_HEAD] / model[t.NUM_HEAD]) * model[t.NUM_HEAD] * dim / tp
+        both = (model[t.NUM_HEAD] + model[t.NUM_KV_HEAD]) * (dim + value_dim(model)) / tp
         cp_s = collective_s(token * both * byte, cp, tp, hw, fit) + 3 * fit[t.COLLECTIVE_S]
     elif cp > 1:  # keys and values of the others pass by; what attention hides is hidden
-        ring = collective_s(2 * cp * token * model[t.NUM_KV_HEAD] / tp * dim * byte, cp, tp, hw, fit)
+        passing = token * model[t.NUM_KV_HEAD] / tp * (dim + value_dim(model)) * byte
+        ring = collective_s(cp * passing, cp, tp, hw, fit)
         cp_s = max(0.0, ring - attention)
     forward = gemm + attention + vector + fit[t.KERNEL_S]
     comm = tp_s + ep_s + cp_s
@@ -113,6 +142,9 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
     input_grad = back_gemm - weight_grad + comm
     if plan[t.LORA_RANK] > 0:  # frozen weights have no gradient
         weight_grad = adapter_s
+    elif fit[t.ACCUMULATE_PASS] > 0:
+        dense, expert = layer_value(model, plan)
+        weight_grad += fit[t.ACCUMULATE_PASS] * (dense + expert) * plan[t.GRAD_BYTE] / mem
     recompute = 0.0
     if plan[t.RECOMPUTE_KIND] == 2:
         recompute = forward
@@ -120,9 +152,15 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
         recompute = attention
     if plan[t.ACT_OFFLOAD] > 0:  # kept tensors leave under the forward pass and come back under the backward pass
         full = plan[t.RECOMPUTE_KIND] == 2
-        copy = activation_byte(model, plan, fit, full) * plan[t.ACT_OFFLOAD] / hw[t.HOST_BYTE_PER_S]
-        forward += max(0.0, copy - forward)
-        input_grad += max(0.0, copy - back_gemm - recompute)
+        copy = activation_byte(model, plan, fit, full) * plan[t.ACT_OFFLOAD]
+        away, back = _channel(plan[t.OFFLOAD_WRITE], hw), _channel(plan[t.OFFLOAD_READ], hw)
+        forward += max(0.0, copy / away - forward)
+        input_grad += max(0.0, copy / back - back_gemm - recompute)
+    if plan[t.WEIGHT_OFFLOAD] > 0:  # weights come in for each pass, under the layer before
+        dense, expert = layer_value(model, plan)
+        fetch = (dense + expert) * plan[t.WEIGHT_BYTE] * plan[t.WEIGHT_OFFLOAD] / hw[t.HOST_BYTE_PER_S]
+        forward += max(0.0, fetch - forward)
+        input_grad += max(0.0, fetch - back_gemm - recompute)
     if plan[t.ZERO] >= 3 and plan[t.DP] * cp > 1 and plan[t.DP_SCHEDULED] == 0:
         # weights are gathered for each pass; what compute hides is hidden, unless only one gather may be under way
         dense, expert = layer_value(model, plan)
@@ -158,8 +196,9 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
             out[t.HOP_S] = sent / (hw[t.OUT_BYTE_PER_S] * fit[t.P2P]) + fit[t.COLLECTIVE_S]
             if split == 1 and tp > 1:
                 out[t.HOP_S] += collective_s(message, tp, 1, hw, fit)
-        out[t.FORWARD_S] += fit[t.HOP_BLOCK] * out[t.HOP_S]
-        out[t.INPUT_GRAD_S] += fit[t.HOP_BLOCK] * out[t.HOP_S]
+        waits = fit[t.HOP_BLOCK] * out[t.HOP_S] * plan[t.NUM_CHUNK]
+        out[t.FORWARD_S] += waits
+        out[t.INPUT_GRAD_S] += waits
     _once_a_step(model, plan, hw, fit, where, layers, mem, out)
 
 
@@ -181,6 +220,8 @@ def _once_a_step(
     passes = plan[t.GRAD_BYTE] + (plan[t.WEIGHT_BYTE] if plan[t.ZERO] >= 1 else plan[t.GRAD_BYTE])
     if plan[t.ZERO] >= 3:
         passes = plan[t.GRAD_BYTE]  # weights are gathered in the passes themselves
+    if plan[t.COMPRESS_RATIO] > 0:  # what everybody sends is summed on the way, or gathered by everybody
+        passes *= plan[t.COMPRESS_RATIO] * (group / 2 if plan[t.COMPRESS_GATHERS] > 0 else 1.0)
     reduce = collective_s(value * passes, group, plan[t.TP], hw, fit)
     if expert > 0:
         reduce += collective_s(expert * layers * passes, expert_group, plan[t.TP] * plan[t.EP], hw, fit)
@@ -189,6 +230,11 @@ def _once_a_step(
     out[t.DP_S] = reduce
     per_value = plan[t.WEIGHT_BYTE] + plan[t.GRAD_BYTE] + 2 * plan[t.OPTIMIZER_BYTE]
     out[t.OPTIMIZER_S] = fit[t.OPTIMIZER_PASS] * state * per_value / mem
+    if plan[t.OPTIMIZER_OFFLOAD] > 0:  # states come and go over the host link, both ways at once
+        moved = state * plan[t.OPTIMIZER_BYTE] * plan[t.OPTIMIZER_OFFLOAD]
+        out[t.OPTIMIZER_S] = max(out[t.OPTIMIZER_S], moved / hw[t.HOST_BYTE_PER_S])
+    # encoding and decoding stand before and after what they compress
+    out[t.OPTIMIZER_S] += plan[t.COMPRESS_PASS] * (value + expert * layers) * plan[t.GRAD_BYTE] / mem
 
 
 @njit
@@ -205,6 +251,8 @@ def scheduled_dp_s(model: Floats, plan: Floats, hw: Floats, fit: Floats, row: Fl
     if expert > 0:
         gather += collective_s(expert * plan[t.WEIGHT_BYTE], expert_group, apart, hw, fit)
         reduce += collective_s(expert * plan[t.GRAD_BYTE], expert_group, apart, hw, fit)
+    if plan[t.COMPRESS_RATIO] > 0:
+        reduce *= plan[t.COMPRESS_RATIO] * (group / 2 if plan[t.COMPRESS_GATHERS] > 0 else 1.0)
     forward, recompute = row[t.FORWARD_S] / layers, row[t.RECOMPUTE_S] / layers
     back = (row[t.INPUT_GRAD_S] + row[t.WEIGHT_GRAD_S]) / layers
     once_a_batch = plan[t.KEEP_GATHERED] > 0 and (v == 1 or plan[t.SCHEDULE] == t.BREADTH_FIRST)
@@ -232,8 +280,16 @@ def scheduled_dp_s(model: Floats, plan: Floats, hw: Floats, fit: Floats, row: Fl
     return first + max(end, layers * reduce - window)
 
 
-RESULT: tuple[str, ...] = ("step_s", "bubble_s", "tp_s", "ep_s", "cp_s", "pp_s", "dp_s", "optimizer_s", "recompute_s")
-R_STEP, R_BUBBLE, R_TP, R_EP, R_CP, R_PP, R_DP, R_OPTIMIZER, R_RECOMPUTE = range(len(RESULT))
+RESULT: tuple[str, ...] = ("step_s", "bubble_s", "tp_s", "ep_s", "cp_s", "pp_s", "dp_s", "optimizer_s", "recompute_s",
+                           "data_s")  # fmt: skip
+R_STEP, R_BUBBLE, R_TP, R_EP, R_CP, R_PP, R_DP, R_OPTIMIZER, R_RECOMPUTE, R_DATA = range(len(RESULT))
+
+
+@njit
+def load_s(plan: Floats, hw: Floats) -> float:
+    """Seconds that the loaders of one replica take for a step's samples; the next step's load under this one."""
+    rate = plan[t.LOADER_BYTE_PER_S] if plan[t.LOADER_BYTE_PER_S] > 0 else hw[t.HOST_BYTE_PER_S]
+    return plan[t.NUM_MICROBATCH] * plan[t.MICRO_BATCH] * plan[t.SAMPLE_BYTE] / rate
 
 
 @njit
@@ -289,6 +345,8 @@ def plan_step(model: Floats, plan: Floats, hw: Floats, fit: Floats, stage: Float
     out[R_OPTIMIZER] = row[t.OPTIMIZER_S]
     hidden = max(0.0, row[t.DP_S] - out[R_DP])
     out[R_STEP] = busy + bubble + hops + out[R_DP] + fit[t.OVERLAP_SLOW] * hidden + out[R_OPTIMIZER] + fit[t.STEP_S]
+    out[R_DATA] = max(0.0, load_s(plan, hw) - out[R_STEP])
+    out[R_STEP] += out[R_DATA]
     return out[R_STEP]
 
 

@@ -7,9 +7,11 @@ import numpy as np
 from kernels import training as t
 from kernels.errors import InputError
 from kernels.training import Floats
+from workloads.compression import hook
 from workloads.models.spec import ModelSpec
 
 DP_TRAFFICS = ("fitted", "scheduled")
+RATES = ("offload_write_byte_per_s", "offload_read_byte_per_s", "sample_byte", "loader_byte_per_s")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,15 @@ class TrainPlan:
     tp_overlap: float = 0.0  # share of tensor-parallel communication that hides under the other half of the batch
     dp_traffic: str = "fitted"  # data-parallel traffic: the stack's exposed share, or replayed beside the schedule
     keep_gathered: bool = False  # ZeRO 2, 3: gather and scatter once for a run of operations on a chunk, not every pass
+    offload_write_byte_per_s: float = 0.0  # channel that offloaded activations take, as of NVMe drives; 0: host memory
+    offload_read_byte_per_s: float = 0.0
+    weight_offload: float = 0.0  # share of the weights that lives in host memory and is fetched for each pass
+    optimizer_offload: float = 0.0  # share of the optimizer states that lives there and is fetched for the update
+    global_balance: bool = False  # the balancing loss counts expert loads over the whole batch: an all-reduce a layer
+    compression: str = "none"  # hook on the gradient reduction (`workloads.compression`)
+    compression_rank: int = 4  # of powersgd
+    sample_byte: float = 0.0  # bytes that loading a sequence reads
+    loader_byte_per_s: float = 0.0  # rate of one replica's loaders; 0: a device's host link
     gather_limit: int = 2  # FSDP's rate limiter: layers gathered ahead and at work at most; 1: no prefetch, 0: no limit
     logit_chunk: int = 1  # parts of the sequence that the head and the loss are done in
     lora_rank: int = 0  # of adapters beside every linear map, which alone are trained; 0: everything is
@@ -78,8 +89,15 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
         raise InputError("needs ZeRO 2 or 3 and dp_traffic = scheduled", field="keep_gathered", value=True)
     if plan.zero not in (0, 1, 2, 3):
         raise InputError("no such ZeRO stage", field="zero", value=plan.zero, allowed=["0", "1", "2", "3"])
-    if any(block.attention.latent for block in model.block):
-        raise InputError("latent attention has no training cost here", field="model", value=model.name)
+    if plan.compression != "none" and plan.zero > 0:
+        raise InputError("hooks are on the all-reduce of whole gradients", field="compression", value=plan.compression,
+                         allowed="zero = 0")  # fmt: skip
+    hook(plan.compression, model.hidden, plan.grad_byte, plan.compression_rank)
+    for field in RATES:
+        if getattr(plan, field) < 0:
+            raise InputError("too small", field=field, value=getattr(plan, field), allowed=">= 0")
+    if plan.global_balance and not any(block.ffn.num_expert for block in model.block):
+        raise InputError("the model has no experts", field="global_balance", value=True)
     heads = min(block.attention.num_head for block in model.block)
     if heads % plan.tp:
         raise InputError(
@@ -95,7 +113,7 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
                          allowed=f"<= {model.num_layer}")  # fmt: skip
     if plan.seq % plan.cp:
         raise InputError("does not divide the sequence", field="cp", value=plan.cp, allowed=f"divisors of {plan.seq}")
-    for field in ("act_offload", "tp_overlap"):
+    for field in ("act_offload", "tp_overlap", "weight_offload", "optimizer_offload"):
         if not 0 <= getattr(plan, field) <= 1:
             raise InputError("out of range", field=field, value=getattr(plan, field), allowed="0 to 1")
     for field in ("backward_chunk", "logit_chunk"):
@@ -130,17 +148,24 @@ def model_vector(model: ModelSpec, seq: int, dropout: bool = False) -> Floats:
         "num_expert": max((block.ffn.num_expert for block in expert), default=0),
         "topk": max((block.ffn.topk for block in expert), default=0),
         "expert_inter": sum(block.ffn.expert_inter for block in expert) / len(blocks),
+        "v_head_dim": float(np.mean([block.attention.v_head_dim for block in blocks])),
+        "q_rank": blocks[0].attention.q_rank, "kv_rank": blocks[0].attention.kv_rank,
+        "rope_dim": blocks[0].attention.rope_dim if blocks[0].attention.latent else 0,
     }  # fmt: skip
     return np.array([values[name] for name in t.MODEL], float)
 
 
-def plan_vector(plan: TrainPlan) -> Floats:
+def plan_vector(plan: TrainPlan, hidden: int = 4096) -> Floats:
     """`[PLAN]`. A schedule that has no closed form is entered as 1F1B: the replay prices it."""
+    ratio, passes, gathers = 0.0, 0.0, False  # nothing compressed
+    if plan.compression != "none":
+        ratio, passes, gathers = hook(plan.compression, hidden, plan.grad_byte, plan.compression_rank)
     schedule = plan.schedule if plan.schedule in t.SCHEDULES else "1f1b"
     values = {field.name: getattr(plan, field.name) for field in fields(plan)} | {
         "num_chunk": plan.interleave, "num_microbatch": plan.num_microbatch,
         "recompute": t.RECOMPUTES.index(plan.recompute), "attention": t.ATTENTIONS.index(plan.attention),
         "schedule": t.SCHEDULES.index(schedule), "dp_scheduled": DP_TRAFFICS.index(plan.dp_traffic),
+        "compress_ratio": ratio, "compress_pass": passes, "compress_gathers": gathers,
     }  # fmt: skip
     return np.array([values[name] for name in t.PLAN], float)
 
@@ -159,5 +184,5 @@ def model_flop(model: ModelSpec, plan: TrainPlan) -> float:
     vector, one = model_vector(model, plan.seq), plan_vector(TrainPlan())
     dense, expert = t.layer_value(vector, one)
     active = dense + (expert * vector[t.TOPK] / vector[t.NUM_EXPERT] if vector[t.NUM_EXPERT] else 0.0)
-    attention = 12 * vector[t.NUM_HEAD] * vector[t.HEAD_DIM] * plan.seq * model.num_layer
+    attention = 6 * vector[t.NUM_HEAD] * (vector[t.HEAD_DIM] + t.value_dim(vector)) * plan.seq * model.num_layer
     return float(plan.token * (6 * (active * model.num_layer + model.vocab * model.hidden) + attention))

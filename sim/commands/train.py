@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schedule", default="1f1b", help="any schedule of `ridgeline schedule list`, or a file")
     parser.add_argument("--interleave", type=int, default=1, help="chunks a rank")
     parser.add_argument("--sequence-parallel", action="store_true")
-    parser.add_argument("--recompute", default="none", help="none, selective (attention) or full")
+    parser.add_argument("--recompute", help="none, selective (attention) or full (default: what the stack's runs did)")
     parser.add_argument("--zero", type=int, default=0, help="ZeRO stage, 3 is FSDP")
     parser.add_argument("--attention", help="unfused, fused_softmax, flash1 or flash2 (default: the stack's)")
     parser.add_argument("--format", default="bf16", help="compute format")
@@ -29,6 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--act-offload", type=float, default=0.0, help="share of kept activations that goes to the host"
     )
+    for name, text in (
+        ("--offload-write-byte-per-s", "rate at which offloaded activations leave, as to NVMe (0: host link)"),
+        ("--offload-read-byte-per-s", "rate at which they come back (0: host link)"),
+        ("--weight-offload", "share of the weights in host memory"),
+        ("--optimizer-offload", "share of the optimizer states in host memory"),
+        ("--sample-byte", "bytes that loading a sequence reads"),
+        ("--loader-byte-per-s", "rate of one replica's loaders (0: host link)"),
+    ):
+        parser.add_argument(name, type=float, default=0.0, help=text)
+    parser.add_argument("--global-balance", action="store_true", help="expert loads are balanced over the whole batch")
+    parser.add_argument("--compression", default="none", help="gradient hook: none, fp16, powersgd, topk, onebit")
+    parser.add_argument("--compression-rank", type=int, default=4, help="of powersgd")
     parser.add_argument("--backward-chunk", type=int, default=1, help="parts of the sequence in recomputed backward")
     parser.add_argument("--logit-chunk", type=int, default=1, help="parts of the sequence in head and loss")
     parser.add_argument("--lora-rank", type=int, default=0, help="train adapters of this rank alone (0: everything)")

@@ -31,6 +31,7 @@ class StackFile(BaseModel):
     attention: str = "flash2"
     fused_norm: bool = False
     dropout: bool = False
+    recompute: str = "none"
     grad_byte: float = 4.0
     optimizer_byte: float = 12.0
     fit: dict[str, float]
@@ -44,6 +45,7 @@ class Stack(NamedTuple):
     attention: str
     fused_norm: bool
     dropout: bool
+    recompute: str
     grad_byte: float
     optimizer_byte: float
     fit: Floats  # [FIT]
@@ -62,7 +64,17 @@ def load(name: str) -> Stack:
     """
     if name == "sol":
         return Stack(
-            "sol", "Speed of light", "", "peak rates", "flash2", True, False, 4.0, 12.0, np.array(t.IDEAL_FIT, float)
+            "sol",
+            "Speed of light",
+            "",
+            "peak rates",
+            "flash2",
+            True,
+            False,
+            "none",
+            4.0,
+            12.0,
+            np.array(t.IDEAL_FIT, float),
         )
     path = pathlib.Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
@@ -81,7 +93,7 @@ def load(name: str) -> Stack:
             raise InputError(f"constant {key} is missing", file=path, field="fit")
     fit = np.array([parsed.fit[key] for key in t.FIT])
     return Stack(path.stem, parsed.title, parsed.device, parsed.source, parsed.attention, parsed.fused_norm,
-                 parsed.dropout, parsed.grad_byte, parsed.optimizer_byte, fit)  # fmt: skip
+                 parsed.dropout, parsed.recompute, parsed.grad_byte, parsed.optimizer_byte, fit)  # fmt: skip
 
 
 def default_stack(device: str) -> str:

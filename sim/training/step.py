@@ -12,7 +12,7 @@ from kernels import training as t
 from kernels.errors import InputError
 from kernels.schedule import BACKWARD, FORWARD, INPUT_GRAD, OP_KINDS, RECOMPUTE, WEIGHT_GRAD, Ints
 from kernels.training import Floats
-from kernels.training_step import stage_times
+from kernels.training_step import load_s, stage_times
 from sim.schedule import end_times, memory_curve, rank_table
 from sim.schedule_run import with_recompute
 from sim.training.stack import Stack, default_stack, hardware_vector, load
@@ -66,7 +66,7 @@ def train(
     constants = stack if isinstance(stack, Stack) else load(stack or default_stack(machine.device.name))
     hw, fit = hardware_vector(machine, number_format), constants.fit
     arrays = compile_order(build_order(plan))
-    vector, laid = model_vector(spec, plan.seq, plan.dropout), plan_vector(plan)
+    vector, laid = model_vector(spec, plan.seq, plan.dropout), plan_vector(plan, spec.hidden)
     laid[t.NUM_CHUNK] = arrays.num_stage / plan.pp
     times = _stage_seconds(vector, laid, hw, fit, arrays.num_stage)
     table = _duration_ps(times, plan)
@@ -85,6 +85,8 @@ def train(
         carried_s = network_s(arrays, beside)
     hidden_s = max(0.0, carried_s - dp_s) * float(fit[t.OVERLAP_SLOW])
     step_s = pipeline_s + dp_s + hidden_s + float(once[t.OPTIMIZER_S]) + float(fit[t.STEP_S])
+    data_s = max(0.0, load_s(laid, hw) - step_s)
+    step_s += data_s
     op = _op_frame(arrays, start, end)
     fullest = memory.iloc[int(memory["total"].to_numpy().argmax())]
     m = plan.num_microbatch
@@ -105,6 +107,7 @@ def train(
         "exposed_cp_s": float(column[t.CP_S] * m * passes),
         "exposed_dp_s": dp_s + hidden_s,
         "dp_s": carried_s,
+        "exposed_data_s": data_s,
         "hop_s": float(times[0, t.HOP_S]),
         "recompute_s": float(column[t.RECOMPUTE_S] * m),
         "optimizer_s": float(once[t.OPTIMIZER_S]),

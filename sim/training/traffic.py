@@ -80,7 +80,10 @@ def unit_seconds(vector: Floats, laid: Floats, hw: Floats, fit: Floats, num_stag
         experts = collective_s(expert * byte, expert_group, tp * laid[t.EP], hw, fit) if expert else 0.0
         return np.array([collective_s(part * byte, group, tp, hw, fit) + experts for part in value])
 
-    return seconds(laid[t.WEIGHT_BYTE]), seconds(laid[t.GRAD_BYTE]) * (2 if laid[t.ZERO] == 0 else 1)
+    passes = 2.0 if laid[t.ZERO] == 0 else 1.0
+    if laid[t.COMPRESS_RATIO] > 0:
+        passes *= laid[t.COMPRESS_RATIO] * (group / 2 if laid[t.COMPRESS_GATHERS] > 0 else 1.0)
+    return seconds(laid[t.WEIGHT_BYTE]), seconds(laid[t.GRAD_BYTE]) * passes
 
 
 def traffic(arrays: OpArrays, vector: Floats, laid: Floats, hw: Floats, fit: Floats) -> Traffic:
