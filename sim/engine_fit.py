@@ -148,16 +148,17 @@ def left_out(some: list[Case], fitted: EngineProfile) -> dict[str, float]:
 
 
 def write(path: pathlib.Path, profile: EngineProfile) -> None:
-    """The profile as TOML, constants to four digits."""
+    """The profile as TOML, constants to four digits; fields at their defaults are left out."""
     import tomli_w
 
-    values = {name: value for name, value in dataclasses.asdict(profile).items() if value not in ("", None)}
-    values |= {name: float(f"{value:.4g}") for name, value in values.items() if name.endswith("_s")}
-    fitted, captured = values.pop("fit", {}), ", ".join(str(size) for size in values.pop("captured"))
+    usual = {field.name: field.default for field in dataclasses.fields(profile)}
+    values = {name: value for name, value in dataclasses.asdict(profile).items() if value != usual[name]}
+    values |= {name: float(f"{value:.4g}") for name, value in values.items() if name.endswith(("_s", "_factor"))}
+    fitted, captured = values.pop("fit", {}), ", ".join(str(size) for size in values.pop("captured", ()))
     sizes = textwrap.fill(captured, 116, initial_indent="  ", subsequent_indent="  ")
-    parts = [tomli_w.dumps(values), f"captured = [\n{sizes},\n]\n"] + (
-        [tomli_w.dumps({"fit": fitted})] if fitted else []
-    )
+    parts = [tomli_w.dumps(values)]
+    parts += [f"captured = [\n{sizes},\n]\n"] if captured else []
+    parts += [tomli_w.dumps({"fit": fitted})] if fitted else []
     path.write_text("\n".join(parts), encoding="utf-8")
 
 

@@ -5,6 +5,7 @@ fewer tokens is computed at the next captured size.
 """
 
 import dataclasses
+import math
 import pathlib
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,17 @@ class EngineProfile:
     stream_s: float  # from the engine to the client, on the first token and on the last
     prefill_s: float = 0.0  # an iteration that holds a prompt, beside `step_s`: it runs outside the full CUDA graph
     layer_s: float = 0.0  # a layer in an iteration: gaps between its kernels, and those that nobody prices
+    dispatch_layer_s: float = (
+        0.0  # launches of a layer without CUDA graphs, which run ahead of the device: an iteration
+    )
+    # lasts as long as the device computes or as its layers' launches take, whichever is longer
+    kernel_factor: float = 1.0  # times of the stack's kernels (not collectives) over those of the calibration
+    reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
+    reduce_byte_per_s: float = math.inf  # ... send no faster than this from a device
     plan_ahead: bool = False  # a step is planned while the one before runs: an arrival waits for one more
     captured: tuple[int, ...] = ()  # token counts that have a CUDA graph, ascending
+    stack: str = ""  # profiles of one software stack on several hosts share this name
+    device: str = ""  # of the host that was measured
     note: str = ""
     fit: Fit | None = None  # how the constants were found, and how wrong they are
 
@@ -51,13 +61,32 @@ class EngineProfile:
         """What lengthens steps, as prices take it."""
         from sim.serving.step_price import HostTime
 
-        names = ("step_s", "seq_s", "token_s", "request_s", "prefill_s", "layer_s")
+        names = {field.name for field in dataclasses.fields(HostTime)} & {
+            field.name for field in dataclasses.fields(self)
+        }
         return HostTime(graph_token=self.captured, **{name: getattr(self, name) for name in names})
 
 
 def names() -> list[str]:
     """The profiles that come with the project."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def of_stack(name: str, device: str) -> str:
+    """Name of the profile `name`, or, where that names a stack, of its profile on the host of `device`.
+
+    >>> of_stack("vllm_0.15", "h100_sxm"), of_stack("vllm_2023", "h100_sxm")
+    ('vllm_0.15', 'vllm_2023_h100')
+    """
+    if name.endswith(".toml") or name in names():
+        return name
+    members = {profile.device: stem for stem in names() if (profile := load(stem)).stack == name}
+    if not members:
+        stacks = {load(stem).stack for stem in names()} - {""}
+        raise InputError("no such engine profile", field="engine", value=name, allowed=[*names(), *sorted(stacks)])
+    if device not in members:
+        raise InputError(f"{name} was not measured on this host", field="system", value=device, allowed=list(members))
+    return members[device]
 
 
 def load(name: str) -> EngineProfile:
@@ -82,7 +111,10 @@ def load(name: str) -> EngineProfile:
         profile = pydantic.TypeAdapter(EngineProfile).validate_python(values)
     except pydantic.ValidationError as error:
         raise from_validation(error, path) from None
-    for key in ("step_s", "seq_s", "token_s", "request_s", "stream_s", "prefill_s", "layer_s"):
+    for key in ("kernel_factor", "reduce_byte", "reduce_byte_per_s"):
+        if not getattr(profile, key) > 0:
+            raise InputError("not positive", file=path, field=key, value=getattr(profile, key), allowed="above 0")
+    for key in (name for name in known if name.endswith("_s") and name != "reduce_byte_per_s"):
         if not 0 <= getattr(profile, key) < 10:
             raise InputError("not a time", file=path, field=key, value=getattr(profile, key), allowed="0 to 10 seconds")
     if list(profile.captured) != sorted(set(profile.captured)) or any(size < 1 for size in profile.captured):

@@ -12,7 +12,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hw_models.profile import Kernel, Profile
@@ -20,10 +19,9 @@ from kernels.errors import InputError
 from kernels.formats import FORMATS
 from kernels.machine import Machine
 from kernels.optable import KINDS
+from sim.slower import scale_slots
 
 RunMachine = Callable[[Machine], Mapping[str, float]]
-TIME = ("_s",)  # ends of the names of fit slots: seconds, which grow with the factor
-SHARE = ("_eff", "_byte_per_s")  # rates and shares of one, which shrink with it
 UNKNOWN_SIGMA = 0.15  # of a kernel whose profile tells no spread, as between two generations of one vendor
 COVERAGE = 0.9
 
@@ -64,20 +62,6 @@ def resampled(
             if own is not None:
                 scale_slots(fit[code, fmt], names[kind], own)
     return machine._replace(fit=fit)
-
-
-def scale_slots(slots: npt.NDArray[np.float64], names: tuple[str, ...], factor: float) -> None:
-    """Scale the time that a fit vector stands for: seconds by `factor`, rates and efficiencies by its inverse.
-
-    >>> slots = np.array([2e-6, 0.8, 4.0])
-    >>> scale_slots(slots, ("launch_s", "mem_eff", "p"), 2.0); slots.tolist()
-    [4e-06, 0.4, 4.0]
-    """
-    for index, name in enumerate(names):
-        if name.endswith(SHARE):
-            slots[index] /= factor
-        elif name.endswith(TIME):
-            slots[index] *= factor
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,7 @@ class StepPrice(NamedTuple):
     prefill_fit: Floats  # [class, NUM_FIT]
     decode_fit: Floats  # [class, NUM_FIT]
     host_ps: Ints  # [HOST_FIELDS]
+    dispatch_ps: Ints  # [stage] the host's launches of its layers: it computes beside them, and no shorter
     num_device: int  # a stage
     num_group: int  # attention groups of a replica, which share its sequences evenly
 
@@ -52,24 +53,27 @@ def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sample
         np.zeros((num_stage, max_token + 1), ints), np.zeros((num_stage, max_token + 1), ints),
         np.zeros((num_stage, num_class), ints), np.zeros((num_class, 6)), np.zeros((num_class, 6)),
         np.ones(num_class), np.ones(len(RATES)),
-        np.zeros((num_class, NUM_FIT)), np.zeros((num_class, NUM_FIT)), np.zeros(len(HOST_FIELDS), ints), 1, 1,
+        np.zeros((num_class, NUM_FIT)), np.zeros((num_class, NUM_FIT)), np.zeros(len(HOST_FIELDS), ints),
+        np.zeros(num_stage, ints), 1, 1,
     )  # fmt: skip
 
 
 class PackedPrice(NamedTuple):
     """A `StepPrice` in two arrays, as the compiled loop takes it (see `pack`)."""
 
-    table: Ints  # PRICE_FIELDS | dense_ps | dense_nj | send_ps | send_nj | head_ps | head_nj | attn_layer
+    table: Ints  # PRICE_FIELDS | dense_ps | dense_nj | send_ps | send_nj | head_ps | head_nj | attn_layer | dispatch_ps
     real: Floats  # rate | of each class: prefill shape and fit, decode shape and fit, peak
 
 
 PRICE_FIELDS: tuple[str, ...] = (
     "num_stage", "num_class", "num_device", "num_group", *HOST_FIELDS,
-    "dense_ps", "dense_nj", "send_ps", "send_nj", "head_ps", "head_nj", "attn_layer", "stride",
+    "dense_ps", "dense_nj", "send_ps", "send_nj", "head_ps", "head_nj", "attn_layer",
+    "dispatch_ps", "stride",
 )  # fmt: skip
 (
     NUM_STAGE, NUM_CLASS, NUM_DEVICE, NUM_GROUP, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, PREFILL_PS, BLOCK_PS,
-    DENSE_PS, DENSE_NJ, SEND_PS, SEND_NJ, HEAD_PS, HEAD_NJ, ATTN_LAYER, STRIDE,
+    DENSE_PS, DENSE_NJ, SEND_PS, SEND_NJ, HEAD_PS, HEAD_NJ, ATTN_LAYER,
+    DISPATCH_PS, STRIDE,
 ) = range(len(PRICE_FIELDS))  # fmt: skip
 NUM_RATE = len(RATES)
 NUM_SHAPE = 6
@@ -87,6 +91,7 @@ def pack(price: StepPrice) -> PackedPrice:
         price.head_ps,
         price.head_nj,
         price.attn_layer,
+        price.dispatch_ps,
     ]
     start = len(PRICE_FIELDS) + np.cumsum([0, *(part.size for part in parts)])
     num_stage, num_class = price.attn_layer.shape

@@ -61,6 +61,7 @@ from kernels.serving.layout import (
 from kernels.serving.price import (
     ATTN_LAYER,
     DENSE_PS,
+    DISPATCH_PS,
     HEAD_PS,
     NUM_CLASS,
     SEQ_PS,
@@ -84,8 +85,9 @@ def repeat_ahead(r: Replica, p: PackedPrice, start_ps: int, horizon_ps: int, mos
     num_class = table[NUM_CLASS]
     paged = reg[RESERVE] == PAGED
     residue, turn = at + reg[IN_RESIDUE], reg[at + RESIDUE]
-    fixed_ps = table[STEP_PS] + (table[SEQ_PS] + table[TOKEN_PS]) * num_row
-    fixed_ps += table[table[DENSE_PS] + num_row] + table[table[HEAD_PS] + num_row]
+    host_ps = table[STEP_PS] + (table[SEQ_PS] + table[TOKEN_PS]) * num_row
+    fixed_ps = table[table[DENSE_PS] + num_row] + table[table[HEAD_PS] + num_row]
+    dispatch_ps = table[table[DISPATCH_PS]]
     final, asked = float(reg[FINAL_TOKEN]), float(reg[ASKED_TOKEN])
     most = min(most, reg[at + REPEAT])
     time_ps = start_ps
@@ -104,7 +106,7 @@ def repeat_ahead(r: Replica, p: PackedPrice, start_ps: int, horizon_ps: int, mos
         used = reg[NUM_BLOCK] - reg[FREE_BLOCK] - reg[EVICTABLE_BLOCK]
         peak = max(peak, used)
         turn = (turn if turn > 0 else block_token) - 1
-        end = time_ps + fixed_ps
+        device_ps = fixed_ps
         for c in range(num_class):
             kv = at + IN_KV + c * NUM_KV_FIELD
             longest = max(reg[kv + KV_MAX_GROW], reg[kv + KV_MAX_STILL])
@@ -113,8 +115,9 @@ def repeat_ahead(r: Replica, p: PackedPrice, start_ps: int, horizon_ps: int, mos
             account = reg[BOOK_ATTN] + c * ATTN_SIZE + (NUM_BOUND + bound) * 2
             book[account] += num_layer * cost_ps
             book[account + 1] += num_layer * cost_nj
-            end += num_layer * cost_ps
+            device_ps += num_layer * cost_ps
             attn_nj += num_layer * cost_nj
+        end = time_ps + host_ps + max(device_ps, dispatch_ps)
         steps += 1
         if end > horizon_ps:
             reg[at + LANE_END] = end

@@ -84,6 +84,7 @@ from kernels.serving.price import (
     BLOCK_PS,
     DENSE_NJ,
     DENSE_PS,
+    DISPATCH_PS,
     HEAD_NJ,
     HEAD_PS,
     NUM_CLASS,
@@ -255,9 +256,10 @@ def _launch(
             send_ps = table[table[SEND_PS] + (s - 1) * table[STRIDE] + token]
             start = max(end + send_ps, reg[stage + STAGE_FREE])
             end = start
-        end += table[table[DENSE_PS] + s * table[STRIDE] + token] + reg[stage + STAGE_ATTN]
+        device_ps = table[table[DENSE_PS] + s * table[STRIDE] + token] + reg[stage + STAGE_ATTN]
         if s == num_stage - 1:
-            end += table[table[HEAD_PS] + sampled]
+            device_ps += table[table[HEAD_PS] + sampled]
+        end += max(device_ps, table[table[DISPATCH_PS] + s])
         reg[stage + STAGE_ATTN] = 0
         reg[stage + STAGE_FREE] = end
         reg[stage + STAGE_BUSY] += end - start

@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from kernels import optable as op
 from kernels.machine import IDLE_W
-from kernels.price import price_table
 from kernels.serving.price import HOST_BLOCK, HOST_PREFILL, HOST_SEQ, HOST_STEP, HOST_TOKEN
 from sim.serving.result import Ints, ServeResult
 from sim.serving.step_price import Lowered
@@ -20,7 +19,8 @@ class Accounts:
     """Rows of (operator, kind, bound) with their sums over a run, all replicas.
 
     `time_ps` is of one device of each stage, summed over stages; `energy_nj` of all devices. Without the rows of
-    kind `P2P` (hand-overs, which no stage waits for) the times add up to the time in steps.
+    kind `P2P` (hand-overs, which no stage waits for) the times add up to the time in steps. `dispatch` is what
+    devices waited for launches.
     """
 
     name: list[str]
@@ -58,6 +58,10 @@ def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
         + host[HOST_PREFILL] * count["num_prefill_step"]
     )
     _add(rows, "host", HOST, op.BOUND_HOST, int(host_ps), 0)
+    if price.dispatch_ps.any():
+        on_stage = sum(value[0] for (_, kind, _), value in rows.items() if kind != op.P2P)
+        moved_ps = int(host[HOST_BLOCK]) * count["num_moved_block"]
+        _add(rows, "dispatch", HOST, op.BOUND_HOST, int(result.stage_busy_ps.sum()) - on_stage - moved_ps, 0)
     _add(rows, "kv_swap", op.TRANSFER, op.BOUND_LINK, int(host[HOST_BLOCK]) * count["num_moved_block"], 0)
     kept = {key: value for key, value in rows.items() if value[0] or value[1]}
     time_ps = np.array([value[0] for value in kept.values()], np.int64)
@@ -84,7 +88,7 @@ def _add_tables(
     if not len(size):
         return 0
     ops = lowered.head(size) if stage < 0 else lowered.dense(stage, size)
-    cost = price_table(ops.reshape(-1), np.zeros(0, op.WORK_DTYPE), lowered.machine).reshape(ops.shape)
+    cost = lowered.price(ops, np.zeros(0, op.WORK_DTYPE))
     weight = count[size][:, None]
     time_ps, energy_nj = cost["time_ps"] * weight, cost["energy_nj"] * weight * devices
     for column in range(ops.shape[1]):

@@ -14,7 +14,6 @@ import simpy
 
 from kernels import optable as op
 from kernels.errors import InputError
-from kernels.price import price_table
 from kernels.serving import layout as at
 from kernels.serving.ahead import next_lane, open_lane
 from kernels.serving.commit import commit
@@ -128,7 +127,7 @@ class Replay:
         stages = []
         for stage in range(len(self.price.dense_ps)):
             ops, work = self.lowered.step(stage, plan)
-            time_ps = price_table(ops, work, self.lowered.machine)["time_ps"]
+            time_ps = self.lowered.price(ops, work)["time_ps"]
             sends = ops["kind"] == op.P2P
             stages.append((time_ps[~sends], time_ps[sends]))
             self.num_operator += int(ops["count"].sum())
@@ -149,6 +148,7 @@ class Replay:
                 yield hold
             for time_ps in operators:
                 yield self.env.timeout(int(time_ps))
+            yield self.env.timeout(max(0, int(self.price.dispatch_ps[stage] - operators.sum())))
             if stage == len(stages) - 1:
                 self._at(int(self.env.now), END, lambda: self._end(k, lane))
             self.stages[k][stage].release(hold)

@@ -5,6 +5,7 @@ takes the attention classes' constants; `step_cost` prices one plan from them, a
 operators of `workloads.lowering.lower_step` to the picosecond (a test says so for every family of models).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from kernels.serving.price import (
     prefill_cost,
 )
 from kernels.units import PS_PER_S
+from sim.slower import slower
 from workloads import lowering, memory
 from workloads.formats import Formats
 from workloads.models.spec import Attention, ModelSpec
@@ -40,7 +42,8 @@ _NO_WORK = np.zeros(0, op.WORK_DTYPE)
 
 @dataclass(frozen=True)
 class HostTime:
-    """Seconds that the host adds, and how batches are padded to captured graph sizes."""
+    """What an engine makes of the device's time: seconds that its host adds, how batches are padded to captured graph
+    sizes, and how much slower its kernels are than those of the calibration."""
 
     step_s: float = 0.0  # a step: scheduling, launch of the step, detokenization
     seq_s: float = 0.0  # a sequence of a step: its inputs prepared, its token handled
@@ -49,12 +52,23 @@ class HostTime:
     graph_token: tuple[int, ...] = ()  # a step of fewer tokens computes as many as the next of these
     prefill_s: float = 0.0  # a step that holds a prompt
     layer_s: float = 0.0  # a layer of a step
+    dispatch_layer_s: float = 0.0  # launches of a layer, while the device computes: a step lasts no shorter than them
+    kernel_factor: float = 1.0  # times of kernels other than collectives, over those of the calibration
+    reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
+    reduce_byte_per_s: float = math.inf  # ... send no faster than this
 
     def vector_ps(self, num_layer: int, block_s: float) -> list[int]:
         """`[HOST_FIELDS]` picoseconds for a model of so many layers; `block_s` moves a block."""
         step_s = self.step_s + self.layer_s * num_layer
         times = (step_s, self.seq_s, self.token_s, self.request_s, self.prefill_s, block_s)
         return [round(seconds * PS_PER_S) for seconds in times]
+
+    def reduce_ps(self, ops: op.OpTable) -> Ints:
+        """Picoseconds that each row cannot do without: of a large all-reduce, a ring's bytes at the engine's rate."""
+        size = ops["group_size"]
+        slow = (ops["kind"] == op.ALL_REDUCE) & (ops["link_byte"] > self.reduce_byte) & (size > 1)
+        sent = 2.0 * (size - 1) / size * ops["link_byte"] * ops["count"]
+        return np.where(slow, np.round(sent / self.reduce_byte_per_s * PS_PER_S), 0.0).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,13 @@ class Lowered:
     def classes(self) -> list[Attention]:
         """Attention classes of the whole model, in order of first layer."""
         return list(self.model.attention_class(0, self.model.num_layer))
+
+    def price(self, ops: op.OpTable, work: op.WorkTable) -> np.ndarray:
+        """Costs of operators in any shape of table, as this engine runs them."""
+        cost = price_table(ops.reshape(-1), work, self.machine).reshape(ops.shape)
+        if math.isfinite(self.host.reduce_byte_per_s):
+            cost["time_ps"] = np.maximum(cost["time_ps"], self.host.reduce_ps(ops))
+        return cost
 
     def padded(self, num_token: npt.ArrayLike) -> Ints:
         """Tokens that a step of `num_token` computes in its dense part: those of the next captured graph."""
@@ -128,6 +149,7 @@ def build(
     Raises `InputError` for what this path cannot price.
     """
     host = host or HostTime()
+    machine = slower(machine, host.kernel_factor)
     lowered = Lowered(model, formats, placement, machine, skew, host)
     if machine.rate[FLOP_J] > 0 or machine.rate[BYTE_J] > 0:
         raise InputError(
@@ -139,14 +161,14 @@ def build(
         for start in range(0, max_token + 1, CHUNK):
             token = np.arange(start, min(start + CHUNK, max_token + 1))
             ops = lowered.dense(stage, token)
-            cost = _price(ops, machine)
+            cost = lowered.price(ops, _NO_WORK)
             sends = ops["kind"] == op.P2P
             for kept, time_ps, energy_nj in (
                 (~sends, price.dense_ps, price.dense_nj), (sends, price.send_ps, price.send_nj),
             ):  # fmt: skip
                 time_ps[stage, token] = (cost["time_ps"] * kept).sum(axis=1)
                 energy_nj[stage, token] = (cost["energy_nj"] * kept).sum(axis=1) * placement.stage_device
-    cost = _price(lowered.head(np.arange(max_seq + 1)), machine)
+    cost = lowered.price(lowered.head(np.arange(max_seq + 1)), _NO_WORK)
     price.head_ps[:] = cost["time_ps"].sum(axis=1)
     price.head_nj[:] = cost["energy_nj"].sum(axis=1) * placement.stage_device
     _attention(price, lowered, classes)
@@ -155,11 +177,9 @@ def build(
         block_byte / machine.link[LINK_HOST, LINK_BYTE_PER_S] if machine.link[LINK_HOST, LINK_BYTE_PER_S] > 0 else 0.0
     )
     price.host_ps[:] = host.vector_ps(model.num_layer, block_s)
+    layers = [stop - start for start, stop in placement.stages(model.num_layer)]
+    price.dispatch_ps[:] = np.round(np.array(layers) * host.dispatch_layer_s * PS_PER_S)
     return price._replace(num_device=placement.stage_device, num_group=placement.attn_dp), lowered
-
-
-def _price(ops: op.OpTable, machine: Machine) -> np.ndarray:
-    return price_table(ops.reshape(-1), _NO_WORK, machine).reshape(ops.shape)
 
 
 def _attention(price: StepPrice, lowered: Lowered, classes: Sequence[Attention]) -> None:

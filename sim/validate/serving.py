@@ -3,7 +3,8 @@
 A run is one engine under one load or several, one after another (stages); a row is a stage. Requests come at a
 constant rate; prompts are a system prompt and a question, drawn from few distinct ones that repeat. Clients give up
 after a deadline (column `timeout_s`, else 300 s). A stage where more than a twentieth of the requests failed, or that
-served less than nine tenths of what was asked, is overloaded: there only the throughput means something.
+served less than nine tenths of what was asked, is overloaded: there only the throughput means something. A file of prompt
+and token times goes to `ridgeline validate steps`.
 """
 
 import argparse
@@ -24,26 +25,42 @@ BEHIND = 0.9  # share of the rate asked for
 TIMEOUT_S = (
     300.0  # in the overloaded runs that are published no answer took longer, and the 99th percentiles come close
 )
+VLLM = "vllm_0.15"
 STATISTICS = ("mean", "median", "p90", "p99")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="CSV of load tests")
-    parser.add_argument("--engine", default="vllm_0.15", help="engine profile (default: vllm_0.15)")
+    parser.add_argument("--engine", help="engine profile (default: vllm_0.15; for a file of steps as `validate steps`)")
     parser.add_argument("--json", metavar="OUT", help="write the rows")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from sim.validation_rows import report
 
-    rows, reasons = validate_serving(arguments.file, arguments.engine)
+    if is_steps(pathlib.Path(arguments.file)):
+        from sim.validate.steps import ENGINE, validate_steps
+
+        rows, reasons = validate_steps(arguments.file, arguments.engine or ENGINE)
+    else:
+        rows, reasons = validate_serving(arguments.file, arguments.engine or VLLM)
     print(report(rows, arguments.json))
     for reason, count in reasons.most_common():
         print(f"not simulated: {count} rows: {reason}")
     return 0
 
 
-def validate_serving(file: str | pathlib.Path, engine: str = "vllm_0.15") -> tuple[list[dict[str, Any]], Counter[str]]:
+def is_steps(path: pathlib.Path) -> bool:
+    """Whether a file's columns are those of `ridgeline validate steps`: batches and their phases, not a load."""
+    from hw_models.calibration.measured import read_frame
+    from sim.validate.steps import ALIASES
+
+    columns = {str(name).lower() for name in read_frame(path).columns}
+    timed = any(columns & set(ALIASES[name]) for name in ("prompt_s", "token_s", "step_s"))
+    return timed and "request_per_s" not in columns
+
+
+def validate_serving(file: str | pathlib.Path, engine: str = VLLM) -> tuple[list[dict[str, Any]], Counter[str]]:
     """A row a metric (`format`: its statistic) and run, then totals over the runs that are not overloaded, and over
     the overloaded ones (`size_class`); and why rows were not simulated. Fits nothing."""
     import pandas as pd

@@ -1,0 +1,37 @@
+"""A machine whose kernels take a multiple of their calibrated times."""
+
+import numpy as np
+import numpy.typing as npt
+
+from hw_models.forms import COLLECTIVE_KINDS, FORMS
+from kernels.machine import Machine
+from kernels.optable import KINDS
+
+TIME = ("_s",)  # ends of the names of fit slots: seconds, which grow with the factor
+SHARE = ("_eff", "_byte_per_s")  # rates and shares of one, which shrink with it
+
+
+def scale_slots(slots: npt.NDArray[np.float64], names: tuple[str, ...], factor: float) -> None:
+    """Scale the time that a fit vector stands for: seconds by `factor`, rates and efficiencies by its inverse.
+
+    >>> slots = np.array([2e-6, 0.8, 4.0])
+    >>> scale_slots(slots, ("launch_s", "mem_eff", "p"), 2.0); slots.tolist()
+    [4e-06, 0.4, 4.0]
+    """
+    for index, name in enumerate(names):
+        if name.endswith(SHARE):
+            slots[index] /= factor
+        elif name.endswith(TIME):
+            slots[index] *= factor
+
+
+def slower(machine: Machine, factor: float) -> Machine:
+    """`machine` with every kernel but the collectives `factor` times as long (below 1: faster)."""
+    if factor == 1.0:
+        return machine
+    fit = machine.fit.copy()
+    for code, kind in enumerate(KINDS):
+        if kind in FORMS and kind not in COLLECTIVE_KINDS:
+            for slots in fit[code]:
+                scale_slots(slots, FORMS[kind].names, factor)
+    return machine._replace(fit=fit)
