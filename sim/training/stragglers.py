@@ -6,16 +6,6 @@ from kernels.errors import InputError
 from kernels.training import Floats
 
 
-def exponential_wait_s(num_worker: int, num_backup: int, mean_s: float) -> float:
-    """Expected time until `num_worker - num_backup` of `num_worker` exponential workers are done: the order statistic
-    mean (H_n - H_b).
-
-    >>> exponential_wait_s(2, 0, 1.0), exponential_wait_s(2, 1, 1.0)
-    (1.5, 0.5)
-    """
-    return mean_s * float(np.sum(1 / np.arange(num_backup + 1, num_worker + 1)))
-
-
 def step_s(sample_s: Floats, num_backup: int) -> float:
     """Mean time of a step over drawn worker times `[num_draw, num_worker]` that drops the `num_backup` slowest."""
     num_worker = sample_s.shape[1]

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from kernels.errors import InputError
 from sim.cli import main
+from sim.training.backup import exponential_order_s
 from sim.training.goodput import LongRun, best_interval_s, expected_wall_s, simulate_run
-from sim.training.stragglers import best_backup, draw, exponential_wait_s, step_s
+from sim.training.stragglers import best_backup, draw, step_s
 
 
 def test_without_failures_only_checkpoints_cost() -> None:
@@ -64,8 +65,8 @@ def test_order_statistics() -> None:
     sample = np.random.default_rng(0).exponential(1.0, (20_000, 16))
     for backup in (0, 1, 4):
         # the standard error of 20,000 draws of a value of spread 1 is 0.7 %
-        assert step_s(sample, backup) == pytest.approx(exponential_wait_s(16, backup, 1.0), rel=0.02)
-    assert exponential_wait_s(16, 0, 1.0) == pytest.approx(sum(1 / k for k in range(1, 17)))
+        assert step_s(sample, backup) == pytest.approx(exponential_order_s(16, 1.0)[15 - backup], rel=0.02)
+    assert exponential_order_s(16, 1.0)[-1] == pytest.approx(sum(1 / k for k in range(1, 17)))
 
 
 def test_backups_pay_where_stragglers_are_heavy_and_batches_are_small_of_use() -> None:

@@ -1,0 +1,139 @@
+"""Critical batch size: the plan with the highest throughput is neither the cheapest nor the soonest to a target."""
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sim.critical_batch import examples_to_target, steps_to_target
+from sim.plot_style import FAINT, ORANGE, PALETTE, new_figure, styled, suptitle
+from sim.training.search import Space, batch_tradeoff
+from studies._table import row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLAIM = (
+    "Critical batch size (McCandlish et al. 2018): a run at it takes twice the fewest steps and twice the fewest tokens"
+)
+MODEL, SYSTEM, SEQ = "gpt3-13b", "dgx_a100", 2048
+DEVICES, BATCHES = (64, 256, 1024), (128, 256, 512, 1024, 2048, 4096, 8192)
+# Kaplan et al. 2020 (arXiv 2001.08361, equation 1.4): B_crit = 2e8 tokens / L^(1/0.21); at a loss of 3 nats
+CRITICAL_BATCH = 2e8 / 3 ** (1 / 0.21) / SEQ
+MIN_STEP = 10_000  # any number: it cancels in every ratio here
+NOTE = "batch of 522 sequences is critical (loss of 3 nats); the fastest plan of each batch by search, at list prices"
+
+
+@functools.cache
+def tradeoff(devices: tuple[int, ...] = DEVICES, batches: tuple[int, ...] = BATCHES) -> pd.DataFrame:
+    """The fastest plan of every number of devices and batch: hours and dollars to the target, tokens a second."""
+    spaces = [
+        Space(
+            n,
+            batch,
+            SEQ,
+            zeros=(0, 1),
+            grad_bytes=(4.0,),
+            optimizer_bytes=(12.0,),
+            max_micro_batch=8,
+            max_chunk=4,
+            schedules=("1f1b", "interleaved-1f1b"),
+        )
+        for n in devices
+        for batch in batches
+    ]
+    table = batch_tradeoff(MODEL, SYSTEM, spaces, critical_batch=CRITICAL_BATCH, min_step=MIN_STEP)
+    return table.assign(token_per_s_per_device=table["batch"] * SEQ / table["step_s"] / table["num_device"])
+
+
+def run(devices: tuple[int, ...] = DEVICES, batches: tuple[int, ...] = BATCHES) -> pd.DataFrame:
+    """The relation at the critical batch, and what the plan of the highest throughput costs besides the best ones."""
+    step = steps_to_target(CRITICAL_BATCH, MIN_STEP, CRITICAL_BATCH) / MIN_STEP
+    token = examples_to_target(CRITICAL_BATCH, MIN_STEP, CRITICAL_BATCH) / (MIN_STEP * CRITICAL_BATCH)
+    setup = "batch = critical batch"
+    rows = [
+        row("relation", "steps over the fewest", setup, 2.0, step, "exact", 1e-12),
+        row("relation", "tokens over the fewest", setup, 2.0, token, "exact", 1e-12),
+    ]
+    table = tradeoff(devices, batches)
+    for count, part in table.groupby("num_device"):
+        setup = f"{MODEL} on {count} x A100, batches of {min(batches)} to {max(batches)}"
+        plans = part.to_dict("records")
+        quick = max(plans, key=lambda one: one["token_per_s_per_device"])
+        cheap = min(plans, key=lambda one: one["target_usd"])
+        ratio = float(quick["target_usd"] / cheap["target_usd"])
+        note = f"batch {quick['batch']} against {cheap['batch']}; {NOTE}"
+        rows.append(
+            row(
+                "highest throughput",
+                "dollars to the target over the cheapest plan's",
+                setup,
+                (1.0, np.inf),
+                ratio,
+                f"above 1: {note}",
+                0.0,
+            )
+        )
+        rows.append(
+            row(
+                "cheapest",
+                "batch over the critical batch",
+                setup,
+                (0.0, 1.0),
+                float(cheap["batch"]) / CRITICAL_BATCH,
+                f"tokens are wasted beyond: {note}",
+                0.0,
+            )
+        )
+    best = table.sort_values("target_h").drop_duplicates("num_device").sort_values("num_device")["batch"].tolist()
+    rows.append(
+        row(
+            "soonest",
+            "more devices want as large a batch or a larger, 1 if so",
+            f"{MODEL}, {len(best)} sizes",
+            1.0,
+            float(best == sorted(best)),
+            "a small batch does not fill many devices",
+            0.0,
+        )
+    )
+    return pd.DataFrame(rows)
+
+
+@styled
+def plot(table: pd.DataFrame) -> "Figure":
+    """Dollars and hours to the target of every batch (front: filled), and the relation itself with the batches."""
+    figure, (cost, relation) = new_figure(1, 2, (11, 4.6))
+    found = tradeoff()
+    for colour, (count, part) in zip(PALETTE, found.groupby("num_device"), strict=False):
+        cost.plot(part["target_h"], part["target_usd"], "o-", color=colour, mfc="white", label=f"{count} A100")
+        front = part[part["pareto"]]
+        cost.plot(front["target_h"], front["target_usd"], "o", color=colour)
+        plans = part.to_dict("records")
+        quick = max(plans, key=lambda one: one["token_per_s_per_device"])
+        cost.plot(quick["target_h"], quick["target_usd"], "*", color=colour, ms=15)
+        for one in (min(plans, key=lambda one: one["target_usd"]), quick):
+            cost.annotate(
+                f"batch {one['batch']}",
+                (one["target_h"], one["target_usd"]),
+                (6, 5),
+                textcoords="offset points",
+                fontsize=7,
+            )
+    cost.plot([], [], "*", color=FAINT, ms=12, label="highest throughput")
+    cost.plot([], [], "o", color=FAINT, label="nothing sooner and cheaper")
+    cost.set(xscale="log", yscale="log", xlabel="hours to the target", ylabel="dollars to the target")
+    cost.margins(x=0.3)
+    cost.legend(fontsize=8)
+    batch = np.geomspace(CRITICAL_BATCH / 16, CRITICAL_BATCH * 16, 60)
+    relation.plot(1 + CRITICAL_BATCH / batch, 1 + batch / CRITICAL_BATCH, color=FAINT)
+    for size in BATCHES:
+        place = (1 + CRITICAL_BATCH / size, 1 + size / CRITICAL_BATCH)
+        relation.plot(*place, "o", color=PALETTE[0])
+        relation.annotate(str(size), place, (6, 4), textcoords="offset points", fontsize=8)
+    relation.plot(2, 2, "D", color=ORANGE, label=f"critical batch, {CRITICAL_BATCH:.0f} sequences")
+    relation.set(xscale="log", yscale="log", xlabel="steps over the fewest", ylabel="tokens over the fewest")
+    relation.legend()
+    suptitle(figure, f"{MODEL} to a target loss: time and cost of every batch, and the critical batch size")
+    return figure
