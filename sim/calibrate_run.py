@@ -143,8 +143,7 @@ def measure_steps(found: Any, budget_s: float) -> tuple[pd.DataFrame, dict[str, 
     measured_s, operator_s = frame["measured_s"].to_numpy(float), frame["operator_s"].to_numpy(float)
     residual = np.maximum(measured_s - operator_s, 0.0)
     scale = 1.0 / measured_s
-    terms = frame[["num_layer", "num_layer", "num_seq", "num_token"]].to_numpy(float)  # in the order of `HOST`
-    terms[:, 0] = 1.0
+    terms = frame.assign(step=1)[["step", "num_layer", "num_seq", "num_token"]].to_numpy(float)  # in `HOST`'s order
     host, _ = nnls(terms * scale[:, None], residual * scale)
     frame["simulated_s"] = operator_s + terms @ host
     engine = {
