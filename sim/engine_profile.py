@@ -43,10 +43,8 @@ class EngineProfile:
     stream_s: float  # from the engine to the client, on the first token and on the last
     prefill_s: float = 0.0  # an iteration that holds a prompt, beside `step_s`: it runs outside the full CUDA graph
     layer_s: float = 0.0  # a layer in an iteration: gaps between its kernels, and those that nobody prices
-    dispatch_layer_s: float = (
-        0.0  # launches of a layer without CUDA graphs, which run ahead of the device: an iteration
-    )
-    # lasts as long as the device computes or as its layers' launches take, whichever is longer
+    dispatch_layer_s: float = 0.0  # launches of a layer without CUDA graphs, while the device computes: an iteration
+    # lasts as long as its kernels or as its layers' launches, whichever is longer
     kernel_factor: float = 1.0  # times of the stack's kernels (not collectives) over those of the calibration
     reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
     reduce_byte_per_s: float = math.inf  # ... send no faster than this from a device
@@ -61,9 +59,8 @@ class EngineProfile:
         """What lengthens steps, as prices take it."""
         from sim.serving.step_price import HostTime
 
-        names = {field.name for field in dataclasses.fields(HostTime)} & {
-            field.name for field in dataclasses.fields(self)
-        }
+        own = {field.name for field in dataclasses.fields(self)}
+        names = own & {field.name for field in dataclasses.fields(HostTime)}
         return HostTime(graph_token=self.captured, **{name: getattr(self, name) for name in names})
 
 

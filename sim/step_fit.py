@@ -69,8 +69,12 @@ def fit(some: list[Case], base: EngineProfile, max_round: int = 12) -> EnginePro
     from scipy.optimize import least_squares
 
     scale = np.array(START)
+
+    def residual(x: Floats) -> Floats:
+        return errors(some, _with(base, x * scale))
+
     found = least_squares(
-        lambda x: errors(some, _with(base, x * scale)),
+        residual,
         np.ones(len(NAMES)),
         bounds=(0.0, 50.0),
         loss="soft_l1",
@@ -111,9 +115,8 @@ def fitted(file: pathlib.Path, stack: str, device: str) -> EngineProfile:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     done = Fit(file.name, command, today, len(ours), mean_error(ours, logs[train]), mean_error(rest, logs[~train]))
     for case, log, here in zip(some, logs, train, strict=True):
-        print(
-            f"{case.kind} {case.where.tp} {case.batch} {case.seconds:.4f} {np.expm1(log):+.3f}{' fitted' * bool(here)}"
-        )
+        side = "fitted" if here else "held out"
+        print(f"{case.kind} tp {case.where.tp} {case.batch} {case.seconds:.4f} {np.expm1(log):+.3f} {side}")
     print(device, {name: getattr(found, name) for name in NAMES}, done.error, done.left_out_error)
     return dataclasses.replace(found, fit=done)
 

@@ -3,8 +3,8 @@
 A run is one engine under one load or several, one after another (stages); a row is a stage. Requests come at a
 constant rate; prompts are a system prompt and a question, drawn from few distinct ones that repeat. Clients give up
 after a deadline (column `timeout_s`, else 300 s). A stage where more than a twentieth of the requests failed, or that
-served less than nine tenths of what was asked, is overloaded: there only the throughput means something. A file of prompt
-and token times goes to `ridgeline validate steps`.
+served less than nine tenths of what was asked, is overloaded: there only the throughput means something. A file of
+prompt and token times goes to `ridgeline validate steps`.
 """
 
 import argparse

@@ -38,11 +38,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "step_s": ("step_s", "step_time_s", "batch_execution_time", "step_time_ms", "step_ms"),
 }
 BATCHED, ITERATION = ("batch_size", "prompt_len"), ("num_prefill_token", "num_decode_token", "step_s")
-MILLISECOND = (
-    "prompt_time",
-    "token_time",
-    "e2e_time",
-)  # names without a unit that are milliseconds; others are seconds
+MILLISECOND = ("prompt_time", "token_time", "e2e_time")  # names without a unit; all others are seconds
 UNIT_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 TOO_FAST, TOO_SLOW = 10.0, 100.0  # times the speed of light, times our price: another unit, not a measurement
 IN_PARTS = 1.5  # end to end over prompt and tokens: the batch was not served at once
@@ -145,7 +141,7 @@ def measured(frame: "pd.DataFrame") -> "list[Step]":
         parts_s = float(row.get("prompt_s", 0.0)) + max(0, output - 1) * float(row.get("token_s", 0.0))
         whole = {"prompt_s", "token_s", "e2e_s"} <= set(row) and output > 0
         in_parts = whole and float(row["e2e_s"]) > IN_PARTS * parts_s
-        why = f"a batch of {num} served in parts: {row['e2e_s'] / parts_s:.0f} times its phases" if in_parts else ""
+        why = f"a batch of {num} served in parts: over {IN_PARTS} times its phases end to end" if in_parts else ""
         if "prompt_s" in row:
             found.append(("prompt", where, Batch(num, prompt, kv_held=held), float(row["prompt_s"]), line, why))
         if "token_s" in row:  # the mean over the answer: halfway through it
