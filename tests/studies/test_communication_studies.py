@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from sim.schedule import run_schedule
-from studies import _conv_nets, gpipe, megatron, ring_self_attention
+from studies import _conv_nets, gpipe, megatron, ring_self_attention, ulysses
 from studies._table import COLUMNS
 
 
@@ -74,3 +74,16 @@ def test_ring_self_attention_divides_what_tensor_parallelism_keeps_whole() -> No
     # a replica's states, 16 bytes of 110 M parameters of 15.8 GiB, cost the ring a tenth of its room
     assert 0.85 * bound < ratio < bound
     assert draws(ring_self_attention, table)
+
+
+def test_ulysses_is_faster_than_tensor_parallelism_and_the_ring_ends_first() -> None:
+    table = ulysses.run(("30B",), (8, 128))
+    rate = table[table["claim"] == "TFLOP/s a GPU"].set_index(["system", "setup"])["simulated"]
+    assert rate[ulysses.ULYSSES, "30B, 64 GPUs, 8K"] > rate[ulysses.MEGATRON, "30B, 64 GPUs, 8K"]
+    # 30B parameters at 18 bytes fill 13 devices of 40 GB: tensor parallelism must leave its node, all-to-all need not
+    assert ulysses.best(ulysses.MEGATRON, "30B", 8192).degree >= 16
+    assert ulysses.best(ulysses.ULYSSES, "30B", 8192).degree == 1
+    # scores of 64 heads at 128K over 64 devices: (128 K)^2 values of 2 + 4 bytes and more exceed 39 GiB
+    assert ulysses.best(ulysses.RING, "30B", 128 * 1024).degree == 0
+    assert ulysses.longest(ulysses.ULYSSES, "30B") >= 4 * ulysses.longest(ulysses.RING, "30B")
+    assert draws(ulysses, table)
