@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from sim.schedule import run_schedule
-from studies import _conv_nets, gpipe, megatron, ring_self_attention, ulysses
+from studies import _conv_nets, domino, gpipe, megatron, ring_self_attention, ulysses
 from studies._table import COLUMNS
 
 
@@ -87,3 +87,17 @@ def test_ulysses_is_faster_than_tensor_parallelism_and_the_ring_ends_first() -> 
     assert ulysses.best(ulysses.RING, "30B", 128 * 1024).degree == 0
     assert ulysses.longest(ulysses.ULYSSES, "30B") >= 4 * ulysses.longest(ulysses.RING, "30B")
     assert draws(ulysses, table)
+
+
+def test_domino_hides_more_where_more_is_exposed() -> None:
+    table = domino.run((8, 32), (("13B", 1024),))
+    rate = table.set_index(["system", "setup"])["simulated"]
+    few, many = (f"Llama 13B, 1024 tokens, {size} GPUs" for size in (8, 32))
+    # a ring moves as many bytes over 8 as over 32 devices, while compute shrinks to a quarter
+    assert rate[domino.MEGATRON, few] > rate[domino.MEGATRON, many]
+    for setup in (few, many):
+        assert 1 > rate[domino.DOMINO, setup] > rate[domino.MEGATRON, setup]
+    gain = table[table["claim"] == "speedup over Megatron-LM"].set_index("setup")["simulated"]
+    assert gain["GPT 13B, 1024 tokens, 32 GPUs"] > gain["GPT 13B, 1024 tokens, 8 GPUs"] > 1
+    assert table[table["claim"].str.startswith("order")]["verdict"].tolist() == ["reproduced"]
+    assert draws(domino, table)
