@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from hw_models import catalog
@@ -25,6 +26,8 @@ class Measured(NamedTuple):
     hardware: Floats  # [HARDWARE]
     step_s: Floats  # [n]; nan where it ran out of memory
     num_row: int  # rows of the file, readable or not
+    doubt: npt.NDArray[np.bool_]  # [n]; where a run that cannot have fitted as it is written ran otherwise
+    otherwise: tuple[tuple[int, float], ...]  # column of the plan and its value, tried in this order until it fits
 
 
 NODE_COLUMNS = {
@@ -37,6 +40,7 @@ LAYOUT_COLUMNS = {
     "activation_checkpointing_type": "checkpoint", "kernel": "kernel", "micro_batch_size": "micro_batch",
     "model_parallel_size": "tp", "pipe_parallel_size": "pp", "sequence_parallel": "sequence_parallel",
 }  # fmt: skip
+OPTIONAL = ("checkpoint", "sequence_parallel")
 KERNELS = {
     "torch": ("unfused", 0), "fused": ("fused_softmax", 0), "flash_attentionv1.0.8": ("flash1", 0),
     "flash_attention2": ("flash2", 0), "flash_attention2 + RMS kernel": ("flash2", 1),
@@ -64,7 +68,7 @@ def read_measured(frame: pd.DataFrame, path: str | pathlib.Path) -> Measured:
         (NODE_COLUMNS, _read_node), (LAYOUT_COLUMNS, _read_layouts)
     ]  # fmt: skip
     for columns, reader in readers:
-        if set(columns) <= set(frame.columns):
+        if {name for name, ours in columns.items() if ours not in OPTIONAL} <= set(frame.columns):
             return reader(frame.rename(columns=columns), path)
     raise InputError("not a known file of training runs", file=path, field="columns", value=list(frame.columns)[:4],
                      allowed=[", ".join(list(columns)[:4]) for columns, _ in readers])  # fmt: skip
@@ -78,17 +82,24 @@ def _rows(names: tuple[str, ...], size: int, **values: Any) -> Floats:
 
 
 def _number(frame: pd.DataFrame, name: str, path: Any) -> Floats:
-    values = pd.to_numeric(frame[name], errors="coerce")
-    if values.isna().any():
-        line = int(np.flatnonzero(values.isna())[0])
-        raise InputError("not a number", file=path, line=line + 2, field=name, value=frame[name].iloc[line])
-    return np.asarray(values, float)
+    values = np.asarray(pd.to_numeric(frame[name], errors="coerce"), float)
+    _refuse(~(values > 0) | np.isinf(values), "not a number above 0", name, frame, path)
+    return values
+
+
+def _refuse(bad: npt.NDArray[np.bool_], message: str, name: str, frame: pd.DataFrame, path: Any) -> None:
+    """Raise for the first bad row, by its line in the file."""
+    if bad.any():
+        at = int(np.flatnonzero(bad)[0])
+        raise InputError(message, file=path, line=at + 2, field=name, value=frame[name].iloc[at])
 
 
 def _read_node(frame: pd.DataFrame, path: Any) -> Measured:
     """Megatron GPT iterations inside one node."""
     stack, n = load("megatron-a100-node"), len(frame)
     f = {name: _number(frame, name, path) for name in NODE_COLUMNS.values()}
+    _refuse(f["tp"] * f["dp"] * f["pp"] != f["num_device"], "is not tp x dp x pp", "num_device", frame, path)
+    _refuse(f["batch"] % (f["dp"] * f["micro_batch"]) != 0, "does not divide by dp x micro batch", "batch", frame, path)
     model = _rows(
         t.MODEL, n, hidden=f["hidden"], num_layer=f["num_layer"], num_head=f["num_head"], num_kv_head=f["num_head"],
         head_dim=f["hidden"] / f["num_head"], inter=4 * f["hidden"], num_up=1, vocab=NODE_VOCAB, seq=f["seq"], tied=1,
@@ -101,13 +112,19 @@ def _read_node(frame: pd.DataFrame, path: Any) -> Measured:
         optimizer_byte=stack.optimizer_byte,
     )  # fmt: skip
     hardware = hardware_vector(catalog.system("dgx_a100"), "fp16")
-    return Measured("iteration", stack, ["single node"] * n, model, plan, hardware, f["time"] / 1e3, n)
+    # what was recomputed is not in these columns: as little as fits
+    otherwise = tuple((t.RECOMPUTE_KIND, float(t.RECOMPUTES.index(kind))) for kind in ("selective", "full"))
+    group = np.where(f["num_device"] > hardware[t.DEVICE_PER_NODE], "several nodes", "single node").tolist()
+    return Measured("iteration", stack, group, model, plan, hardware, f["time"] / 1e3, n, np.ones(n, bool), otherwise)
 
 
 def _read_layouts(frame: pd.DataFrame, path: Any) -> Measured:
     """Llama layouts: the size and the sequence length are in the sheet's name."""
     stack, n = load("llama-a100"), len(frame)
     f = {name: _number(frame, name, path) for name in ("num_device", "tp", "pp", "micro_batch")}
+    _refuse(f["num_device"] % (f["tp"] * f["pp"]) != 0, "does not divide by tp x pp", "num_device", frame, path)
+    usual: dict[str, Any] = {"checkpoint": "disabled", "sequence_parallel": np.nan}
+    frame = frame.assign(**{name: value for name, value in usual.items() if name not in frame.columns})
     sizes, kernels = [], []
     for line, (sheet, kernel) in enumerate(zip(frame["sheet"], frame["kernel"], strict=True), 2):
         size = next((name for name in LLAMA if f"_{name}_" in str(sheet)), None)
@@ -120,13 +137,15 @@ def _read_layouts(frame: pd.DataFrame, path: Any) -> Measured:
         kernels.append((t.ATTENTIONS.index(KERNELS[kernel][0]), KERNELS[kernel][1]))
     hidden, num_layer, num_head, inter = np.array(sizes, float).T
     attention, fused_norm = np.array(kernels, float).T
-    seq = np.where(frame["sheet"].str.contains("8k"), 8192.0, 2048.0)
+    length = frame["sheet"].astype(str).str.extract(r"_(\d+)k_seq")[0]  # in units of 1,024; 2k where nothing is said
+    seq = np.asarray(pd.to_numeric(length).fillna(2), float) * 1024
     model = _rows(
         t.MODEL, n, hidden=hidden, num_layer=num_layer, num_head=num_head, num_kv_head=num_head,
         head_dim=hidden / num_head, inter=inter, num_up=2, vocab=LAYOUT_VOCAB, seq=seq,
     )  # fmt: skip
     dp = f["num_device"] / f["tp"] / f["pp"]
     checkpoint = frame["checkpoint"].map({"disabled": 0, "every_layer": t.RECOMPUTES.index("full")})
+    _refuse(checkpoint.isna().to_numpy(), "not disabled or every_layer", "checkpoint", frame, path)
     plan = _rows(
         t.PLAN, n, tp=f["tp"], pp=f["pp"], dp=dp, cp=1, ep=1, num_chunk=1, micro_batch=f["micro_batch"],
         sequence_parallel=frame["sequence_parallel"].astype(str).str.lower() == "true",
@@ -135,5 +154,9 @@ def _read_layouts(frame: pd.DataFrame, path: Any) -> Measured:
         grad_byte=stack.grad_byte, optimizer_byte=stack.optimizer_byte,
     )  # fmt: skip
     step_s = np.asarray(pd.to_numeric(frame["time"], errors="coerce"), float)
+    _refuse(np.isnan(step_s) & ~frame["time"].astype(str).str.contains("OOM").to_numpy() | (step_s <= 0),
+            "neither a time nor an OOM", "time", frame, path)  # fmt: skip
     hardware = hardware_vector(catalog.system("dgx_a100"))
-    return Measured("layout", stack, list(frame["sheet"]), model, plan, hardware, step_s, n)
+    stated = frame["sequence_parallel"].notna().to_numpy() & (f["tp"] > 1)
+    return Measured("layout", stack, list(frame["sheet"]), model, plan, hardware, step_s, n, stated,
+                    ((t.SEQUENCE_PARALLEL, 1.0),))  # fmt: skip

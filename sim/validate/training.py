@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy.stats import spearmanr
 
@@ -30,17 +31,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 def validate_training(path: str | pathlib.Path) -> list[dict[str, Any]]:
     """A row of step time (or of MFU) a group of the file and one for all, with the rank correlation inside the group;
-    `oom_n` runs that were tried for memory and `oom_wrong` wrong verdicts among them."""
+    `oom_n` runs that were tried for memory and `oom_wrong` wrong verdicts among them; `otherwise_n` runs that ran
+    though our memory rules them out as written, timed as the nearest plan that fits (`as_it_ran`)."""
     table = read_frame(path)
     if is_offload(table):
         return _offload_rows(table, path)
     measured = read_measured(table, path)
     seconds, peak = simulate(measured)
+    other, changed = as_it_ran(measured, peak)
+    if changed.any():
+        seconds[changed] = simulate(other)[0][changed]
     ran = ~np.isnan(measured.step_s)
     groups = np.array(measured.group)
-    rows = [_row(measured, name, groups == name, seconds, peak, ran) for name in dict.fromkeys(measured.group)]
+    rows = [_row(measured, name, groups == name, seconds, peak, ran, changed) for name in dict.fromkeys(measured.group)]
     if len(rows) > 1:
-        rows.append(_row(measured, "all", np.ones(len(groups), bool), seconds, peak, ran))
+        rows.append(_row(measured, "all", np.ones(len(groups), bool), seconds, peak, ran, changed))
     return rows
 
 
@@ -72,7 +77,25 @@ def simulate(measured: Measured) -> tuple[t.Floats, t.Floats]:
     return seconds, peak
 
 
-def _row(measured: Measured, name: str, chosen: Any, seconds: Any, peak: Any, ran: Any) -> dict[str, Any]:
+def as_it_ran(measured: Measured, peak: t.Floats) -> tuple[Measured, npt.NDArray[np.bool_]]:
+    """What ran fitted: a run that our memory rules out as written gets the first of the file's other plans that fits.
+
+    Its time is of that plan, its verdict of the one written. Returns the runs and which of them changed.
+    """
+    limit, plan = measured.hardware[t.MEM_BYTE], measured.plan.copy()
+    changed = np.zeros(len(plan), bool)
+    memory = np.zeros(len(t.MEMORY))
+    for i in np.flatnonzero((peak > limit) & ~np.isnan(measured.step_s) & measured.doubt).tolist():
+        for column, value in measured.otherwise:
+            tried = plan[i].copy()
+            tried[column] = value
+            if t.peak_byte(measured.model[i], tried, measured.stack.fit, memory) <= limit:
+                plan[i], changed[i] = tried, True
+                break
+    return measured._replace(plan=plan), changed
+
+
+def _row(measured: Measured, name: str, chosen: Any, seconds: Any, peak: Any, ran: Any, changed: Any) -> dict[str, Any]:
     """MFU where the file is of layouts (its error is that of 1 / step time), else step time."""
     used = chosen & ran
     ours, theirs = seconds[used], measured.step_s[used]
@@ -81,6 +104,8 @@ def _row(measured: Measured, name: str, chosen: Any, seconds: Any, peak: Any, ra
     kind = "mfu" if measured.kind == "layout" else "step_time"
     row = error_row(kind, measured.stack.name, "dgx_a100", ours, theirs, int(used.sum()), size_class=name)
     row["rank_correlation"] = float(spearmanr(ours, theirs).statistic) if used.sum() > 2 else float("nan")
+    if (chosen & changed).any():  # contradicted by memory as written
+        row["otherwise_n"] = int((chosen & changed).sum())
     if (~ran).any():
         wrong = (peak > measured.hardware[t.MEM_BYTE]) == ran
         row |= {"oom_n": int(chosen.sum()), "oom_wrong": int((wrong & chosen).sum())}

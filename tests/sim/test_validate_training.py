@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from sim.cli import main
+from sim.validate.training import validate_training
 from tests.shared_data import folder
 
 
@@ -81,3 +82,66 @@ def test_a_file_of_other_columns_is_refused_with_the_known_ones(
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     assert main(["validate", "training", str(tmp_path / "other.csv")]) == 2
     assert "# GPUs" in capsys.readouterr().err
+
+
+NODE = (
+    "# GPUs,global batch,micro batch,hidden size,attention heads,# layers,sequence length,tensor parallelism,"
+    "data parallelism,pipeline parallelism,iteration time (ms)\n"
+)
+LAYOUT = (
+    "file,World Size,Average Step Time,kernel,micro_batch_size,model_parallel_size,pipe_parallel_size,"
+    "sequence_parallel\n"
+)
+
+
+def one_row(text: str, tmp_path: pathlib.Path) -> dict[str, float]:
+    (tmp_path / "runs.csv").write_text(text)
+    return validate_training(tmp_path / "runs.csv")[0]
+
+
+def test_runs_on_several_nodes_are_slower_than_on_a_faster_network_only_by_their_gradients(
+    tmp_path: pathlib.Path,
+) -> None:
+    # 1.7 B parameters, 4 sequences a device: 8 devices of a node, and 64 of eight nodes with the same work each
+    row = "{n},{batch},4,2304,24,24,2048,1,{n},1,{ms}\n"
+    single = one_row(NODE + row.format(n=8, batch=32, ms=1000), tmp_path)
+    several = one_row(NODE + row.format(n=64, batch=256, ms=1000), tmp_path)
+    assert (single["size_class"], several["size_class"]) == ("single node", "several nodes")
+    # 3.5 GB of fp32 gradients each way over 25 GB/s a device and 30 % of it exposed
+    step_s = [1 + row["bias"] for row in (single, several)]
+    assert step_s[0] < step_s[1] < step_s[0] + 2 * 4 * 1.75e9 / 25e9
+
+
+def test_a_run_that_needs_recomputation_did_it(tmp_path: pathlib.Path) -> None:
+    # 39 B parameters on 512 devices, 4 sequences at once: 144 GiB of activations without recomputation
+    row = one_row(NODE + "512,1536,4,8192,64,48,2048,8,32,2,11000\n", tmp_path)
+    assert row["otherwise_n"] == 1
+    # four forwards' worth of products instead of three, at 35 to 55 % of 312 TFLOP/s
+    flop = 96 * 1536 * 2048 * 48 * 8192**2 * (1 + 2048 / (6 * 8192) + 51200 / (16 * 48 * 8192))
+    assert 0.35 < flop / (512 * 312e12 * 11 * (1 + row["bias"])) < 0.55
+
+
+def test_sizes_and_lengths_that_the_shared_sheets_lack(tmp_path: pathlib.Path) -> None:
+    times = []
+    for sheet in ("llama_30B_bfloat16_128_GPUs_all_runs", "llama_30B_bfloat16_4k_seq_length_128_GPUs_all_runs"):
+        text = LAYOUT + f"{sheet},128,40,flash_attention2,1,4,4,True\n"
+        times.append(40 / (1 + one_row(text, tmp_path)["bias"]))  # the row is of MFU, 1 / time
+    # the same tokens a step: attention doubles and is a small part of a 30B layer, transfers halve in number
+    assert times[1] / times[0] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (NODE + "8,64,4,1024,16,24,1024,2,2,2,100\n8,64,4,1024,16,24,1024,2,2,4,100\n", "runs.csv:3"),
+        (NODE + "8,63,4,1024,16,24,1024,2,2,2,100\n", "runs.csv:2"),
+        (NODE + "8,64,4,1024,16,-24,1024,2,2,2,100\n", "num_layer"),
+        (LAYOUT + "llama_13B_x,64,soon,torch,1,2,2,\n", "neither a time nor an OOM"),
+        (LAYOUT + "llama_14B_x,64,30,torch,1,2,2,\n", "no model size"),
+        (LAYOUT + "llama_13B_x,64,30,torch,1,3,2,\n", "does not divide"),
+    ],
+)
+def test_a_bad_row_is_named(text: str, error: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs.csv").write_text(text)
+    assert main(["validate", "training", str(tmp_path / "runs.csv")]) == 2
+    assert error in capsys.readouterr().err
