@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hw_models import profile, relatives, topology
+from hw_models import dispatch, profile, relatives, topology
 from hw_models.calibration.inherit import inherited
 from hw_models.profile import Profile
 from hw_models.spec import Device, System
@@ -37,6 +37,7 @@ def machine(system: System, fidelity: str = "sol", *, group_size: int | None = N
         peak_flop_per_s=np.array([device.peak(form.pipe) for form in FORMATS]),
         fit=profile.fit_array(fitted, eager=eager),
         link=topology.link_rows(system, group_size),
+        expert=np.zeros((0, len(layout.EXPERT_COLUMNS))),
     )
 
 
@@ -46,7 +47,8 @@ def cost(ops: OpTable, work: WorkTable, arrays: Machine) -> CostTable:
 
 
 def rate(device: Device) -> layout.Floats:
-    """`rate[len(RATES)]` of a device. Energy is idle power and dynamic power; a FLOP and a byte carry none."""
+    """`rate[len(RATES)]` of a device. Energy is idle power and dynamic power; a FLOP and a byte carry joules
+    on units in the memory alone."""
     values = np.zeros(len(layout.RATES))
     values[layout.MEM_BYTE_PER_S] = device.mem_byte_per_s
     values[layout.VECTOR_FLOP_PER_S] = device.vector_flop_per_s
@@ -59,6 +61,9 @@ def rate(device: Device) -> layout.Floats:
     if device.pim is not None:
         values[layout.PIM_BYTE_PER_S] = device.pim.attention_byte_per_s
         values[layout.PIM_FLOP_PER_S] = device.pim.flop_per_s
+        values[layout.PIM_FLOP_J] = device.pim.flop_j
+        values[layout.PIM_BYTE_J] = device.pim.read_j_per_byte
+    dispatch.fill(values, device, dispatch.own(device))
     return values
 
 

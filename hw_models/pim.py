@@ -24,6 +24,9 @@ class PimTable(Table):
     unit: str
     overlap: str
     granularity: str = "composite"
+    attention: str = "best"  # where decode attention goes (`hw_models.dispatch`)
+    expert: str = "best"  # and experts
+    beside: str = "nothing"  # what runs side by side in a step
     peak_TFLOPs: Sourced = quantity(1e-4, 1e5)
     bandwidth_factor: Sourced = quantity(0, 1024, absent=0)  # 0: from unit and memory
     bundle_bank: Sourced = quantity(1, 64, whole=True, absent=8)  # logic die: banks of one read
@@ -39,6 +42,8 @@ class PimTable(Table):
     npu_share: Sourced = quantity(0.01, 1, absent=1)  # speed of the other engine while the units work
     pim_share: Sourced = quantity(0.01, 1, absent=1)  # speed of the units while the other engine works
     sub_batch_from: Sourced = quantity(0, 1e6, whole=True, absent=0)  # batch that turns sub-batches on; 0: never
+    num_section: Sourced = quantity(0, 1024, whole=True, absent=0)  # of memory, owned by one engine at a time; 0: none
+    lookup_share: Sourced = quantity(0.01, 1, absent=1)  # of the bandwidths that the experts' look-up counts on
     read_pJ_per_bit: Sourced = quantity(0, 100, absent=0)
     flop_pJ: Sourced = quantity(0, 100, absent=0)
     area_mm2: Sourced = quantity(0, 1e4, absent=0)  # a stack
@@ -52,6 +57,9 @@ class Pim:
     unit: str
     overlap: str
     granularity: str
+    attention: str
+    expert: str
+    beside: str
     memory: Memory
     num_channel: int  # of the device
     flop_per_s: float
@@ -69,6 +77,8 @@ class Pim:
     npu_share: float
     pim_share: float
     sub_batch_from: int
+    num_section: int
+    lookup_share: float
     read_j_per_byte: float
     flop_j: float
     area_mm2: float
@@ -149,6 +159,9 @@ def to_pim(table: PimTable, memory: str, mem_byte_per_s: float, file: str) -> Pi
         unit=table.unit,
         overlap=table.overlap,
         granularity=table.granularity,
+        attention=table.attention,
+        expert=table.expert,
+        beside=table.beside,
         memory=part,
         num_channel=max(1, round(mem_byte_per_s / (dram.burst_byte / (dram.burst * dram.tck_ps * 1e-12)))),
         flop_per_s=si(table, "peak_TFLOPs"),
@@ -166,6 +179,8 @@ def to_pim(table: PimTable, memory: str, mem_byte_per_s: float, file: str) -> Pi
         npu_share=table.npu_share.value,
         pim_share=table.pim_share.value,
         sub_batch_from=int(table.sub_batch_from.value),
+        num_section=int(table.num_section.value),
+        lookup_share=table.lookup_share.value,
         read_j_per_byte=table.read_pJ_per_bit.value * 8e-12,
         flop_j=table.flop_pJ.value * 1e-12,
         area_mm2=table.area_mm2.value,

@@ -36,7 +36,7 @@ from kernels.attention_work import (
 )
 from kernels.gemm import p_norm
 from kernels.jit import njit
-from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, NUM_FIT, faster_on_pim
+from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, NUM_FIT, PIM_ATTENTION, dispatch
 from kernels.optable import BOUND_COMPUTE, BOUND_LAUNCH, BOUND_MEMORY, WorkTable
 
 Floats = npt.NDArray[np.float64]
@@ -206,7 +206,7 @@ def decode_s(
         moved = 2.0 * num_seq * query_len * query_token_byte(shape)  # each read once more and written once more
         combine_s += fit[GATHER_S] + moved / (rate[MEM_BYTE_PER_S] * fit[MEM_EFF])
     found = _join(core_s, byte, flop_s, combine_s, rate, fit)
-    return faster_on_pim(found, pair * pair_flop(shape), byte, rate)
+    return dispatch(found, pair * pair_flop(shape), byte, rate, int(rate[PIM_ATTENTION]))
 
 
 @njit

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from kernels.gemm import p_norm
 from kernels.jit import njit
-from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, NUM_FIT, faster_on_pim
+from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, NUM_FIT, PIM_EXPERT, dispatch
 from kernels.moe_load import local_load
 from kernels.optable import BOUND_COMPUTE, BOUND_LAUNCH, BOUND_MEMORY
 
@@ -81,7 +81,7 @@ def moe_s(
     flop, byte = 6.0 * row * hidden * width, active * expert_byte + io_byte
     if ideal:
         found = (ideal_s, ideal_s, BOUND_COMPUTE if flop_s >= ideal_s else BOUND_MEMORY)
-        return faster_on_pim(found, flop, byte, rate)
+        return dispatch(found, flop, byte, rate, int(rate[PIM_EXPERT]))
     row_m = row / active
     core_s = _grouped_s(tile, tile_m, row_m, 2.0 * width, float(hidden), weight_byte_per_value, act_byte_per_value,
                         peak_flop_per_s, rate, fit) + _grouped_s(
@@ -99,7 +99,7 @@ def moe_s(
     bound = BOUND_COMPUTE if core_s >= mem_s else BOUND_MEMORY
     if launch_s > 0.5 * seconds:
         bound = BOUND_LAUNCH
-    return faster_on_pim((max(seconds, ideal_s), ideal_s, bound), flop, byte, rate)
+    return dispatch((max(seconds, ideal_s), ideal_s, bound), flop, byte, rate, int(rate[PIM_EXPERT]))
 
 
 @njit

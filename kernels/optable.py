@@ -44,8 +44,11 @@ NUM_KIND = len(KINDS)
 PHASES: tuple[str, ...] = ("any", "prefill", "decode", "forward", "input_grad", "weight_grad", "update")
 PHASE_CODE: dict[str, int] = {name: code for code, name in enumerate(PHASES)}
 
-BOUNDS: tuple[str, ...] = ("launch", "compute", "memory", "link", "latency", "host")
-BOUND_LAUNCH, BOUND_COMPUTE, BOUND_MEMORY, BOUND_LINK, BOUND_LATENCY, BOUND_HOST = range(len(BOUNDS))
+BOUNDS: tuple[str, ...] = ("launch", "compute", "memory", "link", "latency", "host", "pim compute", "pim memory")
+(
+    BOUND_LAUNCH, BOUND_COMPUTE, BOUND_MEMORY, BOUND_LINK, BOUND_LATENCY, BOUND_HOST,
+    BOUND_PIM_COMPUTE, BOUND_PIM_MEMORY,  # of units in the memory, which the operator ran on
+) = range(len(BOUNDS))  # fmt: skip
 
 ENGINES: tuple[str, ...] = ("tensor", "vector", "memory", "pim", "copy", "link", "cpu")
 ENGINE_TENSOR, ENGINE_VECTOR, ENGINE_MEMORY, ENGINE_PIM, ENGINE_COPY, ENGINE_LINK, ENGINE_CPU = range(len(ENGINES))

@@ -19,6 +19,9 @@ from kernels.kv_write import kv_write_s
 from kernels.machine import (
     BYTE_J,
     DYNAMIC_W,
+    EXPERT_BOUND,
+    EXPERT_IDEAL_S,
+    EXPERT_S,
     FLOP_J,
     IDLE_W,
     LINK_BYTE_PER_S,
@@ -32,9 +35,11 @@ from kernels.optable import (
     ATTN_DECODE,
     ATTN_PREFILL,
     BOUND_LINK,
+    BOUND_PIM_COMPUTE,
     COST_DTYPE,
     ENGINE_COPY,
     ENGINE_LINK,
+    ENGINE_PIM,
     ENGINE_TENSOR,
     ENGINE_VECTOR,
     GEMM,
@@ -115,7 +120,9 @@ def price_into(ops: OpTable, work: WorkTable, machine: Machine, cost: CostTable)
         if count[ATTEND]:
             _attentions(ops, rows[ATTEND, : count[ATTEND]], work, machine.peak_flop_per_s, rate, machine.fit, cost)
         if count[EXPERT]:
-            _experts(ops, rows[EXPERT, : count[EXPERT]], machine.peak_flop_per_s, rate, machine.fit, cost)
+            _experts(
+                ops, rows[EXPERT, : count[EXPERT]], machine.peak_flop_per_s, rate, machine.fit, machine.expert, cost
+            )
         if count[STREAM]:
             _streams(ops, rows[STREAM, : count[STREAM]], rate, machine.fit, cost)
         if count[LINK]:
@@ -188,7 +195,7 @@ def _attentions(
             spans, kind == ATTN_DECODE, shape, peak[op["fmt"]], rate, fit[kind, kv_fmt]
         )
         byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"] + op["write_byte"]
-        _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)
+        _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, _engine(bound), bound, power)
 
 
 @njit
@@ -210,14 +217,37 @@ def _links(ops: OpTable, rows: Rows, rate: Floats, link: Links, fit: Fits, cost:
 
 
 @njit
-def _experts(ops: OpTable, rows: Rows, peak: Floats, rate: Floats, fit: Fits, cost: CostTable) -> None:
+def _experts(ops: OpTable, rows: Rows, peak: Floats, rate: Floats, fit: Fits, expert: Floats, cost: CostTable) -> None:
     power = _power(rate)
     for i in rows:
         op = ops[i]
         fmt = op["fmt"]
-        seconds, ideal_s, bound = moe_s(
-            op["m"], op["k"], op["n"], op["num_expert"], op["topk"], op["tp"], op["ep"], op["skew"],
-            WEIGHT_BYTE[fmt], ACT_BYTE[fmt], peak[fmt], rate, fit[MOE, fmt],
-        )  # fmt: skip
+        if len(expert) > 0:
+            seconds, ideal_s, bound = expert_look_up(expert, op["m"])
+        else:
+            seconds, ideal_s, bound = moe_s(
+                op["m"], op["k"], op["n"], op["num_expert"], op["topk"], op["tp"], op["ep"], op["skew"],
+                WEIGHT_BYTE[fmt], ACT_BYTE[fmt], peak[fmt], rate, fit[MOE, fmt],
+            )  # fmt: skip
         byte = op["weight_byte"] + op["act_byte"] + op["write_byte"]
-        _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)
+        _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, _engine(bound), bound, power)
+
+
+@njit
+def expert_look_up(expert: Floats, token: int) -> tuple[float, float, int]:
+    """Seconds, speed-of-light seconds and bound of a layer's experts on `token` tokens; beyond the last row of the
+    look-up (large batches fill every expert) in proportion.
+
+    >>> table = np.array([[0.0, 0.0, 2.0, 0.0], [3.0, 2.0, 2.0, 0.0]])
+    >>> expert_look_up(table, 1), expert_look_up(table, 4)
+    ((3.0, 2.0, 2), (12.0, 8.0, 2))
+    """
+    last = len(expert) - 1
+    row = expert[min(token, last)]
+    scale = max(1.0, token / last)
+    return row[EXPERT_S] * scale, row[EXPERT_IDEAL_S] * scale, int(row[EXPERT_BOUND])
+
+
+@njit_inline
+def _engine(bound: int) -> int:
+    return ENGINE_PIM if bound >= BOUND_PIM_COMPUTE else ENGINE_TENSOR

@@ -1,47 +1,56 @@
-"""Steps of a model on a device that pairs an xPU with units in its memory, from the operators of any GPU.
+"""One step of a model on a device that pairs an xPU with units in its memory, as the published simulator lays it out.
 
-Every operator is priced on the xPU as on any GPU. Decode attention and experts may go to the units: by a fixed map,
-by trying both, or experts split by a look-up of time by tokens. Prefill attention on the xPU and decode attention on
-the units run side by side. Experts see seeded uniform routing, so that the slowest device of a layer is the one
-with most tokens, as in a run. Energy is by level: bytes at the pins or at the units, FLOPs, bytes on links.
+Operators are those of any GPU (`workloads.lowering`), dispatched by the device's rule or the one that is asked for
+(`hw_models.dispatch`). Attention and dense layers are tensor parallel over `tp` devices, data parallel over `dp` such
+groups; experts are whole on devices, or (`expert_tensor`) sharded by width inside a group. Energy is by level: bytes
+at the pins or at the units, FLOPs, bytes on links; no static power.
 """
 
 import dataclasses
-import functools
-from dataclasses import replace
 
 import numpy as np
 
+from hw_models import dispatch as rules
 from hw_models.device import cost, machine
 from hw_models.spec import System
 from kernels import optable as op
-from kernels.coprocess import MODES, XPU, mean_expert_s, roof_s
-from kernels.errors import InputError
+from kernels.machine import (
+    EXPERT_BYTE,
+    EXPERT_PIM_BYTE,
+    EXPERT_PIM_FLOP,
+    LINK_BYTE_PER_S,
+    LINK_LATENCY_S,
+    LINK_OUT,
+    LINK_UP,
+    Machine,
+)
+from kernels.serving.beside import hidden_ps
+from kernels.units import PS_PER_S
+from sim.energy import LINK_J_PER_BYTE, pin_j_per_byte
+from sim.experts import look_up, rows_of
 from workloads import placement
 from workloads.formats import parse
 from workloads.lowering import Plan, lower_step
 from workloads.models.spec import ModelSpec
 
-NUM_DRAW = 64  # routings averaged, fewer where many tokens even out: a layer's time is then within 2 %
-LINK_J_PER_BYTE = 10.4e-12  # NVLink, 1.3 pJ/bit (AttAcc, ASPLOS 2024)
 FLOP_J = 0.23e-12  # 0.46 pJ a multiply-accumulate (Duplex, MICRO 2024), on the xPU too
 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Where operators go. `expert`: one of `kernels.coprocess.MODES`; `attention`: xpu, pim or best;
-    `expert_tensor`: experts are sharded by width over the node instead of placed whole on devices."""
+    """Where operators go (`hw_models.dispatch`), and whether experts are sharded by width inside a group."""
 
-    expert: str = "xpu"
-    attention: str = "xpu"
+    dispatch: str = "xpu:routing=uniform"
     expert_tensor: bool = False
 
 
 POLICIES: dict[str, Policy] = {
     "gpu": Policy(),
-    "pim": Policy("best", "best"),
-    "pim+pe": Policy("co_process", "best"),
-    "pim+pe+et": Policy("co_process", "best", True),
+    "gpu+et": Policy("xpu:routing=uniform", True),
+    "pim": Policy("best:routing=uniform"),
+    "pim+et": Policy("best:routing=uniform", True),
+    "pim+pe": Policy("co_process"),
+    "pim+pe+et": Policy("co_process", True),
 }
 
 
@@ -52,102 +61,92 @@ class Step:
     time_s: float
     expert_s: float
     attention_s: float
+    link_s: float
     energy_j: float
 
 
-@functools.lru_cache(maxsize=64)
-def _choices(num_token: int, num_expert: int, seed: int) -> np.ndarray:
-    num_draw = max(4, min(NUM_DRAW, 60_000 // (num_token * num_expert)))
-    return np.random.default_rng(seed).random((num_draw, num_token, num_expert))
+def placed(model: ModelSpec, tp: int, dp: int, expert_tensor: bool) -> placement.Placement:
+    """Experts whole on as many of the `tp * dp` devices as there are experts, or sharded by width over `tp`."""
+    devices = tp * dp
+    num_expert = max(
+        (layer.num_expert for layer in (block.ffn for block in model.dense_class(0, model.num_layer))), default=0
+    )
+    ep = 1 if not num_expert else (dp if expert_tensor else min(devices, num_expert))
+    return placement.make(model, tp=tp, ep=ep, attn_dp=dp)
 
 
-def step(
-    model: ModelSpec,
-    system: System,
-    policy: Policy,
-    plan: Plan,
-    *,
-    tp: int,
-    dp: int = 1,
-    expert_rank: int = 0,
-    seed: int = 0,
-) -> Step:
-    """One iteration of `plan` (the sequences of one of `dp` data-parallel groups of `tp` devices).
+def step(model: ModelSpec, system: System, policy: Policy, plan: Plan, *, tp: int, dp: int = 1, seed: int = 0) -> Step:
+    """One iteration of `plan` (the sequences of one of `dp` data-parallel groups of `tp` devices)."""
+    device, formats, devices = system.device, parse("fp16"), tp * dp
+    rule = rules.parse(policy.dispatch, device)
+    arrays = machine(system)
+    rules.fill(arrays.rate, device, rule)
+    row = rows_of(model, formats, placed(model, tp, dp, policy.expert_tensor))
+    num_token = int(plan.query_len.sum()) * dp
+    if len(row):
+        arrays = arrays._replace(expert=look_up(arrays, device, rule, row[0], num_token, seed))
+    ops, work = lower_step(model, formats, placement.make(model, tp=tp), 0, plan)
+    experts = ops["kind"] == op.MOE
+    ops["m"][experts] = num_token
+    price = cost(ops, work, arrays)
+    seconds, count = price["time_ps"] / PS_PER_S, ops["count"].astype(float)
+    prefill, decode = (np.flatnonzero(ops["kind"] == kind) for kind in (op.ATTN_PREFILL, op.ATTN_DECODE))
+    attention_s = float(seconds[prefill].sum() + seconds[decode].sum())
+    for first, second in zip(prefill, decode, strict=False):
+        layers = int(ops["count"][first])
+        main_ps, pim_ps = (int(price["time_ps"][i]) // layers for i in (first, second))
+        attention_s -= layers * hidden_ps(main_ps, pim_ps, int(price["bound"][second]), arrays.rate) / PS_PER_S
+    exchange_s = float(
+        sum(count[i] * exchange(model, ops[i], arrays.link, tp, dp, policy) for i in np.flatnonzero(experts))
+    )
+    links = (ops["kind"] >= op.ALL_REDUCE) & (ops["kind"] <= op.P2P)
+    rest = ~np.isin(ops["kind"], (op.ATTN_PREFILL, op.ATTN_DECODE))
+    total_s = float(seconds[rest].sum()) + attention_s + exchange_s
+    energy_j = _energy_j(ops, price, arrays, system, devices)
+    return Step(total_s, float(seconds[experts].sum()), attention_s, float(seconds[links].sum()) + exchange_s, energy_j)
 
-    `expert_rank`: devices that experts are spread over (all where 0); where there are more devices than experts, an
-    expert is split by width over the rest.
+
+def exchange(model: ModelSpec, row: np.void, link: np.ndarray, tp: int, dp: int, policy: Policy) -> float:
+    """Seconds of what an expert layer sends beside the all-reduce that every feed-forward has.
+
+    Whole experts: each device takes a `1 / tp` share of the rows of its group's tokens from the experts on other
+    devices. Experts by width: one more all-reduce of the group's rows. Between groups tokens go to their experts and
+    come back. A ring of P devices passes 2 (P - 1) hops, each a latency and 1/P of the bytes.
     """
-    device = system.device
-    if policy.expert not in MODES or (policy != Policy() and device.pim is None):
-        raise InputError("no units in this memory", file=device.file, field="policy", value=policy.expert)
-    ops, work = lower_step(model, parse("fp16"), placement.make(model, tp=tp), 0, plan)
-    price = cost(ops, work, machine(System(system.name, replace(system.node, device=replace(device, pim=None)))))
-    seconds = price["time_ps"] * 1e-12
-    count = ops["count"].astype(float)
-    byte, flop = op.mem_byte(ops) * count, ops["flop"] * count
-    energy = (byte * device_byte_j(system) + flop * FLOP_J + ops["link_byte"] * count * LINK_J_PER_BYTE) * (tp * dp)
-    kind = ops["kind"]
-    expert = kind == op.MOE
-    decode = kind == op.ATTN_DECODE
-    pim = device.pim
-    attention_s = float(seconds[decode].sum())
-    if pim is not None and policy.attention != "xpu":
-        for i in np.flatnonzero(decode):
-            on_pim = roof_s(flop[i], byte[i], pim.flop_per_s, pim.byte_per_s)
-            if policy.attention == "pim" or on_pim < seconds[i]:
-                attention_s += on_pim - float(seconds[i])
-                energy[i] = (byte[i] * pim.read_j_per_byte + flop[i] * pim.flop_j) * (tp * dp)
-    prefill_s = float(seconds[kind == op.ATTN_PREFILL].sum())
-    side_by_side = policy.attention != "xpu"
-    attend_s = max(prefill_s, attention_s) if side_by_side else prefill_s + attention_s
-    other = ~(expert | decode | (kind == op.ATTN_PREFILL))
-    expert_s, expert_j = _experts(ops[expert], system, policy, tp, dp, expert_rank, seed)
-    total = float(seconds[other].sum()) + attend_s + expert_s
-    if policy.expert_tensor and expert.any():
-        # partial sums inside the expert group and their gathering: two more all-reduces of the layer's activations
-        reduce = np.flatnonzero((kind == op.ALL_REDUCE) & (ops["count"] == ops[expert]["count"][0]))
-        total += 2 * float(seconds[reduce[-1]]) if len(reduce) else 0.0
-    return Step(total, expert_s, attend_s, float(energy[~expert].sum()) + expert_j)
+    token, hidden, topk = int(row["m"]) // dp, int(row["k"]), int(row["topk"])
+    up_s, out_s = link[LINK_UP, LINK_LATENCY_S], link[LINK_OUT, LINK_LATENCY_S]
+    up, out = link[LINK_UP, LINK_BYTE_PER_S], link[LINK_OUT, LINK_BYTE_PER_S]
+    byte = 2.0 * token * topk * hidden  # rows of all choices
+    seconds = 0.0
+    if policy.expert_tensor:
+        seconds += 2 * (tp - 1) * (up_s + 2.0 * token * hidden / tp / up)
+    elif dp == 1:
+        seconds += up_s + byte * (1 - 1 / tp) / tp / up
+    if dp > 1:
+        away = byte * (1 - 1 / dp) / tp
+        seconds += 2 * (out_s + away / out)
+        if not policy.expert_tensor:
+            seconds += up_s + byte / dp * (1 - 1 / tp) / tp / up
+    return float(seconds)
 
 
-def device_byte_j(system: System) -> float:
-    """Joules of a byte at the pins of the device's memory part (3.48 pJ/bit where it names none)."""
+def _energy_j(ops: op.OpTable, price: op.CostTable, arrays: Machine, system: System, devices: int) -> float:
+    """Joules of all devices by level."""
     pim = system.device.pim
-    return (pim.memory.read_pj_per_bit() if pim is not None else 3.48) * 8e-12
-
-
-def _experts(
-    rows: op.OpTable, system: System, policy: Policy, tp: int, dp: int, expert_rank: int, seed: int
-) -> tuple[float, float]:
-    """Seconds and joules of the expert layers."""
-    device, total_s, total_j = system.device, 0.0, 0.0
-    pim, mode = device.pim, MODES.index(policy.expert)
-    for row in rows:
-        num_expert, topk = int(row["num_expert"]), int(row["topk"])
-        num_token = int(row["m"]) * dp
-        hidden, width = float(row["k"]), float(row["n"])
-        num_device = tp * dp
-        matrices = round(float(row["flop"]) * tp / (2.0 * float(row["m"]) * topk * hidden * width))
-        rank = expert_rank or num_device
-        if policy.expert_tensor:
-            rank = max(1, num_device // tp)
-        rank = min(rank, num_expert)
-        split = num_device / rank  # devices that share an expert by width
-        tokens = np.arange(num_token + 1, dtype=float)
-        weight = matrices * hidden * width * 2 / split
-        moved = weight + tokens * (2 * hidden + (matrices + 1) * width / split) * 2
-        work = 2 * tokens * matrices * hidden * width / split
-        moved[0] = work[0] = 0.0
-        xpu_s = np.maximum(work / device.peak("fp16"), moved / device.mem_byte_per_s)
-        pim_s = np.maximum(work / pim.flop_per_s, moved / pim.byte_per_s) if pim is not None else xpu_s
-        layer_s, share = mean_expert_s(
-            _choices(num_token, num_expert, seed), topk, rank, xpu_s, pim_s, mode if pim is not None else XPU
-        )
-        total_s += layer_s * float(row["count"])
-        active = num_expert * (1 - (1 - topk / num_expert) ** num_token)
-        byte = active * weight * split + num_token * topk * (2 * hidden + (matrices + 1) * width) * 2
-        flop = 2.0 * num_token * topk * matrices * hidden * width
-        at_pins = byte * device_byte_j(system) + flop * FLOP_J
-        at_units = byte * pim.read_j_per_byte + flop * pim.flop_j if pim is not None else at_pins
-        total_j += float(row["count"]) * ((1 - share) * at_pins + share * at_units)
-    return total_s, total_j
+    pin_j = pin_j_per_byte(system.device)
+    count = ops["count"] * float(devices)
+    byte, flop = op.mem_byte(ops), ops["flop"].copy()
+    pim_byte, pim_flop = np.zeros(len(ops)), np.zeros(len(ops))
+    there = price["bound"] >= op.BOUND_PIM_COMPUTE
+    experts = ops["kind"] == op.MOE
+    table = arrays.expert
+    if len(table):
+        at = ops["m"][experts]
+        pim_byte[experts], pim_flop[experts] = table[at, EXPERT_PIM_BYTE], table[at, EXPERT_PIM_FLOP]
+        byte[experts] = table[at, EXPERT_BYTE]
+        there = there & ~experts
+    pim_byte[there], pim_flop[there] = byte[there], flop[there]
+    joule = (byte - pim_byte) * pin_j + np.maximum(flop - pim_flop, 0.0) * FLOP_J + ops["link_byte"] * LINK_J_PER_BYTE
+    if pim is not None:
+        joule += pim_byte * pim.read_j_per_byte + pim_flop * pim.flop_j
+    return float((joule * count).sum())

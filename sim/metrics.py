@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kernels.errors import InputError
-from sim.records import Run
+from sim.records import TOTALS, Run
 
 Floats = npt.NDArray[np.float64]
 
@@ -208,8 +208,12 @@ def peak_token_rate(done: pd.DataFrame) -> float:
     return float(round(token_rate(done, edges).max(), 6))
 
 
+POWER = ("peak_power_w", *(name for name in TOTALS if name.startswith("energy_") and name != "energy_j"))
+
+
 def energy_and_cost(run: Run, duration: float, num_input: int, num_output: int) -> dict[str, float | None]:
-    """Joules and dollars, a million tokens each: of all tokens, and of output tokens alone."""
+    """Joules by engine and level of memory, watts, and joules and dollars a million tokens: of all tokens, and of
+    output tokens alone."""
     energy_j = float(run.totals.get("energy_j", math.nan))
     usd = float(run.totals.get("usd_per_h", math.nan)) * duration / 3600.0
 
@@ -218,6 +222,8 @@ def energy_and_cost(run: Run, duration: float, num_input: int, num_output: int) 
 
     return {
         "energy_j": energy_j if math.isfinite(energy_j) else None,
+        "mean_power_w": energy_j / duration if duration > 0 and math.isfinite(energy_j) else None,
+        **{name: value for name, value in run.totals.items() if name in POWER},
         "energy_j_per_million_token": per_million(energy_j, num_input + num_output),
         "energy_j_per_million_output_token": per_million(energy_j, num_output),
         "usd_per_million_token": per_million(usd, num_input + num_output),

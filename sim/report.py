@@ -88,10 +88,25 @@ def _memory(run: Run) -> list[str]:
     return [*lines, _line("Preemptions:", int(frame["num_preemption"].sum()))]
 
 
+PART_WORDS = {
+    "idle": "idle power",
+    "xpu": "engines and caches",
+    "memory": "memory through its pins",
+    "pim": "arithmetic in the memory",
+    "pim_memory": "memory read in place",
+    "link": "links",
+}
+
+
 def _money(metrics: Mapping[str, Any]) -> list[str]:
+    parts = {word: metrics.get(f"energy_{part}_j") or 0.0 for part, word in PART_WORDS.items()}
+    total = metrics["energy_j"]
     return [
         _title("Energy and Cost"),
-        _line("Energy (kJ):", None if metrics["energy_j"] is None else metrics["energy_j"] / 1e3),
+        _line("Energy (kJ):", None if total is None else total / 1e3),
+        *(_line(f"  {word} (%):", _percent(joule / total)) for word, joule in parts.items() if joule and total),
+        _line("Mean power (W):", metrics.get("mean_power_w")),
+        _line("Peak power (W):", metrics.get("peak_power_w")),
         _line("Energy (J) per million tokens:", metrics["energy_j_per_million_token"], 0),
         _line("Energy (J) per million output tokens:", metrics["energy_j_per_million_output_token"], 0),
         _line("Cost ($) per million tokens:", metrics["usd_per_million_token"], 3),
@@ -128,6 +143,8 @@ BOUND_WORDS = {
     "launch": "kernel launches",
     "latency": "latency of collectives",
     "host": "the host's overhead",
+    "pim compute": "arithmetic of the units in the memory",
+    "pim memory": "bandwidth inside the memory",
 }
 
 

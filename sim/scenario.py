@@ -45,6 +45,11 @@ class Scenario:
     weight_format: str = _of("bf16", "weights and GEMMs: bf16, fp16, fp8, fp8_block, int8, int4, nvfp4, w4a16, ...")
     kv_format: str = _of("bf16", "stored KV: bf16, fp16, fp8, int8, int4, int2, int1")
     expert_skew: Annotated[float, Ge(0), Le(4)] = _of(0.0, "exponent of the power law of expert load; 0 is balanced")
+    dispatch: str = _of(
+        "",
+        "what units in the memory do: xpu, pim, best, op_b, co_process, each with options (`best:beside=attention`,"
+        " `xpu:routing=uniform`); empty: the device's own rule",
+    )
     # engine
     policy: str = _of("vllm_v1", "scheduling policy with its options, `NAME:option=value,...`, or a path of its file")
     router: str = _of("round_robin", "router over replicas, likewise (`ridgeline policies` lists both)")

@@ -2,11 +2,13 @@
 
 import dataclasses
 
-from hw_models import catalog
+from hw_models import catalog, dispatch
 from hw_models.device import best_fidelity, calibration, machine
+from hw_models.dispatch import Dispatch
 from hw_models.spec import System
 from kernels.errors import InputError
 from kernels.machine import Machine
+from sim.experts import with_experts
 from sim.scenario import Scenario
 from workloads import formats as number_formats
 from workloads import memory, models, placement
@@ -29,6 +31,7 @@ class Setup:
     budget: Budget
     fidelity: str  # what the numbers are: sol, calibrated, replay
     calibrated_on: str  # the device whose fit prices the kernels; empty for speed of light
+    dispatch: Dispatch  # what its units in the memory do
 
     @property
     def num_block(self) -> int:
@@ -91,16 +94,21 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         max_num_seq=max_num_seq,
         utilization=scenario.memory_share,
     )
+    rule = dispatch.parse(scenario.dispatch, system.device)
+    arrays = machine(system, fidelity, group_size=placed.tp * placed.attn_dp if placed.tp > 1 else None)
+    dispatch.fill(arrays.rate, system.device, rule)
+    arrays = with_experts(arrays, system.device, rule, model, formats, placed, max_num_token, scenario.seed)
     return Setup(
         scenario,
         model,
         system,
-        machine(system, fidelity, group_size=placed.tp * placed.attn_dp if placed.tp > 1 else None),
+        arrays,
         formats,
         placed,
         budget,
         scenario.fidelity,
         calibration(system.device)[1] if fidelity == "calibrated" else "",
+        rule,
     )
 
 

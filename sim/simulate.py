@@ -18,6 +18,7 @@ from kernels.serving import layout as at
 from kernels.serving.gap import edges_s
 from kernels.units import NJ_PER_J, PS_PER_S
 from sim import engine_profile, warm
+from sim.energy import energy
 from sim.metrics import measure
 from sim.provenance import provenance
 from sim.records import Run, operator_frame, request_frame, step_frame
@@ -212,4 +213,5 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
         "num_preemption": float(count["num_recompute"].sum() + count["num_swap"].sum()),
         "usd_per_h": setup.price_usd_per_h,
     }
+    totals |= energy(spent, setup.machine, setup.system.device, setup.placement.stage_device)
     return totals | ({"kv_peak_share": float(peak)} if result.step is not None else {})

@@ -96,6 +96,7 @@ REGISTERS: tuple[str, ...] = (
     "num_recompute", "num_swap", "num_evict", "num_hit_token", "num_moved_block", "num_plan",
     "num_finished", "num_refused", "num_aborted", "num_output_token",
     "peak_block",  # most blocks held by sequences
+    "beside_ps",  # time that operators ran beside others (`kernels.serving.beside`), all stages
     "attn_nj",
     "at_flight", "at_lane", "lane_size", "in_residue", "in_running", "in_plan",  # where sections begin
     "book_head", "book_gap", "book_attn", "book_log", "log_num", "log_max",
@@ -109,7 +110,7 @@ REGISTERS: tuple[str, ...] = (
     EPOCH, TOUCHED, SWAP_BLOCK, FLIGHT_HEAD, NUM_FLIGHT, FUTURE_ROOT, SPAWNED, INTEGRATED,
     NUM_STEP, NUM_ROW, NUM_TOKEN, NUM_PAD_TOKEN, NUM_SAMPLED, NUM_PREFILL_STEP, NUM_DECODE_STEP,
     NUM_RECOMPUTE, NUM_SWAP, NUM_EVICT, NUM_HIT_TOKEN, NUM_MOVED_BLOCK, NUM_PLAN,
-    NUM_FINISHED, NUM_REFUSED, NUM_ABORTED, NUM_OUTPUT_TOKEN, PEAK_BLOCK, ATTN_NJ,
+    NUM_FINISHED, NUM_REFUSED, NUM_ABORTED, NUM_OUTPUT_TOKEN, PEAK_BLOCK, BESIDE_PS, ATTN_NJ,
     AT_FLIGHT, AT_LANE, LANE_SIZE, IN_RESIDUE, IN_RUNNING, IN_PLAN,
     BOOK_HEAD, BOOK_GAP, BOOK_ATTN, BOOK_LOG, LOG_NUM, LOG_MAX,
 ) = range(len(REGISTERS))  # fmt: skip
@@ -157,6 +158,9 @@ LOG_COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 NUM_LOG_COLUMN = len(LOG_COLUMNS)
 
+ACCOUNT_FIELDS: tuple[str, ...] = ("ps", "nj", "kb", "mflop")  # of attention, by class, phase and bound
+NUM_ACCOUNT_FIELD = len(ACCOUNT_FIELDS)
+
 INTEGRALS: tuple[str, ...] = ("token", "final", "asked", "allocated")  # KV tokens times picoseconds
 MAX_OPTION = 12
 IN_OPTION = len(INTEGRALS)
@@ -171,7 +175,7 @@ class Replica(NamedTuple):
     store: SmallInts  # [unit * 3] prefix units, or [node] the buddy tree of a contiguous store
     unit_id: SmallInts
     real: Floats  # integrals of KV use, the policy's options, attention features of the step
-    book: Ints  # steps by tokens | steps by sampled tokens | gaps | attention ps and nj | log of steps
+    book: Ints  # steps by tokens | steps by sampled tokens | gaps | attention ps, nj, kB, MFLOP | log of steps
 
 
 class Fleet(NamedTuple):
@@ -228,7 +232,7 @@ def stack(num_request: int, num_replica: int, size: Sizes, unit_id: SmallInts, o
     book_head = size.max_token + 1
     book_gap = book_head + size.max_seq + 1
     book_attn = book_gap + size.num_gap
-    book_log = book_attn + size.num_class * 2 * size.num_bound * 2
+    book_log = book_attn + size.num_class * 2 * size.num_bound * len(ACCOUNT_FIELDS)
     shapes = {
         "reg": at_lane + size.num_stage * lane_size,
         "store": max(size.num_store, 1),

@@ -10,12 +10,14 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from kernels.attention import LONGEST, decode_s, prefill_add, prefill_s
-from kernels.attention_work import CAUSAL, WINDOW, Shape
+from kernels.attention import KEY, LONGEST, PAIR, ROW, decode_s, prefill_add, prefill_s
+from kernels.attention_work import CAUSAL, WINDOW, Shape, kv_token_byte, pair_flop, query_token_byte
 from kernels.jit import njit
 from kernels.machine import DYNAMIC_W, IDLE_W, NUM_FIT, RATES
 from kernels.serving.layout import Floats, Ints
 from kernels.units import to_nj, to_ps
+
+Cost = tuple[int, int, int, int, int]  # of attention: picoseconds, nanojoules, bound, kB of memory, MFLOP
 
 
 class StepPrice(NamedTuple):
@@ -126,9 +128,9 @@ def window_of(p: PackedPrice, c: int) -> int:
 
 
 @njit
-def decode_cost(p: PackedPrice, c: int, num_seq: int, kv_sum: int, kv_max: int) -> tuple[int, int, int]:
-    """Picoseconds, nanojoules (all devices of a stage) and bound of one layer's decode attention; of several
-    attention groups, one has an even share of the sequences, rounded up."""
+def decode_cost(p: PackedPrice, c: int, num_seq: int, kv_sum: int, kv_max: int) -> Cost:
+    """Picoseconds, nanojoules, bound, kB and MFLOP of one layer's decode attention (all devices of a stage but for the
+    time); of several attention groups, one has an even share of the sequences, rounded up."""
     real = p.real
     group = p.table[NUM_GROUP]
     num_seq, kv_sum = -(-num_seq // group), -(-kv_sum // group)
@@ -137,7 +139,15 @@ def decode_cost(p: PackedPrice, c: int, num_seq: int, kv_sum: int, kv_max: int) 
     shape = shape_at(real, at + IN_DECODE)
     seconds, ideal_s, bound = decode_s(num_seq, 1, kv_sum, kv_max, shape, real[at + IN_PEAK], real, fit)
     energy_nj = p.table[NUM_DEVICE] * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
-    return to_ps(seconds), energy_nj, bound
+    byte = kv_sum * kv_token_byte(shape) + num_seq * query_token_byte(shape)
+    kb, mflop = whole(byte * 1e-3), whole(max(kv_sum, num_seq) * pair_flop(shape) * 1e-6)
+    return to_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop
+
+
+@njit
+def whole(amount: float) -> int:
+    """To the nearest (kilobytes and megaflops: sums over a long run in bytes would not fit 64 bits)."""
+    return int(amount + 0.5)
 
 
 @njit
@@ -149,9 +159,9 @@ def add_prefill(p: PackedPrice, c: int, feature: Floats, query_len: int, kv_len:
 
 
 @njit
-def prefill_cost(p: PackedPrice, c: int, feature: Floats) -> tuple[int, int, int]:
-    """Picoseconds, nanojoules and bound of one layer's prefill attention, from the rows' features (of several
-    attention groups, one has an even share of all but the longest row)."""
+def prefill_cost(p: PackedPrice, c: int, feature: Floats) -> Cost:
+    """Picoseconds, nanojoules, bound, kB and MFLOP of one layer's prefill attention, from the rows' features (of
+    several attention groups, one has an even share of all but the longest row)."""
     real = p.real
     if p.table[NUM_GROUP] > 1:
         longest = feature[LONGEST]
@@ -159,6 +169,9 @@ def prefill_cost(p: PackedPrice, c: int, feature: Floats) -> tuple[int, int, int
         feature[LONGEST] = longest
     at = NUM_RATE + c * CLASS_SIZE
     fit = real[at + NUM_SHAPE : at + IN_DECODE]
-    seconds, ideal_s, bound = prefill_s(feature, shape_at(real, at), real[at + IN_PEAK], real, fit)
+    shape = shape_at(real, at)
+    seconds, ideal_s, bound = prefill_s(feature, shape, real[at + IN_PEAK], real, fit)
     energy_nj = p.table[NUM_DEVICE] * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
-    return to_ps(seconds), energy_nj, bound
+    byte = feature[KEY] * kv_token_byte(shape) + feature[ROW] * query_token_byte(shape)
+    kb, mflop = whole(byte * 1e-3), whole(feature[PAIR] * pair_flop(shape) * 1e-6)
+    return to_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop

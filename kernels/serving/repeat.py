@@ -37,6 +37,7 @@ from kernels.serving.layout import (
     LAST_END,
     LOAD_TOKEN,
     NOW,
+    NUM_ACCOUNT_FIELD,
     NUM_BLOCK,
     NUM_DECODE_STEP,
     NUM_FLIGHT,
@@ -110,11 +111,13 @@ def repeat_ahead(r: Replica, p: PackedPrice, start_ps: int, horizon_ps: int, mos
         for c in range(num_class):
             kv = at + IN_KV + c * NUM_KV_FIELD
             longest = max(reg[kv + KV_MAX_GROW], reg[kv + KV_MAX_STILL])
-            cost_ps, cost_nj, bound = decode_cost(p, c, num_row, reg[kv + KV_SUM], longest)
+            cost_ps, cost_nj, bound, cost_kb, cost_mflop = decode_cost(p, c, num_row, reg[kv + KV_SUM], longest)
             num_layer = table[table[ATTN_LAYER] + c]
-            account = reg[BOOK_ATTN] + c * ATTN_SIZE + (NUM_BOUND + bound) * 2
+            account = reg[BOOK_ATTN] + c * ATTN_SIZE + (NUM_BOUND + bound) * NUM_ACCOUNT_FIELD
             book[account] += num_layer * cost_ps
             book[account + 1] += num_layer * cost_nj
+            book[account + 2] += num_layer * cost_kb
+            book[account + 3] += num_layer * cost_mflop
             device_ps += num_layer * cost_ps
             attn_nj += num_layer * cost_nj
         end = time_ps + host_ps + max(device_ps, dispatch_ps)

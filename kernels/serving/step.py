@@ -5,11 +5,13 @@ from kernels.attention_work import longest_span
 from kernels.jit import njit
 from kernels.optable import BOUNDS
 from kernels.serving.abort import first_deadline
+from kernels.serving.beside import hidden_ps
 from kernels.serving.kvstore import allocate
 from kernels.serving.layout import (
     AT_FLIGHT,
     AT_STAGE,
     ATTN_NJ,
+    BESIDE_PS,
     BLOCK_TOKEN,
     BOOK_ATTN,
     BOOK_HEAD,
@@ -38,6 +40,7 @@ from kernels.serving.layout import (
     LANE_NUM_PLAN,
     LOG_MAX,
     LOG_NUM,
+    NUM_ACCOUNT_FIELD,
     NUM_BLOCK,
     NUM_DECODE_STEP,
     NUM_FLIGHT,
@@ -96,6 +99,7 @@ from kernels.serving.price import (
     STEP_PS,
     STRIDE,
     TOKEN_PS,
+    Cost,
     PackedPrice,
     add_prefill,
     decode_cost,
@@ -106,7 +110,7 @@ from kernels.serving.verbs import lane_at
 from kernels.serving.waiting import head
 
 NUM_BOUND = len(BOUNDS)
-ATTN_SIZE = 2 * NUM_BOUND * 2  # of a class: prefill and decode, bounds, ps and nJ
+ATTN_SIZE = 2 * NUM_BOUND * NUM_ACCOUNT_FIELD  # of a class: prefill and decode, bounds, fields
 
 
 @njit
@@ -157,9 +161,13 @@ def begin(r: Replica, p: PackedPrice, lane: int, time_ps: int, repeat: int) -> N
     for c in range(num_class):
         if num_prefill > 0:
             feature = r.real[IN_FEATURE + c * NUM_FEATURE : IN_FEATURE + (c + 1) * NUM_FEATURE]
-            step_nj += _account(r, p, c, 0, prefill_cost(p, c, feature))
+            prefill = prefill_cost(p, c, feature)
+            step_nj += _account(r, p, c, 0, prefill)
         if num_decode + num_idle > 0:
-            step_nj += _decode(r, p, at, c, num_decode + num_idle)
+            decode = _decode(r, p, at, c, num_decode + num_idle)
+            step_nj += _account(r, p, c, 1, decode)
+            if num_prefill > 0:
+                _hide(r, p, c, hidden_ps(prefill[0], decode[0], decode[2], p.real))
     clean = num_prefill == 0 and reg[TOUCHED] == 0 and num_row == reg[at + LANE_NUM] and reg[HIDDEN] <= reg[NUM_PLAN]
     reg[at + REPEAT] = max(0, left) if clean else 0
     reg[at + REPEAT_EPOCH] = reg[EPOCH]
@@ -188,7 +196,7 @@ def begin_repeat(r: Replica, p: PackedPrice, lane: int, time_ps: int) -> bool:
     num_row = reg[at + LANE_NUM]
     step_nj = 0
     for c in range(p.table[NUM_CLASS]):
-        step_nj += _decode(r, p, at, c, num_row)
+        step_nj += _account(r, p, c, 1, _decode(r, p, at, c, num_row))
     reg[at + REPEATING] = 1
     reg[at + RESIDUE] = (reg[at + RESIDUE] if reg[at + RESIDUE] > 0 else reg[BLOCK_TOKEN]) - 1
     num_idle = num_row - reg[at + NUM_GROW]
@@ -213,16 +221,26 @@ def _add_decode(reg: Ints, at: int, kv: int, window: int, grows: bool) -> int:
 
 
 @njit
-def _decode(r: Replica, p: PackedPrice, at: int, c: int, num_row: int) -> int:
-    """Prices the decode attention of class c of the lane at `at`, all layers; returns its energy."""
+def _decode(r: Replica, p: PackedPrice, at: int, c: int, num_row: int) -> Cost:
+    """Prices the decode attention of class c of the lane at `at`, one layer."""
     kv = at + IN_KV + c * NUM_KV_FIELD
     reg = r.reg
     longest = max(reg[kv + KV_MAX_GROW], reg[kv + KV_MAX_STILL])
-    return _account(r, p, c, 1, decode_cost(p, c, num_row, reg[kv + KV_SUM], longest))
+    return decode_cost(p, c, num_row, reg[kv + KV_SUM], longest)
 
 
 @njit
-def _account(r: Replica, p: PackedPrice, c: int, phase: int, cost: tuple[int, int, int]) -> int:
+def _hide(r: Replica, p: PackedPrice, c: int, layer_ps: int) -> None:
+    """Takes what a layer of class c does beside something else out of the stages' time."""
+    table, num_class = p.table, p.table[NUM_CLASS]
+    for s in range(table[NUM_STAGE]):
+        saved_ps = table[table[ATTN_LAYER] + s * num_class + c] * layer_ps
+        r.reg[AT_STAGE + s * NUM_STAGE_FIELD + STAGE_ATTN] -= saved_ps
+        r.reg[BESIDE_PS] += saved_ps
+
+
+@njit
+def _account(r: Replica, p: PackedPrice, c: int, phase: int, cost: Cost) -> int:
     """Adds a layer's cost, times its layers, to the stages and to the accounts; returns the energy of all."""
     table, num_class = p.table, p.table[NUM_CLASS]
     num_layer = 0
@@ -230,9 +248,11 @@ def _account(r: Replica, p: PackedPrice, c: int, phase: int, cost: tuple[int, in
         here = table[table[ATTN_LAYER] + s * num_class + c]
         num_layer += here
         r.reg[AT_STAGE + s * NUM_STAGE_FIELD + STAGE_ATTN] += here * cost[0]
-    at = r.reg[BOOK_ATTN] + c * ATTN_SIZE + (phase * NUM_BOUND + cost[2]) * 2
+    at = r.reg[BOOK_ATTN] + c * ATTN_SIZE + (phase * NUM_BOUND + cost[2]) * NUM_ACCOUNT_FIELD
     r.book[at] += num_layer * cost[0]
     r.book[at + 1] += num_layer * cost[1]
+    r.book[at + 2] += num_layer * cost[3]
+    r.book[at + 3] += num_layer * cost[4]
     r.reg[ATTN_NJ] += num_layer * cost[1]
     return num_layer * cost[1]
 

@@ -6,12 +6,18 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels import optable as op
-from kernels.machine import IDLE_W
+from kernels.machine import EXPERT_BYTE, EXPERT_PIM_BYTE, EXPERT_PIM_FLOP, IDLE_W, PIM_BYTE_PER_S
 from kernels.serving.price import HOST_BLOCK, HOST_PREFILL, HOST_SEQ, HOST_STEP, HOST_TOKEN
 from sim.serving.result import Ints, ServeResult
 from sim.serving.step_price import Lowered
 
 HOST = -1  # kind of what the host does
+AMOUNTS: tuple[str, ...] = ("byte", "flop", "pim_byte", "pim_flop", "link_byte")
+"""Of an operator over a run, all devices: bytes of memory and FLOPs on the main engine, on the units in the memory,
+and bytes on links."""
+BYTE, FLOP, PIM_BYTE, PIM_FLOP, LINK_BYTE = range(len(AMOUNTS))
+Floats = npt.NDArray[np.float64]
+Row = tuple[list[int], Floats]  # time and energy; amounts
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +34,17 @@ class Accounts:
     bound: Ints
     time_ps: Ints
     energy_nj: Ints
+    amount: Floats  # [row, len(AMOUNTS)]
     num_operator: int  # executed, repetitions counted
-    idle_nj: int  # devices that compute nothing
+    idle_nj: (
+        int  # devices that compute nothing (below 0 where engines that ran side by side both counted the idle power)
+    )
 
 
 def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
     """The accounts of a run whose prices come from `lowered`."""
     price = result.price
-    rows: dict[tuple[str, int, int], list[int]] = {}
+    rows: dict[tuple[str, int, int], Row] = {}
     num_operator = 0
     devices = price.num_device
     for stage in range(len(price.dense_ps)):
@@ -43,9 +52,13 @@ def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
     num_operator += _add_tables(rows, lowered, result.head_count.sum(axis=0), -1, devices)
     for phase, kind in enumerate((op.ATTN_PREFILL, op.ATTN_DECODE)):
         for bound in range(len(op.BOUNDS)):
+            here = (slice(None), slice(None), phase, bound)
+            moved = (result.attn_kb[here].sum() * 1e3, result.attn_mflop[here].sum() * 1e6)
+            there = bound >= op.BOUND_PIM_COMPUTE
+            amount = np.array([0.0, 0.0, *moved, 0.0] if there else [*moved, 0.0, 0.0, 0.0])
             _add(
                 rows, "attention", kind, bound,
-                int(result.attn_ps[:, :, phase, bound].sum()), int(result.attn_nj[:, :, phase, bound].sum()),
+                int(result.attn_ps[here].sum()), int(result.attn_nj[here].sum()), amount,
             )  # fmt: skip
     count = {name: int(values.sum()) for name, values in result.counter.items()}
     num_layer = int(price.attn_layer.sum())
@@ -59,30 +72,29 @@ def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
     )
     _add(rows, "host", HOST, op.BOUND_HOST, int(host_ps), 0)
     if price.dispatch_ps.any():
-        on_stage = sum(value[0] for (_, kind, _), value in rows.items() if kind != op.P2P)
+        on_stage = sum(value[0][0] for (_, kind, _), value in rows.items() if kind != op.P2P) - count["beside_ps"]
         moved_ps = int(host[HOST_BLOCK]) * count["num_moved_block"]
         _add(rows, "dispatch", HOST, op.BOUND_HOST, int(result.stage_busy_ps.sum()) - on_stage - moved_ps, 0)
     _add(rows, "kv_swap", op.TRANSFER, op.BOUND_LINK, int(host[HOST_BLOCK]) * count["num_moved_block"], 0)
-    kept = {key: value for key, value in rows.items() if value[0] or value[1]}
-    time_ps = np.array([value[0] for value in kept.values()], np.int64)
+    kept = {key: value for key, value in rows.items() if any(value[0])}
+    time_ps = np.array([value[0][0] for value in kept.values()], np.int64)
     kind_of = np.array([key[1] for key in kept], np.int64)
     on_device = (kind_of != HOST) & (kind_of != op.TRANSFER)
-    stage_ps = result.stage_busy_ps.size * result.span_ps
+    stage_ps = result.stage_busy_ps.size * result.span_ps + count["beside_ps"]
     idle_w = float(lowered.machine.rate[IDLE_W])
     return Accounts(
         name=[key[0] for key in kept],
         kind=kind_of,
         bound=np.array([key[2] for key in kept], np.int64),
         time_ps=time_ps,
-        energy_nj=np.array([value[1] for value in kept.values()], np.int64),
+        energy_nj=np.array([value[0][1] for value in kept.values()], np.int64),
+        amount=np.array([value[1] for value in kept.values()]).reshape(len(kept), len(AMOUNTS)),
         num_operator=num_operator,
         idle_nj=round(idle_w * devices * (stage_ps - int(time_ps[on_device].sum())) * 1e-3),  # W ps = 1e-3 nJ
     )
 
 
-def _add_tables(
-    rows: dict[tuple[str, int, int], list[int]], lowered: Lowered, count: Ints, stage: int, devices: int
-) -> int:
+def _add_tables(rows: dict[tuple[str, int, int], Row], lowered: Lowered, count: Ints, stage: int, devices: int) -> int:
     """Adds the dense operators of a stage (the head where it is -1), `count` steps a size; how many were executed."""
     size: npt.NDArray[np.int64] = np.flatnonzero(count)
     if not len(size):
@@ -91,17 +103,46 @@ def _add_tables(
     cost = lowered.price(ops, np.zeros(0, op.WORK_DTYPE))
     weight = count[size][:, None]
     time_ps, energy_nj = cost["time_ps"] * weight, cost["energy_nj"] * weight * devices
+    amount = amounts(ops, cost["bound"], lowered) * (ops["count"] * weight * float(devices))[..., None]
     for column in range(ops.shape[1]):
         for bound in np.unique(cost["bound"][:, column]):
             here = cost["bound"][:, column] == bound
             name, kind = ops["name"][0, column].decode(), int(ops["kind"][0, column])
-            _add(rows, name, kind, int(bound), int(time_ps[here, column].sum()), int(energy_nj[here, column].sum()))
+            _add(rows, name, kind, int(bound), int(time_ps[here, column].sum()), int(energy_nj[here, column].sum()),
+                 amount[here, column].sum(axis=0))  # fmt: skip
     return int((ops["count"] * weight).sum())
 
 
+def amounts(ops: op.OpTable, bound: Ints, lowered: Lowered) -> Floats:
+    """`AMOUNTS` of one repetition of each operator on one device, shape `[*ops.shape, len(AMOUNTS)]`."""
+    found = np.zeros((*ops.shape, len(AMOUNTS)))
+    found[..., BYTE], found[..., FLOP], found[..., LINK_BYTE] = op.mem_byte(ops), ops["flop"], ops["link_byte"]
+    there = bound >= op.BOUND_PIM_COMPUTE
+    table = lowered.machine.expert
+    if len(table):
+        chosen = ops["kind"] == op.MOE
+        at = np.minimum(ops["m"][chosen], len(table) - 1)
+        scale = np.maximum(1.0, ops["m"][chosen] / (len(table) - 1))
+        flop = ops["flop"][chosen]
+        found[chosen, PIM_BYTE], found[chosen, PIM_FLOP] = (
+            table[at, EXPERT_PIM_BYTE] * scale,
+            np.minimum(flop, table[at, EXPERT_PIM_FLOP] * scale),
+        )
+        found[chosen, BYTE] = (table[at, EXPERT_BYTE] - table[at, EXPERT_PIM_BYTE]) * scale
+        found[chosen, FLOP] = flop - found[chosen, PIM_FLOP]
+        there = there & ~chosen
+    if lowered.machine.rate[PIM_BYTE_PER_S] > 0:
+        found[there, PIM_BYTE], found[there, PIM_FLOP] = found[there, BYTE], found[there, FLOP]
+        found[there, BYTE] = found[there, FLOP] = 0.0
+    return found
+
+
 def _add(
-    rows: dict[tuple[str, int, int], list[int]], name: str, kind: int, bound: int, time_ps: int, energy_nj: int
-) -> None:
-    total = rows.setdefault((name, kind, bound), [0, 0])
+    rows: dict[tuple[str, int, int], Row], name: str, kind: int, bound: int, time_ps: int, energy_nj: int,
+    amount: Floats | None = None,
+) -> None:  # fmt: skip
+    total, moved = rows.setdefault((name, kind, bound), ([0, 0], np.zeros(len(AMOUNTS))))
     total[0] += time_ps
     total[1] += energy_nj
+    if amount is not None:
+        moved += amount

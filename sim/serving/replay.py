@@ -16,6 +16,7 @@ from kernels import optable as op
 from kernels.errors import InputError
 from kernels.serving import layout as at
 from kernels.serving.ahead import next_lane, open_lane
+from kernels.serving.beside import hidden_ps
 from kernels.serving.commit import commit
 from kernels.serving.fleet import next_arrival, place
 from kernels.serving.layout import Replica
@@ -31,6 +32,24 @@ from workloads import lowering
 
 END, ARRIVE, PLAN = 0, 1, 2  # at one instant: steps end, then requests arrive, then lanes plan
 Ints = at.Ints
+Beside = tuple[int, int]
+
+
+def beside(ops: op.OpTable, cost: op.CostTable, rate: at.Floats) -> list[Beside]:
+    """Picoseconds of each operator on the main engine, and of the one that the units do meanwhile (0: none): a layer
+    class's prompts beside its decodes where the machine's rule says so (`kernels.serving.beside`)."""
+    time_ps = cost["time_ps"].tolist()
+    prefill, decode = (np.flatnonzero(ops["kind"] == kind).tolist() for kind in (op.ATTN_PREFILL, op.ATTN_DECODE))
+    found = [(one, 0) for one in time_ps]
+    for first, second in zip(prefill, decode, strict=False):
+        layers = int(ops["count"][first])
+        main_ps, pim_ps = time_ps[first] // layers, time_ps[second] // layers
+        hidden = hidden_ps(main_ps, pim_ps, int(cost["bound"][second]), rate)
+        if hidden:
+            both = main_ps + pim_ps - hidden
+            ends = (min(main_ps, both), both) if pim_ps >= main_ps else (both, min(pim_ps, both))
+            found[first], found[second] = (layers * ends[0], layers * ends[1]), (0, 0)
+    return found
 
 
 class Replay:
@@ -113,8 +132,9 @@ class Replay:
             begin(r, self.packed, lane, int(self.env.now), 0)  # books the step; its end is set by the process
             self.env.process(self._step(k, lane, stages, host_ps, self.stages[k][0].request()))
 
-    def _operators(self, r: Replica, here: int) -> tuple[list[tuple[Ints, Ints]], int]:
-        """Picoseconds of every operator of the plan on each stage, of its hand-over, and of the host before it."""
+    def _operators(self, r: Replica, here: int) -> tuple[list[tuple[list[Beside], Ints]], int]:
+        """Picoseconds of every operator of the plan on each stage (of two where they run side by side), of its
+        hand-over, and of the host before it."""
         num = int(r.reg[here + at.LANE_NUM_PLAN])
         first = here + int(r.reg[at.IN_PLAN])
         rows = r.reg[first : first + 4 * num].reshape(num, 4)
@@ -127,9 +147,9 @@ class Replay:
         stages = []
         for stage in range(len(self.price.dense_ps)):
             ops, work = self.lowered.step(stage, plan)
-            time_ps = self.lowered.price(ops, work)["time_ps"]
+            cost = self.lowered.price(ops, work)
             sends = ops["kind"] == op.P2P
-            stages.append((time_ps[~sends], time_ps[sends]))
+            stages.append((beside(ops[~sends], cost[~sends], self.lowered.machine.rate), cost["time_ps"][sends]))
             self.num_operator += int(ops["count"].sum())
         host = self.price.host_ps
         moved = int(r.reg[at.SWAP_BLOCK])
@@ -138,7 +158,7 @@ class Replay:
         return stages, int(host_ps)
 
     def _step(
-        self, k: int, lane: int, stages: list[tuple[Ints, Ints]], host_ps: int, hold: Any
+        self, k: int, lane: int, stages: list[tuple[list[Beside], Ints]], host_ps: int, hold: Any
     ) -> Generator[Any, Any, None]:
         yield hold
         yield self.env.timeout(host_ps)
@@ -146,9 +166,13 @@ class Replay:
             if stage > 0:
                 hold = self.stages[k][stage].request()
                 yield hold
-            for time_ps in operators:
-                yield self.env.timeout(int(time_ps))
-            yield self.env.timeout(max(0, int(self.price.dispatch_ps[stage] - operators.sum())))
+            for main_ps, pim_ps in operators:
+                if pim_ps:  # two engines at work
+                    yield self.env.timeout(main_ps) & self.env.timeout(pim_ps)
+                else:
+                    yield self.env.timeout(main_ps)
+            worked_ps = sum(max(pair) for pair in operators)
+            yield self.env.timeout(max(0, int(self.price.dispatch_ps[stage]) - worked_ps))
             if stage == len(stages) - 1:
                 self._at(int(self.env.now), END, lambda: self._end(k, lane))
             self.stages[k][stage].release(hold)

@@ -30,6 +30,8 @@ class ServeResult:
     head_count: Ints  # [replica, sampled]
     attn_ps: Ints  # [replica, class, 2 (prefill, decode), bound], all layers
     attn_nj: Ints
+    attn_kb: Ints  # kilobytes of device memory
+    attn_mflop: Ints
     gap_count: Ints  # [bucket] times between two tokens of a sequence; edges: kernels.serving.gap.edges_s
     kv_token_ps: npt.NDArray[np.float64]  # [replica, 4] token, final, asked, allocated tokens over time
     num_block: int  # a replica
@@ -59,7 +61,7 @@ def collect(
     num = len(s.reg)
     num_class, num_stage = len(p.decode_shape), len(p.dense_ps)
     head, gap, attn, log = (int(reg[k]) for k in (at.BOOK_HEAD, at.BOOK_GAP, at.BOOK_ATTN, at.BOOK_LOG))
-    accounts = s.book[:, attn:log].reshape(num, num_class, 2, len(BOUNDS), 2)
+    accounts = s.book[:, attn:log].reshape(num, num_class, 2, len(BOUNDS), at.NUM_ACCOUNT_FIELD)
     stages = s.reg[:, at.AT_STAGE : at.AT_STAGE + at.NUM_STAGE_FIELD * num_stage].reshape(num, num_stage, -1)
     return ServeResult(
         engine=engine,
@@ -75,6 +77,8 @@ def collect(
         head_count=s.book[:, head:gap],
         attn_ps=accounts[..., 0],
         attn_nj=accounts[..., 1],
+        attn_kb=accounts[..., 2],
+        attn_mflop=accounts[..., 3],
         gap_count=s.book[:, gap:attn].sum(axis=0),
         kv_token_ps=s.real[:, : len(at.INTEGRALS)].copy(),
         num_block=int(reg[at.NUM_BLOCK]),

@@ -19,6 +19,7 @@ from kernels.errors import InputError
 from kernels.formats import FORMATS
 from kernels.machine import BYTE_J, FLOP_J, LINK_BYTE_PER_S, LINK_HOST, Machine
 from kernels.price import price_table
+from kernels.serving.beside import hidden_ps
 from kernels.serving.layout import Ints
 from kernels.serving.price import (
     PackedPrice,
@@ -227,12 +228,11 @@ def step_cost(price: StepPrice | PackedPrice, stages: StepPrice, plan: lowering.
         window = int(stages.decode_shape[c, 4])
         longest = int(plan.kv_len[plan.is_decode].max(initial=0))
         keys = np.minimum(plan.kv_len[plan.is_decode], window) if window else plan.kv_len[plan.is_decode]
-        for cost_ps, cost_nj, _ in (
-            prefill_cost(packed, c, feature),
-            decode_cost(packed, c, len(keys), int(keys.sum()), longest_span(longest, window)),
-        ):
-            time_ps += stages.attn_layer[:, c] * cost_ps
-            energy_nj += stages.attn_layer[:, c] * cost_nj
+        prefill = prefill_cost(packed, c, feature)
+        decode = decode_cost(packed, c, len(keys), int(keys.sum()), longest_span(longest, window))
+        layer_ps = prefill[0] + decode[0] - hidden_ps(prefill[0], decode[0], decode[2], packed.real)
+        time_ps += stages.attn_layer[:, c] * layer_ps
+        energy_nj += stages.attn_layer[:, c] * (prefill[1] + decode[1])
     time_ps[num_stage - 1] += stages.head_ps[sampled]
     energy_nj[num_stage - 1] += stages.head_nj[sampled]
     return time_ps, energy_nj, stages.send_ps[:, token].copy()

@@ -7,9 +7,7 @@ from studies import duplex
 
 def test_decode_steps_of_the_published_simulator():
     rows = duplex._steps()
-    missed = [(row["system"], row["setup"]) for row in rows if row["verdict"] == "not reproduced"]
-    # co-processing of whole experts: the published rule gains 1.6 % where the best split by device gains 11 %
-    assert missed == [("Duplex+PE", "batch 64, 2048 in")]
+    assert {row["verdict"] for row in rows} == {"reproduced"}  # each within 5 %
 
 
 def test_order_of_machines_on_grouped_and_full_attention():

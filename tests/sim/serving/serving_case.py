@@ -70,7 +70,8 @@ def same(one: ServeResult, other: ServeResult) -> None:
     for name, values in one.counter.items():
         if name != "num_plan":
             np.testing.assert_array_equal(values, other.counter[name], err_msg=name)
-    for name in ("stage_busy_ps", "token_count", "head_count", "attn_ps", "attn_nj", "gap_count", "kv_token_ps"):
+    arrays = ("stage_busy_ps", "token_count", "head_count", "gap_count", "kv_token_ps")
+    for name in (*arrays, "attn_ps", "attn_nj", "attn_kb", "attn_mflop"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
     assert one.span_ps == other.span_ps
     assert (one.step is None) == (other.step is None)

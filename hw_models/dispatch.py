@@ -1,0 +1,116 @@
+"""Where a device sends operators of low Op/B, what it runs side by side, and how tokens fall on experts: its own
+rule, or one that a scenario names (`co_process`, `best:beside=attention`, `own:routing=uniform`)."""
+
+from dataclasses import dataclass, replace
+
+from hw_models.spec import Device
+from kernels import machine as layout
+from kernels.errors import InputError
+from kernels.machine import BESIDES, DISPATCHES
+
+ROUTINGS: tuple[str, ...] = ("even", "uniform")
+"""Tokens spread evenly over experts (or by `expert_skew`), or each token's experts drawn at random."""
+OPTIONS: tuple[str, ...] = ("attention", "expert", "beside", "routing", "op_per_byte")
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """Rules of one device. `attention` and `expert` are of `DISPATCHES`, `beside` of `BESIDES`."""
+
+    attention: str = "xpu"
+    expert: str = "xpu"
+    beside: str = "nothing"
+    routing: str = "even"
+    op_per_byte: float = 0.0  # below it `op_b` sends an operator to the units; 0: where the two roofs cross
+
+    @property
+    def draws(self) -> bool:
+        """Whether experts are priced from a look-up over drawn tokens."""
+        return self.routing == "uniform"
+
+
+def own(device: Device) -> Dispatch:
+    """The rule in the device's file; everything on the xPU where it has no units."""
+    if device.pim is None:
+        return Dispatch()
+    return _checked(Dispatch(device.pim.attention, device.pim.expert, device.pim.beside), device)
+
+
+def parse(text: str, device: Device) -> Dispatch:
+    """The rule that `text` names for a device: `NAME`, `NAME:option=value,...`; empty or `own` is the device's.
+
+    `NAME` is one of `DISPATCHES` for attention and experts both; `co_process` is experts split by a look-up, attention
+    where it is faster, and prompts' attention beside decodes'. An `InputError` names what a device cannot do.
+
+    >>> from hw_models import catalog
+    >>> parse("best", catalog.device("duplex"))
+    Dispatch(attention='best', expert='best', beside='nothing', routing='even', op_per_byte=0.0)
+    """
+    name, _, rest = text.partition(":")
+    if name in ("", "own"):
+        found = own(device)
+    elif name == "co_process":
+        found = Dispatch("best", "co_process", "attention")
+    elif name in DISPATCHES:
+        found = Dispatch(name, name)
+    else:
+        raise InputError("no such dispatch", field="dispatch", value=name, allowed=["own", *DISPATCHES])
+    given: dict[str, str] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if key not in OPTIONS or not equals:
+            raise InputError("no such option", field="dispatch", value=part, allowed=[f"{one}=" for one in OPTIONS])
+        given[key] = value
+    try:
+        threshold = float(given.get("op_per_byte", found.op_per_byte))
+    except ValueError:
+        raise InputError("not a number", field="dispatch", value=given["op_per_byte"]) from None
+    found = Dispatch(
+        given.get("attention", found.attention),
+        given.get("expert", found.expert),
+        given.get("beside", found.beside),
+        given.get("routing", found.routing),
+        threshold,
+    )
+    return _checked(found, device)
+
+
+def _checked(found: Dispatch, device: Device) -> Dispatch:
+    attention = tuple(name for name in DISPATCHES if name != "co_process")
+    for field, value, allowed in (
+        ("attention", found.attention, attention),
+        ("expert", found.expert, DISPATCHES),
+        ("beside", found.beside, BESIDES),
+        ("routing", found.routing, ROUTINGS),
+    ):
+        if value not in allowed:
+            raise InputError(
+                f"no such {field}", file=device.file, field=f"dispatch: {field}", value=value, allowed=allowed
+            )
+    if found.op_per_byte < 0:
+        raise InputError("out of range", field="dispatch: op_per_byte", value=found.op_per_byte, allowed="0 or more")
+    if found.op_per_byte > 0 and "op_b" not in (found.attention, found.expert):
+        raise InputError("only op_b reads it", field="dispatch: op_per_byte", value=found.op_per_byte)
+    used = [value for value in (found.attention, found.expert) if value != "xpu"]
+    if used and device.pim is None:
+        raise InputError("no units in this memory", file=device.file, field="dispatch", value=used[0], allowed="xpu")
+    if found.expert == "co_process":
+        found = replace(found, routing="uniform")
+    both = found.beside != "nothing" or found.expert == "co_process"
+    if both and (device.pim is None or device.pim.overlap == "blocked"):
+        raise InputError(
+            "units that block the xPU run nothing beside it", file=device.file, field="dispatch",
+            value=found.beside if found.beside != "nothing" else found.expert, allowed="best, xpu, pim, op_b",
+        )  # fmt: skip
+    return found
+
+
+def fill(rate: layout.Floats, device: Device, found: Dispatch) -> None:
+    """Writes the rule into the `rate` of a machine."""
+    rate[layout.PIM_ATTENTION] = DISPATCHES.index(found.attention)
+    rate[layout.PIM_EXPERT] = DISPATCHES.index(found.expert)
+    rate[layout.BESIDE] = BESIDES.index(found.beside)
+    rate[layout.MAIN_SHARE] = rate[layout.PIM_SHARE] = 1.0
+    if device.pim is not None:
+        rate[layout.MAIN_SHARE], rate[layout.PIM_SHARE] = device.pim.npu_share, device.pim.pim_share
+        rate[layout.PIM_OP_PER_BYTE] = found.op_per_byte or device.pim.flop_per_s / device.mem_byte_per_s
