@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from sim.schedule import run_schedule
-from studies import _conv_nets, domino, gpipe, megatron, ring_self_attention, ulysses
+from studies import _conv_nets, domino, fsdp_ddp, gpipe, megatron, ring_self_attention, ulysses
 from studies._table import COLUMNS
 
 
@@ -53,8 +53,7 @@ def test_gpipe_speedups_follow_from_cuts_and_recomputation() -> None:
 
 def test_megatron_on_both_generations_and_what_was_not_fitted() -> None:
     table = megatron.run(("22B",), ("7.1B",), llama=False)
-    # the old release on 1,024 A100 is 12 % slower than the fitted one
-    assert missed(table) == [("full recompute", "step s, 1,024 A100", "175B, 1,024 GPUs, batch 1,536")]
+    assert missed(table) == []
     held = table[table["assumptions"].str.contains("not fitted")]
     assert len(held) == 4  # 7.1B, both ends of strong scaling, the old release
     scaling = table[table["claim"] == "MFU, strong scaling"]["simulated"].tolist()
@@ -101,3 +100,13 @@ def test_domino_hides_more_where_more_is_exposed() -> None:
     assert gain["GPT 13B, 1024 tokens, 32 GPUs"] > gain["GPT 13B, 1024 tokens, 8 GPUs"] > 1
     assert table[table["claim"].str.startswith("order")]["verdict"].tolist() == ["reproduced"]
     assert draws(domino, table)
+
+
+def test_fsdp_trades_traffic_for_memory_and_hides_it() -> None:
+    table = fsdp_ddp.run(("611M", "11B"), far=256)
+    # 140 and 151 TFLOP/s of the model: 188 and 201 if recomputation is counted, against 173 and 186
+    assert {claim for _, claim, _ in missed(table)} == {"TFLOP/s a GPU"}
+    prefetch = table.set_index("claim")["simulated"]["backward prefetch, speedup"]
+    # at most the gathers and scatters of the backward pass become visible: 2 x 2.5 s beside 14 s of compute
+    assert 1 < prefetch < 1 + 5 / 14
+    assert draws(fsdp_ddp, table)
