@@ -45,6 +45,19 @@ def collective_s(volume_byte: float, size: float, stride: float, hw: Floats, fit
 
 
 @njit
+def exchange_s(volume_byte: float, size: float, stride: float, hw: Floats, fit: Floats) -> float:
+    """All-to-all where each of `size` devices, `stride` ranks apart, sends `volume_byte` in equal parts to all: what
+    stays in a node goes over its own link, the rest over its own port."""
+    if size <= 1:
+        return 0.0
+    inside = max(1.0, min(size, np.floor(hw[t.DEVICE_PER_NODE] / stride))) if stride < hw[t.DEVICE_PER_NODE] else 1.0
+    within = volume_byte * (inside - 1) / size / (hw[t.UP_BYTE_PER_S] * fit[t.UP])
+    across = volume_byte * (size - inside) / size / (hw[t.OUT_BYTE_PER_S] * fit[t.OUT])
+    latency = hw[t.OUT_LATENCY_S] if inside < size else (size - 1) * hw[t.UP_LATENCY_S]
+    return max(within, across) + fit[t.COLLECTIVE_S] + latency
+
+
+@njit
 def _attention_s(model: Floats, plan: Floats, hw: Floats, fit: Floats) -> tuple[float, float]:
     """Attention of one layer: (forward, backward)."""
     s, heads, dim = model[t.SEQ], model[t.NUM_HEAD] / plan[t.TP], model[t.HEAD_DIM]
@@ -101,7 +114,7 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
         rows = token * model[t.TOPK] * (1 + plan[t.SKEW]) / local
         gemm += local * (model[t.NUM_UP] + 1) * _gemm_s(rows, model[t.EXPERT_INTER] / tp, h, hw, fit)
         if plan[t.EP] > 1:  # dispatch and combine
-            ep_s = 2 * collective_s(token * model[t.TOPK] * (1 + plan[t.SKEW]) * h * byte / tp, plan[t.EP], tp, hw, fit)
+            ep_s = 2 * exchange_s(token * model[t.TOPK] * (1 + plan[t.SKEW]) * h * byte / tp, plan[t.EP], tp, hw, fit)
         if plan[t.GLOBAL_BALANCE] > 0:  # the loads of all experts, summed over the whole batch's ranks
             ep_s += 2 * collective_s(4 * model[t.NUM_EXPERT], plan[t.DP] * cp, tp, hw, fit)
     attention, attention_back = _attention_s(model, plan, hw, fit)
@@ -119,7 +132,7 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
     cp_s = 0.0
     if cp > 1 and plan[t.ULYSSES] > 0:  # heads for tokens and back: queries, results, keys and values
         both = (model[t.NUM_HEAD] + model[t.NUM_KV_HEAD]) * (dim + value_dim(model)) / tp
-        cp_s = collective_s(token * both * byte, cp, tp, hw, fit) + 3 * fit[t.COLLECTIVE_S]
+        cp_s = exchange_s(token * both * byte, cp, tp, hw, fit) + 3 * fit[t.COLLECTIVE_S]
     elif cp > 1:  # keys and values of the others pass by; what attention hides is hidden
         passing = token * model[t.NUM_KV_HEAD] / tp * (dim + value_dim(model)) * byte
         ring = collective_s(cp * passing, cp, tp, hw, fit)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hw_models import catalog
 from kernels import training as t
-from kernels.training_step import RESULT, collective_s, plan_step, score_plans
+from kernels.training_step import RESULT, collective_s, exchange_s, plan_step, score_plans
 from sim.training.stack import hardware_vector, load
 from sim.training.step import train
 from workloads import models
@@ -37,6 +37,15 @@ def test_ring_inside_a_node_and_across_nodes() -> None:
     # one member a node: one port
     assert collective_s(8e9, 2, 8, A100, IDEAL) == pytest.approx(0.5 * 8e9 / 25e9 + A100[t.OUT_LATENCY_S])
     assert collective_s(8e9, 1, 1, A100, IDEAL) == 0
+
+
+def test_an_exchange_leaves_a_node_through_every_port() -> None:
+    # inside a node 7/8 of a device's bytes over its link, as a gather of the same bytes; over 4 nodes 24/32 of them
+    # over its own port of 25 GB/s, where a ring would share the ports of a node
+    inside = exchange_s(8e9, 8, 1, A100, IDEAL)
+    assert inside == collective_s(8e9, 8, 1, A100, IDEAL)
+    assert exchange_s(8e9, 32, 1, A100, IDEAL) == pytest.approx(24 / 32 * 8e9 / 25e9 + A100[t.OUT_LATENCY_S])
+    assert exchange_s(8e9, 1, 1, A100, IDEAL) == 0
 
 
 @settings(max_examples=25, deadline=None)
