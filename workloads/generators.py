@@ -84,6 +84,12 @@ PROCESSES: dict[str, Process] = {
         {
             "users": Parameter("concurrent users", "int", low=1, high=1e7, required=True),
             "n": NUM_REQUEST._replace(required=True),
+            "ramp_s": Parameter(
+                "users begin spread over so many seconds, one at random in each even part; 0: all at once",
+                low=0,
+                high=1e6,
+                default=0.0,
+            ),
             **THINK,
             **BODY,
         },
@@ -166,7 +172,8 @@ def _arrivals(process: str, values: dict[str, Any], seed: int) -> tuple[Floats, 
         return np.zeros(num), None
     if process == "closed_loop" and num is not None:
         users = min(values["users"], num)
-        return np.zeros(users), np.full(users, num // users) + (np.arange(users) < num % users)
+        first_s = values["ramp_s"] * (np.arange(users) + rng.random(users)) / users
+        return first_s, np.full(users, num // users) + (np.arange(users) < num % users)
     cv = float({"poisson": 1.0, "constant": 0.0}.get(process, values.get("cv", 1.0)))
     turns: Length | None = values["turns"]
     num_turn = None

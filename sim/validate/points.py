@@ -1,8 +1,11 @@
 """`ridgeline validate points FILE`: steady-state serving points (a concurrency, TTFT, TPOT) against their simulation.
 
 A row names a model, a system, a placement, input and output lengths, a concurrency and formats, and what was
-measured. It is simulated as a closed loop: that many users, each asking again as soon as it is answered; the first
-and the last round are left out. Columns go by the names in `ALIASES`.
+measured. It is simulated as a closed loop: that many users, each asking again as soon as it is answered. Users who
+begin together stay together (their prompts queue behind each other, and nobody asks while they decode), so that they
+begin spread over the time of one answer, which a first run of two rounds tells; the first two rounds and the last are
+left out. Columns go by the names in `ALIASES`. Where `ep` is above `tp`, `dp` counts attention groups that share the
+experts, else replicas.
 """
 
 import argparse
@@ -18,7 +21,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "tp": ("tp", "tensor_parallel", "tp_size"),
     "pp": ("pp", "pipeline_parallel", "pp_size"),
     "dp": ("dp", "data_parallel", "dp_size"),
-    "ep": ("ep", "expert_parallel", "ep_size"),
+    "ep": ("ep", "expert_parallel", "ep_size", "moe_ep", "moe_ep_size"),
+    "attn_dp": ("attn_dp", "attention_dp", "attention_dp_size", "attn_dp_size", "dp_attention"),
     "input_len": ("input_len", "isl", "input_length", "prompt_len", "prompt_token"),
     "output_len": ("output_len", "osl", "output_length", "output_token"),
     "concurrency": ("concurrency", "max_concurrency", "batch", "batch_size", "users"),
@@ -28,7 +32,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "tpot_s": ("tpot_s", "tpot_ms", "tpot", "mean_tpot_ms", "median_tpot_ms"),
 }
 NEEDED = ("model", "system", "input_len", "output_len", "concurrency")
-ROUNDS = 6  # requests a user: the first and the last are not counted
+UNSAID = ("none", "auto")  # formats that are the model's own
+ROUNDS, WARM_ROUNDS = 6, 2  # requests a user, and those that are not counted at the start; nor is the last
+SEED = 0  # of when users begin
+CHUNK = 8192  # prompt tokens a step and attention group, as engines ship
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +100,9 @@ def read(path: pathlib.Path) -> Any:
                 raise InputError("column is missing", file=path, field=name, value="", allowed=aliases)
             continue
         if name in ("model", "system", "weight_format", "kv_format"):
-            frame[name] = raw[source].astype(str)
+            text = raw[source].astype(str)
+            unsaid = raw[source].isna() | text.str.lower().isin(UNSAID)
+            frame[name] = text.mask(unsaid, "bf16") if name.endswith("_format") else text
             continue
         values = number(raw, str(source), path, positive=True)
         milliseconds = name.endswith("_s") and not str(source).lower().endswith("_s")
@@ -105,33 +114,50 @@ def read(path: pathlib.Path) -> Any:
 
 def simulate_point(row: dict[str, Any], engine: str) -> tuple[float, float]:
     """Mean TTFT and TPOT (seconds) of the steady rounds of one point."""
+    steady = steady_requests(row, engine)
+    return float(steady["ttft_s"].mean()), float(steady["tpot_s"].mean())
+
+
+def steady_requests(row: dict[str, Any], engine: str) -> Any:
+    """The requests of the steady rounds, in order of arrival; an `InputError` where none is served."""
     from kernels.errors import InputError
-    from sim.scenario import from_mapping
     from sim.simulate import simulate
+
+    users = int(row["concurrency"])
+    answer_s = 0.0
+    for num_round in (WARM_ROUNDS, ROUNDS):
+        requests = simulate(scenario_of(row, engine, num_round, answer_s)).run.requests
+        done = requests[requests["status"] == "finished"]
+        if not len(done):
+            why = requests["reason"].iloc[0] or "unfinished"
+            raise InputError(f"no request is served: {why}", field="input_len", value=int(row["input_len"]))
+        answer_s = float(done["e2e_s"].mean())
+    in_order = requests.sort_values("arrival_s", kind="stable").iloc[WARM_ROUNDS * users : (ROUNDS - 1) * users]
+    return in_order[in_order["status"] == "finished"]
+
+
+def scenario_of(row: dict[str, Any], engine: str, num_round: int, ramp_s: float) -> Any:
+    """`num_round` requests for each of the row's users, who begin spread over `ramp_s`."""
+    from sim.scenario import from_mapping
     from sim.validate.serving import known_model
 
     users = int(row["concurrency"])
     load = (
-        f"closed_loop:users={users},n={users * ROUNDS},prompt={int(row['input_len'])},output={int(row['output_len'])}"
+        f"closed_loop:users={users},n={users * num_round},ramp_s={ramp_s:.9g},"
+        f"prompt={int(row['input_len'])},output={int(row['output_len'])}"
     )
-    given: dict[str, Any] = {name: int(row[name]) for name in ("tp", "pp", "dp", "ep") if name in row}
+    given: dict[str, Any] = {name: int(row[name]) for name in ("tp", "pp", "dp", "ep", "attn_dp") if name in row}
     given |= {name: str(row[name]) for name in ("weight_format", "kv_format") if name in row}
-    policy = f"vllm_v1:max_token=8192,max_seq={max(256, users)}"
-    scenario = from_mapping(
+    shared = max(given.get("attn_dp", 1), given.get("ep", 1) // given.get("tp", 1), 1)  # attention groups of a replica
+    return from_mapping(
         {
             "model": known_model(str(row["model"])),
             "system": str(row["system"]),
             "requests": load,
-            "policy": policy,
+            "policy": f"vllm_v1:max_token={CHUNK * shared},max_seq={max(256, users)}",
             "engine": engine,
             "router": "least_outstanding",
+            "seed": SEED,
             **given,
         }
     )
-    requests = simulate(scenario).run.requests
-    steady = requests.sort_values("arrival_s").iloc[users : users * (ROUNDS - 1)]
-    done = steady[steady["status"] == "finished"]
-    if not len(done):
-        why = steady["reason"].iloc[0] or "unfinished"
-        raise InputError(f"no request is served: {why}", field="input_len", value=int(row["input_len"]))
-    return float(done["ttft_s"].mean()), float(done["tpot_s"].mean())

@@ -1,8 +1,9 @@
 """`ridgeline validate serving FILE`: measured load tests of a serving engine against their simulation.
 
 A run is one engine under one load or several, one after another (stages); a row is a stage. Requests come at a
-constant rate; prompts are a system prompt and a question, drawn from few distinct ones that repeat. Clients give up
-after a deadline (column `timeout_s`, else 300 s). A stage where more than a twentieth of the requests failed, or that
+constant rate; prompts are a system prompt and a question, drawn from few distinct ones that repeat; a file with one question a
+system prompt is taken to ask a new one each time (`hw_models/calibration/anatomy.md` says why). Clients give up after
+a deadline (column `timeout_s`, else 300 s). A stage where more than a twentieth of the requests failed, or that
 served less than nine tenths of what was asked, is overloaded: there only the throughput means something. A file of
 prompt and token times goes to `ridgeline validate steps`.
 """
@@ -135,11 +136,12 @@ def scenario_of(stages: Any, engine: str) -> Any:
     first = stages.sort_values("stage").iloc[0]
     prompt = float(first.get("measured_prompt_len_mean", first["system_prompt_len"] + first["question_len"]))
     question = max(1, round(prompt - first["system_prompt_len"]))
+    num_user = int(first["num_user_per_system_prompt"])
     spans = "+".join(f"{row.request_per_s:g}:{row.duration_s:g}" for row in stages.sort_values("stage").itertuples())
     load = (
         f"staged:stages={spans},cv=0,prompt={question},output={int(first['output_len'])},"
-        f"num_system_prompt={int(first['num_system_prompt'])},system_prompt_len={int(first['system_prompt_len'])},"
-        f"num_user_per_system_prompt={int(first['num_user_per_system_prompt'])}"
+        f"num_system_prompt={int(first['num_system_prompt'])},system_prompt_len={int(first['system_prompt_len'])}"
+        + (f",num_user_per_system_prompt={num_user}" if num_user > 1 else "")
     )
     policy = f"vllm_v1:max_token={int(first['max_num_batched_tokens'])},max_seq={int(first['max_num_seqs'])}"
     return from_mapping(
