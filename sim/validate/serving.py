@@ -1,11 +1,11 @@
 """`ridgeline validate serving FILE`: measured load tests of a serving engine against their simulation.
 
 A run is one engine under one load or several, one after another (stages); a row is a stage. Requests come at a
-constant rate; prompts are a system prompt and a question, drawn from few distinct ones that repeat; a file with one question a
-system prompt is taken to ask a new one each time (`hw_models/calibration/anatomy.md` says why). Clients give up after
-a deadline (column `timeout_s`, else 300 s). A stage where more than a twentieth of the requests failed, or that
-served less than nine tenths of what was asked, is overloaded: there only the throughput means something. A file of
-prompt and token times goes to `ridgeline validate steps`.
+constant rate; prompts are a system prompt and a question, drawn from few distinct ones that repeat; a file with one
+question a system prompt is taken to ask a new one each time (`hw_models/calibration/anatomy.md` says why). Clients give
+up after a deadline (column `timeout_s`, else 300 s). A stage where more than a twentieth of the requests failed, or
+that served less than nine tenths of what was asked, is overloaded: there only the throughput means something. A file
+of prompt and token times goes to `ridgeline validate steps`.
 """
 
 import argparse
