@@ -32,16 +32,45 @@ def collective_s(volume_byte: float, size: float, stride: float, hw: Floats, fit
     Inside a node a device's own links; across nodes a ring leaves a node once through each port that the group's
     members in the node share. An all-reduce is two of these.
     """
+    fixed, within, across = collective_parts_s(volume_byte, size, stride, hw, fit)
+    return fixed + max(within, across)
+
+
+@njit
+def collective_parts_s(
+    volume_byte: float, size: float, stride: float, hw: Floats, fit: Floats
+) -> tuple[float, float, float]:
+    """Seconds of `collective_s`: (start and hops, bytes inside nodes, bytes between nodes at the same time)."""
     if size <= 1:
-        return 0.0
+        return 0.0, 0.0, 0.0
     inside = max(1.0, min(size, np.floor(hw[t.DEVICE_PER_NODE] / stride))) if stride < hw[t.DEVICE_PER_NODE] else 1.0
     part = volume_byte * (size - 1) / size
     if inside >= size:
-        return part / (hw[t.UP_BYTE_PER_S] * fit[t.UP]) + fit[t.COLLECTIVE_S] + (size - 1) * hw[t.UP_LATENCY_S]
+        fixed = fit[t.COLLECTIVE_S] + (size - 1) * hw[t.UP_LATENCY_S]
+        return fixed, part / (hw[t.UP_BYTE_PER_S] * fit[t.UP]), 0.0
     across = part / (hw[t.OUT_BYTE_PER_S] * fit[t.OUT] * inside)
     within = part / (hw[t.UP_BYTE_PER_S] * fit[t.UP]) if inside > 1 else 0.0
     steps = np.ceil(np.log2(size / inside)) * hw[t.OUT_LATENCY_S] + (inside - 1) * hw[t.UP_LATENCY_S]
-    return max(across, within) + fit[t.COLLECTIVE_S] + steps
+    return fit[t.COLLECTIVE_S] + steps, within, across
+
+
+@njit
+def hop_parts_s(model: Floats, plan: Floats, hw: Floats, fit: Floats) -> tuple[float, float]:
+    """Seconds of a microbatch's activations from a stage to the next: (start and what follows, bytes on the link).
+
+    With plain tensor parallelism each rank sends its share between nodes, and the receivers gather it.
+    """
+    if plan[t.PP] <= 1:
+        return 0.0, 0.0
+    tp, token = plan[t.TP], model[t.SEQ] * plan[t.MICRO_BATCH] / plan[t.CP]
+    whole = token * model[t.HIDDEN] * plan[t.ACT_BYTE]
+    if tp * plan[t.CP] * plan[t.DP] * plan[t.PP] <= hw[t.DEVICE_PER_NODE]:  # stages are outermost
+        message = whole / (tp if plan[t.SEQUENCE_PARALLEL] > 0 else 1.0)
+        return fit[t.COLLECTIVE_S], message / (hw[t.UP_BYTE_PER_S] * fit[t.P2P])
+    fixed = fit[t.COLLECTIVE_S]
+    if plan[t.SEQUENCE_PARALLEL] == 0:
+        fixed += collective_s(whole, tp, 1, hw, fit)
+    return fixed, whole / tp / (hw[t.OUT_BYTE_PER_S] * fit[t.P2P])
 
 
 @njit
@@ -198,17 +227,9 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
         out[t.FORWARD_S] += head + logits
         out[t.INPUT_GRAD_S] += head + logits + (2 * collective_s(token * h * byte, tp, 1, hw, fit) if tp > 1 else 0.0)
         out[t.WEIGHT_GRAD_S] += head if plan[t.LORA_RANK] == 0 else 0.0
-    out[t.HOP_S] = 0.0
+    fixed, moving = hop_parts_s(model, plan, hw, fit)
+    out[t.HOP_S] = fixed + moving
     if plan[t.PP] > 1:
-        stride = tp * cp * plan[t.DP]  # stages are outermost
-        message = token * h * byte / split
-        if stride * plan[t.PP] <= hw[t.DEVICE_PER_NODE]:
-            out[t.HOP_S] = message / (hw[t.UP_BYTE_PER_S] * fit[t.P2P]) + fit[t.COLLECTIVE_S]
-        else:  # with plain tensor parallelism each rank sends its share and the receivers gather it
-            sent = message / (1.0 if split > 1 else tp)
-            out[t.HOP_S] = sent / (hw[t.OUT_BYTE_PER_S] * fit[t.P2P]) + fit[t.COLLECTIVE_S]
-            if split == 1 and tp > 1:
-                out[t.HOP_S] += collective_s(message, tp, 1, hw, fit)
         waits = fit[t.HOP_BLOCK] * out[t.HOP_S] * plan[t.NUM_CHUNK]
         out[t.FORWARD_S] += waits
         out[t.INPUT_GRAD_S] += waits

@@ -55,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gather-limit", type=int, default=2, help="layers gathered ahead and at work (1: no prefetch, 0: no limit)"
     )
+    parser.add_argument("--fidelity", default="calibrated", help="calibrated, or replay: traffic on the system's links")
+    parser.add_argument("--oversubscription", type=float, default=1.0, help="of the network, in a replay")
+    parser.add_argument("--num-replica", type=int, default=1, help="replicas whose hops flow in a replay")
     parser.add_argument("--stack", help="fitted constants: a name, a .toml file, or sol (speed of light)")
     parser.add_argument("--plot", metavar="FILE", help="draw the replayed schedule (.svg, .png, .pdf)")
     parser.add_argument("--trace", metavar="FILE", help="write the replayed schedule as a Chrome trace")
@@ -82,7 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     given = {field.name: getattr(a, field.name) for field in fields(TrainPlan) if hasattr(a, field.name)}
     usual = {field.name: getattr(stack, field.name) for field in fields(TrainPlan) if hasattr(stack, field.name)}
     plan = TrainPlan(**usual | {name: value for name, value in given.items() if value is not None})
-    result = train(a.model, system, plan, stack=stack, number_format=a.format)
+    result = train(a.model, system, plan, stack=stack, number_format=a.format, fidelity=a.fidelity,
+                   oversubscription=a.oversubscription, num_replica=a.num_replica)  # fmt: skip
     print(show(result))
     if a.json:
         write_json({"summary": result.summary, "memory": result.memory, "stage": result.stage}, a.json)

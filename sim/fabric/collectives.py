@@ -101,6 +101,26 @@ class Collectives:
             ALGORITHMS[code], to_ps(fixed_s), to_ps(float(self._fit[kind, HOST_S])), _order(kind, code, inside, between)
         )
 
+    def timed(self, group: Sequence[int], fixed_s: float, inside_s: float, between_s: float) -> Collective:
+        """A ring (of two devices: a transfer) that takes these times alone: `fixed_s`, then bytes for `inside_s` on the
+        links inside nodes and for `between_s` on those between them, both at once."""
+        nodes = self._by_node(group)
+        link = self._links(max(len(nodes[0]), 2))
+        both = (
+            self._phase("ring", group, nodes, inside_s * link[LINK_UP, LINK_BYTE_PER_S]),
+            self._phase("next", group, nodes, between_s * link[LINK_OUT, LINK_BYTE_PER_S]) if len(nodes) > 1 else None,
+        )
+        phase = [part for part in both if part is not None]
+        return Collective("ring", to_ps(fixed_s), 0, (_together(phase),) if phase else ())
+
+    def transfer(self, a: int, b: int, fixed_s: float, moving_s: float) -> Collective:
+        """From device `a` to `b`: `fixed_s`, then bytes that take `moving_s` on links of their own."""
+        nodes = self._by_node([a, b])
+        link = self._links(2)
+        rate = link[LINK_OUT if len(nodes) > 1 else LINK_UP, LINK_BYTE_PER_S]
+        phase = self._phase("pair", (a, b), nodes, moving_s * rate)
+        return Collective("transfer", to_ps(fixed_s), 0, (phase,) if phase is not None else ())
+
     def _by_node(self, group: Sequence[int]) -> list[list[int]]:
         size = self.routes.system.node.num_device
         count = self.routes.system.num_device

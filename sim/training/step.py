@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from hw_models import catalog
+from hw_models.routes import Routes
 from hw_models.spec import System
 from kernels import training as t
 from kernels.errors import InputError
@@ -16,6 +17,7 @@ from kernels.training_step import load_s, stage_times
 from sim.schedule import end_times, memory_curve, rank_table
 from sim.schedule_run import with_recompute
 from sim.training.stack import Stack, default_stack, hardware_vector, load
+from sim.training.step_replay import flows, run_on_links, step_work
 from sim.training.traffic import network_s, replay_with_traffic, traffic
 from workloads import models
 from workloads.models.spec import ModelSpec
@@ -24,6 +26,7 @@ from workloads.schedules import load as load_schedule
 from workloads.training import TrainPlan, check, model_flop, model_vector, parameter_count, plan_vector
 
 PS = 1e12
+FIDELITIES = ("calibrated", "replay")
 
 
 class TrainResult(NamedTuple):
@@ -53,11 +56,14 @@ def build_order(plan: TrainPlan) -> Order:
 
 def train(
     model: str | ModelSpec, system: str | System, plan: TrainPlan, *, stack: str | Stack | None = None,
-    number_format: str = "bf16",
+    number_format: str = "bf16", fidelity: str = "calibrated", oversubscription: float = 1.0, num_replica: int = 1,
 ) -> TrainResult:  # fmt: skip
     """Simulate one step. Never refuses what does not fit: `summary["fits"]` says so, times are given all the same.
 
     `plan.schedule` with `interleave` > 1 and "1f1b" is interleaved 1F1B. Raises `InputError` for plans that cannot be.
+
+    `fidelity` "replay" puts hops and data-parallel traffic on the links of the system, whose network is narrowed by
+    `oversubscription` above its leaves, with the hops of `num_replica` replicas (`sim.training.step_replay`).
     """
     spec = models.load(model) if isinstance(model, str) else model
     plan = resolve(plan)
@@ -68,8 +74,7 @@ def train(
     arrays = compile_order(build_order(plan))
     vector, laid = model_vector(spec, plan.seq, plan.dropout), plan_vector(plan, spec.hidden)
     laid[t.NUM_CHUNK] = arrays.num_stage / plan.pp
-    times = _stage_seconds(vector, laid, hw, fit, arrays.num_stage)
-    table = _duration_ps(times, plan)
+    times, table = stage_table(vector, laid, hw, fit, arrays, plan)
     hop = round(times[0, t.HOP_S] * PS) if plan.pp > 1 else 0
     end = end_times(arrays, table, hop)
     start, pipeline_s = _start(arrays, table, end), int(end.max()) / PS
@@ -78,13 +83,23 @@ def train(
     once = np.zeros(len(t.STAGE))
     stage_times(vector, laid, hw, fit, t.ONLY if plan.pp == 1 else t.FIRST, once)
     dp_s, carried_s = float(once[t.DP_S] * fit[t.DP_EXPOSED]), float(once[t.DP_S])
-    if plan.dp_traffic == "scheduled" and plan.dp * plan.cp > 1:
-        beside = traffic(arrays, vector, laid, hw, fit)
+    scheduled = fidelity == "replay" or plan.dp_traffic == "scheduled"
+    if fidelity not in FIDELITIES:
+        raise InputError("unknown", field="fidelity", value=fidelity, allowed=FIDELITIES)
+    beside = traffic(arrays, vector, laid, hw, fit) if scheduled else None
+    contention_s = 0.0
+    if beside is not None:
         start, end, network = replay_with_traffic(arrays, table, hop, beside)
         dp_s = max(int(end.max()), int(network.max())) / PS - pipeline_s
         carried_s = network_s(arrays, beside)
+    if beside is not None and fidelity == "replay":
+        graph = step_work(arrays, table, hop, beside)
+        routes = Routes(machine, oversubscription=oversubscription)
+        shared = run_on_links(graph, flows(graph, vector, laid, hw, fit, routes, num_replica), routes)
+        start, end = shared.start_ps[graph.first], shared.end_ps[graph.last]
+        contention_s = int(shared.end_ps.max()) / PS - pipeline_s - dp_s
     hidden_s = max(0.0, carried_s - dp_s) * float(fit[t.OVERLAP_SLOW])
-    step_s = pipeline_s + dp_s + hidden_s + float(once[t.OPTIMIZER_S]) + float(fit[t.STEP_S])
+    step_s = pipeline_s + dp_s + contention_s + hidden_s + float(once[t.OPTIMIZER_S]) + float(fit[t.STEP_S])
     data_s = max(0.0, load_s(laid, hw) - step_s)
     step_s += data_s
     op = _op_frame(arrays, start, end)
@@ -93,6 +108,7 @@ def train(
     passes = 3 if plan.recompute == "full" else 2
     column = np.array([times[:, part].max() for part in range(len(t.STAGE))]) * arrays.num_stage / plan.pp
     summary: dict[str, Any] = {
+        "fidelity": fidelity if constants.name != "sol" or fidelity == "replay" else "sol",
         "model": spec.name, "system": machine.name, "stack": constants.name, "schedule": plan.schedule,
         "num_device": plan.num_device, "parameter": parameter_count(spec), "num_microbatch": m,
         "fits": bool(fullest["total"] <= hw[t.MEM_BYTE]),
@@ -108,6 +124,7 @@ def train(
         "exposed_dp_s": dp_s + hidden_s,
         "dp_s": carried_s,
         "exposed_data_s": data_s,
+        "contention_s": contention_s,
         "hop_s": float(times[0, t.HOP_S]),
         "recompute_s": float(column[t.RECOMPUTE_S] * m),
         "optimizer_s": float(once[t.OPTIMIZER_S]),
@@ -120,6 +137,14 @@ def train(
     stage = pd.DataFrame(times, columns=list(t.STAGE))
     stage.insert(0, "stage", range(len(stage)))
     return TrainResult(summary, memory, stage, op)
+
+
+def stage_table(
+    vector: Floats, laid: Floats, hw: Floats, fit: Floats, arrays: OpArrays, plan: TrainPlan
+) -> tuple[Floats, Ints]:
+    """`[stage, STAGE]` seconds of one microbatch, and `[kind, stage]` integer ps for the replay."""
+    times = _stage_seconds(vector, laid, hw, fit, arrays.num_stage)
+    return times, _duration_ps(times, plan)
 
 
 def _stage_seconds(vector: Floats, laid: Floats, hw: Floats, fit: Floats, num_stage: int) -> Floats:

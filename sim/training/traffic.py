@@ -63,27 +63,39 @@ def _once(arrays: OpArrays, chosen: Bools, *, final: bool) -> Bools:
     return out
 
 
-def unit_seconds(vector: Floats, laid: Floats, hw: Floats, fit: Floats, num_stage: int) -> tuple[Floats, Floats]:
-    """`[stage]` seconds to gather one layer's weights, and to reduce (ZeRO 0) or scatter its gradients; embedding and
-    head are spread over the layers of their stages."""
+def transfer_byte(vector: Floats, laid: Floats, num_stage: int) -> dict[str, list[list[tuple[float, float, float]]]]:
+    """Collectives that gather one layer's weights, and that reduce (ZeRO 0: twice the bytes) or scatter its gradients,
+    of every stage: (group size, ranks between its members, bytes). Embedding and head are spread over the layers of
+    their stages; dense weights and experts have groups of their own."""
     layers = t.stage_layer(vector, laid) / laid[t.NUM_CHUNK]
     dense, expert = t.layer_value(vector, laid)
     tp, group = laid[t.TP], laid[t.DP] * laid[t.CP]
-    expert_group = max(group / laid[t.EP], 1.0)
     edge = vector[t.VOCAB] / tp * vector[t.HIDDEN] / layers
     value = np.full(num_stage, dense)
     value[0] += edge
     if num_stage > 1 or vector[t.TIED] == 0:
         value[-1] += edge
-
-    def seconds(byte: float) -> Floats:
-        experts = collective_s(expert * byte, expert_group, tp * laid[t.EP], hw, fit) if expert else 0.0
-        return np.array([collective_s(part * byte, group, tp, hw, fit) + experts for part in value])
-
     passes = 2.0 if laid[t.ZERO] == 0 else 1.0
     if laid[t.COMPRESS_RATIO] > 0:
         passes *= laid[t.COMPRESS_RATIO] * (group / 2 if laid[t.COMPRESS_GATHERS] > 0 else 1.0)
-    return seconds(laid[t.WEIGHT_BYTE]), seconds(laid[t.GRAD_BYTE]) * passes
+
+    def groups(byte: float) -> list[list[tuple[float, float, float]]]:
+        experts = [(max(group / laid[t.EP], 1.0), tp * laid[t.EP], expert * byte)] if expert else []
+        return [[(group, tp, part * byte), *experts] for part in value]
+
+    return {"gather": groups(laid[t.WEIGHT_BYTE]), "reduce": groups(laid[t.GRAD_BYTE] * passes)}
+
+
+def unit_seconds(vector: Floats, laid: Floats, hw: Floats, fit: Floats, num_stage: int) -> tuple[Floats, Floats]:
+    """`[stage]` seconds of the gather and of the reduction of one layer, on links of their own."""
+    byte = transfer_byte(vector, laid, num_stage)
+    gather, reduce = (
+        np.array(
+            [sum(collective_s(volume, size, stride, hw, fit) for size, stride, volume in stage) for stage in byte[what]]
+        )
+        for what in ("gather", "reduce")
+    )
+    return gather, reduce
 
 
 def traffic(arrays: OpArrays, vector: Floats, laid: Floats, hw: Floats, fit: Floats) -> Traffic:
