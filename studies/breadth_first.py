@@ -1,0 +1,170 @@
+"""Breadth-First Pipeline Parallelism: what looping by chunks gains where a GPU has few samples, 52B on 64 V100."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hw_models import catalog
+from kernels import training as t
+from kernels.training_step import RESULT, plan_step
+from sim.plot_style import MARKERS, PALETTE, new_figure, styled, suptitle
+from sim.training.stack import Stack, hardware_vector, load
+from sim.training.step import train
+from studies._claims import frame, holds, row
+from studies._gpt import gpt
+from workloads.training import TrainPlan, model_vector, plan_vector
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLAIM = "Breadth-First Pipeline Parallelism (Lamy-Poirier 2023): 43 % over Megatron-LM, 52B, small batch a GPU, 64 V100"
+MODEL = gpt("52B", 8192, 64, 64, vocab=30592, position_row=1024)
+SYSTEM, FORMAT, SEQ, NUM_DEVICE = "dgx_1", "fp16", 1024, 64
+BREADTH, DEPTH, PLAIN, DEPTH_SHARDED = (
+    "breadth-first", "depth-first (Megatron-LM)", "1F1B (Megatron-LM)", "depth-first, sharded"
+)  # fmt: skip
+METHODS = (BREADTH, DEPTH, PLAIN, DEPTH_SHARDED)
+BATCHES = (8, 16, 32, 64, 128, 256)
+SMALL = 64  # one sequence a GPU
+CHUNKS = (2, 4, 8, 16)
+REPLAYED = 3  # of the fastest in closed form
+ASSUMED = (
+    "layout, microbatch, chunks and sharding the fastest that fit in 32 GB for each method; Megatron-LM holds whole "
+    "states on every replica, reduces after the last backward pass, and its stages wait for their transfers, as its "
+    "release of 2021 did (stack megatron-a100-2021, its efficiencies carried over to V100); full recomputation; DGX-1 "
+    "with four EDR ports (the cluster is our reading)"
+)
+CAUSE = (
+    "; theirs is one batch size of theirs; the launches and synchronisation of many small transfers in their baseline, "
+    "which they name, cost only the transfers' time here"
+)
+
+
+class Found(NamedTuple):
+    """The fastest plan of a method; `plan` is None where nothing fits."""
+
+    tflop_per_s: float
+    plan: TrainPlan | None
+    summary: dict[str, Any]
+
+
+def stack(method: str) -> Stack:
+    """Megatron-LM of 2021; breadth-first sends beside its compute."""
+    known = load("megatron-a100-2021")
+    if method in (DEPTH, PLAIN):
+        return known
+    fit = known.fit.copy()
+    fit[t.HOP_BLOCK] = 0.0
+    return known._replace(fit=fit)
+
+
+def plans(method: str, batch: int) -> Iterator[TrainPlan]:
+    """Every layout of 64 GPUs that the method allows for this batch."""
+    for tp, pp, micro in itertools.product((1, 2, 4, 8), (2, 4, 8, 16, 32), (1, 2, 4, 8)):
+        dp = NUM_DEVICE // tp // pp
+        if dp == 0 or batch % (dp * micro):
+            continue
+        plan = TrainPlan(
+            tp, pp, dp, micro_batch=micro, batch=batch, seq=SEQ, recompute="full", attention="fused_softmax",
+            dropout=True,
+        )  # fmt: skip
+        if method == PLAIN:
+            yield plan
+            continue
+        for chunks in (v for v in CHUNKS if pp * v <= MODEL.num_layer):
+            if method == BREADTH:
+                for zero in (0, 1, 3) if dp > 1 else (0,):
+                    yield replace(plan, schedule="breadth-first", interleave=chunks, zero=zero,
+                                  dp_traffic="scheduled", keep_gathered=zero == 3)  # fmt: skip
+            elif plan.num_microbatch % pp == 0 and (method == DEPTH or dp > 1):
+                sharded = method == DEPTH_SHARDED
+                yield replace(plan, schedule="interleaved-1f1b", interleave=chunks, zero=3 * sharded,
+                              keep_gathered=sharded, dp_traffic="scheduled" if sharded else "fitted")  # fmt: skip
+
+
+def best(method: str, batch: int) -> Found:
+    """The fastest plan that fits: all in closed form, the best ones replayed with their traffic."""
+    constants, vector = stack(method), model_vector(MODEL, SEQ, True)
+    hw = hardware_vector(catalog.system(SYSTEM, NUM_DEVICE), FORMAT)
+    stage, out, memory = np.zeros((4, len(t.STAGE))), np.zeros(len(RESULT)), np.zeros(len(t.MEMORY))
+    timed: list[tuple[float, TrainPlan]] = []
+    for plan in plans(method, batch):
+        laid = plan_vector(plan)
+        if t.peak_byte(vector, laid, constants.fit, memory) <= hw[t.MEM_BYTE]:
+            timed.append((float(plan_step(vector, laid, hw, constants.fit, stage, out)), plan))
+    found = Found(0.0, None, {})
+    for _, plan in sorted(timed, key=lambda one: one[0])[:REPLAYED]:
+        summary = train(MODEL, SYSTEM, plan, stack=constants, number_format=FORMAT).summary
+        rate = summary["mfu"] * float(hw[t.FLOP_PER_S]) / 1e12
+        if rate > found.tflop_per_s:
+            found = Found(rate, plan, summary)
+    return found
+
+
+def layout(found: Found) -> str:
+    """The plan in words."""
+    p = found.plan
+    if p is None:
+        return "does not fit"
+    chunks = f" x {p.interleave} chunks" if p.interleave > 1 else ""
+    shard = {0: "", 1: ", states shared", 3: ", FSDP"}[p.zero]
+    return (
+        f"tensor {p.tp}, pipeline {p.pp}{chunks}, data {p.dp}, microbatch {p.micro_batch}{shard}: "
+        f"{found.tflop_per_s:.1f} TFLOP/s, bubble {found.summary['bubble_rate']:.0%}"
+    )
+
+
+def run(batches: tuple[int, ...] = BATCHES) -> pd.DataFrame:
+    """The speedup over depth-first at small batches a GPU, and who wins where."""
+    rows: list[dict[str, Any]] = []
+    found = {method: {batch: best(method, batch) for batch in batches} for method in METHODS}
+    gain = {b: found[BREADTH][b].tflop_per_s / found[DEPTH][b].tflop_per_s for b in batches}
+    small = [b for b in batches if b <= SMALL]
+    top = max(small, key=gain.__getitem__)
+    detail = f"ours: {layout(found[BREADTH][top])}; theirs: {layout(found[DEPTH][top])}"
+    note = f"at batch {top}, {detail}; {ASSUMED}" + (CAUSE if abs(gain[top] / 1.43 - 1) > 0.1 else "")
+    setup = f"52B, 64 V100, at most {SMALL // NUM_DEVICE} sequence a GPU"
+    rows.append(row(BREADTH, "speedup over depth-first, up to", setup, 1.43, gain[top], 0.1, note))
+    for batch in batches:
+        others = [found[method][batch] for method in METHODS[1:]]
+        first = all(found[BREADTH][batch].tflop_per_s > 0.999 * other.tflop_per_s for other in others)
+        note = "; ".join(f"{method}: {layout(found[method][batch])}" for method in METHODS)
+        note += "; with as many microbatches as stages both orders are one"
+        rows.append(holds(BREADTH, "order: none is faster", f"batch {batch}", first, note))
+    few = batches[0]
+    rows.append(holds(DEPTH, "order: faster than 1F1B", f"batch {few}",
+                      found[DEPTH][few].tflop_per_s > found[PLAIN][few].tflop_per_s,
+                      "chunks divide the bubble, which dominates where microbatches are few"))  # fmt: skip
+    one = replace(TrainPlan(8, 8, dropout=True, recompute="full", attention="fused_softmax"), seq=SEQ)
+    rate = [
+        train(MODEL, SYSTEM, replace(one, micro_batch=micro, batch=64 * micro), stack=stack(PLAIN),
+              number_format=FORMAT).summary["mfu"] for micro in (1, 4)
+    ]  # fmt: skip
+    rows.append(holds(PLAIN, "order: a microbatch of one costs efficiency", "tensor 8, pipeline 8, 64 microbatches",
+                      rate[0] < rate[1], f"MFU {rate[0]:.3f} at microbatch 1, {rate[1]:.3f} at 4"))  # fmt: skip
+    return frame(rows)
+
+
+@styled
+def plot(rows: pd.DataFrame) -> "Figure":
+    """Throughput by batch a GPU for each method, and the gain over depth-first, published and simulated."""
+    figure, axes = new_figure(1, 2, (9.5, 3.9), width_ratios=(2, 1))
+    batches = [int(setup.removeprefix("batch ")) for setup in rows[rows["claim"] == "order: none is faster"]["setup"]]
+    for method, colour, mark in zip(METHODS, PALETTE, MARKERS, strict=False):
+        rate = [best(method, batch).tflop_per_s or np.nan for batch in batches]
+        axes[0].plot([b / NUM_DEVICE for b in batches], rate, mark + "-", color=colour, label=method)
+    axes[0].set_xscale("log", base=2)
+    axes[0].set_xlabel("sequences a GPU")
+    axes[0].set_ylabel("TFLOP/s a GPU")
+    axes[0].set_ylim(bottom=0)
+    axes[0].legend(fontsize=8)
+    head = rows.iloc[0]
+    axes[1].bar(["published", "simulated"], [head["paper"], head["simulated"]], color=[PALETTE[1], PALETTE[0]])
+    axes[1].axhline(1.0, color="black", lw=1)
+    axes[1].set_ylabel("over depth-first, up to")
+    suptitle(figure, "Breadth-first pipelines: 52B on 64 V100")
+    return figure
