@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import nnls
 
@@ -28,7 +29,10 @@ PROBE = ModelSpec(  # small enough to be built in a second, with every operator 
     "probe", "probe", 512, 8192, 4096, (Block(Attention(8, 4, 64, 64, rope_dim=64), FeedForward(1536)),), (0,) * 2
 )
 DEPTHS = (2, 8)  # layers: two, to tell a layer's share from a step's
-HOST = ("step_s", "layer_s", "seq_s", "token_s")
+HOST = ("step_s", "layer_s", "seq_s", "token_s", "prefill_s")
+MAX_GRAPH = 256  # tokens of the largest captured step
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 STEPS: tuple[tuple[tuple[int, int], ...], ...] = (  # (new tokens, keys) of each sequence
     ((1, 100),), ((1, 100),) * 4, ((1, 200),) * 16, ((1, 60),) * 32, ((64, 64),), ((256, 256),), ((128, 300),),
     ((64, 64), *((1, 150),) * 8), ((1, 400),) * 8, ((1, 120),) * 24, ((200, 200), *((1, 200),) * 16), ((32, 32),) * 2,
@@ -121,49 +125,73 @@ def _progress(quiet: bool) -> Any:
 
 
 def measure_steps(found: Any, budget_s: float) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Whole steps of small models measured and priced (columns `num_layer, num_seq, num_token, operator_s,
-    simulated_s, measured_s`), and the engine profile that explains what the operators do not."""
-    from hw_models.reference.model import build_model
+    """Whole steps of small models measured and priced (columns `num_layer, num_seq, num_token, num_prefill,
+    operator_s, simulated_s, measured_s`), and the engine profile that explains what the operators do not."""
+    from hw_models.reference.model import build_model, graph_batches
 
+    kind = found.environment.device
     fmt = next(name for name in ("bf16", "fp16", "fp32") if name in {kernel.format for kernel in found.fitted.kernel})
+    captured = graph_batches(kind, max(len(shape) for shape in STEPS))
     machine = found.machine()
     rows = []
     try:
         for num_layer in DEPTHS:
             spec = dataclasses.replace(PROBE, layer=(0,) * num_layer)
-            model = build_model(spec, found.environment.device, fmt, 1024, 16)
+            model = build_model(spec, kind, fmt, 1024, 16, captured)
             for shape in STEPS:
                 took_s = _measured_s(model, shape, budget_s / len(STEPS) / len(DEPTHS))
                 rows.append((num_layer, *_priced(spec, shape, fmt, machine), took_s))
     except KeyboardInterrupt:  # the probes are measured: what steps there are must do
         pass
-    frame = pd.DataFrame(rows, columns=["num_layer", "num_seq", "num_token", "operator_s", "measured_s"])
+    columns = ["num_layer", "num_seq", "num_token", "num_prefill", "operator_s", "measured_s"]
+    frame = pd.DataFrame(rows, columns=columns)
     if frame.empty:
         return frame.assign(simulated_s=0.0), {}
-    measured_s, operator_s = frame["measured_s"].to_numpy(float), frame["operator_s"].to_numpy(float)
-    residual = np.maximum(measured_s - operator_s, 0.0)
-    scale = 1.0 / measured_s
-    terms = frame.assign(step=1)[["step", "num_layer", "num_seq", "num_token"]].to_numpy(float)  # in `HOST`'s order
-    host, _ = nnls(terms * scale[:, None], residual * scale)
-    frame["simulated_s"] = operator_s + terms @ host
-    engine = {
+    # launches run ahead of a GPU alone, where no graph holds them; a CPU computes in the call
+    eager = (frame["num_prefill"] > 0).to_numpy() & (kind == "cuda")
+    host, frame["simulated_s"] = fit_host(frame, eager)
+    return frame, {
         "title": f"reference loop on {found.environment.name}",
         "source": f"{found.profile.source}: {len(frame)} steps of models of {DEPTHS[0]} and {DEPTHS[1]} layers of "
         f"width {PROBE.hidden}, in {fmt}, less their fitted operators",
-        **{name: float(f"{value:.4g}") for name, value in zip(HOST, host, strict=True)},
+        **{name: float(f"{value:.4g}") for name, value in host.items()},
         "request_s": 0.0,
         "stream_s": 0.0,
+        "captured": graph_batches(kind, MAX_GRAPH),
     }
-    return frame, engine
 
 
-def _priced(spec: ModelSpec, shape: tuple[tuple[int, int], ...], fmt: str, machine: Machine) -> tuple[int, int, float]:
-    """Sequences, tokens and seconds of operators of a step of `spec`."""
+def fit_host(frame: pd.DataFrame, eager: Flags) -> tuple[dict[str, float], Floats]:
+    """Host seconds by field of the engine profile, and the seconds of each step that they and its operators give.
+
+    Terms are not negative and least in the squared relative error; a step that is `eager` lasts no shorter than the
+    launches of its layers, whose time is tried on a grid.
+    """
+    measured_s, operator_s = frame["measured_s"].to_numpy(float), frame["operator_s"].to_numpy(float)
+    counts = frame.assign(step=1, prefill=frame["num_prefill"] > 0)
+    terms = counts[["step", "num_layer", "num_seq", "num_token", "prefill"]].to_numpy(float)  # in the order of `HOST`
+    best_miss, best = math.inf, (0.0, np.zeros(len(HOST)))
+    for dispatch_s in (0.0, *np.geomspace(1e-6, 1e-2, 161)) if eager.any() else (0.0,):
+        device_s = np.maximum(operator_s, eager * frame["num_layer"].to_numpy(float) * dispatch_s)
+        host, miss = nnls(terms / measured_s[:, None], np.maximum(measured_s - device_s, 0.0) / measured_s)
+        over = np.maximum(device_s - measured_s, 0.0) / measured_s  # what no added term can mend
+        if (total := miss**2 + float(over @ over)) < best_miss:
+            best_miss, best = total, (float(dispatch_s), host)
+    dispatch_s, host = best
+    device_s = np.maximum(operator_s, eager * frame["num_layer"].to_numpy(float) * dispatch_s)
+    return {**dict(zip(HOST, host, strict=True)), "dispatch_layer_s": dispatch_s}, device_s + terms @ host
+
+
+def _priced(
+    spec: ModelSpec, shape: tuple[tuple[int, int], ...], fmt: str, machine: Machine
+) -> tuple[int, int, int, float]:
+    """Sequences, tokens, prompts and seconds of operators of a step of `spec`."""
     query_len, kv_len = (np.array(column) for column in zip(*shape, strict=True))
     plan = Plan(query_len, kv_len, query_len == 1, np.ones(len(shape), bool))
     names = dict.fromkeys((field.name for field in dataclasses.fields(Formats)), fmt)
     ops, work = lower_step(spec, Formats(**names), Placement(), 0, plan)
-    return len(shape), int(query_len.sum()), float(cost(ops, work, machine)["time_ps"].sum()) * 1e-12
+    num_prefill = int((query_len > 1).sum())
+    return len(shape), int(query_len.sum()), num_prefill, float(cost(ops, work, machine)["time_ps"].sum()) * 1e-12
 
 
 def _measured_s(model: Any, shape: tuple[tuple[int, int], ...], budget_s: float) -> float:

@@ -17,6 +17,7 @@ from kernels.errors import InputError
 from kernels.serving import layout as at
 from kernels.serving.verbs import lane_at
 from kernels.units import PS_PER_S, to_ps
+from sim.calibrate_run import MAX_GRAPH
 from sim.scenario import Scenario
 from sim.simulate import Simulation, simulate
 from workloads.load import load_requests
@@ -128,10 +129,10 @@ def build(simulated: Simulation, device: str, num_block: int) -> Any:
     from hw_models.reference import require_torch
 
     require_torch()
-    from hw_models.reference.model import build_model
+    from hw_models.reference.model import build_model, graph_batches
 
     setup = simulated.setup
-    captured = [1 << k for k in range(setup.scenario.max_num_seq.bit_length() + 1)] if device == "cuda" else []
+    captured = graph_batches(device, min(setup.scenario.max_num_seq, MAX_GRAPH))
     return build_model(
         setup.model, device, setup.scenario.weight_format, num_block, setup.scenario.block_token, captured,
         setup.scenario.seed, setup.system.device.num_core,

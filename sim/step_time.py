@@ -60,7 +60,7 @@ def step_s(where: Deployment, profile: EngineProfile, batch: Batch, fidelity: st
         ops, work = lowered.step(stage, plan)
         cost_ps = lowered.price(ops, work)["time_ps"]
         sends = ops["kind"] == op.P2P
-        launch_ps = round((stop - start) * host.dispatch_layer_s * PS_PER_S)
+        launch_ps = host.dispatch_ps(stop - start, int(plan.query_len.sum()), batch.num_prompt)
         total_ps += max(int(cost_ps[~sends].sum()), launch_ps) + int(cost_ps[sends].sum())
     return float(total_ps / PS_PER_S)
 

@@ -54,6 +54,15 @@ def build_model(
     return ReferenceModel(spec, torch.device(kind), TORCH_DTYPE[number_format], num_block, block_token, pad_batch, seed)
 
 
+def graph_batches(kind: str, most: int) -> list[int]:
+    """Batches of decodes that a device captures as graphs: close enough that padding to the next costs little.
+
+    >>> graph_batches("cuda", 20), graph_batches("cpu", 20)
+    ([1, 2, 4, 8, 16, 24], [])
+    """
+    return [1, 2, 4, *range(8, most + 8, 8)] if kind == "cuda" else []
+
+
 class ReferenceModel:
     """Weights and KV cache on one device.
 

@@ -38,6 +38,7 @@ class StepPrice(NamedTuple):
     decode_fit: Floats  # [class, NUM_FIT]
     host_ps: Ints  # [HOST_FIELDS]
     dispatch_ps: Ints  # [stage] the host's launches of its layers: it computes beside them, and no shorter
+    graph_token: int  # steps of decodes alone up to this many tokens are launched as one graph, without those
     num_device: int  # a stage
     num_group: int  # attention groups of a replica, which share its sequences evenly
 
@@ -56,7 +57,7 @@ def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sample
         np.zeros((num_stage, num_class), ints), np.zeros((num_class, 6)), np.zeros((num_class, 6)),
         np.ones(num_class), np.ones(len(RATES)),
         np.zeros((num_class, NUM_FIT)), np.zeros((num_class, NUM_FIT)), np.zeros(len(HOST_FIELDS), ints),
-        np.zeros(num_stage, ints), 1, 1,
+        np.zeros(num_stage, ints), 0, 1, 1,
     )  # fmt: skip
 
 
@@ -68,12 +69,13 @@ class PackedPrice(NamedTuple):
 
 
 PRICE_FIELDS: tuple[str, ...] = (
-    "num_stage", "num_class", "num_device", "num_group", *HOST_FIELDS,
+    "num_stage", "num_class", "num_device", "num_group", "graph_token", *HOST_FIELDS,
     "dense_ps", "dense_nj", "send_ps", "send_nj", "head_ps", "head_nj", "attn_layer",
     "dispatch_ps", "stride",
 )  # fmt: skip
 (
-    NUM_STAGE, NUM_CLASS, NUM_DEVICE, NUM_GROUP, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, PREFILL_PS, BLOCK_PS,
+    NUM_STAGE, NUM_CLASS, NUM_DEVICE, NUM_GROUP, GRAPH_TOKEN, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, PREFILL_PS,
+    BLOCK_PS,
     DENSE_PS, DENSE_NJ, SEND_PS, SEND_NJ, HEAD_PS, HEAD_NJ, ATTN_LAYER,
     DISPATCH_PS, STRIDE,
 ) = range(len(PRICE_FIELDS))  # fmt: skip
@@ -102,6 +104,7 @@ def pack(price: StepPrice) -> PackedPrice:
         num_class,
         price.num_device,
         price.num_group,
+        price.graph_token,
         *price.host_ps,
         *start[:-1],
         price.dense_ps.shape[1],
@@ -125,6 +128,14 @@ def shape_at(real: Floats, at: int) -> Shape:
 def window_of(p: PackedPrice, c: int) -> int:
     """Keys that a query of class c sees; 0: all."""
     return int(p.real[NUM_RATE + c * CLASS_SIZE + IN_DECODE + WINDOW])
+
+
+@njit
+def dispatch_ps(p: PackedPrice, stage: int, token: int, num_prefill: int) -> int:
+    """The least that a stage takes for a step of `token` tokens: its launches, but for a step that is one graph."""
+    if num_prefill == 0 and token <= p.table[GRAPH_TOKEN]:
+        return 0
+    return int(p.table[p.table[DISPATCH_PS] + stage])
 
 
 @njit

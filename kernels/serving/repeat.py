@@ -62,7 +62,6 @@ from kernels.serving.layout import (
 from kernels.serving.price import (
     ATTN_LAYER,
     DENSE_PS,
-    DISPATCH_PS,
     HEAD_PS,
     NUM_CLASS,
     SEQ_PS,
@@ -70,6 +69,7 @@ from kernels.serving.price import (
     TOKEN_PS,
     PackedPrice,
     decode_cost,
+    dispatch_ps,
 )
 from kernels.serving.step import ATTN_SIZE, NUM_BOUND
 from kernels.serving.waiting import head
@@ -88,7 +88,7 @@ def repeat_ahead(r: Replica, p: PackedPrice, start_ps: int, horizon_ps: int, mos
     residue, turn = at + reg[IN_RESIDUE], reg[at + RESIDUE]
     host_ps = table[STEP_PS] + (table[SEQ_PS] + table[TOKEN_PS]) * num_row
     fixed_ps = table[table[DENSE_PS] + num_row] + table[table[HEAD_PS] + num_row]
-    dispatch_ps = table[table[DISPATCH_PS]]
+    least_ps = dispatch_ps(p, 0, num_row, 0)
     final, asked = float(reg[FINAL_TOKEN]), float(reg[ASKED_TOKEN])
     most = min(most, reg[at + REPEAT])
     time_ps = start_ps
@@ -120,7 +120,7 @@ def repeat_ahead(r: Replica, p: PackedPrice, start_ps: int, horizon_ps: int, mos
             book[account + 3] += num_layer * cost_mflop
             device_ps += num_layer * cost_ps
             attn_nj += num_layer * cost_nj
-        end = time_ps + host_ps + max(device_ps, dispatch_ps)
+        end = time_ps + host_ps + max(device_ps, least_ps)
         steps += 1
         if end > horizon_ps:
             reg[at + LANE_END] = end

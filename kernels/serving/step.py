@@ -87,7 +87,6 @@ from kernels.serving.price import (
     BLOCK_PS,
     DENSE_NJ,
     DENSE_PS,
-    DISPATCH_PS,
     HEAD_NJ,
     HEAD_PS,
     NUM_CLASS,
@@ -103,6 +102,7 @@ from kernels.serving.price import (
     PackedPrice,
     add_prefill,
     decode_cost,
+    dispatch_ps,
     prefill_cost,
     window_of,
 )
@@ -279,7 +279,7 @@ def _launch(
         device_ps = table[table[DENSE_PS] + s * table[STRIDE] + token] + reg[stage + STAGE_ATTN]
         if s == num_stage - 1:
             device_ps += table[table[HEAD_PS] + sampled]
-        end += max(device_ps, table[table[DISPATCH_PS] + s])
+        end += max(device_ps, dispatch_ps(p, s, token, num_prefill))
         reg[stage + STAGE_ATTN] = 0
         reg[stage + STAGE_FREE] = end
         reg[stage + STAGE_BUSY] += end - start

@@ -20,7 +20,16 @@ from kernels.serving.beside import hidden_ps
 from kernels.serving.commit import commit
 from kernels.serving.fleet import next_arrival, place
 from kernels.serving.layout import Replica
-from kernels.serving.price import HOST_BLOCK, HOST_PREFILL, HOST_SEQ, HOST_STEP, HOST_TOKEN, StepPrice, pack
+from kernels.serving.price import (
+    HOST_BLOCK,
+    HOST_PREFILL,
+    HOST_SEQ,
+    HOST_STEP,
+    HOST_TOKEN,
+    StepPrice,
+    dispatch_ps,
+    pack,
+)
 from kernels.serving.step import begin
 from kernels.serving.types import fleet_of, view_of
 from kernels.serving.verbs import lane_at
@@ -33,6 +42,7 @@ from workloads import lowering
 END, ARRIVE, PLAN = 0, 1, 2  # at one instant: steps end, then requests arrive, then lanes plan
 Ints = at.Ints
 Beside = tuple[int, int]
+Stage = tuple[list[Beside], int, Ints]  # what its engines do, the least that it takes, its hand-over
 
 
 def beside(ops: op.OpTable, cost: op.CostTable, rate: at.Floats) -> list[Beside]:
@@ -132,9 +142,9 @@ class Replay:
             begin(r, self.packed, lane, int(self.env.now), 0)  # books the step; its end is set by the process
             self.env.process(self._step(k, lane, stages, host_ps, self.stages[k][0].request()))
 
-    def _operators(self, r: Replica, here: int) -> tuple[list[tuple[list[Beside], Ints]], int]:
-        """Picoseconds of every operator of the plan on each stage (of two where they run side by side), of its
-        hand-over, and of the host before it."""
+    def _operators(self, r: Replica, here: int) -> tuple[list[Stage], int]:
+        """Picoseconds of every operator of the plan on each stage (of two where they run side by side), the least
+        that the stage takes, of its hand-over, and of the host before it."""
         num = int(r.reg[here + at.LANE_NUM_PLAN])
         first = here + int(r.reg[at.IN_PLAN])
         rows = r.reg[first : first + 4 * num].reshape(num, 4)
@@ -149,7 +159,9 @@ class Replay:
             ops, work = self.lowered.step(stage, plan)
             cost = self.lowered.price(ops, work)
             sends = ops["kind"] == op.P2P
-            stages.append((beside(ops[~sends], cost[~sends], self.lowered.machine.rate), cost["time_ps"][sends]))
+            least_ps = dispatch_ps(self.packed, stage, int(query.sum()), int((~decode).sum()))
+            work_ps = beside(ops[~sends], cost[~sends], self.lowered.machine.rate)
+            stages.append((work_ps, least_ps, cost["time_ps"][sends]))
             self.num_operator += int(ops["count"].sum())
         host = self.price.host_ps
         moved = int(r.reg[at.SWAP_BLOCK])
@@ -157,12 +169,10 @@ class Replay:
         host_ps += host[HOST_PREFILL] * (not decode.all())
         return stages, int(host_ps)
 
-    def _step(
-        self, k: int, lane: int, stages: list[tuple[list[Beside], Ints]], host_ps: int, hold: Any
-    ) -> Generator[Any, Any, None]:
+    def _step(self, k: int, lane: int, stages: list[Stage], host_ps: int, hold: Any) -> Generator[Any, Any, None]:
         yield hold
         yield self.env.timeout(host_ps)
-        for stage, (operators, sends) in enumerate(stages):
+        for stage, (operators, least_ps, sends) in enumerate(stages):
             if stage > 0:
                 hold = self.stages[k][stage].request()
                 yield hold
@@ -172,7 +182,7 @@ class Replay:
                 else:
                     yield self.env.timeout(main_ps)
             worked_ps = sum(max(pair) for pair in operators)
-            yield self.env.timeout(max(0, int(self.price.dispatch_ps[stage]) - worked_ps))
+            yield self.env.timeout(max(0, least_ps - worked_ps))
             if stage == len(stages) - 1:
                 self._at(int(self.env.now), END, lambda: self._end(k, lane))
             self.stages[k][stage].release(hold)

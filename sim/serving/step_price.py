@@ -53,7 +53,9 @@ class HostTime:
     graph_token: tuple[int, ...] = ()  # a step of fewer tokens computes as many as the next of these
     prefill_s: float = 0.0  # a step that holds a prompt
     layer_s: float = 0.0  # a layer of a step
-    dispatch_layer_s: float = 0.0  # launches of a layer, while the device computes: a step lasts no shorter than them
+    # launches of a layer, while the device computes: a step lasts no shorter than them, unless it is of decodes alone
+    # and no larger than the largest captured graph
+    dispatch_layer_s: float = 0.0
     kernel_factor: float = 1.0  # times of kernels other than collectives, over those of the calibration
     reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
     reduce_byte_per_s: float = math.inf  # ... send no faster than this
@@ -63,6 +65,11 @@ class HostTime:
         step_s = self.step_s + self.layer_s * num_layer
         times = (step_s, self.seq_s, self.token_s, self.request_s, self.prefill_s, block_s)
         return [round(seconds * PS_PER_S) for seconds in times]
+
+    def dispatch_ps(self, num_layer: int, token: int, num_prefill: int) -> int:
+        """The least that a stage of `num_layer` takes for a step of `token` tokens."""
+        graph = num_prefill == 0 and token <= max(self.graph_token, default=0)
+        return 0 if graph else round(num_layer * self.dispatch_layer_s * PS_PER_S)
 
     def reduce_ps(self, ops: op.OpTable) -> Ints:
         """Picoseconds that each row cannot do without: of a large all-reduce, a ring's bytes at the engine's rate."""
@@ -180,6 +187,7 @@ def build(
     price.host_ps[:] = host.vector_ps(model.num_layer, block_s)
     layers = [stop - start for start, stop in placement.stages(model.num_layer)]
     price.dispatch_ps[:] = np.round(np.array(layers) * host.dispatch_layer_s * PS_PER_S)
+    price = price._replace(graph_token=max(host.graph_token, default=0))
     return price._replace(num_device=placement.stage_device, num_group=placement.attn_dp), lowered
 
 

@@ -52,6 +52,7 @@ def attention_price(max_token: int = 4096, max_seq: int = 256, num_stage: int = 
     price.prefill_fit[:, : len(IDEAL_ATTENTION)] = IDEAL_ATTENTION
     price.decode_fit[:, : len(IDEAL_ATTENTION)] = IDEAL_ATTENTION
     price.dispatch_ps[:] = 80 * US  # more than a step of few tokens computes, less than one of many
+    price = price._replace(graph_token=2)  # and none of a step of one or two decodes
     price.host_ps[:] = (20 * US, 300_001, 1_003, 5 * US, 7 * US, 2 * US)
     return price
 

@@ -26,7 +26,7 @@ POLICIES = [
 @functools.cache
 def priced(tp, pp):
     model = models.load("gemma-3-27b")  # two classes of attention, one with a window
-    host = HostTime(step_s=5e-4, seq_s=1e-5, token_s=1e-7, request_s=1e-4, dispatch_layer_s=1.2e-4)
+    host = HostTime(step_s=5e-4, seq_s=1e-5, token_s=1e-7, request_s=1e-4, dispatch_layer_s=1.2e-4, graph_token=(1, 2))
     arrays = machine(catalog.system("h100_sxm"))
     return build(model, formats.Formats(), placement.make(model, tp, pp), arrays, max_token=512, max_seq=8, host=host)
 
