@@ -63,6 +63,17 @@ def graph_batches(kind: str, most: int) -> list[int]:
     return [1, 2, 4, *range(8, most + 8, 8)] if kind == "cuda" else []
 
 
+def graph_blocks(longest: int) -> int:
+    """KV blocks a sequence of the graph that serves `longest`: four sizes an octave, so that few are captured and
+    little more is read.
+
+    >>> [graph_blocks(n) for n in (1, 7, 9, 17, 100)]
+    [1, 7, 10, 20, 112]
+    """
+    step = max(1, 1 << (longest - 1).bit_length() >> 3)
+    return -(-longest // step) * step
+
+
 class ReferenceModel:
     """Weights and KV cache on one device.
 
@@ -153,7 +164,7 @@ class ReferenceModel:
         """Batch and KV blocks a sequence that a pure-decode step is padded to."""
         batch = next((size for size in self.pad_batch if size >= len(spans)), len(spans))
         longest = max(len(s.block) for s in spans)
-        return batch, 1 << (longest - 1).bit_length() if self.pad_batch else longest
+        return batch, graph_blocks(longest) if self.pad_batch else longest
 
     def _decode(self, spans: Sequence[Span]) -> torch.Tensor:
         batch, num_block = shape = self._shape(spans)

@@ -3,6 +3,8 @@
 import pathlib
 import types
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from kernels.errors import InputError
@@ -73,3 +75,25 @@ def test_an_interrupt_among_the_steps_keeps_those_before_it(monkeypatch: pytest.
     host_s = engine["step_s"] + engine["layer_s"] + engine["seq_s"]
     assert host_s > 0  # an H100's operators explain none of a millisecond
     assert calibrate_run.measure_steps(found, 1.0)[1] == {}
+
+
+@pytest.mark.parametrize("launch_s", [0.0, 4e-5, 3e-4])
+def test_host_time_is_found_again(launch_s: float) -> None:
+    """Steps made from known constants: graphs of decodes pay no launches, prompts last as long as theirs."""
+    known = {"step_s": 2e-4, "layer_s": 1e-5, "seq_s": 3e-6, "token_s": 1e-7, "prefill_s": 5e-4}
+    shapes = [
+        (layers, seq, token, int(token > seq)) for layers in (2, 8) for seq in (1, 4, 16, 32) for token in (seq, 400)
+    ]
+    frame = pd.DataFrame(shapes, columns=["num_layer", "num_seq", "num_token", "num_prefill"])
+    frame["operator_s"] = frame["num_layer"] * (2e-5 + 3e-7 * frame["num_token"])
+    eager = (frame["num_prefill"] > 0).to_numpy()
+    device_s = np.maximum(frame["operator_s"], eager * frame["num_layer"] * launch_s)
+    frame["measured_s"] = (
+        device_s + known["step_s"] + known["layer_s"] * frame["num_layer"] + known["seq_s"] * frame["num_seq"]
+        + known["token_s"] * frame["num_token"] + known["prefill_s"] * eager
+    )  # fmt: skip
+    host, simulated_s = calibrate_run.fit_host(frame, eager)
+    assert simulated_s == pytest.approx(frame["measured_s"].to_numpy(), rel=0.02)  # the grid's step is 6 %
+    assert host["step_s"] == pytest.approx(known["step_s"], rel=0.1)
+    if launch_s > 2e-5 + 3e-7 * 400:  # longer than any layer computes: it shows
+        assert host["dispatch_layer_s"] == pytest.approx(launch_s, rel=0.06)
