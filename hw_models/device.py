@@ -1,5 +1,7 @@
 """From a system to the arrays that the kernels take, and the one door to their prices."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from hw_models import dispatch, profile, relatives, topology
@@ -7,10 +9,11 @@ from hw_models.calibration.inherit import inherited
 from hw_models.profile import Profile
 from hw_models.spec import Device, System
 from kernels import machine as layout
+from kernels.collective import COLLECTIVE_FIT
 from kernels.errors import InputError
 from kernels.formats import FORMATS
-from kernels.machine import Machine
-from kernels.optable import CostTable, OpTable, WorkTable
+from kernels.machine import Floats, Machine
+from kernels.optable import KIND_CODE, CostTable, OpTable, WorkTable
 from kernels.price import price_table
 
 FIDELITIES: tuple[str, ...] = ("sol", "calibrated")
@@ -35,10 +38,22 @@ def machine(system: System, fidelity: str = "sol", *, group_size: int | None = N
     return Machine(
         rate=rate(device),
         peak_flop_per_s=np.array([device.peak(form.pipe) for form in FORMATS]),
-        fit=profile.fit_array(fitted, eager=eager),
+        fit=fit_rows(system, fitted, eager=eager),
         link=topology.link_rows(system, group_size),
         expert=np.zeros((0, len(layout.EXPERT_COLUMNS))),
     )
+
+
+def fit_rows(
+    system: System, fitted: Profile | None, *, named: Mapping[tuple[str, str], str] | None = None, eager: bool = False
+) -> Floats:
+    """`profile.fit_array` of a profile on this system: a fabric without a switch adds and multicasts nothing, whatever
+    the machine had that the constants come from."""
+    fit = profile.fit_array(fitted, named=named, eager=eager)
+    if system.node.fabric != "switch":
+        for name in ("nvls_eff", "switched_max_byte"):
+            fit[KIND_CODE["all_reduce"], :, COLLECTIVE_FIT.index(name)] = 0.0
+    return fit
 
 
 def cost(ops: OpTable, work: WorkTable, arrays: Machine) -> CostTable:

@@ -28,7 +28,7 @@ FORMS: dict[str, Form] = {
 }
 
 EAGER = frozenset(
-    {"host_s", "host_copy", "weight_copy", "warm_share"}
+    {"host_s", "host_copy", "switched_host_s", "weight_copy", "warm_share"}
 )  # of a benchmark alone: eager dispatch, full caches
 
 FORMAT_RELATIVES: dict[str, tuple[str, ...]] = {  # whose constants a format takes that was not measured

@@ -6,7 +6,7 @@ holds a `[[kernel]]` for each kind, number format and named kernel; a device's f
 `[calibration]` (which is what `ridgeline calibrate` writes)::
 
     device = "h100_sxm"
-    command = "python -m hw_models.calibration.ops ../shared/data/ops/h100_sxm"
+    command = "python -m hw_models.calibration.shipped ../shared/data"
     date = "2026-11-22"
     source = "..."
 

@@ -1,30 +1,25 @@
 """Profiles of attention kernels from a folder of measured operators.
 
-    python -m hw_models.calibration.attention_fit FOLDER --device NAME [--relative PROFILE] --out FOLDER
-
-Writes `<out>/attention.toml`. A benchmark row times the attention kernel and the write of the new keys and values
-into the cache, so the two are fitted together on prefill rows, where the write matters; decode rows are then
-fitted with the write known. Fitted on half of the shapes and checked on the other half; a kernel with few rows is
-fitted on all of them, drawn to its relative's constants, and checked by cross-validation. Deterministic.
+A benchmark row times the attention kernel and the write of the new keys and values into the cache, so the two are
+fitted together on prefill rows, where the write matters; decode rows are then fitted with the write known. Fitted on
+half of the shapes and checked on the other half; a kernel with few rows is fitted on all of them, drawn to its
+relative's constants, and checked by cross-validation. Deterministic. `hw_models.calibration.shipped` writes the
+profiles.
 """
 
-import argparse
-import datetime
 import pathlib
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
 
-from hw_models import catalog, profile
+from hw_models import catalog
 from hw_models.calibration.attention import sought, write_sought
 from hw_models.calibration.fit import Floats, Predict, error, fit, half, spread
 from hw_models.calibration.measured import Measured, read_folder
 from hw_models.device import machine
-from hw_models.profile import ErrorSummary, Kernel, Profile, ProfileFile
+from hw_models.profile import ErrorSummary, Kernel, Profile
 from kernels.attention import ATTENTION_FIT
 from kernels.formats import FORMAT_CODE, FORMATS
 from kernels.kv_write import KV_WRITE_FIT
@@ -177,29 +172,3 @@ def _ordered(measured: Measured, rows: Rows) -> Rows:
     keys = [work[n] for n in ("count", "query_len", "kv_len")]
     keys += [ops[n] for n in ("window", "num_kv_head", "num_head", "head_dim")]
     return np.asarray(rows[np.lexsort([measured.seconds[rows], *keys])])
-
-
-def main(argv: list[str]) -> int:
-    """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m hw_models.calibration.attention_fit")
-    parser.add_argument("folder", help="measured operators, CSV")
-    parser.add_argument("--device", required=True, help="catalogue name")
-    parser.add_argument("--relative", help="device or profile that few probes start from")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the profile")
-    parser.add_argument("--date", default=datetime.date.today().isoformat(), help="written into the file")
-    given = parser.parse_args(argv)
-    kernels = fit_folder(given.folder, given.device, profile.load(given.relative) if given.relative else None)
-    source = "operator benchmark rows of the measured data set: half of the shapes, or probes with cross-validation"
-    command = "python -m hw_models.calibration.attention_fit " + shlex.join(argv)
-    content = ProfileFile(device=given.device, command=command, date=given.date, source=source, kernel=tuple(kernels))
-    profile.write_file(given.out / "attention.toml", content)
-    for k in kernels:
-        if k.train is not None and k.held_out is not None:
-            print(
-                f"{k.kind} {k.format} {k.name}: {k.train.n} rows, train {k.train.mape:.1%}, out {k.held_out.mape:.1%}"
-            )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

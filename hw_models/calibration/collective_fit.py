@@ -1,29 +1,24 @@
-"""Profiles of collectives from a folder of measured ones.
+"""Profiles of collectives from files of measured ones.
 
-    python -m hw_models.calibration.collective_fit NCCL.csv [CUSTOM.csv] --system NAME --out FOLDER
-
-The library's file tells launch, hops, protocols and bandwidths (one ring for all-reduce, all-gather and
-reduce-scatter; all-to-all and point to point by themselves); the serving engine's file, where given, its direct
-all-reduce, which becomes the default. Files are small (21 sizes on three group sizes), so all rows are fitted and
-the error stated is that of cross-validation: each fifth predicted by a fit of the other four. Deterministic.
+The library's file tells launch, hops, protocols and bandwidths, a kind by itself (point to point with all-to-all);
+which protocol runs at which size is the library's own rule, whose one constant the three rings share. The serving
+engine's file, where given, tells its direct all-reduce, which becomes the default. Files are small (21 sizes on
+three group sizes), so all rows are fitted and the error stated is that of cross-validation: each fifth predicted by
+a fit of the other four. Deterministic. `hw_models.calibration.shipped` writes the profiles.
 """
 
-import argparse
-import datetime
 import pathlib
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
 
-from hw_models import catalog, profile
+from hw_models import catalog
 from hw_models.calibration.fit import Floats, Parameter, error, fit, spread
 from hw_models.calibration.measured import read_folder
 from hw_models.device import machine
-from hw_models.profile import ErrorSummary, Kernel, ProfileFile
+from hw_models.profile import ErrorSummary, Kernel
 from kernels.collective import COLLECTIVE_FIT, IDEAL_COLLECTIVE, collective_s
 from kernels.jit import njit
 from kernels.optable import ALL_GATHER, ALL_REDUCE, ALL_TO_ALL, KINDS, P2P, REDUCE_SCATTER, OpTable
@@ -31,20 +26,30 @@ from kernels.optable import ALL_GATHER, ALL_REDUCE, ALL_TO_ALL, KINDS, P2P, REDU
 Ints = npt.NDArray[np.int64]
 Chosen = npt.NDArray[np.bool_]
 NUM_FOLD = 5
+SEARCH = 30  # generations
 
 RING: Mapping[str, tuple[float, float, float]] = {  # start, low, high
     "launch_s": (5e-6, 1e-6, 2e-5),
-    "ll_hop_s": (8e-7, 3e-7, 1.3e-6),
-    "ll128_hop_s": (1.2e-6, 6e-7, 2.5e-6),
+    "ll_hop_s": (6e-7, 1e-7, 1.5e-6),
+    "ll128_hop_s": (1.2e-6, 3e-7, 5e-6),
     "simple_hop_s": (1.5e-6, 3e-7, 1e-5),
-    "ll_eff": (0.1, 0.001, 0.6),
-    "ll128_eff": (0.4, 0.02, 0.95),
+    "ll_eff": (0.45, 0.05, 1.0),
+    "ll128_eff": (0.7, 0.2, 1.0),
     "simple_eff": (0.8, 0.4, 1.0),
     "simple_s": (1e-5, 1e-7, 5e-5),
-    "ramp_s": (1e-7, 1e-9, 1e-4),
+    "fill_share": (0.1, 0.001, 1.0),
+    "fill_s": (5e-6, 1e-8, 1e-4),
+    "ll_copy": (1.0, 0.01, 10.0),
     "copy_ratio": (0.4, 0.001, 1.5),
 }
-SWITCH: Mapping[str, tuple[float, float, float]] = {"nvls_s": (6e-5, 3e-5, 2e-4), "nvls_eff": (0.65, 0.4, 1.0)}
+PEER: Mapping[str, tuple[float, float, float]] = {  # messages to peers: two protocols, one hop
+    **{name: RING[name] for name in ("launch_s", "ll_eff", "simple_eff", "simple_s", "fill_share", "fill_s")},
+    "ll_hop_s": (1e-7, 1e-9, 1e-6),
+    "copy_ratio": RING["copy_ratio"],
+}
+NUM_CHANNEL = 16.0  # that share out a message of a ring: times are flat up to 16 parts (both A100 and H100)
+PEER_CHANNEL = (2.0, 4.0, 8.0, 16.0)  # and one to peers
+SWITCH: Mapping[str, tuple[float, float, float]] = {"nvls_s": (4e-5, 1e-5, 2e-4), "nvls_eff": (0.65, 0.4, 1.0)}
 CUSTOM: Mapping[str, tuple[float, float, float]] = {
     "custom_s": (3.5e-6, 1e-6, 2e-5),
     "custom_peer_s": (1e-7, 1e-9, 1e-6),
@@ -53,8 +58,22 @@ CUSTOM: Mapping[str, tuple[float, float, float]] = {
     "two_shot_eff": (0.6, 0.2, 1.0),
     "custom_copy": (0.5, 0.001, 5.0),
 }
-TUNER_BYTE = (9.5e5, 1.85e6, 1e18)  # where the library's tuner leaves LL128: A100, H100, as it should
-EAGER: Mapping[str, tuple[float, float, float]] = {"host_s": (3e-5, 5e-6, 1e-4), "host_copy": (0.3, 0.001, 2.0)}
+SWITCHED: Mapping[str, tuple[float, float, float]] = {
+    "switched_s": (8e-6, 1e-6, 3e-5),
+    "switched_eff": (0.68, 0.2, 1.0),
+    "switched_copy": (0.6, 0.01, 2.0),
+}
+TUNER_LL = (87.7e9, 141e9)  # byte/s that NCCL's tuning model grants LL in one node: Ampere, Hopper and later
+MIB = 2.0**20
+LIMITS: tuple[Mapping[str, float], ...] = (  # vLLM's tables: before compute capability 9.0; from there on
+    {"custom_max_byte": 8 * MIB, "custom_wide_max_byte": 8 * MIB},
+    {"custom_max_byte": 8 * MIB, "custom_wide_max_byte": MIB / 4, "switched_max_byte": 64 * MIB},
+)
+EAGER: Mapping[str, tuple[float, float, float]] = {
+    "host_s": (3e-5, 5e-6, 1e-4),
+    "switched_host_s": (4e-5, 5e-6, 2e-4),
+    "host_copy": (0.3, 0.001, 2.0),
+}
 
 
 def sought(free: Mapping[str, tuple[float, float, float]], known: Mapping[str, float]) -> list[Parameter]:
@@ -94,7 +113,7 @@ class Rows:
 
     def solve(self, chosen: Chosen, parameters: Sequence[Parameter]) -> dict[str, float]:
         """Constants fitted to the chosen rows."""
-        return fit(lambda v: self.predict(chosen, v), self.seconds[chosen], parameters, search=12)
+        return fit(lambda v: self.predict(chosen, v), self.seconds[chosen], parameters, search=SEARCH)
 
     def kernels(
         self, chosen: Chosen, kinds: Sequence[int], name: str, parameters: Sequence[Parameter], data: str, default: bool
@@ -137,21 +156,29 @@ def fit_files(nccl: str | pathlib.Path, custom: str | pathlib.Path | None, syste
     rows = Rows(library.ops, library.seconds, system)
     data = library.file.name
     found = []
-    for chosen, kinds, free in (
-        ((ALL_GATHER, REDUCE_SCATTER), (ALL_GATHER, REDUCE_SCATTER), (RING,)),
-        ((ALL_REDUCE,), (ALL_REDUCE,), (RING, {**RING, **SWITCH})),
-        ((ALL_TO_ALL,), (ALL_TO_ALL, P2P), ({**RING, "copy_ratio": (0.0, 0.0, 0.0)},)),
-    ):
-        mine = np.isin(rows.kind, chosen)
-        default = custom is None or ALL_REDUCE not in kinds
-        trial = [
-            rows.kernels(mine, kinds, "nccl", sought(some, {"ll128_max_byte": limit}), data, default)
-            for some in free
-            for limit in TUNER_BYTE
-        ]
-        found += min(trial, key=lambda kernels: sum(map(_miss, kernels)))
+    trial = [_rings(rows, limit, data, custom is None) for limit in TUNER_LL]
+    found += min(trial, key=lambda kernels: sum(map(_miss, kernels)))
+    peers = [
+        rows.kernels(rows.kind == ALL_TO_ALL, (ALL_TO_ALL, P2P), "nccl", sought(PEER, {"num_channel": n}), data, True)
+        for n in PEER_CHANNEL
+    ]
+    found += min(peers, key=lambda kernels: sum(map(_miss, kernels)))
     ring = next(kernel for kernel in found if kernel.kind == "all_reduce")
     return found + (_custom(custom, system, ring.parameter) if custom is not None else [])
+
+
+def _rings(rows: Rows, tuner_ll_byte_per_s: float, data: str, default: bool) -> list[Kernel]:
+    """The three collectives of rings, each with constants of its own: a reduce-scatter adds, an all-gather copies."""
+    known = {"tuner_ll_byte_per_s": tuner_ll_byte_per_s, "num_channel": NUM_CHANNEL}
+    found = []
+    for kind in (ALL_GATHER, REDUCE_SCATTER, ALL_REDUCE):
+        mine = rows.kind == kind
+        trial = [
+            rows.kernels(mine, (kind,), "nccl", sought(free, known), data, default or kind != ALL_REDUCE)
+            for free in ((RING, {**RING, **SWITCH}) if kind == ALL_REDUCE else (RING,))
+        ]
+        found += min(trial, key=lambda kernels: sum(map(_miss, kernels)))
+    return found
 
 
 def _custom(file: str | pathlib.Path, system: str, known: Mapping[str, float]) -> list[Kernel]:
@@ -161,39 +188,18 @@ def _custom(file: str | pathlib.Path, system: str, known: Mapping[str, float]) -
     names = engine.frame["kernel"].astype(str).to_numpy()
     graph = np.array(["graph" in name for name in names])
     trial = []
-    for limit in (4.2e6, 3.4e7):  # vLLM: below 8 MiB, or larger where it has symmetric memory
-        limits = {"custom_max_byte": limit, "custom_pair_max_byte": 4.2e6}
-        parameters = sought(CUSTOM, {**known, **limits})
+    for limits in LIMITS:
+        free = {**CUSTOM, **SWITCHED} if "switched_max_byte" in limits else CUSTOM
+        parameters = sought(free, {**known, **limits})
         trial += rows.kernels(graph, (ALL_REDUCE,), str(names[graph][0]), parameters, engine.file.name, True)
     best = min(trial, key=_miss)
-    parameters = sought(EAGER, best.parameter)
+    free = dict(EAGER)
+    if best.parameter["switched_max_byte"] == 0.0:
+        free.pop("switched_host_s")
+    parameters = sought(free, best.parameter)
     eager = rows.kernels(~graph, (ALL_REDUCE,), str(names[~graph][0]), parameters, engine.file.name, False)
     return [best, *eager]
 
 
 def _miss(kernel: Kernel) -> float:
     return kernel.train.mape if kernel.train is not None else np.inf
-
-
-def main(argv: list[str]) -> int:
-    """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m hw_models.calibration.collective_fit")
-    parser.add_argument("nccl", help="measured collectives of the library, CSV")
-    parser.add_argument("custom", nargs="?", help="measured all-reduce of a serving engine, CSV")
-    parser.add_argument("--system", required=True, help="catalogue name of the device")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the profile")
-    parser.add_argument("--date", default=datetime.date.today().isoformat(), help="written into the file")
-    given = parser.parse_args(argv)
-    kernels = fit_files(given.nccl, given.custom, given.system)
-    command = "python -m hw_models.calibration.collective_fit " + shlex.join(argv)
-    source = "collective benchmark rows of the measured data set; constants fitted on all, error by cross-validation"
-    content = ProfileFile(device=given.system, command=command, date=given.date, source=source, kernel=tuple(kernels))
-    profile.write_file(given.out / "collective.toml", content)
-    for k in kernels:
-        if k.train is not None and k.held_out is not None:
-            print(f"{k.kind} {k.name}: train {k.train.mape:.1%}, held out {k.held_out.mape:.1%}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

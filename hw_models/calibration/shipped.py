@@ -1,41 +1,139 @@
-"""Every shipped profile of GEMM and fused experts from the measured data set, in one command.
+"""Every shipped profile from the measured data set, in one command.
 
     python -m hw_models.calibration.shipped ../shared/data [--out hw_models/profiles] [--date YYYY-MM-DD]
+                                                           [--only DEVICE ...]
 
-Two processes; about two minutes. Devices with few probes start from the profile of their nearest relative, which
-is fitted before them.
+All kinds of all devices: GEMM, fused experts, attention, streams and collectives. Two processes; a line as each job
+ends. The same data give the same bytes (with the same `--date`), whatever the order of rows and of jobs. Devices
+with few probes start from the profile of their nearest relative, and take from it what was not measured on them;
+their jobs begin when the relative's are done.
 """
 
 import argparse
 import datetime
 import pathlib
 import sys
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from typing import NamedTuple
 
 from hw_models import profile
-from hw_models.calibration import ops
+from hw_models.calibration import attention_fit, collective_fit, ops, stream_fit
+from hw_models.profile import Kernel, Profile, ProfileFile
+from kernels.errors import InputError
+
+COMMAND = "python -m hw_models.calibration.shipped ../shared/data"
+HALVES = "operator benchmark rows of the measured data set: constants fitted on half of the shapes, checked on the rest"
+PROBES = "operator probes of the measured data set: constants fitted on all of them, error by cross-validation"
+COLLECTIVES = "collective benchmark rows of the measured data set: constants fitted on all, error by cross-validation"
+LAYERS = "per-layer operator times of the measured data set: constants fitted on half of the shapes"
+KINDS = ("moe", "attention", "collective", "gemm", "stream")  # a file each, the longest first
 
 
 class Shipped(NamedTuple):
-    profile: str  # folder of the profile, and of the measured rows under ops/
+    """One profile. `relative`: by kind, the profile that few probes start from or that stands for what is missing."""
+
+    name: str  # of the profile, and of the folder of measured rows under ops/
     device: str  # catalogue name
-    relative: str = ""  # profile that few probes start from
+    layer: str = ""  # folder under layers/
+    relative: Mapping[str, str] = {}
 
 
-MEASURED = (Shipped("h100_sxm", "h100_sxm"), Shipped("a100_sxm", "a100_sxm_80gb"))
-PROBED = (Shipped("b200_sxm", "b200", "h100_sxm"), Shipped("l40s", "l40s", "h100_sxm"))
+ALL = (
+    Shipped("h100_sxm", "h100_sxm", "h100"),
+    Shipped("a100_sxm", "a100_sxm_80gb", "a100"),
+    Shipped("b200_sxm", "b200", relative=dict.fromkeys(KINDS, "h100_sxm")),
+    Shipped("l40s", "l40s", relative={**dict.fromkeys(KINDS, "a100_sxm"), "gemm": "h100_sxm", "moe": "h100_sxm"}),
+)
 
 
-def fit_one(job: tuple[Shipped, str, pathlib.Path, pathlib.Path, str]) -> None:
-    """One kind of one device: fit and write."""
-    shipped, kind, data, out, date = job
-    folder = data / "ops" / shipped.profile
-    relative = profile.load(out / shipped.relative) if shipped.relative else None
-    fitted = ops.fit_folder(folder, shipped.device, relative, (kind,))
-    command = f"python -m hw_models.calibration.shipped {data}"
-    ops.write(fitted, shipped.profile, out / shipped.profile, command, date)
+def gemm(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
+    return ops.fit_folder(data / "ops" / of.name, of.device, near, ("gemm",))["gemm"]
+
+
+def moe(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
+    return ops.fit_folder(data / "ops" / of.name, of.device, near, ("moe",))["moe"]
+
+
+def attention(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
+    return attention_fit.fit_folder(data / "ops" / of.name, of.device, near)
+
+
+def stream(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
+    return (
+        stream_fit.fit_folder(data / "layers" / of.layer, of.device)
+        if near is None
+        else stream_fit.taken(near, "stream")
+    )
+
+
+def collective(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
+    if near is not None:
+        return stream_fit.taken(near, "collective")
+    folder = data / "collectives"
+    files = [folder / f"{of.name}_{tail}.csv" for tail in ("nccl", "vllm_custom_allreduce")]
+    return collective_fit.fit_files(files[0], files[1], of.device)
+
+
+FITS: Mapping[str, Callable[[Shipped, pathlib.Path, Profile | None], list[Kernel]]] = {
+    "gemm": gemm,
+    "moe": moe,
+    "attention": attention,
+    "stream": stream,
+    "collective": collective,
+}
+
+
+def source_of(of: Shipped, kind: str) -> str:
+    """Where the constants of a file come from, in a sentence."""
+    if of.relative and kind in ("stream", "collective"):
+        return f"taken from {of.relative[kind]}: not measured on this device"
+    if kind == "stream":
+        return LAYERS
+    if kind == "collective":
+        return COLLECTIVES
+    return PROBES if of.relative else HALVES
+
+
+def fit_one(of: Shipped, kind: str, data: pathlib.Path, out: pathlib.Path, date: str) -> float:
+    """One kind of one profile: fit and write. Returns the processor seconds that it took."""
+    start = time.process_time()
+    near = profile.load(out / of.relative[kind]) if of.relative else None
+    kernels = FITS[kind](of, data, near)
+    content = ProfileFile(device=of.name, command=COMMAND, date=date, source=source_of(of, kind), kernel=tuple(kernels))
+    profile.write_file(out / of.name / f"{kind}.toml", content)
+    return time.process_time() - start
+
+
+def fit_all(
+    data: pathlib.Path,
+    out: pathlib.Path,
+    date: str,
+    chosen: Sequence[Shipped] = ALL,
+    kinds: Sequence[str] = KINDS,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Fits and writes `kinds` of the `chosen` profiles in two processes, relatives before those that need them."""
+    left = [(of, kind) for kind in kinds for of in chosen]
+    names = [of.name for of in chosen]
+    total, done = len(left), 0
+    finished: set[tuple[str, str]] = set()
+    running: dict[Future[float], tuple[Shipped, str]] = {}
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        while left or running:
+            for job in list(left):
+                of, kind = job
+                near = of.relative.get(kind, "")
+                if near not in names or all((near, other) in finished for other in kinds):
+                    running[pool.submit(fit_one, of, kind, data, out, date)] = job
+                    left.remove(job)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                of, kind = running.pop(future)
+                finished.add((of.name, kind))
+                done += 1
+                say(f"{done} of {total}: {of.name} {kind}, {future.result():.0f} processor seconds")
 
 
 def main(argv: list[str]) -> int:
@@ -44,11 +142,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("data", type=pathlib.Path, help="the measured data set")
     parser.add_argument("--out", type=pathlib.Path, default=profile.FOLDER)
     parser.add_argument("--date", default=datetime.date.today().isoformat(), help="written into the files")
+    parser.add_argument("--only", nargs="+", choices=[of.name for of in ALL], help="profiles to fit; all if not given")
+    parser.add_argument("--kind", nargs="+", choices=KINDS, default=list(KINDS), help="files to fit; all if not given")
     given = parser.parse_args(argv)
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        for devices in (MEASURED, PROBED):
-            jobs = [(d, kind, given.data, given.out, given.date) for kind in reversed(ops.KINDS) for d in devices]
-            list(pool.map(fit_one, jobs))
+    if not (given.data / "ops").is_dir():
+        raise InputError("not the measured data set: no folder ops", file=given.data)
+    chosen = [of for of in ALL if given.only is None or of.name in given.only]
+    fit_all(given.data, given.out, given.date, chosen, given.kind)
     return 0
 
 

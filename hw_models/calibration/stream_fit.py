@@ -1,31 +1,23 @@
 """Profiles of norms, rotary, activations, adds and embeddings from per-layer operator times.
 
-    python -m hw_models.calibration.stream_fit FOLDER --device NAME --out FOLDER
-    python -m hw_models.calibration.stream_fit --inherit PROFILE --device NAME --out FOLDER
-
-`FOLDER` holds CSV files of models, a row a token count and tensor-parallel size. Fitted on half of the shapes,
+The folder holds CSV files of models, a row a token count and tensor-parallel size. Fitted on half of the shapes,
 checked on the other half; times under 3 us, where the timer's step of 1 us is a third, are not fitted. Kinds that
-no file times take the constants of the residual add. `--inherit` writes a relative's streams and collectives for
-a device that has neither: launch and hop times as they are, efficiencies as shares of the device's own rates.
+no file times take the constants of the residual add. `hw_models.calibration.shipped` writes the profiles.
 """
 
-import argparse
-import datetime
 import functools
 import pathlib
-import shlex
-import sys
 from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
 
-from hw_models import catalog, profile
+from hw_models import catalog
 from hw_models.calibration.fit import Floats, Parameter, error, fit, half, spread
 from hw_models.calibration.measured import read_frame
 from hw_models.device import rate
 from hw_models.forms import COLLECTIVE_KINDS, STREAM_KINDS
-from hw_models.profile import ErrorSummary, Kernel, ProfileFile
+from hw_models.profile import ErrorSummary, Kernel, Profile
 from kernels.jit import njit
 from kernels.stream import STREAM_FIT, stream_s
 
@@ -115,37 +107,8 @@ def fit_folder(folder: str | pathlib.Path, device: str) -> list[Kernel]:
     return [found.get(kind, add.model_copy(update={"kind": kind})) for kind in STREAM_KINDS]
 
 
-def main(argv: list[str]) -> int:
-    """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m hw_models.calibration.stream_fit")
-    parser.add_argument("folder", nargs="?", help="folder of per-layer operator times, CSV")
-    parser.add_argument("--inherit", help="profile whose streams and collectives to take")
-    parser.add_argument("--device", required=True, help="catalogue name")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the profile")
-    parser.add_argument("--date", default=datetime.date.today().isoformat(), help="written into the file")
-    given = parser.parse_args(argv)
-    if (given.folder is None) == (given.inherit is None):
-        parser.error("give a folder, or --inherit")
-    common = {
-        "device": given.device,
-        "command": "python -m hw_models.calibration.stream_fit " + shlex.join(argv),
-        "date": given.date,
-    }
-    if given.inherit:
-        near = profile.load(given.inherit).kernel
-        for name, kinds in (("stream", STREAM_KINDS), ("collective", COLLECTIVE_KINDS)):
-            taken = [k.model_copy(update={"train": None, "held_out": None}) for k in near if k.kind in kinds]
-            source = f"inherited from {given.inherit}: not measured on this device"
-            profile.write_file(given.out / f"{name}.toml", ProfileFile(**common, source=source, kernel=tuple(taken)))
-        return 0
-    kernels = fit_folder(given.folder, given.device)
-    source = "per-layer operator times of the measured data set; constants fitted on half of the shapes"
-    profile.write_file(given.out / "stream.toml", ProfileFile(**common, source=source, kernel=tuple(kernels)))
-    for k in kernels:
-        if k.train is not None and k.held_out is not None:
-            print(f"{k.kind}: {k.train.n} rows, train {k.train.mape:.1%}, held out {k.held_out.mape:.1%}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def taken(near: Profile, which: str) -> list[Kernel]:
+    """A relative's streams or collectives for a device on which nobody measured any: launch and hop times as they
+    are, efficiencies as shares of the device's own rates."""
+    kinds = {"stream": STREAM_KINDS, "collective": COLLECTIVE_KINDS}[which]
+    return [k.model_copy(update={"train": None, "held_out": None}) for k in near.kernel if k.kind in kinds]

@@ -58,8 +58,8 @@ def validate_ops(
 
 def predict(measured: Any, system: str, fidelity: str, reasons: Counter[str]) -> Any:
     """Seconds of each row; NaN for the rows that cannot be priced, whose reasons are counted."""
-    from hw_models import catalog, profile
-    from hw_models.device import calibration, cost, machine
+    from hw_models import catalog
+    from hw_models.device import calibration, cost, fit_rows, machine
     from kernels.optable import KINDS
 
     predicted = np.full(len(measured.seconds), np.nan)
@@ -83,7 +83,7 @@ def predict(measured: Any, system: str, fidelity: str, reasons: Counter[str]) ->
                 kinds = {KINDS[kind] for kind in measured.ops["kind"][chosen]}
                 named = {(kind, fmt): name for kind in kinds if fitted.find(kind, fmt, name) is not None}
                 eager = "graph" not in name  # as the benchmark ran it
-                arrays = arrays._replace(fit=profile.fit_array(fitted, named=named, eager=eager))
+                arrays = arrays._replace(fit=fit_rows(built, fitted, named=named, eager=eager))
             price = cost(measured.ops[chosen], measured.work, arrays)["time_ps"]
             if measured.beside is not None:
                 price = price + cost(measured.beside[chosen], measured.work, arrays)["time_ps"]

@@ -5,10 +5,13 @@ import dataclasses
 import pytest
 
 from hw_models import catalog, profile
-from hw_models.calibration.inherit import SIGMA, SIGMA_VARIANT, inherited, scaled
-from hw_models.device import calibration
+from hw_models.calibration.inherit import BY_KIND, SIGMA, SIGMA_VARIANT, inherited, scaled
+from hw_models.device import calibration, cost, machine
 from hw_models.forms import FORMS
 from hw_models.profile import Kernel
+from kernels.collective import COLLECTIVE_FIT
+from kernels.formats import FORMAT_CODE
+from kernels.optable import ALL_REDUCE, GEMM, empty
 
 H100 = catalog.device("h100_sxm")
 KERNEL = Kernel(
@@ -24,7 +27,8 @@ KERNEL = Kernel(
 def test_twice_the_memory_rate_doubles_what_memory_feeds() -> None:
     heir = dataclasses.replace(H100, name="heir", mem_byte_per_s=2 * H100.mem_byte_per_s)
     out = scaled(KERNEL, H100, heir)
-    assert out.parameter["write_byte_per_s"] == pytest.approx(2.0)  # epilogue: memory bandwidth a core
+    assert out.parameter["row_byte_per_s"] == pytest.approx(2.0)
+    assert out.parameter["write_byte_per_s"] == 1.0  # an epilogue stores into L2
     assert out.parameter["mem_eff"] == out.parameter["launch_s"] == out.parameter["core_byte_per_s"] == 1.0
     assert out.spread["under_10us"] == pytest.approx((0.03**2 + SIGMA_VARIANT**2) ** 0.5, abs=1e-4)  # same chip
 
@@ -44,14 +48,41 @@ def test_a_device_with_its_own_profile_inherits_nothing() -> None:
     assert calibration(H100)[0] == own
 
 
-def test_h200_is_priced_by_the_h100_that_it_is_a_variant_of() -> None:
+def test_h200_is_an_h100_with_faster_memory() -> None:
+    """Same cores, clock, L2 and links: only what memory feeds changes, as its datasheet rate does."""
     heir = catalog.device("h200")
     fitted, name = calibration(heir)
     assert name == "h100_sxm"
-    base = profile.load("h100_sxm").find("gemm", "bf16")
-    mine = fitted.find("gemm", "bf16")
-    assert base is not None
-    assert mine is not None
     ratio = heir.mem_byte_per_s / H100.mem_byte_per_s
-    assert mine.parameter["write_byte_per_s"] == pytest.approx(base.parameter["write_byte_per_s"] * ratio)
-    assert mine.parameter["compute_eff"] == base.parameter["compute_eff"]
+    rules = {"row_byte_per_s": ratio, "all_byte_per_s": ratio, "ramp_byte": ratio}
+    rules |= {"l2_ratio": 1 / ratio, "switched_copy": 1 / ratio, "host_copy": 1 / ratio}
+    for base, mine in zip(profile.load("h100_sxm").kernel, fitted.kernel, strict=True):
+        for parameter, value in base.parameter.items():
+            times = rules.get(parameter, 1.0) if (base.kind, parameter) not in BY_KIND else 1.0
+            assert mine.parameter[parameter] == pytest.approx(value * times), (base.kind, parameter)
+
+
+def test_h200_gains_where_memory_binds_and_nowhere_else() -> None:
+    """A matrix multiply of one row streams its weights and gains most of 4.8 / 3.35; one of 8192 rows gains nothing; an
+    all-reduce of a node runs on the same links."""
+    times = []
+    for name in ("h100_sxm", "h200"):
+        ops, work = empty(3)
+        ops["kind"], ops["fmt"] = [GEMM, GEMM, ALL_REDUCE], FORMAT_CODE["bf16"]
+        ops["m"], ops["n"], ops["k"] = [1, 8192, 0], [28672, 8192, 0], [8192, 8192, 0]
+        size = ops["m"] * ops["k"], ops["n"] * ops["k"], ops["m"] * ops["n"]
+        ops["act_byte"], ops["weight_byte"], ops["write_byte"] = (2.0 * byte for byte in size)
+        ops["flop"] = 2.0 * ops["m"] * ops["n"] * ops["k"]
+        ops["link_byte"], ops["group_size"], ops["group_node"] = [0, 0, 1e5], [1, 1, 8], 1
+        times.append(cost(ops, work, machine(catalog.system(name, 8), "calibrated"))["time_ps"].astype(float))
+    gain = times[0] / times[1]
+    assert 1.3 < gain[0] < 4800 / 3352
+    assert gain[1] == pytest.approx(1.0, abs=0.01)
+    assert gain[2] == 1.0
+
+
+def test_a_machine_without_a_switch_inherits_no_reduction_in_it() -> None:
+    h100 = machine(catalog.system("dgx_h100"), "calibrated").fit[ALL_REDUCE]
+    pcie = machine(catalog.system("h100_pcie", 2), "calibrated").fit[ALL_REDUCE]
+    for name in ("nvls_eff", "switched_max_byte"):
+        assert h100[0, COLLECTIVE_FIT.index(name)] > 0 == pcie[0, COLLECTIVE_FIT.index(name)]

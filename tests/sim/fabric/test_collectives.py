@@ -30,7 +30,7 @@ def fit(**values: float) -> np.ndarray:
 
 REAL = fit(
     launch_s=4e-6, ll_hop_s=0.8e-6, ll128_hop_s=1e-6, simple_hop_s=2e-6, ll_eff=0.2, ll128_eff=0.6, simple_eff=0.78,
-    copy_ratio=0.3, out_eff=0.9, custom_s=3e-6, custom_max_byte=5e5, custom_pair_max_byte=5e5, one_shot_eff=0.7,
+    copy_ratio=0.3, out_eff=0.9, custom_s=3e-6, custom_max_byte=5e5, custom_wide_max_byte=5e5, one_shot_eff=0.7,
     two_shot_eff=0.6, custom_sync_s=1e-6,
 )  # fmt: skip
 NVLS = fit(nvls_s=2e-6, nvls_eff=0.8)
