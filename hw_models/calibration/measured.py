@@ -16,7 +16,7 @@ import pandas as pd
 from kernels import optable as op
 from kernels.errors import InputError
 from kernels.formats import ALIASES, FORMAT_CODE, FORMATS
-from kernels.machine import MEM_BYTE_PER_S, Machine
+from kernels.machine import L2_BYTE, L2_BYTE_PER_S, LINK_BYTE_PER_S, LINK_UP, MEM_BYTE_PER_S, Machine
 from kernels.optable import OpTable, WorkTable
 
 Floats = npt.NDArray[np.float64]
@@ -44,6 +44,7 @@ COLLECTIVES = {
     "reducescatter": "reduce_scatter",
 }
 TOO_FAST = 10.0  # times the speed of light: not a measurement
+LEAST_S = 5e-7  # the start of an operator, shorter than on any device measured (a GPU's kernels take 1 us and more)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +114,7 @@ def from_frame(frame: pd.DataFrame, file: pathlib.Path, machine: Machine | None 
     beside = _kv_write(ops, work) if kind.startswith("attn") else None
     measured = Measured(file, kind, frame, ops, work, milliseconds * 1e-3, skipped, beside)
     if machine is not None:
-        _check_light(measured, machine)
+        check_light(ops, measured.seconds, machine, file, "latency_ms")
     return measured
 
 
@@ -267,23 +268,37 @@ def _collective(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]
 BUILDERS = {"gemm": _gemm, "attn_prefill": _prefill, "attn_decode": _decode, "moe": _moe, "collective": _collective}
 
 
-def _check_light(measured: Measured, machine: Machine) -> None:
-    if measured.kind == "collective":
-        return
-    peak = machine.peak_flop_per_s[measured.ops["fmt"]]
-    flop_s = np.divide(measured.ops["flop"], peak, out=np.zeros(len(peak)), where=peak > 0)
-    light_s = flop_s
-    if measured.kind == "gemm":  # the last-level cache may hold a benchmark's operands, so only large ones tell
-        byte_s = op.mem_byte(measured.ops) / machine.rate[MEM_BYTE_PER_S]
-        light_s = np.where(op.mem_byte(measured.ops) > 1e9, np.maximum(flop_s, byte_s), flop_s)
-    bad = measured.seconds * TOO_FAST < light_s
+def light_s(ops: OpTable, machine: Machine) -> Floats:
+    """Seconds that no measurement of these operators can beat: FLOPs at peak; bytes through the second-level cache, or
+    through device memory where they are many times what it holds; a message through the device's links; and the
+    start of a kernel. Of experts one must have work, and have two matrices; how many do depends on a draw.
+    """
+    peak = machine.peak_flop_per_s[ops["fmt"]]
+    least = np.divide(ops["flop"], peak, out=np.zeros(len(ops)), where=peak > 0)
+    expert = np.maximum(np.minimum(ops["num_expert"] / ops["ep"], ops["m"].astype(float) * ops["topk"]), 1.0)
+    byte = np.where(ops["kind"] == op.MOE, ops["weight_byte"] / expert * 2 / 3, op.mem_byte(ops))
+    for rate, held in ((machine.rate[L2_BYTE_PER_S], 0.0), (machine.rate[MEM_BYTE_PER_S], 8 * machine.rate[L2_BYTE])):
+        if rate > 0:
+            least = np.maximum(least, np.where(byte >= held, byte / rate, 0.0))
+    up = machine.link[LINK_UP, LINK_BYTE_PER_S]
+    if up > 0:
+        group = np.maximum(ops["group_size"].astype(float), 1.0)
+        least = np.maximum(least, ops["link_byte"] * (group - 1.0) / group / up)
+    return np.maximum(least, LEAST_S)
+
+
+def check_light(ops: OpTable, seconds: Floats, machine: Machine, file: pathlib.Path, column: str) -> None:
+    """`InputError` with the first row of `file` whose `seconds` (from a `column` of milliseconds; 0 where the timer
+    showed nothing) beat the speed of light tenfold."""
+    least = light_s(ops, machine)
+    bad = (seconds > 0) & (seconds * TOO_FAST < least)
     if bad.any():
         row = int(np.argmax(bad))
         raise InputError(
-            f"beats the speed of light of the machine {light_s[row] / measured.seconds[row]:.0f} times",
-            file=measured.file,
+            f"beats the speed of light of the machine {least[row] / seconds[row]:.0f} times",
+            file=file,
             line=row + 2,
-            field="latency_ms",
-            value=float(measured.frame["latency_ms"].iloc[row]),
-            allowed=f"at least {light_s[row] * 1e3 / TOO_FAST:.4g} (are these milliseconds?)",
+            field=column,
+            value=float(f"{seconds[row] * 1e3:.6g}"),
+            allowed=f"at least {least[row] * 1e3 / TOO_FAST:.4g} (are these milliseconds?)",
         )

@@ -69,7 +69,8 @@ def rows_of(folder: pathlib.Path, kind: str) -> tuple[Floats, Floats, Floats]:
             value = (frame["num_token"] * width).to_numpy(float)
             read.append(2.0 * sources * value)
             write.append(2.0 * value)
-            seconds.append(frame[column].to_numpy(float) * 1e-3)
+            kernel = 3 - gated if kind == "add" else 1  # a parallel block adds twice: attention and feed-forward part
+            seconds.append(frame[column].to_numpy(float) * 1e-3 / kernel)
     return np.concatenate(read), np.concatenate(write), np.concatenate(seconds)
 
 

@@ -2,7 +2,8 @@
 
 A row is a token count and a tensor parallel size of one model (`num_token, tp, hidden, inter, num_head,
 num_kv_head`) with a time for each operator of its layer (`..._ms`). A file without a second norm
-(`post_attention_layernorm_ms`) is of a parallel block with a plain feed-forward part, else the part is gated.
+(`post_attention_layernorm_ms`) is of a parallel block with a plain feed-forward part, whose result and attention's
+are added to the residual one after the other; else the part is gated, and one add is timed.
 """
 
 import argparse
@@ -57,7 +58,7 @@ OPERATORS: dict[str, Callable[[Shape], Row]] = {
     "mlp_up_proj_ms": lambda s: _gemm(s["num_token"], s["num_up"] * s["inter"] // s["tp"], s["hidden"]),
     "mlp_act_ms": lambda s: _stream(op.ACT, s["num_token"], s["inter"] // s["tp"], s["num_up"], 5),
     "mlp_down_proj_ms": lambda s: _gemm(s["num_token"], s["hidden"], s["inter"] // s["tp"]),
-    "add_ms": lambda s: _stream(op.ADD, s["num_token"], s["hidden"], 2, 1),
+    "add_ms": lambda s: {**_stream(op.ADD, s["num_token"], s["hidden"], 2, 1), "count": 3 - s["num_up"]},
 }
 
 
@@ -106,7 +107,7 @@ def validate_layers(path: str | pathlib.Path, system: str, fidelity: str = "cali
 
 def _file(file: pathlib.Path, arrays: Any) -> dict[str, tuple[list[float], list[float]]]:
     """Simulated and measured seconds of every operator column of a file."""
-    from hw_models.calibration.measured import number, read_frame
+    from hw_models.calibration.measured import check_light, number, read_frame
     from hw_models.device import cost
     from kernels.formats import FORMAT_CODE
 
@@ -126,6 +127,7 @@ def _file(file: pathlib.Path, arrays: Any) -> dict[str, tuple[list[float], list[
         ops["fmt"] = FORMAT_CODE["bf16"]
         for field, values in build(shape).items():
             ops[field] = values
+        check_light(ops, measured * 1e-3, arrays, file, column)
         simulated = cost(ops, work, arrays)["time_ps"] * 1e-12
         found[column] = simulated[kept].tolist(), (measured[kept] * 1e-3).tolist()
     return found

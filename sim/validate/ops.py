@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,10 @@ def validate_ops(
     except InputError:
         widest = catalog.system(system)
     arrays = machine(widest, fidelity)
-    for measured in read_folder(folder, arrays):
-        predicted = predict(measured, system, fidelity, reasons)
-        rows += error_rows(measured, predicted, system)
+    files = read_folder(folder, arrays)
+    for kind in dict.fromkeys(measured.kind for measured in files):  # several files of a kind are one
+        alike = [measured for measured in files if measured.kind == kind]
+        rows += error_rows(alike, [predict(measured, system, fidelity, reasons) for measured in alike], system)
     return rows, reasons
 
 
@@ -64,10 +66,7 @@ def predict(measured: Any, system: str, fidelity: str, reasons: Counter[str]) ->
 
     predicted = np.full(len(measured.seconds), np.nan)
     formats = np.array(measured.format_name())
-    if "kernel" in measured.frame.columns:
-        names = measured.frame["kernel"].astype(str).to_numpy()
-    else:
-        names = np.full(len(formats), "nccl")
+    names = _kernel_names(measured)
     groups = measured.ops["group_size"]
     for name, fmt, size in sorted(set(zip(names.tolist(), formats.tolist(), groups.tolist(), strict=True))):
         chosen = (names == name) & (formats == fmt) & (groups == size)
@@ -94,20 +93,26 @@ def predict(measured: Any, system: str, fidelity: str, reasons: Counter[str]) ->
     return predicted
 
 
-def error_rows(measured: Any, predicted: Any, system: str) -> list[dict[str, Any]]:
-    """Error by (kind, format, kernel) and size class, and in all."""
+def _kernel_names(measured: Any) -> Any:
+    if "kernel" in measured.frame.columns:
+        return measured.frame["kernel"].astype(str).to_numpy(str)
+    return np.full(len(measured.seconds), "nccl")
+
+
+def error_rows(files: Sequence[Any], prices: Sequence[Any], system: str) -> list[dict[str, Any]]:
+    """Error by (kind, format, kernel) and size class, and in all, of files of one kind with the seconds priced."""
     from hw_models.calibration.fit import size_class
     from kernels.optable import KINDS
     from sim.validation_rows import error_row
 
-    if measured.kind == "collective":
-        kinds = np.array([KINDS[kind] for kind in measured.ops["kind"]])
+    if files[0].kind == "collective":
+        kinds = np.array([KINDS[kind] for measured in files for kind in measured.ops["kind"]])
     else:  # as the file has it: a prefill of one token is priced by the decode kernel and is still a prefill
-        kinds = np.full(len(measured.ops), measured.kind)
-    formats = np.array(measured.format_name())
-    frame = measured.frame
-    kernels = frame["kernel"].astype(str).to_numpy() if "kernel" in frame.columns else np.full(len(formats), "nccl")
-    classes = size_class(measured.seconds)
+        kinds = np.array([measured.kind for measured in files for _ in measured.ops])
+    formats = np.array([name for measured in files for name in measured.format_name()])
+    kernels = np.concatenate([_kernel_names(measured) for measured in files])
+    seconds, predicted = np.concatenate([measured.seconds for measured in files]), np.concatenate(prices)
+    classes = size_class(seconds)
     rows = []
     for kind in sorted(set(kinds)):
         for fmt in ["all", *sorted(set(formats[kinds == kind]))]:
@@ -117,7 +122,7 @@ def error_rows(measured: Any, predicted: Any, system: str) -> list[dict[str, Any
                 for name in ["all", *sorted(set(classes[of_kernel]))]:
                     chosen = of_kernel & ((classes == name) | (name == "all"))
                     priced = chosen & np.isfinite(predicted)
-                    pair = predicted[priced].tolist(), measured.seconds[priced].tolist()
+                    pair = predicted[priced].tolist(), seconds[priced].tolist()
                     rows.append(
                         error_row(kind, kernel, system, *pair, int(chosen.sum()), number_format=fmt, size_class=name)
                     )
