@@ -28,7 +28,7 @@ PLAN: tuple[str, ...] = (
     "act_offload", "backward_chunk", "ulysses", "tp_overlap",
     "dp_scheduled", "keep_gathered", "gather_limit", "logit_chunk", "lora_rank",
     "offload_write_byte_per_s", "offload_read_byte_per_s", "weight_offload", "optimizer_offload", "global_balance",
-    "compress_ratio", "compress_pass", "compress_gathers", "sample_byte", "loader_byte_per_s",
+    "compress_ratio", "compress_pass", "compress_gathers", "sample_byte", "loader_byte_per_s", "whole_hop",
 )  # fmt: skip
 (
     TP, PP, DP, CP, EP, SEQUENCE_PARALLEL, NUM_CHUNK, MICRO_BATCH, NUM_MICROBATCH, RECOMPUTE_KIND, ZERO, ATTENTION,
@@ -36,7 +36,7 @@ PLAN: tuple[str, ...] = (
     ACT_OFFLOAD, BACKWARD_CHUNK, ULYSSES, TP_OVERLAP,
     DP_SCHEDULED, KEEP_GATHERED, GATHER_LIMIT, LOGIT_CHUNK, LORA_RANK,
     OFFLOAD_WRITE, OFFLOAD_READ, WEIGHT_OFFLOAD, OPTIMIZER_OFFLOAD, GLOBAL_BALANCE,
-    COMPRESS_RATIO, COMPRESS_PASS, COMPRESS_GATHERS, SAMPLE_BYTE, LOADER_BYTE_PER_S,
+    COMPRESS_RATIO, COMPRESS_PASS, COMPRESS_GATHERS, SAMPLE_BYTE, LOADER_BYTE_PER_S, WHOLE_HOP,
 ) = range(len(PLAN))  # fmt: skip
 
 RECOMPUTES: tuple[str, ...] = ("none", "selective", "full")

@@ -58,7 +58,8 @@ def collective_parts_s(
 def hop_parts_s(model: Floats, plan: Floats, hw: Floats, fit: Floats) -> tuple[float, float]:
     """Seconds of a microbatch's activations from a stage to the next: (start and what follows, bytes on the link).
 
-    With plain tensor parallelism each rank sends its share between nodes, and the receivers gather it.
+    With plain tensor parallelism each rank sends its share between nodes, and the receivers gather it; or (`whole_hop`)
+    each sends everything.
     """
     if plan[t.PP] <= 1:
         return 0.0, 0.0
@@ -68,6 +69,8 @@ def hop_parts_s(model: Floats, plan: Floats, hw: Floats, fit: Floats) -> tuple[f
         message = whole / (tp if plan[t.SEQUENCE_PARALLEL] > 0 else 1.0)
         return fit[t.COLLECTIVE_S], message / (hw[t.UP_BYTE_PER_S] * fit[t.P2P])
     fixed = fit[t.COLLECTIVE_S]
+    if plan[t.SEQUENCE_PARALLEL] == 0 and plan[t.WHOLE_HOP] > 0:
+        return fixed, whole / (hw[t.OUT_BYTE_PER_S] * fit[t.P2P])
     if plan[t.SEQUENCE_PARALLEL] == 0:
         fixed += collective_s(whole, tp, 1, hw, fit)
     return fixed, whole / tp / (hw[t.OUT_BYTE_PER_S] * fit[t.P2P])

@@ -8,7 +8,8 @@ import pandas as pd
 
 from sim.critical_batch import examples_to_target, steps_to_target
 from sim.plot_style import FAINT, ORANGE, PALETTE, new_figure, styled, suptitle
-from sim.training.search import Space, batch_tradeoff
+from sim.training.search import batch_tradeoff
+from sim.training.space import Space
 from studies._table import row
 
 if TYPE_CHECKING:

@@ -48,6 +48,7 @@ class TrainPlan:
     keep_gathered: bool = False  # ZeRO 2, 3: gather and scatter once for a run of operations on a chunk, not every pass
     offload_write_byte_per_s: float = 0.0  # channel that offloaded activations take, as of NVMe drives; 0: host memory
     offload_read_byte_per_s: float = 0.0
+    whole_hop: bool = False  # every tensor-parallel rank sends all of the activations to the next stage, not its share
     weight_offload: float = 0.0  # share of the weights that lives in host memory and is fetched for each pass
     optimizer_offload: float = 0.0  # share of the optimizer states that lives there and is fetched for the update
     global_balance: bool = False  # the balancing loss counts expert loads over the whole batch: an all-reduce a layer

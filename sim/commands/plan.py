@@ -10,6 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", required=True, help="a device, node or system of the catalogue")
     parser.add_argument("--gpus", required=True, help="devices, or several sizes with commas between")
     parser.add_argument("--batch", required=True, help="sequences a step, or several with commas between")
+    parser.add_argument("--space", default="schedules", help="schedules, or execution (Calculon's axes)")
     parser.add_argument("--seq", type=int, default=2048)
     parser.add_argument("--cp", default="1", help="context parallel sizes to try, with commas between")
     parser.add_argument("--max-tp", type=int, default=64)

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--loader-byte-per-s", "rate of one replica's loaders (0: host link)"),
     ):
         parser.add_argument(name, type=float, default=0.0, help=text)
+    parser.add_argument("--whole-hop", action="store_true", help="all tensor-parallel ranks send everything onwards")
     parser.add_argument("--global-balance", action="store_true", help="expert loads are balanced over the whole batch")
     parser.add_argument("--compression", default="none", help="gradient hook: none, fp16, powersgd, topk, onebit")
     parser.add_argument("--compression-rank", type=int, default=4, help="of powersgd")

@@ -6,7 +6,8 @@ import pandas as pd
 from hw_models import catalog
 from kernels.errors import InputError
 from kernels.training_step import score_plans
-from sim.training.search import Space, frame, layouts, plan_rows
+from sim.training.search import frame
+from sim.training.space import Space, layouts, plan_rows
 from sim.training.stack import Stack, hardware_vector
 from workloads import models
 from workloads.models.spec import ModelSpec
@@ -50,4 +51,5 @@ def guided_search(
     if not found:
         raise InputError(f"none of {num_trial} trials fits", field="guided", value=num_trial)
     table = np.array(sorted(found.values(), key=lambda row: float(row[-2]))[:top])
-    return frame(table, spec, space, hw)
+    usd_per_s = catalog.system(system, space.num_device).price_usd_per_h(space.num_device) / 3600
+    return frame(table, spec, space, hw, stack, usd_per_s)

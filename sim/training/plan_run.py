@@ -5,8 +5,12 @@ import pandas as pd
 from hw_models import catalog
 from kernels.errors import InputError
 from sim.export import write_json
-from sim.training.search import Space, batch_tradeoff, exhaustive, replay_best
+from sim.training.search import batch_tradeoff, exhaustive, replay_best, search_sizes
+from sim.training.space import axes_table, named_space
 from sim.training.stack import default_stack, load
+from workloads import models
+
+ALWAYS = ("tp", "pp", "dp", "schedule", "micro_batch", "step_s", "peak_byte", "mfu", "step_usd", "replayed_s")
 
 
 def _sizes(text: str, field: str) -> list[int]:
@@ -17,7 +21,7 @@ def _sizes(text: str, field: str) -> list[int]:
 
 
 def execute(
-    model: str, system: str, gpus: str, batch: str, seq: int, cp: str, max_tp: int, format: str,
+    model: str, system: str, gpus: str, batch: str, space: str, seq: int, cp: str, max_tp: int, format: str,
     stack: str | None, top: int, guided: int | None, critical_batch: float | None, min_steps: float, json: str | None,
 ) -> str:  # fmt: skip
     """Search and return the text; several sizes or a critical batch compare the best plan of each."""
@@ -25,7 +29,9 @@ def execute(
         raise InputError("too small", field="top", value=top, allowed=">= 1")
     devices, batches = _sizes(gpus, "gpus"), _sizes(batch, "batch")
     spaces = [
-        Space(device, size, seq, max_tp=max_tp, cps=tuple(_sizes(cp, "cp"))) for device in devices for size in batches
+        named_space(space, device, size, seq=seq, max_tp=max_tp, cps=tuple(_sizes(cp, "cp")))
+        for device in devices
+        for size in batches
     ]
     if critical_batch is not None:
         table = batch_tradeoff(model, system, spaces, critical_batch=critical_batch, min_step=min_steps, stack=stack,
@@ -33,28 +39,40 @@ def execute(
         if json:
             write_json({"tradeoff": table}, json)
         return _text(table)
-    if len(spaces) > 1:
-        raise InputError("several sizes are compared by --critical-batch", field="gpus/batch", value=f"{gpus}/{batch}")
-    (space,) = spaces
-    constants = load(stack or default_stack(catalog.system(system, space.num_device).device.name))
+    if len(batches) > 1:
+        raise InputError("several batches are compared by --critical-batch", field="batch", value=batch)
+    constants = load(stack or default_stack(catalog.system(system, devices[0]).device.name))
+    if len(devices) > 1:
+        best, front, count = search_sizes(model, system, spaces, stack=constants, top=top, number_format=format)
+        if json:
+            write_json({"count": count, "best": best, "front": front}, json)
+        return "\n".join(
+            [_count(count), "fastest:", _text(best), "Pareto front of step time, memory and cost:", _text(front)]
+        )
+    (only,) = spaces
     if guided is not None:
         from sim.training.guided import guided_search
 
-        best = guided_search(model, system, space, constants, num_trial=guided, top=top, number_format=format)
+        best = guided_search(model, system, only, constants, num_trial=guided, top=top, number_format=format)
         front, count = best.iloc[:0], {"plan": guided, "fit": len(best)}
     else:
-        best, front, count = exhaustive(model, system, space, stack=constants, top=top, number_format=format)
-    best = replay_best(best, model, system, space, constants, format)
+        best, front, count = exhaustive(model, system, only, stack=constants, top=top, number_format=format)
+    best = replay_best(best, model, system, only, constants, format)
     if json:
-        write_json({"count": count, "best": best, "front": front}, json)
-    lines = [f"{count['plan']} plans tried, {count['fit']} fit", "fastest, replayed exactly:", _text(best)]
+        axes = axes_table(models.load(model), only)
+        write_json({"count": count, "axes": axes, "best": best, "front": front}, json)
+    lines = [_count(count), "fastest, replayed exactly:", _text(best)]
     if len(front):
-        lines += ["Pareto front of step time and memory:", _text(front)]
+        lines += ["Pareto front of step time and memory (and, of one size, cost):", _text(front)]
     return "\n".join(lines)
 
 
+def _count(count: dict[str, int]) -> str:
+    return f"{count['plan']} plans tried, {count['fit']} fit"
+
+
 def _text(table: pd.DataFrame) -> str:
-    shown = table.copy()
+    shown = table.loc[:, [name for name in table.columns if name in ALWAYS or table[name].nunique() > 1]].copy()
     for name in [name for name in shown.columns if name.endswith("peak_byte")]:
         shown[name.replace("_byte", "_GiB")] = shown.pop(name) / 2**30
     return shown.to_string(index=False, float_format=lambda value: f"{value:.4g}")

@@ -1,11 +1,10 @@
 """Search over plans: every plan of a space in closed form, memory first; the best ones replayed exactly."""
 
-import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from hw_models import catalog
@@ -14,89 +13,12 @@ from kernels import training as t
 from kernels.errors import InputError
 from kernels.training import Floats
 from kernels.training_step import score_plans
+from sim.training.space import AXES, Space, layouts, plan_rows, to_plan
 from sim.training.stack import Stack, default_stack, hardware_vector, load
 from sim.training.step import train
 from workloads import models
 from workloads.models.spec import ModelSpec
-from workloads.training import TrainPlan, model_vector
-
-LOOPED = ("interleaved-1f1b", "breadth-first")  # schedules that take more than one chunk here
-
-
-@dataclass(frozen=True)
-class Space:
-    """What a search may choose; sizes that do not divide are left out."""
-
-    num_device: int
-    batch: int
-    seq: int = 2048
-    max_tp: int = 64
-    max_micro_batch: int = 64
-    max_chunk: int = 16
-    schedules: tuple[str, ...] = t.SCHEDULES
-    recomputes: tuple[str, ...] = t.RECOMPUTES
-    zeros: tuple[int, ...] = (0, 1, 2, 3)
-    grad_bytes: tuple[float, ...] = (4.0, 2.0)
-    optimizer_bytes: tuple[float, ...] = (12.0, 6.0)
-    cps: tuple[int, ...] = (1,)
-
-
-def _divisors(value: int, most: int) -> list[int]:
-    return [n for n in range(1, min(value, most) + 1) if value % n == 0]
-
-
-def layouts(model: ModelSpec, space: Space) -> Iterator[tuple[int, int, int, int]]:
-    """(tp, pp, dp, cp) that use every device: tp divides the heads, pp the layers, dp the batch, cp the sequence."""
-    heads = min(block.attention.num_head for block in model.block)
-    for cp in (cp for cp in space.cps if space.seq % cp == 0 and space.num_device % cp == 0):
-        for tp in (tp for tp in _divisors(heads, space.max_tp) if (space.num_device // cp) % tp == 0):
-            for pp in _divisors(model.num_layer, space.num_device // cp // tp):
-                dp, rest = divmod(space.num_device // cp // tp, pp)
-                if rest == 0 and space.batch % dp == 0:
-                    yield tp, pp, dp, cp
-
-
-def plan_rows(model: ModelSpec, space: Space, layout: tuple[int, int, int, int], stack: Stack) -> Floats:
-    """`[n, PLAN]`: every plan of the space with this layout."""
-    tp, pp, dp, cp = layout
-    chunks: list[tuple[str, int]] = []
-    for name in space.schedules:
-        if pp == 1 and name not in ("gpipe", "1f1b"):
-            continue
-        if name in LOOPED:
-            chunks += [(name, v) for v in _divisors(model.num_layer // pp, space.max_chunk) if v > 1]
-        elif name != "zb-v" or (model.num_layer // pp) % 2 == 0:
-            chunks.append((name, 2 if name == "zb-v" else 1))
-    experts = max(block.ffn.num_expert for block in model.block)
-    eps = _divisors(int(np.gcd(experts, dp * cp)), dp * cp) if experts else [1]
-    micro = _divisors(space.batch // dp, space.max_micro_batch)
-    flags = (0, 1) if tp > 1 else (0,)
-    zeros = [z for z in space.zeros if z == 0 or dp * cp > 1]
-    grid = list(
-        itertools.product(
-            [(t.SCHEDULES.index(name), v) for name, v in chunks], micro,
-            [t.RECOMPUTES.index(r) for r in space.recomputes], flags, zeros, space.grad_bytes,
-            space.optimizer_bytes, eps,
-        )
-    )  # fmt: skip
-    rows = np.zeros((len(grid), len(t.PLAN)))
-    if not grid:
-        return rows
-    columns = np.array([(s, v, b, r, f, z, g, o, e) for (s, v), b, r, f, z, g, o, e in grid], float).T
-    order = (t.SCHEDULE, t.NUM_CHUNK, t.MICRO_BATCH, t.RECOMPUTE_KIND, t.SEQUENCE_PARALLEL, t.ZERO, t.GRAD_BYTE,
-             t.OPTIMIZER_BYTE, t.EP)  # fmt: skip
-    for field, values in zip(order, columns, strict=True):
-        rows[:, field] = values
-    rows[:, t.TP], rows[:, t.PP], rows[:, t.DP], rows[:, t.CP] = tp, pp, dp, cp
-    rows[:, t.NUM_MICROBATCH] = space.batch / dp / rows[:, t.MICRO_BATCH]
-    rows[:, t.WEIGHT_BYTE] = rows[:, t.ACT_BYTE] = 2
-    rows[:, t.BACKWARD_CHUNK] = rows[:, t.LOGIT_CHUNK] = 1
-    rows[:, t.GATHER_LIMIT] = 2
-    rows[:, t.ATTENTION], rows[:, t.FUSED_NORM] = t.ATTENTIONS.index(stack.attention), stack.fused_norm
-    micros = rows[:, t.NUM_MICROBATCH]
-    rounds = np.maximum(1, micros // pp)  # what the orders can do: interleaving wants whole rounds
-    legal = (micros % rounds == 0) | ~np.isin(rows[:, t.SCHEDULE], (t.INTERLEAVED, t.ZB_H1))
-    return np.ascontiguousarray(rows[legal])
+from workloads.training import TrainPlan, model_flop, model_vector
 
 
 def exhaustive(
@@ -127,8 +49,39 @@ def exhaustive(
                          field="num_device", value=space.num_device)  # fmt: skip
     seconds, peak = found[:, -2], found[:, -1]
     fastest = np.argsort(seconds, kind="stable")[:top]
-    front = pareto(seconds, peak)
-    return frame(found[fastest], spec, space, hw), frame(found[front], spec, space, hw), count
+    usd_per_s = machine.price_usd_per_h(space.num_device) / 3600
+    fast, front = (
+        frame(found[chosen], spec, space, hw, constants, usd_per_s) for chosen in (fastest, pareto(seconds, peak))
+    )
+    return fast, front, count
+
+
+def search_sizes(
+    model: str | ModelSpec, system: str, spaces: Sequence[Space], *, stack: str | Stack | None = None, top: int = 10,
+    number_format: str = "bf16",
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:  # fmt: skip
+    """As `exhaustive` over several spaces: the fastest of all, and the Pareto front of step time, memory and cost.
+
+    Plans of one number of devices cost by their time alone; between numbers of devices time and cost part. Sizes where
+    nothing fits are left out; raises `InputError` where none of them does.
+    """
+    fast, fronts, count = [], [], {"plan": 0, "fit": 0}
+    refused: InputError | None = None
+    for space in spaces:
+        try:
+            best, front, tried = exhaustive(model, system, space, stack=stack, top=top, number_format=number_format)
+        except InputError as error:
+            refused = error
+            continue
+        fast.append(best)
+        fronts.append(front)
+        count = {key: count[key] + tried[key] for key in count}
+    if not fast:
+        raise refused or InputError("no size to search", field="spaces", value=0)
+    front = pd.concat(fronts, ignore_index=True)
+    kept = front[undominated(front[["step_s", "peak_byte", "step_usd"]].to_numpy())]
+    best = pd.concat(fast).sort_values("step_s", kind="stable")
+    return best.head(top).reset_index(drop=True), kept.sort_values("step_s", ignore_index=True), count
 
 
 def pareto(seconds: Floats, peak: Floats) -> Any:
@@ -145,31 +98,28 @@ def pareto(seconds: Floats, peak: Floats) -> Any:
     return order[better]
 
 
-def to_plan(row: Floats, space: Space) -> TrainPlan:
-    """A row of `[PLAN]` as a plan."""
-    name = t.SCHEDULES[int(row[t.SCHEDULE])]
-    return TrainPlan(
-        int(row[t.TP]), int(row[t.PP]), int(row[t.DP]), int(row[t.CP]), int(row[t.EP]), int(row[t.MICRO_BATCH]),
-        space.batch, space.seq, name, 1 if name == "zb-v" else int(row[t.NUM_CHUNK]),
-        bool(row[t.SEQUENCE_PARALLEL]), t.RECOMPUTES[int(row[t.RECOMPUTE_KIND])], int(row[t.ZERO]),
-        t.ATTENTIONS[int(row[t.ATTENTION])], bool(row[t.FUSED_NORM]), row[t.WEIGHT_BYTE], row[t.ACT_BYTE],
-        row[t.GRAD_BYTE], row[t.OPTIMIZER_BYTE],
-    )  # fmt: skip
+def undominated(values: Floats) -> npt.NDArray[np.bool_]:
+    """Rows that no other row beats or equals in every column and beats in one.
+
+    >>> undominated(np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 4.0], [2.0, 1.0, 4.0]])).tolist()
+    [True, False, True]
+    """
+    out = np.ones(len(values), bool)
+    for i, row in enumerate(values):
+        out[i] = not ((values <= row).all(axis=1) & (values < row).any(axis=1)).any()
+    return out
 
 
-def frame(found: Floats, model: ModelSpec, space: Space, hw: Floats) -> pd.DataFrame:
-    """Plans as rows with readable columns, step time, MFU and peak memory."""
-    from workloads.training import model_flop
-
+def frame(found: Floats, model: ModelSpec, space: Space, hw: Floats, stack: Stack, usd_per_s: float) -> pd.DataFrame:
+    """Plans as rows: their layout and what was chosen, step time, MFU, peak memory, cost of a step."""
     records = []
     for row in found:
-        plan = to_plan(row, space)
+        plan = to_plan(row, space, stack)
+        chosen = {name: getattr(plan, name) for name in ("tp", "pp", "dp", "cp", *AXES)}
         records.append({
-            "tp": plan.tp, "pp": plan.pp, "dp": plan.dp, "cp": plan.cp, "ep": plan.ep, "schedule": plan.schedule,
-            "interleave": plan.interleave, "micro_batch": plan.micro_batch, "recompute": plan.recompute,
-            "sequence_parallel": plan.sequence_parallel, "zero": plan.zero, "grad_byte": plan.grad_byte,
-            "optimizer_byte": plan.optimizer_byte, "step_s": row[-2], "peak_byte": row[-1],
+            "num_device": space.num_device, **chosen, "step_s": row[-2], "peak_byte": row[-1],
             "mfu": model_flop(model, plan) / (row[-2] * space.num_device * hw[t.FLOP_PER_S]),
+            "step_usd": row[-2] * usd_per_s,
         })  # fmt: skip
     return pd.DataFrame(records)
 
@@ -180,10 +130,8 @@ def replay_best(
     """Exact step time and memory of each row of `best` beside the closed form; what fits first, then by exact time."""
     records = []
     for record in best.to_dict("records"):
-        keys = ("tp", "pp", "dp", "cp", "ep", "schedule", "interleave", "micro_batch", "recompute", "sequence_parallel",
-                "zero", "grad_byte", "optimizer_byte")  # fmt: skip
-        plan = TrainPlan(**{str(key): record[key] for key in keys}, batch=space.batch, seq=space.seq,
-                         attention=stack.attention, fused_norm=stack.fused_norm, dropout=stack.dropout)  # fmt: skip
+        chosen = {str(key): record[key] for key in ("tp", "pp", "dp", "cp", *AXES)}
+        plan = TrainPlan(**chosen, batch=space.batch, seq=space.seq, attention=stack.attention, dropout=stack.dropout)
         summary = train(model, system, plan, stack=stack, number_format=number_format).summary
         records.append(record | {"replayed_s": summary["step_s"], "replayed_peak_byte": summary["mem_total_byte"],
                                  "bubble_rate": summary["bubble_rate"], "fits": summary["fits"]})  # fmt: skip
@@ -207,7 +155,7 @@ def batch_tradeoff(
         machine = catalog.system(system, space.num_device)
         hours = num_step * step_s / 3600
         records.append({
-            "num_device": space.num_device, "batch": space.batch, **best.iloc[0].to_dict(), "num_step": num_step,
+            "batch": space.batch, **best.iloc[0].to_dict(), "num_step": num_step,
             "target_h": hours, "target_usd": hours * machine.price_usd_per_h(space.num_device),
             "token": num_step * space.batch * space.seq,
         })  # fmt: skip

@@ -9,7 +9,8 @@ from kernels.errors import InputError
 from kernels.training_step import score_plans
 from sim.cli import main
 from sim.training.guided import guided_search
-from sim.training.search import Space, batch_tradeoff, exhaustive, layouts, pareto, plan_rows, replay_best
+from sim.training.search import batch_tradeoff, exhaustive, pareto, replay_best, search_sizes
+from sim.training.space import Space, layouts, named_space, plan_rows
 from sim.training.stack import hardware_vector, load
 from workloads import models
 from workloads.training import check, model_vector, plan_vector
@@ -20,7 +21,7 @@ STACK = load("megatron-a100")
 
 
 def test_every_plan_of_the_space_uses_every_device_and_is_legal() -> None:
-    from sim.training.search import to_plan
+    from sim.training.space import to_plan
 
     for layout in layouts(GPT, SPACE):
         rows = plan_rows(GPT, SPACE, layout, STACK)
@@ -86,5 +87,44 @@ def test_the_command_prints_plans_and_front(capsys: pytest.CaptureFixture[str]) 
     assert "Pareto front" in capsys.readouterr().out
     assert main([*given.split(), "--gpus", "8,16", "--critical-batch", "100"]) == 0
     assert "target_usd" in capsys.readouterr().out
-    assert main([*given.split(), "--gpus", "8,16"]) == 2
+    assert main(["plan", "--model", "gpt2-xl", "--system", "dgx_a100", "--batch", "16,32", "--gpus", "8"]) == 2
     assert "--critical-batch" in capsys.readouterr().err
+    assert main([*given.split(), "--gpus", "8,16", "--space", "execution", "--max-tp", "2", "--top", "2"]) == 0
+    assert "memory and cost" in capsys.readouterr().out
+
+
+def test_the_execution_space_is_legal_distinct_and_large() -> None:
+    from sim.training.space import axes_table, to_plan
+
+    space = named_space("execution", 32, 64, max_tp=8, max_micro_batch=2, max_chunk=2)
+    count = 0
+    for layout in layouts(GPT, space):
+        rows = plan_rows(GPT, space, layout, STACK)
+        count += len(rows)
+        assert len(np.unique(rows, axis=0)) == len(rows)
+        for row in rows[:: max(len(rows) // 3, 1)]:
+            plan = to_plan(row, space)
+            check(GPT, plan)
+            assert np.array_equal(plan_vector(plan), row)
+    # tp = pp = dp > 1: 3 recomputations, 3 ways of hops and sequence parallelism, 2 ZeRO stages, 2 gradients,
+    # 3 overlaps of tensor and 2 of data parallelism, fused or not, 8 ways of offloading, for every schedule and batch
+    one = plan_rows(GPT, space, (8, 2, 2, 1), STACK)
+    pairs = np.unique(one[:, [t.SCHEDULE, t.NUM_CHUNK, t.MICRO_BATCH]], axis=0)
+    assert len(one) == 3 * 3 * 2 * 2 * 3 * 2 * 2 * 8 * len(pairs)
+    assert count > 50_000
+    assert "tp_overlaps" in axes_table(GPT, space)["axis"].tolist()
+    with pytest.raises(InputError, match="execution"):
+        named_space("exekution", 8, 8)
+
+
+def test_a_front_over_sizes_has_cost_too() -> None:
+    spaces = [Space(n, 64, max_tp=8, max_micro_batch=2, max_chunk=1, schedules=("1f1b",)) for n in (16, 32)]
+    best, front, count = search_sizes(GPT, "dgx_a100", spaces, stack=STACK, top=4)
+    assert set(front["num_device"]) == {16, 32}  # 32 are faster, 16 cost less a step
+    assert best["num_device"].iloc[0] == 32
+    cheapest = front.loc[front["step_usd"].idxmin()]
+    assert cheapest["num_device"] == 16
+    columns = front[["step_s", "peak_byte", "step_usd"]].to_numpy()
+    for row in columns:
+        assert not ((columns <= row).all(axis=1) & (columns < row).any(axis=1)).any()
+    assert count["plan"] > count["fit"] > 0
