@@ -19,8 +19,8 @@ FOLDER = pathlib.Path(__file__).parent / "engines"
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """Where constants come from. Errors are mean absolute fractions by metric, of the runs fitted and of runs of a
-    model that was left out."""
+    """Where constants come from. Errors are mean absolute fractions by metric, of what was fitted and of what was
+    left out (`left_out`: how)."""
 
     data: str
     command: str
@@ -28,6 +28,7 @@ class Fit:
     num_run: int
     error: dict[str, float]
     left_out_error: dict[str, float]
+    left_out: str = "a model at a time"
 
 
 @dataclasses.dataclass(frozen=True)

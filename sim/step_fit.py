@@ -113,7 +113,9 @@ def fitted(file: pathlib.Path, stack: str, device: str) -> EngineProfile:
     rest = [case for case, here in zip(some, train, strict=True) if not here]
     command = f"python -m sim.step_fit ../shared/data/serving/{file.name} --stack {stack} --out sim/engines"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    done = Fit(file.name, command, today, len(ours), mean_error(ours, logs[train]), mean_error(rest, logs[~train]))
+    num_shape = sum(case.kind == KINDS[0] for case in ours)
+    both = mean_error(ours, logs[train]), mean_error(rest, logs[~train])
+    done = Fit(file.name, command, today, num_shape, *both, left_out="half of the shapes, by a hash")
     for case, log, here in zip(some, logs, train, strict=True):
         side = "fitted" if here else "held out"
         print(f"{case.kind} tp {case.where.tp} {case.batch} {case.seconds:.4f} {np.expm1(log):+.3f} {side}")

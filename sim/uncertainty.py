@@ -27,7 +27,8 @@ COVERAGE = 0.9
 
 
 def sigma_of(kernel: Kernel) -> float:
-    """Spread of one kernel: of the shapes held out where there are any, else of those it was fitted on.
+    """Spread of one kernel: of the shapes held out where there are any, else of those it was fitted on; of one that
+    was inherited from a relative (and measured nowhere) the mean square over its size classes.
 
     >>> sigma_of(Kernel(kind="gemm", format="bf16", name="k", parameter={}))
     0.15
@@ -35,6 +36,8 @@ def sigma_of(kernel: Kernel) -> float:
     for part in (kernel.held_out, kernel.train):
         if part is not None and part.n > 0 and part.sigma > 0:
             return part.sigma
+    if kernel.spread:
+        return float(np.sqrt(np.mean(np.square(list(kernel.spread.values())))))
     return UNKNOWN_SIGMA
 
 

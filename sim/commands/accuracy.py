@@ -6,15 +6,17 @@ HELP = "errors of the shipped calibrations on shapes that their fits have not se
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engines", action="store_true", help="of the engine profiles, on runs or shapes left out")
     parser.add_argument("--json", metavar="FILE", help="write the table")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from hw_models.accuracy import held_out, markdown
+    from hw_models import accuracy
+    from sim import engine_accuracy
     from sim.export import write_json
 
-    frame = held_out()
+    frame = engine_accuracy.left_out() if arguments.engines else accuracy.held_out()
     if arguments.json:
         write_json({"rows": frame}, arguments.json)
-    print(markdown(frame))
+    print(engine_accuracy.markdown(frame) if arguments.engines else accuracy.markdown(frame))
     return 0

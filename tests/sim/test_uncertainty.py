@@ -90,3 +90,16 @@ def summary(sigma: float) -> ErrorSummary:
 def test_one_replicate_is_no_interval() -> None:
     with pytest.raises(InputError, match="2 or more"):
         uncertainty(norms, MACHINE, PROFILE, 1)
+
+
+def test_an_inherited_kernel_is_less_sure_than_its_relatives() -> None:
+    from hw_models.device import calibration
+
+    own, _ = calibration(catalog.device("h100_sxm"))
+    heir, relative = calibration(catalog.device("mi300x"))  # another vendor's: 0.25 of the logarithm is added
+    assert relative != "mi300x"
+    sure, unsure = (found.find("gemm", "bf16") for found in (own, heir))
+    assert sure is not None
+    assert unsure is not None
+    assert sigma_of(sure) < 0.15
+    assert sigma_of(unsure) > 0.25
