@@ -36,9 +36,11 @@ class PimTable(Table):
     act_space_cycle: Sourced = quantity(0, 1000, whole=True, absent=0)  # 0: tFAW
     comp_min: Sourced = quantity(0, 64, whole=True, absent=0)
     readout_cycle: Sourced = quantity(0, 1000, whole=True, absent=2)
-    command_cycle: Sourced = quantity(0, 1000, whole=True, absent=0)
+    issue_cycle: Sourced = quantity(0, 1000, whole=True, absent=0)  # one queue for all channels; 0: a queue a channel
     extra_cycle: Sourced = quantity(0, 1000, whole=True, absent=0)
+    tile_min_cycle: Sourced = quantity(0, 10000, whole=True, absent=0)
     gwrite_cycle: Sourced = quantity(0, 10000, whole=True, absent=0)
+    handover_cycle: Sourced = quantity(0, 100000, whole=True, absent=0)  # logits to attends: the last softmax
     npu_share: Sourced = quantity(0.01, 1, absent=1)  # speed of the other engine while the units work
     pim_share: Sourced = quantity(0.01, 1, absent=1)  # speed of the units while the other engine works
     sub_batch_from: Sourced = quantity(0, 1e6, whole=True, absent=0)  # batch that turns sub-batches on; 0: never
@@ -71,9 +73,11 @@ class Pim:
     act_space_cycle: int
     comp_min: int
     readout_cycle: int
-    command_cycle: int
+    issue_cycle: int
     extra_cycle: int
+    tile_min_cycle: int
     gwrite_cycle: int
+    handover_cycle: int
     npu_share: float
     pim_share: float
     sub_batch_from: int
@@ -115,9 +119,11 @@ class Pim:
             comp_min=self.comp_min,
             readout=self.readout_cycle,
             fine=int(self.granularity == "fine"),
-            command=self.command_cycle,
+            issue=self.issue_cycle,
             extra=self.extra_cycle,
+            tile_min=self.tile_min_cycle,
             gwrite=self.gwrite_cycle,
+            handover=self.handover_cycle,
         )
 
     def timing(self) -> PimTiming:
@@ -173,9 +179,11 @@ def to_pim(table: PimTable, memory: str, mem_byte_per_s: float, file: str) -> Pi
         act_space_cycle=int(table.act_space_cycle.value) or dram.tfaw,
         comp_min=int(table.comp_min.value),
         readout_cycle=int(table.readout_cycle.value),
-        command_cycle=int(table.command_cycle.value),
+        issue_cycle=int(table.issue_cycle.value),
         extra_cycle=int(table.extra_cycle.value),
+        tile_min_cycle=int(table.tile_min_cycle.value),
         gwrite_cycle=int(table.gwrite_cycle.value),
+        handover_cycle=int(table.handover_cycle.value),
         npu_share=table.npu_share.value,
         pim_share=table.pim_share.value,
         sub_batch_from=int(table.sub_batch_from.value),

@@ -103,6 +103,7 @@ class Measured(NamedTuple):
     narrow_byte: float
     vector: float  # cycles of an element-wise operator, and
     vector_share: float  # the part of its memory time that is not hidden
+    busy_share: float  # of a product's time, with a block in the arrays
 
 
 @njit
@@ -155,13 +156,36 @@ def vector_cycle(npu: Systolic, num_value: int, op_a_value: float) -> int:
 
 
 @njit
-def softmax_cycle(npu: Systolic, num_row: int, length: int) -> int:
-    """Softmax of `num_row` rows of `length`: two tree reductions (maximum and sum) and subtract, exponential and
-    scale for each value."""
-    pieces = ceil_div(length, npu.vector_lane)
-    tree = 0
-    left = length
+def softmax_lane_cycle(lane: int, length: int) -> int:
+    """Softmax of one row on `lane` lanes: two tree reductions (maximum and sum) and subtract, exponential and scale
+    for each value."""
+    tree, left = 0, length
     while left > 1:
-        left = ceil_div(left, npu.vector_lane)
+        left = ceil_div(left, lane)
         tree += left
-    return num_row * (2 * tree + 3 * pieces)
+    return 2 * tree + 3 * ceil_div(length, lane)
+
+
+@njit
+def softmax_cycle(npu: Systolic, num_row: int, length: int) -> int:
+    """Softmax of `num_row` rows of `length`, a row after the other on all lanes."""
+    return num_row * softmax_lane_cycle(npu.vector_lane, length)
+
+
+@njit
+def gemv_attention_cycle(npu: Systolic, kv_len: int, head_dim: int) -> int:
+    """Cycles of decode attention of one head of one request on the arrays, block after block: each waits for the one
+    before, for a vector alone fills no pipeline (the published NPU-only baseline of NeuPIMs; KV has arrived).
+
+    Keys are one block, streamed by all arrays; the softmax; values in blocks of `rows` tokens, of which one more is
+    begun where the length is no multiple.
+
+    >>> one = Systolic(128, 128, 8, 0, 1 << 20, 1 << 20, 2, 1024, 1024.0)
+    >>> gemv_attention_cycle(one, 256, 128)  # 294 keys, 12 softmax, 3 x 270 values
+    1116
+    """
+    through = npu.rows + npu.cols - 2  # first input to last result of a block
+    hand_over = 8  # from the scratchpad to idle arrays
+    keys = hand_over + through + max(kv_len // npu.num_array, 4)
+    values = ceil_div(kv_len + npu.rows - 1, npu.rows) * (through + max(head_dim // npu.num_array, 4))
+    return keys + softmax_lane_cycle(npu.vector_lane // npu.num_array, kv_len) + values

@@ -29,7 +29,7 @@ from hw_models.spec import Device
 from kernels import pim as units
 from kernels.errors import InputError
 from kernels.overlap import pair_cycle
-from kernels.systolic import measured_matmul_cycle, measured_vector_cycle, softmax_cycle
+from kernels.systolic import gemv_attention_cycle, measured_matmul_cycle, measured_vector_cycle
 
 Ints = npt.NDArray[np.int64]
 
@@ -56,7 +56,8 @@ class Stages:
 
     cycle: dict[str, float]
     layer: float  # a layer of the whole batch
-    npu_busy: float  # a layer: cycles in which the arrays would be busy at their peak
+    npu_busy: float  # a layer: cycles in which the arrays hold a product
+    npu_peak: float  # a layer: cycles that its products would take at the arrays' peak
     pim_busy: float  # a layer: mean over channels of cycles in which the units run
 
 
@@ -95,14 +96,14 @@ def attention(device: Device, shape: Shape, seq_len: Ints, channel: Ints) -> tup
         raise InputError(
             "no such channel", field="ch_idx", value=int(channel.max()), allowed=f"0 to {unit.num_channel - 1}"
         )
-    logit, attend = units.channel_cycle(unit, seq_len, channel, shape.head, shape.head, shape.head_dim)
-    return float(logit.max()), float(attend.max()), float((logit + attend).mean())
+    logit, attend, busy = units.attention_cycle(unit, seq_len, channel, shape.head, shape.head, shape.head_dim)
+    return float(logit), float(attend), float(busy)
 
 
 def npu_attention(device: Device, shape: Shape, seq_len: Ints, *, as_published: bool) -> float:
-    """Cycles of attention on the NPU alone. `as_published`: request by request and head by head as the published
-    simulator's baseline runs it, each product loading its blocks (128 cycles) and filling the arrays; otherwise at
-    the memory's bandwidth."""
+    """Cycles of attention on the NPU alone. `as_published`: request by request and head by head, each block of the
+    arrays waiting for the one before, as the published simulator's baseline runs it; otherwise at the memory's
+    bandwidth."""
     npu = device.npu
     if npu is None:
         raise InputError("has no NPU", file=device.file, field="device", value=device.name)
@@ -111,12 +112,8 @@ def npu_attention(device: Device, shape: Shape, seq_len: Ints, *, as_published: 
     at_bandwidth = byte / (array.byte_per_cycle * npu.measured.wide)
     if not as_published:
         return at_bandwidth
-    block = np.ceil(seq_len / npu.rows) * int(np.ceil(shape.head_dim / npu.cols))
-    fill = npu.rows + npu.cols - 2 + 16  # 128 rows shared by 8 arrays
-    fetch = seq_len * shape.head_dim * 2 / array.byte_per_cycle
-    product = block * npu.rows + fill + fetch
-    soft = sum(softmax_cycle(array, 1, int(length)) for length in seq_len)
-    return max(at_bandwidth, float(2 * product.sum() + soft) * shape.head)
+    chains = sum(gemv_attention_cycle(array, int(length), shape.head_dim) for length in seq_len)
+    return max(at_bandwidth, float(chains * shape.head))
 
 
 def in_turn(device: Device, shape: Shape, seq_len: Ints, channel: Ints) -> Stages:
@@ -124,11 +121,13 @@ def in_turn(device: Device, shape: Shape, seq_len: Ints, channel: Ints) -> Stage
     qkv, rest = projection(device, shape, len(seq_len))
     logit, attend, busy = attention(device, shape, seq_len, channel)
     layer = qkv + logit + attend + rest
-    return Stages({"A": qkv, "B": logit + attend, "E": rest}, layer, _peak(device, shape, len(seq_len)), busy)
+    cycle = {"A": qkv, "B": logit + attend, "E": rest}
+    return Stages(cycle, layer, (qkv + rest) * _busy_share(device), _peak(device, shape, len(seq_len)), busy)
 
 
-def interleaved(device: Device, shape: Shape, seq_len: Ints, channel: Ints) -> Stages:
-    """Two layers of two sub-batches in six stages."""
+def interleaved(device: Device, shape: Shape, seq_len: Ints, channel: Ints, num_layer: int = 2) -> Stages:
+    """Two sub-batches in six stages: two layers as drawn above; a model of more repeats C and D between them, so that
+    a layer of `num_layer` takes (A + B + (num_layer - 1) (C + D) + E + F) / num_layer."""
     _, pim = engines(device)
     first = units.split_sub_batch(channel, pim.kernel().num_channel)
     halves = [(seq_len[mask], channel[mask]) for mask in (first, ~first)]
@@ -143,8 +142,13 @@ def interleaved(device: Device, shape: Shape, seq_len: Ints, channel: Ints) -> S
         "E": pair(pim, rest_1, mha_2),
         "F": rest_2,
     }
+    ends = cycle["A"] + cycle["B"] + cycle["E"] + cycle["F"]
+    layer = (ends + (num_layer - 1) * (cycle["C"] + cycle["D"])) / num_layer
+    # in C and D the arrays hold products, slowed by the units beside them, until these are through
+    work = ((rest_1 + qkv_1, cycle["C"]), (rest_2 + qkv_2, cycle["D"]))
+    held = sum(min(stage, alone / pim.npu_share) for alone, stage in work) * _busy_share(device)
     busy = sum(mean for *_, mean in attend)
-    return Stages(cycle, sum(cycle.values()) / 2, _peak(device, shape, len(seq_len)), busy)
+    return Stages(cycle, layer, held, _peak(device, shape, len(seq_len)), busy)
 
 
 def pair(pim: Pim, npu_cycle: float, pim_cycle: float) -> float:
@@ -154,12 +158,17 @@ def pair(pim: Pim, npu_cycle: float, pim_cycle: float) -> float:
     return float(pair_cycle(npu_cycle, pim_cycle, pim.npu_share, pim.pim_share))
 
 
-def layer(device: Device, shape: Shape, seq_len: Ints, channel: Ints) -> Stages:
+def layer(device: Device, shape: Shape, seq_len: Ints, channel: Ints, num_layer: int = 2) -> Stages:
     """A layer under the device's own switch-on batch."""
     _, pim = engines(device)
     if pim.sub_batch_from and len(seq_len) >= pim.sub_batch_from:
-        return interleaved(device, shape, seq_len, channel)
+        return interleaved(device, shape, seq_len, channel, num_layer)
     return in_turn(device, shape, seq_len, channel)
+
+
+def _busy_share(device: Device) -> float:
+    npu, _ = engines(device)
+    return npu.measured.busy_share
 
 
 def _peak(device: Device, shape: Shape, batch: int) -> float:

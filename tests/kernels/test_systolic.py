@@ -13,6 +13,7 @@ from kernels.systolic import (
     Systolic,
     array_cycle,
     busy_cycle,
+    gemv_attention_cycle,
     matmul_cycle,
     softmax_cycle,
     tile_shape,
@@ -123,3 +124,11 @@ def test_many_arrays_share_the_blocks():
 def test_softmax_reduces_twice_and_touches_values_three_times():
     # 256 values on 128 lanes: two pieces; trees of 2 and 1 steps twice, three passes of 2
     assert softmax_cycle(array(8, 8), 1, 256) == 2 * 3 + 3 * 2
+
+
+@pytest.mark.parametrize(("kv_len", "published"), [(100, 26406), (256, 36006), (600, 64057)])
+def test_attention_of_the_published_npu_alone(kv_len, published):
+    # cycles of 4 requests of 8 heads of 128 in the published simulator's NPU-only baseline
+    assert 4 * 8 * gemv_attention_cycle(array(128, 128, num_array=8)._replace(vector_lane=1024), kv_len, 128) == (
+        pytest.approx(published, rel=0.015)
+    )
