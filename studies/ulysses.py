@@ -1,5 +1,4 @@
-"""DeepSpeed-Ulysses: heads exchanged for tokens with ZeRO-3, against Megatron's tensor and sequence parallelism and a
-ring, by sequence length: throughput and what no longer fits."""
+"""DeepSpeed-Ulysses: heads exchanged for tokens, against Megatron's tensor parallelism and a ring, by length."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple

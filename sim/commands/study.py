@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder = pathlib.Path(found.submodule_search_locations[0]) if found and found.submodule_search_locations else None
     for path in sorted(folder.glob("[a-z]*.py")) if folder else []:
         text = path.read_text()  # a study's imports are heavy: only its docstring is read
-        help_line = text.split('"""')[1].split("\n")[0]
+        help_line = text.split('"""')[1].split("\n")[0].replace("%", "%%")  # argparse formats it
         verb = verbs.add_parser(path.stem.replace("_", "-"), help=help_line, description=help_line, allow_abbrev=False)
         verb.add_argument("--plot", metavar="FILE", help="draw it (.svg, .png, .pdf)")
         verb.add_argument("--json", metavar="FILE", help="write the rows")

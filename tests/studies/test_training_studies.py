@@ -67,5 +67,11 @@ def test_the_command_writes_rows_and_draws(tmp_path: pathlib.Path, capsys: pytes
     assert set(rows[0]) == set(COLUMNS)
     assert "<svg" in plot.read_text()
     assert "2BP" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["study", "--help"])
+    # every study is listed, its first line as it is written ("23 %")
+    listed = capsys.readouterr().out
+    assert all(path.stem.replace("_", "-") in listed for path in pathlib.Path(two_bp.__file__).parent.glob("[a-z]*.py"))
+    assert "23 % and 31 %" in " ".join(listed.split())
     assert main(["study", "two-bp", "--plot", "x.txt"]) == 2
     assert "unknown picture format" in capsys.readouterr().err
