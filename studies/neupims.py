@@ -268,23 +268,12 @@ def _physical() -> list[dict[str, Any]]:
     for variant, label in (("published", "as published"), ("bandwidth", "at bandwidth")):
         mean, ratio = float(np.mean(saved[variant])), float(np.mean(power[variant]))
         why = f"{note}; standby grows with the time of the baseline, for which the two definitions bracket the paper"
-        rows.append(
-            row(
-                "NeuPIMs",
-                f"energy of the memory saved over NPU only {label}",
-                setup,
-                0.25,
-                less,
-                0.04,
-                why,
-                points=True,
-            )
-        )
-        rows.append(row("NeuPIMs", f"power of the memory over NPU only {label}", setup, 1.8, more, 0.15, why))
-    rows.append(
-        row("NeuPIMs", "area overhead, %", "dual row buffer", 3.11, neupims.pim.area_share * 100, 0.001,
-            "data of the catalogue, CACTI 7 at 22 nm")
-    )  # fmt: skip
+        claim = f"energy of the memory saved over NPU only {label}"
+        rows.append(row("NeuPIMs", claim, setup, 0.25, mean, 0.04, why, points=True))
+        rows.append(row("NeuPIMs", f"power of the memory over NPU only {label}", setup, 1.8, ratio, 0.15, why))
+    area = neupims.pim.area_share * 100
+    source = "data of the catalogue, CACTI 7 at 22 nm"
+    rows.append(row("NeuPIMs", "area overhead, %", "dual row buffer", 3.11, area, 0.001, source))
     return rows
 
 
