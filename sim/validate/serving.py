@@ -5,7 +5,7 @@ constant rate; prompts are a system prompt and a question, drawn from few distin
 question a system prompt is taken to ask a new one each time (`hw_models/calibration/anatomy.md` says why). Clients give
 up after a deadline (column `timeout_s`, else 300 s). A stage where more than a twentieth of the requests failed, or
 that served less than nine tenths of what was asked, is overloaded: there only the throughput means something. A file
-of prompt and token times goes to `ridgeline validate steps`.
+of prompt and token times goes to `ridgeline validate steps`, one of batches to `ridgeline validate offline`.
 """
 
 import argparse
@@ -32,17 +32,22 @@ STATISTICS = ("mean", "median", "p90", "p99")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="CSV of load tests")
-    parser.add_argument("--engine", help="engine profile (default: vllm_0.15; for a file of steps as `validate steps`)")
+    parser.add_argument("--engine", help="engine profile (default: vllm_0.15, or that of the file's own verb)")
     parser.add_argument("--json", metavar="OUT", help="write the rows")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from sim.validation_rows import report
 
-    if is_steps(pathlib.Path(arguments.file)):
-        from sim.validate.steps import ENGINE, validate_steps
+    kind = kind_of(pathlib.Path(arguments.file))
+    if kind == "steps":
+        from sim.validate import steps
 
-        rows, reasons = validate_steps(arguments.file, arguments.engine or ENGINE)
+        rows, reasons = steps.validate_steps(arguments.file, arguments.engine or steps.ENGINE)
+    elif kind == "offline":
+        from sim.validate import offline
+
+        rows, reasons = offline.validate_offline(arguments.file, arguments.engine or offline.ENGINE)
     else:
         rows, reasons = validate_serving(arguments.file, arguments.engine or VLLM)
     print(report(rows, arguments.json))
@@ -51,14 +56,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def is_steps(path: pathlib.Path) -> bool:
-    """Whether a file's columns are those of `ridgeline validate steps`: batches and their phases, not a load."""
+def kind_of(path: pathlib.Path) -> str:
+    """Which verb a file is of, by its columns: `steps` (batches and their phases), `offline`, else `serving`."""
     from hw_models.calibration.measured import read_frame
-    from sim.validate.steps import ALIASES
+    from sim.validate import offline, steps
 
     columns = {str(name).lower() for name in read_frame(path).columns}
-    timed = any(columns & set(ALIASES[name]) for name in ("prompt_s", "token_s", "step_s"))
-    return timed and "request_per_s" not in columns
+    if "stage" in columns:
+        return "serving"
+    if columns & set(offline.ALIASES["backend"]) and columns & set(offline.ALIASES["prefix_len"]):
+        return "offline"
+    timed = any(columns & set(steps.ALIASES[name]) for name in ("prompt_s", "token_s", "step_s"))
+    return "steps" if timed else "serving"
 
 
 def validate_serving(file: str | pathlib.Path, engine: str = VLLM) -> tuple[list[dict[str, Any]], Counter[str]]:

@@ -1,0 +1,145 @@
+"""`ridgeline validate offline FILE`: throughput of a batch of requests that share a prefix, against its simulation.
+
+A row is a number of requests, all there from the start, each a shared prefix and tokens of its own, and the requests a
+second that a back end served: `vllm` (every request for itself), `vllm+pc` (the prefix cached: its KV held once, its
+prefill done once) or `vllm+` (the prefix attended to by all requests together as well: RelayAttention). The last is
+simulated without the prefix, which a step then reads once for all: 1 GB of 2,048 tokens of Llama-2-7B are 1 % of a step
+of 256 sequences. A file without lengths but with tokens a second is of conversations: lengths of that mean, spread as
+those of ShareGPT are.
+"""
+
+import argparse
+import pathlib
+from collections import Counter
+from typing import Any
+
+HELP = "throughput of batches with a shared prefix (offline inference) against their simulation"
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "model": ("model", "model_id", "model_path"),
+    "system": ("system", "gpu", "hardware", "device"),
+    "tp": ("tp", "tensor_parallel", "tp_size"),
+    "backend": ("backend", "engine"),
+    "num_request": ("num_request", "nreqs", "num_prompts"),
+    "prefix_len": ("prefix_len", "prefixlen", "system_prompt_len"),
+    "own_len": ("own_len", "ctxlen", "prompt_len", "input_len"),
+    "output_len": ("output_len", "outlen"),
+    "prompt_and_output_token_per_s": ("process_tok_per_sec", "total_token_throughput"),
+    "output_token_per_s": ("generate_tok_per_sec", "output_throughput"),
+    "request_per_s": ("request_per_s", "req_per_sec", "request_throughput"),
+}
+NEEDED = ("backend", "num_request", "prefix_len", "request_per_s")
+BACKENDS = {"vllm": "alone", "vllm+pc": "cached", "vllm+": "together"}
+GIVEN = {"model": "llama-2-7b", "system": "a100_sxm_80gb", "tp": 1}  # where neither file nor command says
+POLICY = "vllm_v0:max_token=4096,max_seq=256"
+ENGINE = "vllm_0.2_a100"
+SPREAD = (1.5, 1024, -0.3)  # of sharegpt_lengths.csv: sigma of the logarithm, longest, prompt with output
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="CSV of batches")
+    parser.add_argument("--engine", default=ENGINE, help=f"engine profile (default: {ENGINE})")
+    for name, usual in GIVEN.items():
+        parser.add_argument(f"--{name}", type=type(usual), help=f"where the file has no such column (default: {usual})")
+    parser.add_argument("--json", metavar="OUT", help="write the rows")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from sim.validation_rows import report
+
+    given = {name: getattr(arguments, name) for name in GIVEN if getattr(arguments, name)}
+    rows, reasons = validate_offline(arguments.file, arguments.engine, **given)
+    print(report(rows, arguments.json))
+    for reason, count in reasons.most_common():
+        print(f"not simulated: {count} rows: {reason}")
+    return 0
+
+
+def validate_offline(
+    file: str | pathlib.Path, engine: str = ENGINE, **given: Any
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """A row of error of the throughput for each back end (`kernel`), and in all. Fits nothing."""
+    import numpy as np
+
+    from kernels.errors import InputError
+    from sim.validation_rows import error_row
+
+    frame = read(pathlib.Path(file), **given)
+    reasons: Counter[str] = Counter()
+    ours = np.full(len(frame), np.nan)
+    for index, row in enumerate(frame.to_dict("records")):
+        try:
+            ours[index] = throughput(row, engine)
+        except InputError as error:
+            reasons[str(error)] += 1
+    rows = []
+    for name in [*dict.fromkeys(frame["backend"]), "all"]:
+        chosen = (frame["backend"] == name).to_numpy() | (name == "all")
+        ran = chosen & np.isfinite(ours)
+        pair = ours[ran].tolist(), frame["request_per_s"].to_numpy(float)[ran].tolist()
+        rows.append(error_row("throughput", name, str(frame["system"].iloc[0]), *pair, int(chosen.sum())))
+    return rows, reasons
+
+
+def read(path: pathlib.Path, **given: Any) -> Any:
+    """The file with our column names; an `InputError` for what is amiss."""
+    from hw_models.calibration.measured import number, read_frame
+    from kernels.errors import InputError
+
+    raw = read_frame(path)
+    lower = {str(name).lower(): str(name) for name in raw.columns}
+    frame = raw.iloc[:, :0].copy()
+    for name, aliases in ALIASES.items():
+        source = next((lower[alias] for alias in aliases if alias in lower), None)
+        if source is not None and name in ("model", "system", "backend"):
+            frame[name] = raw[source].astype(str)
+        elif source is not None:
+            frame[name] = number(raw, source, path, positive=name != "prefix_len")
+        elif name in NEEDED:
+            raise InputError("column is missing", file=path, field=name, value="", allowed=aliases)
+        elif name in GIVEN:
+            frame[name] = given.get(name, GIVEN[name])
+    if "own_len" in frame and "output_len" in frame:
+        return frame
+    rates = ("prompt_and_output_token_per_s", "output_token_per_s")
+    for name in rates:
+        if name not in frame:
+            raise InputError("neither lengths nor rates", file=path, field=name, value="", allowed=ALIASES[name])
+    prompt = (frame[rates[0]] - frame[rates[1]]) / frame["request_per_s"] - frame["prefix_len"]
+    output = frame[rates[1]] / frame["request_per_s"]
+    return frame.assign(own_len=prompt.round(), output_len=output.round(), spread=True)
+
+
+def throughput(row: dict[str, Any], engine: str) -> float:
+    """Requests a second of one row."""
+    from kernels.errors import InputError
+    from sim.scenario import from_mapping
+    from sim.simulate import simulate
+    from sim.validate.serving import known_model
+
+    if row["backend"] not in BACKENDS:
+        raise InputError("unknown", field="backend", value=row["backend"], allowed=list(BACKENDS))
+    kind, prefix = BACKENDS[row["backend"]], int(row["prefix_len"])
+    prompt, output = f"{int(row['own_len'])}", f"{int(row['output_len'])}"
+    if row.get("spread"):
+        sigma, longest, corr = SPREAD
+        prompt, output = (f"lognormal:mean={mean}:sigma={sigma}:max={longest}" for mean in (prompt, output))
+        output += f",corr={corr}"
+    load = f"batch:n={int(row['num_request'])},prompt={prompt},output={output}"
+    if kind != "together" and prefix:
+        load += f",num_system_prompt=1,system_prompt_len={prefix}"
+    scenario = from_mapping(
+        {
+            "model": known_model(str(row["model"])),
+            "system": str(row["system"]),
+            "tp": int(row["tp"]),
+            "policy": POLICY,
+            "requests": load,
+            "prefix_cache": kind == "cached",
+            "engine": engine,
+        }
+    )
+    metrics = simulate(scenario).metrics
+    if not metrics["completed"]:
+        raise InputError("no request is served", field="prefix_len", value=prefix)
+    return float(metrics["request_throughput"])
