@@ -1,7 +1,8 @@
 """Weight gradients into the gaps of a fixed order of forwards and input gradients, in time, under a memory limit.
 
-Ranks act in order of their clocks. Where the next operation's input is not there yet, a rank may run a forward that
-comes later in its order (if it ends in time and memory allows it until its old place) or a weight gradient.
+Ranks act in order of their clocks. Where the next operation's input is not there yet, a rank may run a forward or an
+input gradient that comes later in its order (if it ends in time and memory allows it until its old place) or a weight
+gradient.
 """
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy as np
 from kernels.jit import njit
 from kernels.schedule import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Ints
 
-HOIST, HOIST_FREELY = 1, 2  # settings: forwards may move ahead (freely: trusting that weight gradients run in time)
+# settings, or'ed: forwards may move ahead (freely: trusting that weight gradients run in time), input gradients may
+HOIST, HOIST_FREELY, HOIST_GRADIENT = 1, 2, 4
 
 
 @njit
@@ -30,11 +32,12 @@ def _arrival(op: int, dep: Ints, rank: Ints, hop: Ints, duration: Ints, end: Int
 
 @njit
 def fill(
-    rank_start: Ints, kind: Ints, rank: Ints, dep: Ints, hop: Ints, duration: Ints, weight_duration: Ints, delta: Ints,
-    limit: int, setting: int, slack: float, out: Ints,
+    rank_start: Ints, kind: Ints, rank: Ints, dep: Ints, own: Ints, hop: Ints, duration: Ints, weight_duration: Ints,
+    delta: Ints, limit: int, setting: int, slack: float, out: Ints,
 ) -> int:  # fmt: skip
     """Order with weight gradients: `out[rank, n]` is an operation i of the given F and I, or `-i - 1` for the weight
-    gradient of input gradient i. `delta[kind]` changes memory. Returns the longest span of a rank, or -1 where the
+    gradient of input gradient i. `own[op]`: the forward of an input gradient, on the same rank. `delta[kind]` changes
+    memory. Returns the longest span of a rank, or -1 where the
     memory does not allow it or the order deadlocks.
     """
     num_rank, num_op = rank_start.size - 1, kind.size
@@ -76,6 +79,7 @@ def fill(
                         sequence,
                         kind,
                         dep,
+                        own,
                         hop,
                         duration,
                         end,
@@ -132,22 +136,25 @@ def fill(
 
 @njit
 def _hoist(
-    r: int, position: Ints, rank_start: Ints, sequence: Ints, kind: Ints, dep: Ints, hop: Ints, duration: Ints,
-    end: Ints, now: Ints, mem: Ints, delta: Ints, limit: int, when: int, setting: int,
+    r: int, position: Ints, rank_start: Ints, sequence: Ints, kind: Ints, dep: Ints, own: Ints, hop: Ints,
+    duration: Ints, end: Ints, now: Ints, mem: Ints, delta: Ints, limit: int, when: int, setting: int,
 ) -> int:  # fmt: skip
-    """The first later forward of rank r that is ready, ends by `when` and fits in memory, moved to the front; or -1."""
-    level = mem[r]
+    """The first later operation of rank r that is ready, ends by `when` and fits, moved to the front; or -1."""
+    level, fits = mem[r], setting & (HOIST | HOIST_FREELY) != 0
     for at in range(position[r], rank_start[r + 1]):
         op = sequence[at]
         if level + delta[FORWARD] > limit:
-            return -1  # between here and its place it would not fit
-        if at > position[r] and kind[op] == FORWARD and now[r] + duration[op] <= when:
+            fits = False  # between here and its place a forward would not fit
+        may = fits if kind[op] == FORWARD else setting & HOIST_GRADIENT != 0 and end[own[op]] >= 0
+        if not fits and setting & HOIST_GRADIENT == 0:
+            return -1
+        if at > position[r] and may and now[r] + duration[op] <= when:
             source = dep[op]
             if source < 0 or (end[source] >= 0 and end[source] + hop[op] <= now[r]):
                 sequence[position[r] + 1 : at + 1] = sequence[position[r] : at].copy()
                 sequence[position[r]] = op
                 return op
         level += delta[FORWARD] if kind[op] == FORWARD else delta[INPUT_GRAD]
-        if kind[op] != FORWARD and setting == HOIST_FREELY:
+        if kind[op] != FORWARD and setting & HOIST_FREELY:
             level += delta[WEIGHT_GRAD]
     return -1
