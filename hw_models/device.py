@@ -35,8 +35,11 @@ def machine(system: System, fidelity: str = "sol", *, group_size: int | None = N
         raise InputError("no such fidelity", field="fidelity", value=fidelity, allowed=FIDELITIES)
     device = system.device
     fitted = calibration(device)[0] if fidelity == "calibrated" else None
+    rates = rate(device)
+    if fitted is not None and device.pim is not None:  # what a fit holds for the pins, timing does for the units
+        rates[layout.PIM_BYTE_PER_S] = dispatch.timed_byte_per_s(device.pim)
     return Machine(
-        rate=rate(device),
+        rate=rates,
         peak_flop_per_s=np.array([device.peak(form.pipe) for form in FORMATS]),
         fit=fit_rows(system, fitted, eager=eager),
         link=topology.link_rows(system, group_size),

@@ -3,14 +3,20 @@ rule, or one that a scenario names (`co_process`, `best:beside=attention`, `own:
 
 from dataclasses import dataclass, replace
 
+from hw_models.memory import Memory, load_memory
+from hw_models.pim import Pim
 from hw_models.spec import Device
+from kernels import dram
 from kernels import machine as layout
 from kernels.errors import InputError
 from kernels.machine import BESIDES, DISPATCHES
 
 ROUTINGS: tuple[str, ...] = ("even", "uniform")
 """Tokens spread evenly over experts (or by `expert_skew`), or each token's experts drawn at random."""
-OPTIONS: tuple[str, ...] = ("attention", "expert", "beside", "routing", "op_per_byte")
+BANDWIDTHS: tuple[str, ...] = ("peak", "timed")
+"""Memory and units at their peak bandwidth, or as DRAM timing lets them stream (refresh, rows opened and closed)."""
+OPTIONS: tuple[str, ...] = ("attention", "expert", "beside", "routing", "bandwidth", "op_per_byte")
+QUEUE = 32.0  # reads in flight that hide the opening of rows
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,7 @@ class Dispatch:
     expert: str = "xpu"
     beside: str = "nothing"
     routing: str = "even"
+    bandwidth: str = "peak"
     op_per_byte: float = 0.0  # below it `op_b` sends an operator to the units; 0: where the two roofs cross
 
     @property
@@ -44,7 +51,7 @@ def parse(text: str, device: Device) -> Dispatch:
 
     >>> from hw_models import catalog
     >>> parse("best", catalog.device("duplex"))
-    Dispatch(attention='best', expert='best', beside='nothing', routing='even', op_per_byte=0.0)
+    Dispatch(attention='best', expert='best', beside='nothing', routing='even', bandwidth='peak', op_per_byte=0.0)
     """
     name, _, rest = text.partition(":")
     if name in ("", "own"):
@@ -70,6 +77,7 @@ def parse(text: str, device: Device) -> Dispatch:
         given.get("expert", found.expert),
         given.get("beside", found.beside),
         given.get("routing", found.routing),
+        given.get("bandwidth", found.bandwidth),
         threshold,
     )
     return _checked(found, device)
@@ -82,6 +90,7 @@ def _checked(found: Dispatch, device: Device) -> Dispatch:
         ("expert", found.expert, DISPATCHES),
         ("beside", found.beside, BESIDES),
         ("routing", found.routing, ROUTINGS),
+        ("bandwidth", found.bandwidth, BANDWIDTHS),
     ):
         if value not in allowed:
             raise InputError(
@@ -111,6 +120,38 @@ def fill(rate: layout.Floats, device: Device, found: Dispatch) -> None:
     rate[layout.PIM_EXPERT] = DISPATCHES.index(found.expert)
     rate[layout.BESIDE] = BESIDES.index(found.beside)
     rate[layout.MAIN_SHARE] = rate[layout.PIM_SHARE] = 1.0
+    timed = found.bandwidth == "timed"
+    if timed:
+        rate[layout.MEM_BYTE_PER_S] = device.mem_byte_per_s * stream_share(memory_of(device))
     if device.pim is not None:
+        if timed:
+            rate[layout.PIM_BYTE_PER_S] = timed_byte_per_s(device.pim)
         rate[layout.MAIN_SHARE], rate[layout.PIM_SHARE] = device.pim.npu_share, device.pim.pim_share
         rate[layout.PIM_OP_PER_BYTE] = found.op_per_byte or device.pim.flop_per_s / device.mem_byte_per_s
+
+
+def memory_of(device: Device) -> Memory:
+    """The memory part of a device; an `InputError` where it names none."""
+    if not device.memory:
+        raise InputError(
+            "timing needs the memory part",
+            file=device.file,
+            field="memory",
+            value="",
+            allowed="a part of hw_models/memory",
+        )
+    return load_memory(device.memory)
+
+
+def stream_share(part: Memory) -> float:
+    """Share of the pins' bandwidth that sequential reads get.
+
+    >>> round(stream_share(load_memory("hbm3_5200")), 3)  # rows are opened in time; refresh stays
+    0.949
+    """
+    return float(dram.stream_share(part.dram, float(part.dram.burst_byte), 0.0, QUEUE, True))
+
+
+def timed_byte_per_s(pim: Pim) -> float:
+    """Bandwidth of the units as DRAM timing lets them stream; whole row tiles already hold it."""
+    return pim.attention_byte_per_s * (pim.stream_share if pim.gwrite_cycle == 0 else 1.0)

@@ -81,7 +81,10 @@ IDEAL_ATTENTION: tuple[float, ...] = (
 )  # fmt: skip
 ATTN_PREFILL_FIT = ATTN_DECODE_FIT = ATTENTION_FIT
 IDEAL_ATTN_PREFILL = IDEAL_ATTN_DECODE = IDEAL_ATTENTION
-assert len(ATTENTION_FIT) <= NUM_FIT
+SCORE_BYTE = NUM_FIT - 1
+"""Slot of what no fit has: bytes of memory that a query-key pair of a prompt moves a head, 0 where scores stay on the
+chip (fused kernels). An unfused kernel writes and reads them for the softmax and again for the second product."""
+assert len(ATTENTION_FIT) <= SCORE_BYTE
 
 FEATURES: tuple[str, ...] = (
     "pair",  # query-key pairs
@@ -144,7 +147,7 @@ def prefill_s(acc: Floats, shape: Shape, peak_flop_per_s: float, rate: Floats, f
         return 0.0, 0.0, BOUND_LAUNCH
     tile_q, tile_kv, group = tile_sizes(shape, fit)
     copies = shape[NUM_KV_HEAD] if fit[PACK] > 0.0 else shape[NUM_HEAD]
-    byte = acc[KEY] * kv_token_byte(shape) + acc[ROW] * query_token_byte(shape)
+    byte = prefill_byte(acc, shape, fit)
     flop_s = acc[PAIR] * pair_flop(shape) / peak_flop_per_s
     block_s = _block_s(tile_q, tile_kv, shape, peak_flop_per_s, rate, fit)
     row = min(float(tile_q), acc[ROW] * group / acc[CTA])
@@ -156,6 +159,15 @@ def prefill_s(acc: Floats, shape: Shape, peak_flop_per_s: float, rate: Floats, f
     if acc[MERGE_ROW] > 0.0:
         combine_s += fit[MERGE_S] + _merge_byte(acc[MERGE_ROW], shape) / (rate[MEM_BYTE_PER_S] * fit[MEM_EFF])
     return _join(core_s, byte, flop_s, combine_s, rate, fit)
+
+
+@njit
+def prefill_byte(acc: Floats, shape: Shape, fit: Floats) -> float:
+    """Bytes of memory of the rows that `acc` holds: keys and values, queries and outputs, and scores that spill."""
+    byte = acc[KEY] * kv_token_byte(shape) + acc[ROW] * query_token_byte(shape)
+    if len(fit) > SCORE_BYTE:
+        byte += acc[PAIR] * shape[NUM_HEAD] * fit[SCORE_BYTE]
+    return byte
 
 
 @njit

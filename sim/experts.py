@@ -100,6 +100,7 @@ def sides(machine: Machine, device: Device, found: Dispatch, row: np.void, max_t
     """`[len(SIDES), max_token + 1]`: one expert of so many tokens on a device of its group, on either engine.
 
     The xPU's time is that of the fused expert kernel for a single expert, without its launch (one launch does all).
+    The look-up knows peak rates, bandwidths at the share that the device states.
     """
     rate, fmt = machine.rate.copy(), int(row["fmt"])
     rate[layout.PIM_EXPERT] = XPU
@@ -120,13 +121,12 @@ def sides(machine: Machine, device: Device, found: Dispatch, row: np.void, max_t
     side[coprocess.LOW] = flop <= byte * rate[layout.PIM_OP_PER_BYTE]
     share = 1.0
     if device.pim is not None:
-        pim_flop, pim_byte = device.pim.flop_per_s, device.pim.byte_per_s
+        pim_flop, pim_byte = device.pim.flop_per_s, float(rate[layout.PIM_BYTE_PER_S])
         side[coprocess.PIM_S] = np.maximum(flop / pim_flop, byte / pim_byte)
         share = device.pim.lookup_share if DISPATCHES.index(found.expert) == CO_PROCESS else 1.0
-        side[coprocess.PIM_GUESS_S] = np.maximum(flop / pim_flop, byte / (share * pim_byte))
+        side[coprocess.PIM_GUESS_S] = np.maximum(flop / pim_flop, byte / (share * device.pim.byte_per_s))
         joule = flop * device.pim.flop_j + byte * device.pim.read_j_per_byte
         stated = device.pim.flop_j > 0 or device.pim.read_j_per_byte > 0
         side[coprocess.PIM_J] = joule if stated else side[coprocess.PIM_S] * rate[layout.DYNAMIC_W]
-    guess = np.maximum(flop / peak, byte / (share * rate[layout.MEM_BYTE_PER_S]))
-    side[coprocess.XPU_GUESS_S] = np.maximum(side[coprocess.XPU_S], guess)
+    side[coprocess.XPU_GUESS_S] = np.maximum(flop / peak, byte / (share * device.mem_byte_per_s))
     return side

@@ -31,3 +31,16 @@ def stages(module: str, trace: str, model: str, plot: str | None, json: str | No
     if json:
         write_json({"rows": table}, json)
     return str(table.to_string(index=False))
+
+
+def step(module: str, model: str, size: dict[str, int], plot: str | None, json: str | None) -> str:
+    """One decode step of a model on each machine of a study that has `step_table`; as text."""
+    if plot:
+        raise InputError("a table of one step has no picture", field="plot", value=plot)
+    for name, value in size.items():
+        if not 1 <= value <= 1_000_000:
+            raise InputError("out of range", field=name, value=value, allowed="1 to 1000000")
+    table = importlib.import_module(module).step_table(model, size["batch"], size["input"], size["devices"])
+    if json:
+        write_json({"rows": table}, json)
+    return str(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))

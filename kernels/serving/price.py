@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from kernels.attention import KEY, LONGEST, PAIR, ROW, decode_s, prefill_add, prefill_s
+from kernels.attention import LONGEST, PAIR, decode_s, prefill_add, prefill_byte, prefill_s
 from kernels.attention_work import CAUSAL, WINDOW, Shape, kv_token_byte, pair_flop, query_token_byte
 from kernels.jit import njit
 from kernels.machine import DYNAMIC_W, IDLE_W, NUM_FIT, RATES
@@ -183,6 +183,6 @@ def prefill_cost(p: PackedPrice, c: int, feature: Floats) -> Cost:
     shape = shape_at(real, at)
     seconds, ideal_s, bound = prefill_s(feature, shape, real[at + IN_PEAK], real, fit)
     energy_nj = p.table[NUM_DEVICE] * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
-    byte = feature[KEY] * kv_token_byte(shape) + feature[ROW] * query_token_byte(shape)
+    byte = prefill_byte(feature, shape, fit)
     kb, mflop = whole(byte * 1e-3), whole(feature[PAIR] * pair_flop(shape) * 1e-6)
     return to_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop

@@ -23,14 +23,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--stages", metavar="TRACE", help="stage cycles of a trace (columns seq_len,ch_idx) instead"
             )
             verb.add_argument("--model", default="gpt3-7b", help="model of --stages (default: gpt3-7b)")
+        if "\ndef step_table(" in text:
+            verb.add_argument("--step", action="store_true", help="one decode step on each machine instead")
+            verb.add_argument("--model", default="mixtral-8x7b", help="model of --step (default: mixtral-8x7b)")
+            verb.add_argument("--batch", type=int, default=32, help="sequences of --step (default: 32)")
+            verb.add_argument("--input", type=int, default=2048, help="tokens that each has (default: 2048)")
+            verb.add_argument("--devices", type=int, default=4, help="devices of --step (default: 4)")
         verb.set_defaults(module=f"studies.{path.stem}")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.study_run import execute, stages
+    from sim.study_run import execute, stages, step
 
     if getattr(arguments, "stages", None):
         print(stages(arguments.module, arguments.stages, arguments.model, arguments.plot, arguments.json))
+        return 0
+    if getattr(arguments, "step", False):
+        size = {"batch": arguments.batch, "input": arguments.input, "devices": arguments.devices}
+        print(step(arguments.module, arguments.model, size, arguments.plot, arguments.json))
         return 0
     print(execute(arguments.module, arguments.plot, arguments.json))
     return 0
