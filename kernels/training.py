@@ -46,11 +46,12 @@ GPIPE, ONE_F_ONE_B, INTERLEAVED, BREADTH_FIRST, ZB_H1, ZB_H2, ZB_V = range(len(S
 
 HARDWARE: tuple[str, ...] = (
     "flop_per_s", "mem_byte_per_s", "mem_byte", "up_byte_per_s", "up_latency_s", "out_byte_per_s", "out_latency_s",
-    "device_per_node", "host_byte_per_s",
+    "device_per_node", "host_byte_per_s", "wide_flop_per_s",
 )  # fmt: skip
 (
     FLOP_PER_S, MEM_BYTE_PER_S, MEM_BYTE, UP_BYTE_PER_S, UP_LATENCY_S, OUT_BYTE_PER_S, OUT_LATENCY_S, DEVICE_PER_NODE,
     HOST_BYTE_PER_S,
+    WIDE_FLOP_PER_S,  # of what stays in 16 bits where a layer's products are narrower: attention and the head
 ) = range(len(HARDWARE))  # fmt: skip
 
 FIT: tuple[str, ...] = (

@@ -96,11 +96,11 @@ def _attention_s(model: Floats, plan: Floats, hw: Floats, fit: Floats) -> tuple[
     score = plan[t.MICRO_BATCH] * heads * s * s / plan[t.CP]
     flop = 2 * score * (dim + value_dim(model))
     if plan[t.ATTENTION] >= 2:
-        scale = hw[t.FLOP_PER_S] * (fit[t.FLASH1] if plan[t.ATTENTION] == 2 else 1.0)
+        scale = hw[t.WIDE_FLOP_PER_S] * (fit[t.FLASH1] if plan[t.ATTENTION] == 2 else 1.0)
         # causal: half of the scores; backward recomputes them and has five products instead of two
         return 0.5 * flop / (scale * fit[t.FLASH_FORWARD]), 0.5 * 2.5 * flop / (scale * fit[t.FLASH_BACKWARD])
     passes = fit[t.SOFTMAX_PASS] * (fit[t.FUSED_SOFTMAX] if plan[t.ATTENTION] == 1 else 1.0)
-    product = flop * (1 + fit[t.GEMM_NARROW] / dim) / (hw[t.FLOP_PER_S] * fit[t.GEMM])
+    product = flop * (1 + fit[t.GEMM_NARROW] / dim) / (hw[t.WIDE_FLOP_PER_S] * fit[t.GEMM])
     softmax = passes * score * plan[t.ACT_BYTE] / (hw[t.MEM_BYTE_PER_S] * fit[t.MEM])
     return product + softmax, 2 * product + softmax
 
@@ -225,7 +225,7 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
         out[t.FORWARD_S] += 2 * token * h * byte / mem + edge
         out[t.WEIGHT_GRAD_S] += 2 * token * h * byte / mem if plan[t.LORA_RANK] == 0 else 0.0
     if where in (t.LAST, t.ONLY):
-        head = _gemm_s(token, model[t.VOCAB] / tp, h, hw, fit)
+        head = _gemm_s(token, model[t.VOCAB] / tp, h, hw, fit) * hw[t.FLOP_PER_S] / hw[t.WIDE_FLOP_PER_S]
         logits = fit[t.LOGIT_PASS] * token * model[t.VOCAB] / tp * 4 / mem
         out[t.FORWARD_S] += head + logits
         out[t.INPUT_GRAD_S] += head + logits + (2 * collective_s(token * h * byte, tp, 1, hw, fit) if tp > 1 else 0.0)

@@ -97,8 +97,10 @@ def run(a100: tuple[str, ...] = tuple(A100), h100: tuple[str, ...] = tuple(H100)
             zero=1, fused_norm=True,
         )  # fmt: skip
         found = train(name, "dgx_h100", plan, stack="megatron-h100", number_format="fp8").summary
-        note = f"{NOT_FITTED}: shares of the FP8 peak as of the BF16 peak; scaling and casts cost nothing here, and "
-        note += "attention, which stays in BF16, is too fast; sequence of 8,192; batch assumed"
+        note = (
+            f"{NOT_FITTED}: a layer's products reach the share of the FP8 peak that they reach of the BF16 peak; "
+            "attention and the head stay in BF16; scaling and casts cost nothing; sequence of 8,192; batch assumed"
+        )
         rows.append(row("Megatron-LM", "tokens/s a GPU, FP8", name, published, found["token_per_s_per_device"], 0.1,
                         note))  # fmt: skip
     return frame(rows)

@@ -18,6 +18,7 @@ from kernels.errors import InputError, from_validation
 from kernels.formats import PIPES
 from kernels.training import Floats
 
+NARROW = ("fp8", "int8", "int4", "fp4")  # formats of a layer's products; attention and the head stay in 16 bits
 FOLDER = pathlib.Path(__file__).parent / "stacks"
 
 
@@ -107,6 +108,9 @@ def hardware_vector(system: System, number_format: str = "bf16") -> Floats:
     if number_format not in PIPES or not device.peak(number_format):
         has = [pipe for pipe in PIPES if device.peak(pipe)]
         raise InputError(f"{device.name} has no such pipe", field="format", value=number_format, allowed=has)
+    wide = device.peak(number_format)
+    if number_format in NARROW:
+        wide = max(device.peak("bf16"), device.peak("fp16")) or wide
     rows = topology.link_rows(system)
     up, out = rows[0], rows[1]
     values = {
@@ -119,5 +123,6 @@ def hardware_vector(system: System, number_format: str = "bf16") -> Floats:
         "out_latency_s": out[1],
         "device_per_node": system.node.num_device,
         "host_byte_per_s": rows[2][0],
+        "wide_flop_per_s": wide,
     }
     return np.array([values[name] for name in t.HARDWARE], float)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hw_models import catalog
 from kernels import training as t
-from kernels.training_step import RESULT, collective_s, exchange_s, plan_step, score_plans
+from kernels.training_step import RESULT, collective_s, exchange_s, plan_step, score_plans, stage_times
 from sim.training.stack import hardware_vector, load
 from sim.training.step import train
 from workloads import models
@@ -238,3 +238,20 @@ def test_published_h100_mfu_within_3_points(row: tuple[int, ...]) -> None:
     step_s = plan_step(model, plan_vector(plan), hw, fit, np.zeros((4, len(t.STAGE))), out)
     flop = 72 * batch * s * layers * h**2 * (1 + s / (6 * h) + vocab / (12 * layers * h))  # Narayanan et al. 2021
     assert 100 * flop / (step_s * num_device * hw[t.FLOP_PER_S]) == pytest.approx(mfu, abs=3)
+
+
+def test_narrow_products_leave_attention_and_the_head_in_16_bits() -> None:
+    system, fit = catalog.system("dgx_h100"), load("megatron-h100").fit
+    vector, laid = model_vector(GPT, 8192), plan_vector(TrainPlan(8, 8, batch=64, seq=8192))
+    rows = {}
+    for number_format in ("bf16", "fp8"):
+        hw = hardware_vector(system, number_format)
+        for where in (t.MIDDLE, t.LAST):
+            rows[number_format, where] = np.zeros(len(t.STAGE))
+            stage_times(vector, laid, hw, fit, where, rows[number_format, where])
+    wide, narrow = rows["bf16", t.MIDDLE], rows["fp8", t.MIDDLE]
+    # a weight gradient is as long as the products of a forward pass: both halve, and nothing else changes
+    assert narrow[t.WEIGHT_GRAD_S] == pytest.approx(wide[t.WEIGHT_GRAD_S] / 2)
+    assert wide[t.FORWARD_S] - narrow[t.FORWARD_S] == pytest.approx(wide[t.WEIGHT_GRAD_S] / 2)
+    head = [rows[kind, t.LAST][t.FORWARD_S] - rows[kind, t.MIDDLE][t.FORWARD_S] for kind in ("bf16", "fp8")]
+    assert head[0] == pytest.approx(head[1])
