@@ -27,6 +27,7 @@ def plot_schedule(op: pd.DataFrame, title: str) -> "Figure":
     figure, (top, low) = plt.subplots(
         2, 1, sharex=True, figsize=(13, height + 2.2), height_ratios=[height, 1.7], layout="constrained"
     )
+    digits = len(str(op["microbatch"].max())) if len(op) <= MAX_LABELLED_OP else 0
     ends_first = op["overlap"].shift(fill_value=False).to_numpy()
     for rank in range(num_rank):
         ops = op[op["rank"] == rank]
@@ -34,7 +35,7 @@ def plot_schedule(op: pd.DataFrame, title: str) -> "Figure":
         shade = {stage: 1 - 0.32 * n / max(len(stages) - 1, 1) for n, stage in enumerate(stages)}
         top.barh(rank, makespan, color="#e9e9ec", height=0.86, zorder=0)
         for index, row in zip(ops.index.to_numpy(), ops.itertuples(), strict=True):
-            _draw_box(top, row, shade[row.stage], bool(ends_first[index]), len(op) <= MAX_LABELLED_OP, makespan)
+            _draw_box(top, row, shade[row.stage], bool(ends_first[index]), digits, makespan)
         low.step(np.r_[0, ops["end"]], np.r_[0, ops["memory"]], where="post", lw=1,
                  color=plt.get_cmap("viridis")(rank / max(num_rank - 1, 1) * 0.9), label=f"rank {rank}")  # fmt: skip
     top.set(ylim=(num_rank - 0.5, -0.5), yticks=range(num_rank), ylabel="rank", title=title, xlim=(0, makespan))
@@ -52,7 +53,8 @@ def plot_schedule(op: pd.DataFrame, title: str) -> "Figure":
     return figure
 
 
-def _draw_box(axes: Any, row: Any, shade: float, second: bool, label: bool, makespan: int) -> None:
+def _draw_box(axes: Any, row: Any, shade: float, second: bool, digits: int, makespan: int) -> None:
+    """A box with its microbatch's number, all numbers of one width in type of one size; `digits` 0: without."""
     width = row.end - row.start
     if width <= 0:
         return
@@ -60,10 +62,10 @@ def _draw_box(axes: Any, row: Any, shade: float, second: bool, label: bool, make
     y, tall = (row.rank + (0.215 if second else -0.215), 0.43) if paired else (row.rank, 0.86)
     color = np.array([int(COLORS[row.kind][i : i + 2], 16) / 255 for i in (1, 3, 5)]) * shade
     axes.barh(y, width, left=row.start, height=tall, color=color, edgecolor="white", linewidth=0.5)
-    text = str(row.microbatch)
-    size = min(8.0 if not paired else 6.0, 840 * width / makespan / (0.7 * len(text)))  # the axes are about 840 pt wide
-    if label and size > 3:
-        axes.text(row.start + width / 2, y, text, ha="center", va="center", fontsize=size, color="white")
+    # the axes are about 840 pt wide
+    size = min(8.0 if not paired else 6.0, 840 * width / makespan / (0.7 * digits)) if digits else 0.0
+    if size > 3:
+        axes.text(row.start + width / 2, y, str(row.microbatch), ha="center", va="center", fontsize=size, color="white")
 
 
 def save_plot(op: pd.DataFrame, title: str, path: str | pathlib.Path) -> None:
