@@ -71,8 +71,8 @@ def run(
                     "what whole layers cannot balance, clocks do", 0.0))  # fmt: skip
     saved = float(cases["byte_saved"].mean())
     cause = (
-        f"published as time to recover; bytes sent here; the busiest worker's alone {cases['time_saved'].mean():.2f}: who "
-        "keeps the snapshot of a lost one sends the same either way"
+        f"published as time to recover, here bytes sent; of the busiest worker {cases['time_saved'].mean():.2f} "
+        "as who keeps a lost one's snapshot sends the same either way"
     )
     rows.append(
         row(

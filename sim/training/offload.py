@@ -28,6 +28,7 @@ class Host(NamedTuple):
     interleave: float  # share of the update that is left as `gap` goes to 1 (everything on the GPU)
     interleave_cpu: float  # and its growth with the share left on the CPU
     fetch_s: float  # weights that interleaved updates fetch under the next forward pass, a parameter of the shard
+    contend: float  # slowdown of passes that gather weights across nodes, by the host traffic of interleaved updates
     out_byte_per_s: float  # gathering weights across nodes, a device
     device_per_node: int
 
@@ -69,5 +70,7 @@ def offload_iteration(run: OffloadRun, host: Host) -> tuple[Floats, Floats, Floa
     update = run.cpu_share * np.maximum(host.update_s * shard, host.update_host_s * shared)
     left = host.interleave + host.interleave_cpu * (1 - 1 / np.maximum(run.gap, 1))
     interleaved = run.gap > 0
-    forward = forward + np.where(interleaved, host.fetch_s * shard, 0.0)
+    slow = np.where(interleaved & (node > 1), 1 + host.contend, 1.0)  # both go through the host's memory and links
+    forward = forward * slow + np.where(interleaved, host.fetch_s * shard, 0.0)
+    backward = backward * slow
     return forward, backward, update * np.where(interleaved, left, 1.0)

@@ -51,13 +51,29 @@ def test_2bp_cannot_be_scheduling_alone() -> None:
     assert own[1] < 1.3
 
 
-def test_deep_optimizer_states_and_the_case_that_is_not_explained() -> None:
-    assert [row[2] for row in not_reproduced(deep_optimizer_states.run())] == ["70B, dp 16"]
+def test_deep_optimizer_states_and_the_cases_that_do_not_gain() -> None:
+    table = deep_optimizer_states.run()
+    assert [row[2] for row in not_reproduced(table)] == ["70B, dp 16"]
+    # where weights cross nodes the passes lose what the update gains; 70B's lose more, which nothing explains
+    gain = table[table["claim"] == "speedup of interleaving alone"]["simulated"]
+    assert (gain < 1.02).all()
+    assert table[table["claim"] == "speedup"]["simulated"].min() > 2
 
 
-def test_coat_states_and_bf16_activations() -> None:
-    # what it keeps in 16 bits besides (attention, gate inputs) is not counted, so that we predict more savings
-    assert {row[0] for row in not_reproduced(coat.run())} == {"COAT"}
+def test_coat_memory_follows_from_what_every_tensor_takes() -> None:
+    table = coat.run()
+    failed = {claim for _, claim, _ in not_reproduced(table)}
+    # COAT's peaks on 8 GPUs and its speed are out by a tenth and more: buffers and fused kernels that are not modelled
+    assert failed <= {"peak GB", "largest batch", "faster at the largest batch, ratio"}
+    saved = table[table["claim"] == "memory saved, ratio"]
+    assert (saved["verdict"] == "reproduced").all()
+    byte = {name: coat.memory("llama-2-7b", 4, 2, name) for name in ("BF16", "COAT")}
+    # two moments of 1 B instead of 4 B
+    assert byte["BF16"]["optimizer"] == pytest.approx(4 * byte["COAT"]["optimizer"])
+    assert byte["BF16"]["weight and gradient"] == byte["COAT"]["weight and gradient"]
+    # products in FP8 can be twice as fast at most, streams and attention stay
+    speed = [coat.token_per_s("llama-2-7b", 4, 4, name) for name in ("BF16", "COAT")]
+    assert 1 < speed[1] / speed[0] < coat.product_gain("llama-2-7b", 8192) < 2
 
 
 def test_the_command_writes_rows_and_draws(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
