@@ -20,6 +20,17 @@ COLUMNS = (
     "run", "gpu", "model", "tp", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "stage", "request_per_s",
     "duration_s", "num_system_prompt", "num_user_per_system_prompt", "system_prompt_len", "question_len", "output_len",
 )  # fmt: skip
+ALIASES = {  # other names of columns; case does not matter
+    "gpu": ("system", "hardware", "device"),
+    "model": ("model_id", "model_path"),
+    "tp": ("tensor_parallel", "tp_size"),
+    "pp": ("pipeline_parallel", "pp_size"),
+    "dp": ("data_parallel", "dp_size"),
+    "ep": ("expert_parallel", "ep_size"),
+    "request_per_s": ("request_rate", "rate", "rps", "qps"),
+    "duration_s": ("duration",),
+    "output_len": ("osl", "output_length"),
+}
 OPTIONAL = {"pp": 1, "dp": 1, "ep": 1}  # columns that a file may leave out
 OVERLOAD = 0.05  # share of failed requests
 BEHIND = 0.9  # share of the rate asked for
@@ -115,6 +126,13 @@ def read(path: pathlib.Path) -> Any:
     from kernels.errors import InputError
 
     frame = read_frame(path)
+    lower = {str(name).lower(): name for name in frame.columns}
+    ours = {lower[name]: name for name in (*COLUMNS, *OPTIONAL) if name in lower}
+    for name, others in ALIASES.items():
+        found = next((lower[other] for other in others if other in lower), None)
+        if name not in lower and found is not None:
+            ours[found] = name
+    frame = frame.rename(columns=ours)
     for name in COLUMNS:
         if name not in frame.columns:
             raise InputError("column is missing", file=path, field=name, value="", allowed=COLUMNS)

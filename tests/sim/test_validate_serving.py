@@ -72,6 +72,21 @@ def test_stages_of_a_run_are_one_load_in_order(file: pathlib.Path) -> None:
     assert (scenario.model, scenario.tp, scenario.timeout_s) == ("llama-2-7b", 1, 300.0)
 
 
+def test_columns_go_by_other_names(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "x.csv"
+    names = {"gpu": "Hardware", "tp": "tensor_parallel", "request_per_s": "rps", "model": "Model"}
+    pd.DataFrame([STAGE]).rename(columns=names).to_csv(path, index=False)
+    frame = read(path)
+    assert frame[list(names)].iloc[0].tolist() == [STAGE[name] for name in names]
+
+
+def test_a_run_of_one_question_a_system_prompt_asks_new_ones(file: pathlib.Path) -> None:
+    frame = read(file)
+    few = frame[frame["run"] == "a"]
+    assert "num_user_per_system_prompt=2" in scenario_of(few, "none").requests
+    assert "num_user_per_system_prompt" not in scenario_of(few.assign(num_user_per_system_prompt=1), "none").requests
+
+
 def test_a_missing_column_is_named(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "x.csv"
     pd.DataFrame([STAGE]).drop(columns="output_len").to_csv(path, index=False)
