@@ -10,7 +10,7 @@ from kernels import machine as layout
 from kernels.errors import InputError
 from kernels.formats import FORMATS
 from kernels.machine import CO_PROCESS, DISPATCHES, XPU, Machine
-from kernels.moe import LAUNCH_S, moe_s
+from kernels.moe import LAUNCH_S, TILE_M, moe_s
 from kernels.optable import BOUND_COMPUTE, BOUND_MEMORY, BOUND_PIM_COMPUTE, BOUND_PIM_MEMORY, MOE, OpTable
 from workloads.formats import Formats
 from workloads.lowering import lower_dense
@@ -99,8 +99,9 @@ def grid(max_token: int) -> np.ndarray:
 def sides(machine: Machine, device: Device, found: Dispatch, row: np.void, max_token: int) -> np.ndarray:
     """`[len(SIDES), max_token + 1]`: one expert of so many tokens on a device of its group, on either engine.
 
-    The xPU's time is that of the fused expert kernel for a single expert, without its launch (one launch does all).
-    The look-up knows peak rates, bandwidths at the share that the device states.
+    The xPU's time is that of the fused expert kernel without its launch (one launch does all): of a fitted kernel, the
+    share of a layer whose experts all have so many tokens; at peak rates, that of the expert alone. The look-up knows
+    peak rates, bandwidths at the share that the device states.
     """
     rate, fmt = machine.rate.copy(), int(row["fmt"])
     rate[layout.PIM_EXPERT] = XPU
@@ -112,11 +113,16 @@ def sides(machine: Machine, device: Device, found: Dispatch, row: np.void, max_t
     weight = 3.0 * hidden * width / tp * form.weight_bit / 8
     byte = np.where(token > 0, weight + 2.0 * token * hidden * form.act_bit / 8, 0.0)
     side = np.zeros((len(coprocess.SIDES), max_token + 1))
+    num_expert, topk, ep = (
+        (1, 1, 1) if fit[TILE_M] == 0.0 else (int(row["num_expert"]), int(row["topk"]), int(row["ep"]))
+    )
     for n in range(1, max_token + 1):
         seconds, ideal_s, _ = moe_s(
-            n, hidden, width, 1, 1, tp, 1, 0.0, form.weight_bit / 8, form.act_bit / 8, peak, rate, fit
-        )
-        side[coprocess.XPU_S, n], side[coprocess.XPU_J, n] = seconds, ideal_s * rate[layout.DYNAMIC_W]
+            n * num_expert // topk, hidden, width, num_expert, topk, tp, ep, 0.0,
+            form.weight_bit / 8, form.act_bit / 8, peak, rate, fit,
+        )  # fmt: skip
+        side[coprocess.XPU_S, n] = seconds * ep / num_expert
+        side[coprocess.XPU_J, n] = ideal_s * ep / num_expert * rate[layout.DYNAMIC_W]
     side[coprocess.BYTE], side[coprocess.FLOP] = byte, flop
     side[coprocess.LOW] = flop <= byte * rate[layout.PIM_OP_PER_BYTE]
     share = 1.0

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Box = tuple[float, float, float, float]
 
+UNITS_INK = "#8c2d04"  # roof of units in the memory and the rings of what runs there
+
 ROOF_COLUMNS: dict[str, str] = {
     "operator": "name",
     "kind": "kernel",
@@ -29,11 +31,13 @@ ROOF_COLUMNS: dict[str, str] = {
 
 @styled
 def roofline(
-    points: pd.DataFrame, peaks: Sequence[tuple[str, float]], mem_byte_per_s: float, title: str = "Roofline"
-) -> "Figure":
+    points: pd.DataFrame, peaks: Sequence[tuple[str, float]], mem_byte_per_s: float, title: str = "Roofline",
+    units: tuple[float, float] | None = None,
+) -> "Figure":  # fmt: skip
     """Operators (`ROOF_COLUMNS`; the area of a mark is its share of the time) under the roof of a device.
 
-    `peaks`: (label, FLOP/s) of the ceilings, such as bf16 and fp8. A column `phase` makes a panel a phase.
+    `peaks`: (label, FLOP/s) of the ceilings, such as bf16 and fp8. A column `phase` makes a panel a phase. `units`:
+    (FLOP/s, byte/s) of units in the memory, a second roof; what runs on them (a column `engine`) has a dark edge.
     Operators without FLOPs or bytes are left out, and a caption says what share of the time they take.
     """
     phases = list(dict.fromkeys(points["phase"])) if "phase" in points else [""]
@@ -44,19 +48,24 @@ def roofline(
         axis.set_title(phase)
         _marks(axis, part)
     some = _on_roof(points)
-    low, high = _decades((some["flop"] / some["mem_byte"]).tolist(), [peak / mem_byte_per_s for _, peak in peaks])
+    ridges = [peak / mem_byte_per_s for _, peak in peaks] + ([units[0] / units[1]] if units else [])
+    low, high = _decades((some["flop"] / some["mem_byte"]).tolist(), ridges)
     slowest = float((some["flop"] / some["time_s"]).min()) if len(some) else math.inf
     best = max(peak for _, peak in peaks)
     for axis in axes[0]:
         axis.set(xscale="log", yscale="log", xlim=(low, high), xlabel="operational intensity (FLOP / byte of memory)")
         axis.set_ylim(min(low * mem_byte_per_s, slowest / 2), best * 4)
         _roofs(axis, low, high, peaks, mem_byte_per_s)
+        if units:
+            _units_roof(axis, low, high, *units)
     axes[0][0].set_ylabel("FLOP / s")
     suptitle(figure, title)
     _legend(figure, axes[0][0], parts)
     figure.draw_without_rendering()  # so that the places of labels are known
     for axis, part in zip(axes[0], parts, strict=True):
-        _label_slope(axis, low, mem_byte_per_s)
+        _label_slope(axis, low, mem_byte_per_s, INK)
+        if units:
+            _label_slope(axis, low, units[1], UNITS_INK)
         _label_points(axis, part)
     return figure
 
@@ -79,7 +88,17 @@ def _decades(intensity: Sequence[float], ridges: Sequence[float]) -> tuple[float
     return 10.0 ** math.floor(math.log10(min(values) / 1.5)), 10.0 ** math.ceil(math.log10(max(values) * 3))
 
 
-def _label_slope(axis: "Axes", low: float, mem_byte_per_s: float) -> None:
+def _units_roof(axis: "Axes", low: float, high: float, peak: float, byte_per_s: float) -> None:
+    """The roof of units in the memory: its slope, its ceiling and its ridge."""
+    x = np.geomspace(low, high, 400)
+    axis.plot(x, np.minimum(peak, x * byte_per_s), color=UNITS_INK, linewidth=1.6, linestyle="--", zorder=2)
+    text = f"units in the memory: {peak / 1e12:,.1f} TFLOP/s, ridge {peak / byte_per_s:,.1f} Op/B"
+    axis.annotate(
+        text, (high, peak), xytext=(-4, 4), textcoords="offset points", ha="right", fontsize=8, color=UNITS_INK
+    )
+
+
+def _label_slope(axis: "Axes", low: float, mem_byte_per_s: float, color: str) -> None:
     """The memory bandwidth, along the slanted roof."""
     ends = axis.transData.transform([(low, low * mem_byte_per_s), (10 * low, 10 * low * mem_byte_per_s)])
     angle = math.degrees(math.atan2(ends[1][1] - ends[0][1], ends[1][0] - ends[0][0]))
@@ -91,7 +110,7 @@ def _label_slope(axis: "Axes", low: float, mem_byte_per_s: float) -> None:
         rotation=angle,
         rotation_mode="anchor",
         fontsize=8,
-        color=INK,
+        color=color,
     )
 
 
@@ -108,6 +127,13 @@ def _marks(axis: "Axes", points: pd.DataFrame) -> None:
         mask = (some["kind"] == kind).to_numpy()
         x, y = (some["flop"] / some[name] for name in ("mem_byte", "time_s"))
         axis.scatter(x[mask], y[mask], s=area[mask], **_look(kind), alpha=0.75, zorder=3)
+    if "engine" in some:
+        there = some["engine"].isin(("units", "both")).to_numpy()
+        if there.any():
+            x, y = (some["flop"] / some[name] for name in ("mem_byte", "time_s"))
+            axis.scatter(
+                x[there], y[there], s=area[there], facecolors="none", edgecolors=UNITS_INK, linewidths=1.6, zorder=4
+            )
     total_s = float(points["time_s"].sum())
     rest = 1.0 - float(some["time_s"].sum()) / total_s if total_s > 0 else 0.0
     if rest > 0.005:
@@ -128,6 +154,8 @@ def _legend(figure: "Figure", axis: "Axes", parts: Sequence[pd.DataFrame]) -> No
     handles = [axis.scatter([], [], s=36, **_look(kind), label=kind) for kind in kinds]
     if handles:
         title = "kernel (area: share of the time)"
+        if any("engine" in part and part["engine"].isin(("units", "both")).any() for part in parts):
+            title += "; ringed: on units in the memory"
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, title=title)
 
 

@@ -7,8 +7,18 @@ import pandas as pd
 
 from hw_models.device import cost
 from kernels.formats import FORMATS
-from kernels.machine import MEM_BYTE_PER_S
-from kernels.optable import BOUNDS, KINDS, mem_byte, op_per_byte
+from kernels.machine import EXPERT_BYTE, EXPERT_PIM_BYTE, MEM_BYTE_PER_S, PIM_BYTE_PER_S, PIM_FLOP_PER_S
+from kernels.optable import (
+    BOUNDS,
+    ENGINE_LINK,
+    ENGINE_PIM,
+    KINDS,
+    MOE,
+    CostTable,
+    OpTable,
+    mem_byte,
+    op_per_byte,
+)
 from kernels.units import PS_PER_S
 from sim.scenario import Scenario
 from sim.setup import Setup, prepare
@@ -18,6 +28,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+UNITS = "units"  # the roof of units in the memory
+
+
 def roofline(
     scenario: Scenario, batch: int = 32, context: int = 1024, chunk: int = 1024
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -25,8 +38,9 @@ def roofline(
     `context` tokens), priced at the scenario's fidelity, and the machine's roofs.
 
     Returns two frames. Operators, one row an operator and phase: `phase, operator, kind, format, layers, flop,
-    mem_byte, op_per_byte, time_s` (all layers), `share` of the step, `flop_per_s` achieved, `bound`.
-    Roofs, one row a number format: `format, peak_flop_per_s, mem_byte_per_s, ridge_op_per_byte`.
+    mem_byte, op_per_byte, time_s` (all layers), `share` of the step, `flop_per_s` achieved, `bound`, `engine`.
+    Roofs, one row a number format: `format, peak_flop_per_s, mem_byte_per_s, ridge_op_per_byte`; units
+    in the memory have a roof of their own.
     """
     setup = prepare(scenario)
     frames = [operators(setup, phase, plan) for phase, plan in typical_plans(batch, context, chunk).items()]
@@ -66,6 +80,7 @@ def operators(setup: Setup, phase: str, plan: Plan) -> pd.DataFrame:
                     "time_s": time_s,
                     "flop_per_s": np.divide(ops["flop"] * count, time_s, out=np.zeros(len(ops)), where=time_s > 0),
                     "bound": [BOUNDS[bound] for bound in price["bound"]],
+                    "engine": engines(ops, price, setup),
                 }
             )
         )
@@ -74,15 +89,34 @@ def operators(setup: Setup, phase: str, plan: Plan) -> pd.DataFrame:
     return frame
 
 
+def engines(ops: OpTable, price: CostTable, setup: Setup) -> list[str]:
+    """Where each operator runs: `xpu`, `units` in the memory, `both`, or `link`."""
+    table = setup.machine.expert
+    found = []
+    for row, cost_row in zip(ops, price, strict=True):
+        name = "units" if cost_row["engine"] == ENGINE_PIM else "link" if cost_row["engine"] == ENGINE_LINK else "xpu"
+        if len(table) and row["kind"] == MOE:
+            entry = table[min(int(row["m"]), len(table) - 1)]
+            share = entry[EXPERT_PIM_BYTE] / max(entry[EXPERT_BYTE], 1.0)
+            name = "both" if 0.01 < share < 0.99 else "units" if share >= 0.99 else "xpu"
+        found.append(name)
+    return found
+
+
 def roofs(setup: Setup) -> pd.DataFrame:
-    """Peak rate and ridge point of each number format that the device has a pipe for."""
+    """Peak rate and ridge point of each number format that the device has a pipe for, and of the units in its memory
+    (format `units`) where it has them."""
     bandwidth = float(setup.machine.rate[MEM_BYTE_PER_S])
     peak = setup.machine.peak_flop_per_s
     rows = [(form.pipe, float(peak[code])) for code, form in enumerate(FORMATS) if peak[code] > 0]
     rows = sorted(set(rows), key=lambda row: row[1], reverse=True)
     frame = pd.DataFrame(rows, columns=["format", "peak_flop_per_s"])
     frame["mem_byte_per_s"] = bandwidth
-    frame["ridge_op_per_byte"] = frame["peak_flop_per_s"] / bandwidth
+    rate = setup.machine.rate
+    if rate[PIM_BYTE_PER_S] > 0:
+        units = {"format": UNITS, "peak_flop_per_s": rate[PIM_FLOP_PER_S], "mem_byte_per_s": rate[PIM_BYTE_PER_S]}
+        frame = pd.concat([frame, pd.DataFrame([units])], ignore_index=True)
+    frame["ridge_op_per_byte"] = frame["peak_flop_per_s"] / frame["mem_byte_per_s"]
     return frame
 
 
@@ -100,6 +134,7 @@ def show(points: pd.DataFrame, roofs_frame: pd.DataFrame) -> str:
             "share %": points["share"] * 100,
             "TFLOP/s": points["flop_per_s"] / 1e12,
             "bound": points["bound"],
+            "engine": points["engine"],
         }
     )
     roof = pd.DataFrame(
@@ -118,10 +153,13 @@ def draw(points: pd.DataFrame, roofs_frame: pd.DataFrame, scenario: Scenario) ->
     """The operators under the roofs of the formats that they use."""
     from sim import plots
 
+    units = roofs_frame[roofs_frame["format"] == UNITS]
+    formats = roofs_frame[roofs_frame["format"] != UNITS]
     used = set(points.loc[points["flop"] > 0, "format"])
-    chosen = roofs_frame[roofs_frame["format"].isin(used)]
-    shown = chosen if len(chosen) else roofs_frame
+    chosen = formats[formats["format"].isin(used)]
+    shown = chosen if len(chosen) else formats
     peaks = list(zip(shown["format"], shown["peak_flop_per_s"], strict=True))
+    inside = (float(units["peak_flop_per_s"].iloc[0]), float(units["mem_byte_per_s"].iloc[0])) if len(units) else None
     return plots.roofline(
-        points, peaks, float(shown["mem_byte_per_s"].iloc[0]), f"{scenario.model} on {scenario.system}"
+        points, peaks, float(shown["mem_byte_per_s"].iloc[0]), f"{scenario.model} on {scenario.system}", units=inside
     )
