@@ -103,3 +103,22 @@ def test_an_inherited_kernel_is_less_sure_than_its_relatives() -> None:
     assert unsure is not None
     assert sigma_of(sure) < 0.15
     assert sigma_of(unsure) > 0.25
+
+
+@pytest.mark.parametrize("system", ["l40s", "h200"], ids=["fitted on probes", "inherited"])
+def test_every_metric_of_a_run_has_an_interval_that_repeats(system: str) -> None:
+    from sim.scenario import Scenario
+    from sim.simulate import simulate, simulate_intervals
+
+    scenario = Scenario(model="llama-3.2-1b", system=system, requests="poisson:rate=4,n=6,prompt=200,output=8")
+    found = simulate_intervals(scenario, 3)
+    assert found.equals(simulate_intervals(scenario, 3))
+    metrics = simulate(scenario).metrics
+    numbers = {
+        name for name, value in metrics.items() if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    assert set(found["metric"]) == numbers
+    rows = found.set_index("metric")
+    for name in ("mean_ttft_ms", "mean_tpot_ms"):
+        assert rows.loc[name, "low"] < rows.loc[name, "high"]
+        assert rows.loc[name, "plain"] == metrics[name]
