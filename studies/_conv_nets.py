@@ -15,6 +15,8 @@ class Kernel(NamedTuple):
     flop: float
     byte: float
     backward: float
+    kept_value: float = 0.0  # of a sample, until then
+    weight: float = 0.0
 
 
 class Layer(NamedTuple):
@@ -24,22 +26,24 @@ class Layer(NamedTuple):
 
 def conv(c_in: int, c_out: int, window: int, side: int, stride: int = 1) -> Kernel:
     """A convolution into a square of `side`; the gradients of its input and of its weights cost as much each."""
-    area = side * side
-    return Kernel(2.0 * window * c_in * c_out * area, BYTE * area * (c_in * stride**2 + c_out), 2.0)
+    area, weight = side * side, float(window * c_in * c_out)
+    byte = BYTE * area * (c_in * stride**2 + c_out)
+    return Kernel(2.0 * weight * area, byte, 2.0, c_in * area * stride**2, weight)
 
 
-def passes(forward: float, backward: float, channels: float, side: int) -> Kernel:
-    """Work bound by memory: so many passes over `channels` planes of a square."""
-    return Kernel(0.0, BYTE * forward * channels * side * side, backward / forward)
+def passes(forward: float, backward: float, channels: float, side: int, kept: float = 0.0) -> Kernel:
+    """Work bound by memory: so many passes over `channels` planes of a square, of which it keeps `kept`."""
+    plane = float(channels * side * side)
+    return Kernel(0.0, BYTE * forward * plane, backward / forward, kept * plane)
 
 
 def norm(channels: int, side: int) -> Kernel:
     """Statistics, then values: three passes; backward reads input and gradient twice and writes once."""
-    return passes(3, 5, channels, side)
+    return passes(3, 5, channels, side, 1)
 
 
 def relu(channels: int, side: int) -> Kernel:
-    return passes(2, 3, channels, side)
+    return passes(2, 3, channels, side, 1)
 
 
 def resnet101() -> list[Layer]:
@@ -83,7 +87,8 @@ def unet(depth: int = 5, num_conv: int = 5, base: int = 64, side: int = 192) -> 
         wide = base * 2**level
         block(c_in, wide, wide, side)
         layers.append(Layer((), wide * side**2))
-        layers.append(Layer((passes(1.25, 1.25, wide, side),), wide * side**2 / 4))
+        # a pool keeps what it read and, in 64 bits, where each quarter's largest was
+        layers.append(Layer((passes(1.25, 1.25, wide, side, 1.5),), wide * side**2 / 4))
         c_in, side = wide, side // 2
     block(c_in, 2 * c_in, c_in, side)
     for level in reversed(range(depth)):

@@ -64,6 +64,15 @@ NETS = {
     "ResNet-101": (resnet101, RESNET, "baseline", 95.862),
     "U-Net": (unet, UNET, "baseline", 28.5),
 }
+# the largest U-Net (convolutions a block, width) of each run: its cut, millions of parameters, GiB over all devices
+UNET_MEMORY: dict[str, tuple[tuple[int, int], tuple[int, ...], float, float]] = {
+    "baseline": ((6, 72), (285,), 362.2, 20.3),
+    "pipeline-1": ((11, 128), (505,), 2210.0, 20.5),
+    "pipeline-2": ((24, 128), (526, 551), 4990.0, 43.4),
+    "pipeline-4": ((24, 160), (472, 54, 36, 515), 7800.0, 79.1),
+    "pipeline-8": ((48, 160), (800, 140, 62, 36, 36, 36, 36, 987), 15820.0, 154.1),
+}
+UNET_BATCH = 32  # samples, in microbatches of one
 INPUTS = (
     "published: cuts, batches, microbatches, recompute policy; derived: FLOPs and bytes of every layer; assumed: all "
     "kernels at one share of their roofline, hops alone on PCIe 3"
@@ -118,6 +127,36 @@ def samples_per_s(layers: list[Layer], setup: Setup, system: System) -> tuple[fl
     return setup.batch / (found.summary["makespan"] / PS), max(total) * len(total) / sum(total)
 
 
+def unet_byte(shape: tuple[int, int], balance: tuple[int, ...], *, recompute: bool) -> tuple[float, float]:
+    """Parameters, and bytes over all devices: weights and gradients, activations of the whole batch or, recomputed, of
+    one microbatch a stage with the inputs of all."""
+    layers = unet(5, *shape)
+    edge = [0, *itertools.accumulate(balance)]
+    weight = sum(kernel.weight for layer in layers for kernel in layer.kernel)
+    kept = [sum(kernel.kept_value for layer in layers[a:b] for kernel in layer.kernel)
+            for a, b in itertools.pairwise(edge)]  # fmt: skip
+    inputs = [layers[at - 1].out_value for at in edge[1:-1]]
+    held = sum(kept) + UNET_BATCH * sum(inputs) if recompute else UNET_BATCH * sum(kept)
+    return weight, BYTE * (2 * weight + held)
+
+
+def memory_rows() -> list[dict[str, Any]]:
+    """How large a U-Net trains on how many devices."""
+    rows = []
+    for name, (shape, balance, parameter, gib) in UNET_MEMORY.items():
+        weight, byte = unet_byte(shape, balance, recompute=name != "baseline")
+        setup = f"{name} {shape}"
+        rows.append(
+            row("torchgpipe", "U-Net parameters, M", setup, parameter, weight / 1e6, 0.005, "counted from layers")
+        )
+        note = (
+            "weights, gradients, activations alone; workspaces, copies of skips and what the allocator caches, some "
+            "4 GiB a device with the widest layers, are not counted"
+        )
+        rows.append(row("torchgpipe", "U-Net memory, GiB", setup, gib, byte / 2**30, 0.15, note))
+    return rows
+
+
 def run(nets: tuple[str, ...] = tuple(NETS)) -> pd.DataFrame:
     """Speedups of every published run, and the throughput that they are relative to."""
     system = catalog.system(SYSTEM)
@@ -137,10 +176,13 @@ def run(nets: tuple[str, ...] = tuple(NETS)) -> pd.DataFrame:
                             note + (CAUSE[name] if off else "")))  # fmt: skip
             if huang:
                 rows.append(row("Huang et al.", f"speedup, {name}", label, huang, rate / base, 0.1, TPU))
-    return frame(rows)
+    return frame([*rows, *(memory_rows() if "U-Net" in nets else [])])
 
 
 def plot(rows: pd.DataFrame) -> "Figure":
-    """The three speedup tables and the throughput of their baselines."""
+    """The three speedup tables, the throughput of their baselines, and the U-Nets that fit."""
     shown = [Panel(f"speedup, {name}", name, f"speedup over {NETS[name][2]}") for name in NETS]
-    return panels(rows, [*shown, Panel("samples/s", "What they are relative to", "samples/s")], "GPipe on eight P40")
+    shown.append(Panel("samples/s", "What they are relative to", "samples/s"))
+    shown += [Panel(f"U-Net {what}", f"Largest U-Net: {what.split(',')[0]}", what.split(", ")[1], log=True)
+              for what in ("parameters, M", "memory, GiB")]  # fmt: skip
+    return panels(rows, shown, "GPipe on eight P40", columns=3)
