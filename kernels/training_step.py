@@ -90,6 +90,20 @@ def exchange_s(volume_byte: float, size: float, stride: float, hw: Floats, fit: 
 
 
 @njit
+def ring_s(passing_byte: float, size: float, stride: float, hw: Floats, fit: Floats) -> float:
+    """Every one of `size` devices, `stride` ranks apart, passes `passing_byte` on to its neighbour until all have seen
+    all: size - 1 hops at the pace of the slowest. Where the ring leaves a node it does so through one port, whatever
+    the node's other members have."""
+    if size <= 1:
+        return 0.0
+    if size * stride <= hw[t.DEVICE_PER_NODE]:
+        hop = passing_byte / (hw[t.UP_BYTE_PER_S] * fit[t.UP]) + hw[t.UP_LATENCY_S]
+    else:
+        hop = passing_byte / (hw[t.OUT_BYTE_PER_S] * fit[t.OUT]) + hw[t.OUT_LATENCY_S]
+    return (size - 1) * hop + fit[t.COLLECTIVE_S]
+
+
+@njit
 def _attention_s(model: Floats, plan: Floats, hw: Floats, fit: Floats) -> tuple[float, float]:
     """Attention of one layer: (forward, backward)."""
     s, heads, dim = model[t.SEQ], model[t.NUM_HEAD] / plan[t.TP], model[t.HEAD_DIM]
@@ -167,7 +181,7 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
         cp_s = exchange_s(token * both * byte, cp, tp, hw, fit) + 3 * fit[t.COLLECTIVE_S]
     elif cp > 1:  # keys and values of the others pass by; what attention hides is hidden
         passing = token * model[t.NUM_KV_HEAD] / tp * (dim + value_dim(model)) * byte
-        ring = collective_s(cp * passing, cp, tp, hw, fit)
+        ring = ring_s(passing, cp, tp, hw, fit)
         cp_s = max(0.0, ring - attention)
     forward = gemm + attention + vector + fit[t.KERNEL_S]
     comm = tp_s + ep_s + cp_s

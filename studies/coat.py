@@ -149,7 +149,7 @@ def run(models_: tuple[str, ...] = ("llama-2-7b", "llama-2-13b")) -> pd.DataFram
         plain, eight = (token_per_s(model, num, batch[name], name) for name in ("BF16", "COAT"))
         slow, fast = SPEED[model, num]
         cause = (
-            f"batch {batch['BF16']} and {batch['COAT']}; constants of megatron-h100, products by FP8 kernels as fitted; a "
+            f"batch {batch['BF16']} and {batch['COAT']}; constants of megatron-h100, FP8 kernels as fitted; a "
             "full memory's retries (13B, 4 GPUs) and kernels that fuse scaling are not modelled"
         )
         claim, pair = "faster at the largest batch, ratio", f"{model}, {num} GPUs"

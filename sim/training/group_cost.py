@@ -18,7 +18,7 @@ from hw_models.spec import System
 from kernels import training as t
 from kernels.errors import InputError
 from kernels.training import Floats
-from kernels.training_step import collective_s, stage_times
+from kernels.training_step import collective_s, ring_s, stage_times
 from sim.training.stack import Stack, default_stack, hardware_vector, load
 from workloads import models
 from workloads.models.spec import ModelSpec
@@ -100,15 +100,10 @@ def _quadratic(value: Floats, size: float) -> tuple[float, float, float]:
 
 def _ring(model: ModelSpec, plan: TrainPlan, degree: int, hw: Floats, fit: Floats) -> tuple[float, float]:
     """(seconds whatever the length, seconds a token of the group) of keys and values once round a ring, all layers."""
-    if degree == 1:
-        return 0.0, 0.0
-    inside = degree * plan.tp <= hw[t.DEVICE_PER_NODE]
-    rate = hw[t.UP_BYTE_PER_S] if inside else hw[t.OUT_BYTE_PER_S]
-    latency = hw[t.UP_LATENCY_S] if inside else hw[t.OUT_LATENCY_S]
     vector = model_vector(model, 1)
-    byte = 2 * vector[t.NUM_KV_HEAD] * vector[t.HEAD_DIM] / plan.tp * plan.act_byte / degree  # of a hop, a token
-    hops = (degree - 1) * model.num_layer
-    return hops * (latency + float(fit[t.COLLECTIVE_S])), hops * float(byte / (rate * fit[t.P2P]))
+    byte = 2 * vector[t.NUM_KV_HEAD] * vector[t.HEAD_DIM] / plan.tp * plan.act_byte / degree  # a hop's, a token
+    fixed = ring_s(0.0, degree, plan.tp, hw, fit)
+    return model.num_layer * fixed, model.num_layer * (ring_s(float(byte), degree, plan.tp, hw, fit) - fixed)
 
 
 def _gather_s(model: ModelSpec, plan: TrainPlan, num_device: int, hw: Floats, fit: Floats) -> float:

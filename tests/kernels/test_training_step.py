@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hw_models import catalog
 from kernels import training as t
-from kernels.training_step import RESULT, collective_s, exchange_s, plan_step, score_plans, stage_times
+from kernels.training_step import RESULT, collective_s, exchange_s, plan_step, ring_s, score_plans, stage_times
 from sim.training.stack import hardware_vector, load
 from sim.training.step import train
 from workloads import models
@@ -46,6 +46,14 @@ def test_an_exchange_leaves_a_node_through_every_port() -> None:
     assert inside == collective_s(8e9, 8, 1, A100, IDEAL)
     assert exchange_s(8e9, 32, 1, A100, IDEAL) == pytest.approx(24 / 32 * 8e9 / 25e9 + A100[t.OUT_LATENCY_S])
     assert exchange_s(8e9, 1, 1, A100, IDEAL) == 0
+
+
+def test_a_ring_leaves_a_node_through_one_port() -> None:
+    # inside a node 7 hops over a device's links: what a gather of all 8 parts takes; over two nodes 15 hops at the pace
+    # of the port between them, where a gather would use all eight
+    assert ring_s(1e9, 8, 1, A100, IDEAL) == pytest.approx(collective_s(8e9, 8, 1, A100, IDEAL))
+    assert ring_s(1e9, 16, 1, A100, IDEAL) == pytest.approx(15 * (1e9 / 25e9 + A100[t.OUT_LATENCY_S]))
+    assert ring_s(1e9, 1, 1, A100, IDEAL) == 0
 
 
 @settings(max_examples=25, deadline=None)

@@ -100,10 +100,11 @@ def test_a_batch_is_cut_into_microbatches_that_fit_and_is_no_slower_than_one_siz
 
 
 @pytest.mark.parametrize("ulysses", [True, False])
-def test_a_group_costs_what_its_operators_cost(ulysses: bool) -> None:
-    plan = TrainPlan(zero=3, ulysses=ulysses, recompute="full", dp=2, batch=2, cp=8)
-    cost = group_cost("gpt3-7b", "dgx_a100", plan, (1, 8), num_device=16, stack="sol")
-    hw, row, seq = hardware_vector(catalog.system("dgx_a100", 16)), np.zeros(len(t.STAGE)), 50_000
+@pytest.mark.parametrize(("cp", "seq"), [(8, 50_000), (16, 3_000), (16, 50_000)])
+def test_a_group_costs_what_its_operators_cost(ulysses: bool, cp: int, seq: int) -> None:
+    plan = TrainPlan(zero=3, ulysses=ulysses, recompute="full", dp=16 // cp, batch=16 // cp, cp=cp)
+    cost = group_cost("gpt3-7b", "dgx_a100", plan, (1, cp), num_device=16, stack="sol")
+    hw, row = hardware_vector(catalog.system("dgx_a100", 16)), np.zeros(len(t.STAGE))
     laid = TrainPlan(**{**vars(plan), "zero": 0, "seq": seq})
     stage_times(model_vector(models.load("gpt3-7b"), seq), plan_vector(laid), hw, load("sol").fit, t.ONLY, row)
     whole = row[t.FORWARD_S] + row[t.INPUT_GRAD_S] + row[t.WEIGHT_GRAD_S] + row[t.RECOMPUTE_S]
