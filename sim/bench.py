@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from kernels.errors import InputError
+from sim.bench_training import plan_search, schedule_operations, step_on_links
 
 LOAD = "poisson:rate={rate},n={n},prompt=lognormal:mean=1064:max=3000,output=lognormal:mean=247:max=1000"
 MODEL = {"model": "llama-2-7b", "system": "a100_sxm_80gb", "policy": "sarathi:max_token=512,max_seq=128"}
@@ -71,6 +72,9 @@ CASES: dict[str, Callable[[], Row]] = {
     "serve_1m": lambda: _serve(1_000_000),
     "serve_router4_100k": lambda: _serve(100_000, 4, "least_token"),
     "price_operators": _price,
+    "schedule_operations": schedule_operations,
+    "plan_search": plan_search,
+    "step_on_links": step_on_links,
 }
 STARTS = ("cold_start", "warm_start")  # in this order: the second finds what the first compiled
 

@@ -49,6 +49,9 @@ PUBLISHED = {
     "gpt3-13b": 12.85e9,  # 12 L E^2 + (V + 2048) E of the NPU-PIM paper's 40 layers of 5,120; GPT-3's own has 5,140
     "gpt3-30b": 30e9,  # the same paper's 48 layers of 7,168
     "gpt3-175b": 175.0e9,  # arXiv 2005.14165, table 2.1 (175.0 B)
+    "megatron-22b": 22.0e9,  # Korthikanti et al. 2022, table 3
+    "megatron-530b": 529.6e9,
+    "megatron-1t": 1008.0e9,
     "opt-13b": 12_853_473_280,  # model class
     "opt-66b": 65.7e9,  # model class, rounded
     "opt-175b": 175e9,  # arXiv 2205.01068
