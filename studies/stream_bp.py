@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from hw_models import catalog
 from kernels import training as t
 from sim.plot_style import BLUE, GREEN, ORANGE, PURPLE, RED, new_figure, styled, suptitle
 from sim.training.max_length import max_length, plan_byte
-from sim.training.stack import Stack, load
+from sim.training.stack import Stack, hardware_vector, load
 from studies._table import row
 from workloads import models
-from workloads.training import TrainPlan
+from workloads.training import TrainPlan, parameter_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,6 +24,8 @@ SYSTEM = "a100_sxm_80gb"  # an A800-80GB is an A100 with fewer links, and one GP
 CONTEXT_BYTE = 5e8
 # bytes a logit of a causal language model's loss: bf16 logits, their fp32 copy, log-probabilities, fp32 gradient
 LOGIT_BYTE = 2 + 4 + 4 + 4
+# and of the preference and reward trainers: bf16 logits, log-probabilities row by row, gradient
+LOG_PROBABILITY_BYTE = 2 + 2 + 2
 LOGIT_TOKEN, LAYER_CHUNK = 100, 3  # the authors' README: 100 tokens of logits at a time, a third of a layer's sequence
 LORA_RANK = 32  # the authors' script: every linear map
 # adapters and their gradients in fp32 (4 B each, of which the plan's weights count 2), Adam's states in fp32;
@@ -34,24 +37,29 @@ BACKWARD = {"qwen3-8b": (20, 110), "qwen3-14b": (9, 40), "qwen3-32b": (5.7, 16)}
 TABLE = (
     ("SFT", "qwen3-4b", False, 28.5, 200), ("SFT", "qwen3-4b", True, 36.5, 247), ("SFT", "qwen3-8b", False, 15.7, 72),
     ("SFT", "qwen3-8b", True, 30.6, 142.4), ("SFT", "qwen3-14b", True, 23, 84.6), ("SFT", "qwen3-32b", True, 5.9, 16.3),
-    ("GRPO", "qwen3-8b", True, 9.5, 16.5), ("DPO", "qwen3-8b", True, 25.5, 60.9),
+    ("GRPO", "qwen3-4b", False, 8.5, 18.2), ("GRPO", "qwen3-4b", True, 12.1, 27.5),
+    ("GRPO", "qwen3-8b", True, 9.5, 16.5), ("GRPO", "qwen3-14b", True, 6.9, 10.1),
+    ("DPO", "qwen3-4b", False, 18.7, 57.2), ("DPO", "qwen3-4b", True, 32.2, 100.2),
+    ("DPO", "qwen3-8b", True, 25.5, 60.9), ("DPO", "qwen3-14b", True, 18.5, 36.9), ("DPO", "qwen3-32b", True, 4.4, 7.8),
 )  # fmt: skip
-SEQUENCE = {"SFT": 1, "DPO": 2, "GRPO": 8}  # at once: chosen and rejected; the script's group of 8 (both our reading)
+SEQUENCE = {"SFT": 1, "DPO": 2, "GRPO": 8}  # at once: chosen and rejected; the batch of the authors' script
 NOTE = {
     "backward": "weights and gradients, no states; what a framework copies besides (norms in fp32, keys and values "
     "expanded to every head) is not counted, most for 32B's 64 heads",
     "SFT": "states in 8 bits where all is trained (fp32 does not fit; unstated); the baseline's trainer seems to hold "
     "fewer bytes a logit than the library's loss, hence our lower baseline and higher ratio",
-    "DPO": "two sequences of this length at once (unstated); the trainer's sliced log-probabilities are not modelled",
-    "GRPO": "eight sequences at once (the script's batch); the trainer's sliced log-probabilities are not modelled",
+    "DPO": "chosen and rejected of this length at once; that a prompt is shared by both is not modelled",
+    "GRPO": "the script's eight sequences at once; that rows of log-probabilities are freed on the way, and that "
+    "prompts have no logits, is not modelled",
 }
 
 
-def stack() -> Stack:
-    """Speed of light with the library's bytes a logit and the context of a process."""
+def stack(objective: str = "SFT") -> Stack:
+    """Speed of light with the library's bytes a logit for an objective and the context of a process."""
     sol = load("sol")
     fit = sol.fit.copy()
-    fit[t.LOGIT_BYTE], fit[t.RESERVE_BYTE] = LOGIT_BYTE, CONTEXT_BYTE
+    fit[t.LOGIT_BYTE] = LOG_PROBABILITY_BYTE if objective in ("DPO", "GRPO") else LOGIT_BYTE
+    fit[t.RESERVE_BYTE] = CONTEXT_BYTE
     return sol._replace(name="causal-lm", fit=fit)
 
 
@@ -69,6 +77,13 @@ def plans(lora: bool, num_sequence: int = 1, *, states: bool = True) -> dict[str
     }
 
 
+def available_byte(model: str, objective: str, lora: bool) -> float:
+    """Memory of the GPU, less a frozen reference model in bf16 where an objective needs one and there are no adapters
+    to switch off."""
+    byte = float(hardware_vector(catalog.system(SYSTEM))[t.MEM_BYTE])
+    return byte if lora or objective not in ("DPO", "GRPO") else byte - 2 * parameter_count(models.load(model))
+
+
 def run(objectives: tuple[str, ...] = ("backward", "SFT", "DPO", "GRPO")) -> pd.DataFrame:
     """Longest sequences in thousands of tokens, and their ratios, for `objectives`."""
     rows = []
@@ -83,7 +98,9 @@ def run(objectives: tuple[str, ...] = ("backward", "SFT", "DPO", "GRPO")) -> pd.
         found = []
         for name, published in zip((CHECKPOINT, STREAM), paper, strict=True):
             plan, token = choice[name]
-            found.append(max_length(model, SYSTEM, plan, stack=stack(), logit_token=token) / 1e3)
+            room = available_byte(model, objective, lora)
+            longest = max_length(model, SYSTEM, plan, stack=stack(objective), logit_token=token, mem_byte=room)
+            found.append(longest / 1e3)
             rows.append(row(name, "longest sequence, thousands", setup, published, found[-1], note, 0.15))
         rows.append(row(STREAM, "longer, ratio", setup, round(paper[1] / paper[0], 2), found[1] / found[0], note, 0.2))
     return pd.DataFrame(rows)
@@ -114,14 +131,14 @@ def plot(table: pd.DataFrame) -> "Figure":
     figure.axes[0].legend(loc="lower right", fontsize=7)
     axis = figure.add_subplot(grid[1, :])
     part = table[table["claim"].str.startswith("longest") & ~table["setup"].str.startswith("backward")]
-    setups = list(dict.fromkeys(part["setup"]))
+    setups = [str(text) for text in dict.fromkeys(part["setup"])]
     series = [(name, kind) for name in (CHECKPOINT, STREAM) for kind in ("paper", "simulated")]
     for at, ((name, kind), colour) in enumerate(zip(series, (PURPLE, BLUE, ORANGE, GREEN), strict=True)):
         chosen = part[part["system"] == name].set_index("setup")[kind].astype(float)
         axis.bar(np.arange(len(setups)) + 0.2 * (at - 1.5), chosen.loc[setups], 0.2, color=colour,
                  label=f"{name}, {'published' if kind == 'paper' else kind}")  # fmt: skip
     axis.set(yscale="log", ylabel="longest sequence, thousand tokens")
-    axis.set_xticks(range(len(setups)), [text.replace(", ", "\n") for text in setups], fontsize=7)
+    axis.set_xticks(range(len(setups)), [text.replace("qwen3-", "").replace(", ", "\n") for text in setups], fontsize=7)
     axis.legend(ncols=2, fontsize=7)
     suptitle(figure, "StreamBP: memory of a backward pass, and the longest sequence in 80 GB")
     return figure
