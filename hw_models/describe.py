@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from hw_models import catalog, relatives, schema, topology
+from hw_models.dispatch import timed_byte_per_s
 from hw_models.spec import Device, Link, Node, System
 from kernels.formats import PIPES
 from kernels.machine import LINK_BYTE_PER_S, LINK_OUT, LINK_UP
@@ -80,10 +81,15 @@ def read(name: str) -> tuple[str, Device | Node | Link | System]:
 
 
 def numbers(name: str) -> pd.DataFrame:
-    """Every number of one file (its base's included): key with unit, value, source ("" where none is given)."""
+    """Every number of one file (its base's and its engines' tables included): key with unit, value, source ("" where
+    none is given)."""
     table, path = catalog.read(name, kinds=SHOWN)
     parsed = schema.parse(schema.KINDS[str(table["kind"])], table, str(path))
-    rows = [{"key": key, "value": n.value, "source": n.source} for key, n in schema.numbers(parsed).items()]
+    found = schema.numbers(parsed)
+    for part in ("npu", "pim"):
+        inner = getattr(parsed, part, None)
+        found |= {f"{part}.{key}": number for key, number in schema.numbers(inner).items()} if inner else {}
+    rows = [{"key": key, "value": n.value, "source": n.source} for key, n in found.items()]
     return pd.DataFrame(rows, columns=["key", "value", "source"])
 
 
@@ -115,6 +121,13 @@ def _derived_device(device: Device) -> list[tuple[str, float, str]]:
         ("on-chip over memory bandwidth", device.l2_byte_per_s / device.mem_byte_per_s, "x"),
         ("energy a 16-bit FLOP at full power", device.tdp_w / best * 1e12, "pJ"),
     ]
+    if device.pim is not None:
+        rows += [
+            ("units in the memory", device.pim.byte_per_s / 1e9, "GB/s"),
+            ("units over the pins", device.pim.bandwidth_factor, "x"),
+            ("ridge of the units", device.pim.op_per_byte, "Op/B"),
+            ("units as DRAM timing lets them stream", timed_byte_per_s(device.pim) / 1e9, "GB/s"),
+        ]
     if device.price_usd_per_h > 0:
         hour_s = 3600 / device.price_usd_per_h  # seconds that a dollar rents
         rows += [

@@ -11,7 +11,7 @@ from hw_models.memory import load_memory
 from hw_models.spec import System
 from kernels import machine as layout
 from kernels.attention import SCORE_BYTE
-from kernels.optable import ATTN_PREFILL
+from kernels.optable import ATTN_PREFILL, MOE, WORK_DTYPE
 from kernels.serving import layout as at
 from kernels.serving.price import StepPrice
 from kernels.units import PS_PER_S
@@ -49,7 +49,8 @@ def server(
     model: str, device: str, rule: str, *, tp: int, ep: int = 1, attn_dp: int = 1, max_token: int = 8192,
     max_seq: int = 128,
 ) -> Server:  # fmt: skip
-    """Prices of a device's rule (`hw_models.dispatch`) at the peak rates of its engines."""
+    """Prices of a device's rule (`hw_models.dispatch`) at the peak rates of its engines. Several attention groups share
+    up to `max_seq` sequences; what a step has beyond them is a prompt, which lies on one of the groups."""
     card, formats = models.load(model), parse("fp16")
     kind = catalog.device(device)
     kind = replace(kind, memory=kind.memory or "hbm3_5200")
@@ -61,7 +62,20 @@ def server(
     arrays.fit[ATTN_PREFILL, :, SCORE_BYTE] = SCORE
     arrays = with_experts(arrays, kind, said, card, formats, placed, max_token // attn_dp, 0)
     price, lowered = build(card, formats, placed, arrays, max_token=max_token, max_seq=max_seq)
+    if attn_dp > 1:
+        on_one_group(price, lowered, max_seq)
     return Server(lowered, price, found)
+
+
+def on_one_group(price: StepPrice, lowered: Lowered, batch: int) -> None:
+    """Prices steps of more than `batch` tokens by the attention group that holds the prompt: its dense operators are
+    the slowest, while experts see the tokens of all groups."""
+    total = np.arange(batch + 1, price.dense_ps.shape[1])
+    group = lowered.placement.attn_dp
+    ops = lowered.dense(0, (total - batch + -(-batch // group)) * group)
+    experts = ops["kind"] == MOE
+    ops["m"][experts] = np.broadcast_to(total[:, None], ops.shape)[experts]
+    price.dense_ps[0, total] = lowered.price(ops, np.zeros(0, WORK_DTYPE))["time_ps"].sum(axis=1)
 
 
 class Loop(NamedTuple):
