@@ -77,7 +77,7 @@ def simulate(
         setup = dataclasses.replace(setup, machine=machine)
     limits = limits_of(setup, profile)
     child = warm.start()
-    compile_loop(policy, router)
+    compile_loop(policy, router, child)
     warm.wait(child)
     price, lowered = build(
         setup.model,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from numba import types
 
-from kernels.jit import njit, njit_as
+from kernels.jit import njit
 from kernels.serving.ahead import (
     ASTRAY,
     BUDGET,
@@ -133,13 +133,12 @@ def run(
     return BUDGET
 
 
-run_compiled = njit_as(
-    types.int64(
-        STACK_TYPE,
-        FLEET_TYPE,
-        PRICE_TYPE,
-        types.FunctionType(PLAN_SIGNATURE),
-        types.FunctionType(ROUTE_SIGNATURE),
-        types.int64,
-    )
-)(run)
+RUN_SIGNATURE = types.int64(
+    STACK_TYPE,
+    FLEET_TYPE,
+    PRICE_TYPE,
+    types.FunctionType(PLAN_SIGNATURE),
+    types.FunctionType(ROUTE_SIGNATURE),
+    types.int64,
+)
+"""`run` is compiled for it by who first runs ahead, not when this file is imported: stepping needs the rest alone."""

@@ -1,8 +1,10 @@
 """A step begins: its plan is priced and sent down the pipeline."""
 
+from numba import types
+
 from kernels.attention import NUM_FEATURE
 from kernels.attention_work import longest_span
-from kernels.jit import njit
+from kernels.jit import njit, njit_as
 from kernels.optable import BOUNDS
 from kernels.serving.abort import first_deadline
 from kernels.serving.beside import hidden_ps
@@ -92,6 +94,7 @@ from kernels.serving.price import (
     NUM_CLASS,
     NUM_STAGE,
     PREFILL_PS,
+    PRICE_TYPE,
     SEND_NJ,
     SEND_PS,
     SEQ_PS,
@@ -106,10 +109,12 @@ from kernels.serving.price import (
     prefill_cost,
     window_of,
 )
+from kernels.serving.types import REPLICA_TYPE
 from kernels.serving.verbs import lane_at
 from kernels.serving.waiting import head
 
 NUM_BOUND = len(BOUNDS)
+_NUMBERS = njit_as(types.void(REPLICA_TYPE, PRICE_TYPE, *(types.int64,) * 11))  # once, whatever numbers are literal
 ATTN_SIZE = 2 * NUM_BOUND * NUM_ACCOUNT_FIELD  # of a class: prefill and decode, bounds, fields
 
 
@@ -257,7 +262,7 @@ def _account(r: Replica, p: PackedPrice, c: int, phase: int, cost: Cost) -> int:
     return num_layer * cost[1]
 
 
-@njit
+@_NUMBERS
 def _launch(
     r: Replica, p: PackedPrice, lane: int, time_ps: int, token: int, num_row: int, sampled: int, moved: int,
     pad: int, num_prefill: int, num_idle: int, prefill_token: int, attn_nj: int,

@@ -1,7 +1,6 @@
 """`serve`: requests, prices, a policy, a router and limits in; what came of every request and step out."""
 
 import functools
-import importlib
 import time
 from collections.abc import Callable
 
@@ -10,6 +9,7 @@ import numpy as np
 from kernels.errors import InputError
 from kernels.serving import layout as at
 from kernels.serving.price import StepPrice, pack
+from sim import warm
 from sim.serving import state, stepping
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import Plugin, compile_function
@@ -44,12 +44,23 @@ def serve(
     return collect(s, step_price, engine, complete, policy.name, router.name, logs, options.record_steps)
 
 
-def compile_loop(policy: Plugin, router: Plugin) -> None:
-    """Compile the loop, and the policy and router where they can be (or load what was compiled before)."""
-    importlib.import_module("kernels.serving.fleet")  # compiled as it is imported
+def compile_loop(policy: Plugin, router: Plugin, child: warm.Child | None = None) -> None:
+    """Compile the policy and router where they can be, and the loop (or load what was compiled before); `child`
+    compiles a part of it at the same time."""
     for plugin in (policy, router):
         if plugin.compiled:
             compile_function(plugin)
+    warm.compile_ends(child)
+    if policy.compiled and router.compiled:
+        _loop()
+
+
+@functools.cache
+def _loop() -> Callable[..., int]:
+    from kernels.jit import njit_as
+    from kernels.serving.fleet import RUN_SIGNATURE, run
+
+    return njit_as(RUN_SIGNATURE)(run)
 
 
 def _drive(
@@ -57,12 +68,9 @@ def _drive(
 ) -> bool:
     """Calls the loop again and again until all is done; False where it was interrupted."""
     from kernels.serving.ahead import ASTRAY, BROKEN, HORIZON, STUCK
-    from kernels.serving.fleet import run_compiled
     from kernels.serving.types import fleet_of
 
-    run: Callable[..., int] = run_compiled
-    if engine == "stepping":
-        run = functools.partial(stepping.run, execute=options.execute)
+    run = _loop() if engine == "run-ahead" else functools.partial(stepping.run, execute=options.execute)
     plan = compile_function(policy) if policy.compiled else policy.function
     route = compile_function(router) if router.compiled else router.function
     budget = options.budget if engine == "run-ahead" else STEPPING_BUDGET
