@@ -115,7 +115,7 @@ def throughput(row: dict[str, Any], engine: str) -> float:
     from kernels.errors import InputError
     from sim.scenario import from_mapping
     from sim.simulate import simulate
-    from sim.validate.serving import known_model
+    from sim.validate.serving import known_model, known_system
 
     if row["backend"] not in BACKENDS:
         raise InputError("unknown", field="backend", value=row["backend"], allowed=list(BACKENDS))
@@ -131,7 +131,7 @@ def throughput(row: dict[str, Any], engine: str) -> float:
     scenario = from_mapping(
         {
             "model": known_model(str(row["model"])),
-            "system": str(row["system"]),
+            "system": known_system(str(row["system"])),
             "tp": int(row["tp"]),
             "policy": POLICY,
             "requests": load,

@@ -139,7 +139,7 @@ def steady_requests(row: dict[str, Any], engine: str) -> Any:
 def scenario_of(row: dict[str, Any], engine: str, num_round: int, ramp_s: float) -> Any:
     """`num_round` requests for each of the row's users, who begin spread over `ramp_s`."""
     from sim.scenario import from_mapping
-    from sim.validate.serving import known_model
+    from sim.validate.serving import known_model, known_system
 
     users = int(row["concurrency"])
     load = (
@@ -152,7 +152,7 @@ def scenario_of(row: dict[str, Any], engine: str, num_round: int, ramp_s: float)
     return from_mapping(
         {
             "model": known_model(str(row["model"])),
-            "system": str(row["system"]),
+            "system": known_system(str(row["system"])),
             "requests": load,
             "policy": f"vllm_v1:max_token={CHUNK * shared},max_seq={max(256, users)}",
             "engine": engine,

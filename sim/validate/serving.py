@@ -174,7 +174,7 @@ def scenario_of(stages: Any, engine: str) -> Any:
     return from_mapping(
         {
             "model": known_model(str(first["model"])),
-            "system": str(first["gpu"]),
+            "system": known_system(str(first["gpu"])),
             **{name: int(first.get(name, one)) for name, one in {"tp": 1, **OPTIONAL}.items()},
             "policy": policy,
             "max_model_len": int(first["max_model_len"]),
@@ -192,7 +192,9 @@ QUALIFIER = re.compile(
 )
 ALIAS = {
     "bloom": "bloom-176b", "llama-4-maverick-17b": "llama-4-maverick", "llama-4-scout-17b": "llama-4-scout",
-    "deepseek-r1": "deepseek-v3", "deepseek-v3.1": "deepseek-v3",
+    "deepseek-r1": "deepseek-v3", "deepseek-v3.1": "deepseek-v3", "llama-3.3-70b": "llama-3.1-70b",
+    "deepseek-r1-distill-llama-70b": "llama-3.1-70b", "deepseek-r1-distill-llama-8b": "llama-3.1-8b",
+    "qwen3-235b": "qwen3-235b-a22b", "moe-mixtral8x7b": "mixtral-8x7b", "moe-mixtral8x22b": "mixtral-8x22b",
 }  # fmt: skip
 
 
@@ -214,6 +216,15 @@ def known_model(name: str) -> str:
     words = re.split(r"[-_ ]", name.rsplit("/", maxsplit=1)[-1].lower())
     key = "".join(word for word in words if not QUALIFIER.fullmatch(word))
     return name if name in models.names() else table.get(key, name)
+
+
+def known_system(name: str) -> str:
+    """The catalogue's way of writing a machine's name; a path stays.
+
+    >>> known_system("H100-SXM"), known_system("my/Own.toml")
+    ('h100_sxm', 'my/Own.toml')
+    """
+    return name if name.endswith(".toml") else name.lower().replace("-", "_").replace(" ", "_")
 
 
 def simulate_run(stages: Any, engine: str) -> Any:

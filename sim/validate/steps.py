@@ -121,11 +121,11 @@ def measured(frame: "pd.DataFrame") -> "list[Step]":
     """Everything that was measured. A batch that took much longer in all than its prompts and its tokens did not run
     as one: its times are of some part of it."""
     from sim.step_time import Batch, Deployment
-    from sim.validate.serving import known_model
+    from sim.validate.serving import known_model, known_system
 
     found = []
     for row in frame.to_dict("records"):
-        system = str(row["system"]).lower().replace("-", "_")
+        system = known_system(str(row["system"]))
         where = Deployment(known_model(str(row["model"])), system, int(row["tp"]), int(row.get("pp", 1)))
         line = int(row["line"])
         if "step_s" in row:

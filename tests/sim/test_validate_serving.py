@@ -106,6 +106,8 @@ def test_a_missing_column_is_named(tmp_path: pathlib.Path) -> None:
         ("microsoft/Phi-3-mini-4k-instruct", "phi-3-mini"),
         ("openai-community/gpt2-xl", "gpt2-xl"),
         ("LLAMA3.1_8b", "llama-3.1-8b"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "llama-3.1-70b"),  # the same shapes, trained on
+        ("MOE_Mixtral8x7B", "mixtral-8x7b"),
         ("meta-llama/Llama-2-34b-hf", "meta-llama/Llama-2-34b-hf"),  # there is no such size, and no nearest is taken
     ],
 )
