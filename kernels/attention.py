@@ -150,12 +150,11 @@ def prefill_s(acc: Floats, shape: Shape, peak_flop_per_s: float, rate: Floats, f
     byte = prefill_byte(acc, shape, fit)
     flop_s = acc[PAIR] * pair_flop(shape) / peak_flop_per_s
     block_s = _block_s(tile_q, tile_kv, shape, peak_flop_per_s, rate, fit)
-    row = min(float(tile_q), acc[ROW] * group / acc[CTA])
-    cta_s = _cta_s(row, shape, fit)
+    cta_s = _cta_s(min(float(tile_q), acc[ROW] * group / acc[CTA]), shape, fit)
+    full_s = _cta_s(float(tile_q), shape, fit) if acc[CTA] > acc[SEQ] else cta_s  # a row of work of several tiles
     num_blocks = acc[BLOCK] * copies
-    num_cta, longest, combine_s = _split(acc[CTA] * copies, num_blocks, acc[LONGEST], group, rate, fit)
+    core_s, combine_s = _split_s(acc[CTA] * copies, num_blocks, acc[LONGEST], cta_s, full_s, block_s, group, rate, fit)
     combine_s += acc[SEQ] * fit[SEQ_S]
-    core_s = _core_s(num_cta, num_blocks, longest, cta_s, block_s, rate, fit)
     if acc[MERGE_ROW] > 0.0:
         combine_s += fit[MERGE_S] + _merge_byte(acc[MERGE_ROW], shape) / (rate[MEM_BYTE_PER_S] * fit[MEM_EFF])
     return _join(core_s, byte, flop_s, combine_s, rate, fit)
@@ -211,8 +210,7 @@ def decode_s(
         cta_s += share * fit[MASK_S] * (64.0 / shape[HEAD_DIM]) ** fit[MASK_POWER]
     num_blocks = math.ceil(key / tile_kv) * num_cta
     block_s = _block_s(tile_q, tile_kv, shape, peak_flop_per_s, rate, fit)
-    num_cta, longest, combine_s = _split(num_cta, num_blocks, longest, group, rate, fit)
-    core_s = _core_s(num_cta, num_blocks, longest, cta_s, block_s, rate, fit)
+    core_s, combine_s = _split_s(num_cta, num_blocks, longest, cta_s, cta_s, block_s, group, rate, fit)
     combine_s += num_seq * fit[SEQ_S]
     if fit[GATHER_S] > 0.0 and group > 1 and shape[NUM_KV_HEAD] > 1.0 and num_seq > 1:
         moved = 2.0 * num_seq * query_len * query_token_byte(shape)  # each read once more and written once more
@@ -260,22 +258,43 @@ def _cta_s(row: float, shape: Shape, fit: Floats) -> float:
 
 
 @njit
-def _split(
-    num_cta: float, num_blocks: float, longest: float, group: int, rate: Floats, fit: Floats
-) -> tuple[float, float, float]:
-    """CTAs, blocks of the longest, and seconds to combine, once spans are cut into parts that fill the cores."""
+def _split_s(
+    num_cta: float,
+    num_blocks: float,
+    longest: float,
+    cta_s: float,
+    full_s: float,
+    block_s: float,
+    group: int,
+    rate: Floats,
+    fit: Floats,
+) -> tuple[float, float]:
+    """Seconds of the cores, and to combine, with spans cut into parts that fill the cores; 0 to combine where the
+    library does not cut them or where that is no gain.
+
+    FlashAttention 2 takes the parts that fill whole waves, and none once 80 % of the cores have a CTA; later kernels
+    give every part as many blocks as a core has to do in all, and a tenth.
+    """
+    whole_s = _core_s(num_cta, num_blocks, longest, cta_s, full_s, block_s, rate, fit)
     if fit[SPLIT_GROUP] <= 0.0 or group < fit[SPLIT_GROUP] or longest <= 1.0:
-        return num_cta, longest, 0.0
+        return whole_s, 0.0
     slot = rate[NUM_CORE] * fit[CTA_PER_CORE]
-    if num_cta >= 0.8 * slot:
-        return num_cta, longest, 0.0
     most = min(fit[SPLIT_MAX], longest)
-    split = min(most, math.floor(slot / num_cta))  # the most that one wave holds
-    while split < most and num_cta * split < 0.85 * slot * math.ceil(num_cta * split / slot):
-        split += 1.0  # until the waves are nearly full
+    if fit[SPLIT_GROUP] <= 1.0:
+        split = min(most, math.ceil(longest / math.ceil(1.1 * num_blocks / slot)))
+    else:
+        if num_cta >= 0.8 * slot:
+            return whole_s, 0.0
+        split = min(most, math.floor(slot / num_cta))  # the most that one wave holds
+        while split < most and num_cta * split < 0.85 * slot * math.ceil(num_cta * split / slot):
+            split += 1.0  # until the waves are nearly full
     if split <= 1.0:
-        return num_cta, longest, 0.0
-    return num_cta * split, math.ceil(longest / split), fit[MERGE_S] + fit[SPLIT_S] * split
+        return whole_s, 0.0
+    parts_s = _core_s(num_cta * split, num_blocks, math.ceil(longest / split), cta_s, full_s, block_s, rate, fit)
+    combine_s = fit[MERGE_S] + fit[SPLIT_S] * split
+    if parts_s + combine_s >= whole_s:
+        return whole_s, 0.0
+    return parts_s, combine_s
 
 
 @njit
@@ -289,11 +308,19 @@ def _block_s(tile_q: int, tile_kv: int, shape: Shape, peak_flop_per_s: float, ra
 
 @njit
 def _core_s(
-    num_cta: float, num_blocks: float, longest: float, cta_s: float, block_s: float, rate: Floats, fit: Floats
+    num_cta: float,
+    num_blocks: float,
+    longest: float,
+    cta_s: float,
+    full_s: float,
+    block_s: float,
+    rate: Floats,
+    fit: Floats,
 ) -> float:
-    """Seconds of the cores: the longest CTA, or the balanced sum and what stands out at the end."""
+    """Seconds of the cores: the longest CTA, or the balanced sum and what stands out at the end. A CTA takes `cta_s`
+    beside its blocks in the mean, a full one `full_s`."""
     slot = rate[NUM_CORE] * fit[CTA_PER_CORE]
-    longest_s = cta_s + longest * block_s
+    longest_s = full_s + longest * block_s
     balanced_s = (num_cta * cta_s + num_blocks * block_s) / slot
     if num_cta > slot:
         balanced_s += fit[TAIL] * longest_s * (1.0 - slot / num_cta)

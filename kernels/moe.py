@@ -44,8 +44,8 @@ assert len(MOE_FIT) == len(IDEAL_MOE) <= NUM_FIT
 
 TILE_N = 128.0
 LEAST_TILE_M = 64.0  # smaller row tiles keep the tensor pipe no shorter
-GROUPED_M = 512  # from here on, configurations order tiles so that 16 row tiles share a pass over the weights
-GROUP = 16.0
+GROUPED_M = 512  # Triton: from here on, tiles are ordered so that 16 row tiles share a pass over the weights;
+GROUP = 16.0  # kernels of one fixed row tile (CUTLASS) do so always
 
 
 @njit
@@ -88,7 +88,7 @@ def moe_s(
         tile, tile_m, row_m, float(hidden), width, weight_byte_per_value, act_byte_per_value,
         peak_flop_per_s, rate, fit)  # fmt: skip
     again = min(1.0, max(0.0, expert_byte / 1.5 / (fit[L2_SHARE] * rate[L2_BYTE]) - 1.0))
-    if m > GROUPED_M:
+    if m > GROUPED_M or fit[TILE_M] > 1.0:
         again /= GROUP
     mem_byte = expert_byte * (active + (tile - active) * again) + 2.0 * row * hidden * act_byte_per_value
     mem_s = mem_byte / (rate[MEM_BYTE_PER_S] * fit[MEM_EFF])

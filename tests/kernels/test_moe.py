@@ -55,10 +55,12 @@ def test_more_tokens_take_no_less_time(m: int, ep: int) -> None:
 
 
 def test_a_second_row_tile_reads_an_expert_that_overflows_the_cache_again() -> None:
-    fit = vector(l2_share=0.1)
-    one, two = price(256, fit)[0], price(260, fit)[0]  # 64 rows an expert: one tile; 65: two
+    fit = vector(l2_share=0.1, tile_m=1.0)
+    one, two = price(256, fit)[0], price(260, fit)[0]  # 64 rows an expert: one tile of Triton's; 65: two
     assert two / one == pytest.approx(2.0, rel=0.02)
-    kept = vector(l2_share=100.0)  # a cache that holds every matrix
+    grouped = vector(l2_share=0.1)  # one fixed tile: 16 row tiles share a pass
+    assert price(260, grouped)[0] / price(256, grouped)[0] == pytest.approx(1 + 1 / 16, rel=0.02)
+    kept = vector(l2_share=100.0, tile_m=1.0)  # a cache that holds every matrix
     assert price(260, kept)[0] / price(256, kept)[0] < 1.5
 
 
