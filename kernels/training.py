@@ -166,6 +166,14 @@ def adapter_value(model: Floats, plan: Floats) -> tuple[float, float]:
 
 
 @njit
+def trained_value(model: Floats, plan: Floats) -> tuple[float, float]:
+    """Values of one layer on a device that have gradients and states: its adapters where there are any, else all."""
+    if plan[LORA_RANK] > 0:
+        return adapter_value(model, plan)
+    return layer_value(model, plan)
+
+
+@njit
 def stage_layer(model: Floats, plan: Floats) -> float:
     """Layers of the fullest stage (all its chunks)."""
     return np.ceil(model[NUM_LAYER] / (plan[PP] * plan[NUM_CHUNK])) * plan[NUM_CHUNK]

@@ -14,6 +14,7 @@ from kernels.training import (
     layer_value,
     peak_byte,
     stage_layer,
+    trained_value,
     value_dim,
 )
 
@@ -258,15 +259,12 @@ def _once_a_step(
     model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int, layers: float, mem: float, out: Floats
 ) -> None:
     """Gradient reduction and optimizer of a stage."""
-    dense, expert = layer_value(model, plan)
+    dense, expert = trained_value(model, plan)
     value = dense * layers
-    if where != t.MIDDLE:
+    if where != t.MIDDLE and plan[t.LORA_RANK] == 0:
         value += model[t.VOCAB] / plan[t.TP] * model[t.HIDDEN]
     group = plan[t.DP] * plan[t.CP]
     expert_group = max(group / plan[t.EP], 1.0)
-    if plan[t.LORA_RANK] > 0:
-        dense, expert = adapter_value(model, plan)
-        value = dense * layers
     # gradients are scattered, then gathered, or the new weights are
     passes = plan[t.GRAD_BYTE] + (plan[t.WEIGHT_BYTE] if plan[t.ZERO] >= 1 else plan[t.GRAD_BYTE])
     if plan[t.ZERO] >= 3:
@@ -296,12 +294,15 @@ def scheduled_dp_s(model: Floats, plan: Floats, hw: Floats, fit: Floats, row: Fl
     group, tp, zero, m = plan[t.DP] * plan[t.CP], plan[t.TP], plan[t.ZERO], plan[t.NUM_MICROBATCH]
     layers, v = stage_layer(model, plan), plan[t.NUM_CHUNK]
     dense, expert = layer_value(model, plan)
+    trained, trained_expert = trained_value(model, plan)
+    if zero < 3:  # what is not trained does not change
+        dense, expert = trained, trained_expert
     expert_group, apart = max(group / plan[t.EP], 1.0), tp * plan[t.EP]
     gather = collective_s(dense * plan[t.WEIGHT_BYTE], group, tp, hw, fit)
-    reduce = collective_s(dense * plan[t.GRAD_BYTE], group, tp, hw, fit)
+    reduce = collective_s(trained * plan[t.GRAD_BYTE], group, tp, hw, fit)
     if expert > 0:
         gather += collective_s(expert * plan[t.WEIGHT_BYTE], expert_group, apart, hw, fit)
-        reduce += collective_s(expert * plan[t.GRAD_BYTE], expert_group, apart, hw, fit)
+        reduce += collective_s(trained_expert * plan[t.GRAD_BYTE], expert_group, apart, hw, fit)
     if plan[t.COMPRESS_RATIO] > 0:
         reduce *= plan[t.COMPRESS_RATIO] * (group / 2 if plan[t.COMPRESS_GATHERS] > 0 else 1.0)
     forward, recompute = row[t.FORWARD_S] / layers, row[t.RECOMPUTE_S] / layers

@@ -125,6 +125,9 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
                          value=plan.backward_chunk, allowed="1")  # fmt: skip
     if plan.lora_rank < 0:
         raise InputError("must not be negative", field="lora_rank", value=plan.lora_rank)
+    if plan.lora_rank and any(block.attention.latent for block in model.block):
+        raise InputError("adapters of latent attention are not counted", field="lora_rank", value=plan.lora_rank,
+                         allowed="0")  # fmt: skip
     if plan.ulysses and (heads // plan.tp) % plan.cp:
         raise InputError("does not divide the heads of a device", field="cp", value=plan.cp,
                          allowed=f"divisors of {heads // plan.tp}")  # fmt: skip

@@ -68,22 +68,27 @@ def transfer_byte(vector: Floats, laid: Floats, num_stage: int) -> dict[str, lis
     of every stage: (group size, ranks between its members, bytes). Embedding and head are spread over the layers of
     their stages; dense weights and experts have groups of their own."""
     layers = t.stage_layer(vector, laid) / laid[t.NUM_CHUNK]
-    dense, expert = t.layer_value(vector, laid)
     tp, group = laid[t.TP], laid[t.DP] * laid[t.CP]
     edge = vector[t.VOCAB] / tp * vector[t.HIDDEN] / layers
-    value = np.full(num_stage, dense)
-    value[0] += edge
-    if num_stage > 1 or vector[t.TIED] == 0:
-        value[-1] += edge
+    gathered = t.layer_value(vector, laid) if laid[t.ZERO] >= 3 else t.trained_value(vector, laid)
     passes = 2.0 if laid[t.ZERO] == 0 else 1.0
     if laid[t.COMPRESS_RATIO] > 0:
         passes *= laid[t.COMPRESS_RATIO] * (group / 2 if laid[t.COMPRESS_GATHERS] > 0 else 1.0)
 
-    def groups(byte: float) -> list[list[tuple[float, float, float]]]:
+    def groups(dense: float, expert: float, byte: float, edges: bool) -> list[list[tuple[float, float, float]]]:
+        value = np.full(num_stage, dense)
+        if edges:
+            value[0] += edge
+            if num_stage > 1 or vector[t.TIED] == 0:
+                value[-1] += edge
         experts = [(max(group / laid[t.EP], 1.0), tp * laid[t.EP], expert * byte)] if expert else []
         return [[(group, tp, part * byte), *experts] for part in value]
 
-    return {"gather": groups(laid[t.WEIGHT_BYTE]), "reduce": groups(laid[t.GRAD_BYTE] * passes)}
+    whole = laid[t.LORA_RANK] == 0  # adapters are beside layers alone
+    return {
+        "gather": groups(*gathered, laid[t.WEIGHT_BYTE], whole or laid[t.ZERO] >= 3),
+        "reduce": groups(*t.trained_value(vector, laid), laid[t.GRAD_BYTE] * passes, whole),
+    }
 
 
 def unit_seconds(vector: Floats, laid: Floats, hw: Floats, fit: Floats, num_stage: int) -> tuple[Floats, Floats]:

@@ -12,8 +12,9 @@ from kernels.errors import InputError
 from kernels.training_step import RESULT, plan_step
 from sim.training.stack import hardware_vector, load
 from sim.training.step import train
+from sim.training.traffic import transfer_byte
 from workloads import models
-from workloads.training import TrainPlan, model_vector, plan_vector
+from workloads.training import TrainPlan, check, model_vector, plan_vector
 
 GPT = models.load("gpt3-13b")
 FSDP = TrainPlan(dp=16, batch=32, micro_batch=1, zero=3, dp_traffic="scheduled")
@@ -86,3 +87,19 @@ def test_one_replica_has_no_traffic() -> None:
 def test_bad_options(change: dict[str, Any], field: str) -> None:
     with pytest.raises(InputError, match=field):
         summary(replace(FSDP, **change))
+
+
+def test_adapters_alone_are_reduced_and_frozen_weights_still_gathered() -> None:
+    model = models.load("llama-2-7b")
+    vector = model_vector(model, 2048)
+    for zero in (0, 2, 3):
+        plan = plan_vector(TrainPlan(dp=4, batch=4, zero=zero, lora_rank=16))
+        byte = transfer_byte(vector, plan, 1)
+        h, inter = model.hidden, model.block[0].ffn.inter
+        adapter = 16 * (4 * 2 * h + 3 * (h + inter))  # query, key, value, output; gate, up, down
+        # gradients of 4 B (twice as many bytes where they are reduced to everybody), adapters of 2 B
+        assert byte["reduce"][0][0][2] == (2 if zero == 0 else 1) * 4 * adapter
+        gathered = byte["gather"][0][0][2] / 2
+        assert gathered == adapter if zero < 3 else gathered > t.layer_value(vector, plan)[0]
+    with pytest.raises(InputError, match="latent"):
+        check(models.load("deepseek-v2-lite"), TrainPlan(lora_rank=8))
