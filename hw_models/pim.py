@@ -14,6 +14,7 @@ from hw_models.sourced import Sourced, Table, parse, quantity, si
 from kernels.dram import refresh_share
 from kernels.dram_timing import PimTiming
 from kernels.errors import InputError
+from kernels.machine import BESIDES, DISPATCHES
 from kernels.pim import PimUnit, request_cycle
 
 UNITS: tuple[str, ...] = ("bank", "bank_group", "logic")
@@ -159,9 +160,17 @@ def to_pim(table: PimTable, memory: str, mem_byte_per_s: float, file: str) -> Pi
         ("unit", table.unit, UNITS),
         ("overlap", table.overlap, OVERLAPS),
         ("granularity", table.granularity, GRANULARITIES),
+        ("attention", table.attention, tuple(name for name in DISPATCHES if name != "co_process")),
+        ("expert", table.expert, DISPATCHES),
+        ("beside", table.beside, BESIDES),
     ):
         if value not in allowed:
             raise InputError(f"no such {field}", file=file, field=f"pim.{field}", value=value, allowed=allowed)
+    if table.overlap == "blocked" and (table.beside != "nothing" or table.expert == "co_process"):
+        raise InputError(
+            "units that block the xPU run nothing beside it", file=file, field="pim.overlap", value=table.overlap,
+            allowed="dual_row_buffer or bank_bundle; or another dispatch",
+        )  # fmt: skip
     if not memory:
         raise InputError("units in the memory need its part", file=file, field="memory", value="", allowed="a memory")
     part = load_memory(memory)

@@ -35,6 +35,9 @@ from workloads.models.spec import ModelSpec
 
 FLOP_J = 0.23e-12  # 0.46 pJ a multiply-accumulate (Duplex, MICRO 2024), on the xPU too
 
+OUTSIDE = (b"embed", b"embed_reduce", b"embed_norm", b"final_norm", b"lm_head", b"logit_gather", b"sample")
+"""Operators outside the layers, to which the published simulator gives no time."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
@@ -76,16 +79,19 @@ def placed(model: ModelSpec, tp: int, dp: int, expert_tensor: bool) -> placement
 
 
 def step(model: ModelSpec, system: System, policy: Policy, plan: Plan, *, tp: int, dp: int = 1, seed: int = 0) -> Step:
-    """One iteration of `plan` (the sequences of one of `dp` data-parallel groups of `tp` devices)."""
+    """One iteration of `plan` (the sequences of one of `dp` data-parallel groups of `tp` devices): all layers, without
+    embedding and head."""
     device, formats, devices = system.device, parse("fp16"), tp * dp
     rule = rules.parse(policy.dispatch, device)
     arrays = machine(system)
     rules.fill(arrays.rate, device, rule)
-    row = rows_of(model, formats, placed(model, tp, dp, policy.expert_tensor))
+    place = placed(model, tp, dp, policy.expert_tensor)
+    row = rows_of(model, formats, place)
     num_token = int(plan.query_len.sum()) * dp
     if len(row):
         arrays = arrays._replace(expert=look_up(arrays, device, rule, row[0], num_token, seed))
     ops, work = lower_step(model, formats, placement.make(model, tp=tp), 0, plan)
+    ops = ops[~np.isin(ops["name"], OUTSIDE)]
     experts = ops["kind"] == op.MOE
     ops["m"][experts] = num_token
     price = cost(ops, work, arrays)
@@ -96,9 +102,7 @@ def step(model: ModelSpec, system: System, policy: Policy, plan: Plan, *, tp: in
         layers = int(ops["count"][first])
         main_ps, pim_ps = (int(price["time_ps"][i]) // layers for i in (first, second))
         attention_s -= layers * hidden_ps(main_ps, pim_ps, int(price["bound"][second]), arrays.rate) / PS_PER_S
-    exchange_s = float(
-        sum(count[i] * exchange(model, ops[i], arrays.link, tp, dp, policy) for i in np.flatnonzero(experts))
-    )
+    exchange_s = float(sum(count[i] * exchange(ops[i], arrays.link, place) for i in np.flatnonzero(experts)))
     links = (ops["kind"] >= op.ALL_REDUCE) & (ops["kind"] <= op.P2P)
     rest = ~np.isin(ops["kind"], (op.ATTN_PREFILL, op.ATTN_DECODE))
     total_s = float(seconds[rest].sum()) + attention_s + exchange_s
@@ -106,27 +110,24 @@ def step(model: ModelSpec, system: System, policy: Policy, plan: Plan, *, tp: in
     return Step(total_s, float(seconds[experts].sum()), attention_s, float(seconds[links].sum()) + exchange_s, energy_j)
 
 
-def exchange(model: ModelSpec, row: np.void, link: np.ndarray, tp: int, dp: int, policy: Policy) -> float:
+def exchange(row: np.void, link: np.ndarray, place: placement.Placement) -> float:
     """Seconds of what an expert layer sends beside the all-reduce that every feed-forward has.
 
-    Whole experts: each device takes a `1 / tp` share of the rows of its group's tokens from the experts on other
-    devices. Experts by width: one more all-reduce of the group's rows. Between groups tokens go to their experts and
-    come back. A ring of P devices passes 2 (P - 1) hops, each a latency and 1/P of the bytes.
+    Experts sharded by width over `e` devices add their partial sums up: one more all-reduce, a ring of 2 (e - 1) hops,
+    each a latency and 1/e of the rows. Rows of tokens go to the experts of other attention groups over the network, and
+    come back from all devices outside the shard, a share to each of a group; inside one node they only come back.
     """
+    tp, dp, shard = place.tp, place.attn_dp, place.moe_tp
     token, hidden, topk = int(row["m"]) // dp, int(row["k"]), int(row["topk"])
     up_s, out_s = link[LINK_UP, LINK_LATENCY_S], link[LINK_OUT, LINK_LATENCY_S]
     up, out = link[LINK_UP, LINK_BYTE_PER_S], link[LINK_OUT, LINK_BYTE_PER_S]
     byte = 2.0 * token * topk * hidden  # rows of all choices
-    seconds = 0.0
-    if policy.expert_tensor:
-        seconds += 2 * (tp - 1) * (up_s + 2.0 * token * hidden / tp / up)
-    elif dp == 1:
-        seconds += up_s + byte * (1 - 1 / tp) / tp / up
+    seconds = 2 * (shard - 1) * (up_s + 2.0 * token * hidden / shard / up)
+    back = byte * (1 - shard / place.stage_device) / shard / tp
     if dp > 1:
-        away = byte * (1 - 1 / dp) / tp
-        seconds += 2 * (out_s + away / out)
-        if not policy.expert_tensor:
-            seconds += up_s + byte / dp * (1 - 1 / tp) / tp / up
+        seconds += out_s + byte * (1 - 1 / dp) / tp / out + out_s + back / out
+    elif back > 0:
+        seconds += up_s + back / up
     return float(seconds)
 
 

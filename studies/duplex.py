@@ -161,7 +161,7 @@ def run() -> pd.DataFrame:
 
 def _steps() -> list[dict[str, Any]]:
     rows = []
-    note = "operator roofline on the operators of any GPU, uniform random routing, links of 0.8 us"
+    note = "operator roofline of all layers (no embedding, no head), uniform random routing, links of 0.8 us"
     look_up = "; the split is decided by a look-up that counts on 75 % of the bandwidths, as published"
     more = {
         "Duplex+PE": look_up,

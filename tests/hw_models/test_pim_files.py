@@ -2,7 +2,7 @@
 
 import pytest
 
-from hw_models import catalog, device
+from hw_models import catalog, device, dispatch
 from kernels import optable
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE
@@ -51,10 +51,13 @@ def test_published_rates():
 
 @pytest.mark.parametrize(
     ("change", "field"),
-    [('unit = "bnk"', "unit"), ('overlap = "both"', "overlap"), ('granularity = "tiny"', "granularity")],
-)
+    [
+        ('unit = "bnk"', "unit"), ('overlap = "both"', "overlap"), ('granularity = "tiny"', "granularity"),
+        ('beside = "all"', "beside"), ('expert = "hot"', "expert"), ('attention = "co_process"', "attention"),
+    ],
+)  # fmt: skip
 def test_bad_words_name_field_and_choices(tmp_path, change, field):
-    text = MOVED.format(unit="bank") + 'granularity = "fine"\n'
+    text = MOVED.format(unit="bank") + 'granularity = "fine"\nbeside = "nothing"\nexpert = "pim"\nattention = "pim"\n'
     key = change.split()[0]
     text = "\n".join(change if line.startswith(key) else line for line in text.splitlines())
     (tmp_path / "odd.toml").write_text(text)
@@ -79,3 +82,16 @@ def test_operators_go_to_the_units_where_they_are_faster():
     assert time["duplex"][0] == pytest.approx(time["h100_sxm"][0] / 4, rel=0.01)  # four times the pins
     assert time["bank_pim"][0] == pytest.approx(time["h100_sxm"][0] / 16, rel=0.05)  # sixteen times, 1 Op/B
     assert time["duplex"][1] == time["h100_sxm"][1]
+
+
+def test_units_that_block_run_nothing_beside_the_xpu(tmp_path):
+    (tmp_path / "odd.toml").write_text(MOVED.format(unit="bank") + 'beside = "attention"\n')
+    with pytest.raises(InputError, match="block the xPU"):
+        catalog.device(str(tmp_path / "odd.toml"))
+
+
+def test_a_user_device_with_bundles_shares_experts(tmp_path):
+    text = MOVED.format(unit="logic").replace('overlap = "blocked"', 'overlap = "bank_bundle"')
+    (tmp_path / "mine.toml").write_text(text + 'expert = "co_process"\nbeside = "attention"\n')
+    found = dispatch.own(catalog.device(str(tmp_path / "mine.toml")))
+    assert (found.attention, found.expert, found.beside, found.draws) == ("best", "co_process", "attention", True)
