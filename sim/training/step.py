@@ -18,7 +18,7 @@ from sim.schedule import end_times, memory_curve, rank_table
 from sim.schedule_run import with_recompute
 from sim.training.stack import Stack, default_stack, hardware_vector, load
 from sim.training.step_replay import flows, run_on_links, step_work
-from sim.training.traffic import network_s, replay_with_traffic, traffic
+from sim.training.traffic import network_s, pair_layer, replay_with_traffic, traffic
 from workloads import models
 from workloads.models.spec import ModelSpec
 from workloads.pipeline import OpArrays, Order, compile_order
@@ -187,6 +187,10 @@ def _memory(vector: Floats, laid: Floats, fit: Floats, arrays: OpArrays) -> pd.D
     delta = np.zeros(len(OP_KINDS), np.int64)
     delta[FORWARD], delta[BACKWARD], delta[WEIGHT_GRAD] = kept, -kept, -kept
     curve = memory_curve(arrays, delta)
+    pair_byte = 0.0  # an overlapped pair gathers the layers of both
+    if laid[t.ZERO] >= 3 and laid[t.DP_SCHEDULED] > 0:
+        short = pair_layer(arrays, round(layers)) - t.gathered_layer(laid, layers * laid[t.NUM_CHUNK])
+        pair_byte = max(0.0, short) * sum(t.layer_value(vector, laid)) * laid[t.WEIGHT_BYTE]
     body, first, last = np.zeros((3, len(t.MEMORY)))  # a rank between the ends, and what each end has besides
     t.plan_memory(vector, laid, fit, 0.5, body)
     t.plan_memory(vector, laid, fit, 0.0, first)
@@ -200,7 +204,7 @@ def _memory(vector: Floats, laid: Floats, fit: Floats, arrays: OpArrays) -> pd.D
         out = body * len(stages) / laid[t.NUM_CHUNK]  # two directions: a rank holds a part of each copy of the model
         for stage, edge in ((0, first), (arrays.num_stage - 1, last)):
             out += edge if stage in stages else 0.0
-        out[t.M_BUFFER] = body[t.M_BUFFER]
+        out[t.M_BUFFER] = body[t.M_BUFFER] + pair_byte
         out[t.M_ACTIVATION] = float(curve[own].max())
         if full:  # and the layer that is being recomputed
             passing = t.passing_byte(vector, laid, fit)

@@ -63,6 +63,11 @@ def _once(arrays: OpArrays, chosen: Bools, *, final: bool) -> Bools:
     return out
 
 
+def pair_layer(arrays: OpArrays, layers: int) -> int:
+    """Layers that an overlapped forward and backward need gathered at once; 0 where nothing overlaps."""
+    return 2 * layers if arrays.overlap.any() else 0
+
+
 def transfer_byte(vector: Floats, laid: Floats, num_stage: int) -> dict[str, list[list[tuple[float, float, float]]]]:
     """Collectives that gather one layer's weights, and that reduce (ZeRO 0: twice the bytes) or scatter its gradients,
     of every stage: (group size, ranks between its members, bytes). Embedding and head are spread over the layers of
@@ -119,7 +124,7 @@ def traffic(arrays: OpArrays, vector: Floats, laid: Floats, hw: Floats, fit: Flo
     else:
         gathers, frees = _run_edge(arrays, needs) if keep else (needs, needs)
         if limit:
-            capacity = limit + (layers - 1 if keep else 0)
+            capacity = max(limit + (layers - 1 if keep else 0), pair_layer(arrays, layers))
     reduces = _run_edge(arrays, makes)[1] if keep else makes
     if zero < 2:
         reduces = _once(arrays, makes, final=True)

@@ -74,6 +74,17 @@ def test_breadth_first_needs_less_traffic_than_depth_first() -> None:
     assert wide["mem_buffer_byte"] - plain["mem_buffer_byte"] == pytest.approx(layer + 2 * layer * 2)
 
 
+def test_an_overlapped_pair_gathers_the_layers_of_both() -> None:
+    # DualPipe: two stages of 10 layers a rank; a pair needs 2 x 10 gathered, the rate limiter would let 2
+    plan = TrainPlan(tp=2, pp=4, dp=4, batch=32, zero=3, dp_traffic="scheduled", schedule="dualpipe")
+    few, all_of_them = (summary(replace(plan, gather_limit=limit)) for limit in (2, 20))
+    assert few["step_s"] == all_of_them["step_s"]
+    layer = t.layer_value(model_vector(GPT, 2048), plan_vector(plan))[0] * 2
+    plain = summary(replace(plan, schedule="1f1b"))
+    assert few["mem_buffer_byte"] - plain["mem_buffer_byte"] == pytest.approx(18 * layer)
+    assert few["exposed_dp_s"] > 0
+
+
 def test_one_replica_has_no_traffic() -> None:
     plan = TrainPlan(tp=8, batch=8, dp_traffic="scheduled")
     assert summary(plan)["exposed_dp_s"] == 0
