@@ -15,7 +15,9 @@ ROUTINGS: tuple[str, ...] = ("even", "uniform")
 """Tokens spread evenly over experts (or by `expert_skew`), or each token's experts drawn at random."""
 BANDWIDTHS: tuple[str, ...] = ("peak", "timed")
 """Memory and units at their peak bandwidth, or as DRAM timing lets them stream (refresh, rows opened and closed)."""
-OPTIONS: tuple[str, ...] = ("attention", "expert", "beside", "routing", "bandwidth", "op_per_byte")
+OPTIONS: tuple[str, ...] = (
+    "attention", "expert", "beside", "routing", "bandwidth", "sub_batch_from", "op_per_byte"
+)  # fmt: skip
 QUEUE = 32.0  # reads in flight that hide the opening of rows
 
 
@@ -28,6 +30,7 @@ class Dispatch:
     beside: str = "nothing"
     routing: str = "even"
     bandwidth: str = "peak"
+    sub_batch_from: int = 0  # decodes from which `beside=sub_batch` splits a step; 0: the device's own number
     op_per_byte: float = 0.0  # below it `op_b` sends an operator to the units; 0: where the two roofs cross
 
     @property
@@ -50,8 +53,9 @@ def parse(text: str, device: Device) -> Dispatch:
     where it is faster, and prompts' attention beside decodes'. An `InputError` names what a device cannot do.
 
     >>> from hw_models import catalog
-    >>> parse("best", catalog.device("duplex"))
-    Dispatch(attention='best', expert='best', beside='nothing', routing='even', bandwidth='peak', op_per_byte=0.0)
+    >>> found = parse("best", catalog.device("duplex"))
+    >>> found.attention, found.expert, found.beside, found.routing, found.bandwidth
+    ('best', 'best', 'nothing', 'even', 'peak')
     """
     name, _, rest = text.partition(":")
     if name in ("", "own"):
@@ -72,12 +76,17 @@ def parse(text: str, device: Device) -> Dispatch:
         threshold = float(given.get("op_per_byte", found.op_per_byte))
     except ValueError:
         raise InputError("not a number", field="dispatch", value=given["op_per_byte"]) from None
+    try:
+        split_from = int(given.get("sub_batch_from", found.sub_batch_from))
+    except ValueError:
+        raise InputError("not a whole number", field="dispatch", value=given["sub_batch_from"]) from None
     found = Dispatch(
         given.get("attention", found.attention),
         given.get("expert", found.expert),
         given.get("beside", found.beside),
         given.get("routing", found.routing),
         given.get("bandwidth", found.bandwidth),
+        split_from,
         threshold,
     )
     return _checked(found, device)
@@ -100,6 +109,12 @@ def _checked(found: Dispatch, device: Device) -> Dispatch:
         raise InputError("out of range", field="dispatch: op_per_byte", value=found.op_per_byte, allowed="0 or more")
     if found.op_per_byte > 0 and "op_b" not in (found.attention, found.expert):
         raise InputError("only op_b reads it", field="dispatch: op_per_byte", value=found.op_per_byte)
+    if found.sub_batch_from < 0:
+        raise InputError(
+            "out of range", field="dispatch: sub_batch_from", value=found.sub_batch_from, allowed="0 or more"
+        )
+    if found.sub_batch_from > 0 and found.beside != "sub_batch":
+        raise InputError("only beside=sub_batch reads it", field="dispatch: sub_batch_from", value=found.sub_batch_from)
     used = [value for value in (found.attention, found.expert) if value != "xpu"]
     if used and device.pim is None:
         raise InputError("no units in this memory", file=device.file, field="dispatch", value=used[0], allowed="xpu")
@@ -127,6 +142,7 @@ def fill(rate: layout.Floats, device: Device, found: Dispatch) -> None:
         if timed:
             rate[layout.PIM_BYTE_PER_S] = timed_byte_per_s(device.pim)
         rate[layout.MAIN_SHARE], rate[layout.PIM_SHARE] = device.pim.npu_share, device.pim.pim_share
+        rate[layout.SUB_BATCH_FROM] = found.sub_batch_from or device.pim.sub_batch_from
         rate[layout.PIM_OP_PER_BYTE] = found.op_per_byte or device.pim.flop_per_s / device.mem_byte_per_s
 
 

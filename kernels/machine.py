@@ -37,11 +37,12 @@ RATES: tuple[str, ...] = (
     "beside",  # what runs beside what in a step, of `BESIDES`
     "main_share",  # speed of the main engine while the units work, and of the units while it works
     "pim_share",
+    "sub_batch_from",  # decodes from which `sub_batch` splits a step
 )
 (
     MEM_BYTE_PER_S, VECTOR_FLOP_PER_S, NUM_CORE, CLOCK_HZ, L2_BYTE, L2_BYTE_PER_S, IDLE_W, DYNAMIC_W, FLOP_J, BYTE_J,
     PIM_BYTE_PER_S, PIM_FLOP_PER_S, PIM_FLOP_J, PIM_BYTE_J, PIM_ATTENTION, PIM_EXPERT, PIM_OP_PER_BYTE,
-    BESIDE, MAIN_SHARE, PIM_SHARE,
+    BESIDE, MAIN_SHARE, PIM_SHARE, SUB_BATCH_FROM,
 ) = range(len(RATES))  # fmt: skip
 
 DISPATCHES: tuple[str, ...] = ("best", "xpu", "pim", "op_b", "co_process")
@@ -49,10 +50,11 @@ BEST, XPU, PIM, OP_B, CO_PROCESS = range(len(DISPATCHES))
 """Where an operator of low Op/B runs: where it is faster (both are tried), on the main engine, on the units, by its
 Op/B, or (experts) hot ones on the main engine beside cold ones on the units."""
 
-BESIDES: tuple[str, ...] = ("nothing", "attention")
-BESIDE_NOTHING, BESIDE_ATTENTION = range(len(BESIDES))
-"""Operators of a step one after another, or prompts' attention on the main engine beside decode attention on the
-units (`kernels.serving.beside`)."""
+BESIDES: tuple[str, ...] = ("nothing", "attention", "sub_batch")
+BESIDE_NOTHING, BESIDE_ATTENTION, BESIDE_SUB_BATCH = range(len(BESIDES))
+"""Operators of a step one after another; prompts' attention on the main engine beside decode attention on the units
+(`kernels.serving.beside`); or a decode step in two sub-batches, one's attention on the units beside the other's
+projections (`kernels.serving.sub_batch`)."""
 
 EXPERT_COLUMNS: tuple[str, ...] = ("seconds", "ideal_s", "bound", "pim_byte", "pim_flop", "byte")
 EXPERT_S, EXPERT_IDEAL_S, EXPERT_BOUND, EXPERT_PIM_BYTE, EXPERT_PIM_FLOP, EXPERT_BYTE = range(len(EXPERT_COLUMNS))

@@ -27,6 +27,7 @@ class StepPrice(NamedTuple):
     dense_nj: Ints
     head_ps: Ints  # [sampled] on the last stage
     head_nj: Ints
+    before_ps: Ints  # [stage, token] of `dense_ps`, what a layer does before its attention
     send_ps: Ints  # [stage, token] activations from a stage to the next
     send_nj: Ints
     attn_layer: Ints  # [stage, class] layers; a class is a shape of attention
@@ -52,7 +53,7 @@ def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sample
     ints = np.int64
     return StepPrice(
         np.zeros((num_stage, max_token + 1), ints), np.zeros((num_stage, max_token + 1), ints),
-        np.zeros(max_sampled + 1, ints), np.zeros(max_sampled + 1, ints),
+        np.zeros(max_sampled + 1, ints), np.zeros(max_sampled + 1, ints), np.zeros((num_stage, max_token + 1), ints),
         np.zeros((num_stage, max_token + 1), ints), np.zeros((num_stage, max_token + 1), ints),
         np.zeros((num_stage, num_class), ints), np.zeros((num_class, 6)), np.zeros((num_class, 6)),
         np.ones(num_class), np.ones(len(RATES)),
@@ -64,20 +65,20 @@ def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sample
 class PackedPrice(NamedTuple):
     """A `StepPrice` in two arrays, as the compiled loop takes it (see `pack`)."""
 
-    table: Ints  # PRICE_FIELDS | dense_ps | dense_nj | send_ps | send_nj | head_ps | head_nj | attn_layer | dispatch_ps
+    table: Ints  # PRICE_FIELDS, then the tables that its last fields point to
     real: Floats  # rate | of each class: prefill shape and fit, decode shape and fit, peak
 
 
 PRICE_FIELDS: tuple[str, ...] = (
     "num_stage", "num_class", "num_device", "num_group", "graph_token", *HOST_FIELDS,
     "dense_ps", "dense_nj", "send_ps", "send_nj", "head_ps", "head_nj", "attn_layer",
-    "dispatch_ps", "stride",
+    "dispatch_ps", "before_ps", "stride",
 )  # fmt: skip
 (
     NUM_STAGE, NUM_CLASS, NUM_DEVICE, NUM_GROUP, GRAPH_TOKEN, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, PREFILL_PS,
     BLOCK_PS,
     DENSE_PS, DENSE_NJ, SEND_PS, SEND_NJ, HEAD_PS, HEAD_NJ, ATTN_LAYER,
-    DISPATCH_PS, STRIDE,
+    DISPATCH_PS, BEFORE_PS, STRIDE,
 ) = range(len(PRICE_FIELDS))  # fmt: skip
 NUM_RATE = len(RATES)
 NUM_SHAPE = 6
@@ -96,6 +97,7 @@ def pack(price: StepPrice) -> PackedPrice:
         price.head_nj,
         price.attn_layer,
         price.dispatch_ps,
+        price.before_ps,
     ]
     start = len(PRICE_FIELDS) + np.cumsum([0, *(part.size for part in parts)])
     num_stage, num_class = price.attn_layer.shape

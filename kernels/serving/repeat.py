@@ -14,6 +14,7 @@ from kernels.serving.layout import (
     AT_LANE,
     AT_STAGE,
     ATTN_NJ,
+    BESIDE_PS,
     BLOCK_TOKEN,
     BOOK_ATTN,
     BOOK_GAP,
@@ -72,6 +73,7 @@ from kernels.serving.price import (
     dispatch_ps,
 )
 from kernels.serving.step import ATTN_SIZE, NUM_BOUND
+from kernels.serving.sub_batch import interleaves, saved_ps
 from kernels.serving.waiting import head
 
 
@@ -96,6 +98,7 @@ def repeat_ahead(r: Replica, p: PackedPrice, start_ps: int, horizon_ps: int, mos
     steps = ended = 0
     peak = reg[PEAK_BLOCK]
     attn_nj = 0
+    splits = interleaves(p, num_row)
     while steps < most and time_ps < horizon_ps:
         if paged:
             need = reg[residue + turn]
@@ -120,6 +123,10 @@ def repeat_ahead(r: Replica, p: PackedPrice, start_ps: int, horizon_ps: int, mos
             book[account + 3] += num_layer * cost_mflop
             device_ps += num_layer * cost_ps
             attn_nj += num_layer * cost_nj
+        if splits:
+            saved = saved_ps(p, 0, num_row, reg, at + IN_KV)
+            device_ps -= saved
+            reg[BESIDE_PS] += saved
         end = time_ps + host_ps + max(device_ps, least_ps)
         steps += 1
         if end > horizon_ps:

@@ -109,6 +109,7 @@ from kernels.serving.price import (
     prefill_cost,
     window_of,
 )
+from kernels.serving.sub_batch import interleaves, saved_ps
 from kernels.serving.types import REPLICA_TYPE
 from kernels.serving.verbs import lane_at
 from kernels.serving.waiting import head
@@ -173,6 +174,8 @@ def begin(r: Replica, p: PackedPrice, lane: int, time_ps: int, repeat: int) -> N
             step_nj += _account(r, p, c, 1, decode)
             if num_prefill > 0:
                 _hide(r, p, c, hidden_ps(prefill[0], decode[0], decode[2], p.real))
+    if num_prefill == 0:
+        _split(r, p, at, num_decode + num_idle)
     clean = num_prefill == 0 and reg[TOUCHED] == 0 and num_row == reg[at + LANE_NUM] and reg[HIDDEN] <= reg[NUM_PLAN]
     reg[at + REPEAT] = max(0, left) if clean else 0
     reg[at + REPEAT_EPOCH] = reg[EPOCH]
@@ -202,6 +205,7 @@ def begin_repeat(r: Replica, p: PackedPrice, lane: int, time_ps: int) -> bool:
     step_nj = 0
     for c in range(p.table[NUM_CLASS]):
         step_nj += _account(r, p, c, 1, _decode(r, p, at, c, num_row))
+    _split(r, p, at, num_row)
     reg[at + REPEATING] = 1
     reg[at + RESIDUE] = (reg[at + RESIDUE] if reg[at + RESIDUE] > 0 else reg[BLOCK_TOKEN]) - 1
     num_idle = num_row - reg[at + NUM_GROW]
@@ -242,6 +246,17 @@ def _hide(r: Replica, p: PackedPrice, c: int, layer_ps: int) -> None:
         saved_ps = table[table[ATTN_LAYER] + s * num_class + c] * layer_ps
         r.reg[AT_STAGE + s * NUM_STAGE_FIELD + STAGE_ATTN] -= saved_ps
         r.reg[BESIDE_PS] += saved_ps
+
+
+@njit
+def _split(r: Replica, p: PackedPrice, at: int, num_row: int) -> None:
+    """Runs a step of decodes alone in two sub-batches where the machine's rule says so."""
+    if not interleaves(p, num_row):
+        return
+    for s in range(p.table[NUM_STAGE]):
+        saved = saved_ps(p, s, num_row, r.reg, at + IN_KV)
+        r.reg[AT_STAGE + s * NUM_STAGE_FIELD + STAGE_ATTN] -= saved
+        r.reg[BESIDE_PS] += saved
 
 
 @njit

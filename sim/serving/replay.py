@@ -36,6 +36,7 @@ from kernels.serving.verbs import lane_at
 from sim.serving import state
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import Plugin
+from sim.serving.split_replay import split
 from sim.serving.step_price import Lowered
 from workloads import lowering
 
@@ -160,7 +161,9 @@ class Replay:
             cost = self.lowered.price(ops, work)
             sends = ops["kind"] == op.P2P
             least_ps = dispatch_ps(self.packed, stage, int(query.sum()), int((~decode).sum()))
-            work_ps = beside(ops[~sends], cost[~sends], self.lowered.machine.rate)
+            work_ps = split(self.lowered, self.price, self.packed, stage, kv) if decode.all() else None
+            if work_ps is None:
+                work_ps = beside(ops[~sends], cost[~sends], self.lowered.machine.rate)
             stages.append((work_ps, least_ps, cost["time_ps"][sends]))
             self.num_operator += int(ops["count"].sum())
         host = self.price.host_ps

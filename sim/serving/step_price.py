@@ -20,7 +20,7 @@ from kernels.formats import FORMATS
 from kernels.machine import BYTE_J, FLOP_J, LINK_BYTE_PER_S, LINK_HOST, Machine
 from kernels.price import price_table
 from kernels.serving.beside import hidden_ps
-from kernels.serving.layout import Ints
+from kernels.serving.layout import KV_MAX_STILL, KV_SUM, NUM_KV_FIELD, Ints
 from kernels.serving.price import (
     PackedPrice,
     StepPrice,
@@ -30,6 +30,7 @@ from kernels.serving.price import (
     pack,
     prefill_cost,
 )
+from kernels.serving.sub_batch import interleaves, saved_ps
 from kernels.units import PS_PER_S
 from sim.slower import slower
 from workloads import lowering, memory
@@ -176,6 +177,7 @@ def build(
             ):  # fmt: skip
                 time_ps[stage, token] = (cost["time_ps"] * kept).sum(axis=1)
                 energy_nj[stage, token] = (cost["energy_nj"] * kept).sum(axis=1) * placement.stage_device
+            price.before_ps[stage, token] = (cost["time_ps"] * before_attention(ops)).sum(axis=1)
     cost = lowered.price(lowered.head(np.arange(max_seq + 1)), _NO_WORK)
     price.head_ps[:] = cost["time_ps"].sum(axis=1)
     price.head_nj[:] = cost["energy_nj"].sum(axis=1) * placement.stage_device
@@ -189,6 +191,16 @@ def build(
     price.dispatch_ps[:] = np.round(np.array(layers) * host.dispatch_layer_s * PS_PER_S)
     price = price._replace(graph_token=max(host.graph_token, default=0))
     return price._replace(num_device=placement.stage_device, num_group=placement.attn_dp), lowered
+
+
+def before_attention(ops: op.OpTable) -> npt.NDArray[np.bool_]:
+    """Operators that a layer does before its attention: from its first norm up to the output projection."""
+    names = ops["name"].reshape(-1, ops.shape[-1])[0]
+    inside, found = False, []
+    for name in names:
+        inside = (inside or name == b"attn_norm") and name != b"o_proj"
+        found.append(inside)
+    return np.array(found)
 
 
 def _attention(price: StepPrice, lowered: Lowered, classes: Sequence[Attention]) -> None:
@@ -229,6 +241,7 @@ def step_cost(price: StepPrice | PackedPrice, stages: StepPrice, plan: lowering.
     num_stage, num_class = stages.attn_layer.shape
     token, sampled = int(plan.query_len.sum()), int(plan.samples.sum())
     time_ps, energy_nj = stages.dense_ps[:, token].copy(), stages.dense_nj[:, token].copy()
+    sums = np.zeros(num_class * NUM_KV_FIELD, np.int64)
     for c in range(num_class):
         feature = np.zeros(NUM_FEATURE)
         for query, kv in zip(plan.query_len[~plan.is_decode], plan.kv_len[~plan.is_decode], strict=True):
@@ -241,6 +254,11 @@ def step_cost(price: StepPrice | PackedPrice, stages: StepPrice, plan: lowering.
         layer_ps = prefill[0] + decode[0] - hidden_ps(prefill[0], decode[0], decode[2], packed.real)
         time_ps += stages.attn_layer[:, c] * layer_ps
         energy_nj += stages.attn_layer[:, c] * (prefill[1] + decode[1])
+        field = c * NUM_KV_FIELD
+        sums[field + KV_SUM], sums[field + KV_MAX_STILL] = int(keys.sum()), longest_span(longest, window)
+    num_decode = int(plan.is_decode.sum())
+    if plan.is_decode.all() and interleaves(packed, num_decode):
+        time_ps -= [saved_ps(packed, stage, num_decode, sums, 0) for stage in range(num_stage)]
     time_ps[num_stage - 1] += stages.head_ps[sampled]
     energy_nj[num_stage - 1] += stages.head_nj[sampled]
     return time_ps, energy_nj, stages.send_ps[:, token].copy()
