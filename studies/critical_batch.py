@@ -125,8 +125,8 @@ def plot(table: pd.DataFrame) -> "Figure":
     cost.plot([], [], "*", color=FAINT, ms=12, label="highest throughput")
     cost.plot([], [], "o", color=FAINT, label="nothing sooner and cheaper")
     cost.set(xscale="log", yscale="log", xlabel="hours to the target", ylabel="dollars to the target")
-    cost.margins(x=0.3)
-    cost.legend(fontsize=8)
+    cost.margins(x=0.35)
+    cost.legend(fontsize=8, loc="lower right")
     batch = np.geomspace(CRITICAL_BATCH / 16, CRITICAL_BATCH * 16, 60)
     relation.plot(1 + CRITICAL_BATCH / batch, 1 + batch / CRITICAL_BATCH, color=FAINT)
     for size in BATCHES:
