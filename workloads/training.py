@@ -184,8 +184,8 @@ def parameter_count(model: ModelSpec) -> float:
 
 def model_flop(model: ModelSpec, plan: TrainPlan) -> float:
     """FLOPs of a step that the model needs, forward and backward, no recomputation (Narayanan et al. 2021): six a
-    parameter that a token meets (four where it is frozen beside adapters, whose own are left out), and attention counted
-    without its causal mask."""
+    parameter that a token meets (four where it is frozen beside adapters, whose own are left out), and attention
+    counted without its causal mask."""
     vector, one = model_vector(model, plan.seq), plan_vector(TrainPlan())
     passes = 4 if plan.lora_rank else 6
     dense, expert = t.layer_value(vector, one)

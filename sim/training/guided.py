@@ -1,10 +1,14 @@
 """Guided search over plans with Optuna, for spaces too large to try whole."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 
 from hw_models import catalog
+from kernels import training as t
 from kernels.errors import InputError
+from kernels.training import Floats
 from kernels.training_step import score_plans
 from sim.training.search import frame
 from sim.training.space import Space, layouts, plan_rows
@@ -13,13 +17,20 @@ from workloads import models
 from workloads.models.spec import ModelSpec
 from workloads.training import model_vector
 
+COLUMNS = (  # axes in the order in which they are chosen: those that leave least first
+    t.SCHEDULE, t.NUM_CHUNK, t.MICRO_BATCH, t.EP, t.RECOMPUTE_KIND, t.ZERO, t.SEQUENCE_PARALLEL, t.GRAD_BYTE,
+    t.OPTIMIZER_BYTE, t.TP_OVERLAP, t.DP_SCHEDULED, t.KEEP_GATHERED, t.FUSED_NORM, t.ACT_OFFLOAD, t.WEIGHT_OFFLOAD,
+    t.OPTIMIZER_OFFLOAD, t.WHOLE_HOP,
+)  # fmt: skip
+
 
 def guided_search(
     model: str | ModelSpec, system: str, space: Space, stack: Stack, *, num_trial: int, top: int = 10,
     number_format: str = "bf16", seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """The `top` fastest distinct plans that `num_trial` trials of a tree-structured Parzen estimator found: a trial
-    picks a layout, then a place among that layout's plans. Raises `InputError` where none fits."""
+    picks a layout, then a value of every axis among what is legal with those before. Raises `InputError` where none
+    fits."""
     try:
         import optuna
     except ImportError as error:
@@ -29,16 +40,26 @@ def guided_search(
     spec = models.load(model) if isinstance(model, str) else model
     hw = hardware_vector(catalog.system(system, space.num_device), number_format)
     vector = model_vector(spec, space.seq, stack.dropout)
-    rows = {
-        f"tp{a} pp{b} dp{c} cp{d}": plan_rows(spec, space, (a, b, c, d), stack) for a, b, c, d in layouts(spec, space)
-    }
-    rows = {name: plans for name, plans in rows.items() if len(plans)}
+    known = {f"tp{a} pp{b} dp{c} cp{d}": (a, b, c, d) for a, b, c, d in layouts(spec, space)}
+
+    @functools.lru_cache(maxsize=4)  # rows of a large space fill gigabytes
+    def rows(name: str) -> Floats:
+        return plan_rows(spec, space, known[name], stack)
+
     found: dict[tuple[str, int], np.ndarray] = {}
 
     def objective(trial: "optuna.Trial") -> float:
-        name = trial.suggest_categorical("layout", list(rows))
-        plans = rows[name]
-        place = int(trial.suggest_float("place", 0.0, 1.0) * (len(plans) - 1))
+        name = trial.suggest_categorical("layout", list(known))
+        plans = rows(name)
+        if not len(plans):
+            return 1e9
+        left = np.arange(len(plans))
+        for column in COLUMNS:  # one axis after the other, among what is still legal
+            values = np.unique(plans[left, column])
+            if values.size > 1:
+                chosen = trial.suggest_float(t.PLAN[column], 0.0, 1.0)
+                left = left[plans[left, column] == values[min(int(chosen * values.size), values.size - 1)]]
+        place = int(left[0])
         one, seconds, peak = plans[place : place + 1], np.empty(1), np.empty(1)
         score_plans(vector, one, hw, stack.fit, seconds, peak)
         if np.isinf(seconds[0]):
