@@ -12,7 +12,8 @@ from sim.simulate import simulate
 NUMBERS = (
     "completed", "failed", "duration", "request_throughput", "request_goodput", "output_throughput",
     "mean_ttft_ms", "median_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "median_tpot_ms", "p99_tpot_ms",
-    "mean_e2el_ms", "p99_e2el_ms", "energy_j_per_million_output_token", "usd_per_million_output_token",
+    "mean_e2el_ms", "p99_e2el_ms", "mean_power_w", "energy_j_per_million_output_token",
+    "usd_per_million_output_token",
 )  # fmt: skip
 
 
