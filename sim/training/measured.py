@@ -69,7 +69,9 @@ def read_measured(frame: pd.DataFrame, path: str | pathlib.Path) -> Measured:
     ]  # fmt: skip
     for columns, reader in readers:
         if {name for name, ours in columns.items() if ours not in OPTIONAL} <= set(frame.columns):
-            return reader(frame.rename(columns=columns), path)
+            renamed = frame.rename(columns=columns)
+            renamed.attrs["column"] = {ours: theirs for theirs, ours in columns.items()}
+            return reader(renamed, path)
     raise InputError("not a known file of training runs", file=path, field="columns", value=list(frame.columns)[:4],
                      allowed=[", ".join(list(columns)[:4]) for columns, _ in readers])  # fmt: skip
 
@@ -81,7 +83,8 @@ def _rows(names: tuple[str, ...], size: int, **values: Any) -> Floats:
     return out
 
 
-def _number(frame: pd.DataFrame, name: str, path: Any) -> Floats:
+def positive(frame: pd.DataFrame, name: str, path: Any) -> Floats:
+    """A column of numbers above 0; `InputError` names the first row that has none."""
     values = np.asarray(pd.to_numeric(frame[name], errors="coerce"), float)
     _refuse(~(values > 0) | np.isinf(values), "not a number above 0", name, frame, path)
     return values
@@ -91,13 +94,16 @@ def _refuse(bad: npt.NDArray[np.bool_], message: str, name: str, frame: pd.DataF
     """Raise for the first bad row, by its line in the file."""
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
-        raise InputError(message, file=path, line=at + 2, field=name, value=frame[name].iloc[at])
+        value = frame[name].iloc[at]
+        column = frame.attrs.get("column", {}).get(name, name)
+        raise InputError(message, file=path, line=at + 2, field=column,
+                         value=value.item() if isinstance(value, np.generic) else value)  # fmt: skip
 
 
 def _read_node(frame: pd.DataFrame, path: Any) -> Measured:
     """Megatron GPT iterations inside one node."""
     stack, n = load("megatron-a100-node"), len(frame)
-    f = {name: _number(frame, name, path) for name in NODE_COLUMNS.values()}
+    f = {name: positive(frame, name, path) for name in NODE_COLUMNS.values()}
     _refuse(f["tp"] * f["dp"] * f["pp"] != f["num_device"], "is not tp x dp x pp", "num_device", frame, path)
     _refuse(f["batch"] % (f["dp"] * f["micro_batch"]) != 0, "does not divide by dp x micro batch", "batch", frame, path)
     model = _rows(
@@ -121,7 +127,7 @@ def _read_node(frame: pd.DataFrame, path: Any) -> Measured:
 def _read_layouts(frame: pd.DataFrame, path: Any) -> Measured:
     """Llama layouts: the size and the sequence length are in the sheet's name."""
     stack, n = load("llama-a100"), len(frame)
-    f = {name: _number(frame, name, path) for name in ("num_device", "tp", "pp", "micro_batch")}
+    f = {name: positive(frame, name, path) for name in ("num_device", "tp", "pp", "micro_batch")}
     _refuse(f["num_device"] % (f["tp"] * f["pp"]) != 0, "does not divide by tp x pp", "num_device", frame, path)
     usual: dict[str, Any] = {"checkpoint": "disabled", "sequence_parallel": np.nan}
     frame = frame.assign(**{name: value for name, value in usual.items() if name not in frame.columns})

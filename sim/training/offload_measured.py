@@ -8,9 +8,10 @@ import pandas as pd
 
 from kernels.errors import InputError
 from kernels.training import Floats
+from sim.training.measured import positive
 from sim.training.offload import Host, OffloadRun
 
-COLUMNS = ("dir", "log", "fwd_ms", "bwd_ms", "step_ms", "iter_ms")
+COLUMNS = ("log", "fwd_ms", "bwd_ms", "step_ms")  # "dir" says the machine, "iter_ms" is their sum where it lacks
 FIELDS = ("tp", "dp", "l", "h", "sl", "gbs", "mbs", "ratio", "prefetch")
 
 # Fitted on 151 measured iterations of 7B to 70B models (Deep Optimizer States results), least squares on log time of
@@ -35,8 +36,11 @@ def is_offload(frame: pd.DataFrame) -> bool:
 
 def read_offload(frame: pd.DataFrame, path: Any) -> list[tuple[Host, OffloadRun, Floats]]:
     """(host, runs, seconds `[n, 4]` of forward, backward, update and iteration) for each machine in the file."""
+    times = {name: positive(frame, name, path) for name in COLUMNS[1:]}
+    whole = sum(times.values()) if "iter_ms" not in frame.columns else positive(frame, "iter_ms", path)
+    seconds = np.stack([*times.values(), whole], axis=1) / 1e3
     parsed = pd.DataFrame([_parse(log, path, line) for line, log in enumerate(frame["log"], 2)])
-    folder = frame["dir"].astype(str)
+    folder = frame["dir"].astype(str) if "dir" in frame.columns else pd.Series([""] * len(frame))
     machine = np.array([next(name for name in HOSTS if name in text) for text in folder])
     # logs without the field: the study of group sizes flushed asynchronously, the motivation runs did not
     flushed = parsed["flush_async"].fillna(folder.str.contains("subg-size").astype(float)).to_numpy(float)
@@ -49,8 +53,7 @@ def read_offload(frame: pd.DataFrame, path: Any) -> list[tuple[Host, OffloadRun,
             f["gbs"] / f["mbs"] / f["dp"], f["ratio"], np.where(f["prefetch"] > 0, gap[machine == name], 0.0),
             flushed[machine == name],
         )  # fmt: skip
-        measured = frame.loc[machine == name, ["fwd_ms", "bwd_ms", "step_ms", "iter_ms"]].to_numpy(float) / 1e3
-        out.append((HOSTS[name], run, measured))
+        out.append((HOSTS[name], run, seconds[machine == name]))
     return out
 
 

@@ -94,6 +94,12 @@ LAYOUT = (
 )
 
 
+OFFLOAD = (
+    "log,fwd_ms,bwd_ms,step_ms\n"
+    "log-7B-tp1-dp4-l32-h4096-a32-sl2048-gbs4-mbs1-ratio1-subg100000000-prefetch0-flush_async0-opt_gaps0,"
+)
+
+
 def one_row(text: str, tmp_path: pathlib.Path) -> dict[str, float]:
     (tmp_path / "runs.csv").write_text(text)
     return validate_training(tmp_path / "runs.csv")[0]
@@ -130,15 +136,23 @@ def test_sizes_and_lengths_that_the_shared_sheets_lack(tmp_path: pathlib.Path) -
     assert times[1] / times[0] == pytest.approx(1, abs=0.1)
 
 
+def test_an_offloaded_iteration_is_the_sum_of_its_parts(tmp_path: pathlib.Path) -> None:
+    rows = [one_row(OFFLOAD + "150,1400,700\n", tmp_path), *validate_training(tmp_path / "runs.csv")[1:]]
+    parts = {row["kind"]: (1 + row["bias"]) * ms for row, ms in zip(rows, (150, 1400, 700, 2250), strict=False)}
+    assert parts["iteration"] == pytest.approx(parts["forward"] + parts["backward"] + parts["update"])
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
         (NODE + "8,64,4,1024,16,24,1024,2,2,2,100\n8,64,4,1024,16,24,1024,2,2,4,100\n", "runs.csv:3"),
         (NODE + "8,63,4,1024,16,24,1024,2,2,2,100\n", "runs.csv:2"),
-        (NODE + "8,64,4,1024,16,-24,1024,2,2,2,100\n", "num_layer"),
+        (NODE + "8,64,4,1024,16,-24,1024,2,2,2,100\n", "# layers = -24"),
         (LAYOUT + "llama_13B_x,64,soon,torch,1,2,2,\n", "neither a time nor an OOM"),
         (LAYOUT + "llama_14B_x,64,30,torch,1,2,2,\n", "no model size"),
         (LAYOUT + "llama_13B_x,64,30,torch,1,3,2,\n", "does not divide"),
+        (OFFLOAD + "0,2,3\n", "runs.csv:2: fwd_ms"),
+        ("log,fwd_ms,bwd_ms,step_ms\nlog-7B-tp1-dp1,1,2,3\n", "lacks l"),
     ],
 )
 def test_a_bad_row_is_named(text: str, error: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
