@@ -15,6 +15,8 @@ cycles of the command clock (`tck_ps`), unless said. Sources of the constraints:
 
 from typing import NamedTuple
 
+import numpy as np
+
 from kernels.jit import njit
 
 
@@ -82,6 +84,16 @@ def activate_cycle(dram: Dram) -> float:
 
 
 @njit
+def next_activate_cycle(dram: Dram, reach: float, interleaved: bool) -> float:
+    """Least cycles between two activates of rows in order: bank after bank of a group (or group after group where
+    `interleaved`), rank after rank; only the `reach` rows that requests in flight touch can be opened out of turn."""
+    near = (dram.trrd_l * (dram.num_bank - 1.0) + dram.trrd_s) / dram.num_bank
+    space = max(float(dram.trrd_s) if interleaved else near, dram.tfaw / 4.0)
+    ranks = min(float(dram.num_rank), 1.0 + reach / (dram.num_group * dram.num_bank))
+    return space / ranks
+
+
+@njit
 def turn_cycle(dram: Dram, write_share: float, queue: float) -> float:
     """Data-bus cycles that a burst loses, on average, by changes from reads to writes and back: the write queue
     fills to `queue` and drains to a quarter of it, so a change of both kinds comes every 3/4 queue writes."""
@@ -97,14 +109,24 @@ def stream_share(dram: Dram, stride_byte: float, write_share: float, queue: floa
     `write_share`: part of the bursts that are writes. `queue`: requests in flight, the look-ahead that hides the
     opening of the next row. `interleaved`: consecutive bursts go to different bank groups (else one, at tCCD_L).
     """
-    burst_a_row = max(1.0, dram.page_byte / max(stride_byte, float(dram.burst_byte)))
-    column = max(dram.burst, dram.tccd_s if interleaved else dram.tccd_l)
+    burst_a_row = max(1.0, np.floor(dram.page_byte / max(stride_byte, float(dram.burst_byte))))
+    column = float(max(dram.burst, dram.tccd_s if interleaved else dram.tccd_l))
+    if not interleaved:  # requests in flight that reach into the next bank groups take turns
+        groups = min(float(dram.num_group), 1.0 + max(0.0, queue / burst_a_row - 1.0) / dram.num_bank)
+        column = max(float(max(dram.burst, dram.tccd_s)), column / groups)
     row = burst_a_row * column
     closed = min(1.0, row * bank_count(dram) / dram.trefi)  # rows that a refresh has closed in the meantime
-    exposed = max(0.0, dram.trp * (1 - closed) + dram.trcdrd - queue * column)
-    row += exposed / dram.num_group if interleaved else exposed  # groups open their rows together
+    opening = dram.trp * (1 - closed) + dram.trcdrd
+    group_row = burst_a_row * (dram.num_group if interleaved else 1)  # groups open their rows together
+    if group_row >= queue:
+        row += max(0.0, opening - queue * column) / (dram.num_group if interleaved else 1)
+    else:  # the requests in flight reach over several rows, which open side by side
+        row = max(row, (opening + column) * burst_a_row / queue)
     commands = burst_a_row + (0.0 if dram.row_bus else 2.0)
-    row = max(row, activate_cycle(dram), commands) + burst_a_row * turn_cycle(dram, write_share, queue)
+    least = max(activate_cycle(dram), next_activate_cycle(dram, queue / burst_a_row, interleaved))
+    if group_row < queue:  # limits that meet both hurt, as in `random_share`
+        row = (row**3 + least**3) ** (1.0 / 3.0)
+    row = max(row, least, commands) + burst_a_row * turn_cycle(dram, write_share, queue)
     return refresh_share(dram) * burst_a_row * dram.burst / row
 
 
