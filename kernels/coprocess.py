@@ -118,6 +118,7 @@ def expert_table(
     `num_rank` devices, the rest of a mean device. `draw[draw, token, topk]` are the experts that each token takes.
 
     >>> side = np.zeros((len(SIDES), 3)); side[XPU_S] = (0.0, 5.0, 6.0)
+    >>> from kernels.machine import XPU
     >>> draw = np.zeros((1, 2, 1), np.int32)  # both tokens take expert 0
     >>> expert_table(np.array([1, 2]), draw, 2, 2, side, XPU, 0, 1.0, 1.0)[:, SECONDS]
     array([5., 6.])
