@@ -64,7 +64,9 @@ ATTENTION_FIT: tuple[str, ...] = (
     "tile_kv_max",  # keys of a block at most
     "pack",  # 1: the query heads of a KV head share a tile
     "cta_per_core",
-    "split_group",  # spans are split where a KV head serves at least this many query heads; 0: never
+    # spans are split where a KV head serves at least this many query heads; 0: never; below 1: always into the most
+    # parts, whatever there is to do, where a step of so few sequences is replayed from a CUDA graph (`GRAPH_SEQ`)
+    "split_group",
     "warm_share",  # share of L2 that still holds the operands when one launch is repeated; 0 between other operators
     "l2_ratio",  # L2 bandwidth over device memory bandwidth
     "cold_s",  # memory's slow start: the loss once half an L2 or more comes from memory
@@ -97,6 +99,7 @@ FEATURES: tuple[str, ...] = (
     "longest",  # blocks of the longest tile (a maximum; the others add)
 )
 NUM_FEATURE = len(FEATURES)
+GRAPH_SEQ = 512  # sequences of the largest step that a serving engine captures in a CUDA graph (vLLM)
 PAIR, BLOCK, CTA, ROW, KEY, SEQ, MERGE_ROW, LONGEST = range(NUM_FEATURE)
 
 
@@ -153,7 +156,9 @@ def prefill_s(acc: Floats, shape: Shape, peak_flop_per_s: float, rate: Floats, f
     cta_s = _cta_s(min(float(tile_q), acc[ROW] * group / acc[CTA]), shape, fit)
     full_s = _cta_s(float(tile_q), shape, fit) if acc[CTA] > acc[SEQ] else cta_s  # a row of work of several tiles
     num_blocks = acc[BLOCK] * copies
-    core_s, combine_s = _split_s(acc[CTA] * copies, num_blocks, acc[LONGEST], cta_s, full_s, block_s, group, rate, fit)
+    core_s, combine_s = _split_s(
+        acc[SEQ], acc[CTA] * copies, num_blocks, acc[LONGEST], cta_s, full_s, block_s, group, rate, fit
+    )
     combine_s += acc[SEQ] * fit[SEQ_S]
     if acc[MERGE_ROW] > 0.0:
         combine_s += fit[MERGE_S] + _merge_byte(acc[MERGE_ROW], shape) / (rate[MEM_BYTE_PER_S] * fit[MEM_EFF])
@@ -210,7 +215,7 @@ def decode_s(
         cta_s += share * fit[MASK_S] * (64.0 / shape[HEAD_DIM]) ** fit[MASK_POWER]
     num_blocks = math.ceil(key / tile_kv) * num_cta
     block_s = _block_s(tile_q, tile_kv, shape, peak_flop_per_s, rate, fit)
-    core_s, combine_s = _split_s(num_cta, num_blocks, longest, cta_s, cta_s, block_s, group, rate, fit)
+    core_s, combine_s = _split_s(num_seq, num_cta, num_blocks, longest, cta_s, cta_s, block_s, group, rate, fit)
     combine_s += num_seq * fit[SEQ_S]
     if fit[GATHER_S] > 0.0 and group > 1 and shape[NUM_KV_HEAD] > 1.0 and num_seq > 1:
         moved = 2.0 * num_seq * query_len * query_token_byte(shape)  # each read once more and written once more
@@ -259,6 +264,7 @@ def _cta_s(row: float, shape: Shape, fit: Floats) -> float:
 
 @njit
 def _split_s(
+    num_seq: float,
     num_cta: float,
     num_blocks: float,
     longest: float,
@@ -276,6 +282,10 @@ def _split_s(
     give every part as many blocks as a core has to do in all, and a tenth.
     """
     whole_s = _core_s(num_cta, num_blocks, longest, cta_s, full_s, block_s, rate, fit)
+    if 0.0 < fit[SPLIT_GROUP] < 1.0 and num_seq <= GRAPH_SEQ:  # parts without a block are CTAs too
+        split = fit[SPLIT_MAX]
+        parts_s = _core_s(num_cta * split, num_blocks, math.ceil(longest / split), cta_s, full_s, block_s, rate, fit)
+        return parts_s, fit[MERGE_S] + fit[SPLIT_S] * split
     if fit[SPLIT_GROUP] <= 0.0 or group < fit[SPLIT_GROUP] or longest <= 1.0:
         return whole_s, 0.0
     slot = rate[NUM_CORE] * fit[CTA_PER_CORE]

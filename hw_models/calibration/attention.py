@@ -17,6 +17,7 @@ PACKED: Structure = {  # FlashAttention 3 and those like it: a KV head's query h
     "tile_q": 128, "tile_kv_value": 16384, "tile_kv_max": 128, "pack": 1, "cta_per_core": 1,
     "split_group": 1, "split_max": 32, "gather_s": 0,
 }  # fmt: skip
+STATIC: Structure = {**PACKED, "split_group": 0.5}  # FlashAttention 4 has no schedule made ahead: 32 parts in a graph
 FA2_DECODE: Structure = {  # FlashAttention 2 packs and splits only where a KV head serves two query heads or more
     **PACKED, "tile_q": 64, "split_group": 2, "split_max": 128,
 }  # fmt: skip
@@ -25,7 +26,7 @@ TILE64: Structure = {**PACKED, "tile_q": 64, "tile_kv_max": 64}
 NARROW: Structure = {**PACKED, "tile_q": 16, "tile_kv_max": 16}
 STRUCTURES: tuple[tuple[str, Structure, Structure], ...] = (  # part of a kernel's name, prefill, decode
     ("fa3", PACKED, PACKED),
-    ("fa4", PACKED, PACKED),
+    ("fa4", PACKED, STATIC),
     ("flash_attn", FA2_PREFILL, FA2_DECODE),
     ("fiprefill", TILE64, TILE64),
     ("fidecode", NARROW, NARROW),

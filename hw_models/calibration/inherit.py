@@ -13,8 +13,9 @@ that feeds them, and latencies inside a core its clock::
     k steps, tiles, CTAs          1 / clock
 
 How far that is from the truth was measured where both sides are known. Between GPU generations the residual sigma
-of bf16 GEMM is 0.12 to 0.26 and of fused experts 0.14 to 0.38, with a bias of up to 0.3 (H100, A100, L40S and B200
-predicted from each other); `SIGMA` is their middle. A variant of one chip (same cores and peaks, other memory) runs
+of bf16 GEMM is 0.14 to 0.28, of fused experts 0.12 to 0.32 and of attention 0.16 to 0.46, with a bias of up to 0.5
+(H100, A100, L40S and B200 predicted from each other; the table is in `anatomy.md`): a generation brings other kernels,
+not only other rates. `SIGMA` is their middle. A variant of one chip (same cores and peaks, other memory) runs
 the same kernels and takes `SIGMA_VARIANT`: the 5 % by which memory clocks and stacks differ from their datasheets.
 Either is added to each residual spread.
 """

@@ -6,6 +6,7 @@ from hw_models.calibration.fit import Parameter
 from hw_models.calibration.gemm import with_prior
 from kernels.moe import MOE_FIT
 
+TRITON = ("triton", "fused_moe")  # in the name of such a kernel
 TILE_M = (1.0, 64.0, 128.0)  # by m as Triton's default configurations, or fixed
 
 SOUGHT: dict[str, Parameter] = {
@@ -36,10 +37,14 @@ SLOW = {  # a second start: kernels that are bound by their tiles, not by memory
 }
 
 
-def variants(relative: Mapping[str, float] | None = None) -> list[list[Parameter]]:
-    """Parameter lists to try: a row tile and a start each."""
-    lists = [[_at(p, {"tile_m": t}) for p in SOUGHT.values()] for t in TILE_M]
-    lists.append([_at(p, {**SLOW, "tile_m": TILE_M[-1]}) for p in SOUGHT.values()])
+def variants(relative: Mapping[str, float] | None = None, name: str = "", act_bit: float = 16) -> list[list[Parameter]]:
+    """Parameter lists to try: a row tile and a start each. Triton's kernels of 16-bit activations have their row tile
+    by m (their default configurations), whatever else would fit as well: other devices run them too."""
+    if act_bit >= 16 and any(part in name for part in TRITON):
+        lists = [[_at(p, {"tile_m": TILE_M[0]}) for p in SOUGHT.values()]]
+    else:
+        lists = [[_at(p, {"tile_m": t}) for p in SOUGHT.values()] for t in TILE_M]
+        lists.append([_at(p, {**SLOW, "tile_m": TILE_M[-1]}) for p in SOUGHT.values()])
     if relative is not None:
         lists = [[with_prior(p, relative) for p in parameters] for parameters in lists]
     return lists

@@ -59,7 +59,7 @@ def _one(measured: Measured, rows: Rows, arrays: Machine, fmt: str, name: str, r
     if measured.kind == "gemm":
         lists = gemm.variants(FORMATS[code].act_bit < 16, float(measured.seconds[rows].min()), known)
     else:
-        lists = moe.variants(known)
+        lists = moe.variants(known, name, FORMATS[code].act_bit)
     return fit_kernel(measured, rows, arrays, kind=measured.kind, fmt=fmt, fmt_code=code, name=name, variants=lists)
 
 

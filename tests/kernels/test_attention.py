@@ -148,3 +148,41 @@ def test_sharing_a_span_pays_when_the_span_is_long() -> None:
     merged = prefill([(1, batch, prefix, SPAN)])[0] - prefill([(1, batch, prefix, FULL)])[0]
     row_byte = 32 * (3 * 128 * 2 + 3 * 4)  # two 16-bit partials read, one written, three fp32 log-sum-exps a head
     assert merged == pytest.approx(3e-6 + batch * row_byte / (2039e9 * 0.9))
+
+
+def core_fit(**change: float) -> np.ndarray:
+    """Only CTAs cost: one microsecond each beside their blocks."""
+    fit = np.array(IDEAL_ATTENTION)
+    base = {"cta_s": 1e-6, "compute_eff": 1.0, "split_max": 32, "tile_q": 128, "tile_kv_value": 16384,
+            "tile_kv_max": 128}  # fmt: skip
+    for name, value in {**base, **change}.items():
+        fit[ATTENTION_FIT.index(name)] = value
+    return fit
+
+
+def test_spans_are_split_only_where_it_is_a_gain() -> None:
+    dear, cheap = (core_fit(split_group=1, split_s=s) for s in (1e-3, 0.0))
+    for num_seq in (1, 4, 14, 15, 100):
+        arguments = num_seq, 1, num_seq * 8192, 8192, SHAPE, PEAK, RATE
+        whole = decode_s(*arguments, core_fit())[0]
+        assert decode_s(*arguments, dear)[0] == whole
+        assert decode_s(*arguments, cheap)[0] <= whole
+
+
+def test_parts_have_the_blocks_that_a_core_has_to_do() -> None:
+    """One sequence, 8 KV heads, 108 cores: 8 x 128 blocks of 64 keys (half of 128, for 256 values) are 9.5 a core;
+    with a tenth more, 11; a head's span is cut in 12."""
+    shape = attention_shape(32, 8, 256, 256, 0, 2.0)
+    fit = core_fit(split_group=1)
+    block_s = 128 * 64 * 4 * 256 / (PEAK / 108)
+    seconds = decode_s(1, 1, 8192, 8192, shape, PEAK, RATE, fit)[0]
+    assert seconds == pytest.approx(1e-6 + 11 * block_s)
+
+
+def test_a_kernel_without_a_schedule_splits_always_in_a_graph() -> None:
+    """512 short sequences in 32 parts are 16,384 CTAs of a microsecond on 108 cores; 513 run without the graph."""
+    short = attention_shape(1, 1, 512, 512, 0, 2.0)
+    always = core_fit(split_group=0.5)
+    in_graph = decode_s(512, 1, 512, 1, short, PEAK, RATE, always)[0]
+    assert in_graph == pytest.approx(512 * 32 * 1e-6 / 108, rel=0.1)  # and a block a sequence
+    assert decode_s(513, 1, 513, 1, short, PEAK, RATE, always)[0] < in_graph / 8
