@@ -133,6 +133,12 @@ def test_what_a_device_cannot_do_is_refused(system, text, word):
         dispatch.parse(text, catalog.system(system).device)
 
 
+def test_a_skew_is_not_drawn():
+    with pytest.raises(InputError, match="uniformly"):
+        prepare(scenario(expert_skew=1.0))
+    assert not len(prepare(scenario(expert_skew=1.0, dispatch="best")).machine.expert)
+
+
 @pytest.mark.parametrize("system", ["hbm_pim", "aim", "bank_pim", "bankgroup_pim", "attacc"])
 def test_every_part_serves(system):
     small = scenario(model="gpt2", system=system, tp=1, ep=1, requests="batch:n=4,prompt=64,output=16", max_model_len=0)
