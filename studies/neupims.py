@@ -18,7 +18,7 @@ from kernels.errors import InputError
 from sim.interleave import Shape, Stages, attention, in_turn, interleaved, layer, npu_attention, projection
 from sim.pim_energy import layer_j
 from studies import _neupims as setup_of
-from studies._claims import bars, frame, holds, row
+from studies._claims import frame, holds, row
 from studies._neupims import MODELS, NUM_CHANNEL, PAPER_MODELS, Ints, place, read_trace, sample, uniform
 
 if TYPE_CHECKING:
@@ -278,6 +278,7 @@ def _physical() -> list[dict[str, Any]]:
 
 
 def plot(rows: pd.DataFrame) -> "Figure":
-    """Stage cycles, headline ratios and utilisation, published beside simulated."""
-    panels = [("stage cycles", "cycles (log)"), ("headline", "speed-up"), ("utilisation", "share of time")]
-    return bars(rows, panels, "NeuPIMs: published and simulated")
+    """Throughput by model, data set and batch, and stage cycles, headline and utilisation beside the published."""
+    from studies._neupims_plot import figure
+
+    return figure(rows)

@@ -102,6 +102,8 @@ def test_the_table_at_a_small_size():
     assert value["headline over NPU only at bandwidth"] < 2.4 < value["headline over NPU only as published"]
     assert value["headline over GPU only, serving engine"] < 3.0 < value["headline over GPU only, padded, appended"]
     assert (rows["assumptions"] != "").all()
+    picture = neupims.plot(rows)
+    assert [len(part.axes) for part in picture.subfigs] == [8, 4]  # 2 data sets x 4 models; four panels of rows
 
 
 def test_sub_batches_never_beat_their_longest_engine():
