@@ -77,6 +77,9 @@ FEW_SOUGHT = frozenset(
         "merge_s",
         "soft_flop",
         "gather_s",
+        "row_s",
+        "tail",
+        "p",
     }
 )  # what few probes can move
 
