@@ -1,8 +1,9 @@
 """Measured operator files as checked tables, and each of their rows as an operator.
 
-What a file holds is told by its columns, never by its name. A row is refused where it cannot have been measured:
-a missing column, a latency that is zero, negative or not a number, or one that beats the machine's speed of
-light tenfold (milliseconds given as seconds, say).
+What a file holds is told by its columns, and whether it is compressed by its first bytes, never by its name. A row
+is refused where it cannot have been measured: a missing column, a latency that is zero, negative or not a number, one
+that beats the machine's speed of light tenfold (seconds given as milliseconds), or one a hundred times its price
+(microseconds given as milliseconds).
 """
 
 import dataclasses
@@ -44,6 +45,8 @@ COLLECTIVES = {
     "reducescatter": "reduce_scatter",
 }
 TOO_FAST = 10.0  # times the speed of light: not a measurement
+TOO_SLOW = 100.0  # times its price; of the measured sets no row is above 23, prices of the wrong machine among them
+SLOWEST_START_S = 1e-5  # an operator that starts so late is still one
 LEAST_S = 5e-7  # the start of an operator, shorter than on any device measured (a GPU's kernels take 1 us and more)
 
 
@@ -77,26 +80,52 @@ def read_folder(folder: str | pathlib.Path, machine: Machine | None = None) -> l
     Raises `InputError` for an unreadable folder, one without any such file, or a bad row.
     """
     path = pathlib.Path(folder)
-    files = sorted(path.glob("*.csv*")) if path.is_dir() else [path]
     found = []
-    for file in files:
+    for file in csv_files(path) if path.is_dir() else [path]:
         frame = read_frame(file)
         if kind_of(frame) is not None:
             found.append(from_frame(frame, file, machine))
+        else:
+            _refuse_almost(frame, file)
     if not found:
         allowed = "; ".join(", ".join(columns) for columns in COLUMNS.values())
         raise InputError("no file with the columns of a measured operator", file=path, allowed=allowed)
     return found
 
 
+def csv_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The CSV files of a folder, in order of their names."""
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if ".csv" in map(str.lower, file.suffixes) and not file.name.startswith(".") and file.is_file()
+    ]
+
+
+def _refuse_almost(frame: pd.DataFrame, file: pathlib.Path) -> None:
+    """An `InputError` where a frame is a measured operator's but for a column or two."""
+    for kind, columns in sorted(COLUMNS.items(), key=lambda item: len({*item[1]} - {*frame.columns})):
+        missing = [name for name in (*columns, "latency_ms") if name not in frame.columns]
+        if len(missing) * 3 <= len(columns) + 1:
+            raise InputError(
+                f"column is missing, or this is no {kind}", file=file, field=missing[0], value="",
+                allowed=(*columns, "latency_ms"),
+            )  # fmt: skip
+
+
 def read_frame(file: pathlib.Path) -> pd.DataFrame:
-    """A CSV file, or an `InputError` saying why it is none."""
+    """A CSV file, plain or gzipped, or an `InputError` saying why it is none or that it holds no row."""
     try:
-        return pd.read_csv(file)
+        with open(file, "rb") as stream:
+            zipped = stream.read(2) == b"\x1f\x8b"
+        frame = pd.read_csv(file, compression="gzip" if zipped else None, skipinitialspace=True)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", file=file) from None
     except (ValueError, UnicodeDecodeError, EOFError) as error:
         raise InputError(f"not CSV: {error}", file=file) from None
+    if frame.empty:
+        raise InputError("no row under the header", file=file)
+    return frame.rename(columns=lambda name: str(name).strip().lower())
 
 
 def from_frame(frame: pd.DataFrame, file: pathlib.Path, machine: Machine | None = None) -> Measured:
@@ -118,15 +147,20 @@ def from_frame(frame: pd.DataFrame, file: pathlib.Path, machine: Machine | None 
     return measured
 
 
-def number(frame: pd.DataFrame, name: str, file: pathlib.Path, positive: bool = False) -> Floats:
+def number(frame: pd.DataFrame, name: str, file: pathlib.Path, positive: bool = False, whole: bool = False) -> Floats:
+    """A column as numbers, 0 or more (`positive`: above 0); an `InputError` with the first row that holds none."""
     values = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
     bad = ~np.isfinite(values) | (values <= 0 if positive else values < 0)
+    if whole:
+        bad |= (values != np.floor(values)) | (values > 2**53)
     if bad.any():
         row = int(np.argmax(bad))
-        allowed = "a number above 0" if positive else "a number, 0 or more"
+        value = frame[name].iloc[row]
+        allowed = f"a {'whole ' * whole}number{' above 0' if positive else ', 0 or more'}"
         raise InputError(
-            "not a measurement", file=file, line=row + 2, field=name, value=frame[name].iloc[row], allowed=allowed
-        )
+            "not a measurement", file=file, line=row + 2, field=name,
+            value=value.item() if isinstance(value, np.generic) else value, allowed=allowed,
+        )  # fmt: skip
     return np.array(values)
 
 
@@ -143,7 +177,7 @@ def _formats(frame: pd.DataFrame, name: str, skipped: dict[int, str]) -> npt.NDA
 
 def _gemm(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) -> tuple[OpTable, WorkTable]:
     ops, work = op.empty(len(frame))
-    m, n, k = (number(frame, name, file, positive=True) for name in "mnk")
+    m, n, k = (number(frame, name, file, positive=True, whole=True) for name in "mnk")
     ops["kind"], ops["fmt"] = op.GEMM, _formats(frame, "dtype", skipped)
     ops["m"], ops["n"], ops["k"] = m, n, k
     weight, act = _stored(ops["fmt"])
@@ -175,6 +209,8 @@ def _attention(
     else:
         query = number(frame, "query_len", file, positive=True)
         kv = query + number(frame, "prefix_len", file)
+    for row in np.flatnonzero(heads % kv_heads).tolist():
+        skipped[row] = "num_head is no multiple of num_kv_head"
     window = number(frame, "window", file) if "window" in frame.columns else np.zeros(len(frame))
     ops["kind"] = np.where(query == 1, op.ATTN_DECODE, op.ATTN_PREFILL)  # engines run one query a sequence as decode
     ops["fmt"], ops["kv_fmt"] = _formats(frame, "dtype", skipped), _formats(frame, "kv_dtype", skipped)
@@ -241,6 +277,8 @@ def _moe(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) -> tu
             ops["skew"][row] = float(tail)
         else:
             skipped[row] = f"distribution {text} is not balanced or power_law_X"
+    for row in np.flatnonzero((ep > expert) | (topk > expert)).tolist():
+        skipped[row] = "fewer experts than ep or topk"
     weight, act = _stored(ops["fmt"])
     active = np.minimum(expert / ep, token * topk)
     ops["flop"] = 6 * token * topk * hidden * inter / tp / ep
@@ -256,6 +294,8 @@ def _collective(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]
         number(frame, "message_byte", file, positive=True),
         number(frame, "num_gpu", file, positive=True),
     )
+    for row in np.flatnonzero(ops["group_size"] < 2).tolist():
+        skipped[row] = "a collective of one device"
     for row, text in enumerate(frame["op"].astype(str)):
         kind = op.KIND_CODE.get(COLLECTIVES.get(text, text), -1)
         if not op.ALL_REDUCE <= kind <= op.P2P:
@@ -301,4 +341,21 @@ def check_light(ops: OpTable, seconds: Floats, machine: Machine, file: pathlib.P
             field=column,
             value=float(f"{seconds[row] * 1e3:.6g}"),
             allowed=f"at least {least[row] * 1e3 / TOO_FAST:.4g} (are these milliseconds?)",
+        )
+
+
+def check_slow(seconds: Floats, price_s: Floats, file: pathlib.Path, column: str) -> None:
+    """`InputError` with the first row of `file` whose `seconds` (from a `column` of milliseconds) are a hundred times
+    its calibrated price (NaN: not priced): they were counted in a smaller unit."""
+    most = TOO_SLOW * np.maximum(price_s, SLOWEST_START_S)
+    bad = seconds > most  # never of NaN
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"{TOO_SLOW:.0f} times slower than the machine is",
+            file=file,
+            line=row + 2,
+            field=column,
+            value=float(f"{seconds[row] * 1e3:.6g}"),
+            allowed=f"about {price_s[row] * 1e3:.4g} (are these milliseconds?)",
         )

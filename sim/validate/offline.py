@@ -113,9 +113,9 @@ def read(path: pathlib.Path, **given: Any) -> Any:
 def throughput(row: dict[str, Any], engine: str) -> float:
     """Requests a second of one row."""
     from kernels.errors import InputError
+    from sim.published_names import known_model, known_system
     from sim.scenario import from_mapping
     from sim.simulate import simulate
-    from sim.validate.serving import known_model, known_system
 
     if row["backend"] not in BACKENDS:
         raise InputError("unknown", field="backend", value=row["backend"], allowed=list(BACKENDS))

@@ -41,9 +41,11 @@ def validate_ops(
     of that kind and format prices it.
     """
     from hw_models import catalog
-    from hw_models.calibration.measured import read_folder
+    from hw_models.calibration.measured import check_slow, read_folder
     from hw_models.device import machine
+    from sim.published_names import known_system
 
+    system = known_system(system)
     reasons: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     try:
@@ -54,7 +56,11 @@ def validate_ops(
     files = read_folder(folder, arrays)
     for kind in dict.fromkeys(measured.kind for measured in files):  # several files of a kind are one
         alike = [measured for measured in files if measured.kind == kind]
-        rows += error_rows(alike, [predict(measured, system, fidelity, reasons) for measured in alike], system)
+        prices = [predict(measured, system, fidelity, reasons) for measured in alike]
+        if fidelity == "calibrated":
+            for measured, price_s in zip(alike, prices, strict=True):
+                check_slow(measured.seconds, price_s, measured.file, "latency_ms")
+        rows += error_rows(alike, prices, system)
     return rows, reasons
 
 

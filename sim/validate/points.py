@@ -138,8 +138,8 @@ def steady_requests(row: dict[str, Any], engine: str) -> Any:
 
 def scenario_of(row: dict[str, Any], engine: str, num_round: int, ramp_s: float) -> Any:
     """`num_round` requests for each of the row's users, who begin spread over `ramp_s`."""
+    from sim.published_names import known_model, known_system
     from sim.scenario import from_mapping
-    from sim.validate.serving import known_model, known_system
 
     users = int(row["concurrency"])
     load = (

@@ -10,7 +10,6 @@ of prompt and token times goes to `ridgeline validate steps`, one of batches to 
 
 import argparse
 import pathlib
-import re
 from collections import Counter
 from typing import Any
 
@@ -158,6 +157,7 @@ def overloaded(stages: Any) -> Any:
 
 def scenario_of(stages: Any, engine: str) -> Any:
     """The scenario of a run; its load holds the stages in order."""
+    from sim.published_names import known_model, known_system
     from sim.scenario import from_mapping
 
     first = stages.sort_values("stage").iloc[0]
@@ -185,46 +185,6 @@ def scenario_of(stages: Any, engine: str) -> Any:
             "kv_format": str(first.get("kv_format", "bf16")),
         }
     )
-
-
-QUALIFIER = re.compile(
-    r"hf|instruct|chat|base|it|meta|fp8|fp4|nvfp4|mxfp4|bf16|awq|gptq|int[48]|dynamic|\d{4}|\d+[ke]|v0\.\d+"
-)
-ALIAS = {
-    "bloom": "bloom-176b", "llama-4-maverick-17b": "llama-4-maverick", "llama-4-scout-17b": "llama-4-scout",
-    "deepseek-r1": "deepseek-v3", "deepseek-v3.1": "deepseek-v3", "llama-3.3-70b": "llama-3.1-70b",
-    "deepseek-r1-distill-llama-70b": "llama-3.1-70b", "deepseek-r1-distill-llama-8b": "llama-3.1-8b",
-    "qwen3-235b": "qwen3-235b-a22b", "moe-mixtral8x7b": "mixtral-8x7b", "moe-mixtral8x22b": "mixtral-8x22b",
-}  # fmt: skip
-
-
-def known_model(name: str) -> str:
-    """Our name of a model that a file calls by its published one; the name itself where we know none.
-
-    What says how a checkpoint was tuned or stored (`-Instruct`, `-hf`, `-FP8`, a date) does not change what is
-    computed; case, dashes and underscores do not matter.
-
-    >>> known_model("meta-llama/Llama-2-7b-hf"), known_model("mistralai/Mixtral-8x7B-Instruct-v0.1")
-    ('llama-2-7b', 'mixtral-8x7b')
-    >>> known_model("llama2-70b"), known_model("Qwen/Qwen3-30B-A3B-Instruct-2507"), known_model("acme/unheard-of-9b")
-    ('llama-2-70b', 'qwen3-30b-a3b', 'acme/unheard-of-9b')
-    """
-    from workloads import models
-
-    table = {known.replace("-", ""): known for known in models.names()}
-    table |= {alias.replace("-", ""): known for alias, known in ALIAS.items()}
-    words = re.split(r"[-_ ]", name.rsplit("/", maxsplit=1)[-1].lower())
-    key = "".join(word for word in words if not QUALIFIER.fullmatch(word))
-    return name if name in models.names() else table.get(key, name)
-
-
-def known_system(name: str) -> str:
-    """The catalogue's way of writing a machine's name; a path stays.
-
-    >>> known_system("H100-SXM"), known_system("my/Own.toml")
-    ('h100_sxm', 'my/Own.toml')
-    """
-    return name if name.endswith(".toml") else name.lower().replace("-", "_").replace(" ", "_")
 
 
 def simulate_run(stages: Any, engine: str) -> Any:

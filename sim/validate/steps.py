@@ -120,8 +120,8 @@ def _unit_s(column: str, unit: str | None) -> float:
 def measured(frame: "pd.DataFrame") -> "list[Step]":
     """Everything that was measured. A batch that took much longer in all than its prompts and its tokens did not run
     as one: its times are of some part of it."""
+    from sim.published_names import known_model, known_system
     from sim.step_time import Batch, Deployment
-    from sim.validate.serving import known_model, known_system
 
     found = []
     for row in frame.to_dict("records"):

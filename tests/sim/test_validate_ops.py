@@ -131,6 +131,9 @@ def test_bad_latencies_are_refused_with_their_row_on_one_line(
     [
         ({"tp": None}, "tp = '': column is missing"),
         ({"add_ms": -1.0}, r"layers\.csv:2: add_ms = .*not a measurement"),
+        ({"mlp_up_proj_ms": 0.0}, r"layers\.csv:2: mlp_up_proj_ms = 0\.0: not a measurement"),
+        ({"add_ms": 10.0}, r"layers\.csv:2: add_ms = 10\.0: 100 times slower"),  # microseconds
+        ({"add_ms": None, "mlp_up_proj_ms": None}, "no operator was timed"),
         ({"hidden": 0}, r"layers\.csv:2: hidden"),
         ({"mlp_up_proj_ms": 1e-5}, r"layers\.csv:2: mlp_up_proj_ms = 1e-05: beats the speed of light"),
     ],
@@ -143,10 +146,12 @@ def test_bad_layers_are_refused(tmp_path: pathlib.Path, change: dict, message: s
         validate_layers(tmp_path, "h100_sxm")
 
 
-def test_a_time_below_the_timer_s_step_is_no_bad_row(tmp_path: pathlib.Path) -> None:
+def test_a_time_below_the_timer_s_step_is_no_bad_row_and_not_covered(tmp_path: pathlib.Path) -> None:
     pd.DataFrame([{**LAYER, "add_ms": 0.0, "mlp_up_proj_ms": 0.05}]).to_csv(tmp_path / "layers.csv", index=False)
     rows = validate_layers(tmp_path, "h100_sxm")
-    assert {row["kind"]: row["n"] for row in rows if row["size_class"] == "all"}["add"] == 0
+    add = next(row for row in rows if row["kind"] == "add")
+    assert (add["n"], add["coverage"]) == (0, 0.0)
+    assert (rows[-1]["n"], rows[-1]["coverage"]) == (1, 0.5)
 
 
 def test_json_has_the_rows(tmp_path: pathlib.Path) -> None:
@@ -157,3 +162,54 @@ def test_json_has_the_rows(tmp_path: pathlib.Path) -> None:
     fields = {"kind", "format", "kernel", "system", "size_class", "n", "coverage", "mape", "median", "p90", "bias"}
     assert all(fields <= set(row) for row in rows)
     assert np.isfinite(rows[0]["mape"])
+
+
+@pytest.mark.parametrize("kind", list(SLOW))
+def test_microseconds_are_refused_with_the_row(tmp_path: pathlib.Path, kind: str) -> None:
+    good = SLOW[kind]
+    pd.DataFrame([good, {**good, "latency_ms": good["latency_ms"] * 1e3}]).to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(InputError, match=r"x\.csv:3: latency_ms = .*100 times slower"):  # a thousand times, in fact
+        validate_ops(tmp_path, "h100_sxm")
+
+
+def test_compression_and_header_do_not_depend_on_names(tmp_path: pathlib.Path) -> None:
+    frame = pd.DataFrame([SLOW["gemm"]])
+    frame.to_csv(tmp_path / "a.csv", index=False, compression="gzip")
+    frame.to_csv(tmp_path / "b.csv.gz", index=False, compression=None)
+    frame.rename(columns=lambda name: f" {name.upper()} ").to_csv(tmp_path / "C.CSV", index=False)
+    (tmp_path / "._d.csv").write_bytes(b"\x00\x05")  # what some file systems leave beside a file
+    rows, reasons = validate_ops(tmp_path, "NVIDIA H100 80GB HBM3")
+    assert (rows[0]["n"], rows[0]["system"], not reasons) == (3, "h100_80gb", True)
+
+
+@pytest.mark.parametrize("gone", ["latency_ms", "n", "k"])
+def test_a_file_short_of_a_column_is_refused_beside_whole_ones(tmp_path: pathlib.Path, gone: str) -> None:
+    pd.DataFrame([SLOW["decode"]]).to_csv(tmp_path / "a.csv", index=False)
+    pd.DataFrame([SLOW["gemm"]]).drop(columns=gone).to_csv(tmp_path / "b.csv", index=False)
+    with pytest.raises(InputError, match=rf"b\.csv: {gone} = '': column is missing"):
+        validate_ops(tmp_path, "h100_sxm")
+
+
+def test_a_file_without_rows_is_refused(tmp_path: pathlib.Path) -> None:
+    pd.DataFrame([SLOW["gemm"]]).head(0).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match=r"a\.csv: no row"):
+        validate_ops(tmp_path, "h100_sxm")
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "reason"),
+    [
+        ("decode", {"num_kv_head": 7}, "num_head is no multiple"),  # groups of queries are of one size
+        ("experts", {"ep": 4096}, "fewer experts"),  # a device would hold none
+        ("experts", {"topk": 4096}, "fewer experts"),
+        ("collective", {"num_gpu": 1}, "of one device"),  # nothing is sent
+    ],
+)
+def test_shapes_that_no_kernel_runs_count_against_coverage(
+    tmp_path: pathlib.Path, kind: str, change: dict, reason: str
+) -> None:
+    good = {**SLOW[kind], "latency_ms": 1e3}
+    pd.DataFrame([SLOW[kind], {**good, **change}]).to_csv(tmp_path / "x.csv", index=False)
+    rows, reasons = validate_ops(tmp_path, "h100_sxm")
+    assert (rows[0]["n"], rows[0]["coverage"]) == (1, 0.5)
+    assert reason in next(iter(reasons))
