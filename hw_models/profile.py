@@ -33,6 +33,7 @@ import pydantic
 
 from hw_models.forms import EAGER, FORMAT_RELATIVES, FORMS
 from hw_models.relatives import PROFILES
+from kernels.attention import PADDED
 from kernels.errors import InputError, from_validation
 from kernels.formats import FORMAT_CODE, FORMATS, NUM_FORMAT
 from kernels.machine import NUM_FIT
@@ -64,6 +65,7 @@ class Kernel(Strict):
     format: str
     name: str
     default: bool = False
+    padded: bool = False  # decodes at the span of the batch's longest sequence (`kernels.attention.PADDED`)
     data: str = ""
     parameter: dict[str, float]
     train: ErrorSummary | None = None
@@ -140,6 +142,8 @@ def _check(kernel: Kernel, file: pathlib.Path) -> None:
             raise InputError("no such parameter", file=file, field="parameter", value=name, allowed=list(names))
         if not np.isfinite(value) or value < 0:
             raise InputError("not a finite number >= 0", file=file, field=name, value=value)
+    if kernel.padded and kernel.kind != "attn_decode":
+        raise InputError("attention of decodes alone", file=file, field="padded", value=True, allowed="attn_decode")
     missing = [name for name in names if name not in kernel.parameter]
     if missing:
         raise InputError(f"parameter {missing[0]} is missing", file=file, field="name", value=kernel.name)
@@ -175,9 +179,10 @@ def fit_array(
             for relative in (fmt.name, *FORMAT_RELATIVES.get(fmt.name, ())):
                 if profile is not None and kernel is None:
                     kernel = profile.find(kind, relative, (named or {}).get((kind, relative)))
-            fit[KIND_CODE[kind], FORMAT_CODE[fmt.name]] = (
-                ideal if kernel is None else vector(kind, kernel.parameter, eager=eager)
-            )
+            slots = ideal if kernel is None else vector(kind, kernel.parameter, eager=eager)
+            if kernel is not None and kernel.padded:
+                slots[PADDED] = 1.0
+            fit[KIND_CODE[kind], FORMAT_CODE[fmt.name]] = slots
     return fit
 
 

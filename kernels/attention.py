@@ -86,7 +86,10 @@ IDEAL_ATTN_PREFILL = IDEAL_ATTN_DECODE = IDEAL_ATTENTION
 SCORE_BYTE = NUM_FIT - 1
 """Slot of what no fit has: bytes of memory that a query-key pair of a prompt moves a head, 0 where scores stay on the
 chip (fused kernels). An unfused kernel writes and reads them for the softmax and again for the second product."""
-assert len(ATTENTION_FIT) <= SCORE_BYTE
+PADDED = NUM_FIT - 2
+"""Slot of what no fit has either: 1 where a batch of decodes is computed at the longest span for every sequence (keys
+gathered into one tensor), 0 where each reads its own."""
+assert len(ATTENTION_FIT) <= PADDED
 
 FEATURES: tuple[str, ...] = (
     "pair",  # query-key pairs
@@ -197,6 +200,8 @@ def decode_s(
     """
     if num_seq <= 0:
         return 0.0, 0.0, BOUND_LAUNCH
+    if len(fit) > PADDED and fit[PADDED] > 0.0:
+        kv_sum = num_seq * kv_max
     tile_q, tile_kv, group = tile_sizes(shape, fit)
     copies = shape[NUM_KV_HEAD] if fit[PACK] > 0.0 else shape[NUM_HEAD]
     if shape[WINDOW] > 0.0 and fit[SPLIT_GROUP] > 1.0:  # FlashAttention 2 packs and splits no windowed span

@@ -28,6 +28,7 @@ Row = dict[str, Any]
 READ = {"act": 2.0, "add": 2.0}  # inputs a value written: gate and up; two addends
 NO_SHAPE = ("kernel", "latency_ms", "spread")
 FEW = 6  # probes of a kind of stream below which it is priced as the streams of its format in common
+GATHERED = "paged gather + sdpa"  # attention on keys gathered into one tensor, as long as the longest sequence
 COPIES = ("convert",)  # kinds that no probe runs, priced as a copy
 
 
@@ -149,7 +150,7 @@ def _fit_group(group: _Group, machine: Machine, parameters: Sequence[fit.Paramet
     }
     kernel = Kernel(
         kind=kind, format=fmt, name=name, parameter=parameter, train=errors["train"], held_out=errors["held_out"],
-        spread=fit.spread(predicted, group.seconds),
+        spread=fit.spread(predicted, group.seconds), padded=kind == "attn_decode" and name == GATHERED,
     )  # fmt: skip
     row: Row = {"kind": kind, "format": fmt, "kernel": name, "n": len(predicted), "held_out_n": errors["held_out"].n}
     row |= {"train_mape": errors["train"].mape}

@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 import torch
 
+from hw_models.calibration.probes import GATHERED
 from hw_models.reference import layers
 from hw_models.reference.candidate import CORNER, Candidate, operand
 from kernels.formats import FORMATS
 from kernels.optable import ATTN_DECODE, OpTable, WorkTable
 
 BLOCK_TOKEN = 16  # tokens a KV block
-KERNEL = "paged gather + sdpa"
+KERNEL = GATHERED
 
 
 def candidate(op: OpTable, work: WorkTable, device: torch.device) -> Candidate:

@@ -9,13 +9,14 @@ from kernels.attention import (
     ATTENTION_FIT,
     IDEAL_ATTENTION,
     NUM_FEATURE,
+    PADDED,
     attention_op_s,
     decode_s,
     prefill_add,
     prefill_s,
 )
 from kernels.attention_work import CAUSAL, FULL, SPAN, attention_shape, keys_seen, longest_span
-from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, RATES
+from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, NUM_FIT, RATES
 from kernels.optable import BOUND_COMPUTE, BOUND_LAUNCH, BOUND_MEMORY, WORK_DTYPE
 
 PEAK = 312e12  # A100 bf16, NVIDIA datasheet
@@ -186,3 +187,14 @@ def test_a_kernel_without_a_schedule_splits_always_in_a_graph() -> None:
     in_graph = decode_s(512, 1, 512, 1, short, PEAK, RATE, always)[0]
     assert in_graph == pytest.approx(512 * 32 * 1e-6 / 108, rel=0.1)  # and a block a sequence
     assert decode_s(513, 1, 513, 1, short, PEAK, RATE, always)[0] < in_graph / 8
+
+
+def test_a_padded_batch_costs_as_one_of_equal_sequences() -> None:
+    fit = np.zeros(NUM_FIT)
+    fit[: len(IDEAL_ATTENTION)] = IDEAL_ATTENTION
+    rate, shape = np.ones(len(RATES)), attention_shape(2, 1, 4, 4, 0, 2.0)
+    own = decode_s(3, 1, 30, 20, shape, 1.0, rate, fit)
+    fit[PADDED] = 1.0
+    padded, equal = (decode_s(3, 1, kv_sum, 20, shape, 1.0, rate, fit) for kv_sum in (30, 60))
+    assert padded == equal
+    assert padded[0] > own[0]  # 60 keys are read, not 30
