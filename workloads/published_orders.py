@@ -16,11 +16,14 @@ from workloads.pipeline_csv import parse_cell
 _PAIR = re.compile(r"\[\((\w), (\d+), (\(.*?\)|\d+)\)\|\((\w), (\d+), (\(.*?\)|\d+)\)\]")
 
 
+Times = tuple[int | list[int], int | list[int], int | list[int]]
+
+
 class Timing(NamedTuple):
     """One run of an order: times of (F, I, W), the hop, and what the publisher's replay gave."""
 
-    times: tuple[int, int, int]
-    hop: int
+    times: Times  # one for all stages, or one a stage
+    hop: int | list[int]  # one for all boundaries, or one a boundary
     overlap_time: int | None
     serial: bool  # overlapped pairs run one after the other
     result: dict[str, Any]
@@ -49,26 +52,51 @@ def read_published(path: pathlib.Path) -> list[Published]:
     for number, vector in enumerate(vectors):
         try:
             found.append(_read_vector(path.stem, vector))
-        except (KeyError, ValueError, TypeError, IndexError) as error:
+        except KeyError as error:
+            raise InputError(f"{error} is missing", file=path, field="vector", value=number) from error
+        except (ValueError, TypeError, IndexError) as error:
             raise InputError(f"cannot be read: {error}", file=path, field="vector", value=number) from error
     return found
+
+
+def _whole(value: Any, name: str, least: int | None = 0) -> int:
+    """The integer that was published. Raises for a fraction, and for what is below `least`.
+
+    >>> _whole("5", "tF"), _whole(4.0, "tF")
+    (5, 4)
+    """
+    if float(value) != int(float(value)) or (least is not None and float(value) < least):
+        raise InputError("not a whole number" + ("" if least is None else f" >= {least}"), field=name, value=value)
+    return int(float(value))
+
+
+def _each(value: Any, name: str) -> int | list[int]:
+    """One time for all stages, or a list with one a stage."""
+    return [_whole(one, name) for one in value] if isinstance(value, list) else _whole(value, name)
 
 
 def _first(vector: dict[str, Any], *names: str) -> Any:
     return next((vector[name] for name in names if vector.get(name) is not None), None)
 
 
-def _read_vector(stem: str, vector: dict[str, Any]) -> Published:
-    p = int(_first(vector, "p", "p_ranks"))
-    m = int(_first(vector, "m", "num_chunks", "num_microbatches"))
+def _read_vector(stem: str, vector: Any) -> Published:
+    if not isinstance(vector, dict):
+        raise TypeError("a vector is an object with p, m, times and an order")
+    p = _whole(_first(vector, "p", "p_ranks"), "p", 1)
+    m = _whole(_first(vector, "m", "num_chunks", "num_microbatches"), "m", 1)
     memory = (1, 0, -1)
     if "mem_f" in vector:
-        memory = (int(vector["mem_f"]), int(vector["mem_b"]), int(vector["mem_w"]))
+        forward, input_grad, weight_grad = (_whole(vector[name], name, None) for name in ("mem_f", "mem_b", "mem_w"))
+        memory = (forward, input_grad, weight_grad)
     peak = _first(vector, "peak_mem_per_stage", "peak_stage_activations_per_rank", "peak_chunks_per_device",
                   "peak_chunk_activations_per_device", "peak_chunk_activations_per_rank")  # fmt: skip
     limit = vector.get("max_mem")
+    order = read_order(vector, m)
+    given = (len(order), 1 + max((op.microbatch for ops in order for op in ops), default=m - 1))
+    if order and given != (p, m):
+        raise InputError("the order is of other (ranks, microbatches)", field="order", value=given, allowed=str((p, m)))
     return Published(
-        str(_first(vector, "schedule", "mode") or stem), p, m, int(vector.get("v") or 1), read_order(vector, m),
+        str(_first(vector, "schedule", "mode") or stem), p, m, int(vector.get("v") or 1), order,
         [_read_timing(entry) for entry in vector.get("timings", [vector])],
         None if peak is None else [int(value) for value in peak], memory, None if limit is None else int(limit), vector,
     )  # fmt: skip
@@ -97,9 +125,10 @@ def _plain(line: str, half: int) -> str:
 
 def _read_timing(entry: dict[str, Any]) -> Timing:
     if "tF_chunk" in entry:
-        times = (int(entry["tF_chunk"]), int(entry["tBfull_chunk"]), 0)
+        times: Times = (_each(entry["tF_chunk"], "tF_chunk"), _each(entry["tBfull_chunk"], "tBfull_chunk"), 0)
     else:
-        times = (int(entry["tF"]), int(entry["tB"]), int(entry["tW"]))
+        times = (_each(entry["tF"], "tF"), _each(entry["tB"], "tB"), _each(entry["tW"], "tW"))
     result = entry.get("replayer") or entry.get("summary") or entry
     overlap = entry.get("tFB")
-    return Timing(times, int(entry["tComm"]), None if overlap is None else int(overlap), overlap is None, result)
+    return Timing(times, _each(entry["tComm"], "tComm"), None if overlap is None else _whole(overlap, "tFB"),
+                  overlap is None, result)  # fmt: skip

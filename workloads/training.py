@@ -11,6 +11,7 @@ from workloads.compression import hook
 from workloads.models.spec import ModelSpec
 
 DP_TRAFFICS = ("fitted", "scheduled")
+_LEAST_BYTE, _MOST_BYTE = 1 / 8, 64.0  # a value: a bit, and more than any format and its states take
 RATES = ("offload_write_byte_per_s", "offload_read_byte_per_s", "sample_byte", "loader_byte_per_s")
 
 
@@ -74,12 +75,52 @@ class TrainPlan:
         return self.batch * self.seq
 
 
-def check(model: ModelSpec, plan: TrainPlan) -> None:
-    """Raise `InputError` where the model cannot be trained so."""
+def check_sizes(plan: TrainPlan) -> None:
+    """Raise `InputError` for a size or a width that cannot be, whatever the model."""
     for field in ("tp", "pp", "dp", "cp", "ep", "micro_batch", "batch", "seq", "interleave"):
         value = getattr(plan, field)
         if value < 1:
             raise InputError("too small", field=field, value=value, allowed=">= 1")
+    for field in ("weight_byte", "act_byte", "grad_byte", "optimizer_byte"):
+        value, least = getattr(plan, field), 0.0 if field == "optimizer_byte" else _LEAST_BYTE
+        if not least <= value <= _MOST_BYTE:
+            raise InputError("out of range", field=field, value=value, allowed=f"{least:g} to {_MOST_BYTE:g}")
+    for field in RATES:
+        if not 0 <= getattr(plan, field) < float("inf"):
+            raise InputError("out of range", field=field, value=getattr(plan, field), allowed=">= 0")
+    if not 0 <= plan.skew < float("inf"):
+        raise InputError("out of range", field="skew", value=plan.skew, allowed=">= 0")
+
+
+def check_effect(model: ModelSpec, plan: TrainPlan) -> None:
+    """Raise `InputError` for what was chosen but can change nothing in this plan. The command line asks; plans that a
+    search or a study varies may hold such a choice."""
+    dense = not any(block.ffn.num_expert for block in model.block)
+    idle = {
+        "ep": (plan.ep > 1 and dense, "the model has no experts"),
+        "skew": (plan.skew > 0 and dense, "the model has no experts"),
+        "global_balance": (plan.global_balance and dense, "the model has no experts"),
+        "ulysses": (plan.ulysses and plan.cp == 1, "needs cp > 1"),
+        "tp_overlap": (plan.tp_overlap > 0 and plan.tp == 1, "needs tp > 1"),
+        "whole_hop": (plan.whole_hop and (plan.tp == 1 or plan.pp == 1 or plan.sequence_parallel),
+                      "needs tp > 1, pp > 1 and no sequence_parallel"),
+        "offload_write_byte_per_s": (plan.offload_write_byte_per_s > 0 and plan.act_offload == 0,
+                                     "needs act_offload > 0"),
+        "offload_read_byte_per_s": (plan.offload_read_byte_per_s > 0 and plan.act_offload == 0,
+                                    "needs act_offload > 0"),
+        "loader_byte_per_s": (plan.loader_byte_per_s > 0 and plan.sample_byte == 0, "needs sample_byte > 0"),
+        "compression_rank": (plan.compression_rank != TrainPlan.compression_rank and plan.compression != "powersgd",
+                             "needs compression = powersgd"),
+        "gather_limit": (plan.gather_limit != TrainPlan.gather_limit and plan.zero < 3, "needs ZeRO 3"),
+    }  # fmt: skip
+    for field, (useless, why) in idle.items():
+        if useless:
+            raise InputError(f"has no effect: {why}", field=field, value=getattr(plan, field))
+
+
+def check(model: ModelSpec, plan: TrainPlan) -> None:
+    """Raise `InputError` where the model cannot be trained so."""
+    check_sizes(plan)
     choices = (("recompute", t.RECOMPUTES), ("attention", t.ATTENTIONS), ("dp_traffic", DP_TRAFFICS))
     for field, allowed in choices:
         if getattr(plan, field) not in allowed:
@@ -94,11 +135,6 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
         raise InputError("hooks are on the all-reduce of whole gradients", field="compression", value=plan.compression,
                          allowed="zero = 0")  # fmt: skip
     hook(plan.compression, model.hidden, plan.grad_byte, plan.compression_rank)
-    for field in RATES:
-        if getattr(plan, field) < 0:
-            raise InputError("too small", field=field, value=getattr(plan, field), allowed=">= 0")
-    if plan.global_balance and not any(block.ffn.num_expert for block in model.block):
-        raise InputError("the model has no experts", field="global_balance", value=True)
     heads = min(block.attention.num_head for block in model.block)
     if heads % plan.tp:
         raise InputError(

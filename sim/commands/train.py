@@ -73,11 +73,16 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.training.command import show
     from sim.training.stack import default_stack, load
     from sim.training.step import train
-    from workloads.training import TrainPlan
+    from workloads import models
+    from workloads.training import TrainPlan, check_effect, check_sizes
 
     a = arguments
     from hw_models import catalog
 
+    for field, usual_value in (("oversubscription", 1.0), ("num_replica", 1)):
+        if getattr(a, field) != usual_value and a.fidelity == "calibrated":
+            raise InputError("has no effect: needs fidelity = replay", field=field, value=getattr(a, field))
+    check_sizes(TrainPlan(tp=a.tp, pp=a.pp, dp=a.dp, cp=a.cp, ep=a.ep))
     num_device = a.tp * a.pp * a.dp * a.cp
     if a.gpus is not None and a.gpus != num_device:
         raise InputError("is not tp x pp x dp x cp", field="gpus", value=a.gpus, allowed=str(num_device))
@@ -86,6 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
     given = {field.name: getattr(a, field.name) for field in fields(TrainPlan) if hasattr(a, field.name)}
     usual = {field.name: getattr(stack, field.name) for field in fields(TrainPlan) if hasattr(stack, field.name)}
     plan = TrainPlan(**usual | {name: value for name, value in given.items() if value is not None})
+    check_sizes(plan)
+    check_effect(models.load(a.model), plan)
     result = train(a.model, system, plan, stack=stack, number_format=a.format, fidelity=a.fidelity,
                    oversubscription=a.oversubscription, num_replica=a.num_replica)  # fmt: skip
     print(show(result))

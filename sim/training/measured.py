@@ -1,6 +1,5 @@
 """Measured training files: recognised by their columns, read into vectors. Nothing here is fitted."""
 
-import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +11,8 @@ from hw_models import catalog
 from kernels import training as t
 from kernels.errors import InputError
 from kernels.training import Floats
+from sim.training.measured_column import count, positive, refuse
+from sim.training.offload_measured import COLUMNS as OFFLOAD_COLUMNS
 from sim.training.stack import Stack, hardware_vector, load
 
 
@@ -50,30 +51,27 @@ LLAMA = {
     "7B": (4096, 32, 32, 11008), "13B": (5120, 40, 40, 13824), "30B": (6656, 60, 52, 17920),
     "65B": (8192, 80, 64, 22016),
 }  # fmt: skip
+SPLIT = {"true": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0, "": 0.0}  # as written
 LAYOUT_VOCAB, LAYOUT_TOKEN = 128_000, 2048 * 2048
 NODE_VOCAB = 51_200  # GPT-2's, padded as Megatron pads it for 8 ways
 
 
-def read_frame(path: str | pathlib.Path) -> pd.DataFrame:
-    """The table of a CSV file."""
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", file=path) from error
-
-
-def read_measured(frame: pd.DataFrame, path: str | pathlib.Path) -> Measured:
+def read_measured(frame: pd.DataFrame, path: Any) -> Measured:
     """The runs of a measured table. Raises `InputError` for unknown columns."""
     readers: list[tuple[dict[str, str], Callable[[pd.DataFrame, Any], Measured]]] = [
         (NODE_COLUMNS, _read_node), (LAYOUT_COLUMNS, _read_layouts)
     ]  # fmt: skip
+    needed = {name: ours for columns, _ in readers for name, ours in columns.items() if ours not in OPTIONAL}
     for columns, reader in readers:
-        if {name for name, ours in columns.items() if ours not in OPTIONAL} <= set(frame.columns):
+        if columns.keys() & needed.keys() <= set(frame.columns):
             renamed = frame.rename(columns=columns)
-            renamed.attrs["column"] = {ours: theirs for theirs, ours in columns.items()}
+            renamed.attrs["written"] = {ours: name for name, ours in columns.items()}
             return reader(renamed, path)
-    raise InputError("not a known file of training runs", file=path, field="columns", value=list(frame.columns)[:4],
-                     allowed=[", ".join(list(columns)[:4]) for columns, _ in readers])  # fmt: skip
+    kinds = [[name for name in columns if name in needed] for columns, _ in readers] + [list(OFFLOAD_COLUMNS)]
+    nearest = max(kinds, key=lambda names: len(set(names) & set(frame.columns)))
+    missing = [name for name in nearest if name not in frame.columns]
+    raise InputError(f"not a known file of training runs; the nearest kind has also {', '.join(missing)}", file=path,
+                     field="columns", value=list(frame.columns)[:4], allowed=", ".join(nearest))  # fmt: skip
 
 
 def _rows(names: tuple[str, ...], size: int, **values: Any) -> Floats:
@@ -83,29 +81,15 @@ def _rows(names: tuple[str, ...], size: int, **values: Any) -> Floats:
     return out
 
 
-def positive(frame: pd.DataFrame, name: str, path: Any) -> Floats:
-    """A column of numbers above 0; `InputError` names the first row that has none."""
-    values = np.asarray(pd.to_numeric(frame[name], errors="coerce"), float)
-    _refuse(~(values > 0) | np.isinf(values), "not a number above 0", name, frame, path)
-    return values
-
-
-def _refuse(bad: npt.NDArray[np.bool_], message: str, name: str, frame: pd.DataFrame, path: Any) -> None:
-    """Raise for the first bad row, by its line in the file."""
-    if bad.any():
-        at = int(np.flatnonzero(bad)[0])
-        value = frame[name].iloc[at]
-        column = frame.attrs.get("column", {}).get(name, name)
-        raise InputError(message, file=path, line=at + 2, field=column,
-                         value=value.item() if isinstance(value, np.generic) else value)  # fmt: skip
-
-
 def _read_node(frame: pd.DataFrame, path: Any) -> Measured:
     """Megatron GPT iterations inside one node."""
     stack, n = load("megatron-a100-node"), len(frame)
-    f = {name: positive(frame, name, path) for name in NODE_COLUMNS.values()}
-    _refuse(f["tp"] * f["dp"] * f["pp"] != f["num_device"], "is not tp x dp x pp", "num_device", frame, path)
-    _refuse(f["batch"] % (f["dp"] * f["micro_batch"]) != 0, "does not divide by dp x micro batch", "batch", frame, path)
+    f = {name: count(frame, name, path) for name in NODE_COLUMNS.values() if name != "time"}
+    f["time"] = positive(frame, "time", path)
+    refuse(f["tp"] * f["dp"] * f["pp"] != f["num_device"], "is not tp x dp x pp", "num_device", frame, path)
+    refuse(f["hidden"] % f["num_head"] != 0, "does not divide the hidden size", "num_head", frame, path)
+    refuse(f["pp"] > f["num_layer"], "more stages than layers", "pp", frame, path)
+    refuse(f["batch"] % (f["dp"] * f["micro_batch"]) != 0, "does not divide by dp x micro batch", "batch", frame, path)
     model = _rows(
         t.MODEL, n, hidden=f["hidden"], num_layer=f["num_layer"], num_head=f["num_head"], num_kv_head=f["num_head"],
         head_dim=f["hidden"] / f["num_head"], inter=4 * f["hidden"], num_up=1, vocab=NODE_VOCAB, seq=f["seq"], tied=1,
@@ -127,8 +111,8 @@ def _read_node(frame: pd.DataFrame, path: Any) -> Measured:
 def _read_layouts(frame: pd.DataFrame, path: Any) -> Measured:
     """Llama layouts: the size and the sequence length are in the sheet's name."""
     stack, n = load("llama-a100"), len(frame)
-    f = {name: positive(frame, name, path) for name in ("num_device", "tp", "pp", "micro_batch")}
-    _refuse(f["num_device"] % (f["tp"] * f["pp"]) != 0, "does not divide by tp x pp", "num_device", frame, path)
+    f = {name: count(frame, name, path) for name in ("num_device", "tp", "pp", "micro_batch")}
+    refuse(f["num_device"] % (f["tp"] * f["pp"]) != 0, "does not divide by tp x pp", "num_device", frame, path)
     usual: dict[str, Any] = {"checkpoint": "disabled", "sequence_parallel": np.nan}
     frame = frame.assign(**{name: value for name, value in usual.items() if name not in frame.columns})
     sizes, kernels = [], []
@@ -142,6 +126,7 @@ def _read_layouts(frame: pd.DataFrame, path: Any) -> Measured:
         sizes.append(LLAMA[size])
         kernels.append((t.ATTENTIONS.index(KERNELS[kernel][0]), KERNELS[kernel][1]))
     hidden, num_layer, num_head, inter = np.array(sizes, float).T
+    refuse(f["pp"] > num_layer, "more stages than layers", "pp", frame, path)
     attention, fused_norm = np.array(kernels, float).T
     length = frame["sheet"].astype(str).str.extract(r"_(\d+)k_seq")[0]  # in units of 1,024; 2k where nothing is said
     seq = np.asarray(pd.to_numeric(length).fillna(2), float) * 1024
@@ -151,16 +136,19 @@ def _read_layouts(frame: pd.DataFrame, path: Any) -> Measured:
     )  # fmt: skip
     dp = f["num_device"] / f["tp"] / f["pp"]
     checkpoint = frame["checkpoint"].map({"disabled": 0, "every_layer": t.RECOMPUTES.index("full")})
-    _refuse(checkpoint.isna().to_numpy(), "not disabled or every_layer", "checkpoint", frame, path)
+    refuse(checkpoint.isna().to_numpy(), "not disabled or every_layer", "checkpoint", frame, path)
+    split = frame["sequence_parallel"].astype(object).fillna("").astype(str).str.strip().str.lower().map(SPLIT)
+    refuse(split.isna().to_numpy(), "not true or false", "sequence_parallel", frame, path)
     plan = _rows(
         t.PLAN, n, tp=f["tp"], pp=f["pp"], dp=dp, cp=1, ep=1, num_chunk=1, micro_batch=f["micro_batch"],
-        sequence_parallel=frame["sequence_parallel"].astype(str).str.lower() == "true",
+        sequence_parallel=split.to_numpy(float),
         num_microbatch=LAYOUT_TOKEN / seq / dp / f["micro_batch"], recompute=checkpoint.to_numpy(float), zero=1,
         attention=attention, fused_norm=fused_norm, schedule=t.ONE_F_ONE_B, weight_byte=2, act_byte=2,
         grad_byte=stack.grad_byte, optimizer_byte=stack.optimizer_byte,
     )  # fmt: skip
     step_s = np.asarray(pd.to_numeric(frame["time"], errors="coerce"), float)
-    _refuse(np.isnan(step_s) & ~frame["time"].astype(str).str.contains("OOM").to_numpy() | (step_s <= 0),
+    out_of_memory = frame["time"].astype(str).str.contains("oom|out of memory", case=False).to_numpy()
+    refuse(np.isnan(step_s) & ~out_of_memory | (step_s <= 0) | np.isinf(step_s),
             "neither a time nor an OOM", "time", frame, path)  # fmt: skip
     hardware = hardware_vector(catalog.system("dgx_a100"))
     stated = frame["sequence_parallel"].notna().to_numpy() & (f["tp"] > 1)

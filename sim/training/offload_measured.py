@@ -8,7 +8,7 @@ import pandas as pd
 
 from kernels.errors import InputError
 from kernels.training import Floats
-from sim.training.measured import positive
+from sim.training.measured_column import positive
 from sim.training.offload import Host, OffloadRun
 
 COLUMNS = ("log", "fwd_ms", "bwd_ms", "step_ms")  # "dir" says the machine, "iter_ms" is their sum where it lacks
@@ -68,4 +68,6 @@ def _parse(log: str, path: Any, line: int) -> dict[str, float]:
     for name in FIELDS:
         if name not in values:
             raise InputError(f"the log's name lacks {name}", file=path, line=line, field="log", value=log)
+        if values[name] == 0 and name not in ("ratio", "prefetch"):
+            raise InputError(f"{name} must be above 0", file=path, line=line, field="log", value=log)
     return {"flush_async": np.nan, "opt_gaps": np.nan} | values

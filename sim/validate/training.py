@@ -11,7 +11,8 @@ from scipy.stats import spearmanr
 
 from kernels import training as t
 from kernels.training_step import score_plans
-from sim.training.measured import Measured, read_frame, read_measured
+from sim.training.measured import Measured, read_measured
+from sim.training.measured_column import read_frame
 from sim.training.offload import offload_iteration
 from sim.training.offload_measured import is_offload, read_offload
 from sim.validation_rows import error_row, report
@@ -103,6 +104,7 @@ def _row(measured: Measured, name: str, chosen: Any, seconds: Any, peak: Any, ra
         ours, theirs = 1 / ours, 1 / theirs
     kind = "mfu" if measured.kind == "layout" else "step_time"
     row = error_row(kind, measured.stack.name, "dgx_a100", ours, theirs, int(used.sum()), size_class=name)
+    row["coverage"] = 1.0  # a run that did not fit was tried too, for memory
     row["rank_correlation"] = float(spearmanr(ours, theirs).statistic) if used.sum() > 2 else float("nan")
     if (chosen & changed).any():  # contradicted by memory as written
         row["otherwise_n"] = int((chosen & changed).sum())

@@ -2,12 +2,16 @@
 
 import json
 import pathlib
+import re
 
 import pytest
 
+from kernels.errors import InputError
 from sim.cli import main
+from sim.schedule import run_schedule
 from sim.validate.schedules import validate_schedules
 from tests.shared_data import folder
+from workloads.schedules import load
 
 
 def test_every_published_order_is_reproduced_exactly(tmp_path: pathlib.Path) -> None:
@@ -61,3 +65,53 @@ def test_bad_input_is_one_line_and_exit_code_2(given: str, text: str, capsys: py
     error = capsys.readouterr().err
     assert text in error
     assert error.count("\n") == 1
+
+
+def _vector(**change: object) -> dict[str, object]:
+    """Two ranks, one microbatch, unit times: F0 F1 I1 I0 W0, so the first rank stays for 5 and W1 ends at 4."""
+    given: dict[str, object] = {"p": 2, "m": 1, "tF": 1, "tB": 1, "tW": 1, "tComm": 0, "max_mem": 1}
+    given |= {"best_time_max_stage_span": 5, "order": ["F0.0 I0.0 W0.0", "F1.0 I1.0 W1.0"]}
+    return given | change
+
+
+def test_an_automatic_plan_is_known_by_what_it_publishes_not_by_its_file(tmp_path: pathlib.Path) -> None:
+    vector = _vector(mem_f=1, mem_b=0, mem_w=-1, stage_end_times=None, makespan=None)
+    (tmp_path / "any_name.json").write_text(json.dumps({"vectors": [vector]}))
+    (row,) = validate_schedules(tmp_path)
+    assert (row["n"], row["exact"], row["plan_n"], row["plan_worse"]) == (1, 1, 1, 0)
+
+
+def test_times_of_their_own_for_each_stage(tmp_path: pathlib.Path) -> None:
+    # F0 2, hop 3, F1 1, I1 1, hop 3, I0 1, W0 1: 12; the first rank is there all the time
+    vector = _vector(tF=[2, 1], tComm=[3], best_time_max_stage_span=12, makespan=12)
+    (tmp_path / "a.json").write_text(json.dumps({"vectors": [vector]}))
+    (row,) = validate_schedules(tmp_path)
+    assert (row["n"], row["exact"], row["plan_n"], row["plan_worse"]) == (1, 1, 1, 0)
+
+
+def test_pairs_that_the_tokens_do_not_show_are_those_of_the_generator(tmp_path: pathlib.Path) -> None:
+    order = load("dualpipe").build(2, 4)
+    paired = run_schedule(order, (1, 1, 1), overlap_time=2).summary["makespan"]
+    timing = {"tF": 1, "tB": 1, "tW": 1, "tComm": 0, "tFB": 2, "makespan": paired}
+    lines = [" ".join(map(str, ops)) for ops in order]
+    vector = {"schedule": "DualPipe", "p": 2, "m": 4, "timings": [timing], "order": lines}
+    (tmp_path / "a.json").write_text(json.dumps({"vectors": [vector]}))
+    (row,) = validate_schedules(tmp_path)
+    assert (row["exact"], row["order_exact"]) == (1, 1)
+    assert paired < run_schedule(order, (1, 1, 1)).summary["makespan"]  # else the test shows nothing
+
+
+@pytest.mark.parametrize(
+    ("vector", "text"),
+    [
+        (_vector(tF=1.5), "tF = 1.5: not a whole number"),  # not cut to 1
+        (_vector(tComm=-1), "tComm = -1"),
+        (_vector(m=3), "of other (ranks, microbatches)"),
+        ({"p": 2, "m": 1, "tB": 1}, "'tF' is missing"),
+        (3, "a vector is an object"),
+    ],
+)
+def test_vectors_that_cannot_be_are_refused(vector: object, text: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"vectors": [vector]}))
+    with pytest.raises(InputError, match=re.escape(text)):
+        validate_schedules(tmp_path)
