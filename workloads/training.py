@@ -92,14 +92,10 @@ def check_sizes(plan: TrainPlan) -> None:
         raise InputError("out of range", field="skew", value=plan.skew, allowed=">= 0")
 
 
-def check_effect(model: ModelSpec, plan: TrainPlan) -> None:
+def check_effect(plan: TrainPlan) -> None:
     """Raise `InputError` for what was chosen but can change nothing in this plan. The command line asks; plans that a
     search or a study varies may hold such a choice."""
-    dense = not any(block.ffn.num_expert for block in model.block)
     idle = {
-        "ep": (plan.ep > 1 and dense, "the model has no experts"),
-        "skew": (plan.skew > 0 and dense, "the model has no experts"),
-        "global_balance": (plan.global_balance and dense, "the model has no experts"),
         "ulysses": (plan.ulysses and plan.cp == 1, "needs cp > 1"),
         "tp_overlap": (plan.tp_overlap > 0 and plan.tp == 1, "needs tp > 1"),
         "whole_hop": (plan.whole_hop and (plan.tp == 1 or plan.pp == 1 or plan.sequence_parallel),
@@ -168,6 +164,9 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
         raise InputError("does not divide the heads of a device", field="cp", value=plan.cp,
                          allowed=f"divisors of {heads // plan.tp}")  # fmt: skip
     experts = max(block.ffn.num_expert for block in model.block)
+    for field, usual in (("ep", 1), ("skew", 0.0), ("global_balance", False)):
+        if experts == 0 and getattr(plan, field) != usual:
+            raise InputError("the model has no experts", field=field, value=getattr(plan, field), allowed=str(usual))
     if plan.ep > 1 and (experts % plan.ep or (plan.dp * plan.cp) % plan.ep):
         raise InputError("must divide the experts and dp x cp", field="ep", value=plan.ep,
                          allowed=f"divisors of {experts} and {plan.dp * plan.cp}")  # fmt: skip

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--critical-batch", type=float, help="judge by time to a target: critical batch size, sequences"
     )
-    parser.add_argument("--min-steps", type=float, default=10_000, help="steps to the target at endless batch")
+    parser.add_argument("--min-steps", type=float, help="steps to the target at endless batch (default: 10,000)")
     parser.add_argument("--json", metavar="FILE", help="write the plans, the front and the counts")
 
 

@@ -73,7 +73,6 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.training.command import show
     from sim.training.stack import default_stack, load
     from sim.training.step import train
-    from workloads import models
     from workloads.training import TrainPlan, check_effect, check_sizes
 
     a = arguments
@@ -92,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     usual = {field.name: getattr(stack, field.name) for field in fields(TrainPlan) if hasattr(stack, field.name)}
     plan = TrainPlan(**usual | {name: value for name, value in given.items() if value is not None})
     check_sizes(plan)
-    check_effect(models.load(a.model), plan)
+    check_effect(plan)
     result = train(a.model, system, plan, stack=stack, number_format=a.format, fidelity=a.fidelity,
                    oversubscription=a.oversubscription, num_replica=a.num_replica)  # fmt: skip
     print(show(result))

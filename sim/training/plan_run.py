@@ -10,6 +10,7 @@ from sim.training.space import axes_table, named_space
 from sim.training.stack import default_stack, load
 from workloads import models
 
+MIN_STEP = 10_000.0  # steps to the target at endless batch, where none is given
 ALWAYS = ("tp", "pp", "dp", "schedule", "micro_batch", "step_s", "peak_byte", "mfu", "step_usd", "replayed_s")
 
 
@@ -22,11 +23,17 @@ def _sizes(text: str, field: str) -> list[int]:
 
 def execute(
     model: str, system: str, gpus: str, batch: str, space: str, seq: int, cp: str, max_tp: int, format: str,
-    stack: str | None, top: int, guided: int | None, critical_batch: float | None, min_steps: float, json: str | None,
+    stack: str | None, top: int, guided: int | None, critical_batch: float | None, min_steps: float | None,
+    json: str | None,
 ) -> str:  # fmt: skip
     """Search and return the text; several sizes or a critical batch compare the best plan of each."""
-    if top < 1:
-        raise InputError("too small", field="top", value=top, allowed=">= 1")
+    for field, value in (("top", top), ("seq", seq), ("max_tp", max_tp)):
+        if value < 1:
+            raise InputError("too small", field=field, value=value, allowed=">= 1")
+    if critical_batch is None and min_steps is not None:
+        raise InputError("has no effect: needs --critical-batch", field="min_steps", value=min_steps)
+    if critical_batch is not None and guided is not None:
+        raise InputError("--critical-batch tries every plan", field="guided", value=guided, allowed="one of the two")
     devices, batches = _sizes(gpus, "gpus"), _sizes(batch, "batch")
     spaces = [
         named_space(space, device, size, seq=seq, max_tp=max_tp, cps=tuple(_sizes(cp, "cp")))
@@ -34,7 +41,8 @@ def execute(
         for size in batches
     ]
     if critical_batch is not None:
-        table = batch_tradeoff(model, system, spaces, critical_batch=critical_batch, min_step=min_steps, stack=stack,
+        min_step = MIN_STEP if min_steps is None else min_steps
+        table = batch_tradeoff(model, system, spaces, critical_batch=critical_batch, min_step=min_step, stack=stack,
                                number_format=format)  # fmt: skip
         if json:
             write_json({"tradeoff": table}, json)

@@ -13,6 +13,7 @@ from kernels import training as t
 from kernels.errors import InputError
 from kernels.training import Floats
 from kernels.training_step import score_plans
+from sim.critical_batch import steps_to_target
 from sim.training.space import AXES, Space, layouts, plan_rows, to_plan
 from sim.training.stack import Stack, default_stack, hardware_vector, load
 from sim.training.step import train
@@ -44,6 +45,9 @@ def exhaustive(
         chosen = np.union1d(best[np.isfinite(seconds[best])], pareto(seconds, peak))
         kept.append(np.column_stack([rows[chosen], seconds[chosen], peak[chosen]]))
     found = np.concatenate(kept) if kept else np.zeros((0, len(t.PLAN) + 2))
+    if not count["plan"]:
+        raise InputError("no layout: tp divides the heads, pp the layers, dp the batch, cp the sequence",
+                         field="num_device", value=space.num_device)  # fmt: skip
     if not len(found):
         raise InputError(f"none of {count['plan']} plans fits in {hw[t.MEM_BYTE] / 2**30:.1f} GiB",
                          field="num_device", value=space.num_device)  # fmt: skip
@@ -151,7 +155,7 @@ def batch_tradeoff(
     for space in spaces:
         best, _, _ = exhaustive(model, system, space, stack=stack, top=1, number_format=number_format)
         step_s = float(best["step_s"].iloc[0])
-        num_step = min_step * (1 + critical_batch / space.batch)
+        num_step = steps_to_target(space.batch, min_step, critical_batch)
         machine = catalog.system(system, space.num_device)
         hours = num_step * step_s / 3600
         records.append({

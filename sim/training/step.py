@@ -72,6 +72,9 @@ def train(
     constants = stack if isinstance(stack, Stack) else load(stack or default_stack(machine.device.name))
     hw, fit = hardware_vector(machine, number_format), constants.fit
     arrays = compile_order(build_order(plan))
+    if arrays.num_stage > spec.num_layer:
+        raise InputError(f"{plan.schedule} makes {arrays.num_stage} stages of {spec.num_layer} layers", field="pp",
+                         value=plan.pp, allowed=f"<= {spec.num_layer * plan.pp // arrays.num_stage}")  # fmt: skip
     vector, laid = model_vector(spec, plan.seq, plan.dropout), plan_vector(plan, spec.hidden)
     laid[t.NUM_CHUNK] = arrays.num_stage / plan.pp
     times, table = stage_table(vector, laid, hw, fit, arrays, plan)

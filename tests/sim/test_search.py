@@ -128,3 +128,18 @@ def test_a_front_over_sizes_has_cost_too() -> None:
     for row in columns:
         assert not ((columns <= row).all(axis=1) & (columns < row).any(axis=1)).any()
     assert count["plan"] > count["fit"] > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("--gpus 8 --batch 8 --min-steps 5", "needs --critical-batch"),
+        ("--gpus 8 --batch 8 --critical-batch 5 --guided 3", "one of the two"),
+        ("--gpus 8 --batch 8 --critical-batch -5", "critical_batch = -5.0: out of range"),
+        ("--gpus 8 --batch 8 --seq 0", "seq = 0: too small"),
+        ("--gpus 7 --batch 8", "num_device = 7: no layout"),  # 25 heads, 48 layers, batch 8: none has a factor 7
+    ],
+)
+def test_searches_that_cannot_be(given: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(f"plan --model gpt2-xl --system dgx_a100 {given}".split()) == 2
+    assert text in capsys.readouterr().err

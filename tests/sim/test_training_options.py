@@ -7,6 +7,7 @@ import pytest
 
 from kernels import training as t
 from kernels.errors import InputError
+from sim.cli import main
 from sim.training.step import TrainResult, train
 from workloads import models
 from workloads.compression import NAMES, hook
@@ -115,7 +116,10 @@ def test_latent_attention_trains() -> None:
     ("change", "field"),
     [({"compression": "fp61"}, "compression"), ({"compression": "topk", "zero": 1}, "compression"),
      ({"compression": "powersgd", "compression_rank": 0}, "compression_rank"), ({"sample_byte": -1.0}, "sample_byte"),
-     ({"weight_offload": 1.5}, "weight_offload"), ({"global_balance": True}, "global_balance")],
+     ({"weight_offload": 1.5}, "weight_offload"), ({"global_balance": True}, "global_balance"),
+     ({"ep": 2}, "no experts"), ({"skew": 0.5}, "no experts"), ({"skew": -2.0}, "skew"),
+     ({"act_byte": -1.0}, "act_byte"), ({"weight_byte": float("nan")}, "weight_byte"),
+     ({"grad_byte": 0.0}, "grad_byte")],
 )  # fmt: skip
 def test_bad_options(change: dict[str, Any], field: str) -> None:
     with pytest.raises(InputError, match=field):
@@ -134,3 +138,24 @@ def test_the_stack_of_2021_adds_gradients_and_waits_for_transfers() -> None:
     wait = 2 * 192 * 2 * new["hop_s"]
     assert old["step_s"] - new["step_s"] == pytest.approx(add + wait, rel=0.1)
     assert old["step_s"] == pytest.approx(32, rel=0.08)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("--gather-limit 1", "gather_limit = 1: has no effect: needs ZeRO 3"),
+        ("--compression-rank 16", "needs compression = powersgd"),
+        ("--ulysses", "needs cp > 1"),
+        ("--offload-read-byte-per-s 1e9", "needs act_offload > 0"),
+        ("--loader-byte-per-s 1e6", "needs sample_byte > 0"),
+        ("--tp 2 --pp 2 --sequence-parallel --whole-hop", "no sequence_parallel"),
+        ("--oversubscription 4", "needs fidelity = replay"),
+        ("--tp 0", "tp = 0: too small"),
+        ("--pp 32 --schedule zb-v", "zb-v makes 64 stages of 40 layers; allowed: <= 20"),  # two chunks a rank
+    ],
+)
+def test_an_option_that_can_change_nothing_is_refused(
+    given: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(f"train --model gpt3-13b --system dgx_a100 --batch 8 {given}".split()) == 2
+    assert text in capsys.readouterr().err
