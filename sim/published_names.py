@@ -1,4 +1,4 @@
-"""Names that measured files call models and machines by, and ours."""
+"""Names that measured files call models, number formats and machines by, and ours."""
 
 import functools
 import re
@@ -34,6 +34,36 @@ def known_model(name: str) -> str:
     words = re.split(r"[-_ ]", name.rsplit("/", maxsplit=1)[-1].lower())
     key = "".join(word for word in words if not QUALIFIER.fullmatch(word))
     return name if name in models.names() else table.get(key, name)
+
+
+STORED = {  # words of a checkpoint's name that say how its weights are stored
+    "fp8": "fp8", "nvfp4": "nvfp4", "fp4": "nvfp4", "mxfp4": "mxfp4_a16", "awq": "w4a16", "gptq": "w4a16",
+    "int4": "w4a16", "w4a16": "w4a16", "int8": "int8", "w8a8": "int8", "bf16": "bf16",
+}  # fmt: skip
+FORMAT_ALIAS = {
+    "float8_e4m3": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "w4a16_mxfp4": "mxfp4_a16", "fp4": "nvfp4",
+    "awq": "w4a16", "gptq": "w4a16",
+}  # fmt: skip
+UNSAID = ("", "nan", "none", "auto")  # the model's own
+BLOCK_SCALED = ("deepseek-v3", "qwen3")  # their FP8 checkpoints have a scale a block (`quantization_config`)
+
+
+def known_format(text: str, model: str) -> str:
+    """Our name of a number format of weights; where a file leaves it open, that of the model as it is published.
+
+    >>> known_format("auto", "Qwen/Qwen3-30B-A3B-FP8"), known_format("fp8", "deepseek-ai/DeepSeek-R1")
+    ('fp8_block', 'fp8_block')
+    >>> known_format("", "openai/gpt-oss-120b"), known_format("FP8", "Qwen/Qwen3-8B"), known_format("none", "opt-13b")
+    ('mxfp4_a16', 'fp8', 'bf16')
+    """
+    ours, said = known_model(model), text.strip().lower()
+    if said not in UNSAID:
+        alias = FORMAT_ALIAS.get(said, said)
+        return "fp8_block" if alias == "fp8" and ours.startswith("deepseek-v3") else alias
+    words = re.split(r"[-_ ]", model.rsplit("/", maxsplit=1)[-1].lower())
+    usual = "fp8" if ours.startswith("deepseek-v3") else "mxfp4" if ours.startswith("gpt-oss") else "bf16"
+    stored = STORED[next((word for word in words if word in STORED), usual)]
+    return "fp8_block" if stored == "fp8" and ours.startswith(BLOCK_SCALED) else stored
 
 
 @functools.cache

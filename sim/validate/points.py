@@ -17,7 +17,7 @@ HELP = "steady-state serving points (TTFT, TPOT at a concurrency) against their 
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "model": ("model", "model_id", "model_path"),
-    "system": ("system", "gpu", "hardware", "device"),
+    "system": ("system", "gpu", "hardware", "device", "hw"),
     "tp": ("tp", "tensor_parallel", "tp_size"),
     "pp": ("pp", "pipeline_parallel", "pp_size"),
     "dp": ("dp", "data_parallel", "dp_size"),
@@ -25,14 +25,14 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "attn_dp": ("attn_dp", "attention_dp", "attention_dp_size", "attn_dp_size", "dp_attention"),
     "input_len": ("input_len", "isl", "input_length", "prompt_len", "prompt_token"),
     "output_len": ("output_len", "osl", "output_length", "output_token"),
-    "concurrency": ("concurrency", "max_concurrency", "batch", "batch_size", "users"),
-    "weight_format": ("weight_format", "format", "weights", "quantization", "gemm_dtype", "dtype"),
+    "concurrency": ("concurrency", "max_concurrency", "conc", "batch", "batch_size", "users"),
+    "weight_format": ("weight_format", "format", "weights", "quantization", "gemm_dtype", "dtype", "precision"),
     "kv_format": ("kv_format", "kv_dtype", "kv_cache_dtype"),
-    "ttft_s": ("ttft_s", "ttft_ms", "ttft", "mean_ttft_ms", "median_ttft_ms"),
-    "tpot_s": ("tpot_s", "tpot_ms", "tpot", "mean_tpot_ms", "median_tpot_ms"),
+    "ttft_s": ("ttft_s", "ttft_ms", "ttft", "mean_ttft_ms", "median_ttft_ms", "mean_ttft_s"),
+    "tpot_s": ("tpot_s", "tpot_ms", "tpot", "mean_tpot_ms", "median_tpot_ms", "mean_tpot_s"),
 }
 NEEDED = ("model", "system", "input_len", "output_len", "concurrency")
-UNSAID = ("none", "auto")  # formats that are the model's own
+CLASSES = ((1, "one_user"), (16, "up_to_16_users"), (128, "up_to_128_users"), (1 << 62, "over_128_users"))
 ROUNDS, WARM_ROUNDS = 6, 2  # requests a user, and those that are not counted at the start; nor is the last
 SEED = 0  # of when users begin
 CHUNK = 8192  # prompt tokens a step and attention group, as engines ship
@@ -55,25 +55,47 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def validate_points(file: str | pathlib.Path, engine: str = "vllm_0.15") -> tuple[list[dict[str, Any]], Counter[str]]:
-    """A row of error for TTFT and for TPOT by system and model (`kernel`), and in all. Fits nothing."""
+    """A row of error for TTFT and for TPOT in all, by system and model (`kernel`), by format, and by concurrency
+    (`size_class`). Fits nothing. Raises `InputError`, with the row, for what beats the speed of light tenfold or is a
+    hundred times slower a token."""
     import numpy as np
 
     from kernels.errors import InputError
+    from sim.serving_light import check_light, check_slow, light_s
     from sim.validation_rows import error_row
 
-    frame = read(pathlib.Path(file))
+    path = pathlib.Path(file)
+    frame = read(path)
     reasons: Counter[str] = Counter()
     found = {"ttft_s": np.full(len(frame), np.nan), "tpot_s": np.full(len(frame), np.nan)}
     for index, row in enumerate(frame.to_dict("records")):
+        sizes = {name: int(row.get(name, 1)) for name in ("tp", "pp", "dp", "ep", "attn_dp")}
+        num_device = max(sizes["tp"] * sizes["dp"] * sizes["attn_dp"], sizes["ep"]) * sizes["pp"]
+        where = str(row["model"]), str(row["system"]), num_device
+        try:
+            least = light_s(*where, int(row["input_len"]), row["weight_format"])
+        except InputError as error:
+            reasons[str(error)] += 1
+            continue
+        for name, least_s in zip(found, least, strict=True):
+            check_light(row.get(name, np.nan), least_s, path, index + 2, name)
         try:
             found["ttft_s"][index], found["tpot_s"][index] = simulate_point(row, engine)
         except InputError as error:
             reasons[str(error)] += 1
+            continue
+        check_slow(row.get("tpot_s", np.nan), found["tpot_s"][index], path, index + 2, "tpot_s")
+    users = frame["concurrency"].map(lambda value: next(name for most, name in CLASSES if value <= most))
+    every = {"system": frame["system"], "model": frame["model"], "format": frame["weight_format"], "users": users}
+    groups: list[dict[str, Any]] = [{}]
+    groups += [{"system": s, "model": m} for s, m in sorted(set(zip(frame["system"], frame["model"], strict=True)))]
+    groups += [{"format": name} for name in sorted(set(frame["weight_format"]))]
+    groups += [{"users": name} for _, name in CLASSES if (users == name).any()]
     rows = []
-    groups = [("all", "all", np.ones(len(frame), bool))]
-    for system, model in sorted(set(zip(frame["system"], frame["model"], strict=True))):
-        groups.append((system, model, ((frame["system"] == system) & (frame["model"] == model)).to_numpy()))
-    for system, model, chosen in groups:
+    for group in groups:
+        chosen = np.ones(len(frame), bool)
+        for key, value in group.items():
+            chosen &= (every[key] == value).to_numpy()
         for metric in ("ttft_s", "tpot_s"):
             if metric not in frame:
                 continue
@@ -81,7 +103,9 @@ def validate_points(file: str | pathlib.Path, engine: str = "vllm_0.15") -> tupl
             given = chosen & np.isfinite(measured)
             ran = given & np.isfinite(found[metric])
             pair = found[metric][ran].tolist(), measured[ran].tolist()
-            rows.append(error_row(metric.removesuffix("_s"), str(model), str(system), *pair, int(given.sum())))
+            model, system, fmt, size = (str(group.get(key, "all")) for key in ("model", "system", "format", "users"))
+            name, count = metric.removesuffix("_s"), int(given.sum())
+            rows.append(error_row(name, model, system, *pair, count, number_format=fmt, size_class=size))
     return rows, reasons
 
 
@@ -89,6 +113,7 @@ def read(path: pathlib.Path) -> Any:
     """The file with our column names, times in seconds; an `InputError` where a column or a value is amiss."""
     from hw_models.calibration.measured import number, read_frame
     from kernels.errors import InputError
+    from sim.published_names import known_format
 
     raw = read_frame(path)
     lower = {str(name).lower(): name for name in raw.columns}
@@ -100,13 +125,15 @@ def read(path: pathlib.Path) -> Any:
                 raise InputError("column is missing", file=path, field=name, value="", allowed=aliases)
             continue
         if name in ("model", "system", "weight_format", "kv_format"):
-            text = raw[source].astype(str)
-            unsaid = raw[source].isna() | text.str.lower().isin(UNSAID)
-            frame[name] = text.mask(unsaid, "bf16") if name.endswith("_format") else text
+            frame[name] = raw[source].astype(str).where(raw[source].notna(), "")
             continue
-        values = number(raw, str(source), path, positive=True)
+        values = number(raw, str(source), path, positive=True, whole=not name.endswith("_s"))
         milliseconds = name.endswith("_s") and not str(source).lower().endswith("_s")
         frame[name] = values * 1e-3 if milliseconds else values
+    stored = frame["weight_format"] if "weight_format" in frame else [""] * len(frame)
+    frame["weight_format"] = [known_format(*pair) for pair in zip(stored, frame["model"], strict=True)]
+    if "kv_format" in frame:
+        frame["kv_format"] = [known_format(text, "") for text in frame["kv_format"]]
     if not {"ttft_s", "tpot_s"} & set(frame.columns):
         raise InputError("nothing was measured", file=path, field="ttft_s", value="", allowed=ALIASES["ttft_s"])
     return frame

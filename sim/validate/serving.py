@@ -31,6 +31,11 @@ ALIASES = {  # other names of columns; case does not matter
     "output_len": ("osl", "output_length"),
 }
 OPTIONAL = {"pp": 1, "dp": 1, "ep": 1}  # columns that a file may leave out
+POSITIVE = (
+    "tp", "pp", "dp", "ep", "request_per_s", "duration_s", "output_len", "max_num_seqs", "max_num_batched_tokens",
+    "max_model_len", "num_system_prompt", "num_user_per_system_prompt", "measured_prompt_len_mean", "timeout_s",
+)  # fmt: skip
+OR_ZERO = ("stage", "system_prompt_len", "question_len", "completed", "failed")
 OVERLOAD = 0.05  # share of failed requests
 BEHIND = 0.9  # share of the rate asked for
 TIMEOUT_S = (
@@ -83,12 +88,16 @@ def kind_of(path: pathlib.Path) -> str:
 def validate_serving(file: str | pathlib.Path, engine: str = VLLM) -> tuple[list[dict[str, Any]], Counter[str]]:
     """A row a metric (`format`: its statistic) and run, then totals over the runs that are not overloaded, and over
     the overloaded ones (`size_class`); and why rows were not simulated. Fits nothing."""
+    import numpy as np
     import pandas as pd
 
     from kernels.errors import InputError
+    from sim.serving_light import check_slow
     from sim.validation_rows import error_row
 
-    frame = read(pathlib.Path(file))
+    path = pathlib.Path(file)
+    frame = read(path)
+    check_plausible(frame, path)
     reasons: Counter[str] = Counter()
     parts = []
     for _, stages in frame.groupby("run", sort=False):
@@ -97,6 +106,10 @@ def validate_serving(file: str | pathlib.Path, engine: str = VLLM) -> tuple[list
         except InputError as error:
             reasons[str(error)] += len(stages)
             parts.append(stages.assign(overloaded=overloaded(stages)))
+            continue
+        for index, row in parts[-1][~parts[-1]["overloaded"]].iterrows():
+            for name in ("e2e_mean_s", "tpot_mean_s"):
+                check_slow(row.get(name, np.nan), row[f"simulated_{name}"], path, int(index) + 2, name)
     both = pd.concat(parts, ignore_index=True)
     rows = []
     metrics = [
@@ -135,14 +148,46 @@ def read(path: pathlib.Path) -> Any:
     for name in COLUMNS:
         if name not in frame.columns:
             raise InputError("column is missing", file=path, field=name, value="", allowed=COLUMNS)
-    for name in ("tp", "request_per_s", "duration_s", "output_len", "max_num_seqs", "max_num_batched_tokens"):
-        number(frame, name, path, positive=True)
+    for name in POSITIVE:
+        if name in frame.columns:
+            number(frame, name, path, positive=True)
+    for name in OR_ZERO:
+        if name in frame.columns:
+            number(frame, name, path)
     for name in frame.columns:
         if name.startswith(("ttft_", "e2e_", "request_throughput")):
             number(frame, name, path, positive=True)
     if {"ttft_mean_s", "e2e_mean_s"} <= set(frame.columns):
-        frame["tpot_mean_s"] = (frame["e2e_mean_s"] - frame["ttft_mean_s"]) / (frame["output_len"] - 1)
+        several = (frame["output_len"] - 1).where(frame["output_len"] > 1)  # one token has no time after it
+        frame["tpot_mean_s"] = (frame["e2e_mean_s"] - frame["ttft_mean_s"]) / several
     return frame
+
+
+def check_plausible(frame: Any, path: pathlib.Path) -> None:
+    """An `InputError` with the first row whose first token comes after its end, or that beats the speed of light
+    tenfold: a token each step at best, the prompt found in the cache."""
+    from kernels.errors import InputError
+    from sim.published_names import known_format
+    from sim.serving_light import check_light, light_s
+
+    for index, row in enumerate(frame.to_dict("records")):
+        sizes = {name: int(row.get(name, 1)) for name in ("tp", *OPTIONAL)}
+        num_device = max(sizes["tp"] * sizes["dp"], sizes["ep"]) * sizes["pp"]
+        stored = known_format(str(row.get("weight_format", "")), str(row["model"]))
+        try:
+            _, step_s = light_s(str(row["model"]), str(row["gpu"]), num_device, 1, stored)
+        except InputError:
+            step_s = 0.0  # counted when it comes to run
+        for statistic in STATISTICS:
+            first, end = f"ttft_{statistic}_s", f"e2e_{statistic}_s"
+            if first in row and end in row and row[first] > row[end]:
+                raise InputError(
+                    "the first token comes after the end", file=path, line=index + 2, field=first, value=row[first],
+                    allowed=f"at most {row[end]:g}",
+                )  # fmt: skip
+            for name, num_step in ((first, 1.0), (end, float(row["output_len"]))):
+                if name in row:
+                    check_light(row[name], step_s * num_step, path, index + 2, name)
 
 
 def overloaded(stages: Any) -> Any:
@@ -157,7 +202,7 @@ def overloaded(stages: Any) -> Any:
 
 def scenario_of(stages: Any, engine: str) -> Any:
     """The scenario of a run; its load holds the stages in order."""
-    from sim.published_names import known_model, known_system
+    from sim.published_names import known_format, known_model, known_system
     from sim.scenario import from_mapping
 
     first = stages.sort_values("stage").iloc[0]
@@ -181,8 +226,8 @@ def scenario_of(stages: Any, engine: str) -> Any:
             "requests": load,
             "engine": engine,
             "timeout_s": float(first.get("timeout_s", TIMEOUT_S)),
-            "weight_format": str(first.get("weight_format", "bf16")),
-            "kv_format": str(first.get("kv_format", "bf16")),
+            "weight_format": known_format(str(first.get("weight_format", "")), str(first["model"])),
+            "kv_format": known_format(str(first.get("kv_format", "")), ""),
         }
     )
 

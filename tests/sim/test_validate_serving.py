@@ -141,6 +141,57 @@ def test_points_that_cannot_run_count_against_coverage(tmp_path: pathlib.Path) -
     assert "longer than the context" in second
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ttft_mean_s": 3e-5, "e2e_mean_s": 2.5e-4}, r"x\.csv:3: .*_mean_s = .*beats the speed of light"),  # ks
+        ({"ttft_mean_s": 30.0, "e2e_mean_s": 250.0}, r"x\.csv:3: e2e_mean_s = 250\.0: 100 times slower"),  # ms
+        ({"ttft_mean_s": 0.3}, r"x\.csv:3: ttft_mean_s = 0\.3: the first token comes after the end"),
+        ({"num_system_prompt": "few"}, r"x\.csv:3: num_system_prompt"),
+        ({"failed": "none"}, r"x\.csv:3: failed"),
+        ({"stage": "last"}, r"x\.csv:3: stage"),
+    ],
+)
+def test_load_tests_that_cannot_be_are_refused_with_the_row(
+    tmp_path: pathlib.Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "x.csv"
+    pd.DataFrame([STAGE, STAGE | {"run": "d"} | change]).to_csv(path, index=False)
+    with pytest.raises(InputError, match=message):
+        validate_serving(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean_ttft_ms": 0.02}, r"x\.csv:3: ttft_s = 2e-05: beats the speed of light"),  # seconds, said to be ms
+        ({"mean_tpot_ms": 0.008}, r"x\.csv:3: tpot_s = 8e-06: beats the speed of light"),
+        ({"mean_tpot_ms": 8000.0}, r"x\.csv:3: tpot_s = 8\.0: 100 times slower"),  # microseconds
+        ({"ISL": 64.5}, r"x\.csv:3: isl = 64\.5: not a measurement"),
+    ],
+)
+def test_points_that_cannot_be_are_refused_with_the_row(
+    tmp_path: pathlib.Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "x.csv"
+    pd.DataFrame([POINT, POINT | change]).to_csv(path, index=False)
+    with pytest.raises(InputError, match=message):
+        validate_points(path)
+
+
+def test_points_have_rows_by_format_and_users(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "x.csv"
+    pd.DataFrame([POINT | {"precision": name, "max_concurrency": n} for name, n in (("bf16", 1), ("fp8", 4))]).to_csv(
+        path, index=False
+    )
+    rows, _ = validate_points(path)
+    found = [(row["format"], row["size_class"], row["n"]) for row in rows if row["kind"] == "tpot"]
+    assert found == [
+        ("all", "all", 2), ("all", "all", 2), ("bf16", "all", 1), ("fp8", "all", 1), ("all", "one_user", 1),
+        ("all", "up_to_16_users", 1),
+    ]  # fmt: skip
+
+
 def test_shipped_engine_profile_still_has_the_errors_it_states() -> None:
     from sim.engine_fit import cases, errors, mean_error
     from sim.engine_profile import load
