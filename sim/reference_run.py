@@ -19,7 +19,7 @@ from kernels.serving.verbs import lane_at
 from kernels.units import PS_PER_S, to_ps
 from sim.calibrate_run import MAX_GRAPH
 from sim.scenario import Scenario
-from sim.simulate import Simulation, simulate
+from sim.simulate import Simulation, policy_of, simulate
 from workloads.load import load_requests
 from workloads.requests import Requests
 
@@ -117,7 +117,8 @@ def reference_run(
     from hw_models.reference.model import Span
 
     num_block = min(num_block, model.num_block)
-    _warm_up(model, Span, scenario, num_block)
+    longest = min(num_block * scenario.block_token, simulated.setup.max_model_len)
+    _warm_up(model, Span, scenario.block_token, min(_step_limits(scenario)[0] or longest, longest))
     executor = Executor(model, Span, num_block, scenario.block_token, mode == "live")
     measured = simulate(scenario, requests=load, record_steps=True, progress=progress, execute=executor)
     steps = _steps(measured, executor)
@@ -132,7 +133,7 @@ def build(simulated: Simulation, device: str, num_block: int) -> Any:
     from hw_models.reference.model import build_model, graph_batches
 
     setup = simulated.setup
-    captured = graph_batches(device, min(setup.scenario.max_num_seq, MAX_GRAPH))
+    captured = graph_batches(device, min(_step_limits(setup.scenario)[1], MAX_GRAPH))
     return build_model(
         setup.model, device, setup.scenario.weight_format, num_block, setup.scenario.block_token, captured,
         setup.scenario.seed, setup.system.device.num_core,
@@ -162,15 +163,21 @@ def _num_block(simulated: Simulation, load: Requests) -> int:
     """KV blocks that this load can hold at once, of those that the engine has (and one a sequence for padding)."""
     block = simulated.setup.scenario.block_token
     longest = np.sort(-(-(load.prompt_token.astype(np.int64) + load.output_token + block) // block))[::-1]
-    return int(min(simulated.setup.num_block, longest[: simulated.setup.scenario.max_num_seq].sum())) + 1
+    return int(min(simulated.setup.num_block, longest[: _step_limits(simulated.setup.scenario)[1]].sum())) + 1
 
 
-def _warm_up(model: Any, span: Callable[..., Any], scenario: Scenario, num_block: int) -> None:
-    """Steps whose first call is slow (allocation, thread pools, captured graphs), before the clock runs."""
-    most = num_block * scenario.block_token
-    for query_len, kv_len in ((8, 8), (1, 9), (min(scenario.token_budget, most),) * 2, (1, 9)):
-        blocks = range(-(-kv_len // scenario.block_token))
-        model.step([span(query_len, kv_len, blocks)])
+def _step_limits(scenario: Scenario) -> tuple[int, int]:
+    """Tokens (0: no limit) and sequences a step at most: the policy's own where the scenario leaves them open."""
+    value = policy_of(scenario).value
+    return int(value["max_token"]), int(value["max_seq"])
+
+
+def _warm_up(model: Any, span: Callable[..., Any], block_token: int, longest: int) -> None:
+    """Steps whose first call is slow (allocation, thread pools, captured graphs), before the clock runs; prompts of
+    up to `longest` tokens."""
+    short = min(8, longest - 1)
+    for query_len, kv_len in ((short, short), (1, short + 1), (longest, longest), (1, short + 1)):
+        model.step([span(query_len, kv_len, range(-(-kv_len // block_token)))])
 
 
 def _steps(measured: Simulation, executor: Executor) -> pd.DataFrame:

@@ -126,6 +126,14 @@ def test_calibration_says_how_wrong_it_is(place: pathlib.Path) -> None:
     assert (place / "raw" / "step.csv").exists()
 
 
+def test_limits_left_to_the_policy_run(place: pathlib.Path) -> None:
+    few = "batch:n=3,prompt=uniform:min=30:max=120,output=4"
+    found = reference_run(scenario(place, 1.0, token_budget=0, max_num_seq=0, requests=few))
+    # the policy's own limits hold three prompts of 120 tokens at most in one step; three more steps give the answers
+    assert len(found.steps) == 4
+    assert (found.requests["status"] == "finished").all() if "status" in found.requests else len(found.requests) == 3
+
+
 @pytest.mark.parametrize("load", LOADS)
 def test_simulated_and_real_runs_agree(proof: dict[str, Comparison], load: str) -> None:
     found = proof[load]
