@@ -16,10 +16,12 @@ Floats = npt.NDArray[np.float64]
 MODEL: tuple[str, ...] = (
     "hidden", "num_layer", "num_head", "num_kv_head", "head_dim", "inter", "num_up", "vocab", "seq", "num_expert",
     "topk", "expert_inter", "tied", "position_row", "dropout", "v_head_dim", "q_rank", "kv_rank", "rope_dim",
+    "score_share",
 )  # fmt: skip
 (
     HIDDEN, NUM_LAYER, NUM_HEAD, NUM_KV_HEAD, HEAD_DIM, INTER, NUM_UP, VOCAB, SEQ, NUM_EXPERT, TOPK, EXPERT_INTER, TIED,
     POSITION_ROW, DROPOUT, V_HEAD_DIM, Q_RANK, KV_RANK, ROPE_DIM,
+    SCORE_SHARE,  # share of the causal scores that sliding windows leave, over all layers; 0: all
 ) = range(len(MODEL))  # fmt: skip
 
 PLAN: tuple[str, ...] = (

@@ -111,6 +111,7 @@ def _attention_s(model: Floats, plan: Floats, hw: Floats, fit: Floats) -> tuple[
     score = plan[t.MICRO_BATCH] * heads * s * s / plan[t.CP]
     flop = 2 * score * (dim + value_dim(model))
     if plan[t.ATTENTION] >= 2:
+        flop *= model[t.SCORE_SHARE] if model[t.SCORE_SHARE] > 0 else 1.0  # blocks outside a window are skipped
         scale = hw[t.WIDE_FLOP_PER_S] * (fit[t.FLASH1] if plan[t.ATTENTION] == 2 else 1.0)
         # causal: half of the scores; backward recomputes them and has five products instead of two
         return 0.5 * flop / (scale * fit[t.FLASH_FORWARD]), 0.5 * 2.5 * flop / (scale * fit[t.FLASH_BACKWARD])

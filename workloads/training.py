@@ -190,8 +190,20 @@ def model_vector(model: ModelSpec, seq: int, dropout: bool = False) -> Floats:
         "v_head_dim": float(np.mean([block.attention.v_head_dim for block in blocks])),
         "q_rank": blocks[0].attention.q_rank, "kv_rank": blocks[0].attention.kv_rank,
         "rope_dim": blocks[0].attention.rope_dim if blocks[0].attention.latent else 0,
+        "score_share": float(np.mean([score_share(block.attention.window, seq) for block in blocks])),
     }  # fmt: skip
     return np.array([values[name] for name in t.MODEL], float)
+
+
+def score_share(window: int, seq: int) -> float:
+    """Share of the scores under the diagonal that a sliding window leaves (0: no window).
+
+    >>> score_share(2, 4)  # 1 + 2 + 2 + 2 of 1 + 2 + 3 + 4
+    0.7
+    """
+    if window == 0 or window >= seq:
+        return 1.0
+    return (window * (window + 1) / 2 + (seq - window) * window) / (seq * (seq + 1) / 2)
 
 
 def plan_vector(plan: TrainPlan, hidden: int = 4096) -> Floats:
@@ -217,13 +229,22 @@ def parameter_count(model: ModelSpec) -> float:
     return float((dense + expert) * model.num_layer + edge)
 
 
-def model_flop(model: ModelSpec, plan: TrainPlan) -> float:
+def model_flop(model: ModelSpec, plan: TrainPlan, causal: bool = False) -> float:
     """FLOPs of a step that the model needs, forward and backward, no recomputation (Narayanan et al. 2021): six a
     parameter that a token meets (four where it is frozen beside adapters, whose own are left out), and attention
-    counted without its causal mask."""
+    counted without its causal mask, as published figures are, or (`causal`) with it: half. Keys outside
+    a sliding window are not counted. Kernels that skip what the
+    mask hides can exceed a peak that is counted without it."""
     vector, one = model_vector(model, plan.seq), plan_vector(TrainPlan())
     passes = 4 if plan.lora_rank else 6
     dense, expert = t.layer_value(vector, one)
     active = dense + (expert * vector[t.TOPK] / vector[t.NUM_EXPERT] if vector[t.NUM_EXPERT] else 0.0)
-    attention = 6 * vector[t.NUM_HEAD] * (vector[t.HEAD_DIM] + t.value_dim(vector)) * plan.seq * model.num_layer
+    attention = (
+        (3 if causal else 6)
+        * vector[t.NUM_HEAD]
+        * (vector[t.HEAD_DIM] + t.value_dim(vector))
+        * plan.seq
+        * model.num_layer
+    )
+    attention *= vector[t.SCORE_SHARE]
     return float(plan.token * (passes * (active * model.num_layer + model.vocab * model.hidden) + attention))

@@ -3,9 +3,9 @@
 from sim.training.step import TrainResult
 
 _GROUPS = (
-    ("step", ("step_s", "token_per_s_per_device", "mfu", "pipeline_s", "bubble_s", "bubble_rate", "recompute_s",
-              "optimizer_s", "host_s")),
-    ("exposed communication", ("exposed_tp_s", "exposed_ep_s", "exposed_cp_s", "exposed_dp_s",
+    ("step", ("step_s", "token_per_s_per_device", "mfu", "mfu_causal", "pipeline_s", "bubble_s", "bubble_rate",
+              "recompute_s", "optimizer_s", "host_s")),
+    ("exposed communication", ("exposed_tp_s", "exposed_ep_s", "exposed_cp_s", "exposed_pp_s", "exposed_dp_s",
                                "exposed_data_s", "contention_s", "hop_s")),
     ("cost", ("step_usd", "usd_per_billion_token")),
 )  # fmt: skip

@@ -81,6 +81,10 @@ def train(
     hop = round(times[0, t.HOP_S] * PS) if plan.pp > 1 else 0
     end = end_times(arrays, table, hop)
     start, pipeline_s = _start(arrays, table, end), int(end.max()) / PS
+    # hops on the critical path, and the share of every hop that a stage itself waits for
+    exposed_pp_s = pipeline_s - int(end_times(arrays, table, 0).max()) / PS if hop else 0.0
+    if hop:
+        exposed_pp_s += 2 * plan.num_microbatch * arrays.num_stage / plan.pp * fit[t.HOP_BLOCK] * times[0, t.HOP_S]
     busy_s = float(rank_table(arrays, start, end, start)["busy"].max()) / PS
     memory = _memory(vector, laid, fit, arrays)
     once = np.zeros(len(t.STAGE))
@@ -118,12 +122,14 @@ def train(
         "step_s": step_s,
         "token_per_s_per_device": plan.token / step_s / plan.num_device,
         "mfu": model_flop(spec, plan) / (step_s * plan.num_device * hw[t.FLOP_PER_S]),
+        "mfu_causal": model_flop(spec, plan, causal=True) / (step_s * plan.num_device * hw[t.FLOP_PER_S]),
         "pipeline_s": pipeline_s,
         "bubble_s": pipeline_s - busy_s,
         "bubble_rate": 1 - busy_s / pipeline_s,
         "exposed_tp_s": float(column[t.TP_S] * m * passes),
         "exposed_ep_s": float(column[t.EP_S] * m * passes),
         "exposed_cp_s": float(column[t.CP_S] * m * passes),
+        "exposed_pp_s": exposed_pp_s,
         "exposed_dp_s": dp_s + hidden_s,
         "dp_s": carried_s,
         "exposed_data_s": data_s,
