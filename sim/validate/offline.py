@@ -62,16 +62,25 @@ def validate_offline(
     import numpy as np
 
     from kernels.errors import InputError
+    from sim.serving_light import check_light, check_slow, light_s
     from sim.validation_rows import error_row
 
-    frame = read(pathlib.Path(file), **given)
+    path = pathlib.Path(file)
+    frame = read(path, **given)
     reasons: Counter[str] = Counter()
     ours = np.full(len(frame), np.nan)
     for index, row in enumerate(frame.to_dict("records")):
         try:
-            ours[index] = throughput(row, engine)
+            token = row["num_request"] * (row["own_len"] + row["output_len"])  # all computed, whatever the prefix is
+            least_s, _ = light_s(str(row["model"]), str(row["system"]), int(row["tp"]), int(token))
+            rate = throughput(row, engine)
         except InputError as error:
             reasons[str(error)] += 1
+            continue
+        took_s, where = row["num_request"] / row["request_per_s"], (path, index + 2, "seconds of the batch")
+        check_light(took_s, least_s, *where)
+        check_slow(took_s, row["num_request"] / rate, *where)
+        ours[index] = rate
     rows = []
     for name in [*dict.fromkeys(frame["backend"]), "all"]:
         chosen = (frame["backend"] == name).to_numpy() | (name == "all")

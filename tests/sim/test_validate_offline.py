@@ -46,6 +46,20 @@ def test_lengths_come_from_rates_where_a_file_has_none(tmp_path: pathlib.Path) -
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        (15e3, r"b\.csv:3: .*beats the speed of light"),  # of 96 tokens each: 1.2 TFLOP, 250 a second at 312 TFLOP/s
+        (15e-3, r"b\.csv:3: .*100 times slower"),  # requests a millisecond
+    ],
+)
+def test_rates_in_another_unit_are_refused_with_the_row(tmp_path: pathlib.Path, rate: float, message: str) -> None:
+    path = tmp_path / "b.csv"
+    pd.DataFrame([ROW, ROW | {"req_per_sec": rate}]).to_csv(path, index=False)
+    with pytest.raises(InputError, match=message):
+        validate_offline(path)
+
+
 def test_serving_knows_a_file_of_batches(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "batches.csv"
     pd.DataFrame([ROW]).to_csv(path, index=False)
