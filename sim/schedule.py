@@ -67,6 +67,8 @@ def end_times(arrays: OpArrays, table: Ints, hop: PerStage = 0, overlap_time: in
     ranks that wait for one another."""
     duration = table[arrays.kind, arrays.stage]
     first = np.flatnonzero(arrays.overlap)
+    if overlap_time is not None and overlap_time < 0:
+        raise InputError("times are integers >= 0", field="overlap_time", value=overlap_time)
     if first.size:
         pair = duration[first] + duration[first + 1] if overlap_time is None else np.int64(overlap_time)
         duration[first] = duration[first + 1] = pair

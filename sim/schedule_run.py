@@ -78,6 +78,8 @@ def simulate_schedule(
     order = build_order(name, stages, microbatches, offered, {k: v for k, v in option.items() if v is not None})
     if recompute:
         order = with_recompute(order)
+    if overlap_time is not None and not any(op.overlap for ops in order for op in ops):
+        raise InputError("has no effect: no operations of this order overlap", field="overlap_time", value=overlap_time)
     forward, input_grad, weight_grad = times
     f, i, w = memory
     result = run_schedule(
@@ -115,14 +117,18 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def execute(
-    name: str, stages: int | None, microbatches: int | None, chunks: int | None, times: str, stage_times: str | None,
-    recompute: int, hop: int, overlap_time: int | None, memory: str, limit: int | None, option: Sequence[str],
-    plot: str | None, trace: str | None, json: str | None, csv: str | None,
+    name: str, stages: int | None, microbatches: int | None, chunks: int | None, times: str | None,
+    stage_times: str | None, recompute: int, hop: int, overlap_time: int | None, memory: str, limit: int | None,
+    option: Sequence[str], plot: str | None, trace: str | None, json: str | None, csv: str | None,
 ) -> str:  # fmt: skip
     """Everything that `ridgeline schedule` does; returns what it prints."""
     if name == "list":
         return "\n".join(f"{entry.name:20} {entry.help}" for entry in catalogue().values())
-    per_stage: Sequence[PerStage] = read_stage_times(stage_times) if stage_times else integers(times, "times", 3)
+    if times and stage_times:
+        raise InputError("one of --times and --stage-times", field="times", value=times)
+    per_stage: Sequence[PerStage] = (
+        read_stage_times(stage_times) if stage_times else integers(times or "1,1,1", "times", 3)
+    )
     order, result = simulate_schedule(
         name, stages, microbatches, times=per_stage, hop=hop, memory=integers(memory, "memory", 3),
         recompute=recompute, overlap_time=overlap_time, num_chunk=chunks, limit=limit, **parse_options(option),

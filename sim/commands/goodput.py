@@ -34,6 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
     a = arguments
     if a.runs < 1:
         raise InputError("too small", field="runs", value=a.runs, allowed=">= 1")
+    usual, idle = LongRun._field_defaults, {"dp": "num_replica", "reshard_s": "reshard_s"}
+    if a.recovery == "elastic":
+        idle = {"spares": "num_spare"}
+    for option, field in idle.items():
+        if getattr(a, option) != usual[field]:
+            raise InputError(f"has no effect: recovery is {a.recovery}", field=option, value=getattr(a, option))
     job = LongRun(a.steps, a.step_s, a.gpus, a.mtbf_h, a.checkpoint_s, a.interval_step, a.detect_s, a.restart_s,
                   a.repair_s, a.spares, a.recovery, a.dp, a.reshard_s)  # fmt: skip
     table = pd.DataFrame([simulate_run(job, a.seed + n) for n in range(a.runs)])

@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stages", type=int, help="pipeline ranks")
     parser.add_argument("--microbatches", type=int)
     parser.add_argument("--chunks", type=int, help="chunks a rank, for schedules that loop")
-    parser.add_argument("--times", default="1,1,1", help="integer times of forward, input gradient, weight gradient")
+    parser.add_argument("--times", help="integer times of forward, input gradient, weight gradient (default: 1,1,1)")
     parser.add_argument(
         "--stage-times", metavar="FILE", help="CSV with columns forward, input_grad, weight_grad, a row a stage"
     )

@@ -16,6 +16,7 @@ from kernels.errors import InputError
 
 PS = 1_000_000_000_000
 RECOVERIES = ("restart", "elastic")
+MOST_FAILURE = 10_000_000  # that a run is simulated with: minutes of processor time
 
 
 class LongRun(NamedTuple):
@@ -72,14 +73,36 @@ def check(run: LongRun) -> None:
     if run.recovery not in RECOVERIES:
         raise InputError("unknown", field="recovery", value=run.recovery, allowed=RECOVERIES)
     for field in ("num_step", "step_s", "num_device", "mtbf_h", "num_replica"):
-        if getattr(run, field) <= 0:
+        if not 0 < getattr(run, field) < np.inf:
             raise InputError("must be above 0", field=field, value=getattr(run, field))
     for field in ("checkpoint_s", "interval_step", "detect_s", "restart_s", "repair_s", "num_spare", "reshard_s"):
-        if getattr(run, field) < 0:
+        if not 0 <= getattr(run, field) < np.inf:
             raise InputError("must not be negative", field=field, value=getattr(run, field))
     if run.recovery == "elastic" and run.num_replica < 2:
         raise InputError("elastic recovery needs another replica", field="num_replica", value=run.num_replica,
                          allowed=">= 2")  # fmt: skip
+    if run.num_replica > run.num_device:
+        raise InputError("more replicas than devices", field="num_replica", value=run.num_replica,
+                         allowed=f"<= {run.num_device}")  # fmt: skip
+    mtbf_s = run.mtbf_h * 3600 / run.num_device
+    segment, down = interval(run) * run.step_s + run.checkpoint_s, run.detect_s + run.restart_s
+    if run.recovery == "elastic":  # a step is enough to get on
+        segment, down = run.step_s, run.detect_s + run.reshard_s
+    elif run.num_spare == 0:
+        down += run.repair_s
+    # failures expected at e^(x / M) attempts each (Daly)
+    attempts = np.exp(min((segment + down) / mtbf_s, 300.0))
+    if run.num_step * run.step_s / segment * attempts > MOST_FAILURE:
+        raise InputError(f"a failure every {mtbf_s:.3g} s: the run would hardly get on", field="mtbf_h",
+                         value=run.mtbf_h)  # fmt: skip
+
+
+def interval(run: LongRun) -> int:
+    """Steps between two checkpoints."""
+    steps = run.interval_step
+    if steps == 0:
+        steps = round(best_interval_s(run.checkpoint_s, run.mtbf_h * 3600 / run.num_device) / run.step_s)
+    return min(max(steps, 1), run.num_step)
 
 
 class _Job:
@@ -89,8 +112,7 @@ class _Job:
         self.run, self.rng = run, np.random.default_rng(seed)
         self.env = simpy.Environment()
         mtbf_s = run.mtbf_h * 3600 / run.num_device
-        steps = run.interval_step or round(best_interval_s(run.checkpoint_s, mtbf_s) / run.step_s)
-        self.interval = min(max(steps, 1), run.num_step)
+        self.interval = interval(run)
         self.mean_ps, self.step_ps = mtbf_s * PS, round(run.step_s * PS)
         self.alive, self.spare, self.num_failure, self.moves = run.num_replica, run.num_spare, 0, 0
         self.account = dict.fromkeys(("useful", "checkpoint", "lost", "down", "degraded"), 0)

@@ -93,3 +93,18 @@ def test_goodput_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_runs_are_refused() -> None:
     with pytest.raises(InputError, match="recovery"):
         simulate_run(LongRun(1, 1.0, 1, 1.0, recovery="hope"))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("--mtbf-h 0.0001", "would hardly get on"),  # 8 devices fail every 0.045 s, a step takes 10: never one step
+        ("--mtbf-h nan", "mtbf_h = nan"),
+        ("--mtbf-h 10 --dp 4", "dp = 4: has no effect: recovery is restart"),
+        ("--mtbf-h 10 --recovery elastic --dp 4 --spares 2", "spares = 2: has no effect"),
+        ("--mtbf-h 10 --recovery elastic --dp 16", "more replicas than devices"),
+    ],
+)
+def test_runs_that_cannot_be(given: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(f"goodput --steps 1000 --step-s 10 --gpus 8 {given}".split()) == 2
+    assert text in capsys.readouterr().err

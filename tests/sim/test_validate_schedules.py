@@ -57,6 +57,10 @@ def test_schedule_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[
         ("schedule 1f1b --stages 2 --microbatches 2 --times 1,2", "3 integers"),
         ("schedule 1f1b --stages 2 --microbatches 2 --chunks 2", "no such option"),
         ("schedule dualpipe --stages 2 --microbatches 8 --recompute 1", "recompute with overlapped"),
+        ("schedule 1f1b --stages 2 --microbatches 2 --overlap-time 5", "no operations of this order overlap"),
+        ("schedule dualpipe --stages 2 --microbatches 8 --overlap-time -1", "overlap_time = -1"),
+        ("schedule 1f1b --stages 2 --microbatches 2 --times 1,2,3 --stage-times a.csv", "one of --times"),
+        ("schedule interleaved-1f1b --stages 2 --microbatches 2 --chunks 0", "num_chunk = 0: too small"),
         ("schedule missing.csv", "missing.csv: cannot be read"),
     ],
 )
@@ -115,3 +119,23 @@ def test_vectors_that_cannot_be_are_refused(vector: object, text: str, tmp_path:
     (tmp_path / "a.json").write_text(json.dumps({"vectors": [vector]}))
     with pytest.raises(InputError, match=re.escape(text)):
         validate_schedules(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("def order(p, m) return", "cannot be imported"),
+        ("import nothing_of_this_name", "cannot be imported"),
+        ("def order(p, m): return None", "order(...) must return"),
+        ("def order(p, m): return [[('F', 0, 0)]]", "order(...) must return"),
+        ("x = 1", "needs a function order"),
+    ],
+)
+def test_a_schedule_file_that_is_none_is_named(
+    text: str, error: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    assert main(["schedule", str(tmp_path / "mine.py"), "--stages", "1", "--microbatches", "1"]) == 2
+    shown = capsys.readouterr().err
+    assert error in shown
+    assert "mine.py" in shown

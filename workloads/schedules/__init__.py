@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kernels.errors import InputError
-from workloads.pipeline import Order
+from workloads.pipeline import Op, Order
 
 FOLDER = pathlib.Path(__file__).parent
 
@@ -38,14 +38,19 @@ class Schedule:
 
     def build(self, num_rank: int, num_microbatch: int, **option: Any) -> Order:
         """The order, after the checks that every schedule shares."""
-        for field, value in (("stages", num_rank), ("microbatches", num_microbatch)):
+        chunks = option.get("num_chunk", 1)
+        for field, value in (("stages", num_rank), ("microbatches", num_microbatch), ("num_chunk", chunks)):
             if value < 1:
                 raise InputError("too small", field=field, value=value, allowed=">= 1")
         for name in option:
             if name not in self.option:
                 raise InputError(f"schedule {self.name} has no such option", field=name, value=name,
                                  allowed=list(self.option) or "none")  # fmt: skip
-        return self.order(num_rank, num_microbatch, **option)
+        made = self.order(num_rank, num_microbatch, **option)
+        if not isinstance(made, list) or not all(isinstance(op, Op) for ops in made for op in ops):
+            raise InputError("order(...) must return a list a rank of workloads.pipeline.Op", file=self.path,
+                             field="order", value=type(made).__name__)  # fmt: skip
+        return made
 
 
 def catalogue() -> dict[str, Schedule]:
@@ -70,7 +75,10 @@ def load(name: str) -> Schedule:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except (SyntaxError, ImportError) as error:
+            raise InputError(f"cannot be imported: {error}", file=path) from error
         return Schedule(path, module)
     known = catalogue()
     if name not in known:
