@@ -111,6 +111,8 @@ def validate_points(file: str | pathlib.Path, engine: str = "vllm_0.15") -> tupl
 
 def read(path: pathlib.Path) -> Any:
     """The file with our column names, times in seconds; an `InputError` where a column or a value is amiss."""
+    import numpy as np
+
     from hw_models.calibration.measured import number, read_frame
     from kernels.errors import InputError
     from sim.published_names import known_format
@@ -126,6 +128,10 @@ def read(path: pathlib.Path) -> Any:
             continue
         if name in ("model", "system", "weight_format", "kv_format"):
             frame[name] = raw[source].astype(str).where(raw[source].notna(), "")
+            continue
+        if name == "attn_dp" and raw[source].dtype == bool:  # a switch: each rank of a replica is a group of its own
+            tp = frame.get("tp", 1.0)
+            frame[name], frame["tp"] = np.where(raw[source], tp, 1.0), np.where(raw[source], 1.0, tp)
             continue
         values = number(raw, str(source), path, positive=True, whole=not name.endswith("_s"))
         milliseconds = name.endswith("_s") and not str(source).lower().endswith("_s")

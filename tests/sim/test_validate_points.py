@@ -56,6 +56,17 @@ def test_attention_groups_that_share_experts_run(tmp_path: pathlib.Path) -> None
     assert "max_token=16384" in scenario.policy  # a budget of 8,192 for each of the two groups
 
 
+def test_attention_groups_may_be_a_switch(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "points.csv"
+    base = {"model": "Qwen/Qwen3-30B-A3B", "hw": "h100", "isl": 64, "osl": 4, "conc": 4, "tpot_ms": 9.0}
+    pd.DataFrame([base | {"tp": 4, "ep": 4, "dp_attention": on} for on in (True, False)]).to_csv(path, index=False)
+    frame = read(path)
+    assert frame[["tp", "attn_dp", "ep"]].values.tolist() == [[1, 4, 4], [4, 1, 4]]  # four devices either way
+    found, reasons = validate_points(path)
+    assert not reasons
+    assert found[0]["n"] == 2
+
+
 def test_formats_left_unsaid_are_the_models_own(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "points.csv"
     pd.DataFrame([ROW | {"ttft_ms": 1.0, "kv_cache_dtype": "auto", "quantization": None}]).to_csv(path, index=False)
