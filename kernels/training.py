@@ -125,6 +125,12 @@ def value_dim(model: Floats) -> float:
 
 
 @njit
+def kv_head(model: Floats, tp: float) -> float:
+    """Heads of keys and values on a device: one at least, repeated where tensor parallelism is wider than they are."""
+    return max(model[NUM_KV_HEAD] / tp, min(model[NUM_KV_HEAD], 1.0))
+
+
+@njit
 def attention_value(model: Floats, tp: float) -> float:
     """Values of the projections of one attention layer on a device.
 
@@ -133,7 +139,7 @@ def attention_value(model: Floats, tp: float) -> float:
     """
     h, head, dim, wide = model[HIDDEN], model[NUM_HEAD] / tp, model[HEAD_DIM], value_dim(model)
     if model[KV_RANK] == 0:
-        return h * (head + model[NUM_KV_HEAD] / tp) * (dim + wide)
+        return h * (head + kv_head(model, tp)) * (dim + wide)
     query = model[Q_RANK] * (h + head * dim) if model[Q_RANK] > 0 else h * head * dim
     down = h * (model[KV_RANK] + model[ROPE_DIM])
     return query + down + model[KV_RANK] * head * (dim - model[ROPE_DIM] + wide) + head * wide * h
@@ -159,7 +165,7 @@ def adapter_value(model: Floats, plan: Floats) -> tuple[float, float]:
     parallelism splits is split.
     """
     h, tp, r = model[HIDDEN], plan[TP], plan[LORA_RANK]
-    query, key = model[NUM_HEAD] * model[HEAD_DIM] / tp, model[NUM_KV_HEAD] * model[HEAD_DIM] / tp
+    query, key = model[NUM_HEAD] * model[HEAD_DIM] / tp, kv_head(model, tp) * model[HEAD_DIM]
     dense = r * (2 * (h + query) + 2 * (h + key))
     if model[INTER] > 0:
         dense += r * (model[NUM_UP] + 1) * (h + model[INTER] / tp)
@@ -201,7 +207,7 @@ def activation_byte(model: Floats, plan: Floats, fit: Floats, full: bool) -> flo
     if plan[FUSED_NORM] == 0:
         stream += fit[KEPT_NORM] * token * h * byte / split
     # q, k, v and the projection's input; the latents of low-rank projections
-    attention = token * (heads + model[NUM_KV_HEAD]) * (model[HEAD_DIM] + value_dim(model)) * byte / tp
+    attention = token * (heads / tp + kv_head(model, tp)) * (model[HEAD_DIM] + value_dim(model)) * byte
     if model[KV_RANK] > 0:
         attention += token * (model[Q_RANK] + model[KV_RANK] + model[ROPE_DIM]) * byte
     if plan[ATTENTION] >= 2:
@@ -232,7 +238,7 @@ def passing_byte(model: Floats, plan: Floats, fit: Floats) -> float:
         return whole
     token, tp = model[SEQ] * plan[MICRO_BATCH] / plan[CP], plan[TP]
     split = tp if plan[SEQUENCE_PARALLEL] > 0 else 1.0
-    before = token * (model[HIDDEN] / split + 2 * model[NUM_KV_HEAD] * model[HEAD_DIM] / tp) * plan[ACT_BYTE]
+    before = token * (model[HIDDEN] / split + 2 * kv_head(model, tp) * model[HEAD_DIM]) * plan[ACT_BYTE]
     wide = model[INTER] + model[TOPK] * model[EXPERT_INTER]
     forward = token * (2 * model[HIDDEN] / split + (model[NUM_UP] + 1) * wide / tp) * plan[ACT_BYTE]
     return min(whole, max(2 * whole / chunk + before * (chunk - 2) / chunk, forward))

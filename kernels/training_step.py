@@ -11,6 +11,7 @@ from kernels.training import (
     Floats,
     activation_byte,
     adapter_value,
+    kv_head,
     layer_value,
     peak_byte,
     stage_layer,
@@ -133,7 +134,7 @@ def _projection_s(model: Floats, token: float, tp: float, hw: Floats, fit: Float
     h, heads, dim, wide = model[t.HIDDEN], model[t.NUM_HEAD] / tp, model[t.HEAD_DIM], value_dim(model)
     out = _gemm_s(token, h, heads * wide, hw, fit)
     if model[t.KV_RANK] == 0:
-        return _gemm_s(token, heads * dim + model[t.NUM_KV_HEAD] / tp * (dim + wide), h, hw, fit) + out
+        return _gemm_s(token, heads * dim + kv_head(model, tp) * (dim + wide), h, hw, fit) + out
     rank, latent = model[t.Q_RANK], model[t.KV_RANK]
     down = _gemm_s(token, rank + latent + model[t.ROPE_DIM], h, hw, fit)
     up = _gemm_s(token, heads * dim, rank if rank > 0 else h, hw, fit)
@@ -179,10 +180,10 @@ def stage_times(model: Floats, plan: Floats, hw: Floats, fit: Floats, where: int
         tp_s = whole - min(whole * plan[t.TP_OVERLAP], compute)
     cp_s = 0.0
     if cp > 1 and plan[t.ULYSSES] > 0:  # heads for tokens and back: queries, results, keys and values
-        both = (model[t.NUM_HEAD] + model[t.NUM_KV_HEAD]) * (dim + value_dim(model)) / tp
+        both = (model[t.NUM_HEAD] / tp + max(kv_head(model, tp), cp)) * (dim + value_dim(model))
         cp_s = exchange_s(token * both * byte, cp, tp, hw, fit) + 3 * fit[t.COLLECTIVE_S]
     elif cp > 1:  # keys and values of the others pass by; what attention hides is hidden
-        passing = token * model[t.NUM_KV_HEAD] / tp * (dim + value_dim(model)) * byte
+        passing = token * kv_head(model, tp) * (dim + value_dim(model)) * byte
         ring = ring_s(passing, cp, tp, hw, fit)
         cp_s = max(0.0, ring - attention)
     forward = gemm + attention + vector + fit[t.KERNEL_S]

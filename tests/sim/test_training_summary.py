@@ -43,3 +43,11 @@ def test_sliding_windows_skip_scores() -> None:
     flop = 7 * attentions[0].num_head * 2 * attentions[0].head_dim * left_out
     assert without["step_s"] - with_windows["step_s"] == pytest.approx(flop / PEAK, rel=1e-3)
     assert with_windows["mfu_causal"] < 1
+
+
+def test_no_device_has_less_than_a_head_of_keys_and_values() -> None:
+    model = models.load("llama-3-70b")  # 64 heads, 8 of keys and values
+    eight, sixteen = (light(model, TrainPlan(tp=tp)).summary["mem_weight_byte"] for tp in (8, 16))
+    norms = 80 * 4 * 8192 * 2  # as counted on every device: four vectors a layer
+    repeated = 80 * 8192 * 2 * 128 * 2  # keys and values of one head, 80 layers: as much on a sixteenth as on an eighth
+    assert sixteen - norms - repeated == pytest.approx((eight - norms - repeated) / 2)
