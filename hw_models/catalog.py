@@ -164,6 +164,7 @@ def node(name: str, with_device: Device | None = None, beside: pathlib.Path | No
         scale_up=link(parsed.scale_up, beside_of(path)) if parsed.scale_up else None,
         host_link=link(parsed.host_link, beside_of(path)) if parsed.host_link else None,
         num_socket=int(parsed.num_socket.value),
+        switch_adds=parsed.switch_adds.value > 0,
         num_pcie_switch=int(parsed.num_pcie_switch.value),
         socket_byte_per_s=schema.si(parsed, "socket_GBps"),
         host_mem_byte=schema.si(parsed, "host_mem_GiB"),

@@ -50,12 +50,15 @@ def machine(system: System, fidelity: str = "sol", *, group_size: int | None = N
 def fit_rows(
     system: System, fitted: Profile | None, *, named: Mapping[tuple[str, str], str] | None = None, eager: bool = False
 ) -> Floats:
-    """`profile.fit_array` of a profile on this system: a fabric without a switch adds and multicasts nothing, whatever
-    the machine had that the constants come from."""
+    """`profile.fit_array` of a profile on this system: a fabric whose switches do not add reduces and multicasts
+    nothing, whatever the machine had that the constants come from; at the speed of light one that can does."""
     fit = profile.fit_array(fitted, named=named, eager=eager)
-    if system.node.fabric != "switch":
+    reduce = fit[KIND_CODE["all_reduce"]]
+    if not system.node.switch_adds:
         for name in ("nvls_eff", "switched_max_byte"):
-            fit[KIND_CODE["all_reduce"], :, COLLECTIVE_FIT.index(name)] = 0.0
+            reduce[:, COLLECTIVE_FIT.index(name)] = 0.0
+    elif fitted is None:
+        reduce[:, COLLECTIVE_FIT.index("nvls_eff")] = 1.0
     return fit
 
 

@@ -67,6 +67,7 @@ class NodeFile(HardwareFile):
     wrap: bool = False
     scale_up: str = ""
     host_link: str = ""
+    switch_adds: Sourced = quantity(0, 1, whole=True, absent=0)
     num_socket: Sourced = quantity(1, 64, whole=True)
     num_pcie_switch: Sourced = quantity(0, 256, whole=True, absent=0)
     socket_GBps: Sourced = quantity(0, 1e4, absent=0)

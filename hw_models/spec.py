@@ -82,6 +82,7 @@ class Node:
     scale_up: Link | None  # one link; a device has `device.num_link` of them
     host_link: Link | None  # device to its PCIe switch or socket
     num_socket: int
+    switch_adds: bool  # a fabric of switches that add what passes through them (NVLink SHARP)
     num_pcie_switch: int  # 0: devices hang on the sockets
     socket_byte_per_s: float  # between sockets, per direction; 0 with one socket
     host_mem_byte: float  # whole node

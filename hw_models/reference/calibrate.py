@@ -177,8 +177,8 @@ def nearest(peaks: Peaks, environment: Environment) -> Device | None:
 def rates_of(device: Device) -> Machine:
     """A device alone as arrays, speed of light."""
     node = Node(
-        "alone", "", device, 1, "none", (), False, None, None, 1, 0, 0.0, device.mem_byte, device.mem_byte_per_s, None,
-        0, "none", 0.0, 0.0, device.file,
+        "alone", "", device, 1, "none", (), False, None, None, 1, False, 0, 0.0, device.mem_byte, device.mem_byte_per_s,
+        None, 0, "none", 0.0, 0.0, device.file,
     )  # fmt: skip
     return machine(System("alone", node))
 

@@ -7,6 +7,7 @@ from hw_models import catalog, device, profile, relatives
 from hw_models.forms import FORMS
 from hw_models.profile import Kernel, ProfileFile
 from kernels import machine as layout
+from kernels.collective import COLLECTIVE_FIT
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE, NUM_FORMAT
 from kernels.machine import LINK_BYTE_PER_S, LINK_UP
@@ -20,7 +21,12 @@ def test_shapes_and_rates() -> None:
     system = catalog.system("h100_sxm")
     arrays = device.machine(system)
     assert arrays.fit.shape == (NUM_KIND, NUM_FORMAT, layout.NUM_FIT)
-    assert (arrays.fit == profile.fit_array(None)).all()  # speed of light
+    own = device.machine(catalog.system("a100_sxm_80gb")).fit
+    assert (own == profile.fit_array(None)).all()  # speed of light
+    adds = arrays.fit != own  # the switches of DGX H100 add, and nothing else differs
+    assert set(zip(*(axis.tolist() for axis in np.nonzero(adds.any(axis=1))), strict=True)) == {
+        (ALL_REDUCE, COLLECTIVE_FIT.index("nvls_eff"))
+    }
     assert arrays.rate[layout.MEM_BYTE_PER_S] == 3352e9
     assert arrays.rate[layout.NUM_CORE] == 132
     assert arrays.rate[layout.IDLE_W] + arrays.rate[layout.DYNAMIC_W] == 700
@@ -28,6 +34,17 @@ def test_shapes_and_rates() -> None:
     assert peak["fp8_block"] == peak["fp8"] == pytest.approx(1978.9e12)
     assert peak["w4a16"] == peak["bf16"] == pytest.approx(989.4e12)  # 4-bit weights, computed in bf16
     assert peak["nvfp4"] == 0  # no such pipe before Blackwell
+
+
+@pytest.mark.parametrize("name", ["a100_sxm_80gb", "h100_sxm", "h200", "h800", "b200"])
+def test_no_calibrated_all_reduce_beats_light(name: str) -> None:
+    """Eight devices of a node and messages up to 8 GiB: a switch that adds does so at the speed of light too."""
+    system = catalog.system(name, 8)
+    ops, work = empty(18)
+    ops["kind"], ops["group_size"], ops["group_node"] = ALL_REDUCE, 8, 1
+    ops["link_byte"] = 2.0 ** np.arange(16, 34)
+    light, fitted = (device.cost(ops, work, device.machine(system, fidelity)) for fidelity in ("sol", "calibrated"))
+    assert (fitted["time_ps"] >= light["time_ps"]).all()
 
 
 @pytest.mark.parametrize("name", catalog.names("device"))
