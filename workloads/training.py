@@ -96,6 +96,8 @@ def check_effect(plan: TrainPlan) -> None:
     """Raise `InputError` for what was chosen but can change nothing in this plan. The command line asks; plans that a
     search or a study varies may hold such a choice."""
     idle = {
+        "sequence_parallel": (plan.sequence_parallel and plan.tp == 1, "needs tp > 1"),
+        "zero": (plan.zero > 0 and plan.dp * plan.cp == 1, "needs replicas to divide the states over: dp or cp > 1"),
         "ulysses": (plan.ulysses and plan.cp == 1, "needs cp > 1"),
         "tp_overlap": (plan.tp_overlap > 0 and plan.tp == 1, "needs tp > 1"),
         "whole_hop": (plan.whole_hop and (plan.tp == 1 or plan.pp == 1 or plan.sequence_parallel),
