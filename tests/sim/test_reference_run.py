@@ -1,10 +1,10 @@
 """The proof on this CPU: a small model served for real and simulated, the simulator calibrated by `calibrate` alone.
 
 The bounds are what a machine of two cores shared with ten other jobs can hold, not what the simulator aims at: what
-neighbours leave of caches and memory changes between the calibration and the run, more than the fit is wrong. Beside one
-other job, two calibrations of fifteen seconds missed the mean step time by 8 to 17 % and mean latencies by 0 to 21 %, one
-of a minute by 5 to 6 % and by 3 to 11 %. A factor of two is asserted, which units, layers or tokens counted wrongly would
-break; the errors themselves are printed (`pytest -s`).
+neighbours leave of caches and memory changes between the calibration and the run, more than the fit is wrong. Beside
+one other job, two calibrations of fifteen seconds missed the mean step time by 8 to 17 % and mean latencies by 0 to
+21 %, one of a minute by 5 to 6 % and by 3 to 11 %. A factor of two is asserted, which units, layers or tokens counted
+wrongly would break; the errors themselves are printed (`pytest -s`).
 """
 
 import json
