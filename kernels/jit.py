@@ -29,6 +29,12 @@ def njit_inline(function: F) -> F:
     return _compiled(function, forceinline=True)
 
 
+def njit_pasted(function: F) -> F:
+    """As `njit`, and written out where it is called before types are known: for functions whose result compiled code
+    cannot return (a tuple that holds a record)."""
+    return _compiled(function, inline="always")
+
+
 def njit_as(signature: Any) -> Callable[[F], F]:
     """Compile at import for one signature, so that the result can be passed as a typed function
     pointer: a loop that takes such a pointer is compiled once for every policy or router."""
@@ -39,7 +45,7 @@ def njit_as(signature: Any) -> Callable[[F], F]:
     return wrap
 
 
-def _compiled(function: F, *signature: Any, **option: bool) -> F:
+def _compiled(function: F, *signature: Any, **option: Any) -> F:
     file = function.__code__.co_filename
     has_file = pathlib.Path(file).is_file()  # not a line typed at a prompt
     if has_file:

@@ -53,8 +53,8 @@ Op/B, or (experts) hot ones on the main engine beside cold ones on the units."""
 BESIDES: tuple[str, ...] = ("nothing", "attention", "sub_batch")
 BESIDE_NOTHING, BESIDE_ATTENTION, BESIDE_SUB_BATCH = range(len(BESIDES))
 """Operators of a step one after another; prompts' attention on the main engine beside decode attention on the units
-(`kernels.serving.beside`); or a decode step in two sub-batches, one's attention on the units beside the other's
-projections (`kernels.serving.sub_batch`)."""
+(`kernels.engine.beside`); or a decode step in two sub-batches, one's attention on the units beside the other's
+projections (`kernels.engine.sub_batch`)."""
 
 EXPERT_COLUMNS: tuple[str, ...] = ("seconds", "ideal_s", "bound", "pim_byte", "pim_flop", "byte")
 EXPERT_S, EXPERT_IDEAL_S, EXPERT_BOUND, EXPERT_PIM_BYTE, EXPERT_PIM_FLOP, EXPERT_BYTE = range(len(EXPERT_COLUMNS))

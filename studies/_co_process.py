@@ -14,6 +14,7 @@ from hw_models import dispatch as rules
 from hw_models.device import cost, machine
 from hw_models.spec import System
 from kernels import optable as op
+from kernels.engine.beside import hidden_ps
 from kernels.machine import (
     EXPERT_BYTE,
     EXPERT_PIM_BYTE,
@@ -24,7 +25,6 @@ from kernels.machine import (
     LINK_UP,
     Machine,
 )
-from kernels.serving.beside import hidden_ps
 from kernels.units import PS_PER_S
 from sim.record.energy import LINK_J_PER_BYTE, pin_j_per_byte
 from sim.serving.experts import look_up, rows_of

@@ -11,9 +11,9 @@ from hw_models.memory import load_memory
 from hw_models.spec import System
 from kernels import machine as layout
 from kernels.attention import SCORE_BYTE
+from kernels.engine import records as at
+from kernels.engine.price import StepPrice
 from kernels.optable import ATTN_PREFILL, MOE, WORK_DTYPE
-from kernels.serving import layout as at
-from kernels.serving.price import StepPrice
 from kernels.units import PS_PER_S
 from sim.record.energy import LINK_J_PER_BYTE, pin_j_per_byte
 from sim.serving.accounts import BYTE, FLOP, LINK_BYTE, PIM_BYTE, PIM_FLOP, accounts

@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kernels.serving.price import StepPrice
+from kernels.engine.price import StepPrice
 from kernels.units import PS_PER_S, to_ps
 from sim.run.setup import Setup
 from sim.serving.engine import serve

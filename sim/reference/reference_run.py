@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kernels.engine import records as at
 from kernels.errors import InputError
-from kernels.serving import layout as at
-from kernels.serving.verbs import lane_at
 from kernels.units import PS_PER_S, to_ps
 from sim.reference.calibrate_run import MAX_GRAPH
 from sim.run.scenario import Scenario
 from sim.run.simulate import Simulation, policy_of, simulate
+from sim.serving.plan import plan_rows
 from workloads.load import load_requests
 from workloads.requests import Requests
 
@@ -44,26 +44,21 @@ class Executor:
         self.measured_s: list[float] = []
         self.simulated_s: list[float] = []  # the price of the same plan
 
-    def __call__(self, replica: at.Replica, lane: int) -> int:
-        seq, reg = replica.seq, replica.reg
-        here = lane_at(reg, lane)
-        self.simulated_s.append(float(reg[here + at.LANE_END] - reg[at.NOW]) / PS_PER_S)
-        first = here + int(reg[at.IN_PLAN])
-        rows = reg[first : first + 4 * int(reg[here + at.LANE_NUM_PLAN])].reshape(-1, 4)
-        self._release(seq)
+    def __call__(self, engine: at.Engine, lane: int) -> int:
+        self.simulated_s.append(float(engine.lane[lane]["end_ps"] - engine.me["now_ps"]) / PS_PER_S)
+        self._release(engine.seq)
         spans = []
-        for row in rows:
-            i, query_len = int(row[at.SEQ]), int(row[at.TOKEN] + row[at.PAD])
-            query_len = max(query_len, 1)  # an idle row computes one token that nobody keeps
-            kv_len = int(seq[i, at.KV]) + query_len
-            spans.append(self._span(query_len, kv_len, self._blocks(i, kv_len)))
+        for row in plan_rows(engine, lane):
+            query_len = max(int(row["token"] + row["pad"]), 1)  # an idle row computes one token that nobody keeps
+            kv_len = int(row["start"]) + query_len
+            spans.append(self._span(query_len, kv_len, self._blocks(int(row["sequence"]), kv_len)))
         _, seconds = self._model.step(spans)
         self.measured_s.append(seconds)
         return to_ps(seconds) if self._live else -1
 
-    def _release(self, seq: at.Ints) -> None:
+    def _release(self, seq: at.Records) -> None:
         """Takes back the blocks of sequences that no longer hold KV."""
-        for i in [i for i in self._held if seq[i, at.KV] == 0 or seq[i, at.STATUS] in (at.FINISHED, at.REFUSED)]:
+        for i in [i for i in self._held if _gone(seq[i])]:
             self._free.extend(self._held.pop(i))
 
     def _blocks(self, i: int, kv_len: int) -> list[int]:
@@ -76,6 +71,12 @@ class Executor:
                 )  # fmt: skip
             held.append(self._free.pop())
         return held
+
+
+def _gone(sequence: Any) -> bool:
+    """Whether a sequence holds no KV: it has ended, or was preempted and has nothing scheduled."""
+    ended = sequence["status"] in (at.FINISHED, at.REFUSED, at.ABORTED, at.LEAVING)
+    return bool(ended or sequence["kv"] + sequence["ahead"] == 0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

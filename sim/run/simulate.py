@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from hw_models.device import calibration
+from kernels.engine import records as at
+from kernels.engine.gap import edges_s
 from kernels.errors import InputError
 from kernels.machine import Machine
-from kernels.serving import layout as at
-from kernels.serving.gap import edges_s
 from kernels.units import NJ_PER_J, PS_PER_S
 from sim.record.energy import energy
 from sim.record.metrics import measure
@@ -36,7 +36,7 @@ from sim.serving.step_price import Lowered, build
 from workloads.load import load_requests
 from workloads.requests import Requests
 
-STATUS = {at.FINISHED: 0, at.REFUSED: 1}  # everything else is unfinished
+STATUS = {at.FINISHED: 0, at.LEAVING: 0, at.REFUSED: 1}  # everything else is unfinished
 WHY = {"": "", "context": "longer than the context", "kv": "more KV than a replica has", "step": "longer than a step",
        "timeout": "its client gave up"}  # fmt: skip
 
@@ -102,7 +102,7 @@ def simulate(
     result = serve(cast(Any, load), price, policy, router, limits, options)
     if scenario.fidelity == "replay":
         clock = Replay(cast(Any, load), price, lowered, policy, router, limits, options).run()
-        column = {name: clock[:, index] for name, index in REQUEST_COLUMNS.items()}
+        column = {name: clock[field] for name, field in REQUEST_COLUMNS.items()}
         result = dataclasses.replace(result, engine="replay", request=column)
     spent = accounts(result, lowered)
     run = _run(setup, load, spent, result, profile)

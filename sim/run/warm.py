@@ -12,7 +12,7 @@ from typing import Any
 
 from kernels import cache
 
-STEPS = cache.folder(cache.ROOT / "serving" / "ahead.py") / "steps_compiled"
+STEPS = cache.folder(cache.ROOT / "engine" / "advance.py") / "steps_compiled"
 PRICE = cache.folder(cache.ROOT / "price.py") / "price_compiled"
 WAIT_S = 0.05
 
@@ -35,12 +35,12 @@ def compile_ends(child: Child | None) -> None:
         return
     from numba import int64
 
-    from kernels.serving.ahead import open_lane
-    from kernels.serving.commit import commit
-    from kernels.serving.types import REPLICA_TYPE
+    from kernels.engine.advance import open_lane
+    from kernels.engine.commit import commit
+    from kernels.engine.types import ENGINE_TYPE
 
-    _compile(commit, REPLICA_TYPE)
-    _compile(open_lane, REPLICA_TYPE, int64, int64)
+    _compile(commit, ENGINE_TYPE)
+    _compile(open_lane, ENGINE_TYPE, int64, int64)
     while not STEPS.exists() and child.poll() is None:
         time.sleep(WAIT_S)
 
@@ -55,13 +55,13 @@ def compile_steps() -> None:
     """Compile what prices a step and what repeats one, for the loop's types, and leave the mark."""
     from numba import int64
 
-    from kernels.serving.price import PRICE_TYPE
-    from kernels.serving.repeat import repeat_ahead
-    from kernels.serving.step import begin, begin_repeat
-    from kernels.serving.types import REPLICA_TYPE
+    from kernels.engine.begin import begin, begin_repeat
+    from kernels.engine.price import PRICE_TYPE
+    from kernels.engine.repeat import repeat_ahead
+    from kernels.engine.types import ENGINE_TYPE
 
     for function, num_integer in ((begin, 3), (begin_repeat, 2), (repeat_ahead, 3)):
-        _compile(function, REPLICA_TYPE, PRICE_TYPE, *(int64,) * num_integer)
+        _compile(function, ENGINE_TYPE, PRICE_TYPE, *(int64,) * num_integer)
     STEPS.parent.mkdir(parents=True, exist_ok=True)
     STEPS.touch()
 

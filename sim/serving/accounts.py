@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels import optable as op
+from kernels.engine.price import HOST_BLOCK, HOST_PREFILL, HOST_SEQ, HOST_STEP, HOST_TOKEN
 from kernels.machine import EXPERT_BYTE, EXPERT_PIM_BYTE, EXPERT_PIM_FLOP, IDLE_W, PIM_BYTE_PER_S
-from kernels.serving.price import HOST_BLOCK, HOST_PREFILL, HOST_SEQ, HOST_STEP, HOST_TOKEN
 from sim.serving.result import Ints, ServeResult
 from sim.serving.step_price import Lowered
 

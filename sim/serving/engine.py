@@ -3,12 +3,13 @@
 import functools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from kernels.engine import records as at
+from kernels.engine.price import StepPrice, pack
 from kernels.errors import InputError
-from kernels.serving import layout as at
-from kernels.serving.price import StepPrice, pack
 from sim.run import warm
 from sim.serving import state, stepping
 from sim.serving.limits import Limits, Options
@@ -33,15 +34,15 @@ def serve(
     that can no longer happen (it names them).
     """
     options = options or Options()
-    s = state.build(requests, step_price, policy, limits, options)
+    w = state.build(requests, step_price, policy, limits, options)
     plain = next((plugin for plugin in (policy, router) if not plugin.compiled), None)
     if options.engine == "run-ahead" and plain is not None:
         raise InputError(f"this {plain.kind} is plain Python", field="engine", value="run-ahead", allowed=["stepping"])
-    one_by_one = plain is not None or options.execute is not None or options.engine == "stepping"
-    engine = "stepping" if one_by_one else "run-ahead"
+    outside = plain is not None or options.execute is not None
+    engine = "stepping" if outside or options.engine == "stepping" else "run-ahead"
     logs: list[Ints] = []
-    complete = _drive(s, step_price, policy, router, engine, options, logs)
-    return collect(s, step_price, engine, complete, policy.name, router.name, logs, options.record_steps)
+    complete = _drive(w, step_price, policy, router, options, outside, engine == "run-ahead", logs)
+    return collect(w, step_price, engine, complete, policy.name, router.name, logs, options.record_steps)
 
 
 def compile_loop(policy: Plugin, router: Plugin, child: warm.Child | None = None) -> None:
@@ -57,70 +58,74 @@ def compile_loop(policy: Plugin, router: Plugin, child: warm.Child | None = None
 
 @functools.cache
 def _loop() -> Callable[..., int]:
+    from kernels.engine.party import RUN_SIGNATURE, run
     from kernels.jit import njit_as
-    from kernels.serving.fleet import RUN_SIGNATURE, run
 
     return njit_as(RUN_SIGNATURE)(run)
 
 
 def _drive(
-    s: at.Stack, price: StepPrice, policy: Plugin, router: Plugin, engine: str, options: Options, logs: list[Ints]
-) -> bool:
+    w: at.World, price: StepPrice, policy: Plugin, router: Plugin, options: Options, outside: bool, folds: bool,
+    logs: list[Ints],
+) -> bool:  # fmt: skip
     """Calls the loop again and again until all is done; False where it was interrupted."""
-    from kernels.serving.ahead import ASTRAY, BROKEN, HORIZON, STUCK
-    from kernels.serving.types import fleet_of
+    from kernels.engine.advance import ASTRAY, BROKEN, HORIZON, STUCK
+    from kernels.engine.types import fleet_of
 
-    run = _loop() if engine == "run-ahead" else functools.partial(stepping.run, execute=options.execute)
+    def run(*arguments: Any) -> int:
+        if outside:
+            return stepping.run(*arguments, options.execute)
+        return _loop()(*arguments, folds)
+
     plan = compile_function(policy) if policy.compiled else policy.function
     route = compile_function(router) if router.compiled else router.function
-    budget = options.budget if engine == "run-ahead" else STEPPING_BUDGET
-    fleet, packed = fleet_of(s, router.vector(), options.seed), pack(price)
+    budget = STEPPING_BUDGET if outside else options.budget
+    fleet, packed = fleet_of(w, router.vector(), options.seed), pack(price)
     shown = time.monotonic()
     try:
         while True:
-            code = run(s, fleet, packed, plan, route, budget)
-            flush(s, logs)
+            code = run(w, fleet, packed, plan, route, budget)
+            flush(w, logs)
             if code == HORIZON:
                 return True
             if code == STUCK:
-                raise InputError(_who_waits(s, policy.name))
+                raise InputError(_who_waits(w, policy.name))
             if code == BROKEN:
                 raise InputError("plans more tokens than a step may have", field="policy", value=policy.name)
             if code == ASTRAY:
                 raise InputError("names no replica", field="router", value=router.name)
             if options.progress is not None and time.monotonic() - shown > 0.5:
                 shown = time.monotonic()
-                options.progress(int(s.reg[:, at.NUM_FINISHED].sum()), int(s.reg[:, at.NUM_STEP].sum()))
+                options.progress(int(w.engine["num_finished"].sum()), int(w.engine["num_step"].sum()))
     except KeyboardInterrupt:
-        flush(s, logs)
+        flush(w, logs)
         return False
 
 
-def flush(s: at.Stack, logs: list[Ints]) -> None:
+def flush(w: at.World, logs: list[Ints]) -> None:
     """Moves the logged steps out of the arrays."""
-    for k in range(len(s.reg)):
-        start, num = int(s.reg[k, at.BOOK_LOG]), int(s.reg[k, at.LOG_NUM])
-        if num:
-            stop = start + num * at.NUM_LOG_COLUMN
-            logs.append(s.book[k, start:stop].reshape(num, at.NUM_LOG_COLUMN).copy())
-            s.reg[k, at.LOG_NUM] = 0
+    num = int(w.book[0])
+    if num:
+        start = int(w.engine["book_log"][0])
+        logs.append(w.book[start : start + num * at.NUM_LOG_COLUMN].reshape(num, at.NUM_LOG_COLUMN).copy())
+        w.book[0] = 0
 
 
-def _who_waits(s: at.Stack, policy: str) -> str:
+def _who_waits(w: at.World, policy: str) -> str:
     """Names what waits on the replica that cannot go on, and for what."""
-    k = int(s.control[at.STUCK_REPLICA])
-    here = s.seq[:, at.REPLICA] == k
-    reg = s.reg[k]
+    k = int(w.control[at.STUCK_ENGINE])
+    here = w.seq["replica"] == k
+    me = w.engine[k]
     parts = []
     for status, verb in (
         (at.WAITING, "wait"), (at.SWAPPED, "are swapped out"), (at.RUNNING, "hold KV"), (at.DONE, "are done and held"),
     ):  # fmt: skip
-        found = np.flatnonzero(here & (s.seq[:, at.STATUS] == status))
+        found = np.flatnonzero(here & (w.seq["status"] == status))
         if len(found):
             some = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
             parts.append(f"{len(found)} requests {verb} ({some})")
-    free = int(reg[at.FREE_BLOCK] + reg[at.EVICTABLE_BLOCK])
+    free = int(me["free_block"] + me["evictable_block"])
     return (
         f"deadlock on replica {k}: policy {policy} schedules nothing and nothing can change: {'; '.join(parts)};"
-        f" {free} of {int(reg[at.NUM_BLOCK])} KV blocks are free"
+        f" {free} of {int(me['num_block'])} KV blocks are free"
     )

@@ -122,8 +122,8 @@ def find(kind: str, text: str) -> Plugin:
 
 def compile_function(plugin: Plugin) -> Callable[..., int]:
     """The plugin's function compiled for the type of the engine's arrays; kept for the process."""
+    from kernels.engine.types import PLAN_SIGNATURE, ROUTE_SIGNATURE
     from kernels.jit import njit_as
-    from kernels.serving.types import PLAN_SIGNATURE, ROUTE_SIGNATURE
 
     key = f"{plugin.kind} {plugin.module.__file__}"
     if key not in _compiled:

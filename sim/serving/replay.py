@@ -13,14 +13,13 @@ import numpy as np
 import simpy
 
 from kernels import optable as op
-from kernels.errors import InputError
-from kernels.serving import layout as at
-from kernels.serving.ahead import next_lane, open_lane
-from kernels.serving.beside import hidden_ps
-from kernels.serving.commit import commit
-from kernels.serving.fleet import next_arrival, place
-from kernels.serving.layout import Replica
-from kernels.serving.price import (
+from kernels.engine import records as at
+from kernels.engine.advance import next_lane, open_lane
+from kernels.engine.begin import begin
+from kernels.engine.beside import hidden_ps
+from kernels.engine.commit import commit, let_leave
+from kernels.engine.party import fetch, next_arrival, place
+from kernels.engine.price import (
     HOST_BLOCK,
     HOST_PREFILL,
     HOST_SEQ,
@@ -30,11 +29,12 @@ from kernels.serving.price import (
     dispatch_ps,
     pack,
 )
-from kernels.serving.step import begin
-from kernels.serving.types import fleet_of, view_of
-from kernels.serving.verbs import lane_at
+from kernels.engine.records import Engine
+from kernels.engine.types import fleet_of, view_of
+from kernels.errors import InputError
 from sim.serving import state
 from sim.serving.limits import Limits, Options
+from sim.serving.plan import plan_rows
 from sim.serving.plugin import Plugin
 from sim.serving.split_replay import split
 from sim.serving.step_price import Lowered
@@ -48,7 +48,7 @@ Stage = tuple[list[Beside], int, Ints]  # what its engines do, the least that it
 
 def beside(ops: op.OpTable, cost: op.CostTable, rate: at.Floats) -> list[Beside]:
     """Picoseconds of each operator on the main engine, and of the one that the units do meanwhile (0: none): a layer
-    class's prompts beside its decodes where the machine's rule says so (`kernels.serving.beside`)."""
+    class's prompts beside its decodes where the machine's rule says so (`kernels.engine.beside`)."""
     time_ps = cost["time_ps"].tolist()
     prefill, decode = (np.flatnonzero(ops["kind"] == kind).tolist() for kind in (op.ATTN_PREFILL, op.ATTN_DECODE))
     found = [(one, 0) for one in time_ps]
@@ -64,7 +64,7 @@ def beside(ops: op.OpTable, cost: op.CostTable, rate: at.Floats) -> list[Beside]
 
 
 class Replay:
-    """A fleet on SimPy's clock. `run()` returns the request columns of `kernels.serving.layout.SEQ_FIELDS`."""
+    """A fleet on SimPy's clock. `run()` returns the SEQUENCE records."""
 
     def __init__(
         self,
@@ -81,26 +81,26 @@ class Replay:
                 "the replay runs one attention group", field="attn_dp", value=lowered.placement.attn_dp, allowed="1"
             )
         self.env = simpy.Environment(initial_time=0)
-        self.stack = state.build(requests, price, policy, limits, options)
-        self.fleet = fleet_of(self.stack, router.vector(), options.seed)
+        self.world = state.build(requests, price, policy, limits, options)
+        self.fleet = fleet_of(self.world, router.vector(), options.seed)
         self.price, self.packed, self.lowered = price, pack(price), lowered
         self.plan: Callable[..., int] = policy.function
         self.route: Callable[..., int] = router.function
-        self.views = [view_of(self.stack, k) for k in range(limits.num_replica)]
+        self.views = [view_of(self.world, k) for k in range(limits.num_replica)]
         num_stage = len(price.dense_ps)
         self.stages = [[simpy.Resource(self.env) for _ in range(num_stage)] for _ in self.views]
         self.ends: list[dict[int, int]] = [{} for _ in self.views]  # of each lane in flight
         self.num_operator = 0
         self.known: set[int] = set()
 
-    def run(self) -> Ints:
+    def run(self) -> at.Records:
         """Serves everything. `InputError` where something is left over."""
         self._expect_arrivals()
         self.env.run()
-        left = [int(r.reg[at.OUTSTANDING]) for r in self.views]
+        left = [int(me["outstanding"]) for me in self.world.engine]
         if any(left):
             raise InputError(f"requests that never end: {left} a replica", field="policy")
-        return self.stack.seq
+        return self.world.seq
 
     def _at(self, time_ps: int, order: int, action: Callable[[], None]) -> None:
         """Does something at a time, after what of a lower order happens then."""
@@ -110,18 +110,18 @@ class Replay:
         self.env.schedule(event, priority=order, delay=time_ps - int(self.env.now))
 
     def _expect_arrivals(self) -> None:
-        i, _ = next_arrival(self.stack)
+        i = next_arrival(self.world)
         if i >= 0 and i not in self.known:
             self.known.add(i)
-            time_ps = int(self.stack.seq[i, at.ARRIVAL] + self.stack.control[at.REQUEST_PS])
+            time_ps = int(self.world.seq[i]["arrival_ps"] + self.world.control[at.REQUEST_PS])
             self._at(max(time_ps, int(self.env.now)), ARRIVE, self._arrive)
 
     def _arrive(self) -> None:
-        i, source = next_arrival(self.stack)
+        i = next_arrival(self.world)
         now = int(self.env.now)
-        if i >= 0 and int(self.stack.seq[i, at.ARRIVAL] + self.stack.control[at.REQUEST_PS]) <= now:
+        if i >= 0 and int(self.world.seq[i]["arrival_ps"] + self.world.control[at.REQUEST_PS]) <= now:
             k = int(self.route(self.fleet, i)) if len(self.views) > 1 else 0
-            place(self.stack, i, source, k)
+            place(self.world, i, k)
             self._wake(k)
         self._expect_arrivals()
 
@@ -134,26 +134,25 @@ class Replay:
         while not self.stages[k][0].count and (lane := next_lane(r)) >= 0:
             open_lane(r, lane, int(self.env.now))
             self.plan(r)
-            r.reg[at.LAST_LANE] = lane
-            here = lane_at(r.reg, lane)
-            if r.reg[here + at.LANE_NUM_PLAN] == 0:
-                r.reg[here + at.ASLEEP] = 1
-                continue
-            stages, host_ps = self._operators(r, here)
-            begin(r, self.packed, lane, int(self.env.now), 0)  # books the step; its end is set by the process
-            self.env.process(self._step(k, lane, stages, host_ps, self.stages[k][0].request()))
+            r.me["last_lane"] = lane
+            if r.lane[lane]["num_plan"] == 0:
+                r.lane[lane]["asleep"] = 1
+            else:
+                stages, host_ps = self._operators(r, lane)
+                begin(r, self.packed, lane, int(self.env.now), 0)  # books the step; its end is set by the process
+                self.env.process(self._step(k, lane, stages, host_ps, self.stages[k][0].request()))
+            if r.me["num_leaving"] > 0:
+                let_leave(r)
 
-    def _operators(self, r: Replica, here: int) -> tuple[list[Stage], int]:
+    def _operators(self, r: Engine, lane: int) -> tuple[list[Stage], int]:
         """Picoseconds of every operator of the plan on each stage (of two where they run side by side), the least
         that the stage takes, of its hand-over, and of the host before it."""
-        num = int(r.reg[here + at.LANE_NUM_PLAN])
-        first = here + int(r.reg[at.IN_PLAN])
-        rows = r.reg[first : first + 4 * num].reshape(num, 4)
-        seq = r.seq[rows[:, at.SEQ]]
-        decode = rows[:, at.ROLE] != at.PREFILL
-        query = rows[:, at.TOKEN] + rows[:, at.PAD]
-        kv = seq[:, at.KV] + np.where(rows[:, at.ROLE] == at.IDLE, 0, query)
-        samples = decode | (seq[:, at.KV] + rows[:, at.TOKEN] >= seq[:, at.TARGET])
+        rows = plan_rows(r, lane)
+        num = len(rows)
+        decode = rows["role"] != at.PREFILL
+        query = rows["token"] + rows["pad"]
+        kv = rows["start"] + np.where(rows["role"] == at.IDLE, 0, query)
+        samples = decode | (rows["start"] + rows["token"] >= r.seq["target"][rows["sequence"]])
         plan = lowering.Plan(query, kv, decode, samples)
         stages = []
         for stage in range(len(self.price.dense_ps)):
@@ -167,7 +166,7 @@ class Replay:
             stages.append((work_ps, least_ps, cost["time_ps"][sends]))
             self.num_operator += int(ops["count"].sum())
         host = self.price.host_ps
-        moved = int(r.reg[at.SWAP_BLOCK])
+        moved = int(r.me["swap_block"])
         host_ps = host[HOST_STEP] + host[HOST_SEQ] * num + host[HOST_TOKEN] * query.sum() + host[HOST_BLOCK] * moved
         host_ps += host[HOST_PREFILL] * (not decode.all())
         return stages, int(host_ps)
@@ -196,8 +195,8 @@ class Replay:
 
     def _end(self, k: int, lane: int) -> None:
         r = self.views[k]
-        r.reg[lane_at(r.reg, lane) + at.LANE_END] = int(self.env.now)
-        r.reg[at.NOW] = commit(r)
-        r.reg[at.SPAWNED] = 0
+        r.lane[lane]["end_ps"] = int(self.env.now)
+        r.me["now_ps"] = commit(r)
+        fetch(self.world, k)
         self._expect_arrivals()
         self._wake(k)

@@ -1,13 +1,13 @@
 """The passes of a decode step in two sub-batches, from operators: what the replay's two engines do instead of one
-operator after another (`kernels.serving.sub_batch` has the rule; equal integers, by another way)."""
+operator after another (`kernels.engine.sub_batch` has the rule; equal integers, by another way)."""
 
 import numpy as np
 
 from kernels import optable as op
 from kernels.attention_work import longest_span
-from kernels.serving.layout import Ints
-from kernels.serving.price import PackedPrice, StepPrice, decode_cost
-from kernels.serving.sub_batch import interleaves, passes
+from kernels.engine.price import PackedPrice, StepPrice, decode_cost
+from kernels.engine.records import Ints
+from kernels.engine.sub_batch import interleaves, passes
 from sim.serving.step_price import Lowered, before_attention
 
 _NO_WORK = np.zeros(0, op.WORK_DTYPE)

@@ -1,4 +1,4 @@
-"""A fleet's arrays before the first event: requests, limits and prices turned into a `Stack`."""
+"""A pool's arrays before the first event: requests, limits and prices turned into a `World`."""
 
 from typing import Protocol
 
@@ -6,16 +6,18 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.attention import NUM_FEATURE
+from kernels.engine import buddy
+from kernels.engine import records as at
+from kernels.engine.gap import NUM_BUCKET
+from kernels.engine.heap import NEVER, reset
+from kernels.engine.price import HOST_REQUEST, StepPrice
 from kernels.errors import InputError
 from kernels.optable import BOUNDS
-from kernels.serving import buddy
-from kernels.serving import layout as at
-from kernels.serving.gap import NUM_BUCKET
-from kernels.serving.price import HOST_REQUEST, StepPrice
 from kernels.units import to_ps
 from sim.serving.limits import Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin
 
+LATEST_PS = 4_500_000_000_000_000_000  # the loop counts half picoseconds
 LOG_CAPACITY = 1 << 16  # step records kept, over all replicas, before they are handed over
 
 
@@ -35,8 +37,8 @@ class Requests(Protocol):
     think_ps: npt.NDArray[np.int64]
 
 
-def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, options: Options) -> at.Stack:
-    """Arrays of a fleet at rest, all requests in the future. Raises `InputError` where the parts do not fit."""
+def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, options: Options) -> at.World:
+    """Arrays of a pool at rest, all requests in the future. Raises `InputError` where the parts do not fit."""
     num_stage, seqs, tokens = len(price.dense_ps), max_seq(policy), max_token(policy, limits)
     if price.dense_ps.shape[1] <= tokens or len(price.head_ps) <= seqs:
         raise InputError(
@@ -48,64 +50,78 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     if "reserve" in policy.value:
         name = str(policy.module.OPTIONS["reserve"].choices[int(policy.value["reserve"])])
         reserve = at.RESERVES.index(name)
-    has_unit = limits.prefix_cache and reserve == at.PAGED and len(requests.unit_id) > 0
+    paged = reserve == at.PAGED
+    has_unit = limits.prefix_cache and paged and len(requests.unit_id) > 0
     if has_unit and requests.unit_token % limits.block_token:
         raise InputError(
             "does not divide the prefix units of the load",
             field="block_token", value=limits.block_token, allowed=f"divisors of {requests.unit_token}",
         )  # fmt: skip
-    store = np.zeros(1, np.int32)
-    if reserve != at.PAGED:
-        store = buddy.build(limits.num_block)
-    elif has_unit:
-        store = np.full(at.NUM_UNIT_FIELD * (int(requests.unit_id.max()) + 1), -1, np.int32)
-    size = at.Sizes(
-        num_stage, len(price.decode_shape), seqs, tokens, limits.block_token, len(store), NUM_FEATURE, len(BOUNDS),
-        NUM_BUCKET, max(1024, LOG_CAPACITY // limits.num_replica) if options.record_steps else 0,
-    )  # fmt: skip
     unit_id = np.ascontiguousarray(requests.unit_id if has_unit else np.zeros(1), np.int32)
+    unit_block = requests.unit_token // limits.block_token if has_unit else 1
+    resident = limits.num_replica * (limits.num_block // unit_block)  # at most, and as many as the load names
+    node = np.zeros(1, np.int32) if paged else buddy.build(limits.num_block)
+    size = at.Sizes(
+        num_stage, len(price.decode_shape), len(limits.groups), seqs, tokens, limits.block_token, len(node),
+        min(len(unit_id), resident) if has_unit else 0, NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
+        LOG_CAPACITY if options.record_steps else 0,
+    )  # fmt: skip
     order = np.flatnonzero(requests.parent < 0).astype(np.int32)
-    s = at.stack(len(requests.arrival_ps), limits.num_replica, size, unit_id, order)
-    s.store[:] = store
+    w = at.world(len(requests.arrival_ps), limits.num_replica, size, unit_id, order)
+    w.store[:] = node
     vector = policy.vector()
-    s.real[:, at.IN_OPTION : at.IN_OPTION + len(vector)] = vector
-    s.control[at.LINKED] = int(len(order) < len(requests.arrival_ps))
-    s.control[at.REQUEST_PS] = price.host_ps[HOST_REQUEST]
-    _fill_seq(s.seq, requests, has_unit, options.order)
+    w.real[:, : len(vector)] = vector
+    groups = [(at.RULES.index(group.rule), group.size_token, group.weight) for group in limits.groups]
+    w.work[:, num_stage : num_stage + len(at.GROUP_FIELDS) * len(groups)] = np.ravel(groups)
+    w.control[at.LINKED] = int(len(order) < len(requests.arrival_ps))
+    w.control[at.REQUEST_PS] = price.host_ps[HOST_REQUEST]
+    _fill_seq(w.seq, requests, has_unit, options.order)
     share = limits.watermark if limits.watermark is not None else getattr(policy.module, "WATERMARK", 0.01)
-    for register, value in (
-        (at.MAX_CONTEXT, limits.max_context_token),
-        (at.NUM_BLOCK, limits.num_block),
-        (at.FREE_BLOCK, limits.num_block),
-        (at.WATERMARK_BLOCK, int(share * limits.num_block) if reserve == at.PAGED else 0),
-        (at.UNIT_TOKEN, requests.unit_token if has_unit else limits.block_token),
-        (at.UNIT_BLOCK, requests.unit_token // limits.block_token if has_unit else 1),
-        (at.HOST_FREE_BLOCK, limits.host_block),
-        (at.RESERVE, reserve),
-        (at.SWAP, int(limits.preemption == "swap")),
-        (at.HOLD, int(policy.flag("HOLD"))),
-        (at.WHOLE_PROMPT, int(policy.flag("WHOLE_PROMPT"))),
-        (at.PLAN_AHEAD, limits.plan_ahead if num_stage == 1 else 0),  # a pipeline has other lanes to plan meanwhile
-        (at.TIMEOUT, to_ps(limits.timeout_s)),
+    rules = limits.rules
+    for field, value in (
+        ("max_context_token", limits.max_context_token),
+        ("num_block", limits.num_block),
+        ("free_block", limits.num_block),
+        ("watermark_block", int(share * limits.num_block) if paged else 0),
+        ("unit_token", requests.unit_token if has_unit else limits.block_token),
+        ("unit_block", unit_block),
+        ("host_free_block", limits.host_block),
+        ("reserve", reserve),
+        ("swap", int(limits.preemption == "swap")),
+        ("hold", int(policy.flag("HOLD"))),
+        ("whole_prompt", int(policy.flag("WHOLE_PROMPT"))),
+        ("plan_ahead", limits.plan_ahead if num_stage == 1 else 0),  # a pipeline has other lanes to plan meanwhile
+        ("timeout_ps", to_ps(limits.timeout_s)),
+        ("own_cache", int(rules.own_cache and limits.prefix_cache and paged)),
+        ("share_early", int(rules.share_early)),
+        ("end_late", int(limits.plan_ahead == 1 and num_stage == 1 and rules.end_late)),
+        ("admit_whole", int(rules.admit_whole)),
+        ("pooled", int(rules.pooled and num_stage > 1)),
+        ("by_admission", int(rules.by_admission)),
+        ("release_order", int(rules.release_order)),
     ):
-        s.reg[:, register] = value
-    return s
+        w.engine[field] = value
+    for k in range(limits.num_replica):
+        reset(w, k, NEVER)
+    return w
 
 
-def _fill_seq(seq: at.Ints, requests: Requests, has_unit: bool, order: str) -> None:
-    seq[:, at.ARRIVAL] = requests.arrival_ps
-    seq[:, at.PROMPT] = requests.prompt_token
-    seq[:, at.OUTPUT] = requests.output_token
-    seq[:, at.THINK] = requests.think_ps
-    seq[:, at.KEY] = -1
+def _fill_seq(seq: at.Records, requests: Requests, has_unit: bool, order: str) -> None:
+    if len(requests.arrival_ps) and int(requests.arrival_ps.max()) >= LATEST_PS:
+        raise InputError("arrives after what the clock reaches", field="requests", allowed="within 52 days")
+    seq["arrival_ps"] = requests.arrival_ps
+    seq["prompt"] = requests.prompt_token
+    seq["output"] = requests.output_token
+    seq["think_ps"] = requests.think_ps
+    seq["key"] = -1
     if order != "fcfs":
-        seq[:, at.KEY] = requests.predicted_token if order == "sjf" else requests.priority
-    for column in (at.REPLICA, at.CHILD, at.SIBLING, at.START, at.FIRST, at.LAST, at.END):
-        seq[:, column] = -1
+        seq["key"] = requests.predicted_token if order == "sjf" else requests.priority
+    for field in ("replica", "child", "sibling", "start_ps", "first_ps", "last_ps", "end_ps", "left", "right"):
+        seq[field] = -1
     if has_unit:
-        seq[:, at.UNIT_START] = requests.unit_start
-        seq[:, at.UNIT_STOP] = requests.unit_stop
+        seq["unit_start"] = requests.unit_start
+        seq["num_unit"] = requests.unit_stop - requests.unit_start
     for i in np.flatnonzero(requests.parent >= 0)[::-1]:  # so that children stand in order
         parent = requests.parent[i]
-        seq[i, at.SIBLING] = seq[parent, at.CHILD]
-        seq[parent, at.CHILD] = i
+        seq["sibling"][i] = seq["child"][parent]
+        seq["child"][parent] = i

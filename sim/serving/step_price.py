@@ -15,13 +15,8 @@ import numpy.typing as npt
 from kernels import optable as op
 from kernels.attention import NUM_FEATURE
 from kernels.attention_work import longest_span
-from kernels.errors import InputError
-from kernels.formats import FORMATS
-from kernels.machine import BYTE_J, FLOP_J, LINK_BYTE_PER_S, LINK_HOST, Machine
-from kernels.price import price_table
-from kernels.serving.beside import hidden_ps
-from kernels.serving.layout import KV_MAX_STILL, KV_SUM, NUM_KV_FIELD, Ints
-from kernels.serving.price import (
+from kernels.engine.beside import hidden_ps
+from kernels.engine.price import (
     PackedPrice,
     StepPrice,
     add_prefill,
@@ -30,7 +25,12 @@ from kernels.serving.price import (
     pack,
     prefill_cost,
 )
-from kernels.serving.sub_batch import interleaves, saved_ps
+from kernels.engine.records import KV_MAX_STILL, KV_SUM, NUM_KV_FIELD, Ints
+from kernels.engine.sub_batch import interleaves, saved_ps
+from kernels.errors import InputError
+from kernels.formats import FORMATS
+from kernels.machine import BYTE_J, FLOP_J, LINK_BYTE_PER_S, LINK_HOST, Machine
+from kernels.price import price_table
 from kernels.units import PS_PER_S
 from sim.serving.slower import slower
 from workloads import lowering, memory

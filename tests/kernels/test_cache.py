@@ -49,7 +49,7 @@ def test_a_change_moves_what_calls_it_and_nothing_else(tmp_path: pathlib.Path, m
 
 def test_a_file_outside_the_package_is_keyed_by_itself_and_the_kernels_it_imports(tmp_path: pathlib.Path) -> None:
     policy = tmp_path / "mine.py"
-    policy.write_text("from kernels.serving.verbs import (\n    admit,\n    head,\n)\n")
+    policy.write_text("from kernels.engine.verbs import (\n    admit,\n    head,\n)\n")
     names = {path.name for path in cache.closure(policy)}
-    assert {"mine.py", "verbs.py", "layout.py"} <= names
+    assert {"mine.py", "verbs.py", "records.py"} <= names
     assert "gemm.py" not in names

@@ -6,8 +6,18 @@ before it starts: for the longest context, for its output rounded up to a power 
 (the three variants of Kwon et al., SOSP 2023, section 6.1).
 """
 
-from kernels.serving.layout import MAX_STEP_TOKEN, TARGET, Replica
-from kernels.serving.verbs import FOREVER, admit, head, num_running, running, schedule_next
+from kernels.engine.types import Engine
+from kernels.engine.verbs import (
+    FOREVER,
+    admit,
+    head,
+    max_step_token,
+    num_running,
+    running,
+    schedule_next,
+    target_token,
+    wanted_token,
+)
 from sim.serving.plugin import Option
 
 HELP = "iteration-level batching, whole prompts beside decodes, KV reserved at admission"
@@ -19,17 +29,20 @@ OPTIONS = {
 WHOLE_PROMPT = True
 
 
-def plan(r: Replica) -> int:
-    budget = r.reg[MAX_STEP_TOKEN]
+def plan(e: Engine) -> int:
+    budget = max_step_token(e)
     k = 0
-    while k < num_running(r) and budget > 0:
-        schedule_next(r, running(r, k), 1)
-        budget -= 1
+    while k < num_running(e) and budget > 0:
+        i = running(e, k)
+        token = wanted_token(e, i)
+        if token > 0:
+            schedule_next(e, i, token)
+            budget -= token
         k += 1
-    while head(r) >= 0 and r.seq[head(r), TARGET] <= budget:
-        i = admit(r, 0)
+    while head(e) >= 0 and target_token(e, head(e)) <= budget:
+        i = admit(e, 0)
         if i < 0:
             break
-        schedule_next(r, i, r.seq[i, TARGET])
-        budget -= r.seq[i, TARGET]
+        schedule_next(e, i, target_token(e, i))
+        budget -= target_token(e, i)
     return FOREVER

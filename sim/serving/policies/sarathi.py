@@ -4,17 +4,21 @@ Ongoing decodes come first and are never delayed, then the chunks of prompts tha
 each cut to what is left of the budget. A prompt's KV blocks are all taken at its admission.
 """
 
-from kernels.serving.layout import MAX_STEP_TOKEN, TARGET, TOUCHED, Replica
-from kernels.serving.verbs import (
+from kernels.engine.types import Engine
+from kernels.engine.verbs import (
     FOREVER,
     admit,
     cached_token,
     grow_or_preempt,
     head,
+    max_step_token,
     num_running,
     prefill_left,
     running,
     schedule_next,
+    target_token,
+    touched,
+    wanted_token,
 )
 from sim.serving.plugin import Option
 
@@ -25,33 +29,34 @@ OPTIONS = {
 }
 
 
-def plan(r: Replica) -> int:
-    budget = r.reg[MAX_STEP_TOKEN]
+def plan(e: Engine) -> int:
+    budget = max_step_token(e)
     k = 0
-    while k < num_running(r) and budget > 0:
-        i = running(r, k)
-        if prefill_left(r, i) == 0:
-            if not grow_or_preempt(r, i, 1):
-                break
-            schedule_next(r, i, 1)
-            budget -= 1
-        k += 1
-    k = 0
-    while k < num_running(r) and budget > 0:
-        i = running(r, k)
-        token = min(prefill_left(r, i), budget)
+    while k < num_running(e) and budget > 0:
+        i = running(e, k)
+        token = min(wanted_token(e, i), budget) if prefill_left(e, i) == 0 else 0
         if token > 0:
-            schedule_next(r, i, token)
+            if not grow_or_preempt(e, i, token):
+                break
+            schedule_next(e, i, token)
             budget -= token
         k += 1
-    if r.reg[TOUCHED] > 0:
+    k = 0
+    while k < num_running(e) and budget > 0:
+        i = running(e, k)
+        token = min(prefill_left(e, i), budget)
+        if token > 0:
+            schedule_next(e, i, token)
+            budget -= token
+        k += 1
+    if touched(e):
         return 0
-    while head(r) >= 0 and budget > 0:
-        i = head(r)
-        target = r.seq[i, TARGET]
-        token = min(max(target - cached_token(r, i), 1), budget)
-        if admit(r, max(target, cached_token(r, i) + token)) < 0:
+    while head(e) >= 0 and budget > 0:
+        i = head(e)
+        target = target_token(e, i)
+        token = min(max(target - cached_token(e, i), 1), budget)
+        if admit(e, max(target, cached_token(e, i) + token)) < 0:
             break
-        schedule_next(r, i, token)
+        schedule_next(e, i, token)
         budget -= token
     return FOREVER

@@ -6,8 +6,20 @@ computing beside the others, and all leave together, as with FasterTransformer b
 baseline of Yu et al., OSDI 2022). KV is reserved as for `orca`.
 """
 
-from kernels.serving.layout import DECODE, DONE, MAX_STEP_TOKEN, PREFILL, PROMPT, STATUS, Replica
-from kernels.serving.verbs import FOREVER, admit, head, num_running, running, schedule, schedule_idle
+from kernels.engine.records import DECODE, PREFILL
+from kernels.engine.types import Engine
+from kernels.engine.verbs import (
+    FOREVER,
+    admit,
+    head,
+    is_done,
+    max_step_token,
+    num_running,
+    prompt_token,
+    running,
+    schedule,
+    schedule_idle,
+)
 from sim.serving.plugin import Option
 
 HELP = "request-level batches: padded prompts, all leave when the longest is done"
@@ -20,22 +32,22 @@ WHOLE_PROMPT = True
 HOLD = True
 
 
-def plan(r: Replica) -> int:
-    if num_running(r) > 0:
-        for k in range(num_running(r)):
-            i = running(r, k)
-            if r.seq[i, STATUS] == DONE:
-                schedule_idle(r, i)
+def plan(e: Engine) -> int:
+    if num_running(e) > 0:
+        for k in range(num_running(e)):
+            i = running(e, k)
+            if is_done(e, i):
+                schedule_idle(e, i)
             else:
-                schedule(r, i, DECODE, 1, 0)
+                schedule(e, i, DECODE, 1, 0)
         return FOREVER
     longest = 0
-    while head(r) >= 0:
-        prompt = max(longest, r.seq[head(r), PROMPT])
-        if prompt * (num_running(r) + 1) > r.reg[MAX_STEP_TOKEN] or admit(r, 0) < 0:
+    while head(e) >= 0:
+        prompt = max(longest, prompt_token(e, head(e)))
+        if prompt * (num_running(e) + 1) > max_step_token(e) or admit(e, 0) < 0:
             break
         longest = prompt
-    for k in range(num_running(r)):
-        i = running(r, k)
-        schedule(r, i, PREFILL, r.seq[i, PROMPT], longest - r.seq[i, PROMPT])
+    for k in range(num_running(e)):
+        i = running(e, k)
+        schedule(e, i, PREFILL, prompt_token(e, i), longest - prompt_token(e, i))
     return 0

@@ -4,17 +4,22 @@ While a waiting prompt fits, the step prefills waiting prompts, whole, and every
 running sequences decode. What was preempted comes back before anything new, by order of key.
 """
 
-from kernels.serving.layout import KV, MAX_STEP_TOKEN, TARGET, TOUCHED, Replica
-from kernels.serving.verbs import (
+from kernels.engine.types import Engine
+from kernels.engine.verbs import (
     FOREVER,
     admit,
     cached_token,
     grow_or_preempt,
     head,
     is_swapped,
+    kv_token,
+    max_step_token,
     num_running,
     running,
     schedule_next,
+    target_token,
+    touched,
+    wanted_token,
 )
 from sim.serving.plugin import Option
 
@@ -26,32 +31,34 @@ OPTIONS = {
 WHOLE_PROMPT = True
 
 
-def plan(r: Replica) -> int:
-    budget = r.reg[MAX_STEP_TOKEN]
+def plan(e: Engine) -> int:
+    budget = max_step_token(e)
     admitted = 0
-    while head(r) >= 0 and not is_swapped(r, head(r)):
-        i = head(r)
-        token = r.seq[i, TARGET] - cached_token(r, i)
-        if token > budget or admit(r, r.seq[i, TARGET]) < 0:
+    while head(e) >= 0 and not is_swapped(e, head(e)):
+        i = head(e)
+        token = target_token(e, i) - cached_token(e, i)
+        if token > budget or admit(e, target_token(e, i)) < 0:
             break
-        schedule_next(r, i, token)
+        schedule_next(e, i, token)
         budget -= token
         admitted += 1
     if admitted > 0:
         return 0
     k = 0
-    while k < num_running(r) and budget > 0:
-        i = running(r, k)
-        if not grow_or_preempt(r, i, 1):
-            break
-        schedule_next(r, i, 1)
-        budget -= 1
+    while k < num_running(e) and budget > 0:
+        i = running(e, k)
+        token = wanted_token(e, i)
+        if token > 0:
+            if not grow_or_preempt(e, i, token):
+                break
+            schedule_next(e, i, token)
+            budget -= token
         k += 1
-    preempted = r.reg[TOUCHED] > 0
-    while not preempted and budget > 0 and head(r) >= 0 and is_swapped(r, head(r)):
-        i = admit(r, r.seq[head(r), KV] + 1)
+    preempted = touched(e)
+    while not preempted and budget > 0 and head(e) >= 0 and is_swapped(e, head(e)):
+        i = admit(e, kv_token(e, head(e)) + 1)
         if i < 0:
             break
-        schedule_next(r, i, 1)
+        schedule_next(e, i, 1)
         budget -= 1
     return FOREVER

@@ -5,18 +5,21 @@ of the budget admits from the queue. KV blocks are taken as they are needed; wit
 running list is preempted, and such a step admits nobody.
 """
 
-from kernels.serving.layout import MAX_STEP_TOKEN, TARGET, TOUCHED, Replica
-from kernels.serving.verbs import (
+from kernels.engine.types import Engine
+from kernels.engine.verbs import (
     FOREVER,
     admit,
     cached_token,
     grow_or_preempt,
     head,
+    max_step_token,
     num_running,
     option,
-    prefill_left,
     running,
     schedule_next,
+    target_token,
+    touched,
+    wanted_token,
 )
 from sim.serving.plugin import Option
 
@@ -29,28 +32,29 @@ OPTIONS = {
 MAX_CHUNK = 2
 
 
-def plan(r: Replica) -> int:
-    budget = r.reg[MAX_STEP_TOKEN]
-    chunk = int(option(r, MAX_CHUNK))
+def plan(e: Engine) -> int:
+    budget = max_step_token(e)
+    chunk = int(option(e, MAX_CHUNK))
     if chunk == 0:
         chunk = budget
     k = 0
-    while k < num_running(r) and budget > 0:
-        i = running(r, k)
-        token = min(max(prefill_left(r, i), 1), budget, chunk)
-        if not grow_or_preempt(r, i, token):
-            break
-        schedule_next(r, i, token)
-        budget -= token
+    while k < num_running(e) and budget > 0:
+        i = running(e, k)
+        token = min(wanted_token(e, i), budget, chunk)
+        if token > 0:
+            if not grow_or_preempt(e, i, token):
+                break
+            schedule_next(e, i, token)
+            budget -= token
         k += 1
-    if r.reg[TOUCHED] > 0 or k < num_running(r):
+    if touched(e) or k < num_running(e):
         return 0
-    while head(r) >= 0 and budget > 0:
-        i = head(r)
-        found = cached_token(r, i)
-        token = min(max(r.seq[i, TARGET] - found, 1), budget, chunk)
-        if admit(r, found + token) < 0:
+    while head(e) >= 0 and budget > 0:
+        i = head(e)
+        found = cached_token(e, i)
+        token = min(max(target_token(e, i) - found, 1), budget, chunk)
+        if admit(e, found + token) < 0:
             break
-        schedule_next(r, i, token)
+        schedule_next(e, i, token)
         budget -= token
     return FOREVER

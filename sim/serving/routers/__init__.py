@@ -1,1 +1,2 @@
-"""Routers, one file each: `HELP`, `OPTIONS` and `route(fleet, request) -> replica`."""
+"""Routers, one file each: `HELP`, `OPTIONS` and `route(fleet, request) -> replica`, with what `kernels.engine.routing`
+lets it look at."""

@@ -1,13 +1,14 @@
 """Each request to the replica with the fewest requests not yet ended; the first of equals."""
 
-from kernels.serving.layout import OUTSTANDING, Fleet
+from kernels.engine.routing import num_replica, outstanding
+from kernels.engine.types import Fleet
 
 HELP = "to the replica with the fewest requests waiting or running"
 
 
 def route(f: Fleet, i: int) -> int:
     best = 0
-    for k in range(1, len(f.reg)):
-        if f.reg[k, OUTSTANDING] < f.reg[best, OUTSTANDING]:
+    for k in range(1, num_replica(f)):
+        if outstanding(f, k) < outstanding(f, best):
             best = k
     return best

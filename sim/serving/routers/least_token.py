@@ -1,13 +1,14 @@
 """Each request to the replica with the fewest tokens: prompts and what was produced of all that wait or run."""
 
-from kernels.serving.layout import LOAD_TOKEN, Fleet
+from kernels.engine.routing import load_token, num_replica
+from kernels.engine.types import Fleet
 
 HELP = "to the replica with the fewest tokens waiting or running"
 
 
 def route(f: Fleet, i: int) -> int:
     best = 0
-    for k in range(1, len(f.reg)):
-        if f.reg[k, LOAD_TOKEN] < f.reg[best, LOAD_TOKEN]:
+    for k in range(1, num_replica(f)):
+        if load_token(f, k) < load_token(f, best):
             best = k
     return best

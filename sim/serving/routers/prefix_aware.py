@@ -4,16 +4,8 @@ Where the most and the least loaded replica differ by more than `max_gap` reques
 `min_share` of the prompt, the request goes to the least loaded one (the rule of SGLang's cache-aware router).
 """
 
-from kernels.serving.layout import (
-    NUM_UNIT_FIELD,
-    OUTSTANDING,
-    PROMPT,
-    UNIT_REF,
-    UNIT_START,
-    UNIT_STOP,
-    UNIT_TOKEN,
-    Fleet,
-)
+from kernels.engine.routing import held_token, num_replica, option, outstanding, prompt_token
+from kernels.engine.types import Fleet
 from sim.serving.plugin import Option
 
 HELP = "to the replica that holds the longest part of the prompt, while loads are even"
@@ -25,23 +17,18 @@ MAX_GAP, MIN_SHARE = 0, 1
 
 
 def route(f: Fleet, i: int) -> int:
-    num = len(f.reg)
-    least = most = 0
-    best = 0
-    best_unit = -1
-    start, stop = f.seq[i, UNIT_START], f.seq[i, UNIT_STOP]
-    for k in range(num):
-        if f.reg[k, OUTSTANDING] < f.reg[least, OUTSTANDING]:
+    least = most = best = 0
+    best_token = -1
+    for k in range(num_replica(f)):
+        if outstanding(f, k) < outstanding(f, least):
             least = k
-        if f.reg[k, OUTSTANDING] > f.reg[most, OUTSTANDING]:
+        if outstanding(f, k) > outstanding(f, most):
             most = k
-        count = 0
-        while start + count < stop and f.store[k, NUM_UNIT_FIELD * f.unit_id[start + count] + UNIT_REF] >= 0:
-            count += 1
-        if count > best_unit or (count == best_unit and f.reg[k, OUTSTANDING] < f.reg[best, OUTSTANDING]):
-            best, best_unit = k, count
-    if f.reg[most, OUTSTANDING] - f.reg[least, OUTSTANDING] > f.option[MAX_GAP]:
+        token = held_token(f, k, i)
+        if token > best_token or (token == best_token and outstanding(f, k) < outstanding(f, best)):
+            best, best_token = k, token
+    if outstanding(f, most) - outstanding(f, least) > option(f, MAX_GAP):
         return least
-    if best_unit * f.reg[best, UNIT_TOKEN] < f.option[MIN_SHARE] * f.seq[i, PROMPT]:
+    if best_token < option(f, MIN_SHARE) * prompt_token(f, i):
         return least
     return best

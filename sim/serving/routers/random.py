@@ -1,10 +1,10 @@
 """Each request to a replica drawn at random."""
 
-from kernels.serving.draw import draw
-from kernels.serving.layout import Fleet
+from kernels.engine.routing import draw, num_replica, seed
+from kernels.engine.types import Fleet
 
 HELP = "each request to a replica drawn at random"
 
 
 def route(f: Fleet, i: int) -> int:
-    return draw(f.memory[0], i, 0, len(f.reg))
+    return draw(seed(f), i, 0, num_replica(f))

@@ -1,11 +1,12 @@
 """Each request to the next replica in turn."""
 
-from kernels.serving.layout import Fleet
+from kernels.engine.routing import num_replica
+from kernels.engine.types import Fleet
 
 HELP = "each request to the next replica in turn"
 
 
 def route(f: Fleet, i: int) -> int:
     k = f.memory[1]
-    f.memory[1] = (k + 1) % len(f.reg)
+    f.memory[1] = (k + 1) % num_replica(f)
     return k

@@ -13,8 +13,9 @@ import pathlib
 import numpy as np
 import pytest
 
+from kernels.engine import records as at
+from kernels.engine.types import view_of
 from kernels.errors import InputError
-from kernels.serving import layout as at
 from sim.cli import main
 from sim.reference.reference_run import Comparison, Executor, reference_run
 from sim.run.scenario import Scenario
@@ -41,18 +42,25 @@ class CountingModel:
         return None, 1e-3
 
 
-def arrays(kv: list[int], plan: list[tuple[int, int, int, int]]) -> at.Replica:
-    """A replica whose one lane has planned `plan` for sequences that hold `kv` tokens."""
+def arrays(kv: list[int], plan: list[tuple[int, int, int, int]]) -> at.Engine:
+    """An engine whose one lane has planned `plan` for sequences that hold `kv` tokens."""
     size = at.Sizes(max_seq=4, max_token=64, block_token=4)
-    stack = at.stack(len(kv), 1, size, np.zeros(1, np.int32), np.zeros(1, np.int32))
-    stack.seq[:, at.KV] = kv
-    reg = stack.reg[0]
-    lane = int(reg[at.AT_LANE])
-    reg[lane + at.LANE_NUM_PLAN] = len(plan)
-    reg[lane + at.LANE_END] = 2_000_000_000  # priced at two milliseconds
-    first = lane + int(reg[at.IN_PLAN])
-    reg[first : first + 4 * len(plan)] = np.array(plan).ravel()
-    return at.Replica(stack.seq, reg, stack.store[0], stack.unit_id, stack.real[0], stack.book[0])
+    world = at.world(len(kv), 1, size, np.zeros(1, np.int32), np.zeros(1, np.int32))
+    world.seq["kv"] = kv
+    world.lane[0, 0]["end_ps"] = 2_000_000_000  # priced at two milliseconds
+    engine = view_of(world, 0)
+    return with_plan(engine, plan)
+
+
+def with_plan(engine: at.Engine, plan: list[tuple[int, int, int, int]]) -> at.Engine:
+    """The same engine with another plan."""
+    engine.lane[0]["num_plan"] = len(plan)
+    engine.seq["ahead"] = 0
+    for i, _, token, _ in plan:
+        engine.seq["ahead"][i] = token
+    first = int(engine.me["at_lane"] + engine.me["in_plan"])
+    engine.work[first : first + at.ROW * len(plan)] = np.array(plan).ravel()
+    return engine
 
 
 def test_a_plan_becomes_spans_over_blocks_of_their_own() -> None:
@@ -72,19 +80,12 @@ def test_blocks_come_back_when_a_sequence_ends_and_run_out_with_a_word() -> None
     executor = Executor(model, lambda *span: span, 4, 4, live=False)
     replica = arrays([0, 0], [(0, at.PREFILL, 12, 0)])
     assert executor(replica, 0) == -1  # the clock keeps the price
-    replica.seq[0, at.STATUS] = at.FINISHED
-    executor(arrays_like(replica, (1, at.PREFILL, 16, 0)), 0)
+    replica.seq["status"][0] = at.FINISHED
+    executor(with_plan(replica, [(1, at.PREFILL, 16, 0)]), 0)
     assert len(model.seen[-1][0][2]) == 4
-    replica.seq[1, at.KV] = 16
+    replica.seq["kv"][1] = 16
     with pytest.raises(InputError, match="prefix_cache"):
-        executor(arrays_like(replica, (1, at.DECODE, 1, 0)), 0)
-
-
-def arrays_like(replica: at.Replica, row: tuple[int, int, int, int]) -> at.Replica:
-    """The same replica with another plan."""
-    first = int(replica.reg[at.AT_LANE] + replica.reg[at.IN_PLAN])
-    replica.reg[first : first + 4] = row
-    return replica
+        executor(with_plan(replica, [(1, at.DECODE, 1, 0)]), 0)
 
 
 @pytest.fixture(scope="module")

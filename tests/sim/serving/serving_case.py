@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from kernels.attention import IDEAL_ATTENTION
+from kernels.engine.price import StepPrice, blank
 from kernels.machine import MEM_BYTE_PER_S, NUM_CORE, RATES
-from kernels.serving.price import StepPrice, blank
 from sim.serving.engine import serve
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find

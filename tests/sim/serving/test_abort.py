@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.serving import layout as at
+from kernels.engine import records as at
 from sim.serving.limits import Limits
 from tests.sim.serving.serving_case import US, attention_price, flat_price, load, run, same
 from tests.sim.serving.test_run_ahead import POLICIES, loads

@@ -5,9 +5,9 @@ import pytest
 
 from hw_models import catalog
 from hw_models.device import machine
+from kernels.engine.records import LOG_COLUMNS
 from kernels.machine import IDLE_W
 from kernels.optable import P2P
-from kernels.serving.layout import LOG_COLUMNS
 from sim.serving.accounts import accounts
 from sim.serving.limits import Limits
 from sim.serving.step_price import HostTime, build

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels.engine import records as at
+from kernels.engine.price import pack
+from kernels.engine.types import fleet_of, view_of
+from kernels.engine.verbs import settle_all
 from kernels.errors import InputError
-from kernels.serving import layout as at
-from kernels.serving.price import pack
-from kernels.serving.types import fleet_of, view_of
-from kernels.serving.verbs import settle
 from sim.serving import state, stepping
 from sim.serving.engine import serve
 from sim.serving.limits import Limits, Options
@@ -20,33 +20,54 @@ from tests.sim.serving.test_run_ahead import POLICIES, loads
 PRICES = {stage: attention_price(512, 8, stage, window=40) for stage in (1, 2)}
 
 
-def check(s):
-    """The state of every replica between two events."""
-    for k in range(len(s.reg)):
-        r = view_of(s, k)
-        reg = r.reg
-        for lane in range(reg[at.NUM_LANE]):
-            settle(r, lane)
-        here = s.seq[s.seq[:, at.REPLICA] == k]
-        held = here[np.isin(here[:, at.STATUS], (at.RUNNING, at.DONE))]
-        blocks = int(held[:, at.BLOCK].sum()) + int(reg[at.FREE_BLOCK])
-        if reg[at.RESERVE] == at.PAGED and len(s.unit_id) > 1:
-            ref = r.store.reshape(-1, at.NUM_UNIT_FIELD)[:, at.UNIT_REF]
-            blocks += int((ref >= 0).sum() * reg[at.UNIT_BLOCK])
-            assert reg[at.EVICTABLE_BLOCK] == (ref == 0).sum() * reg[at.UNIT_BLOCK]
-            assert ref[ref > 0].sum() == here[:, at.SHARED].sum()  # every hold has a holder
-        assert blocks == reg[at.NUM_BLOCK]
-        assert 0 <= reg[at.FREE_BLOCK] <= reg[at.NUM_BLOCK]
-        if reg[at.RESERVE] == at.PAGED:  # enough blocks for every token, none for a sequence that is not running
-            room = (held[:, at.BLOCK] + held[:, at.SHARED] * reg[at.UNIT_BLOCK]) * reg[at.BLOCK_TOKEN]
-            assert (room >= held[:, at.KV]).all()
-            assert not here[~np.isin(here[:, at.STATUS], (at.RUNNING, at.DONE)), at.BLOCK].any()
-        assert reg[at.KV_TOKEN] == held[:, at.KV].sum()
-        assert reg[at.NUM_RUNNING] == len(held)
-        live = here[~np.isin(here[:, at.STATUS], (at.FINISHED, at.REFUSED))]
-        assert reg[at.OUTSTANDING] == len(live)
-        assert reg[at.LOAD_TOKEN] == (live[:, at.PROMPT] + live[:, at.PRODUCED]).sum()
-        assert reg[at.NUM_WAITING] == np.isin(here[:, at.STATUS], (at.WAITING, at.SWAPPED)).sum()
+def resident(w, k):
+    """Units in engine k's store: the entries that hang in a bucket."""
+    found = []
+    for bucket in w.unit["bucket"]:
+        while bucket:
+            if w.unit["engine"][bucket] == k:
+                found.append(bucket)
+            bucket = w.unit["chain"][bucket]
+    return np.array(sorted(found), int)
+
+
+def evictable(w, me):
+    """Blocks in the order of eviction, walked from its head, and its last entry."""
+    blocks, node, last = 0, int(me["lru_head"]), 0
+    while node:
+        entry = w.unit[node] if node > 0 else w.seq[-1 - node]
+        assert entry["previous"] == last
+        blocks += int(me["unit_block"]) if node > 0 else int(entry["run"] + entry["blank"])
+        last, node = node, int(entry["next"])
+    return blocks, last
+
+
+def check(w):
+    """The state of every engine between two events."""
+    for k in range(len(w.engine)):
+        me = w.engine[k]
+        settle_all(view_of(w, k))
+        here = w.seq[w.seq["replica"] == k]
+        held = here[np.isin(here["status"], (at.RUNNING, at.DONE, at.LEAVING))]
+        gone = here[~np.isin(here["status"], (at.RUNNING, at.DONE, at.LEAVING))]
+        blocks = int(held["block"].sum() + here["run"].sum() + here["blank"].sum()) + int(me["free_block"])
+        if me["reserve"] == at.PAGED:
+            ref = w.unit["ref"][resident(w, k)]
+            blocks += len(ref) * int(me["unit_block"])
+            assert ref[ref > 0].sum() == here["shared"].sum()  # every hold has a holder
+            assert evictable(w, me) == (me["evictable_block"], me["lru_tail"])
+            # enough blocks for every token, none for a sequence that is not running
+            room = (held["block"] + held["shared"] * me["unit_block"]) * me["block_token"]
+            assert (room >= held["kv"]).all()
+            assert not gone["block"].any()
+        assert blocks == me["num_block"]
+        assert 0 <= me["free_block"] <= me["num_block"]
+        assert me["kv_token"] == held["kv"].sum()
+        assert me["num_running"] == len(held)
+        live = here[np.isin(here["status"], (at.WAITING, at.RUNNING, at.SWAPPED, at.DONE))]
+        assert me["outstanding"] == len(live)
+        assert me["load_token"] == (live["prompt"] + live["produced"]).sum()
+        assert me["num_waiting"] == np.isin(here["status"], (at.WAITING, at.SWAPPED)).sum()
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -58,12 +79,12 @@ def test_blocks_tokens_and_requests_are_conserved_at_every_event(policy, request
         preemption="swap" if swap else "recompute", host_block=40 * swap,
     )  # fmt: skip
     plugin, router, price = find("policy", policy), find("router", "least_token"), PRICES[num_stage]
-    s = state.build(requests, price, plugin, limits, Options())
-    fleet = fleet_of(s, router.vector(), 0)
-    while stepping.run(s, fleet, pack(price), plugin.function, router.function, 1) == stepping.BUDGET:
-        check(s)
-    assert s.reg[:, at.HOST_FREE_BLOCK].tolist() == [limits.host_block] * 2
-    assert (s.seq[:, at.STATUS] >= at.FINISHED).all()
+    w = state.build(requests, price, plugin, limits, Options())
+    fleet = fleet_of(w, router.vector(), 0)
+    while stepping.run(w, fleet, pack(price), plugin.function, router.function, 1) == stepping.BUDGET:
+        check(w)
+    assert w.engine["host_free_block"].tolist() == [limits.host_block] * 2
+    assert (w.seq["status"] >= at.FINISHED).all()
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -113,7 +134,7 @@ def test_sarathi_never_stalls_a_decode():
     result = run(requests, flat_price(), "sarathi:max_token=128,max_seq=16", Limits(num_block=4000), record_steps=True)
     longest_ps = (result.step[:, 3] - result.step[:, 2]).max()
     worst = np.flatnonzero(result.gap_count)[-1]
-    from kernels.serving.gap import edges_s
+    from kernels.engine.gap import edges_s
 
     assert edges_s()[worst] <= longest_ps * 1e-12  # no token waits longer than one step
     v0 = run(requests, flat_price(), "vllm_v0:max_token=4096,max_seq=16", Limits(num_block=4000), record_steps=True)
@@ -153,7 +174,7 @@ def test_work_grows_linearly_with_requests():
 STUCK = '''
 """Admits one sequence and never schedules it."""
 
-from kernels.serving.verbs import admit, head
+from kernels.engine.verbs import admit, head
 from sim.serving.plugin import Option
 
 OPTIONS = {"max_token": Option(512, "tokens a step"), "max_seq": Option(4, "sequences")}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from hw_models import catalog, dispatch
+from kernels.engine import records as at
+from kernels.engine.price import pack
 from kernels.errors import InputError
 from kernels.optable import BOUND_PIM_COMPUTE, MOE
-from kernels.serving import layout as at
-from kernels.serving.price import pack
 from sim.run.scenario import Scenario
 from sim.run.setup import prepare
 from sim.run.simulate import simulate

@@ -12,8 +12,7 @@ from tests.sim.serving.serving_case import flat_price, load, run, same
 POLICY = '''
 """Decodes the newest sequence alone."""
 
-from kernels.serving.layout import TARGET
-from kernels.serving.verbs import admit, grow_or_preempt, head, num_running, prefill_left, running, schedule_next
+from kernels.engine.verbs import admit, grow_or_preempt, head, num_running, running, schedule_next, target_token, wanted_token
 from sim.serving.plugin import Option
 
 OPTIONS = {"max_token": Option(512, "tokens a step"), "max_seq": Option(4, "sequences")}
@@ -22,19 +21,21 @@ COMPILED = %s
 
 def plan(r):
     if head(r) >= 0:
-        admit(r, r.seq[head(r), TARGET])
+        admit(r, target_token(r, head(r)))
     if num_running(r) > 0:
         i = running(r, num_running(r) - 1)
-        if grow_or_preempt(r, i, max(1, prefill_left(r, i))):
-            schedule_next(r, i, max(1, prefill_left(r, i)))
+        if grow_or_preempt(r, i, wanted_token(r, i)):
+            schedule_next(r, i, wanted_token(r, i))
     return 0
 '''
 ROUTER = '''
 """Everything to the last replica."""
 
+from kernels.engine.routing import num_replica
+
 
 def route(f, i):
-    return len(f.reg) - 1
+    return num_replica(f) - 1
 '''
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from hw_models import catalog
 from hw_models.device import machine
-from kernels.serving import layout as at
 from sim.serving.accounts import accounts
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
@@ -62,9 +61,8 @@ def test_run_ahead_equals_replay_on_simpy(policy, pp, preemption, chained):
     )  # fmt: skip
     seq = replay.run()
     for name, column in REQUEST_COLUMNS.items():
-        np.testing.assert_array_equal(ahead.request[name], seq[:, column], err_msg=name)
+        np.testing.assert_array_equal(ahead.request[name], seq[column], err_msg=name)
     for name, values in ahead.counter.items():
         if name != "num_plan":
-            register = replay.stack.reg[:, at.REGISTERS.index(name)]
-            np.testing.assert_array_equal(values, register, err_msg=name)
+            np.testing.assert_array_equal(values, replay.world.engine[name], err_msg=name)
     assert replay.num_operator == accounts(ahead, lowered).num_operator

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kernels.serving.layout import LOG_COLUMNS
+from kernels.engine.records import LOG_COLUMNS, STATUSES
 from sim.serving.limits import Limits
 from tests.sim.serving.serving_case import US, flat_price, load, run
 
@@ -139,6 +139,6 @@ def test_what_can_never_run_is_refused_with_why_and_frees_its_child():
     limits = Limits(num_block=20, block_token=4, max_context_token=256)
     result = run(requests, flat_price(), "vllm_v1", limits)
     assert result.request["reason"].tolist() == [1, 2, 0]  # longer than the context; more KV than there is
-    assert result.request["status"].tolist() == [6, 6, 5]
+    assert [STATUSES[k] for k in result.request["status"]] == ["refused", "refused", "finished"]
     assert result.counter["num_refused"].tolist() == [2]
     assert np.all(result.request["end_ps"] >= 0)

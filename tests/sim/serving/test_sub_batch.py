@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw_models import catalog
+from kernels.engine.price import decode_cost, pack
+from kernels.engine.sub_batch import halves, passes
 from kernels.errors import InputError
 from kernels.machine import MAIN_SHARE, PIM_SHARE, RATES
 from kernels.overlap import pair_cycle
-from kernels.serving.price import decode_cost, pack
-from kernels.serving.sub_batch import halves, passes
 from sim.run.scenario import Scenario
 from sim.run.setup import prepare
 from sim.run.simulate import simulate

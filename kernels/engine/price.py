@@ -12,9 +12,9 @@ import numpy as np
 
 from kernels.attention import LONGEST, PAIR, decode_s, prefill_add, prefill_byte, prefill_s
 from kernels.attention_work import CAUSAL, WINDOW, Shape, kv_token_byte, pair_flop, query_token_byte
+from kernels.engine.records import Floats, Ints
 from kernels.jit import njit
 from kernels.machine import DYNAMIC_W, IDLE_W, NUM_FIT, RATES
-from kernels.serving.layout import Floats, Ints
 from kernels.units import to_nj, to_ps
 
 Cost = tuple[int, int, int, int, int]  # of attention: picoseconds, nanojoules, bound, kB of memory, MFLOP

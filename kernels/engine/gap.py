@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
+from kernels.engine.records import Floats
 from kernels.jit import njit
-from kernels.serving.layout import Floats
 
 SUB = 128
 NUM_BUCKET = SUB * 48

@@ -7,8 +7,8 @@ between chunks (Knuth, The Art of Computer Programming 1, 2.5).
 
 import numpy as np
 
+from kernels.engine.records import SmallInts
 from kernels.jit import njit
-from kernels.serving.layout import SmallInts
 
 
 @njit

@@ -9,11 +9,11 @@ A step's operators follow one another but for what the machine's `beside` says (
 Engines keep their accounts: what ran side by side is counted in both, and the time saved is booked once.
 """
 
+from kernels.engine.records import Floats
 from kernels.jit import njit
 from kernels.machine import BESIDE, BESIDE_ATTENTION, MAIN_SHARE, PIM_SHARE
 from kernels.optable import BOUND_PIM_COMPUTE
 from kernels.overlap import pair_cycle
-from kernels.serving.layout import Floats
 
 
 @njit

@@ -19,12 +19,7 @@ it is done. Halves have half the keys each, as balanced channels give them. Two 
 by the machine's shares. Layers of several classes of attention follow in the order of their classes.
 """
 
-from kernels.jit import njit
-from kernels.machine import BESIDE, BESIDE_SUB_BATCH, MAIN_SHARE, PIM_SHARE, SUB_BATCH_FROM
-from kernels.optable import BOUND_PIM_COMPUTE
-from kernels.overlap import pair_cycle
-from kernels.serving.layout import KV_MAX_GROW, KV_MAX_STILL, KV_SUM, NUM_KV_FIELD, Floats, Ints
-from kernels.serving.price import (
+from kernels.engine.price import (
     ATTN_LAYER,
     BEFORE_PS,
     DENSE_PS,
@@ -33,6 +28,11 @@ from kernels.serving.price import (
     PackedPrice,
     decode_cost,
 )
+from kernels.engine.records import KV_MAX_GROW, KV_MAX_STILL, KV_SUM, NUM_KV_FIELD, Floats, Ints
+from kernels.jit import njit
+from kernels.machine import BESIDE, BESIDE_SUB_BATCH, MAIN_SHARE, PIM_SHARE, SUB_BATCH_FROM
+from kernels.optable import BOUND_PIM_COMPUTE
+from kernels.overlap import pair_cycle
 
 
 @njit
@@ -89,9 +89,9 @@ def halves(p: PackedPrice, stage: int, num_seq: int) -> tuple[tuple[float, float
 
 
 @njit
-def saved_ps(p: PackedPrice, stage: int, num_seq: int, reg: Ints, kv: int) -> int:
+def saved_ps(p: PackedPrice, stage: int, num_seq: int, work: Ints, kv: int) -> int:
     """Picoseconds by which a stage of a step of `num_seq` decodes is shorter in two sub-batches (less than 0: longer);
-    `reg[kv:]` holds the sums of the keys, class by class. 0 where attention runs on the main engine."""
+    `work[kv:]` holds the sums of the keys, class by class. 0 where attention runs on the main engine."""
     table = p.table
     before, layer, _ = halves(p, stage, num_seq)
     plain = table[table[DENSE_PS] + stage * table[STRIDE] + num_seq]
@@ -101,9 +101,9 @@ def saved_ps(p: PackedPrice, stage: int, num_seq: int, reg: Ints, kv: int) -> in
         if held == 0:
             continue
         at = kv + c * NUM_KV_FIELD
-        longest = max(reg[at + KV_MAX_GROW], reg[at + KV_MAX_STILL])
-        whole = decode_cost(p, c, num_seq, reg[at + KV_SUM], longest)
-        half = decode_cost(p, c, num_seq - num_seq // 2, (reg[at + KV_SUM] + 1) // 2, longest)
+        longest = max(work[at + KV_MAX_GROW], work[at + KV_MAX_STILL])
+        whole = decode_cost(p, c, num_seq, work[at + KV_SUM], longest)
+        half = decode_cost(p, c, num_seq - num_seq // 2, (work[at + KV_SUM] + 1) // 2, longest)
         if half[2] < BOUND_PIM_COMPUTE:
             return 0
         a, b, c_ps, d_ps, e, f = passes(before, layer, float(half[0]), p.real)

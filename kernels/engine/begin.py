@@ -1,0 +1,334 @@
+"""A step begins: its plan is priced and sent down the pipeline."""
+
+from numba import types
+
+from kernels.attention import NUM_FEATURE
+from kernels.attention_work import longest_span
+from kernels.engine.abort import first_deadline
+from kernels.engine.beside import hidden_ps
+from kernels.engine.cache import evicts_unseen
+from kernels.engine.heap import head
+from kernels.engine.price import (
+    ATTN_LAYER,
+    BLOCK_PS,
+    DENSE_NJ,
+    DENSE_PS,
+    HEAD_NJ,
+    HEAD_PS,
+    NUM_CLASS,
+    NUM_STAGE,
+    PREFILL_PS,
+    PRICE_TYPE,
+    SEND_NJ,
+    SEND_PS,
+    SEQ_PS,
+    STEP_PS,
+    STRIDE,
+    TOKEN_PS,
+    Cost,
+    PackedPrice,
+    add_prefill,
+    decode_cost,
+    dispatch_ps,
+    prefill_cost,
+    window_of,
+)
+from kernels.engine.records import (
+    BUDGET,
+    DECODE,
+    GROUP_FIELDS,
+    GROUP_RULE,
+    GROUP_SIZE,
+    GROUP_WEIGHT,
+    IN_FEATURE,
+    IN_FLIGHT_RING,
+    IN_TOKEN,
+    KV_GROW,
+    KV_MAX_GROW,
+    KV_MAX_STILL,
+    KV_SUM,
+    LINEAR,
+    NUM_ACCOUNT_FIELD,
+    NUM_KV_FIELD,
+    NUM_LOG_COLUMN,
+    PAD,
+    PAGED,
+    PREFILL,
+    ROLE,
+    ROW,
+    SEQ,
+    TOKEN,
+    WINDOW,
+    Engine,
+    Ints,
+)
+from kernels.engine.store import allocate, used_block
+from kernels.engine.sub_batch import interleaves, saved_ps
+from kernels.engine.types import ENGINE_TYPE
+from kernels.engine.verbs import lane_at, list_of
+from kernels.jit import njit, njit_as
+from kernels.optable import BOUNDS
+
+NUM_BOUND = len(BOUNDS)
+_NUMBERS = njit_as(types.void(ENGINE_TYPE, PRICE_TYPE, *(types.int64,) * 11))  # once, whatever numbers are literal
+ATTN_SIZE = 2 * NUM_BOUND * NUM_ACCOUNT_FIELD  # of a class: prefill and decode, bounds, fields
+ALWAYS = 1 << 40
+
+
+@njit
+def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> None:
+    """Prices the lane's plan and launches it; decides for how many steps the plan may be repeated."""
+    me, lane, work = e.me, e.lane[number], e.work
+    at = lane_at(e, number)
+    num_row, num_class = lane.num_plan, p.table[NUM_CLASS]
+    for k in range(at, at + me.in_running):
+        work[k] = 0
+    for k in range(IN_FEATURE, IN_FEATURE + num_class * NUM_FEATURE):
+        e.real[k] = 0.0
+    token = pad = sampled = num_decode = num_prefill = num_idle = prefill_token = 0
+    left = repeat
+    first = at + me.in_plan
+    for row in range(first, first + ROW * num_row, ROW):
+        s = e.seq[work[row + SEQ]]
+        if work[row + ROLE] == PREFILL:
+            num = work[row + TOKEN]
+            padded = num + work[row + PAD]
+            start = s.kv + s.ahead - num
+            num_prefill += 1
+            prefill_token += num
+            token += padded
+            pad += work[row + PAD]
+            if start + num >= s.target:
+                sampled += 1
+            for c in range(num_class):
+                feature = e.real[IN_FEATURE + c * NUM_FEATURE : IN_FEATURE + (c + 1) * NUM_FEATURE]
+                add_prefill(p, c, feature, padded, start + padded)
+            continue
+        token += work[row + TOKEN]
+        sampled += work[row + TOKEN]
+        kv = s.kv + s.ahead
+        grows = work[row + ROLE] == DECODE
+        if grows:
+            num_decode += 1
+            left = min(left, s.output - s.produced - 2)
+            left = min(left, _add_need(e, at + me.in_need, kv))
+        else:
+            num_idle += 1
+            pad += 1
+        for c in range(num_class):
+            left = min(left, _add_decode(work, at + c * NUM_KV_FIELD, kv, window_of(p, c), grows))
+    step_nj = 0
+    for c in range(num_class):
+        if num_prefill > 0:
+            feature = e.real[IN_FEATURE + c * NUM_FEATURE : IN_FEATURE + (c + 1) * NUM_FEATURE]
+            prefill = prefill_cost(p, c, feature)
+            step_nj += _account(e, p, c, 0, prefill)
+        if num_decode + num_idle > 0:
+            decode = _decode(e, p, at, c, num_decode + num_idle)
+            step_nj += _account(e, p, c, 1, decode)
+            if num_prefill > 0:
+                _hide(e, p, c, hidden_ps(prefill[0], decode[0], decode[2], p.real))
+    if num_prefill == 0:
+        _split(e, p, at, num_decode + num_idle)
+    clean = num_prefill == 0 and me.touched == 0 and num_row == _num_ready(e, number) and me.hidden <= me.num_plan
+    lane.repeat = max(0, left) if clean else 0
+    lane.repeat_epoch = me.epoch
+    lane.deadline_ps = first_deadline(e, list_of(e, number))
+    lane.repeating = 0
+    lane.num_still = num_row
+    lane.num_grow = num_decode
+    lane.phase = 0
+    moved = me.swap_block
+    me.swap_block = 0
+    _launch(
+        e, p, number, time_ps, token, num_row, sampled, moved, pad, num_prefill, num_idle, prefill_token, step_nj
+    )  # fmt: skip
+
+
+@njit
+def _num_ready(e: Engine, number: int) -> int:
+    """Sequences of the lane's running list that no other lane computes."""
+    if e.me.pooled == 0:
+        return e.lane[number].num
+    count = 0
+    first = lane_at(e, 0) + e.me.in_running
+    for k in range(first, first + e.lane[0].num):
+        s = e.seq[e.work[k]]
+        other = s.flight != number + 1 and s.flight > 0 and e.lane[s.flight - 1].in_flight == 1
+        count += 0 if other and s.kv >= s.target else 1
+    return count
+
+
+@njit
+def begin_repeat(e: Engine, p: PackedPrice, number: int, time_ps: int) -> bool:
+    """Launches the lane's last plan once more; False where its blocks do not suffice and a plan must be made."""
+    me, lane = e.me, e.lane[number]
+    at = lane_at(e, number)
+    if me.reserve == PAGED:
+        need = e.work[at + me.in_need + lane.phase]
+        if head(e) >= 0 and not evicts_unseen(e, need):  # the eviction may let the head of the queue in
+            return False
+        if need > 0:
+            if not allocate(e, need):
+                return False
+        else:
+            me.free_block -= need
+    num_row = lane.num_still
+    step_nj = 0
+    for c in range(p.table[NUM_CLASS]):
+        step_nj += _account(e, p, c, 1, _decode(e, p, at, c, num_row))
+    _split(e, p, at, num_row)
+    lane.repeating = 1
+    lane.phase = (lane.phase if lane.phase > 0 else me.block_token) - 1
+    num_idle = num_row - lane.num_grow
+    _launch(e, p, number, time_ps, num_row, num_row, num_row, 0, num_idle, 0, num_idle, 0, step_nj)
+    return True
+
+
+@njit
+def _add_need(e: Engine, at: int, kv: int) -> int:
+    """Counts, in the entry of `need` at `at` that the step meets, the blocks that a decode at `kv` tokens takes as it
+    goes on, and those that its windows leave behind; for how many more steps that holds.
+
+    Entries are met downward from 0: what is at `kv % block_token` is met when the sequence is at a multiple of it.
+    """
+    size = e.me.block_token
+    if e.me.num_group == 1 and e.work[e.me.at_group + GROUP_RULE] == LINEAR:
+        e.work[at + kv % size] += e.work[e.me.at_group + GROUP_WEIGHT]
+        return ALWAYS
+    left = ALWAYS
+    for g in range(e.me.num_group):
+        group = e.me.at_group + g * len(GROUP_FIELDS)
+        rule, reach, weight = e.work[group + GROUP_RULE], e.work[group + GROUP_SIZE], e.work[group + GROUP_WEIGHT]
+        if rule == LINEAR:
+            e.work[at + kv % size] += weight
+        elif rule == WINDOW:
+            e.work[at + kv % size] += weight
+            if kv >= reach:
+                e.work[at + (kv - reach + 1) % size] -= weight
+            else:
+                left = min(left, reach - kv)
+        elif rule == BUDGET and kv < reach:
+            e.work[at + kv % size] += weight
+            left = min(left, reach - kv)
+    return left
+
+
+@njit
+def _add_decode(work: Ints, at: int, kv: int, window: int, grows: bool) -> int:
+    """Adds a row of `kv` keys to the sums of its class at `at`; how many more steps they only count up."""
+    if window > 0 and kv > window:
+        work[at + KV_SUM] += window
+        work[at + KV_MAX_STILL] = longest_span(kv, window)
+        return ALWAYS
+    work[at + KV_SUM] += kv
+    if not grows:
+        work[at + KV_MAX_STILL] = max(work[at + KV_MAX_STILL], kv)
+        return ALWAYS
+    work[at + KV_GROW] += 1
+    work[at + KV_MAX_GROW] = max(work[at + KV_MAX_GROW], kv)
+    return window - kv if window > 0 else ALWAYS
+
+
+@njit
+def _decode(e: Engine, p: PackedPrice, at: int, c: int, num_row: int) -> Cost:
+    """Prices the decode attention of class c of the lane at `at`, one layer."""
+    kv = at + c * NUM_KV_FIELD
+    longest = max(e.work[kv + KV_MAX_GROW], e.work[kv + KV_MAX_STILL])
+    return decode_cost(p, c, num_row, e.work[kv + KV_SUM], longest)
+
+
+@njit
+def _hide(e: Engine, p: PackedPrice, c: int, layer_ps: int) -> None:
+    """Takes what a layer of class c does beside something else out of the stages' time."""
+    table, num_class = p.table, p.table[NUM_CLASS]
+    for s in range(table[NUM_STAGE]):
+        saved = table[table[ATTN_LAYER] + s * num_class + c] * layer_ps
+        e.lane[s].attn_ps -= saved
+        e.me.beside_ps += saved
+
+
+@njit
+def _split(e: Engine, p: PackedPrice, at: int, num_row: int) -> None:
+    """Runs a step of decodes alone in two sub-batches where the machine's rule says so."""
+    if not interleaves(p, num_row):
+        return
+    for s in range(p.table[NUM_STAGE]):
+        saved = saved_ps(p, s, num_row, e.work, at)
+        e.lane[s].attn_ps -= saved
+        e.me.beside_ps += saved
+
+
+@njit
+def _account(e: Engine, p: PackedPrice, c: int, phase: int, cost: Cost) -> int:
+    """Adds a layer's cost, times its layers, to the stages and to the accounts; returns the energy of all."""
+    table, num_class = p.table, p.table[NUM_CLASS]
+    num_layer = 0
+    for s in range(table[NUM_STAGE]):
+        here = table[table[ATTN_LAYER] + s * num_class + c]
+        num_layer += here
+        e.lane[s].attn_ps += here * cost[0]
+    at = e.me.book_attn + c * ATTN_SIZE + (phase * NUM_BOUND + cost[2]) * NUM_ACCOUNT_FIELD
+    e.book[at] += num_layer * cost[0]
+    e.book[at + 1] += num_layer * cost[1]
+    e.book[at + 2] += num_layer * cost[3]
+    e.book[at + 3] += num_layer * cost[4]
+    e.me.attn_nj += num_layer * cost[1]
+    return num_layer * cost[1]
+
+
+@_NUMBERS
+def _launch(
+    e: Engine, p: PackedPrice, number: int, time_ps: int, token: int, num_row: int, sampled: int, moved: int,
+    pad: int, num_prefill: int, num_idle: int, prefill_token: int, attn_nj: int,
+) -> None:  # fmt: skip
+    """Passes a step through the stages: each begins when the one before has sent and its own last step is over."""
+    me, table, lane = e.me, p.table, e.lane[number]
+    num_stage = table[NUM_STAGE]
+    start = begun_ps = max(time_ps, e.lane[0].free_ps)
+    end = start + table[STEP_PS] + table[SEQ_PS] * num_row + table[TOKEN_PS] * token + table[BLOCK_PS] * moved
+    if num_prefill > 0:
+        end += table[PREFILL_PS]
+    for s in range(num_stage):
+        stage = e.lane[s]
+        if s > 0:
+            send_ps = table[table[SEND_PS] + (s - 1) * table[STRIDE] + token]
+            start = max(end + send_ps, stage.free_ps)
+            end = start
+        device_ps = table[table[DENSE_PS] + s * table[STRIDE] + token] + stage.attn_ps
+        if s == num_stage - 1:
+            device_ps += table[table[HEAD_PS] + sampled]
+        end += max(device_ps, dispatch_ps(p, s, token, num_prefill))
+        stage.attn_ps = 0
+        stage.free_ps = end
+        stage.busy_ps += end - start
+    lane.end_ps = end
+    lane.in_flight = 1
+    e.work[IN_FLIGHT_RING + (me.flight_head + me.num_flight) % me.num_lane] = number
+    me.num_flight += 1
+    me.num_step += 1
+    me.num_row += num_row
+    me.num_token += token
+    me.num_pad_token += pad
+    me.num_sampled += sampled
+    me.num_prefill_step += 1 if num_prefill > 0 else 0
+    me.num_decode_step += 1 if num_row > num_prefill else 0
+    used = used_block(e)
+    me.peak_block = max(me.peak_block, used)
+    e.book[IN_TOKEN + token] += 1
+    e.book[me.book_head + sampled] += 1
+    if me.log_max == 0:
+        return
+    energy_nj = attn_nj + table[table[HEAD_NJ] + sampled]
+    for s in range(num_stage):
+        at_token = s * table[STRIDE] + token
+        energy_nj += table[table[DENSE_NJ] + at_token] + table[table[SEND_NJ] + at_token]
+    row = me.book_log + e.book[0] * NUM_LOG_COLUMN
+    e.book[0] += 1
+    log = e.book[row : row + NUM_LOG_COLUMN]
+    log[0], log[1] = me.index, number
+    log[2], log[3] = begun_ps, end
+    log[4], log[5], log[6] = num_prefill, num_row - num_prefill - num_idle, num_idle
+    log[7], log[8], log[9], log[10] = prefill_token, pad, sampled, moved
+    log[11], log[12], log[13] = used, me.evictable_block, me.kv_token
+    log[14], log[15], log[16] = me.num_running, me.num_waiting, energy_nj

@@ -1,0 +1,195 @@
+"""What lies in an engine's store beyond the running sequences: named prefix units, and blocks that sequences left behind.
+
+A *unit* is found by its name in a hash table that all engines share. It is held by `ref` sequences; at zero it joins
+the order of eviction, from which it may be found again or evicted. A *run* is what one sequence left behind when it
+was preempted or ended: its own full blocks, which only itself can find again, and behind them blocks without content.
+It is one entry of the same order, as its blocks were released together; the deepest goes first.
+
+Entries of the order of eviction are numbers: a unit's index (from 1), or -1 - i for the run of sequence i; 0 is none.
+"""
+
+from kernels.engine.records import WAITING, Engine
+from kernels.jit import njit
+
+NONE = 0
+
+
+@njit
+def bucket_of(e: Engine, unit: int) -> int:
+    """The bucket of a unit of this engine's store."""
+    x = unit * 0x9E3779B1 + e.me.index * 0x85EBCA77
+    return (x ^ (x >> 17)) % len(e.unit)
+
+
+@njit
+def find(e: Engine, unit: int) -> int:
+    """The entry of a unit in this engine's store; 0: it is not resident."""
+    k = e.unit[bucket_of(e, unit)].bucket
+    while k != NONE and (e.unit[k].unit != unit or e.unit[k].engine != e.me.index):
+        k = e.unit[k].chain
+    return k
+
+
+@njit
+def insert(e: Engine, unit: int) -> int:
+    """Makes a unit resident, held by one sequence, and returns its entry."""
+    k = e.unit[0].chain
+    if k != NONE:
+        e.unit[0].chain = e.unit[k].chain
+    else:
+        e.unit[0].ref += 1
+        k = int(e.unit[0].ref)
+    bucket = bucket_of(e, unit)
+    e.unit[k].unit = unit
+    e.unit[k].engine = e.me.index
+    e.unit[k].ref = 1
+    e.unit[k].chain = e.unit[bucket].bucket
+    e.unit[bucket].bucket = k
+    return k
+
+
+@njit
+def remove(e: Engine, k: int) -> None:
+    """Takes a unit that is in no order of eviction out of the table."""
+    bucket = bucket_of(e, e.unit[k].unit)
+    if e.unit[bucket].bucket == k:
+        e.unit[bucket].bucket = e.unit[k].chain
+    else:
+        j = e.unit[bucket].bucket
+        while e.unit[j].chain != k:
+            j = e.unit[j].chain
+        e.unit[j].chain = e.unit[k].chain
+    e.unit[k].chain = e.unit[0].chain
+    e.unit[0].chain = k
+
+
+@njit
+def hold(e: Engine, k: int) -> None:
+    """One more sequence holds a resident unit."""
+    if e.unit[k].ref == 0:
+        unlink(e, k)
+        e.me.evictable_block -= e.me.unit_block
+    e.unit[k].ref += 1
+
+
+@njit
+def let_go(e: Engine, k: int) -> None:
+    """One sequence less holds the unit; the last one leaves it to the order of eviction."""
+    e.unit[k].ref -= 1
+    if e.unit[k].ref == 0:
+        append(e, k)
+        e.me.evictable_block += e.me.unit_block
+
+
+@njit
+def append(e: Engine, node: int) -> None:
+    """Puts a node behind all others in the order of eviction."""
+    tail = e.me.lru_tail
+    _set_previous(e, node, tail)
+    _set_next(e, node, NONE)
+    if tail == NONE:
+        e.me.lru_head = node
+    else:
+        _set_next(e, tail, node)
+    e.me.lru_tail = node
+
+
+@njit
+def unlink(e: Engine, node: int) -> None:
+    """Takes a node out of the order of eviction."""
+    if node > 0:
+        previous, following = e.unit[node].previous, e.unit[node].next
+    else:
+        previous, following = e.seq[-1 - node].previous, e.seq[-1 - node].next
+    if previous == NONE:
+        e.me.lru_head = following
+    else:
+        _set_next(e, previous, following)
+    if following == NONE:
+        e.me.lru_tail = previous
+    else:
+        _set_previous(e, following, previous)
+
+
+@njit
+def _set_next(e: Engine, node: int, value: int) -> None:
+    if node > 0:
+        e.unit[node].next = value
+    else:
+        e.seq[-1 - node].next = value
+
+
+@njit
+def _set_previous(e: Engine, node: int, value: int) -> None:
+    if node > 0:
+        e.unit[node].previous = value
+    else:
+        e.seq[-1 - node].previous = value
+
+
+@njit
+def evict(e: Engine, want: int) -> None:
+    """Evicts what comes first: a whole unit, or at most `want` blocks of a run, the deepest first."""
+    me = e.me
+    node = me.lru_head
+    if node > 0:
+        unlink(e, node)
+        me.evictable_block -= me.unit_block
+        remove(e, node)
+        me.free_block += me.unit_block
+        me.num_evict += 1
+        me.epoch += 1  # what stood may not: more blocks are free than were asked for
+        return
+    s = e.seq[-1 - node]
+    if s.blank > 0:
+        taken = min(want, s.blank)
+        s.blank -= taken
+    else:
+        taken = min(want, s.run)
+        s.run -= taken
+        me.num_evict += taken
+        if s.status == WAITING:
+            me.epoch += 1  # who waits finds less of its own
+    me.evictable_block -= taken
+    me.free_block += taken
+    if s.run + s.blank == 0:
+        unlink(e, node)
+
+
+@njit
+def leave_behind(e: Engine, i: int, num_full: int, num_blank: int, from_token: int) -> None:
+    """Sequence i leaves blocks in the order of eviction: full ones whose content begins at `from_token`, and blank
+    ones behind them."""
+    s = e.seq[i]
+    s.run = num_full
+    s.blank = num_blank
+    s.run_from = from_token
+    if num_full + num_blank > 0:
+        append(e, -1 - i)
+        e.me.evictable_block += num_full + num_blank
+
+
+@njit
+def take_back(e: Engine, i: int) -> None:
+    """What sequence i left behind becomes free blocks."""
+    s = e.seq[i]
+    num = s.run + s.blank
+    if num > 0:
+        unlink(e, -1 - i)
+        e.me.evictable_block -= num
+        e.me.free_block += num
+        s.run = 0
+        s.blank = 0
+
+
+@njit
+def evicts_unseen(e: Engine, num_block: int) -> bool:
+    """Whether `num_block` blocks come out of free ones and of one run that nobody looks for any more, so that their
+    eviction changes nothing for who waits."""
+    want = num_block - e.me.free_block
+    if want <= 0:
+        return True
+    if e.me.lru_head >= 0:
+        return False
+    s = e.seq[-1 - e.me.lru_head]
+    return s.status != WAITING and (s.blank if s.blank > 0 else s.run) >= want

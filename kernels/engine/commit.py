@@ -1,0 +1,181 @@
+"""A step ends: what it computed is committed, and sequences that are done leave."""
+
+from kernels.engine.gap import bucket
+from kernels.engine.heap import BY_ARRIVAL, NONE, insert
+from kernels.engine.records import (
+    DONE,
+    FINISHED,
+    IDLE,
+    IN_FLIGHT_RING,
+    KV_GROW,
+    KV_MAX_GROW,
+    KV_SUM,
+    LEAVING,
+    NUM_KV_FIELD,
+    PREFILL,
+    ROLE,
+    ROW,
+    SEQ,
+    TOKEN,
+    Engine,
+)
+from kernels.engine.store import share, used_block
+from kernels.engine.verbs import drop, end_kv, lane_at, list_of
+from kernels.jit import njit
+
+
+@njit
+def integrate(e: Engine, time_ps: int) -> None:
+    """Carries the integrals of KV use over time to `time_ps`."""
+    me = e.me
+    span = time_ps - me.integrated_ps
+    if span > 0:
+        me.integrated_ps = time_ps
+        me.token_ps += float(me.kv_token) * span
+        me.final_ps += float(me.final_token) * span
+        me.asked_ps += float(me.asked_token) * span
+        me.allocated_ps += float(used_block(e) * me.block_token) * span
+
+
+@njit
+def commit(e: Engine) -> int:
+    """Commits the oldest step in flight at its end and returns that time."""
+    me = e.me
+    number = e.work[IN_FLIGHT_RING + me.flight_head]
+    me.flight_head = (me.flight_head + 1) % me.num_lane
+    me.num_flight -= 1
+    lane = e.lane[number]
+    end = lane.end_ps
+    integrate(e, end)
+    lane.in_flight = 0
+    if lane.repeating == 1:
+        num_grow = lane.num_grow
+        lane.deferred += 1
+        lane.repeat -= 1
+        e.book[me.book_gap + bucket(end - lane.last_end_ps)] += num_grow
+        me.kv_token += num_grow
+        me.num_output_token += num_grow
+        me.load_token += num_grow
+    else:
+        _commit_plan(e, number, end)
+    at = lane_at(e, number)
+    for kv in range(at, at + me.num_class * NUM_KV_FIELD, NUM_KV_FIELD):
+        e.work[kv + KV_SUM] += e.work[kv + KV_GROW]
+        e.work[kv + KV_MAX_GROW] += 1 if e.work[kv + KV_GROW] > 0 else 0
+    lane.last_end_ps = end
+    for k in range(me.num_lane):
+        e.lane[k].asleep = 0
+    return end
+
+
+@njit
+def _commit_plan(e: Engine, number: int, end: int) -> None:
+    me, lane = e.me, e.lane[number]
+    num_end = num_token = num_output = 0
+    gap = me.book_gap
+    first = lane_at(e, number) + me.in_plan
+    for row in range(first, first + ROW * lane.num_plan, ROW):
+        role = e.work[row + ROLE]
+        if role == IDLE:
+            continue
+        i = e.work[row + SEQ]
+        s = e.seq[i]
+        token = e.work[row + TOKEN]
+        num_token += token
+        s.kv += token
+        s.ahead -= token
+        if role == PREFILL:
+            if s.shared < s.num_unit:
+                share(e, i, s.kv)
+            if s.kv < s.target:
+                continue
+        produced = s.produced + 1
+        s.produced = produced
+        num_output += 1
+        if produced == 1:
+            s.first_ps = end
+        else:
+            e.book[gap + bucket(end - s.last_ps)] += 1
+        s.last_ps = end
+        if produced == s.output:
+            num_end += 1
+            s.status = DONE
+    me.kv_token += num_token
+    me.num_output_token += num_output
+    me.load_token += num_output
+    lane.num_plan = 0
+    if num_end > 0:
+        lane.repeat = 0
+        end_done(e, list_of(e, number), end)
+
+
+@njit
+def end_done(e: Engine, number: int, end: int) -> None:
+    """Ends the sequences of a running list that are done; where a batch is held together, once all of it is done;
+    where the engine hears of it late, they keep seat and blocks until `let_leave`."""
+    me, lane = e.me, e.lane[number]
+    first = lane_at(e, number) + me.in_running
+    stop = first + lane.num
+    if me.hold == 1:
+        for k in range(first, stop):
+            if e.seq[e.work[k]].status != DONE:
+                return
+    late = me.end_late == 1 and me.hold == 0
+    kept = first
+    for k in range(first, stop):
+        i = e.work[k]
+        s = e.seq[i]
+        if s.status == DONE:
+            s.end_ps = end
+            me.outstanding -= 1
+            me.load_token -= s.prompt + s.output
+            me.num_finished += 1
+            release_children(e, i, end)
+            if late:
+                s.status = LEAVING
+                me.num_leaving += 1
+            else:
+                end_kv(e, i)
+                drop(e, i)
+                s.status = FINISHED
+                continue
+        e.work[kept] = i
+        kept += 1
+    lane.num = kept - first
+    me.epoch += 1
+
+
+@njit
+def let_leave(e: Engine) -> None:
+    """Sequences that ended before the last plan was made give their seats and blocks back."""
+    me = e.me
+    for number in range(1 if me.pooled == 1 else me.num_lane):
+        lane = e.lane[number]
+        first = lane_at(e, number) + me.in_running
+        kept = first
+        for k in range(first, first + lane.num):
+            i = e.work[k]
+            s = e.seq[i]
+            if s.status == LEAVING:
+                end_kv(e, i)
+                drop(e, i)
+                s.status = FINISHED
+            else:
+                e.work[kept] = i
+                kept += 1
+        lane.num = kept - first
+    me.num_leaving = 0
+    me.epoch += 1
+    for k in range(me.num_lane):
+        e.lane[k].asleep = 0
+
+
+@njit
+def release_children(e: Engine, i: int, end: int) -> None:
+    """Lets the requests that waited for i's end arrive after their think time."""
+    child = e.seq[i].child
+    while child != NONE:
+        s = e.seq[child]
+        s.arrival_ps = max(s.arrival_ps, end + s.think_ps)
+        e.me.spawned = insert(e.seq, BY_ARRIVAL, e.me.spawned, child)
+        child = s.sibling

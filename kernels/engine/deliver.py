@@ -1,0 +1,65 @@
+"""A request reaches an engine: it is refused for good, or joins the waiting queue."""
+
+from kernels.engine.buddy import ceil_pow2
+from kernels.engine.commit import release_children
+from kernels.engine.heap import push
+from kernels.engine.records import (
+    NO_REASON,
+    PAGED,
+    REASON_CONTEXT,
+    REASON_KV,
+    REASON_STEP,
+    REFUSED,
+    WAITING,
+    Engine,
+)
+from kernels.engine.store import block_for, ceil_div
+from kernels.engine.verbs import reserved_token
+from kernels.jit import njit
+
+
+@njit
+def refusal(e: Engine, i: int) -> int:
+    """Why request i can never be served, as a code of `REASONS`; 0: it can."""
+    me, s = e.me, e.seq[i]
+    total = s.prompt + s.output
+    if total > me.max_context_token:
+        return REASON_CONTEXT
+    if me.reserve == PAGED:
+        # the most that it holds at once: a step of its prompt, computed with nothing before it kept, or its last token
+        step = min(s.prompt, me.max_step_token)
+        most = max(block_for(e, total - 2, total - 1), block_for(e, s.prompt - step, s.prompt))
+        if most + (me.watermark_block if me.by_admission == 0 else 0) > me.num_block:
+            return REASON_KV
+    elif ceil_pow2(ceil_div(reserved_token(e, i), me.block_token)) > ceil_pow2(me.num_block + 1) // 2:
+        return REASON_KV  # the largest chunk is the largest power of two within the memory
+    if me.whole_prompt == 1 and (total - 1 if me.reserve == PAGED else s.prompt) > me.max_step_token:
+        return REASON_STEP  # paged sequences may have to compute again what they produced
+    return NO_REASON
+
+
+@njit
+def deliver(e: Engine, i: int, time_ps: int) -> None:
+    """Request i reaches this engine's queue, or is refused for good. Its key is its arrival, or its rank (below
+    2^25) and then its arrival to a tenth of a millisecond."""
+    me, s = e.me, e.seq[i]
+    s.replica = me.index
+    s.reason = refusal(e, i)
+    if s.reason != NO_REASON:
+        s.status = REFUSED
+        s.end_ps = time_ps
+        me.num_refused += 1
+        release_children(e, i, time_ps)
+        return
+    s.status = WAITING
+    s.target = s.prompt
+    s.key = s.arrival_ps if s.key < 0 else (s.key << 37) + s.arrival_ps // 100_000_000
+    s.seen = me.num_plan + 1 + me.plan_ahead
+    me.hidden = s.seen
+    push(e, i)
+    me.outstanding += 1
+    me.load_token += s.prompt
+    me.epoch += 1
+    me.now_ps = max(me.now_ps, time_ps)
+    for k in range(me.num_lane):
+        e.lane[k].asleep = 0

@@ -1,0 +1,171 @@
+"""Engines behind a router: an indexed heap of their next events, each run ahead to its next meeting.
+
+A meeting is an arrival that the router places. Requests that wait for another's end (the next turn of a session, the
+next request of a closed-loop user) make arrivals unknown beforehand: then no engine passes the next event of another,
+so that an arrival released by an end finds every engine where it must be.
+"""
+
+from collections.abc import Callable
+
+from numba import types
+
+from kernels.engine.advance import (
+    ASTRAY,
+    BUDGET,
+    FULL,
+    HORIZON,
+    SPAWN,
+    STUCK,
+    advance,
+    close_lane,
+    next_event,
+    next_lane,
+    open_lane,
+)
+from kernels.engine.borrow import borrow
+from kernels.engine.commit import commit
+from kernels.engine.deliver import deliver
+from kernels.engine.heap import BY_ARRIVAL, END, NEVER, NONE, PLAN, merge, reset, second, without_first
+from kernels.engine.price import PRICE_TYPE, PackedPrice
+from kernels.engine.records import CURSOR, FUTURE_ROOT, LINKED, REQUEST_PS, STUCK_ENGINE, Engine, World
+from kernels.engine.types import FLEET_TYPE, PLAN_SIGNATURE, ROUTE_SIGNATURE, WORLD_TYPE, Fleet, engine_of
+from kernels.jit import njit
+from kernels.units import FOREVER_PS
+
+PLAN_NEXT, ROUTE_NEXT = 7, 8  # beside the codes of `kernels.engine.advance`
+
+
+@njit
+def next_arrival(w: World) -> int:
+    """The request that arrives next, of those whose time is known; -1: none."""
+    i = NONE
+    if w.control[CURSOR] < len(w.order):
+        i = int(w.order[w.control[CURSOR]])
+    j = w.control[FUTURE_ROOT]
+    if j == NONE:
+        return i
+    if i == NONE or (w.seq[j].arrival_ps, j) < (w.seq[i].arrival_ps, i):
+        return j
+    return i
+
+
+@njit
+def fetch(w: World, k: int) -> None:
+    """Takes over the arrivals that ends on engine k have released."""
+    root = w.engine[k].spawned
+    if root != NONE:
+        w.control[FUTURE_ROOT] = merge(w.seq, BY_ARRIVAL, w.control[FUTURE_ROOT], root)
+        w.engine[k].spawned = NONE
+
+
+@njit
+def place(w: World, i: int, k: int) -> None:
+    """Takes arrival i off its list and delivers it to engine k."""
+    if i == w.control[FUTURE_ROOT]:
+        w.control[FUTURE_ROOT] = without_first(w.seq, BY_ARRIVAL, i)
+    else:
+        w.control[CURSOR] += 1
+    e = engine_of(w, k)
+    deliver(e, i, w.seq[i].arrival_ps + w.control[REQUEST_PS])
+    fetch(w, k)
+    reset(w, k, next_event(e))
+
+
+@njit
+def stuck(w: World) -> bool:
+    """Whether an engine waits for what can no longer happen; `control` then says which."""
+    for k in range(len(w.engine)):
+        if w.engine[k].outstanding > 0:
+            w.control[STUCK_ENGINE] = k
+            return True
+    return False
+
+
+@njit
+def until(w: World, p: PackedPrice) -> int:
+    """Lets steps end until somebody must decide: `PLAN_NEXT` (engine and lane are opened for the policy: `control` says
+    which engine), `ROUTE_NEXT` (the next arrival has a time and needs an engine), or as `run`."""
+    while True:
+        i = next_arrival(w)
+        horizon_ps = FOREVER_PS
+        if i != NONE:
+            horizon_ps = w.seq[i].arrival_ps + w.control[REQUEST_PS]
+        k = w.heap[0, 0]
+        when = w.event[k]
+        if when == NEVER and i == NONE:
+            return STUCK if stuck(w) else HORIZON
+        if when == NEVER or when >> 1 > horizon_ps or (when >> 1 == horizon_ps and when & 1 == PLAN):
+            return ROUTE_NEXT
+        w.control[STUCK_ENGINE] = k
+        e = engine_of(w, k)
+        if when & 1 == PLAN:
+            if e.me.log_max > 0 and e.book[0] >= e.me.log_max:
+                return FULL
+            open_lane(e, next_lane(e), when >> 1)
+            fetch(w, k)
+            return PLAN_NEXT
+        e.me.now_ps = commit(e)
+        fetch(w, k)
+        reset(w, k, next_event(e))
+
+
+@njit
+def planned(w: World, p: PackedPrice, k: int) -> bool:
+    """Launches what was planned for the lane that `until` opened; False where the plan breaks a limit."""
+    e = engine_of(w, k)
+    good = close_lane(e, p, e.me.plan_lane, 0)
+    fetch(w, k)
+    reset(w, k, next_event(e))
+    return good
+
+
+def run(
+    w: World, f: Fleet, p: PackedPrice, plan: Callable[[Engine], int], route: Callable[[Fleet, int], int],
+    budget: int, folds: bool,
+) -> int:  # fmt: skip
+    """Serves until all is done (`HORIZON`), the budget of steps and arrivals is used, or something needs the
+    caller (`FULL`, `STUCK`, `BROKEN`, `ASTRAY`). Called again it goes on where it stopped. Where it `folds`, plans
+    that stand are not asked for again."""
+    p = PackedPrice(borrow(p.table), borrow(p.real))
+    left = budget
+    while left > 0:
+        i = next_arrival(w)
+        horizon_ps = FOREVER_PS
+        if i != NONE:
+            horizon_ps = w.seq[i].arrival_ps + w.control[REQUEST_PS]
+        k = w.heap[0, 0]
+        when = w.event[k]
+        if when < NEVER and (when >> 1 < horizon_ps or (when >> 1 == horizon_ps and when & 1 == END)):
+            limit_ps = horizon_ps
+            if w.control[LINKED] == 1:
+                limit_ps = min(horizon_ps, max(second(w) >> 1, (when >> 1) + (when & 1)))
+            e = engine_of(w, k)
+            before = e.me.num_step
+            code = advance(e, p, plan, limit_ps, left, folds)
+            left -= e.me.num_step - before
+            fetch(w, k)
+            reset(w, k, next_event(e))
+            if code not in (HORIZON, SPAWN):
+                w.control[STUCK_ENGINE] = k
+                return code
+            continue
+        if i == NONE:
+            return STUCK if stuck(w) else HORIZON
+        k = route(f, i) if len(w.engine) > 1 else 0
+        if k < 0 or k >= len(w.engine):
+            return ASTRAY
+        place(w, i, k)
+        left -= 1
+    return BUDGET
+
+
+RUN_SIGNATURE = types.int64(
+    WORLD_TYPE,
+    FLEET_TYPE,
+    PRICE_TYPE,
+    types.FunctionType(PLAN_SIGNATURE),
+    types.FunctionType(ROUTE_SIGNATURE),
+    types.int64,
+    types.boolean,
+)
+"""`run` is compiled for it by who first runs ahead, not when this file is imported: stepping needs the rest alone."""

@@ -1,0 +1,327 @@
+"""The state of serving as record arrays: one dtype a kind of thing, every field with its meaning.
+
+A *sequence* is one row a request and pool. An *engine* is one replica: its counters, its store of KV blocks and its
+clock. A *lane* is a microbatch in flight with the pipeline stage of the same number; without pipeline stages there is
+one. A *unit* is a named stretch of a prefix that lies in some engine's store. Times are picoseconds, amounts of KV are
+blocks of `block_token` tokens. What has no fixed length (running lists, plans, sums of a lane) lies in one array of
+integers an engine::
+
+    ring of lanes in flight | GROUP_FIELDS of each KV group | lane 0 | lane 1 | ...
+    a lane:  KV_FIELDS of each attention class | need[block_token] | running[max_seq] | plan[max_seq, ROW_FIELDS]
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+SmallInts = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
+Records = npt.NDArray[np.void]
+
+Field = tuple[str, str, str]  # name, type, meaning
+
+
+def record(fields: tuple[Field, ...]) -> np.dtype[np.void]:
+    """The dtype of documented fields, aligned as compiled code wants it."""
+    return np.dtype([(name, kind) for name, kind, _ in fields], align=True)
+
+
+SEQUENCE_FIELDS: tuple[Field, ...] = (
+    ("arrival_ps", "i8", "when it became available"),
+    ("start_ps", "i8", "first scheduled"),
+    ("first_ps", "i8", "first token"),
+    ("last_ps", "i8", "last token"),
+    ("end_ps", "i8", "left the system"),
+    ("think_ps", "i8", "from its parent's end to its arrival"),
+    ("key", "i8", "rank in the waiting queue, smallest first; ties by index"),
+    ("seen", "i8", "the plan (by `num_plan`) that sees it first"),
+    ("unit_start", "i8", "its first prefix unit in `unit_id`"),
+    ("num_unit", "i4", "prefix units that the load names"),
+    ("prompt", "i4", "tokens"),
+    ("output", "i4", "tokens until its end"),
+    ("kv", "i4", "tokens computed and committed: their KV is held"),
+    ("ahead", "i4", "tokens scheduled in steps that have not ended"),
+    ("target", "i4", "tokens to prefill at this admission: the prompt, after a recompute what was produced too"),
+    ("produced", "i4", "committed output tokens"),
+    ("block", "i4", "private blocks held (a buddy chunk's, where KV is reserved)"),
+    ("shared", "i4", "leading prefix units held with others"),
+    ("run", "i4", "own full blocks that it left behind in the cache"),
+    ("blank", "i4", "blocks without content behind these, in the same place of the order of eviction"),
+    ("run_from", "i4", "tokens before the first of `run`"),
+    ("previous", "i4", "links of `run` in the order of eviction"),
+    ("next", "i4", "see `previous`"),
+    ("left", "i4", "heap links"),
+    ("right", "i4", "see `left`"),
+    ("child", "i4", "the first request that waits for its end"),
+    ("sibling", "i4", "the next one with the same parent"),
+    ("lane", "i4", "whose running list it is in"),
+    ("flight", "i4", "one above the lane of its last step, where lanes share a running list"),
+    ("slot", "i4", "address of a buddy chunk"),
+    ("cached", "i4", "tokens found in the prefix cache at first admission"),
+    ("preempted", "i4", "times"),
+    ("replica", "i4", "engine that serves it"),
+    ("status", "i4", "of `STATUSES`"),
+    ("reason", "i4", "why it was refused or aborted, of `REASONS`"),
+)
+SEQUENCE = record(SEQUENCE_FIELDS)
+
+STATUSES: tuple[str, ...] = (
+    "future", "waiting", "running", "swapped", "done", "leaving", "finished", "refused", "aborted",
+)  # fmt: skip
+FUTURE, WAITING, RUNNING, SWAPPED, DONE, LEAVING, FINISHED, REFUSED, ABORTED = range(len(STATUSES))
+# DONE: all tokens produced, held until its batch ends (request-level batching). LEAVING: all tokens produced and
+# handed to its client, but the next step is planned before the engine hears of it
+
+REASONS: tuple[str, ...] = ("", "context", "kv", "step", "timeout")
+NO_REASON, REASON_CONTEXT, REASON_KV, REASON_STEP, REASON_TIMEOUT = range(len(REASONS))
+
+ENGINE_FIELDS: tuple[Field, ...] = (
+    ("now_ps", "i8", "its clock"),
+    ("index", "i8", "of the engine in its world"),
+    ("plan_lane", "i8", "being planned"),
+    ("last_lane", "i8", "planned last"),
+    ("num_lane", "i8", "microbatches in flight at most: pipeline stages"),
+    ("num_class", "i8", "attention classes"),
+    ("num_group", "i8", "groups of layers whose KV follows one rule"),
+    ("max_seq", "i8", "sequences of a running list"),
+    ("max_step_token", "i8", "tokens a step"),
+    ("max_context_token", "i8", "prompt plus output of a sequence"),
+    ("num_block", "i8", "KV blocks"),
+    ("free_block", "i8", "blocks that hold nothing"),
+    ("evictable_block", "i8", "blocks that hold what nobody uses"),
+    ("watermark_block", "i8", "blocks that an admission leaves"),
+    ("block_token", "i8", "tokens a block"),
+    ("unit_token", "i8", "tokens a prefix unit"),
+    ("unit_block", "i8", "blocks a prefix unit"),
+    ("lru_head", "i8", "what is evicted next (see `kernels.engine.cache`)"),
+    ("lru_tail", "i8", "what is evicted last"),
+    ("host_free_block", "i8", "host memory for swapped KV"),
+    ("reserve", "i8", "how much KV an admission takes, of `RESERVES`"),
+    ("swap", "i8", "1: a preempted sequence moves to host memory while there is room"),
+    ("hold", "i8", "1: a finished sequence keeps its place until its batch ends"),
+    ("whole_prompt", "i8", "1: a prompt is prefilled in one step"),
+    ("plan_ahead", "i8", "plans are made so many steps before they run: an arrival meets the one after"),
+    ("own_cache", "i8", "1: a sequence's own full blocks stay behind as cache, named by the load or not"),
+    ("share_early", "i8", "1: a block can be found from its scheduling on, 0: from the end of its step"),
+    ("end_late", "i8", "1: who ends keeps seat and blocks until the next step is planned"),
+    ("admit_whole", "i8", "1: an admission needs room for the whole prompt, whatever its first chunk"),
+    ("pooled", "i8", "1: lanes share one running list, chunks of one prompt follow each other through the pipeline"),
+    ("by_admission", "i8", "1: the running list is in order of admission, 0: of key"),
+    ("release_order", "i8", "1: empty blocks queue for use behind older cached ones, 0: they are used first"),
+    ("lookahead", "i8", "tokens that a decode computes beyond the next one"),
+    ("sees", "i8", "requests whose `seen` is not above it are visible to the plan being made"),
+    ("hidden", "i8", "the largest `seen` handed out"),
+    ("timeout_ps", "i8", "a request that has not ended so long after its arrival is aborted; 0: never"),
+    ("wait_root", "i8", "root of the waiting queue"),
+    ("num_waiting", "i8", "sequences in it"),
+    ("num_running", "i8", "sequences in running lists"),
+    ("num_leaving", "i8", "of these, sequences that are `leaving`"),
+    ("outstanding", "i8", "requests delivered and not ended"),
+    ("load_token", "i8", "prompt and produced tokens of all outstanding requests"),
+    ("kv_token", "i8", "resident in running sequences"),
+    ("final_token", "i8", "what running sequences will hold in the end"),
+    ("asked_token", "i8", "what their reservations asked for"),
+    ("epoch", "i8", "changes when a plan may change: an arrival, an end, a preemption"),
+    ("touched", "i8", "a plan admitted, preempted or moved something"),
+    ("swap_block", "i8", "moved in the step being planned"),
+    ("flight_head", "i8", "of the ring of lanes in flight"),
+    ("num_flight", "i8", "lanes in flight"),
+    ("spawned", "i8", "root of the arrivals that its ends have released and nobody has fetched; -1: none"),
+    ("integrated_ps", "i8", "up to which the integrals run"),
+    ("num_step", "i8", "steps begun"),
+    ("num_row", "i8", "their rows"),
+    ("num_token", "i8", "their computed tokens"),
+    ("num_pad_token", "i8", "of these, padding"),
+    ("num_sampled", "i8", "tokens sampled"),
+    ("num_prefill_step", "i8", "steps with a prompt"),
+    ("num_decode_step", "i8", "steps with a decode"),
+    ("num_recompute", "i8", "preemptions that lost their KV"),
+    ("num_swap", "i8", "preemptions that moved it"),
+    ("num_evict", "i8", "prefix units and own blocks evicted"),
+    ("num_hit_token", "i8", "tokens found in the cache"),
+    ("num_moved_block", "i8", "blocks moved to or from the host"),
+    ("num_plan", "i8", "plans asked for"),
+    ("num_finished", "i8", "requests ended"),
+    ("num_refused", "i8", "requests refused"),
+    ("num_aborted", "i8", "requests given up"),
+    ("num_output_token", "i8", "tokens committed"),
+    ("peak_block", "i8", "most blocks held by sequences"),
+    ("beside_ps", "i8", "time that operators ran beside others, all stages"),
+    ("attn_nj", "i8", "energy of attention"),
+    ("at_group", "i8", "where the sections of `work` begin"),
+    ("at_lane", "i8", "see `at_group`"),
+    ("lane_size", "i8", "see `at_group`"),
+    ("in_need", "i8", "inside a lane"),
+    ("in_running", "i8", "inside a lane"),
+    ("in_plan", "i8", "inside a lane"),
+    ("book_head", "i8", "where the sections of `book` begin"),
+    ("book_gap", "i8", "see `book_head`"),
+    ("book_attn", "i8", "see `book_head`"),
+    ("book_log", "i8", "see `book_head`"),
+    ("log_max", "i8", "steps that the log holds"),
+    ("token_ps", "f8", "KV tokens held, times picoseconds"),
+    ("final_ps", "f8", "KV tokens that will be held in the end, likewise"),
+    ("asked_ps", "f8", "KV tokens asked for"),
+    ("allocated_ps", "f8", "KV tokens that the allocated blocks could hold"),
+)
+ENGINE = record(ENGINE_FIELDS)
+COUNTERS: tuple[str, ...] = (
+    "num_step", "num_row", "num_token", "num_pad_token", "num_sampled", "num_prefill_step", "num_decode_step",
+    "num_recompute", "num_swap", "num_evict", "num_hit_token", "num_moved_block", "num_plan",
+    "num_finished", "num_refused", "num_aborted", "num_output_token", "peak_block", "beside_ps",
+)  # fmt: skip
+INTEGRALS: tuple[str, ...] = ("token_ps", "final_ps", "asked_ps", "allocated_ps")
+
+RESERVES: tuple[str, ...] = ("paged", "max", "pow2", "oracle")
+PAGED, RESERVE_MAX, RESERVE_POW2, RESERVE_ORACLE = range(len(RESERVES))
+
+LANE_FIELDS: tuple[Field, ...] = (
+    ("num", "i8", "sequences in its running list"),
+    ("num_plan", "i8", "rows planned"),
+    ("in_flight", "i8", "1: its step has not ended"),
+    ("asleep", "i8", "1: its last plan was empty, and nothing has changed since"),
+    ("end_ps", "i8", "of the step in flight"),
+    ("last_end_ps", "i8", "of the step before"),
+    ("repeat", "i8", "steps for which the plan is known to stay the same"),
+    ("repeat_epoch", "i8", "the engine's epoch when that was known"),
+    ("repeating", "i8", "1: the step in flight repeats the last plan"),
+    ("deferred", "i8", "committed steps not yet written to the sequences"),
+    ("num_still", "i8", "rows of the plan that may be repeated"),
+    ("num_grow", "i8", "rows that gain a token a step"),
+    ("phase", "i8", "entry of `need` that the next step takes"),
+    ("deadline_ps", "i8", "from then on its plan must be made anew: a request is to be aborted"),
+    ("free_ps", "i8", "when the stage of this number can begin its next step"),
+    ("busy_ps", "i8", "time of that stage in steps, host included"),
+    ("attn_ps", "i8", "attention of that stage in the step being priced"),
+)
+LANE = record(LANE_FIELDS)
+
+UNIT_FIELDS: tuple[Field, ...] = (
+    ("unit", "i4", "its name"),
+    ("engine", "i4", "in whose store it lies"),
+    ("ref", "i4", "sequences that hold it"),
+    ("previous", "i4", "links in the order of eviction, where nobody holds it"),
+    ("next", "i4", "see `previous`"),
+    ("chain", "i4", "next entry of the same bucket, or of the free ones"),
+    ("bucket", "i4", "first entry of the bucket of this number"),
+)
+UNIT = record(UNIT_FIELDS)
+"""Entry 0 is none: its `chain` heads the free entries, its `ref` is the highest entry ever used."""
+
+PREFILL, DECODE, IDLE = range(3)  # roles; IDLE is computed beside the others and commits nothing
+ROW_FIELDS: tuple[str, ...] = ("sequence", "role", "token", "pad")  # of a plan
+SEQ, ROLE, TOKEN, PAD = range(len(ROW_FIELDS))
+ROW = len(ROW_FIELDS)
+
+KV_FIELDS: tuple[str, ...] = ("sum", "grow", "max_grow", "max_still")  # a lane's next decode, by attention class
+KV_SUM, KV_GROW, KV_MAX_GROW, KV_MAX_STILL = range(len(KV_FIELDS))
+NUM_KV_FIELD = len(KV_FIELDS)
+
+GROUP_FIELDS: tuple[str, ...] = ("rule", "size", "weight")  # size in tokens; weight: blocks for `block_token` tokens
+GROUP_RULE, GROUP_SIZE, GROUP_WEIGHT = range(len(GROUP_FIELDS))
+RULES: tuple[str, ...] = ("linear", "window", "budget", "constant")
+LINEAR, WINDOW, BUDGET, CONSTANT = range(len(RULES))
+
+LOG_COLUMNS: tuple[str, ...] = (
+    "replica", "lane", "start_ps", "end_ps", "num_prefill", "num_decode", "num_idle", "prefill_token", "pad_token",
+    "num_sampled", "moved_block", "used_block", "cached_block", "kv_token", "num_running", "num_waiting", "energy_nj",
+)  # fmt: skip
+NUM_LOG_COLUMN = len(LOG_COLUMNS)
+
+ACCOUNT_FIELDS: tuple[str, ...] = ("ps", "nj", "kb", "mflop")  # of attention, by class, phase and bound
+NUM_ACCOUNT_FIELD = len(ACCOUNT_FIELDS)
+
+MAX_OPTION = 12
+IN_FEATURE = MAX_OPTION
+IN_FLIGHT_RING = 0  # where the ring of lanes in flight begins in `work`
+IN_TOKEN = 1  # where counts of steps by tokens begin in `book`; entry 0 counts the logged steps
+
+
+class Engine(NamedTuple):
+    """One engine, as compiled code sees it; `seq`, `unit`, `unit_id` and `book` are shared by all."""
+
+    seq: Records  # [sequence] SEQUENCE
+    me: Any  # the ENGINE record
+    lane: Records  # [lane] LANE
+    work: Ints
+    unit: Records  # [1 + most resident units] UNIT
+    unit_id: SmallInts  # names of the units of all sequences
+    store: SmallInts  # [node] the buddy tree of a contiguous store
+    real: Floats  # the policy's options, then attention features of the step
+    book: Ints  # logged steps | steps by tokens | by sampled tokens | gaps | attention accounts | log of steps
+
+
+class World(NamedTuple):
+    """Engines of one pool: the arrays of every engine behind one leading axis, what they share, and their clock."""
+
+    seq: Records
+    engine: Records  # [engine] ENGINE
+    lane: Records  # [engine, lane] LANE
+    work: Ints  # [engine, ...]
+    unit: Records
+    unit_id: SmallInts
+    store: SmallInts  # [engine, node]
+    real: Floats  # [engine, ...]
+    book: Ints
+    order: SmallInts  # sequences without a parent, by arrival
+    heap: Ints  # [2, engine] engines by their next event, and where each stands (see `kernels.engine.heap`)
+    event: Ints  # [engine] when each acts next, twice the picoseconds plus the kind of event
+    control: Ints  # [CONTROL_FIELDS]
+
+
+CONTROL_FIELDS: tuple[str, ...] = ("cursor", "linked", "stuck_engine", "request_ps", "future_root")
+CURSOR, LINKED, STUCK_ENGINE, REQUEST_PS, FUTURE_ROOT = range(len(CONTROL_FIELDS))
+
+
+class Sizes(NamedTuple):
+    """What decides the lengths of the arrays."""
+
+    num_stage: int = 1
+    num_class: int = 1
+    num_group: int = 1
+    max_seq: int = 1
+    max_token: int = 1
+    block_token: int = 1
+    num_node: int = 1
+    num_unit: int = 0
+    num_feature: int = 1
+    num_bound: int = 1
+    num_gap: int = 1
+    num_log: int = 0
+
+
+def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order: SmallInts) -> World:
+    """Zeroed arrays of a pool, with the fields that say where sections begin."""
+    in_need = NUM_KV_FIELD * size.num_class
+    in_running = in_need + size.block_token
+    in_plan = in_running + size.max_seq
+    lane_size = in_plan + ROW * size.max_seq
+    at_lane = size.num_stage + len(GROUP_FIELDS) * size.num_group
+    book_head = IN_TOKEN + size.max_token + 1
+    book_gap = book_head + size.max_seq + 1
+    book_attn = book_gap + size.num_gap
+    book_log = book_attn + size.num_class * 2 * size.num_bound * NUM_ACCOUNT_FIELD
+    engine = np.zeros(num_engine, ENGINE)
+    for name, value in (
+        ("num_lane", size.num_stage), ("num_class", size.num_class), ("num_group", size.num_group),
+        ("max_seq", size.max_seq), ("max_step_token", size.max_token), ("block_token", size.block_token),
+        ("last_lane", size.num_stage - 1), ("at_group", size.num_stage), ("at_lane", at_lane),
+        ("lane_size", lane_size), ("in_need", in_need), ("in_running", in_running), ("in_plan", in_plan),
+        ("book_head", book_head), ("book_gap", book_gap), ("book_attn", book_attn), ("book_log", book_log),
+        ("log_max", size.num_log), ("wait_root", -1), ("spawned", -1), ("unit_block", 1), ("unit_token", 1),
+        ("index", np.arange(num_engine)),
+    ):  # fmt: skip
+        engine[name] = value
+    heap = np.tile(np.arange(num_engine), (2, 1))
+    control = np.zeros(len(CONTROL_FIELDS), np.int64)
+    control[FUTURE_ROOT] = -1
+    return World(
+        np.zeros(num_seq, SEQUENCE), engine, np.zeros((num_engine, size.num_stage), LANE),
+        np.zeros((num_engine, at_lane + size.num_stage * lane_size), np.int64), np.zeros(1 + size.num_unit, UNIT),
+        unit_id, np.zeros((num_engine, max(size.num_node, 1)), np.int32),
+        np.zeros((num_engine, IN_FEATURE + size.num_class * size.num_feature)),
+        np.zeros(book_log + size.num_log * NUM_LOG_COLUMN, np.int64), order, heap,
+        np.full(num_engine, np.iinfo(np.int64).max, np.int64), control,
+    )  # fmt: skip

@@ -1,0 +1,142 @@
+"""Many steps of one plan at once: the inner loop of a run, for a replica without pipeline stages.
+
+While a plan of decodes stands, a step differs from the one before only in its KV lengths and in the blocks it
+takes. What is the same in each step is added up afterwards; what differs is kept in a few numbers. The result is
+what `begin_repeat` and `commit` give one step at a time, to the last bit.
+"""
+
+from kernels.engine.begin import ATTN_SIZE, NUM_BOUND
+from kernels.engine.cache import evicts_unseen
+from kernels.engine.gap import bucket, bucket_edges
+from kernels.engine.heap import head
+from kernels.engine.price import (
+    ATTN_LAYER,
+    DENSE_PS,
+    HEAD_PS,
+    NUM_CLASS,
+    SEQ_PS,
+    STEP_PS,
+    TOKEN_PS,
+    PackedPrice,
+    decode_cost,
+    dispatch_ps,
+)
+from kernels.engine.records import (
+    IN_FLIGHT_RING,
+    IN_TOKEN,
+    KV_GROW,
+    KV_MAX_GROW,
+    KV_MAX_STILL,
+    KV_SUM,
+    NUM_ACCOUNT_FIELD,
+    NUM_KV_FIELD,
+    PAGED,
+    Engine,
+)
+from kernels.engine.store import allocate, used_block
+from kernels.engine.sub_batch import interleaves, saved_ps
+from kernels.jit import njit
+
+
+@njit
+def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most: int) -> int:
+    """Repeats the lane's plan from `start_ps` on, at most `most` times and as long as steps begin before the
+    horizon; a step that ends after it stays in flight. Returns how many steps were launched: 0 where the first
+    lacks blocks."""
+    me, lane, table, book, work = e.me, e.lane[0], p.table, e.book, e.work
+    at = me.at_lane
+    num_row, num_grow, block_token = lane.num_still, lane.num_grow, me.block_token
+    num_class = table[NUM_CLASS]
+    paged = me.reserve == PAGED
+    need_at, phase = at + me.in_need, lane.phase
+    host_ps = table[STEP_PS] + (table[SEQ_PS] + table[TOKEN_PS]) * num_row
+    fixed_ps = table[table[DENSE_PS] + num_row] + table[table[HEAD_PS] + num_row]
+    least_ps = dispatch_ps(p, 0, num_row, 0)
+    final, asked = float(me.final_token), float(me.asked_token)
+    most = min(most, lane.repeat)
+    time_ps = start_ps
+    low_ps = high_ps = slot = 0
+    steps = ended = 0
+    peak = me.peak_block
+    attn_nj = 0
+    splits = interleaves(p, num_row)
+    while steps < most and time_ps < horizon_ps:
+        if paged:
+            need = work[need_at + phase]
+            if need > me.free_block:
+                if (head(e) >= 0 and not evicts_unseen(e, need)) or not allocate(e, need):
+                    break  # an eviction may let the head of the queue in
+            else:
+                me.free_block -= need
+        used = used_block(e)
+        peak = max(peak, used)
+        phase = (phase if phase > 0 else block_token) - 1
+        device_ps = fixed_ps
+        for c in range(num_class):
+            kv = at + c * NUM_KV_FIELD
+            longest = max(work[kv + KV_MAX_GROW], work[kv + KV_MAX_STILL])
+            cost_ps, cost_nj, bound, cost_kb, cost_mflop = decode_cost(p, c, num_row, work[kv + KV_SUM], longest)
+            num_layer = table[table[ATTN_LAYER] + c]
+            account = me.book_attn + c * ATTN_SIZE + (NUM_BOUND + bound) * NUM_ACCOUNT_FIELD
+            book[account] += num_layer * cost_ps
+            book[account + 1] += num_layer * cost_nj
+            book[account + 2] += num_layer * cost_kb
+            book[account + 3] += num_layer * cost_mflop
+            device_ps += num_layer * cost_ps
+            attn_nj += num_layer * cost_nj
+        if splits:
+            saved = saved_ps(p, 0, num_row, work, at)
+            device_ps -= saved
+            me.beside_ps += saved
+        end = time_ps + host_ps + max(device_ps, least_ps)
+        steps += 1
+        if end > horizon_ps:
+            lane.end_ps = end
+            lane.in_flight = 1
+            lane.repeating = 1
+            work[IN_FLIGHT_RING + me.flight_head] = 0
+            me.num_flight = 1
+            me.now_ps = time_ps
+            lane.free_ps = end
+            lane.busy_ps += end - time_ps
+            break
+        span = end - time_ps
+        me.token_ps += float(me.kv_token) * span
+        me.final_ps += final * span
+        me.asked_ps += asked * span
+        me.allocated_ps += float(used * block_token) * span
+        gap_ps = end - lane.last_end_ps
+        if gap_ps < low_ps or gap_ps >= high_ps:
+            slot = bucket(gap_ps)
+            low_ps, high_ps = bucket_edges(slot)
+        book[me.book_gap + slot] += num_grow
+        for c in range(num_class):
+            kv = at + c * NUM_KV_FIELD
+            work[kv + KV_SUM] += work[kv + KV_GROW]
+            work[kv + KV_MAX_GROW] += 1 if work[kv + KV_GROW] > 0 else 0
+        me.kv_token += num_grow
+        lane.last_end_ps = end
+        lane.busy_ps += span
+        ended += 1
+        time_ps = end
+    lane.phase = phase
+    me.peak_block = peak
+    me.attn_nj += attn_nj
+    me.num_step += steps
+    me.num_decode_step += steps
+    me.num_row += steps * num_row
+    me.num_token += steps * num_row
+    me.num_sampled += steps * num_row
+    me.num_pad_token += steps * (num_row - num_grow)
+    book[IN_TOKEN + num_row] += steps
+    book[me.book_head + num_row] += steps
+    if ended > 0:
+        lane.deferred += ended
+        lane.repeat -= ended
+        me.num_output_token += ended * num_grow
+        me.load_token += ended * num_grow
+        me.integrated_ps = lane.last_end_ps
+        if steps == ended:
+            me.now_ps = time_ps
+            lane.free_ps = time_ps
+    return steps

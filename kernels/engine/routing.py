@@ -1,0 +1,61 @@
+"""What a router may look at: the module that a router file imports. `f` is the fleet, `k` a replica (an engine), `i` a request."""
+
+from kernels.engine.cache import NONE
+from kernels.engine.draw import draw
+from kernels.engine.types import Fleet
+from kernels.jit import njit
+
+__all__ = ["draw", "held_token", "load_token", "num_replica", "option", "outstanding", "prompt_token", "seed"]
+
+
+@njit
+def num_replica(f: Fleet) -> int:
+    """Engines to choose from."""
+    return len(f.engine)
+
+
+@njit
+def outstanding(f: Fleet, k: int) -> int:
+    """Requests delivered to engine k that have not ended."""
+    return f.engine[k].outstanding
+
+
+@njit
+def load_token(f: Fleet, k: int) -> int:
+    """Prompt and produced tokens of engine k's outstanding requests."""
+    return f.engine[k].load_token
+
+
+@njit
+def prompt_token(f: Fleet, i: int) -> int:
+    """Tokens of the prompt of request i."""
+    return f.seq[i].prompt
+
+
+@njit
+def option(f: Fleet, k: int) -> float:
+    """The k-th of the router's options."""
+    return f.option[k]
+
+
+@njit
+def seed(f: Fleet) -> int:
+    """The run's seed, for `draw`."""
+    return f.memory[0]
+
+
+@njit
+def held_token(f: Fleet, k: int, i: int) -> int:
+    """Leading tokens of request i whose prefix units lie in engine k's store."""
+    s = f.seq[i]
+    count = 0
+    while count < s.num_unit:
+        unit = f.unit_id[s.unit_start + count]
+        x = unit * 0x9E3779B1 + k * 0x85EBCA77
+        entry = f.unit[(x ^ (x >> 17)) % len(f.unit)].bucket
+        while entry != NONE and (f.unit[entry].unit != unit or f.unit[entry].engine != k):
+            entry = f.unit[entry].chain
+        if entry == NONE:
+            break
+        count += 1
+    return count * f.engine[k].unit_token

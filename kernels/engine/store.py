@@ -1,0 +1,150 @@
+"""KV blocks of an engine: how many a sequence needs, allocation on demand, sharing of named prefix units.
+
+Blocks are counted, not addressed: any free block serves any sequence (PagedAttention). How many blocks tokens take is
+the sum over *groups* of layers, each with a rule: `linear` keeps every token, `window` the last `size` tokens,
+`budget` at most `size` tokens, `constant` a state that does not grow; `weight` is the blocks of the store that
+`block_token` tokens of the group take.
+
+At any time: free + evictable + held units + private blocks = all blocks.
+"""
+
+from kernels.engine.cache import NONE, evict, find, hold, insert, leave_behind, let_go
+from kernels.engine.records import (
+    BUDGET,
+    GROUP_FIELDS,
+    GROUP_RULE,
+    GROUP_SIZE,
+    GROUP_WEIGHT,
+    LINEAR,
+    PAGED,
+    WINDOW,
+    Engine,
+)
+from kernels.jit import njit
+
+
+@njit
+def ceil_div(a: int, b: int) -> int:
+    """The smallest integer not below a / b of non-negative integers."""
+    return (a + b - 1) // b
+
+
+@njit
+def block_for(e: Engine, computed: int, num_token: int) -> int:
+    """Blocks for `num_token` tokens of which `computed` have been computed before (a window has left behind those
+    that no later query reads)."""
+    size = e.me.block_token
+    if e.me.num_group == 1 and e.work[e.me.at_group + GROUP_RULE] == LINEAR:
+        return ceil_div(num_token, size) * e.work[e.me.at_group + GROUP_WEIGHT]
+    num_block = 0
+    for g in range(e.me.num_group):
+        at = e.me.at_group + g * len(GROUP_FIELDS)
+        rule, reach, weight = e.work[at + GROUP_RULE], e.work[at + GROUP_SIZE], e.work[at + GROUP_WEIGHT]
+        if rule == LINEAR:
+            num_block += weight * ceil_div(num_token, size)
+        elif rule == WINDOW:
+            num_block += weight * (ceil_div(num_token, size) - max(0, computed - reach + 1) // size)
+        elif rule == BUDGET:
+            num_block += weight * ceil_div(min(num_token, max(reach, num_token - computed)), size)
+        else:
+            num_block += weight
+    return num_block
+
+
+@njit
+def allocate(e: Engine, num_block: int) -> bool:
+    """Takes free blocks, evicting as far as needed; False where that is not enough."""
+    me = e.me
+    if num_block > me.free_block + me.evictable_block:
+        return False
+    while me.free_block < num_block:
+        evict(e, num_block - me.free_block)
+    me.free_block -= num_block
+    return True
+
+
+@njit
+def resident_unit(e: Engine, i: int) -> int:
+    """Leading units of sequence i that are resident and may be used: one token at least is left to compute."""
+    s = e.seq[i]
+    most = min(s.num_unit, (s.target - 1) // e.me.unit_token)
+    count = 0
+    while count < most and find(e, e.unit_id[s.unit_start + count]) != NONE:
+        count += 1
+    return count
+
+
+@njit
+def own_block(e: Engine, i: int, found: int) -> int:
+    """Blocks that sequence i left behind and finds again behind `found` units."""
+    s = e.seq[i]
+    token = found * e.me.unit_token
+    if s.run == 0 or token < s.run_from:
+        return 0
+    most = (s.target - 1 - token) // e.me.block_token
+    return max(0, min(s.run - (token - s.run_from) // e.me.block_token, most))
+
+
+@njit
+def share(e: Engine, i: int, num_token: int) -> None:
+    """Names the units that the first `num_token` tokens of sequence i complete: its private blocks become a unit, or,
+    where somebody else was first, they are freed and the resident unit is held."""
+    s, me = e.seq[i], e.me
+    most = min(s.num_unit, num_token // me.unit_token)
+    while s.shared < most:
+        unit = e.unit_id[s.unit_start + s.shared]
+        k = find(e, unit)
+        if k == NONE:
+            insert(e, unit)
+        else:
+            hold(e, k)
+            me.free_block += me.unit_block
+        s.block -= me.unit_block
+        s.shared += 1
+
+
+@njit
+def release(e: Engine, i: int, keeps: bool) -> None:
+    """Gives back every block of sequence i: completed units stay behind as cache, its own full blocks too where
+    the store keeps them and `keeps` says that their content stands."""
+    s, me = e.seq[i], e.me
+    share(e, i, s.kv)
+    if me.own_cache == 1 and keeps and s.block > 0:
+        named = s.shared * me.unit_token
+        full = 0
+        for g in range(me.num_group):
+            at = me.at_group + g * len(GROUP_FIELDS)
+            if e.work[at + GROUP_RULE] == LINEAR:
+                full += e.work[at + GROUP_WEIGHT] * max(0, (s.kv - named) // me.block_token)
+        full = min(full, s.block)
+        blank = s.block - full
+        if me.release_order == 0:
+            me.free_block += blank
+            blank = 0
+        leave_behind(e, i, full, blank, named)
+    else:
+        me.free_block += s.block
+    for k in range(s.shared - 1, -1, -1):
+        let_go(e, find(e, e.unit_id[s.unit_start + k]))
+    s.shared = 0
+    s.block = 0
+
+
+@njit
+def missing_block(e: Engine, i: int, num_token: int) -> int:
+    """Blocks that sequence i needs beyond those it holds for `num_token` tokens of KV in all (below 0: a window has
+    passed over some)."""
+    s = e.seq[i]
+    return block_for(e, s.kv + s.ahead, num_token) - s.block - s.shared * e.me.unit_block
+
+
+@njit
+def used_block(e: Engine) -> int:
+    """Blocks that sequences hold."""
+    return e.me.num_block - e.me.free_block - e.me.evictable_block
+
+
+@njit
+def is_paged(e: Engine) -> bool:
+    """Whether blocks are taken on demand."""
+    return e.me.reserve == PAGED

@@ -1,0 +1,478 @@
+"""What a policy may do with an engine: look at the queue, admit, make room, preempt, schedule.
+
+This is the module that a policy file imports. A plan is made for one lane (a microbatch of the pipeline; without
+pipeline stages there is one lane). Its running sequences stand in order of key or of admission, as the engine's
+profile says, so that the tail is the one to preempt. A policy that wants something that does not fit gets `False`
+(or -1) and decides what to do. `e` is the engine, `i` a sequence.
+"""
+
+from kernels.engine import buddy
+from kernels.engine.cache import find, hold, take_back, unlink
+from kernels.engine.heap import head, pop, push
+from kernels.engine.records import (
+    DECODE,
+    DONE,
+    IDLE,
+    LEAVING,
+    PAD,
+    PAGED,
+    PREFILL,
+    RESERVE_MAX,
+    RESERVE_POW2,
+    ROLE,
+    ROW,
+    RUNNING,
+    SEQ,
+    SWAPPED,
+    TOKEN,
+    WAITING,
+    Engine,
+)
+from kernels.engine.store import allocate, block_for, ceil_div, missing_block, own_block, release, resident_unit, share
+from kernels.jit import njit
+
+FOREVER = 1 << 40
+"""A plan of decodes that stands until something arrives, ends or runs out of blocks."""
+
+__all__ = [
+    "FOREVER",
+    "admit",
+    "cached_token",
+    "decode_token",
+    "grow_or_preempt",
+    "head",
+    "is_done",
+    "is_swapped",
+    "kv_token",
+    "max_step_token",
+    "num_running",
+    "option",
+    "output_token",
+    "preempt",
+    "prefill_left",
+    "prompt_token",
+    "running",
+    "schedule",
+    "schedule_idle",
+    "schedule_next",
+    "target_token",
+    "touched",
+    "wanted_token",
+]  # fmt: skip
+
+
+@njit
+def lane_at(e: Engine, lane: int) -> int:
+    """Where a lane's section of `work` begins."""
+    return e.me.at_lane + lane * e.me.lane_size
+
+
+@njit
+def list_of(e: Engine, lane: int) -> int:
+    """The lane whose running list a lane plans from."""
+    return 0 if e.me.pooled == 1 else lane
+
+
+@njit
+def option(e: Engine, k: int) -> float:
+    """The k-th of the policy's options."""
+    return e.real[k]
+
+
+@njit
+def max_step_token(e: Engine) -> int:
+    """Tokens that a step may compute."""
+    return e.me.max_step_token
+
+
+@njit
+def touched(e: Engine) -> bool:
+    """Whether this plan has admitted, preempted or moved something."""
+    return e.me.touched > 0
+
+
+@njit
+def prompt_token(e: Engine, i: int) -> int:
+    """Tokens of the prompt of sequence i."""
+    return e.seq[i].prompt
+
+
+@njit
+def output_token(e: Engine, i: int) -> int:
+    """Tokens that sequence i will produce: what only an oracle knows."""
+    return e.seq[i].output
+
+
+@njit
+def target_token(e: Engine, i: int) -> int:
+    """Tokens to prefill before sequence i decodes: its prompt, after a recompute what it produced too."""
+    return e.seq[i].target
+
+
+@njit
+def kv_token(e: Engine, i: int) -> int:
+    """Tokens of sequence i whose KV is held."""
+    return e.seq[i].kv
+
+
+@njit
+def num_running(e: Engine) -> int:
+    """Sequences in the running list of the lane being planned."""
+    return e.lane[list_of(e, e.me.plan_lane)].num
+
+
+@njit
+def running(e: Engine, k: int) -> int:
+    """The k-th sequence of that list."""
+    return e.work[lane_at(e, list_of(e, e.me.plan_lane)) + e.me.in_running + k]
+
+
+@njit
+def prefill_left(e: Engine, i: int) -> int:
+    """Tokens of sequence i to prefill before it decodes; 0: it decodes."""
+    s = e.seq[i]
+    return max(0, s.target - s.kv - s.ahead)
+
+
+@njit
+def decode_token(e: Engine, i: int) -> int:
+    """Tokens that a decode of sequence i computes: the next one and those drafted beyond it, none beyond its end."""
+    s = e.seq[i]
+    return min(1 + e.me.lookahead, s.output - s.produced)
+
+
+@njit
+def wanted_token(e: Engine, i: int) -> int:
+    """Tokens that running sequence i could compute now: the rest of its prompt, or a decode; 0 where its last step has
+    not ended or it has no more to do."""
+    s = e.seq[i]
+    if s.status != RUNNING:
+        return 0
+    left = s.target - s.kv - s.ahead
+    if left > 0:
+        return left
+    if s.ahead > 0 or (s.flight > 0 and e.lane[s.flight - 1].in_flight == 1):
+        return 0
+    return decode_token(e, i)
+
+
+@njit
+def is_swapped(e: Engine, i: int) -> bool:
+    """Whether the KV of sequence i lies in host memory."""
+    return e.seq[i].status == SWAPPED
+
+
+@njit
+def is_done(e: Engine, i: int) -> bool:
+    """Whether sequence i has produced all its tokens and waits for its batch, or for the engine to hear of it."""
+    return e.seq[i].status == DONE or e.seq[i].status == LEAVING
+
+
+@njit
+def cached_token(e: Engine, i: int) -> int:
+    """Tokens that sequence i would find computed at admission: in the prefix cache, or swapped out."""
+    if e.seq[i].status == SWAPPED:
+        return e.seq[i].kv
+    found = resident_unit(e, i)
+    return found * e.me.unit_token + own_block(e, i, found) * e.me.block_token
+
+
+@njit
+def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None:
+    """Adds to the plan: sequence i computes `num_token` tokens, and `num_pad` of padding."""
+    me = e.me
+    lane = e.lane[me.plan_lane]
+    row = lane_at(e, me.plan_lane) + me.in_plan + ROW * lane.num_plan
+    e.work[row + SEQ] = i
+    e.work[row + ROLE] = role
+    e.work[row + TOKEN] = num_token
+    e.work[row + PAD] = num_pad
+    lane.num_plan += 1
+    s = e.seq[i]
+    if role != IDLE:
+        s.ahead += num_token
+        if me.pooled == 1:
+            s.flight = me.plan_lane + 1
+        if me.share_early == 1 and s.shared < s.num_unit:
+            share(e, i, s.kv + s.ahead)
+    if s.start_ps < 0:
+        s.start_ps = me.now_ps
+
+
+@njit
+def schedule_next(e: Engine, i: int, num_token: int) -> None:
+    """Adds running sequence i to the plan: `num_token` tokens of its prompt, or decoded ones."""
+    schedule(e, i, PREFILL if prefill_left(e, i) > 0 else DECODE, num_token, 0)
+
+
+@njit
+def schedule_idle(e: Engine, i: int) -> None:
+    """Adds a finished sequence that is computed along with its batch and commits nothing."""
+    schedule(e, i, IDLE, 1, 0)
+
+
+@njit
+def reserved_token(e: Engine, i: int) -> int:
+    """Tokens that a contiguous reservation of sequence i asks for: the longest context; the prompt and its
+    output rounded up to a power of two; the prompt and exactly its output (an oracle)."""
+    s = e.seq[i]
+    if e.me.reserve == RESERVE_MAX:
+        return e.me.max_context_token
+    if e.me.reserve == RESERVE_POW2:
+        return min(e.me.max_context_token, s.prompt + buddy.ceil_pow2(s.output))
+    return s.prompt + s.output
+
+
+@njit
+def admit(e: Engine, num_token: int) -> int:
+    """Moves the head of the waiting queue into the lane with KV for its first `num_token` tokens (cached ones
+    included) and returns it; -1 where there is no room.
+
+    There is room if the running list has a place and the blocks leave the watermark free. A swapped sequence comes
+    back with its KV; where KV is reserved, a contiguous chunk is taken and `num_token` is not looked at.
+    """
+    me = e.me
+    here = list_of(e, me.plan_lane)
+    lane = e.lane[here]
+    if lane.num >= me.max_seq:
+        return -1
+    i = head(e)
+    if i < 0 or not _take_kv(e, i, num_token):
+        return -1
+    pop(e)
+    s = e.seq[i]
+    s.status = RUNNING
+    s.lane = here
+    s.ahead = 0
+    s.flight = 0
+    me.kv_token += s.kv
+    me.final_token += s.prompt + s.output - 1
+    me.num_running += 1
+    me.touched += 1
+    first = lane_at(e, here) + me.in_running
+    k = first + lane.num
+    lane.num += 1
+    while me.by_admission == 0 and k > first and comes_after(e, e.work[k - 1], i):
+        e.work[k] = e.work[k - 1]
+        k -= 1
+    e.work[k] = i
+    return i
+
+
+@njit
+def _take_kv(e: Engine, i: int, num_token: int) -> bool:
+    me, s = e.me, e.seq[i]
+    if me.reserve != PAGED:
+        asked = reserved_token(e, i)
+        size = buddy.ceil_pow2(ceil_div(asked, me.block_token))
+        address = buddy.take(e.store, size)
+        if address < 0:
+            return False
+        s.slot = address
+        s.block = size
+        me.free_block -= size
+        me.asked_token += asked
+        return True
+    if s.status == SWAPPED:
+        moved = block_for(e, s.kv, s.kv)
+        need = block_for(e, s.kv, max(num_token, s.kv))
+        if need + me.watermark_block > me.free_block + me.evictable_block:
+            return False
+        allocate(e, need)
+        s.block = need
+        me.host_free_block += moved
+        _count_moved(e, moved)
+        return True
+    return _take_paged(e, i, num_token)
+
+
+@njit
+def _take_paged(e: Engine, i: int, num_token: int) -> bool:
+    me, s = e.me, e.seq[i]
+    found = resident_unit(e, i)
+    own = own_block(e, i, found)
+    token = found * me.unit_token + own * me.block_token
+    held = found * me.unit_block + own
+    room = me.free_block + me.evictable_block - own
+    for k in range(found):  # what is held can no longer be evicted
+        if e.unit[find(e, e.unit_id[s.unit_start + k])].ref == 0:
+            room -= me.unit_block
+    need = max(0, block_for(e, token, num_token) - held)
+    floor = me.watermark_block if me.num_running > 0 or me.by_admission == 0 else 0
+    if need + floor > room:
+        return False
+    if me.admit_whole == 1 and block_for(e, token, max(num_token, s.target)) - held > room:
+        return False
+    if own > 0:
+        s.run -= own  # its own blocks are its own again; what is left of them is of no use to anybody
+        me.evictable_block -= own
+        if s.run + s.blank == 0:
+            unlink(e, -1 - i)
+    for k in range(found):
+        hold(e, find(e, e.unit_id[s.unit_start + k]))
+    take_back(e, i)
+    allocate(e, need)
+    s.shared = found
+    s.block = need + own
+    s.kv = token
+    me.num_hit_token += token
+    if s.start_ps < 0:
+        s.cached = token
+    return True
+
+
+@njit
+def _count_moved(e: Engine, num_block: int) -> None:
+    e.me.swap_block += num_block
+    e.me.num_moved_block += num_block
+
+
+@njit
+def grow(e: Engine, i: int, num_token: int) -> bool:
+    """Blocks for `num_token` more tokens of running sequence i; False where there are none left."""
+    if e.me.reserve != PAGED:
+        return True
+    s = e.seq[i]
+    need = missing_block(e, i, s.kv + s.ahead + num_token)
+    if need > 0:
+        if not allocate(e, need):
+            return False
+    else:
+        e.me.free_block -= need
+    s.block += need
+    return True
+
+
+@njit
+def grow_or_preempt(e: Engine, i: int, num_token: int) -> bool:
+    """Blocks for `num_token` more tokens of running sequence i, preempting from the tail of the list as vLLM does.
+
+    Where i itself is the tail, the tail of another lane that is not in flight goes first if its key is larger;
+    while a lane is in flight i waits with what it holds; else i is preempted. False: i does nothing this step.
+    """
+    me = e.me
+    while not grow(e, i, num_token):
+        victim = _tail(e, list_of(e, me.plan_lane), i)
+        if victim == i:
+            if me.pooled == 0:
+                for lane in range(me.num_lane):
+                    tail = _tail(e, lane, i)
+                    if tail >= 0 and e.lane[lane].in_flight == 0 and comes_after(e, tail, victim):
+                        victim = tail
+            if victim == i and me.num_flight > 0:
+                return False
+        preempt(e, victim)
+        if victim == i:
+            return False
+    return True
+
+
+@njit
+def comes_after(e: Engine, i: int, j: int) -> bool:
+    """Whether sequence i stands behind j in order of key, then index."""
+    return e.seq[i].key > e.seq[j].key or (e.seq[i].key == e.seq[j].key and i > j)
+
+
+@njit
+def _tail(e: Engine, lane: int, i: int) -> int:
+    """The last sequence of a running list that can go (i itself can; where lanes share a list, none whose step has
+    not ended); -1: none."""
+    first = lane_at(e, lane) + e.me.in_running
+    k = first + e.lane[lane].num - 1
+    while k >= first:
+        j = e.work[k]
+        s = e.seq[j]
+        waits = e.me.pooled == 1 and (s.ahead > 0 or (s.flight > 0 and e.lane[s.flight - 1].in_flight == 1))
+        if j == i or not (waits or s.status == LEAVING):
+            return j
+        k -= 1
+    return -1
+
+
+@njit
+def preempt(e: Engine, i: int) -> None:
+    """Sequence i leaves its lane for the waiting queue and gives its blocks back: its KV moves to host memory
+    where swapping is on and there is room, else it will be computed again from the prompt and what was produced, but
+    for what it finds in the cache."""
+    me, s = e.me, e.seq[i]
+    settle_all(e)
+    leave(e, i, s.lane)
+    moved = block_for(e, s.kv, s.kv)
+    if me.swap == 1 and moved <= me.host_free_block and s.kv > 0:
+        me.host_free_block -= moved
+        _count_moved(e, moved)
+        me.num_swap += 1
+        s.status = SWAPPED
+        release(e, i, False)
+    else:
+        release(e, i, True)
+        me.num_recompute += 1
+        s.status = WAITING
+        s.kv = 0
+        s.target = s.prompt + s.produced
+    s.preempted += 1
+    push(e, i)
+
+
+@njit
+def leave(e: Engine, i: int, lane: int) -> None:
+    """Takes i out of the running list and the sums over running sequences."""
+    last = lane_at(e, lane) + e.me.in_running + e.lane[lane].num - 1
+    k = last
+    while e.work[k] != i:
+        k -= 1
+    for j in range(k, last):
+        e.work[j] = e.work[j + 1]
+    e.lane[lane].num -= 1
+    drop(e, i)
+    e.me.epoch += 1
+    e.me.touched += 1
+
+
+@njit
+def drop(e: Engine, i: int) -> None:
+    """Takes i out of the sums over running sequences."""
+    s = e.seq[i]
+    e.me.num_running -= 1
+    e.me.kv_token -= s.kv
+    e.me.final_token -= s.prompt + s.output - 1
+
+
+@njit
+def end_kv(e: Engine, i: int) -> None:
+    """Gives back the KV of a sequence that has ended."""
+    me, s = e.me, e.seq[i]
+    if me.reserve == PAGED:
+        release(e, i, True)
+        return
+    buddy.give(e.store, s.slot, s.block)
+    me.asked_token -= reserved_token(e, i)
+    me.free_block += s.block
+    s.block = 0
+
+
+@njit
+def settle_all(e: Engine) -> None:
+    """Writes the deferred steps of every lane to its sequences."""
+    for lane in range(e.me.num_lane):
+        settle(e, lane)
+
+
+@njit
+def settle(e: Engine, lane: int) -> None:
+    """Writes the deferred steps of a repeated plan to the sequences of its decodes."""
+    me, here = e.me, e.lane[lane]
+    steps = here.deferred
+    if steps == 0:
+        return
+    here.deferred = 0
+    first = lane_at(e, lane) + me.in_plan
+    for row in range(first, first + ROW * here.num_still, ROW):
+        if e.work[row + ROLE] != DECODE:
+            continue
+        s = e.seq[e.work[row + SEQ]]
+        if me.reserve == PAGED:
+            s.block += block_for(e, s.kv + steps - 1, s.kv + steps) - block_for(e, s.kv - 1, s.kv)
+        s.kv += steps
+        s.produced += steps
+        s.last_ps = here.last_end_ps

@@ -1,1 +1,0 @@
-"""Serving: queues, KV stores, step prices and the loop that runs a replica ahead to its horizon."""
