@@ -1,1 +1,1 @@
-"""The serving engine: records, stores, verbs, steps and parties; state is record arrays, compiled functions work on them."""
+"""The serving engine: records, stores, verbs, steps and parties, as compiled functions over record arrays."""

@@ -1,5 +1,7 @@
 """A step begins: its plan is priced and sent down the pipeline."""
 
+from typing import Any
+
 from numba import types
 
 from kernels.attention import NUM_FEATURE
@@ -66,7 +68,7 @@ from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.engine.types import ENGINE_TYPE
 from kernels.engine.verbs import lane_at, list_of
-from kernels.jit import njit, njit_as
+from kernels.jit import njit, njit_as, njit_inline
 from kernels.optable import BOUNDS
 
 NUM_BOUND = len(BOUNDS)
@@ -185,36 +187,41 @@ def begin_repeat(e: Engine, p: PackedPrice, number: int, time_ps: int) -> bool:
     return True
 
 
-@njit
+@njit_inline
 def _add_need(e: Engine, at: int, kv: int) -> int:
     """Counts, in the entry of `need` at `at` that the step meets, the blocks that a decode at `kv` tokens takes as it
     goes on, and those that its windows leave behind; for how many more steps that holds.
 
     Entries are met downward from 0: what is at `kv % block_token` is met when the sequence is at a multiple of it.
     """
-    size = e.me.block_token
-    if e.me.num_group == 1 and e.work[e.me.at_group + GROUP_RULE] == LINEAR:
-        e.work[at + kv % size] += e.work[e.me.at_group + GROUP_WEIGHT]
+    if e.me.plain == 1:
+        e.work[at + kv % e.me.block_token] += 1
         return ALWAYS
+    return _need_by_group(e.me, e.work, at, kv)
+
+
+@njit
+def _need_by_group(me: Any, work: Ints, at: int, kv: int) -> int:
+    size = me.block_token
     left = ALWAYS
-    for g in range(e.me.num_group):
-        group = e.me.at_group + g * len(GROUP_FIELDS)
-        rule, reach, weight = e.work[group + GROUP_RULE], e.work[group + GROUP_SIZE], e.work[group + GROUP_WEIGHT]
+    for g in range(me.num_group):
+        group = me.at_group + g * len(GROUP_FIELDS)
+        rule, reach, weight = work[group + GROUP_RULE], work[group + GROUP_SIZE], work[group + GROUP_WEIGHT]
         if rule == LINEAR:
-            e.work[at + kv % size] += weight
+            work[at + kv % size] += weight
         elif rule == WINDOW:
-            e.work[at + kv % size] += weight
+            work[at + kv % size] += weight
             if kv >= reach:
-                e.work[at + (kv - reach + 1) % size] -= weight
+                work[at + (kv - reach + 1) % size] -= weight
             else:
                 left = min(left, reach - kv)
         elif rule == BUDGET and kv < reach:
-            e.work[at + kv % size] += weight
+            work[at + kv % size] += weight
             left = min(left, reach - kv)
     return left
 
 
-@njit
+@njit_inline
 def _add_decode(work: Ints, at: int, kv: int, window: int, grows: bool) -> int:
     """Adds a row of `kv` keys to the sums of its class at `at`; how many more steps they only count up."""
     if window > 0 and kv > window:

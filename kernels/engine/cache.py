@@ -1,4 +1,4 @@
-"""What lies in an engine's store beyond the running sequences: named prefix units, and blocks that sequences left behind.
+"""What lies in a store beyond the running sequences: named prefix units, and blocks that sequences left behind.
 
 A *unit* is found by its name in a hash table that all engines share. It is held by `ref` sequences; at zero it joins
 the order of eviction, from which it may be found again or evicted. A *run* is what one sequence left behind when it

@@ -6,7 +6,7 @@ the arrivals that ends have released by `(arrival_ps, index)`.
 """
 
 from kernels.engine.records import Engine, Ints, Records, World
-from kernels.jit import njit
+from kernels.jit import njit, njit_inline
 from kernels.units import FOREVER_PS
 
 NONE = -1
@@ -66,7 +66,7 @@ def push(e: Engine, i: int) -> None:
     e.me.num_waiting += 1
 
 
-@njit
+@njit_inline
 def head(e: Engine) -> int:
     """The sequence that waits with the smallest key, or -1; -1 too while the plan being made cannot see it."""
     i = e.me.wait_root

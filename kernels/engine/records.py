@@ -85,6 +85,7 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("num_lane", "i8", "microbatches in flight at most: pipeline stages"),
     ("num_class", "i8", "attention classes"),
     ("num_group", "i8", "groups of layers whose KV follows one rule"),
+    ("plain", "i8", "1: one group that keeps every token, a block for `block_token` of them"),
     ("max_seq", "i8", "sequences of a running list"),
     ("max_step_token", "i8", "tokens a step"),
     ("max_context_token", "i8", "prompt plus output of a sequence"),
@@ -305,7 +306,7 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
     book_log = book_attn + size.num_class * 2 * size.num_bound * NUM_ACCOUNT_FIELD
     engine = np.zeros(num_engine, ENGINE)
     for name, value in (
-        ("num_lane", size.num_stage), ("num_class", size.num_class), ("num_group", size.num_group),
+        ("num_lane", size.num_stage), ("num_class", size.num_class), ("num_group", size.num_group), ("plain", 1),
         ("max_seq", size.max_seq), ("max_step_token", size.max_token), ("block_token", size.block_token),
         ("last_lane", size.num_stage - 1), ("at_group", size.num_stage), ("at_lane", at_lane),
         ("lane_size", lane_size), ("in_need", in_need), ("in_running", in_running), ("in_plan", in_plan),

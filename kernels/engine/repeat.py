@@ -54,22 +54,28 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     least_ps = dispatch_ps(p, 0, num_row, 0)
     final, asked = float(me.final_token), float(me.asked_token)
     most = min(most, lane.repeat)
-    time_ps = start_ps
+    time_ps, last_ps = start_ps, lane.last_end_ps
     low_ps = high_ps = slot = 0
     steps = ended = 0
-    peak = me.peak_block
-    attn_nj = 0
+    book_attn, book_gap = me.book_attn, me.book_gap
+    # what a step changes is kept beside the records until the end
+    free, used, peak, kv_token = me.free_block, used_block(e), me.peak_block, me.kv_token
+    token_ps, final_ps, asked_ps, allocated_ps = me.token_ps, me.final_ps, me.asked_ps, me.allocated_ps
+    attn_nj = beside_ps = busy_ps = 0
     splits = interleaves(p, num_row)
     while steps < most and time_ps < horizon_ps:
         if paged:
             need = work[need_at + phase]
-            if need > me.free_block:
+            if need > free:
+                me.free_block = free
                 if (head(e) >= 0 and not evicts_unseen(e, need)) or not allocate(e, need):
                     break  # an eviction may let the head of the queue in
+                free = me.free_block
+                used = used_block(e)
             else:
-                me.free_block -= need
-        used = used_block(e)
-        peak = max(peak, used)
+                free -= need
+                used += need
+            peak = max(peak, used)
         phase = (phase if phase > 0 else block_token) - 1
         device_ps = fixed_ps
         for c in range(num_class):
@@ -77,7 +83,7 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
             longest = max(work[kv + KV_MAX_GROW], work[kv + KV_MAX_STILL])
             cost_ps, cost_nj, bound, cost_kb, cost_mflop = decode_cost(p, c, num_row, work[kv + KV_SUM], longest)
             num_layer = table[table[ATTN_LAYER] + c]
-            account = me.book_attn + c * ATTN_SIZE + (NUM_BOUND + bound) * NUM_ACCOUNT_FIELD
+            account = book_attn + c * ATTN_SIZE + (NUM_BOUND + bound) * NUM_ACCOUNT_FIELD
             book[account] += num_layer * cost_ps
             book[account + 1] += num_layer * cost_nj
             book[account + 2] += num_layer * cost_kb
@@ -87,9 +93,10 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
         if splits:
             saved = saved_ps(p, 0, num_row, work, at)
             device_ps -= saved
-            me.beside_ps += saved
+            beside_ps += saved
         end = time_ps + host_ps + max(device_ps, least_ps)
         steps += 1
+        busy_ps += end - time_ps
         if end > horizon_ps:
             lane.end_ps = end
             lane.in_flight = 1
@@ -98,30 +105,30 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
             me.num_flight = 1
             me.now_ps = time_ps
             lane.free_ps = end
-            lane.busy_ps += end - time_ps
             break
-        span = end - time_ps
-        me.token_ps += float(me.kv_token) * span
-        me.final_ps += final * span
-        me.asked_ps += asked * span
-        me.allocated_ps += float(used * block_token) * span
-        gap_ps = end - lane.last_end_ps
+        span = float(end - time_ps)
+        token_ps += float(kv_token) * span
+        final_ps += final * span
+        asked_ps += asked * span
+        allocated_ps += float(used * block_token) * span
+        gap_ps = end - last_ps
         if gap_ps < low_ps or gap_ps >= high_ps:
             slot = bucket(gap_ps)
             low_ps, high_ps = bucket_edges(slot)
-        book[me.book_gap + slot] += num_grow
+        book[book_gap + slot] += num_grow
         for c in range(num_class):
             kv = at + c * NUM_KV_FIELD
             work[kv + KV_SUM] += work[kv + KV_GROW]
             work[kv + KV_MAX_GROW] += 1 if work[kv + KV_GROW] > 0 else 0
-        me.kv_token += num_grow
-        lane.last_end_ps = end
-        lane.busy_ps += span
+        kv_token += num_grow
+        last_ps = time_ps = end
         ended += 1
-        time_ps = end
     lane.phase = phase
-    me.peak_block = peak
+    lane.busy_ps += busy_ps
+    me.free_block, me.peak_block, me.kv_token = free, peak, kv_token
+    me.token_ps, me.final_ps, me.asked_ps, me.allocated_ps = token_ps, final_ps, asked_ps, allocated_ps
     me.attn_nj += attn_nj
+    me.beside_ps += beside_ps
     me.num_step += steps
     me.num_decode_step += steps
     me.num_row += steps * num_row
@@ -131,11 +138,12 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     book[IN_TOKEN + num_row] += steps
     book[me.book_head + num_row] += steps
     if ended > 0:
+        lane.last_end_ps = last_ps
         lane.deferred += ended
         lane.repeat -= ended
         me.num_output_token += ended * num_grow
         me.load_token += ended * num_grow
-        me.integrated_ps = lane.last_end_ps
+        me.integrated_ps = last_ps
         if steps == ended:
             me.now_ps = time_ps
             lane.free_ps = time_ps

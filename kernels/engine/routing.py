@@ -1,4 +1,4 @@
-"""What a router may look at: the module that a router file imports. `f` is the fleet, `k` a replica (an engine), `i` a request."""
+"""What a router may look at: the module that a router file imports. `f` is the fleet, `k` a replica, `i` a request."""
 
 from kernels.engine.cache import NONE
 from kernels.engine.draw import draw

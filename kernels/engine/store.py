@@ -8,6 +8,8 @@ the sum over *groups* of layers, each with a rule: `linear` keeps every token, `
 At any time: free + evictable + held units + private blocks = all blocks.
 """
 
+from typing import Any
+
 from kernels.engine.cache import NONE, evict, find, hold, insert, leave_behind, let_go
 from kernels.engine.records import (
     BUDGET,
@@ -19,8 +21,9 @@ from kernels.engine.records import (
     PAGED,
     WINDOW,
     Engine,
+    Ints,
 )
-from kernels.jit import njit
+from kernels.jit import njit, njit_inline
 
 
 @njit
@@ -29,17 +32,22 @@ def ceil_div(a: int, b: int) -> int:
     return (a + b - 1) // b
 
 
-@njit
+@njit_inline
 def block_for(e: Engine, computed: int, num_token: int) -> int:
     """Blocks for `num_token` tokens of which `computed` have been computed before (a window has left behind those
     that no later query reads)."""
-    size = e.me.block_token
-    if e.me.num_group == 1 and e.work[e.me.at_group + GROUP_RULE] == LINEAR:
-        return ceil_div(num_token, size) * e.work[e.me.at_group + GROUP_WEIGHT]
+    if e.me.plain == 1:
+        return (num_token + e.me.block_token - 1) // e.me.block_token
+    return _by_group(e.me, e.work, computed, num_token)
+
+
+@njit
+def _by_group(me: Any, work: Ints, computed: int, num_token: int) -> int:
+    size = me.block_token
     num_block = 0
-    for g in range(e.me.num_group):
-        at = e.me.at_group + g * len(GROUP_FIELDS)
-        rule, reach, weight = e.work[at + GROUP_RULE], e.work[at + GROUP_SIZE], e.work[at + GROUP_WEIGHT]
+    for g in range(me.num_group):
+        at = me.at_group + g * len(GROUP_FIELDS)
+        rule, reach, weight = work[at + GROUP_RULE], work[at + GROUP_SIZE], work[at + GROUP_WEIGHT]
         if rule == LINEAR:
             num_block += weight * ceil_div(num_token, size)
         elif rule == WINDOW:
@@ -130,7 +138,7 @@ def release(e: Engine, i: int, keeps: bool) -> None:
     s.block = 0
 
 
-@njit
+@njit_inline
 def missing_block(e: Engine, i: int, num_token: int) -> int:
     """Blocks that sequence i needs beyond those it holds for `num_token` tokens of KV in all (below 0: a window has
     passed over some)."""
@@ -138,7 +146,7 @@ def missing_block(e: Engine, i: int, num_token: int) -> int:
     return block_for(e, s.kv + s.ahead, num_token) - s.block - s.shared * e.me.unit_block
 
 
-@njit
+@njit_inline
 def used_block(e: Engine) -> int:
     """Blocks that sequences hold."""
     return e.me.num_block - e.me.free_block - e.me.evictable_block

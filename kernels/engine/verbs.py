@@ -29,7 +29,7 @@ from kernels.engine.records import (
     Engine,
 )
 from kernels.engine.store import allocate, block_for, ceil_div, missing_block, own_block, release, resident_unit, share
-from kernels.jit import njit
+from kernels.jit import njit, njit_inline
 
 FOREVER = 1 << 40
 """A plan of decodes that stands until something arrives, ends or runs out of blocks."""
@@ -61,31 +61,31 @@ __all__ = [
 ]  # fmt: skip
 
 
-@njit
+@njit_inline
 def lane_at(e: Engine, lane: int) -> int:
     """Where a lane's section of `work` begins."""
     return e.me.at_lane + lane * e.me.lane_size
 
 
-@njit
+@njit_inline
 def list_of(e: Engine, lane: int) -> int:
     """The lane whose running list a lane plans from."""
     return 0 if e.me.pooled == 1 else lane
 
 
-@njit
+@njit_inline
 def option(e: Engine, k: int) -> float:
     """The k-th of the policy's options."""
     return e.real[k]
 
 
-@njit
+@njit_inline
 def max_step_token(e: Engine) -> int:
     """Tokens that a step may compute."""
     return e.me.max_step_token
 
 
-@njit
+@njit_inline
 def touched(e: Engine) -> bool:
     """Whether this plan has admitted, preempted or moved something."""
     return e.me.touched > 0
@@ -115,33 +115,33 @@ def kv_token(e: Engine, i: int) -> int:
     return e.seq[i].kv
 
 
-@njit
+@njit_inline
 def num_running(e: Engine) -> int:
     """Sequences in the running list of the lane being planned."""
     return e.lane[list_of(e, e.me.plan_lane)].num
 
 
-@njit
+@njit_inline
 def running(e: Engine, k: int) -> int:
     """The k-th sequence of that list."""
     return e.work[lane_at(e, list_of(e, e.me.plan_lane)) + e.me.in_running + k]
 
 
-@njit
+@njit_inline
 def prefill_left(e: Engine, i: int) -> int:
     """Tokens of sequence i to prefill before it decodes; 0: it decodes."""
     s = e.seq[i]
     return max(0, s.target - s.kv - s.ahead)
 
 
-@njit
+@njit_inline
 def decode_token(e: Engine, i: int) -> int:
     """Tokens that a decode of sequence i computes: the next one and those drafted beyond it, none beyond its end."""
     s = e.seq[i]
     return min(1 + e.me.lookahead, s.output - s.produced)
 
 
-@njit
+@njit_inline
 def wanted_token(e: Engine, i: int) -> int:
     """Tokens that running sequence i could compute now: the rest of its prompt, or a decode; 0 where its last step has
     not ended or it has no more to do."""
@@ -177,7 +177,7 @@ def cached_token(e: Engine, i: int) -> int:
     return found * e.me.unit_token + own_block(e, i, found) * e.me.block_token
 
 
-@njit
+@njit_inline
 def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None:
     """Adds to the plan: sequence i computes `num_token` tokens, and `num_pad` of padding."""
     me = e.me
@@ -199,7 +199,7 @@ def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None
         s.start_ps = me.now_ps
 
 
-@njit
+@njit_inline
 def schedule_next(e: Engine, i: int, num_token: int) -> None:
     """Adds running sequence i to the plan: `num_token` tokens of its prompt, or decoded ones."""
     schedule(e, i, PREFILL if prefill_left(e, i) > 0 else DECODE, num_token, 0)
@@ -327,7 +327,7 @@ def _count_moved(e: Engine, num_block: int) -> None:
     e.me.num_moved_block += num_block
 
 
-@njit
+@njit_inline
 def grow(e: Engine, i: int, num_token: int) -> bool:
     """Blocks for `num_token` more tokens of running sequence i; False where there are none left."""
     if e.me.reserve != PAGED:

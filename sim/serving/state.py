@@ -14,7 +14,7 @@ from kernels.engine.price import HOST_REQUEST, StepPrice
 from kernels.errors import InputError
 from kernels.optable import BOUNDS
 from kernels.units import to_ps
-from sim.serving.limits import Limits, Options, max_seq, max_token
+from sim.serving.limits import Group, Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin
 
 LATEST_PS = 4_500_000_000_000_000_000  # the loop counts half picoseconds
@@ -79,6 +79,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     share = limits.watermark if limits.watermark is not None else getattr(policy.module, "WATERMARK", 0.01)
     rules = limits.rules
     for field, value in (
+        ("plain", int(limits.groups == (Group(),))),
         ("max_context_token", limits.max_context_token),
         ("num_block", limits.num_block),
         ("free_block", limits.num_block),

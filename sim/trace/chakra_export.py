@@ -1,8 +1,8 @@
 """A pipelined step as Chakra traces: one a device, with the process groups of its gradients.
 
 Devices are numbered as in `sim.pipeline.pipeline_step`. Operations of the order are compute nodes with whole
-microseconds (an overlapped pair one after the other), hops are a send and a receive, gradients an all-reduce a stage. Each node waits
-for the one before it on its engine, so that readers without engines keep the order.
+microseconds (an overlapped pair one after the other), hops are a send and a receive, gradients an all-reduce a stage.
+Each node waits for the one before it on its engine, so that readers without engines keep the order.
 """
 
 import itertools

@@ -12,7 +12,8 @@ from tests.sim.serving.serving_case import flat_price, load, run, same
 POLICY = '''
 """Decodes the newest sequence alone."""
 
-from kernels.engine.verbs import admit, grow_or_preempt, head, num_running, running, schedule_next, target_token, wanted_token
+from kernels.engine.verbs import admit, grow_or_preempt, head, num_running, running, schedule_next
+from kernels.engine.verbs import target_token, wanted_token
 from sim.serving.plugin import Option
 
 OPTIONS = {"max_token": Option(512, "tokens a step"), "max_seq": Option(4, "sequences")}
