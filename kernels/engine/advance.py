@@ -17,10 +17,10 @@ from kernels.engine.verbs import lane_at, list_of, settle, settle_all
 from kernels.jit import njit
 from kernels.units import FOREVER_PS
 
-HORIZON, BUDGET, SPAWN, FULL, STUCK, BROKEN, ASTRAY = range(7)
+HORIZON, BUDGET, SPAWN, FULL, STUCK, BROKEN, ASTRAY, MESSAGE = range(8)
 """Why a loop came back: nothing to do before the horizon; the step budget is used; an end released an arrival;
 the log of steps is full; sequences wait and nothing can change; a plan exceeds the tokens of a step; a router
-named no engine."""
+named no engine; a sequence has ended for another pool."""
 
 
 @njit
@@ -39,7 +39,8 @@ def next_end(e: Engine) -> int:
     """When the oldest step in flight ends."""
     if e.me.num_flight == 0:
         return FOREVER_PS
-    return e.lane[e.work[IN_FLIGHT_RING + e.me.flight_head]].end_ps
+    lane = e.lane[e.work[IN_FLIGHT_RING + e.me.flight_head]]
+    return e.me.now_ps if lane.empty == 1 else lane.end_ps
 
 
 @njit
@@ -55,7 +56,8 @@ def next_event(e: Engine) -> int:
     end = event(next_end(e), END)
     if next_lane(e) < 0:
         return end
-    return min(end, event(next_plan(e), PLAN))
+    plan = event(next_plan(e), PLAN)
+    return plan if e.me.pooled == 1 else min(end, plan)
 
 
 @njit
@@ -64,12 +66,16 @@ def open_lane(e: Engine, number: int, time_ps: int) -> None:
     me, lane = e.me, e.lane[number]
     if me.pooled == 1:
         settle_all(e)
-        first = lane_at(e, number) + me.in_plan
-        for row in range(first, first + ROW * lane.num_still, ROW):  # its last step is over
-            s = e.seq[e.work[row + SEQ]]
-            if s.flight == number + 1:
-                s.flight = 0
-        lane.num_still = 0
+        for k in range(me.num_lane):  # the last steps of idle lanes are over, and none is repeated
+            idle = e.lane[k]
+            if idle.in_flight == 0:
+                first = lane_at(e, k) + me.in_plan
+                for row in range(first, first + ROW * idle.num_still, ROW):
+                    s = e.seq[e.work[row + SEQ]]
+                    if s.flight == k + 1:
+                        s.flight = 0
+                idle.num_still = 0
+                idle.stands = 0
     else:
         settle(e, number)
     integrate(e, time_ps)
@@ -80,6 +86,16 @@ def open_lane(e: Engine, number: int, time_ps: int) -> None:
     me.num_plan += 1
     me.sees = me.num_plan if me.num_running > 0 else FOREVER_PS
     lane.num_plan = 0
+    lane.plan_token = 0
+
+
+@njit
+def _is_busy(e: Engine) -> bool:
+    """Whether a step with rows is in flight."""
+    busy = 0
+    for k in range(e.me.num_lane):
+        busy += e.lane[k].in_flight * (1 - e.lane[k].empty)
+    return busy > 0
 
 
 @njit
@@ -89,6 +105,13 @@ def close_lane(e: Engine, p: PackedPrice, number: int, repeat: int) -> bool:
     me.last_lane = number
     if lane.num_plan == 0:
         lane.asleep = 1
+        if me.pooled == 1 and _is_busy(e):
+            lane.empty = 1
+            lane.in_flight = 1
+            e.work[IN_FLIGHT_RING + (me.flight_head + me.num_flight) % me.num_lane] = number
+            me.num_flight += 1
+            for k in range(me.num_lane):
+                e.lane[k].asleep = 1  # the oldest step must end before the next plan
     else:
         token = 0
         first = lane_at(e, number) + me.in_plan
@@ -109,12 +132,12 @@ def advance(e: Engine, p: PackedPrice, plan: Callable[[Engine], int], horizon_ps
     me = e.me
     last_step = me.num_step + budget
     while True:
-        if me.spawned != NONE:
+        if me.spawned != NONE or me.handed != NONE:
             return SPAWN
         number = next_lane(e)
         end = next_end(e)
         time_ps = next_plan(e)
-        if number < 0 or end <= time_ps:
+        if number < 0 or (end <= time_ps and me.pooled == 0):
             if end > horizon_ps or end == FOREVER_PS:
                 return HORIZON
             me.now_ps = commit(e)
@@ -126,7 +149,7 @@ def advance(e: Engine, p: PackedPrice, plan: Callable[[Engine], int], horizon_ps
         if me.log_max > 0 and e.book[0] >= me.log_max:
             return FULL
         lane = e.lane[number]
-        if folds and lane.repeat > 0 and lane.repeat_epoch == me.epoch and time_ps < lane.deadline_ps:
+        if folds and lane.stands > 0 and lane.repeat_epoch == me.epoch and time_ps < lane.deadline_ps:
             integrate(e, time_ps)
             if me.num_lane == 1 and me.log_max == 0:
                 if repeat_ahead(e, p, time_ps, min(horizon_ps, lane.deadline_ps), last_step - me.num_step) > 0:

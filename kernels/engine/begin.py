@@ -56,6 +56,7 @@ from kernels.engine.records import (
     PAD,
     PAGED,
     PREFILL,
+    RATIO,
     ROLE,
     ROW,
     SEQ,
@@ -133,7 +134,7 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     if num_prefill == 0:
         _split(e, p, at, num_decode + num_idle)
     clean = num_prefill == 0 and me.touched == 0 and num_row == _num_ready(e, number) and me.hidden <= me.num_plan
-    lane.repeat = max(0, left) if clean else 0
+    lane.stands = max(0, left) if clean else 0
     lane.repeat_epoch = me.epoch
     lane.deadline_ps = first_deadline(e, list_of(e, number))
     lane.repeating = 0
@@ -218,6 +219,9 @@ def _need_by_group(me: Any, work: Ints, at: int, kv: int) -> int:
         elif rule == BUDGET and kv < reach:
             work[at + kv % size] += weight
             left = min(left, reach - kv)
+        elif rule == RATIO:  # a plan of its own for each step that takes a block
+            held = (kv // reach + size - 1) // size
+            left = min(left, (held * size + 1) * reach - kv - 1)
     return left
 
 
@@ -309,6 +313,7 @@ def _launch(
         stage.attn_ps = 0
         stage.free_ps = end
         stage.busy_ps += end - start
+    lane.begun_ps = begun_ps
     lane.end_ps = end
     lane.in_flight = 1
     e.work[IN_FLIGHT_RING + (me.flight_head + me.num_flight) % me.num_lane] = number

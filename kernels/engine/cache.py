@@ -17,7 +17,7 @@ NONE = 0
 @njit
 def bucket_of(e: Engine, unit: int) -> int:
     """The bucket of a unit of this engine's store."""
-    x = unit * 0x9E3779B1 + e.me.index * 0x85EBCA77
+    x = int(unit) * 0x9E3779B1 + int(e.me.index) * 0x85EBCA77
     return (x ^ (x >> 17)) % len(e.unit)
 
 
@@ -43,8 +43,14 @@ def insert(e: Engine, unit: int) -> int:
     e.unit[k].unit = unit
     e.unit[k].engine = e.me.index
     e.unit[k].ref = 1
-    e.unit[k].chain = e.unit[bucket].bucket
-    e.unit[bucket].bucket = k
+    e.unit[k].chain = NONE
+    if e.unit[bucket].bucket == NONE:
+        e.unit[bucket].bucket = k
+    else:  # behind the others, so that of two copies the older is found
+        j = e.unit[bucket].bucket
+        while e.unit[j].chain != NONE:
+            j = e.unit[j].chain
+        e.unit[j].chain = k
     return k
 
 

@@ -1,10 +1,11 @@
 """A step ends: what it computed is committed, and sequences that are done leave."""
 
 from kernels.engine.gap import bucket
-from kernels.engine.heap import BY_ARRIVAL, NONE, insert
+from kernels.engine.heap import BY_ARRIVAL, BY_END, NONE, insert
 from kernels.engine.records import (
     DONE,
     FINISHED,
+    HELD,
     IDLE,
     IN_FLIGHT_RING,
     KV_GROW,
@@ -45,13 +46,19 @@ def commit(e: Engine) -> int:
     me.flight_head = (me.flight_head + 1) % me.num_lane
     me.num_flight -= 1
     lane = e.lane[number]
+    if lane.empty == 1:
+        lane.empty = 0
+        lane.in_flight = 0
+        for k in range(me.num_lane):
+            e.lane[k].asleep = 0
+        return me.now_ps
     end = lane.end_ps
     integrate(e, end)
     lane.in_flight = 0
     if lane.repeating == 1:
         num_grow = lane.num_grow
         lane.deferred += 1
-        lane.repeat -= 1
+        lane.stands -= 1
         e.book[me.book_gap + bucket(end - lane.last_end_ps)] += num_grow
         me.kv_token += num_grow
         me.num_output_token += num_grow
@@ -105,7 +112,7 @@ def _commit_plan(e: Engine, number: int, end: int) -> None:
     me.load_token += num_output
     lane.num_plan = 0
     if num_end > 0:
-        lane.repeat = 0
+        lane.stands = 0
         end_done(e, list_of(e, number), end)
 
 
@@ -131,6 +138,14 @@ def end_done(e: Engine, number: int, end: int) -> None:
             me.load_token -= s.prompt + s.output
             me.num_finished += 1
             release_children(e, i, end)
+            if me.hands_over == 1:
+                s.step_ps = (
+                    end - e.lane[e.work[IN_FLIGHT_RING + (me.flight_head + me.num_lane - 1) % me.num_lane]].begun_ps
+                )
+                s.status = HELD
+                me.handed = insert(e.seq, BY_END, me.handed, i)
+                drop(e, i)
+                continue
             if late:
                 s.status = LEAVING
                 me.num_leaving += 1

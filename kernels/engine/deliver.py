@@ -60,6 +60,8 @@ def deliver(e: Engine, i: int, time_ps: int) -> None:
     me.outstanding += 1
     me.load_token += s.prompt
     me.epoch += 1
+    if me.pooled == 1 and me.num_flight > 0:
+        return  # the engine waits for a step to end, and looks at its queue then
     me.now_ps = max(me.now_ps, time_ps)
     for k in range(me.num_lane):
         e.lane[k].asleep = 0

@@ -2,7 +2,8 @@
 
 A sequence is in one skew heap at most, so its links are two fields of its record and a queue is the index of its root:
 amortized logarithmic time, and memory that grows with requests alone. The waiting queue is ordered by `(key, index)`,
-the arrivals that ends have released by `(arrival_ps, index)`.
+the arrivals that ends have released by `(arrival_ps, index)`, the
+sequences that were handed over by `(end_ps, index)`.
 """
 
 from kernels.engine.records import Engine, Ints, Records, World
@@ -10,7 +11,7 @@ from kernels.jit import njit, njit_inline
 from kernels.units import FOREVER_PS
 
 NONE = -1
-BY_KEY, BY_ARRIVAL = range(2)
+BY_KEY, BY_ARRIVAL, BY_END = range(3)
 END, PLAN = range(2)  # kinds of event, in the order in which they happen at one instant
 NEVER = (1 << 63) - 1  # no event
 
@@ -20,7 +21,9 @@ def before(seq: Records, by: int, a: int, b: int) -> bool:
     """Whether sequence a stands before b."""
     if by == BY_KEY:
         return seq[a].key < seq[b].key or (seq[a].key == seq[b].key and a < b)
-    return seq[a].arrival_ps < seq[b].arrival_ps or (seq[a].arrival_ps == seq[b].arrival_ps and a < b)
+    if by == BY_ARRIVAL:
+        return seq[a].arrival_ps < seq[b].arrival_ps or (seq[a].arrival_ps == seq[b].arrival_ps and a < b)
+    return seq[a].end_ps < seq[b].end_ps or (seq[a].end_ps == seq[b].end_ps and a < b)
 
 
 @njit

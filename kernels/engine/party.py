@@ -14,6 +14,7 @@ from kernels.engine.advance import (
     BUDGET,
     FULL,
     HORIZON,
+    MESSAGE,
     SPAWN,
     STUCK,
     advance,
@@ -23,16 +24,29 @@ from kernels.engine.advance import (
     open_lane,
 )
 from kernels.engine.borrow import borrow
-from kernels.engine.commit import commit
+from kernels.engine.commit import commit, integrate
 from kernels.engine.deliver import deliver
-from kernels.engine.heap import BY_ARRIVAL, END, NEVER, NONE, PLAN, merge, reset, second, without_first
+from kernels.engine.heap import BY_ARRIVAL, BY_END, END, NEVER, NONE, PLAN, merge, reset, second, without_first
 from kernels.engine.price import PRICE_TYPE, PackedPrice
-from kernels.engine.records import CURSOR, FUTURE_ROOT, LINKED, REQUEST_PS, STUCK_ENGINE, Engine, World
+from kernels.engine.records import (
+    CURSOR,
+    FINISHED,
+    FUTURE_ROOT,
+    HANDED,
+    HANDED_ROOT,
+    LINKED,
+    REQUEST_PS,
+    STUCK_ENGINE,
+    WAITING,
+    Engine,
+    World,
+)
 from kernels.engine.types import FLEET_TYPE, PLAN_SIGNATURE, ROUTE_SIGNATURE, WORLD_TYPE, Fleet, engine_of
-from kernels.jit import njit
+from kernels.engine.verbs import end_kv
+from kernels.jit import njit, njit_pasted
 from kernels.units import FOREVER_PS
 
-PLAN_NEXT, ROUTE_NEXT = 7, 8  # beside the codes of `kernels.engine.advance`
+PLAN_NEXT, ROUTE_NEXT = 8, 9  # beside the codes of `kernels.engine.advance`
 
 
 @njit
@@ -51,11 +65,15 @@ def next_arrival(w: World) -> int:
 
 @njit
 def fetch(w: World, k: int) -> None:
-    """Takes over the arrivals that ends on engine k have released."""
+    """Takes over the arrivals that ends on engine k have released, and what has ended there for another pool."""
     root = w.engine[k].spawned
     if root != NONE:
         w.control[FUTURE_ROOT] = merge(w.seq, BY_ARRIVAL, w.control[FUTURE_ROOT], root)
         w.engine[k].spawned = NONE
+    root = w.engine[k].handed
+    if root != NONE:
+        w.control[HANDED_ROOT] = merge(w.seq, BY_END, w.control[HANDED_ROOT], root)
+        w.engine[k].handed = NONE
 
 
 @njit
@@ -68,6 +86,50 @@ def place(w: World, i: int, k: int) -> None:
     e = engine_of(w, k)
     deliver(e, i, w.seq[i].arrival_ps + w.control[REQUEST_PS])
     fetch(w, k)
+    reset(w, k, next_event(e))
+
+
+@njit
+def next_message(w: World) -> int:
+    """Takes the next sequence that has ended for another pool; -1: none."""
+    i = w.control[HANDED_ROOT]
+    if i != NONE:
+        w.control[HANDED_ROOT] = without_first(w.seq, BY_END, i)
+    return i
+
+
+@njit
+def give_back(w: World, i: int, time_ps: int) -> None:
+    """Sequence i, which ended for another pool, gives its KV back: the other has it."""
+    k = w.seq[i].replica
+    e = engine_of(w, k)
+    integrate(e, time_ps)
+    end_kv(e, i)
+    w.seq[i].status = FINISHED
+    _wake(w, e, k, time_ps)
+
+
+@njit
+def send(w: World, i: int, k: int, time_ps: int) -> None:
+    """Sequence i reaches engine k at `time_ps`; where its `produced` is above 0, with the KV of its prompt."""
+    e = engine_of(w, k)
+    deliver(e, i, time_ps)
+    s = w.seq[i]
+    if s.status == WAITING and s.produced > 0:
+        s.status = HANDED
+        s.kv = s.prompt
+        e.me.load_token += s.produced
+    fetch(w, k)
+    _wake(w, e, k, time_ps)
+
+
+@njit_pasted
+def _wake(w: World, e: Engine, k: int, time_ps: int) -> None:
+    e.me.epoch += 1
+    if e.me.pooled == 0 or e.me.num_flight == 0:
+        e.me.now_ps = max(e.me.now_ps, time_ps)
+        for number in range(e.me.num_lane):
+            e.lane[number].asleep = 0
     reset(w, k, next_event(e))
 
 
@@ -121,18 +183,21 @@ def planned(w: World, p: PackedPrice, k: int) -> bool:
 
 def run(
     w: World, f: Fleet, p: PackedPrice, plan: Callable[[Engine], int], route: Callable[[Fleet, int], int],
-    budget: int, folds: bool,
+    budget: int, folds: bool, until_ps: int,
 ) -> int:  # fmt: skip
     """Serves until all is done (`HORIZON`), the budget of steps and arrivals is used, or something needs the
     caller (`FULL`, `STUCK`, `BROKEN`, `ASTRAY`). Called again it goes on where it stopped. Where it `folds`, plans
-    that stand are not asked for again."""
+    that stand are not asked for again. What happens from `until_ps` on is left, but for steps that end at it; a
+    sequence that ends for another pool stops all engines at that time (`MESSAGE`)."""
     p = PackedPrice(borrow(p.table), borrow(p.real))
     left = budget
     while left > 0:
+        if w.control[HANDED_ROOT] != NONE:
+            return MESSAGE
         i = next_arrival(w)
-        horizon_ps = FOREVER_PS
+        horizon_ps = until_ps
         if i != NONE:
-            horizon_ps = w.seq[i].arrival_ps + w.control[REQUEST_PS]
+            horizon_ps = min(until_ps, w.seq[i].arrival_ps + w.control[REQUEST_PS])
         k = w.heap[0, 0]
         when = w.event[k]
         if when < NEVER and (when >> 1 < horizon_ps or (when >> 1 == horizon_ps and when & 1 == END)):
@@ -149,8 +214,10 @@ def run(
                 w.control[STUCK_ENGINE] = k
                 return code
             continue
-        if i == NONE:
+        if i == NONE and until_ps == FOREVER_PS:
             return STUCK if stuck(w) else HORIZON
+        if i == NONE or w.seq[i].arrival_ps + w.control[REQUEST_PS] > until_ps:
+            return HORIZON
         k = route(f, i) if len(w.engine) > 1 else 0
         if k < 0 or k >= len(w.engine):
             return ASTRAY
@@ -167,5 +234,6 @@ RUN_SIGNATURE = types.int64(
     types.FunctionType(ROUTE_SIGNATURE),
     types.int64,
     types.boolean,
+    types.int64,
 )
 """`run` is compiled for it by who first runs ahead, not when this file is imported: stepping needs the rest alone."""

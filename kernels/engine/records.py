@@ -12,6 +12,7 @@ integers an engine::
 
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +22,12 @@ Floats = npt.NDArray[np.float64]
 Records = npt.NDArray[np.void]
 
 Field = tuple[str, str, str]  # name, type, meaning
+
+
+def zeros(shape: int | tuple[int, ...], dtype: np.dtype[np.void]) -> Records:
+    """Zeroed records; where kernels are plain Python, of the kind whose fields Python reads by name as they do."""
+    made = np.zeros(shape, dtype)
+    return made.view(np.recarray) if numba.config.DISABLE_JIT else made
 
 
 def record(fields: tuple[Field, ...]) -> np.dtype[np.void]:
@@ -35,6 +42,7 @@ SEQUENCE_FIELDS: tuple[Field, ...] = (
     ("last_ps", "i8", "last token"),
     ("end_ps", "i8", "left the system"),
     ("think_ps", "i8", "from its parent's end to its arrival"),
+    ("step_ps", "i8", "where it was handed over: length of the step that computed the last of it"),
     ("key", "i8", "rank in the waiting queue, smallest first; ties by index"),
     ("seen", "i8", "the plan (by `num_plan`) that sees it first"),
     ("unit_start", "i8", "its first prefix unit in `unit_id`"),
@@ -68,11 +76,12 @@ SEQUENCE_FIELDS: tuple[Field, ...] = (
 SEQUENCE = record(SEQUENCE_FIELDS)
 
 STATUSES: tuple[str, ...] = (
-    "future", "waiting", "running", "swapped", "done", "leaving", "finished", "refused", "aborted",
+    "future", "waiting", "running", "swapped", "handed", "done", "leaving", "held", "finished", "refused", "aborted",
 )  # fmt: skip
-FUTURE, WAITING, RUNNING, SWAPPED, DONE, LEAVING, FINISHED, REFUSED, ABORTED = range(len(STATUSES))
+FUTURE, WAITING, RUNNING, SWAPPED, HANDED, DONE, LEAVING, HELD, FINISHED, REFUSED, ABORTED = range(len(STATUSES))
 # DONE: all tokens produced, held until its batch ends (request-level batching). LEAVING: all tokens produced and
-# handed to its client, but the next step is planned before the engine hears of it
+# handed to its client, but the next step is planned before the engine hears of it. HELD: ended here, its KV stays until
+# another pool has it. HANDED: waits with KV that another pool has computed
 
 REASONS: tuple[str, ...] = ("", "context", "kv", "step", "timeout")
 NO_REASON, REASON_CONTEXT, REASON_KV, REASON_STEP, REASON_TIMEOUT = range(len(REASONS))
@@ -86,6 +95,7 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("num_class", "i8", "attention classes"),
     ("num_group", "i8", "groups of layers whose KV follows one rule"),
     ("plain", "i8", "1: one group that keeps every token, a block for `block_token` of them"),
+    ("run_weight", "i8", "blocks for `block_token` tokens of the groups that keep all of them; 0: none does"),
     ("max_seq", "i8", "sequences of a running list"),
     ("max_step_token", "i8", "tokens a step"),
     ("max_context_token", "i8", "prompt plus output of a sequence"),
@@ -108,8 +118,13 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("share_early", "i8", "1: a block can be found from its scheduling on, 0: from the end of its step"),
     ("end_late", "i8", "1: who ends keeps seat and blocks until the next step is planned"),
     ("admit_whole", "i8", "1: an admission needs room for the whole prompt, whatever its first chunk"),
-    ("pooled", "i8", "1: lanes share one running list, chunks of one prompt follow each other through the pipeline"),
+    ("pooled", "i8", "1: lanes share one running list and are planned as soon as one is free"),
     ("by_admission", "i8", "1: the running list is in order of admission, 0: of key"),
+    ("victim_by_key", "i8", "1: who has the largest key is preempted, 0: the tail of the running list"),
+    ("hands_over", "i8", "1: who ends keeps its KV until `kernels.engine.party.give_back`, and is a message"),
+    ("goes_on", "i8", "1: who preempts itself does not end the plan"),
+    ("keep_duplicate", "i8", "1: who computes a block that is resident already keeps its own copy"),
+    ("lone_prompt", "i8", "1: a prompt that is alone is not cut to the policy's longest chunk"),
     ("release_order", "i8", "1: empty blocks queue for use behind older cached ones, 0: they are used first"),
     ("lookahead", "i8", "tokens that a decode computes beyond the next one"),
     ("sees", "i8", "requests whose `seen` is not above it are visible to the plan being made"),
@@ -130,6 +145,7 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("flight_head", "i8", "of the ring of lanes in flight"),
     ("num_flight", "i8", "lanes in flight"),
     ("spawned", "i8", "root of the arrivals that its ends have released and nobody has fetched; -1: none"),
+    ("handed", "i8", "root of the sequences that have ended here for another pool; -1: none"),
     ("integrated_ps", "i8", "up to which the integrals run"),
     ("num_step", "i8", "steps begun"),
     ("num_row", "i8", "their rows"),
@@ -181,11 +197,14 @@ PAGED, RESERVE_MAX, RESERVE_POW2, RESERVE_ORACLE = range(len(RESERVES))
 LANE_FIELDS: tuple[Field, ...] = (
     ("num", "i8", "sequences in its running list"),
     ("num_plan", "i8", "rows planned"),
+    ("plan_token", "i8", "tokens planned, padding not counted"),
     ("in_flight", "i8", "1: its step has not ended"),
+    ("empty", "i8", "1: its plan was empty and takes a place in flight all the same, as a batch without rows"),
     ("asleep", "i8", "1: its last plan was empty, and nothing has changed since"),
     ("end_ps", "i8", "of the step in flight"),
     ("last_end_ps", "i8", "of the step before"),
-    ("repeat", "i8", "steps for which the plan is known to stay the same"),
+    ("begun_ps", "i8", "when the first stage began the step in flight"),
+    ("stands", "i8", "steps for which the plan is known to stay the same"),
     ("repeat_epoch", "i8", "the engine's epoch when that was known"),
     ("repeating", "i8", "1: the step in flight repeats the last plan"),
     ("deferred", "i8", "committed steps not yet written to the sequences"),
@@ -222,8 +241,8 @@ NUM_KV_FIELD = len(KV_FIELDS)
 
 GROUP_FIELDS: tuple[str, ...] = ("rule", "size", "weight")  # size in tokens; weight: blocks for `block_token` tokens
 GROUP_RULE, GROUP_SIZE, GROUP_WEIGHT = range(len(GROUP_FIELDS))
-RULES: tuple[str, ...] = ("linear", "window", "budget", "constant")
-LINEAR, WINDOW, BUDGET, CONSTANT = range(len(RULES))
+RULES: tuple[str, ...] = ("linear", "window", "budget", "ratio", "state")
+LINEAR, WINDOW, BUDGET, RATIO, STATE = range(len(RULES))
 
 LOG_COLUMNS: tuple[str, ...] = (
     "replica", "lane", "start_ps", "end_ps", "num_prefill", "num_decode", "num_idle", "prefill_token", "pad_token",
@@ -248,7 +267,7 @@ class Engine(NamedTuple):
     lane: Records  # [lane] LANE
     work: Ints
     unit: Records  # [1 + most resident units] UNIT
-    unit_id: SmallInts  # names of the units of all sequences
+    unit_id: SmallInts  # [2, ...] names of the units of all sequences, and the entries of `unit` that they hold
     store: SmallInts  # [node] the buddy tree of a contiguous store
     real: Floats  # the policy's options, then attention features of the step
     book: Ints  # logged steps | steps by tokens | by sampled tokens | gaps | attention accounts | log of steps
@@ -272,8 +291,8 @@ class World(NamedTuple):
     control: Ints  # [CONTROL_FIELDS]
 
 
-CONTROL_FIELDS: tuple[str, ...] = ("cursor", "linked", "stuck_engine", "request_ps", "future_root")
-CURSOR, LINKED, STUCK_ENGINE, REQUEST_PS, FUTURE_ROOT = range(len(CONTROL_FIELDS))
+CONTROL_FIELDS: tuple[str, ...] = ("cursor", "linked", "stuck_engine", "request_ps", "future_root", "handed_root")
+CURSOR, LINKED, STUCK_ENGINE, REQUEST_PS, FUTURE_ROOT, HANDED_ROOT = range(len(CONTROL_FIELDS))
 
 
 class Sizes(NamedTuple):
@@ -304,9 +323,10 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
     book_gap = book_head + size.max_seq + 1
     book_attn = book_gap + size.num_gap
     book_log = book_attn + size.num_class * 2 * size.num_bound * NUM_ACCOUNT_FIELD
-    engine = np.zeros(num_engine, ENGINE)
+    engine = zeros(num_engine, ENGINE)
     for name, value in (
-        ("num_lane", size.num_stage), ("num_class", size.num_class), ("num_group", size.num_group), ("plain", 1),
+        ("num_lane", size.num_stage), ("num_class", size.num_class), ("num_group", size.num_group),
+        ("plain", 1), ("run_weight", 1), ("handed", -1),
         ("max_seq", size.max_seq), ("max_step_token", size.max_token), ("block_token", size.block_token),
         ("last_lane", size.num_stage - 1), ("at_group", size.num_stage), ("at_lane", at_lane),
         ("lane_size", lane_size), ("in_need", in_need), ("in_running", in_running), ("in_plan", in_plan),
@@ -317,10 +337,10 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
         engine[name] = value
     heap = np.tile(np.arange(num_engine), (2, 1))
     control = np.zeros(len(CONTROL_FIELDS), np.int64)
-    control[FUTURE_ROOT] = -1
+    control[FUTURE_ROOT] = control[HANDED_ROOT] = -1
     return World(
-        np.zeros(num_seq, SEQUENCE), engine, np.zeros((num_engine, size.num_stage), LANE),
-        np.zeros((num_engine, at_lane + size.num_stage * lane_size), np.int64), np.zeros(1 + size.num_unit, UNIT),
+        zeros(num_seq, SEQUENCE), engine, zeros((num_engine, size.num_stage), LANE),
+        np.zeros((num_engine, at_lane + size.num_stage * lane_size), np.int64), zeros(1 + size.num_unit, UNIT),
         unit_id, np.zeros((num_engine, max(size.num_node, 1)), np.int32),
         np.zeros((num_engine, IN_FEATURE + size.num_class * size.num_feature)),
         np.zeros(book_log + size.num_log * NUM_LOG_COLUMN, np.int64), order, heap,

@@ -53,7 +53,7 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     fixed_ps = table[table[DENSE_PS] + num_row] + table[table[HEAD_PS] + num_row]
     least_ps = dispatch_ps(p, 0, num_row, 0)
     final, asked = float(me.final_token), float(me.asked_token)
-    most = min(most, lane.repeat)
+    most = min(most, lane.stands)
     time_ps, last_ps = start_ps, lane.last_end_ps
     low_ps = high_ps = slot = 0
     steps = ended = 0
@@ -140,7 +140,7 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     if ended > 0:
         lane.last_end_ps = last_ps
         lane.deferred += ended
-        lane.repeat -= ended
+        lane.stands -= ended
         me.num_output_token += ended * num_grow
         me.load_token += ended * num_grow
         me.integrated_ps = last_ps

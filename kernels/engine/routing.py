@@ -50,8 +50,8 @@ def held_token(f: Fleet, k: int, i: int) -> int:
     s = f.seq[i]
     count = 0
     while count < s.num_unit:
-        unit = f.unit_id[s.unit_start + count]
-        x = unit * 0x9E3779B1 + k * 0x85EBCA77
+        unit = f.unit_id[0, s.unit_start + count]
+        x = int(unit) * 0x9E3779B1 + k * 0x85EBCA77
         entry = f.unit[(x ^ (x >> 17)) % len(f.unit)].bucket
         while entry != NONE and (f.unit[entry].unit != unit or f.unit[entry].engine != k):
             entry = f.unit[entry].chain

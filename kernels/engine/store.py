@@ -2,8 +2,8 @@
 
 Blocks are counted, not addressed: any free block serves any sequence (PagedAttention). How many blocks tokens take is
 the sum over *groups* of layers, each with a rule: `linear` keeps every token, `window` the last `size` tokens,
-`budget` at most `size` tokens, `constant` a state that does not grow; `weight` is the blocks of the store that
-`block_token` tokens of the group take.
+`budget` at most `size` tokens, `ratio` an entry every `size` tokens, `state` what does not grow; `weight` is the blocks
+of the store that `block_token` tokens (entries; a sequence) of the group take.
 
 At any time: free + evictable + held units + private blocks = all blocks.
 """
@@ -19,6 +19,7 @@ from kernels.engine.records import (
     GROUP_WEIGHT,
     LINEAR,
     PAGED,
+    RATIO,
     WINDOW,
     Engine,
     Ints,
@@ -54,6 +55,8 @@ def _by_group(me: Any, work: Ints, computed: int, num_token: int) -> int:
             num_block += weight * (ceil_div(num_token, size) - max(0, computed - reach + 1) // size)
         elif rule == BUDGET:
             num_block += weight * ceil_div(min(num_token, max(reach, num_token - computed)), size)
+        elif rule == RATIO:
+            num_block += weight * ceil_div(num_token // reach, size)
         else:
             num_block += weight
     return num_block
@@ -77,36 +80,37 @@ def resident_unit(e: Engine, i: int) -> int:
     s = e.seq[i]
     most = min(s.num_unit, (s.target - 1) // e.me.unit_token)
     count = 0
-    while count < most and find(e, e.unit_id[s.unit_start + count]) != NONE:
+    while count < most and find(e, e.unit_id[0, s.unit_start + count]) != NONE:
         count += 1
     return count
 
 
 @njit
 def own_block(e: Engine, i: int, found: int) -> int:
-    """Blocks that sequence i left behind and finds again behind `found` units."""
+    """Stretches of `block_token` tokens that sequence i left behind and finds again behind `found` units."""
     s = e.seq[i]
     token = found * e.me.unit_token
     if s.run == 0 or token < s.run_from:
         return 0
     most = (s.target - 1 - token) // e.me.block_token
-    return max(0, min(s.run - (token - s.run_from) // e.me.block_token, most))
+    return max(0, min(s.run // e.me.run_weight - (token - s.run_from) // e.me.block_token, most))
 
 
 @njit
 def share(e: Engine, i: int, num_token: int) -> None:
     """Names the units that the first `num_token` tokens of sequence i complete: its private blocks become a unit, or,
-    where somebody else was first, they are freed and the resident unit is held."""
+    where somebody else was first, they are freed and the resident unit is held (or kept, as another copy)."""
     s, me = e.seq[i], e.me
     most = min(s.num_unit, num_token // me.unit_token)
     while s.shared < most:
-        unit = e.unit_id[s.unit_start + s.shared]
-        k = find(e, unit)
-        if k == NONE:
-            insert(e, unit)
+        at = s.unit_start + s.shared
+        k = find(e, e.unit_id[0, at])
+        if k == NONE or me.keep_duplicate == 1:
+            k = insert(e, e.unit_id[0, at])
         else:
             hold(e, k)
             me.free_block += me.unit_block
+        e.unit_id[1, at] = k
         s.block -= me.unit_block
         s.shared += 1
 
@@ -119,12 +123,7 @@ def release(e: Engine, i: int, keeps: bool) -> None:
     share(e, i, s.kv)
     if me.own_cache == 1 and keeps and s.block > 0:
         named = s.shared * me.unit_token
-        full = 0
-        for g in range(me.num_group):
-            at = me.at_group + g * len(GROUP_FIELDS)
-            if e.work[at + GROUP_RULE] == LINEAR:
-                full += e.work[at + GROUP_WEIGHT] * max(0, (s.kv - named) // me.block_token)
-        full = min(full, s.block)
+        full = min(me.run_weight * max(0, (s.kv - named) // me.block_token), s.block)
         blank = s.block - full
         if me.release_order == 0:
             me.free_block += blank
@@ -133,7 +132,7 @@ def release(e: Engine, i: int, keeps: bool) -> None:
     else:
         me.free_block += s.block
     for k in range(s.shared - 1, -1, -1):
-        let_go(e, find(e, e.unit_id[s.unit_start + k]))
+        let_go(e, e.unit_id[1, s.unit_start + k])
     s.shared = 0
     s.block = 0
 

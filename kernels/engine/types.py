@@ -43,7 +43,7 @@ def fleet_of(w: World, option: Floats, seed: int) -> Fleet:
     return Fleet(w.seq, w.engine, w.unit, w.unit_id, option, memory)
 
 
-_small = world(1, 1, Sizes(), np.zeros(1, np.int32), np.zeros(1, np.int32))
+_small = world(1, 1, Sizes(), np.zeros((2, 1), np.int32), np.zeros(1, np.int32))
 WORLD_TYPE = numba.typeof(_small)
 FLEET_TYPE = numba.typeof(fleet_of(_small, np.zeros(1), 0))
 ENGINE_TYPE = numba.typeof(view_of(_small, 0))

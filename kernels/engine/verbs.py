@@ -12,6 +12,7 @@ from kernels.engine.heap import head, pop, push
 from kernels.engine.records import (
     DECODE,
     DONE,
+    HANDED,
     IDLE,
     LEAVING,
     PAD,
@@ -39,15 +40,19 @@ __all__ = [
     "admit",
     "cached_token",
     "decode_token",
+    "goes_on",
     "grow_or_preempt",
     "head",
+    "is_alone",
     "is_done",
     "is_swapped",
     "kv_token",
+    "left_token",
     "max_step_token",
     "num_running",
     "option",
     "output_token",
+    "place_of",
     "preempt",
     "prefill_left",
     "prompt_token",
@@ -158,8 +163,8 @@ def wanted_token(e: Engine, i: int) -> int:
 
 @njit
 def is_swapped(e: Engine, i: int) -> bool:
-    """Whether the KV of sequence i lies in host memory."""
-    return e.seq[i].status == SWAPPED
+    """Whether the KV of sequence i lies whole elsewhere: in host memory, or computed by another pool."""
+    return e.seq[i].status == SWAPPED or e.seq[i].status == HANDED
 
 
 @njit
@@ -171,7 +176,7 @@ def is_done(e: Engine, i: int) -> bool:
 @njit
 def cached_token(e: Engine, i: int) -> int:
     """Tokens that sequence i would find computed at admission: in the prefix cache, or swapped out."""
-    if e.seq[i].status == SWAPPED:
+    if is_swapped(e, i):
         return e.seq[i].kv
     found = resident_unit(e, i)
     return found * e.me.unit_token + own_block(e, i, found) * e.me.block_token
@@ -188,6 +193,7 @@ def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None
     e.work[row + TOKEN] = num_token
     e.work[row + PAD] = num_pad
     lane.num_plan += 1
+    lane.plan_token += num_token
     s = e.seq[i]
     if role != IDLE:
         s.ahead += num_token
@@ -273,8 +279,8 @@ def _take_kv(e: Engine, i: int, num_token: int) -> bool:
         me.free_block -= size
         me.asked_token += asked
         return True
-    if s.status == SWAPPED:
-        moved = block_for(e, s.kv, s.kv)
+    if is_swapped(e, i):
+        moved = block_for(e, s.kv, s.kv) if s.status == SWAPPED else 0
         need = block_for(e, s.kv, max(num_token, s.kv))
         if need + me.watermark_block > me.free_block + me.evictable_block:
             return False
@@ -292,10 +298,11 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
     found = resident_unit(e, i)
     own = own_block(e, i, found)
     token = found * me.unit_token + own * me.block_token
-    held = found * me.unit_block + own
-    room = me.free_block + me.evictable_block - own
+    back = own * me.run_weight
+    held = found * me.unit_block + back
+    room = me.free_block + me.evictable_block - back
     for k in range(found):  # what is held can no longer be evicted
-        if e.unit[find(e, e.unit_id[s.unit_start + k])].ref == 0:
+        if e.unit[find(e, e.unit_id[0, s.unit_start + k])].ref == 0:
             room -= me.unit_block
     need = max(0, block_for(e, token, num_token) - held)
     floor = me.watermark_block if me.num_running > 0 or me.by_admission == 0 else 0
@@ -304,16 +311,18 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
     if me.admit_whole == 1 and block_for(e, token, max(num_token, s.target)) - held > room:
         return False
     if own > 0:
-        s.run -= own  # its own blocks are its own again; what is left of them is of no use to anybody
-        me.evictable_block -= own
+        s.run -= back  # its own blocks are its own again; what is left of them is of no use to anybody
+        me.evictable_block -= back
         if s.run + s.blank == 0:
             unlink(e, -1 - i)
     for k in range(found):
-        hold(e, find(e, e.unit_id[s.unit_start + k]))
+        entry = find(e, e.unit_id[0, s.unit_start + k])
+        hold(e, entry)
+        e.unit_id[1, s.unit_start + k] = entry
     take_back(e, i)
     allocate(e, need)
     s.shared = found
-    s.block = need + own
+    s.block = need + back
     s.kv = token
     me.num_hit_token += token
     if s.start_ps < 0:
@@ -352,7 +361,8 @@ def grow_or_preempt(e: Engine, i: int, num_token: int) -> bool:
     """
     me = e.me
     while not grow(e, i, num_token):
-        victim = _tail(e, list_of(e, me.plan_lane), i)
+        here = list_of(e, me.plan_lane)
+        victim = _largest(e, here, i) if me.victim_by_key == 1 else _tail(e, here, i)
         if victim == i:
             if me.pooled == 0:
                 for lane in range(me.num_lane):
@@ -361,6 +371,7 @@ def grow_or_preempt(e: Engine, i: int, num_token: int) -> bool:
                         victim = tail
             if victim == i and me.num_flight > 0:
                 return False
+        _unschedule(e, victim)
         preempt(e, victim)
         if victim == i:
             return False
@@ -368,9 +379,67 @@ def grow_or_preempt(e: Engine, i: int, num_token: int) -> bool:
 
 
 @njit
+def _unschedule(e: Engine, i: int) -> None:
+    """Takes sequence i out of the plan being made, if it is in it."""
+    lane = e.lane[e.me.plan_lane]
+    first = lane_at(e, e.me.plan_lane) + e.me.in_plan
+    stop = first + ROW * lane.num_plan
+    row = first
+    while row < stop and e.work[row + SEQ] != i:
+        row += ROW
+    if row == stop:
+        return
+    e.seq[i].ahead -= e.work[row + TOKEN]
+    lane.plan_token -= e.work[row + TOKEN]
+    lane.num_plan -= 1
+    for k in range(row, stop - ROW):
+        e.work[k] = e.work[k + ROW]
+
+
+@njit
+def left_token(e: Engine) -> int:
+    """Tokens that the step can still compute beside what is planned."""
+    return e.me.max_step_token - e.lane[e.me.plan_lane].plan_token
+
+
+@njit
+def place_of(e: Engine, i: int, k: int) -> int:
+    """Where sequence i, once the k-th, stands in the running list after preemptions: at most k."""
+    while running(e, k) != i:
+        k -= 1
+    return k
+
+
+@njit
+def goes_on(e: Engine) -> bool:
+    """Whether a sequence that preempted itself leaves the plan to those behind it."""
+    return e.me.goes_on == 1
+
+
+@njit
+def is_alone(e: Engine) -> bool:
+    """Whether the engine has a single request and does not cut its prompt for others."""
+    return e.me.lone_prompt == 1 and e.me.num_running + e.me.num_waiting == 1
+
+
+@njit
 def comes_after(e: Engine, i: int, j: int) -> bool:
     """Whether sequence i stands behind j in order of key, then index."""
     return e.seq[i].key > e.seq[j].key or (e.seq[i].key == e.seq[j].key and i > j)
+
+
+@njit
+def _largest(e: Engine, lane: int, i: int) -> int:
+    """The sequence of a running list with the largest key (i itself, or one that no other lane computes)."""
+    first = lane_at(e, lane) + e.me.in_running
+    worst = i
+    for k in range(first, first + e.lane[lane].num):
+        j = e.work[k]
+        s = e.seq[j]
+        away = s.flight > 0 and s.flight != e.me.plan_lane + 1 and e.lane[s.flight - 1].in_flight == 1
+        if s.status == RUNNING and not away and comes_after(e, j, worst):
+            worst = j
+    return worst
 
 
 @njit

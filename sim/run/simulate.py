@@ -154,6 +154,7 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
         plan_ahead=int(profile.plan_ahead),
         timeout_s=scenario.timeout_s,
         watermark=scenario.watermark if scenario.watermark >= 0 else None,
+        rules=profile.scheduler,
     )
 
 

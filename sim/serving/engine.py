@@ -10,6 +10,7 @@ import numpy as np
 from kernels.engine import records as at
 from kernels.engine.price import StepPrice, pack
 from kernels.errors import InputError
+from kernels.units import FOREVER_PS
 from sim.run import warm
 from sim.serving import state, stepping
 from sim.serving.limits import Limits, Options
@@ -53,11 +54,12 @@ def compile_loop(policy: Plugin, router: Plugin, child: warm.Child | None = None
             compile_function(plugin)
     warm.compile_ends(child)
     if policy.compiled and router.compiled:
-        _loop()
+        compiled_loop()
 
 
 @functools.cache
-def _loop() -> Callable[..., int]:
+def compiled_loop() -> Callable[..., int]:
+    """The run-ahead loop, compiled for typed pointers of policies and routers (see `kernels.engine.party.run`)."""
     from kernels.engine.party import RUN_SIGNATURE, run
     from kernels.jit import njit_as
 
@@ -75,7 +77,7 @@ def _drive(
     def run(*arguments: Any) -> int:
         if outside:
             return stepping.run(*arguments, options.execute)
-        return _loop()(*arguments, folds)
+        return compiled_loop()(*arguments, folds, FOREVER_PS)
 
     plan = compile_function(policy) if policy.compiled else policy.function
     route = compile_function(router) if router.compiled else router.function
@@ -89,7 +91,7 @@ def _drive(
             if code == HORIZON:
                 return True
             if code == STUCK:
-                raise InputError(_who_waits(w, policy.name))
+                raise InputError(who_waits(w, policy.name))
             if code == BROKEN:
                 raise InputError("plans more tokens than a step may have", field="policy", value=policy.name)
             if code == ASTRAY:
@@ -111,7 +113,7 @@ def flush(w: at.World, logs: list[Ints]) -> None:
         w.book[0] = 0
 
 
-def _who_waits(w: at.World, policy: str) -> str:
+def who_waits(w: at.World, policy: str) -> str:
     """Names what waits on the replica that cannot go on, and for what."""
     k = int(w.control[at.STUCK_ENGINE])
     here = w.seq["replica"] == k

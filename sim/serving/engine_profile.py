@@ -10,6 +10,7 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from kernels.errors import InputError, from_validation
+from sim.serving.rules import Rules
 
 if TYPE_CHECKING:
     from sim.serving.step_price import HostTime
@@ -54,6 +55,7 @@ class EngineProfile:
     stack: str = ""  # profiles of one software stack on several hosts share this name
     device: str = ""  # of the host that was measured
     note: str = ""
+    scheduler: Rules = dataclasses.field(default_factory=Rules)  # what it decides beside the policy
     fit: Fit | None = None  # how the constants were found, and how wrong they are
 
     def host_time(self) -> "HostTime":

@@ -1,34 +1,12 @@
 """What a fleet has, and how a run is to be made."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kernels.errors import InputError
 from sim.serving.plugin import Plugin
-
-
-@dataclass(frozen=True)
-class Group:
-    """How the KV of one group of layers grows: `rule` of `kernels.engine.records.RULES`, its `size_token` where it has
-    one, and the blocks of the store that `block_token` tokens take."""
-
-    rule: str = "linear"
-    size_token: int = 0
-    weight: int = 1
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How an engine keeps its books; a profile says which (`sim.serving.engine_profile`)."""
-
-    own_cache: bool = False  # full blocks that no load names stay behind as cache too
-    share_early: bool = False  # a block can be found from its scheduling on
-    end_late: bool = False  # with `plan_ahead`: who ends keeps its seat until the next step is planned
-    admit_whole: bool = False  # an admission needs room for the whole prompt
-    pooled: bool = False  # pipeline lanes share one running list
-    by_admission: bool = False  # the running list is in order of admission
-    release_order: bool = False  # empty blocks queue behind older cached ones
+from sim.serving.rules import Group, Rules
 
 
 @dataclass(frozen=True)
@@ -49,7 +27,7 @@ class Limits:
     timeout_s: float = 0.0  # clients give up so long after they asked; 0: never
     watermark: float | None = None  # share of blocks that an admission leaves free; None: the policy's
     groups: tuple[Group, ...] = (Group(),)  # of layers, by how their KV grows
-    rules: Rules = Rules()
+    rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:
         for name, low in (

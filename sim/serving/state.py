@@ -14,8 +14,9 @@ from kernels.engine.price import HOST_REQUEST, StepPrice
 from kernels.errors import InputError
 from kernels.optable import BOUNDS
 from kernels.units import to_ps
-from sim.serving.limits import Group, Limits, Options, max_seq, max_token
+from sim.serving.limits import Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin
+from sim.serving.rules import Group
 
 LATEST_PS = 4_500_000_000_000_000_000  # the loop counts half picoseconds
 LOG_CAPACITY = 1 << 16  # step records kept, over all replicas, before they are handed over
@@ -51,19 +52,22 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         name = str(policy.module.OPTIONS["reserve"].choices[int(policy.value["reserve"])])
         reserve = at.RESERVES.index(name)
     paged = reserve == at.PAGED
-    has_unit = limits.prefix_cache and paged and len(requests.unit_id) > 0
+    run_weight = sum(group.weight for group in limits.groups if group.rule == "linear")
+    has_unit = limits.prefix_cache and paged and run_weight > 0 and len(requests.unit_id) > 0
     if has_unit and requests.unit_token % limits.block_token:
         raise InputError(
             "does not divide the prefix units of the load",
             field="block_token", value=limits.block_token, allowed=f"divisors of {requests.unit_token}",
         )  # fmt: skip
-    unit_id = np.ascontiguousarray(requests.unit_id if has_unit else np.zeros(1), np.int32)
-    unit_block = requests.unit_token // limits.block_token if has_unit else 1
+    unit_id = np.zeros((2, len(requests.unit_id) if has_unit else 1), np.int32)
+    if has_unit:
+        unit_id[0] = requests.unit_id
+    unit_block = run_weight * (requests.unit_token // limits.block_token) if has_unit else 1
     resident = limits.num_replica * (limits.num_block // unit_block)  # at most, and as many as the load names
     node = np.zeros(1, np.int32) if paged else buddy.build(limits.num_block)
     size = at.Sizes(
         num_stage, len(price.decode_shape), len(limits.groups), seqs, tokens, limits.block_token, len(node),
-        min(len(unit_id), resident) if has_unit else 0, NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
+        min(unit_id.shape[1], resident) if has_unit else 0, NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
         LOG_CAPACITY if options.record_steps else 0,
     )  # fmt: skip
     order = np.flatnonzero(requests.parent < 0).astype(np.int32)
@@ -80,6 +84,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     rules = limits.rules
     for field, value in (
         ("plain", int(limits.groups == (Group(),))),
+        ("run_weight", run_weight),
         ("max_context_token", limits.max_context_token),
         ("num_block", limits.num_block),
         ("free_block", limits.num_block),
@@ -93,13 +98,17 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("whole_prompt", int(policy.flag("WHOLE_PROMPT"))),
         ("plan_ahead", limits.plan_ahead if num_stage == 1 else 0),  # a pipeline has other lanes to plan meanwhile
         ("timeout_ps", to_ps(limits.timeout_s)),
-        ("own_cache", int(rules.own_cache and limits.prefix_cache and paged)),
+        ("own_cache", int(rules.own_cache and limits.prefix_cache and paged and run_weight > 0)),
         ("share_early", int(rules.share_early)),
         ("end_late", int(limits.plan_ahead == 1 and num_stage == 1 and rules.end_late)),
         ("admit_whole", int(rules.admit_whole)),
         ("pooled", int(rules.pooled and num_stage > 1)),
         ("by_admission", int(rules.by_admission)),
+        ("victim_by_key", int(rules.by_admission and options.order != "fcfs")),
+        ("goes_on", int(rules.goes_on)),
         ("release_order", int(rules.release_order)),
+        ("keep_duplicate", int(rules.keep_duplicate)),
+        ("lone_prompt", int(rules.lone_prompt)),
     ):
         w.engine[field] = value
     for k in range(limits.num_replica):

@@ -45,7 +45,7 @@ def run(
         if not planned(w, p, k):
             return BROKEN
         number = int(w.engine[k]["plan_lane"])
-        if execute is not None and w.lane[k, number]["in_flight"] == 1:
+        if execute is not None and w.lane[k, number]["in_flight"] == 1 and w.lane[k, number]["empty"] == 0:
             _take(w, k, number, execute(views[k], number))
     return BUDGET
 

@@ -10,11 +10,15 @@ from kernels.engine.verbs import (
     FOREVER,
     admit,
     cached_token,
+    goes_on,
     grow_or_preempt,
     head,
+    is_alone,
+    left_token,
     max_step_token,
     num_running,
     option,
+    place_of,
     running,
     schedule_next,
     target_token,
@@ -30,24 +34,28 @@ OPTIONS = {
     "max_chunk": Option(0, "longest chunk of one prompt; 0: the budget", low=0),
 }
 MAX_CHUNK = 2
+WATERMARK = 0.0  # the version 1 of the block manager keeps none
 
 
 def plan(e: Engine) -> int:
     budget = max_step_token(e)
     chunk = int(option(e, MAX_CHUNK))
-    if chunk == 0:
+    if chunk == 0 or is_alone(e):
         chunk = budget
     k = 0
-    while k < num_running(e) and budget > 0:
+    stopped = False
+    while k < num_running(e) and budget > 0 and not stopped:
         i = running(e, k)
         token = min(wanted_token(e, i), budget, chunk)
-        if token > 0:
-            if not grow_or_preempt(e, i, token):
-                break
+        if token == 0:
+            k += 1
+        elif grow_or_preempt(e, i, token):
+            k = place_of(e, i, k) + 1  # who was preempted may have stood before it
             schedule_next(e, i, token)
-            budget -= token
-        k += 1
-    if touched(e) or k < num_running(e):
+        else:
+            stopped = not goes_on(e)
+        budget = left_token(e)
+    if stopped or touched(e) or k < num_running(e):
         return 0
     while head(e) >= 0 and budget > 0:
         i = head(e)

@@ -45,7 +45,7 @@ class CountingModel:
 def arrays(kv: list[int], plan: list[tuple[int, int, int, int]]) -> at.Engine:
     """An engine whose one lane has planned `plan` for sequences that hold `kv` tokens."""
     size = at.Sizes(max_seq=4, max_token=64, block_token=4)
-    world = at.world(len(kv), 1, size, np.zeros(1, np.int32), np.zeros(1, np.int32))
+    world = at.world(len(kv), 1, size, np.zeros((2, 1), np.int32), np.zeros(1, np.int32))
     world.seq["kv"] = kv
     world.lane[0, 0]["end_ps"] = 2_000_000_000  # priced at two milliseconds
     engine = view_of(world, 0)

@@ -29,6 +29,10 @@ def flat_price(
     token = np.arange(max_token + 1)
     price.dense_ps[:] = (step_us * US + token_us * US * token).astype(np.int64)
     price.dense_nj[:] = 100 + token
+    for shape, fit in ((price.prefill_shape, price.prefill_fit), (price.decode_shape, price.decode_fit)):
+        shape[:] = (32, 8, 128, 128, 0, 2.0)  # a shape that can be priced, in no layer
+        fit[:, : len(IDEAL_ATTENTION)] = IDEAL_ATTENTION
+    price.peak_flop_per_s[:] = 1e14
     return price
 
 

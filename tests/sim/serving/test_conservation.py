@@ -1,5 +1,7 @@
 """What is never created or lost: KV blocks, tokens, requests, time; and limits that hold at every step."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from sim.serving import state, stepping
 from sim.serving.engine import serve
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
+from sim.serving.rules import Rules
 from tests.sim.serving.serving_case import US, attention_price, flat_price, load, run
 from tests.sim.serving.test_run_ahead import POLICIES, loads
 
@@ -72,11 +75,14 @@ def check(w):
 
 @pytest.mark.parametrize("policy", POLICIES)
 @settings(max_examples=6, deadline=None)
-@given(requests=loads(), num_stage=st.sampled_from([1, 2]), swap=st.booleans())
-def test_blocks_tokens_and_requests_are_conserved_at_every_event(policy, requests, num_stage, swap):
+@given(
+    requests=loads(), num_stage=st.sampled_from([1, 2]), swap=st.booleans(), plan_ahead=st.sampled_from([0, 1]),
+    rules=st.builds(Rules, **{field.name: st.booleans() for field in dataclasses.fields(Rules)}),
+)  # fmt: skip
+def test_blocks_tokens_and_requests_are_conserved_at_every_event(policy, requests, num_stage, swap, plan_ahead, rules):
     limits = Limits(
         num_block=45 + 100 * ("reserve" in policy), block_token=4, max_context_token=160, num_replica=2,
-        preemption="swap" if swap else "recompute", host_block=40 * swap,
+        preemption="swap" if swap else "recompute", host_block=40 * swap, plan_ahead=plan_ahead, rules=rules,
     )  # fmt: skip
     plugin, router, price = find("policy", policy), find("router", "least_token"), PRICES[num_stage]
     w = state.build(requests, price, plugin, limits, Options())

@@ -1,5 +1,7 @@
 """Run-ahead equals one step at a time: the same integers for every policy and router."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from sim.serving.limits import Limits
 from sim.serving.plugin import names
+from sim.serving.rules import Group, Rules
 from tests.sim.serving.serving_case import attention_price, load, run, same
 
 PRICES = {stage: attention_price(512, 8, stage, window=40) for stage in (1, 3)}
@@ -15,6 +18,11 @@ POLICIES = [
     "vllm_v0:max_token=256,max_seq=6", "orca:max_token=256,max_seq=6,reserve=max",
     "orca:max_token=256,max_seq=6,reserve=pow2", "orca:max_token=256,max_seq=6,reserve=oracle",
     "static:max_token=400,max_seq=4",
+]  # fmt: skip
+
+GROUPS = [
+    (Group(),), (Group("window", 20), Group()), (Group("window", 12, 2),), (Group("budget", 24),),
+    (Group("ratio", 4), Group("state", 0, 3)),
 ]  # fmt: skip
 
 
@@ -58,15 +66,19 @@ def loads(draw: st.DrawFn) -> object:
     swap=st.booleans(),
     prefix_cache=st.booleans(),
     router=st.sampled_from(names("router")),
+    rules=st.builds(Rules, **{field.name: st.booleans() for field in dataclasses.fields(Rules)}),
+    groups=st.sampled_from(GROUPS),
+    plan_ahead=st.sampled_from([0, 1]),
 )
 def test_run_ahead_equals_stepping(
-    policy, requests, num_block, num_replica, num_stage, order, swap, prefix_cache, router
+    policy, requests, num_block, num_replica, num_stage, order, swap, prefix_cache, router, rules, groups, plan_ahead
 ):
     if "reserve" in policy:  # the longest context of 160 tokens takes a chunk of 64 blocks of 4
         num_block += 100
     limits = Limits(
         num_block=num_block, block_token=4, max_context_token=160, num_replica=num_replica,
         prefix_cache=prefix_cache, preemption="swap" if swap else "recompute", host_block=40 if swap else 0,
+        rules=rules, groups=groups, plan_ahead=plan_ahead,
     )  # fmt: skip
     price = PRICES[num_stage]
     ahead, step = (

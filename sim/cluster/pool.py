@@ -1,0 +1,107 @@
+"""A pool at run time: equal engines with a policy, a price, limits and a router, advanced to a horizon."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from kernels.engine import records as at
+from kernels.engine.advance import BROKEN, BUDGET, FULL, HORIZON, MESSAGE, STUCK
+from kernels.engine.party import run
+from kernels.engine.price import StepPrice, pack
+from kernels.engine.types import fleet_of
+from kernels.errors import InputError
+from sim.serving import state
+from sim.serving.engine import compiled_loop, flush, who_waits
+from sim.serving.limits import Limits, Options
+from sim.serving.plugin import Plugin, compile_function
+from sim.serving.result import Ints, ServeResult, collect
+
+Role = Literal["mixed", "prefill", "decode"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PoolPart:
+    """What a pool is: `limits.num_replica` engines that share a price, a policy and a router.
+
+    A `prefill` pool computes prompts and hands each over with its first token; a `decode` pool takes them from there.
+    """
+
+    name: str
+    role: Role
+    price: StepPrice
+    policy: Plugin
+    router: Plugin
+    limits: Limits
+    kv_token_byte: float = 0.0  # KV of a token on all devices of an engine
+    link_byte_per_s: float = 0.0  # of an engine to the network, a direction
+    num_layer: int = 1
+
+    def __post_init__(self) -> None:
+        if self.role not in ("mixed", "prefill", "decode"):
+            raise InputError("no such role", field="role", value=self.role, allowed=["mixed", "prefill", "decode"])
+        if self.role != "mixed" and not self.link_byte_per_s > 0:
+            raise InputError("hands KV over", field="link_byte_per_s", value=self.link_byte_per_s, allowed="above 0")
+        if self.role != "mixed" and "reserve" in self.policy.value:
+            raise InputError(
+                f"the {self.role} pool {self.name} keeps KV in pages", field="policy", value=self.policy.name,
+                allowed="a policy without reservations",
+            )  # fmt: skip
+
+
+class Pool:
+    """The engines of a `PoolPart` with the requests of a load, none of which has arrived."""
+
+    def __init__(self, part: PoolPart, requests: state.Requests, options: Options) -> None:
+        self.part, self.options = part, options
+        world = state.build(requests, part.price, part.policy, part.limits, options)
+        self.world = world._replace(order=np.zeros(0, np.int32))
+        self.num_engine = part.limits.num_replica
+        self.fleet = fleet_of(self.world, part.router.vector(), options.seed)
+        self.logs: list[Ints] = []
+        if part.role == "prefill":
+            self.world.engine["hands_over"] = 1
+            self.world.control[at.LINKED] = 1
+            self.world.seq["output"] = 1
+        if part.role == "decode":
+            self.world.seq["produced"] = 1
+        compiled = part.policy.compiled and part.router.compiled
+        loop = compiled_loop() if compiled else run
+        plan: Callable[..., int] = compile_function(part.policy) if compiled else part.policy.function
+        self._route: Callable[..., int] = compile_function(part.router) if compiled else part.router.function
+        self._run = functools.partial(loop, self.world, self.fleet, pack(part.price), plan, self._route)
+
+    def advance(self, until_ps: int) -> bool:
+        """Lets happen what happens before `until_ps` (steps may end at it); True where a message stopped it."""
+        while True:
+            code = self._run(self.options.budget, True, until_ps)
+            flush(self.world, self.logs)
+            if code in (HORIZON, MESSAGE):
+                return bool(code == MESSAGE)
+            if code == STUCK:
+                raise InputError(f"pool {self.part.name}: {who_waits(self.world, self.part.policy.name)}")
+            if code == BROKEN:
+                raise InputError(
+                    "plans more tokens than a step may have", field="policy", value=self.part.policy.name
+                )
+            if code not in (BUDGET, FULL):
+                raise InputError("names no replica", field="router", value=self.part.router.name)
+
+    def route(self, i: int) -> int:
+        """The engine that the pool's router chooses for request i."""
+        k = int(self._route(self.fleet, i)) if self.num_engine > 1 else 0
+        if not 0 <= k < self.num_engine:
+            raise InputError("names no replica", field="router", value=self.part.router.name)
+        return k
+
+    def result(self) -> ServeResult:
+        """What came of it."""
+        return collect(
+            self.world, self.part.price, "run-ahead", True, self.part.policy.name, self.part.router.name, self.logs,
+            self.options.record_steps,
+        )  # fmt: skip
+
+
+

@@ -1,0 +1,30 @@
+"""How an engine keeps its books: what each version of a serving engine decides beside its policy."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Group:
+    """How the KV of one group of layers grows: `rule` of `kernels.engine.records.RULES`, its `size_token` where it has
+    one, and the blocks of the store that `block_token` tokens take."""
+
+    rule: str = "linear"
+    size_token: int = 0
+    weight: int = 1
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Decisions of an engine's scheduler and block manager (table `scheduler` of its profile)."""
+
+    own_cache: bool = False  # with a prefix cache: full blocks that no load names stay behind too, for their sequence
+    share_early: bool = False  # a block can be found from its scheduling on, not only from the end of its step
+    end_late: bool = False  # where steps are planned ahead: who ends keeps its seat until the next step is planned
+    admit_whole: bool = False  # an admission needs room for the whole prompt, whatever its first chunk
+    pooled: bool = False  # pipeline stages share one running list and one limit of sequences; a plan is made as soon
+    # as a batch is free, and chunks of one prompt follow each other
+    by_admission: bool = False  # the running list is in order of admission; a priority decides who is preempted alone
+    goes_on: bool = False  # who preempts itself does not end the plan
+    keep_duplicate: bool = False  # who computes a block that is resident already keeps its own copy
+    lone_prompt: bool = False  # a prompt that is alone is not cut to the policy's longest chunk
+    release_order: bool = False  # empty blocks queue for use behind older cached ones
