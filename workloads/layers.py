@@ -4,6 +4,7 @@ import numpy as np
 
 from kernels import optable as op
 from kernels.formats import FORMAT_CODE
+from workloads import kv
 from workloads.experts import active_expert, distinct_rank
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.rows import ACT_FLOP, ADD_FLOP, CONVERT_FLOP, NORM_FLOP, ROPE_FLOP, Count, Rows, ceil_div
@@ -11,7 +12,8 @@ from workloads.rows import ACT_FLOP, ADD_FLOP, CONVERT_FLOP, NORM_FLOP, ROPE_FLO
 
 def add_block(rows: Rows, model: ModelSpec, block: Block, skew: float) -> None:
     """One layer: norm, attention projections, residual add, norm, feed-forward, residual add. A parallel
-    block adds the two results before one collective and one residual add."""
+    block adds the two results before one collective and one residual add. A recurrent part stands in place of
+    attention or beside it, on the same input; a part that a layer has not, it has no norm and no add for."""
     h, f = model.hidden, block.ffn
     local = ceil_div(rows.m, rows.placement.tp) if rows.placement.sequence_parallel else rows.m
 
@@ -19,25 +21,33 @@ def add_block(rows: Rows, model: ModelSpec, block: Block, skew: float) -> None:
         weight = h * (2 if model.norm_bias else 1)
         rows.stream(name, op.NORM, local, h, NORM_FLOP[model.norm], weight=weight)
 
-    norm("attn_norm")
-    if block.parallel and block.num_norm == 2:
-        norm("mlp_norm")
-    gather_hidden(rows, "attn", h)
-    _projections(rows, model, block.attention)
-    if block.parallel:
-        _dense(rows, f, h)
-        rows.stream("branch_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
-        reduce_hidden(rows, "layer", h)
-    else:
+    if block.attention.num_head or block.mixer is not None:
+        norm("attn_norm")
+        if block.parallel and block.num_norm == 2:
+            norm("mlp_norm")
+        gather_hidden(rows, "attn", h)
+        if block.attention.num_head:
+            _projections(rows, model, block.attention)
+        if block.mixer is not None:
+            block.mixer.lower(rows, h)
+            if block.attention.num_head:
+                rows.stream("branch_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
+        if block.parallel:
+            _dense(rows, f, h)
+            rows.stream("branch_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
+            reduce_hidden(rows, "layer", h)
+            rows.stream("mlp_add", op.ADD, local, h, ADD_FLOP, read=2)
+            return
         reduce_hidden(rows, "attn", h)
         if block.num_norm == 4:
             norm("attn_post_norm")
         rows.stream("attn_add", op.ADD, local, h, ADD_FLOP, read=2)
+    if not f.empty:
         norm("mlp_norm")
         _feed_forward(rows, f, h, skew)
         if block.num_norm == 4:
             norm("mlp_post_norm")
-    rows.stream("mlp_add", op.ADD, local, h, ADD_FLOP, read=2)
+        rows.stream("mlp_add", op.ADD, local, h, ADD_FLOP, read=2)
 
 
 def reduce_hidden(rows: Rows, name: str, hidden: int) -> None:
@@ -58,17 +68,42 @@ def _projections(rows: Rows, model: ModelSpec, a: Attention) -> None:
     out_bias = h if a.out_bias else 0
     if a.latent:
         _latent(rows, a, h, head)
+        _gate(rows, a, h)
         rows.gemm("o_proj", m, h, head * a.v_head_dim, "attention", bias=out_bias)
         return
-    kv_head = ceil_div(a.num_kv_head, tp)
-    width = head * a.head_dim + kv_head * (a.head_dim + a.v_head_dim)
+    kv_head = 0 if a.shared_kv else ceil_div(a.num_kv_head, tp)
+    value_dim = 0 if a.key_is_value else a.v_head_dim
+    width = head * a.head_dim + kv_head * (a.head_dim + value_dim)
     rows.gemm("qkv_proj", m, width, h, "attention", bias=width if a.qkv_bias else 0)
+    _index(rows, a, h)
     if a.qk_norm:
         rows.stream("qk_norm", op.NORM, m, (head + kv_head) * a.head_dim, NORM_FLOP["rms"], weight=a.qk_norm)
     if a.rope_dim:
         rows.stream("rope", op.ROPE, m, (head + kv_head) * a.rope_dim, ROPE_FLOP)
-    kv_write(rows, kv_head * (a.head_dim + a.v_head_dim))
+    if not a.shared_kv:
+        kv_write(rows, kv.token_value(a, tp))
+    _gate(rows, a, h)
     rows.gemm("o_proj", m, h, head * a.v_head_dim, "attention", bias=out_bias)
+
+
+def _gate(rows: Rows, a: Attention, h: int) -> None:
+    """A gate on the result, a channel each or a head each: its projection, then sigmoid and product."""
+    if a.gate:
+        rows.gemm("attn_gate", rows.m, a.gate // rows.placement.tp, h, "attention")
+        rows.stream("attn_gate_mul", op.ACT, rows.m, a.num_head // rows.placement.tp * a.v_head_dim, ACT_FLOP, read=2)
+
+
+def _index(rows: Rows, a: Attention, h: int) -> None:
+    """The indexer of sparse attention: its queries, its key, the weight of each head, the key's norm and write, and
+    the choice of the keys to read (the scores are attention's: `lower_attention`)."""
+    x = a.indexer
+    if x is None or not x.reads:
+        return
+    head = x.num_head if x.weighted else ceil_div(x.num_head, rows.placement.tp)
+    rows.gemm("index_q", rows.m, head * x.head_dim, x.q_rank or h, "attention")
+    rows.gemm("index_k", rows.m, x.head_dim + (x.num_head if x.weighted else 0), h, "attention")
+    rows.stream("index_norm", op.NORM, rows.m, x.head_dim, NORM_FLOP["rms"], weight=2 * x.head_dim)
+    kv_write(rows, x.head_dim, x.kv_format)
 
 
 def _latent(rows: Rows, a: Attention, h: int, head: int) -> None:
@@ -83,22 +118,25 @@ def _latent(rows: Rows, a: Attention, h: int, head: int) -> None:
     rows.gemm("q_b_proj", m, head * a.head_dim, a.q_rank or h, "attention")
     rows.stream("rope", op.ROPE, m, (head + 1) * a.rope_dim, ROPE_FLOP)
     kv_write(rows, latent)
+    _index(rows, a, h)
     rows.gemm("k_up", m, a.kv_rank, a.nope_dim, "activation", batch=head)
     rows.gemm("v_up", m, a.v_head_dim, a.kv_rank, "activation", batch=head)
 
 
-def kv_write(rows: Rows, width: int) -> None:
-    """Store `width` new key and value numbers a token, narrowed on the way where the cache is narrower."""
-    narrow = rows.formats.kv_byte < rows.byte
+def kv_write(rows: Rows, width: int, form: str = "") -> None:
+    """Store `width` new key and value numbers a token, narrowed on the way where the cache is narrower; `form`
+    stands in for the format of KV."""
+    byte = kv.format_byte(form) if form else rows.formats.kv_byte
+    narrow = byte < rows.byte
     rows.add(
         "kv_write",
         op.KV_WRITE,
-        kv_fmt=rows.formats.code("kv"),
+        kv_fmt=FORMAT_CODE[form] if form else rows.formats.code("kv"),
         m=rows.m,
         n=width,
         flop=rows.m * (width * CONVERT_FLOP if narrow else 0.0),
         act_byte=rows.m * (width * rows.byte),
-        write_byte=rows.m * (width * rows.formats.kv_byte),
+        write_byte=rows.m * (width * byte),
     )
 
 
@@ -120,7 +158,11 @@ def _feed_forward(rows: Rows, f: FeedForward, h: int, skew: float) -> None:
         _expert_exchanged(rows, f, h, skew)
     else:
         _router(rows, f, h, rows.m)
-        _experts(rows, f, h, rows.m, skew)
+        _latent_in(rows, f, h, rows.m)
+        _experts(rows, f, f.latent or h, rows.m, skew)
+        if f.latent:  # what the devices' experts give is summed in latent space, then projected back
+            rows.link("latent_reduce", op.ALL_REDUCE, "tp", rows.placement.tp, rows.m * (f.latent * rows.byte))
+            _latent_out(rows, f, h, rows.m)
         if f.inter:
             _dense(rows, f, h, "shared")
             rows.stream("shared_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
@@ -138,18 +180,22 @@ def _expert_exchanged(rows: Rows, f: FeedForward, h: int, skew: float) -> None:
     p, m = rows.placement, rows.m
     own = ceil_div(m, p.tp)
     _router(rows, f, h, own)
+    _latent_in(rows, f, h, own)
+    wide = f.latent or h
     if p.moe_tp == 1:
         copies = distinct_rank(f.num_expert, f.topk, p.ep)
         if rows.formats.converts("expert"):
-            rows.convert("experts", own, h, "expert")
-        rows.link("expert_dispatch", op.ALL_TO_ALL, "ep", p.ep, own * (copies * h * rows.formats.act_byte("expert")))
-        _experts(rows, f, h, m * p.attn_dp, skew)
-        rows.link("expert_combine", op.ALL_TO_ALL, "ep", p.ep, own * (copies * h * rows.byte))
+            rows.convert("experts", own, wide, "expert")
+        rows.link("expert_dispatch", op.ALL_TO_ALL, "ep", p.ep, own * (copies * wide * rows.formats.act_byte("expert")))
+        _experts(rows, f, wide, m * p.attn_dp, skew)
+        rows.link("expert_combine", op.ALL_TO_ALL, "ep", p.ep, own * (copies * wide * rows.byte))
     else:
-        everything = m * (float(p.attn_dp) * h * rows.byte)
+        everything = m * (float(p.attn_dp) * wide * rows.byte)
         rows.link("expert_gather", op.ALL_GATHER, "expert", p.stage_device, everything)
-        _experts(rows, f, h, m * p.attn_dp, skew)
+        _experts(rows, f, wide, m * p.attn_dp, skew)
         rows.link("expert_scatter", op.REDUCE_SCATTER, "expert", p.stage_device, everything)
+    if f.latent:
+        _latent_out(rows, f, h, own)
     if not p.sequence_parallel:
         rows.link("token_gather", op.ALL_GATHER, "tp", p.tp, m * (h * rows.byte))
     if f.inter:
@@ -165,6 +211,18 @@ def _router(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
     rows.stream("router_topk", op.ACT, m, f.num_expert, ACT_FLOP, write=2.0 * f.topk / f.num_expert)
     if f.shared_gate:
         rows.gemm("shared_gate", m, 1, h, "activation")
+
+
+def _latent_in(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
+    """Down to the width that routed experts work in (replicated weights)."""
+    if f.latent:
+        rows.gemm("latent_down", m, f.latent, h, "ffn")
+
+
+def _latent_out(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
+    if f.latent_norm:
+        rows.stream("latent_norm", op.NORM, m, f.latent, NORM_FLOP["rms"], weight=f.latent)
+    rows.gemm("latent_up", m, h, f.latent, "ffn")
 
 
 def _experts(rows: Rows, f: FeedForward, h: int, m: Count, skew: float) -> None:

@@ -1,0 +1,96 @@
+"""What a checkpoint says about the number formats of its weights: `quantization_config`, or the `hf_quant_config.json`
+beside it.
+
+Each method of quantising is a function of `methods.py` from the fields of its configuration to a `Quantization`: a
+scheme for the linear modules, the modules that are left out or have one of their own, and the format of KV.
+A scheme stores `bit` bits a weight, scales and zero points counted, and runs in the compute format `name` of
+`kernels.formats` (empty: none there, so that pricing refuses it by the name of the method).
+"""
+
+import fnmatch
+import functools
+import re
+from dataclasses import dataclass
+
+PREFIXES = (
+    "", "model.", "language_model.model.", "model.language_model.", "language_model.", "backbone.", "transformer.",
+    "model.decoder.", "gpt_neox.",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a weight is stored and computed."""
+
+    name: str  # of kernels.formats
+    bit: float  # stored bits a weight, scales included
+    said: str = ""  # how people call it, where `name` is empty
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """`scheme` holds for every linear module of the layers (of the parts `only`, where named) that no pattern of
+    `exclude` matches; `own` are patterns with another scheme (or none), the first match wins."""
+
+    method: str
+    scheme: Scheme | None
+    exclude: tuple[str, ...] = ()
+    own: tuple[tuple[str, Scheme | None], ...] = ()
+    part: tuple[tuple[str, Scheme | None], ...] = ()  # a scheme for whole parts of the model, before all else
+    only: tuple[str, ...] = ()
+    head: Scheme | None = None
+    kv: str = ""  # format of the KV cache that the checkpoint asks for; empty: none
+
+    def of(self, modules: tuple[str, ...], part: str, layer: int) -> Scheme | None:
+        """The scheme of a tensor that holds `modules` (names within layer `layer`), None where it is not quantised."""
+        if not modules:
+            return None
+        for name, scheme in self.part:
+            if name == part:
+                return scheme
+        if any(_matches(self.exclude, module, layer) for module in modules):
+            return None
+        for pattern, scheme in self.own:
+            if any(_matches((pattern,), module, layer) for module in modules):
+                return scheme
+        return None if self.only and part not in self.only else self.scheme
+
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)(?:\.|$|\*)")
+
+
+@functools.lru_cache(maxsize=4096)
+def _compiled(patterns: tuple[str, ...], layer: int) -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
+    """What can match in a layer: names that are given literally, and the expressions of the rest. `re:` marks a
+    regular expression, `*` a glob (over the module and whatever lies in it)."""
+    literal, expression = set(), []
+    for pattern in patterns:
+        found = _LAYER.search(pattern)
+        if found and int(found[1]) != layer:
+            continue
+        if pattern.startswith("re:"):
+            expression.append(re.compile(pattern[3:]))
+        elif any(sign in pattern for sign in "*?["):
+            expression.append(re.compile(fnmatch.translate(pattern)))
+            expression.append(re.compile(fnmatch.translate(pattern.rstrip("*.") + ".*")))
+        else:
+            literal.add(pattern.removesuffix(".weight").strip("."))
+    return frozenset(literal), tuple(expression)
+
+
+def _matches(patterns: tuple[str, ...], module: str, layer: int) -> bool:
+    """Whether a pattern names the module, a module around it, or a run of its path (`mlp.gate` in any layer)."""
+    literal, expression = _compiled(patterns, layer)
+    if not literal and not expression:
+        return False
+    path = f"layers.{layer}.{module}"
+    word = path.split(".")
+    if literal and any(".".join(word[i:j]) in literal for i in range(len(word)) for j in range(i + 1, len(word) + 1)):
+        return True
+    for prefix in PREFIXES:
+        full = prefix + path
+        if literal and any(full[: m.start()] in literal for m in re.finditer(r"\.|$", full)):
+            return True
+        if any(e.match(full) for e in expression):
+            return True
+    return False
