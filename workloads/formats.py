@@ -89,7 +89,7 @@ class Formats:
         """
         wide = self.activation
         named = {part: getattr(self, part) for part in ("attention", "mixer", "ffn", "expert")}
-        first = self.attention if len(set(named.values())) == 1 else wide
+        first = self.attention
         rest = [f"{part}={name}" for part, name in named.items() if name != first]
         rest += [f"{part}={getattr(self, part)}" for part in ("head", "embedding", "kv") if getattr(self, part) != wide]
         return ":".join([first, *rest])
@@ -156,9 +156,13 @@ def of(model: ModelSpec, weight_format: str = "", kv_format: str = "") -> Format
     formats = parse("bf16", kv=kv)
     if found is None:
         return formats
+    stored_as = part_formats(model, found, 8 * formats.stored_byte)
+    # parts that the model has not are named like the first that it has
+    first = next(stored_as[part] for part in ("attention", "mixer", "ffn", "expert") if part in stored_as)
+    stored_as = {part: first for part in ("attention", "mixer", "ffn", "expert")} | stored_as
     changes: dict[str, str] = {}
     bit: list[tuple[str, float]] = []
-    for part, stored in part_formats(model, found, 8 * formats.stored_byte).items():
+    for part, stored in stored_as.items():
         name = formats.activation if stored.scheme is None else stored.scheme.name or stored.scheme.said
         changes[part] = name
         if name not in FORMAT_CODE or stored.bit != FORMATS[FORMAT_CODE[name]].weight_bit:

@@ -97,8 +97,9 @@ def _stored(
         for tensor in tensors(model, start, stop)
         if tensor.name not in inside or tensor.part == "embedding"
     ]
+    scoped = found.by_layer(model.num_layer)
     for layer in range(start, stop):
         for tensor in held[model.block[model.layer[layer]]]:
             modules = () if tensor.name == ABSORBED else tensor.module
-            result.append((tensor, found.of(modules, tensor.part, layer)))
+            result.append((tensor, scoped[layer].of(modules, tensor.part, layer)))
     return result

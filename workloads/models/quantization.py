@@ -10,7 +10,9 @@ A scheme stores `bit` bits a weight, scales and zero points counted, and runs in
 import fnmatch
 import functools
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 PREFIXES = (
     "", "model.", "language_model.model.", "model.language_model.", "language_model.", "backbone.", "transformer.",
@@ -41,6 +43,12 @@ class Quantization:
     head: Scheme | None = None
     kv: str = ""  # format of the KV cache that the checkpoint asks for; empty: none
 
+    def by_layer(self, num_layer: int) -> list["Quantization"]:
+        """The same for each layer, with the patterns alone that can match there (lists name thousands of modules)."""
+        exclude = _by_layer([(pattern, pattern) for pattern in self.exclude], num_layer)
+        own = _by_layer([(each[0], each) for each in self.own], num_layer)
+        return [replace(self, exclude=tuple(e), own=tuple(o)) for e, o in zip(exclude, own, strict=True)]
+
     def of(self, modules: tuple[str, ...], part: str, layer: int) -> Scheme | None:
         """The scheme of a tensor that holds `modules` (names within layer `layer`), None where it is not quantised."""
         if not modules:
@@ -59,38 +67,46 @@ class Quantization:
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)(?:\.|$|\*)")
 
 
-@functools.lru_cache(maxsize=4096)
-def _compiled(patterns: tuple[str, ...], layer: int) -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
-    """What can match in a layer: names that are given literally, and the expressions of the rest. `re:` marks a
-    regular expression, `*` a glob (over the module and whatever lies in it)."""
+T = TypeVar("T")
+
+
+def _by_layer(patterns: Sequence[tuple[str, T]], num_layer: int) -> list[list[T]]:
+    """Entries for each layer, in their order: those whose pattern names that layer, and those that name none."""
+    found: list[list[T]] = [[] for _ in range(num_layer)]
+    for pattern, entry in patterns:
+        named = _LAYER.search(pattern)
+        if named is None:
+            for each in found:
+                each.append(entry)
+        elif int(named[1]) < num_layer:
+            found[int(named[1])].append(entry)
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(patterns: tuple[str, ...]) -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
+    """Names that are given literally (from the layer on, or a run of a path), and the expressions of the rest: `re:`
+    marks a regular expression, `*` a glob (over the module and whatever lies in it)."""
     literal, expression = set(), []
     for pattern in patterns:
-        found = _LAYER.search(pattern)
-        if found and int(found[1]) != layer:
-            continue
         if pattern.startswith("re:"):
             expression.append(re.compile(pattern[3:]))
         elif any(sign in pattern for sign in "*?["):
             expression.append(re.compile(fnmatch.translate(pattern)))
             expression.append(re.compile(fnmatch.translate(pattern.rstrip("*.") + ".*")))
         else:
-            literal.add(pattern.removesuffix(".weight").strip("."))
+            name, found = pattern.removesuffix(".weight").strip("."), _LAYER.search(pattern)
+            literal.add(f"layers.{found[1]}.{name[found.end() :]}".strip(".") if found else name)
     return frozenset(literal), tuple(expression)
 
 
+@functools.lru_cache(maxsize=65536)
 def _matches(patterns: tuple[str, ...], module: str, layer: int) -> bool:
     """Whether a pattern names the module, a module around it, or a run of its path (`mlp.gate` in any layer)."""
-    literal, expression = _compiled(patterns, layer)
-    if not literal and not expression:
-        return False
+    literal, expression = _compiled(patterns)
     path = f"layers.{layer}.{module}"
-    word = path.split(".")
-    if literal and any(".".join(word[i:j]) in literal for i in range(len(word)) for j in range(i + 1, len(word) + 1)):
-        return True
-    for prefix in PREFIXES:
-        full = prefix + path
-        if literal and any(full[: m.start()] in literal for m in re.finditer(r"\.|$", full)):
+    if literal:
+        word = path.split(".")
+        if any(".".join(word[i:j]) in literal for i in range(len(word)) for j in range(i + 1, len(word) + 1)):
             return True
-        if any(e.match(full) for e in expression):
-            return True
-    return False
+    return any(e.match(prefix + path) for e in expression for prefix in PREFIXES)
