@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.errors import InputError
+from tests.workloads.published_configs import PUBLISHED as TYPED
 from workloads import models, placement
 from workloads.formats import Formats
 from workloads.lowering import lower_dense
@@ -227,8 +228,9 @@ def test_a_new_model_is_one_file(tmp_path):
     assert models.load(str(tmp_path / "config.json")).num_layer == 2
 
 
-def test_every_family_has_a_ready_model():
+def test_every_family_has_a_model_that_is_read():
     known = {models.load(name).family for name in models.names()}
+    known |= {from_dict(said.config, name).family for name, said in TYPED.items()}
     assert known == {reader.__module__.rsplit(".", 1)[1] for reader in families().values()}
 
 

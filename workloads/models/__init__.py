@@ -6,6 +6,7 @@
 (32, 4096, 128)
 """
 
+from workloads.models import vision
 from workloads.models.catalogue import load, names, read_config
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.models.tensors import Tensor, num_active_param, num_mtp_param, num_param, tensors
@@ -23,4 +24,5 @@ __all__ = [
     "num_param",
     "read_config",
     "tensors",
+    "vision",
 ]

@@ -19,6 +19,9 @@ PREFIXES = (
     "model.decoder.", "gpt_neox.",
 )  # fmt: skip
 
+# modules of several projections in one: a pattern that is not written for them (`q*`) does not mean them
+FUSED = ("qkv_proj", "query_key_value", "wqkv", "Wqkv", "c_attn", "gate_up_proj", "in_proj_qkvz", "fused_qkv_a_proj")
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -109,4 +112,5 @@ def _matches(patterns: tuple[str, ...], module: str, layer: int) -> bool:
         word = path.split(".")
         if any(".".join(word[i:j]) in literal for i in range(len(word)) for j in range(i + 1, len(word) + 1)):
             return True
-    return any(e.match(prefix + path) for e in expression for prefix in PREFIXES)
+    fused = next((name for name in FUSED if module.endswith(name)), "")
+    return any(e.match(prefix + path) for e in expression if fused in e.pattern for prefix in PREFIXES)
