@@ -17,7 +17,7 @@ from workloads.models.spec import ModelSpec
 KV_BITS = {"16": "bf16", "8": "fp8", "4": "int4", "2": "int2", "1": "int1"}
 KV_NAMES = ("fp32", "bf16", "fp16", "fp8", "int8", "int4", "nvfp4", "mxfp4", "int2", "int1")
 PARTS = ("attention", "mixer", "ffn", "expert", "head", "embedding", "activation", "kv")
-OWN = ("", "auto", "checkpoint")  # texts that ask for the checkpoint's own formats
+OWN = ("", "auto", "stored")  # texts that ask for the checkpoint's own formats
 WEIGHT_ONLY = {"int4_wo": "w4a16", "int8_wo": "w8a16", "awq": "w4a16", "gptq": "w4a16"}  # other names of two formats
 _LINEAR = tuple(f.name for f in FORMATS if f.name not in ("int1", "int2"))
 _WIDE = ("fp32", "bf16", "fp16")
@@ -90,8 +90,10 @@ class Formats:
         wide = self.activation
         named = {part: getattr(self, part) for part in ("attention", "mixer", "ffn", "expert")}
         first = self.attention
+        narrow = "bf16" if wide == "fp32" else wide
         rest = [f"{part}={name}" for part, name in named.items() if name != first]
-        rest += [f"{part}={getattr(self, part)}" for part in ("head", "embedding", "kv") if getattr(self, part) != wide]
+        rest += [f"{part}={getattr(self, part)}" for part in ("head", "embedding") if getattr(self, part) != wide]
+        rest += [f"kv={self.kv}"] if self.kv != narrow else []
         return ":".join([first, *rest])
 
     @property
@@ -144,7 +146,8 @@ def of(model: ModelSpec, weight_format: str = "", kv_format: str = "") -> Format
     """The formats of a model: what the user names, else what its checkpoint says, else 16 bits.
 
     A part that a checkpoint stores in several ways has the format of most of its weights, and the mean bits of all.
-    A `weight_format` overrides the checkpoint's, and `said` tells so; a `kv_format` the KV's alone.
+    A `weight_format` overrides the checkpoint's, and `said` tells so; a `kv_format` the KV's alone. Weights that are
+    stored in 32 bits are served in 16, as engines do, and `said` tells; "stored" leaves them as they lie on the disk.
     """
     found, own = model.quantization, weight_format.strip().lower() in OWN
     kv = None if kv_format.strip().lower() in OWN else kv_format
@@ -153,7 +156,12 @@ def of(model: ModelSpec, weight_format: str = "", kv_format: str = "") -> Format
         if found is not None:
             formats = replace(formats, said=f"{formats.label()} overrides the checkpoint's own {found.method}")
         return formats
-    formats = parse("bf16", kv=kv)
+    if model.stored == "fp32" and weight_format.strip().lower() == "stored":
+        formats = parse("fp32", kv=kv or "bf16")
+    else:
+        formats = parse("bf16", kv=kv)
+        if model.stored == "fp32":
+            formats = replace(formats, said="bf16, from a checkpoint in fp32")
     if found is None:
         return formats
     stored_as = part_formats(model, found, 8 * formats.stored_byte)

@@ -28,7 +28,7 @@ def config_files(folder: str | pathlib.Path) -> list[pathlib.Path]:
     return [path for path in found if not path.name.endswith("hf_quant_config.json")]
 
 
-def check(folder: str | pathlib.Path, weight_format: str = "") -> list[dict[str, Any]]:
+def check(folder: str | pathlib.Path, weight_format: str = "stored") -> list[dict[str, Any]]:
     """A row a configuration, of `COLUMNS`: counts of the language model, bytes on one device. `kv_byte_per_token` is
     what one more token keeps while no window is full, `state_byte_per_sequence` what a sequence keeps whatever its
     length. A file that cannot be read has its `reason` and no numbers."""
@@ -56,4 +56,7 @@ def _row(path: pathlib.Path, root: pathlib.Path, weight_format: str) -> dict[str
         }
     except InputError as error:
         row["reason"] = str(error).replace(f"{path}: ", "")
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # a field of a type that no reader expects must not end the report of the other files
+        row["reason"] = f"cannot be read: {type(error).__name__} ({error})"
     return row

@@ -72,7 +72,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from sim.record.export import write_json
     from workloads.model_check import check
 
-    rows = check(arguments.check, arguments.format)
+    rows = check(arguments.check, arguments.format or "stored")
     if arguments.json:
         write_json({"rows": rows}, arguments.json)
     width = max([len(row["file"]) for row in rows], default=4)
