@@ -7,6 +7,7 @@ Accumulators are at least as wide as the residual stream: every operator writes 
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kernels.errors import InputError
 from kernels.formats import ALIASES, FORMAT_CODE, FORMATS, Format
@@ -138,7 +139,8 @@ def parse(text: str = "bf16", family: str = "", **parts: str | None) -> Formats:
     for part, value in named.items():
         allowed = KV_NAMES if part == "kv" else _WIDE if part == "embedding" else _LINEAR
         value = KV_BITS.get(value, value) if part == "kv" else value
-        formats = replace(formats, **{part: _name(value, part, allowed)})
+        change: dict[str, Any] = {part: _name(value, part, allowed)}
+        formats = replace(formats, **change)
     return formats
 
 
@@ -167,8 +169,8 @@ def of(model: ModelSpec, weight_format: str = "", kv_format: str = "") -> Format
     stored_as = part_formats(model, found, 8 * formats.stored_byte)
     # parts that the model has not are named like the first that it has
     first = next(stored_as[part] for part in ("attention", "mixer", "ffn", "expert") if part in stored_as)
-    stored_as = {part: first for part in ("attention", "mixer", "ffn", "expert")} | stored_as
-    changes: dict[str, str] = {}
+    stored_as = dict.fromkeys(("attention", "mixer", "ffn", "expert"), first) | stored_as
+    changes: dict[str, Any] = {}
     bit: list[tuple[str, float]] = []
     for part, stored in stored_as.items():
         name = formats.activation if stored.scheme is None else stored.scheme.name or stored.scheme.said

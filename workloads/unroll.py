@@ -10,7 +10,16 @@ import numpy as np
 from kernels import optable as op
 from workloads.formats import Formats
 from workloads.layers import add_block
-from workloads.lowering import Plan, attention_row, enter_stage, leave_stage, lower_head, refuse_unpriced, work_rows, work_size
+from workloads.lowering import (
+    Plan,
+    attention_row,
+    enter_stage,
+    leave_stage,
+    lower_head,
+    refuse_unpriced,
+    work_rows,
+    work_size,
+)
 from workloads.models.spec import Block, ModelSpec, attention_shapes
 from workloads.placement import Placement
 from workloads.rows import Rows

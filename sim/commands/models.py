@@ -10,7 +10,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="one model (all by default)")
     parser.add_argument("--config", metavar="FILE", help="a Hugging Face config.json instead of a ready model")
     parser.add_argument("--check", metavar="DIR", help="read every config.json in a folder: a line each, or why not")
-    parser.add_argument("--format", default="", help="number formats, such as fp8 or w4a16:kv=fp8 (the checkpoint's own)")
+    parser.add_argument(
+        "--format", default="", help="number formats, such as fp8 or w4a16:kv=fp8 (the checkpoint's own)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the rows as JSON")
 
 
@@ -76,7 +78,10 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_json({"rows": rows}, arguments.json)
     width = max([len(row["file"]) for row in rows], default=4)
-    print(f"{'file':{width}} {'param':>10} {'active':>9} {'weights':>12} {'B/token':>9} {'state':>10} {'context':>9} format")
+    print(
+        f"{'file':{width}} {'param':>10} {'active':>9} {'weights':>12} {'B/token':>9} {'state':>10} "
+        f"{'context':>9} format"
+    )
     for r in rows:
         if r["reason"] is not None:
             print(f"{r['file']:{width}} {r['reason']}")

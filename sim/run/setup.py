@@ -57,8 +57,8 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
     model = models.load(scenario.model)
     if scenario.max_model_len > model.max_context and model.position == "learned":
         raise InputError(
-            f"{model.name} has learned positions for {model.max_context} tokens", field="max_model_len", value=scenario.max_model_len,
-            allowed=f"0 to {model.max_context}",
+            f"{model.name} has learned positions for {model.max_context} tokens", field="max_model_len",
+            value=scenario.max_model_len, allowed=f"0 to {model.max_context}",
         )  # fmt: skip
     formats = number_formats.of(model, scenario.weight_format, scenario.kv_format)
     device_per_node = catalog.system(scenario.system).node.num_device

@@ -86,7 +86,7 @@ PUBLISHED: dict[str, Published] = {
         {"model_type": "glm4_moe", "hidden_size": 4096, "intermediate_size": 10944, "moe_intermediate_size": 1408,
          "num_hidden_layers": 46, "num_attention_heads": 96, "num_key_value_heads": 8, "head_dim": 128,
          "n_routed_experts": 128, "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 1,
-         "attention_bias": True, "vocab_size": 151552, "max_position_embeddings": 131072, "num_nextn_predict_layers": 1},
+         "attention_bias": True, "vocab_size": 151552, "max_position_embeddings": 131072},
         106.85e9, kv_byte=188_416,
     ),  # arXiv 2508.06471: 106 B
     "GLM-4.5": Published(
@@ -142,6 +142,69 @@ PUBLISHED: dict[str, Published] = {
          "ffn_config": {"ffn_hidden_size": 10752, "moe_num_experts": 16, "moe_top_k": 4}},
         131_596_523_520, 36.5e9, 163_840, 0.01,
     ),
+    "glm-4-9b-chat": Published(
+        {"model_type": "chatglm", "hidden_size": 4096, "num_attention_heads": 32, "kv_channels": 128,
+         "multi_query_group_num": 2, "ffn_hidden_size": 13696, "padded_vocab_size": 151552, "seq_length": 131072,
+         "num_layers": 40, "add_qkv_bias": True, "add_bias_linear": False, "multi_query_attention": True},
+        9_399_951_360, kv_byte=40_960,
+    ),  # checkpoint: 9.40 B
+    "Hunyuan-A13B": Published(
+        {"model_type": "hunyuan_v1_moe", "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8,
+         "intermediate_size": 3072, "moe_intermediate_size": [3072] * 32, "moe_topk": [8] * 32,
+         "num_shared_expert": [1] * 32, "num_experts": 64, "num_hidden_layers": 32, "vocab_size": 128167,
+         "max_position_embeddings": 32768, "use_qk_norm": True, "tie_word_embeddings": True},
+        80.4e9, 13e9, 131_072, 0.025,
+    ),  # checkpoint: 80.4 B; card: 13 B
+    "ERNIE-4.5-21B-A3B": Published(
+        {"model_type": "ernie4_5_moe", "hidden_size": 2560, "intermediate_size": 12288, "moe_intermediate_size": 1536,
+         "num_hidden_layers": 28, "num_attention_heads": 20, "num_key_value_heads": 4, "moe_num_experts": 64,
+         "moe_k": 6, "moe_layer_start_index": 1, "moe_num_shared_experts": 2, "vocab_size": 103424,
+         "max_position_embeddings": 131072, "use_bias": False, "tie_word_embeddings": True},
+        21.83e9, kv_byte=57_344,
+    ),  # checkpoint: 21.8 B
+    "Seed-OSS-36B": Published(
+        {"model_type": "seed_oss", "hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64,
+         "num_attention_heads": 80, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 155136,
+         "max_position_embeddings": 524288, "attention_bias": True, "attention_out_bias": False},
+        36_151_104_512, kv_byte=262_144,
+    ),
+    "dots.llm1": Published(
+        {"model_type": "dots1", "hidden_size": 4096, "intermediate_size": 10944, "moe_intermediate_size": 1408,
+         "num_hidden_layers": 62, "num_attention_heads": 32, "num_key_value_heads": 32, "n_routed_experts": 128,
+         "n_shared_experts": 2, "num_experts_per_tok": 6, "first_k_dense_replace": 1, "moe_layer_freq": 1,
+         "vocab_size": 152064, "max_position_embeddings": 32768},
+        142.77e9, 14e9, 1_015_808,
+    ),  # arXiv 2506.05767: 142 B, 14 B
+    "EXAONE-4.0-32B": Published(
+        {"model_type": "exaone4", "hidden_size": 5120, "intermediate_size": 27392, "num_hidden_layers": 64,
+         "num_attention_heads": 40, "num_key_value_heads": 8, "vocab_size": 102400, "max_position_embeddings": 131072,
+         "sliding_window": 4096, "sliding_window_pattern": "LLLG"},
+        32.003e9, kv_byte=262_144,
+    ),  # arXiv 2507.11407: 32 B
+    "Nemotron-Nano-9B-v2": Published(
+        {"model_type": "nemotron_h", "hidden_size": 4480, "intermediate_size": 15680, "num_hidden_layers": 56,
+         "hybrid_override_pattern": "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-",
+         "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128, "mamba_num_heads": 128, "mamba_head_dim": 80, "ssm_state_size": 128,
+         "n_groups": 8, "conv_kernel": 4, "vocab_size": 131072, "max_position_embeddings": 131072},
+        8.89e9, kv_byte=16_384,
+    ),  # arXiv 2508.14444: 8.9 B
+    "granite-4.0-h-tiny": Published(
+        {"model_type": "granitemoehybrid", "hidden_size": 1536, "intermediate_size": 512,
+         "shared_intermediate_size": 1024, "num_hidden_layers": 40, "num_attention_heads": 12, "num_key_value_heads": 4,
+         "num_local_experts": 64, "num_experts_per_tok": 6, "mamba_n_heads": 48, "mamba_d_head": 64,
+         "mamba_d_state": 128, "mamba_n_groups": 1, "mamba_expand": 2, "mamba_d_conv": 4,
+         "layer_types": ["attention" if i in (5, 15, 25, 35) else "mamba" for i in range(40)],
+         "tie_word_embeddings": True, "vocab_size": 100352, "max_position_embeddings": 131072},
+        6.94e9, kv_byte=8192,
+    ),  # checkpoint: 6.94 B
+    "GLM-4.7-Flash": Published(
+        {"model_type": "glm4_moe_lite", "hidden_size": 2048, "intermediate_size": 10240, "moe_intermediate_size": 1536,
+         "num_hidden_layers": 47, "num_attention_heads": 20, "num_key_value_heads": 20, "q_lora_rank": 768,
+         "kv_lora_rank": 512, "qk_nope_head_dim": 192, "qk_rope_head_dim": 64, "v_head_dim": 256,
+         "n_routed_experts": 64, "n_shared_experts": 1, "num_experts_per_tok": 4, "first_k_dense_replace": 1,
+         "vocab_size": 154880, "max_position_embeddings": 202752},
+        29.94e9, kv_byte=47 * 576 * 2,
+    ),  # card: 30 B
     "Moonlight-16B-A3B": Published(
         {"model_type": "deepseek_v3", "hidden_size": 2048, "intermediate_size": 11264, "moe_intermediate_size": 1408,
          "num_hidden_layers": 27, "num_attention_heads": 16, "num_key_value_heads": 16, "n_shared_experts": 2,

@@ -39,8 +39,8 @@ CASES = {
     "int8": ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 8, "int8"),
     "fp8": ({"quant_method": "fp8", "activation_scheme": "static"}, 8, "fp8"),
     "fp8 block": ({"quant_method": "fp8", "weight_block_size": [128, 128]}, 8 + 32 / 128**2, "fp8_block"),
-    "w8a8": ({"quant_method": "compressed-tensors", "format": "int-quantized", "ignore": ["lm_head"], "config_groups": {
-        "group_0": {"targets": ["Linear"], "weights": INT8, "input_activations": INT8 | {"strategy": "token"}}}}, 8, "int8"),
+    "w8a8": ({"quant_method": "compressed-tensors", "ignore": ["lm_head"], "config_groups": {"group_0": {
+        "targets": ["Linear"], "weights": INT8, "input_activations": INT8 | {"strategy": "token"}}}}, 8, "int8"),
     "w4a16": ({"quant_method": "compressed-tensors", "ignore": ["lm_head"], "config_groups": {"group_0": {
         "targets": ["Linear"], "weights": {"num_bits": 4, "type": "int", "group_size": 128, "symmetric": True}}}},
         4.125, "w4a16"),
@@ -50,6 +50,10 @@ CASES = {
     "modelopt fp8": ({"producer": {"name": "modelopt"}, "quant_algo": "FP8", "kv_cache_scheme": "FP8"}, 8, "fp8"),
     "quark": ({"quant_method": "quark", "exclude": ["lm_head"], "global_quant_config": {
         "weight": {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}, "input_tensors": {"dtype": "fp8_e4m3"}}}, 8, "fp8"),
+    "torchao": ({"quant_method": "torchao", "quant_type": {"default": {
+        "_type": "Int4WeightOnlyConfig", "_data": {"group_size": 128}}}}, 4 + 16 / 128 + 4 / 128, "w4a16"),
+    "hqq": ({"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}},
+            4 + 32 / 64, "w4a16"),
     "auto-round": ({"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True}, 4.125, "w4a16"),
 }  # fmt: skip
 
@@ -139,7 +143,12 @@ def test_a_part_that_is_left_out_everywhere_has_its_own_format():
     said = {"quant_method": "modelopt", "quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8", "ignore": [
         "lm_head", "model.layers.*.self_attn*"]}  # fmt: skip
     chosen = formats.of(quantised(QWEN3_14B, **said))
-    assert (chosen.attention, chosen.ffn, chosen.kv, chosen.label()) == ("bf16", "nvfp4", "fp8", "bf16:ffn=nvfp4:kv=fp8")
+    assert (chosen.attention, chosen.ffn, chosen.kv, chosen.label()) == (
+        "bf16",
+        "nvfp4",
+        "fp8",
+        "bf16:ffn=nvfp4:kv=fp8",
+    )
 
 
 def test_gpt_oss_keeps_its_experts_in_mxfp4():
@@ -178,6 +187,33 @@ def test_the_file_beside_the_configuration(tmp_path):
         )  # fmt: skip
         chosen = formats.of(models.read_config(tmp_path / config_name))
         assert (chosen.ffn, chosen.kv, chosen.head) == ("fp8", "fp8", "bf16")
+
+
+def test_mlx_narrows_embeddings_too():
+    model = quantised(QWEN3_14B, group_size=64, bits=4)
+    norms = REST - 2 * 151936 * 5120
+    assert weight_byte(model) == pytest.approx((LINEAR + 2 * 151936 * 5120) * 4.5 / 8 + 2 * norms, abs=8)
+    assert formats.of(model).head == "w4a16"
+
+
+def test_a_kimi_k2_5_checkpoint():
+    """Experts in int4 with a scale a group of 32, all else in 16 bits: 595 GB as published."""
+    said = {"quant_method": "compressed-tensors", "format": "pack-quantized", "ignore": [
+        "lm_head", "re:.*self_attn.*", "re:.*shared_experts.*", "re:.*mlp\\.(gate|up|gate_up|down)_proj.*"],
+        "config_groups": {"group_0": {"targets": ["Linear"], "input_activations": None, "weights": {
+            "num_bits": 4, "type": "int", "group_size": 32, "strategy": "group", "symmetric": True}}}}  # fmt: skip
+    text = PUBLISHED["Kimi-K2"].config | {"quantization_config": said}
+    model = from_dict({"model_type": "kimi_k25", "text_config": text}, "x")
+    assert weight_byte(model) / 1e9 == pytest.approx(595, rel=0.005)
+    assert formats.of(model).label() == "bf16:expert=w4a16"
+
+
+def test_fp32_checkpoints_are_stored_wide_and_served_narrow():
+    model = from_dict(QWEN3_14B | {"torch_dtype": "float32"}, "x")
+    assert weight_byte(model, "stored") == 4 * 14_768_307_200
+    assert weight_byte(model) == 2 * 14_768_307_200
+    assert formats.of(model).said == "bf16, from a checkpoint in fp32"
+    assert kv.token_byte(kv.groups(model, formats.of(model, "stored"), Placement())) == 163_840
 
 
 def test_kv_schemes_decide_the_cache():

@@ -93,7 +93,12 @@ def from_dict(raw: dict[str, Any], name: str, file: object = None) -> ModelSpec:
 
 
 NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
-OUTER = ("tie_word_embeddings", "model_type", "torch_dtype", "dtype")  # fields of the whole that the inner may leave out
+OUTER = (
+    "tie_word_embeddings",
+    "model_type",
+    "torch_dtype",
+    "dtype",
+)  # fields of the whole that the inner may leave out
 
 
 def _language(raw: dict[str, Any], file: object) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from workloads.models import methods
 from workloads.models.fields import read_json
 from workloads.models.quantization import Quantization, Scheme
+from workloads.models.schemes import MXFP4
 from workloads.models.spec import ModelSpec
 from workloads.models.tensor import Tensor
 from workloads.models.tensors import block_tensors, tensors
@@ -38,7 +39,7 @@ def quantization(raw: Mapping[str, Any], file: object, sibling: pathlib.Path | N
     the configuration's schemes hold and either may name the KV format."""
     said = raw.get("quantization_config")
     if said is None:
-        inner = next((raw[key] for key in ("text_config", "llm_config", "language_config") if raw.get(key)), {})
+        inner: Any = next((raw[key] for key in ("text_config", "llm_config", "language_config") if raw.get(key)), {})
         said = inner.get("quantization_config") if isinstance(inner, Mapping) else None
     other = methods.read(read_json(sibling), sibling) if sibling is not None else None
     if said is None:
@@ -53,8 +54,8 @@ def quantization(raw: Mapping[str, Any], file: object, sibling: pathlib.Path | N
 
 def with_experts_of(found: Quantization | None, expert: str) -> Quantization | None:
     """The same where the configuration names the experts' format apart (`expert_dtype` of DeepSeek-V4)."""
-    scheme = {"fp4": methods.MXFP4, "mxfp4": methods.MXFP4, "fp8": methods.FP8}.get(expert)
-    if found is None or scheme is None or scheme is methods.FP8:
+    scheme = {"fp4": MXFP4, "mxfp4": MXFP4}.get(expert)
+    if found is None or scheme is None:
         return found
     return Quantization(**{**vars(found), "part": (*found.part, ("expert", scheme))})
 
@@ -85,15 +86,13 @@ def part_formats(model: ModelSpec, found: Quantization, stored_bit: float) -> di
     }
 
 
-def _stored(
-    model: ModelSpec, found: Quantization, start: int, stop: int | None
-) -> list[tuple[Tensor, Scheme | None]]:
+def _stored(model: ModelSpec, found: Quantization, start: int, stop: int | None) -> list[tuple[Tensor, Scheme | None]]:
     """Every tensor of every layer with its scheme."""
     stop = model.num_layer if stop is None else stop
     held = {block: block_tensors(model, block) for block in model.num_block(start, stop)}
     inside = {tensor.name for each in held.values() for tensor in each}
     result: list[tuple[Tensor, Scheme | None]] = [
-        (tensor, found.head if tensor.name == "lm_head" and not model.tied else None)
+        (tensor, {"embed": found.embedding, "lm_head": found.embedding if model.tied else found.head}.get(tensor.name))
         for tensor in tensors(model, start, stop)
         if tensor.name not in inside or tensor.part == "embedding"
     ]

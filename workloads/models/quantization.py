@@ -44,6 +44,7 @@ class Quantization:
     part: tuple[tuple[str, Scheme | None], ...] = ()  # a scheme for whole parts of the model, before all else
     only: tuple[str, ...] = ()
     head: Scheme | None = None
+    embedding: Scheme | None = None
     kv: str = ""  # format of the KV cache that the checkpoint asks for; empty: none
 
     def by_layer(self, num_layer: int) -> list["Quantization"]:

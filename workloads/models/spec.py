@@ -216,9 +216,7 @@ def attention_shapes(a: Attention) -> tuple[Attention, ...]:
     shape = replace(shape, window=seen, absorbed=a.latent)
     if not a.indexer.reads:
         return (shape,)
-    scorer = Attention(
-        a.indexer.num_head, 1, a.indexer.head_dim, 0, replicated=a.latent, kv_format=a.indexer.kv_format
-    )
+    scorer = Attention(a.indexer.num_head, 1, a.indexer.head_dim, 0, replicated=a.latent, kv_format=a.indexer.kv_format)
     return (shape, scorer)
 
 

@@ -1,4 +1,4 @@
-"""One weight tensor: how many values, in which part of a model, how a placement divides it, what checkpoints call it."""
+"""One weight tensor: its values, its part of the model, how a placement divides it, what checkpoints call it."""
 
 from dataclasses import dataclass
 

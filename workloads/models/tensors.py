@@ -22,9 +22,7 @@ O = _at(("self_attn", "mixer", "attention", "attn"), "o_proj", "dense", "out_pro
 DENSE = ("mlp", "feed_forward", "ffn", "mixer", "shared_mlp")
 UP = _at(DENSE, "gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "dense_h_to_4h", "c_fc", "fc1", "input_linear")
 DOWN = _at(DENSE, "down_proj", "w2", "dense_4h_to_h", "c_proj", "fc2", "output_linear")
-SHARED = tuple(
-    f"{moe}.{name}" for moe in _MOE for name in ("shared_expert", "shared_experts", "shared_mlp")
-) + ("share_expert",)
+SHARED = ("share_expert", *_at(_MOE, "shared_expert", "shared_experts", "shared_mlp"))
 SHARED_UP = _at(SHARED, "gate_proj", "up_proj", "gate_up_proj", "input_linear")
 SHARED_DOWN = _at(SHARED, "down_proj", "output_linear")
 EXPERTS = _at(_MOE, "experts", "experts.0", "experts.gate_up_proj", "experts.down_proj", "experts.0.gate_proj",

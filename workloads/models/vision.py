@@ -48,7 +48,10 @@ def read(fields: Fields, hidden: int) -> Vision | None:
     if not isinstance(raw, dict):
         return None
     own = Fields(raw, fields.file)
-    depth, width = ("depth", "num_hidden_layers", "vt_num_hidden_layers"), ("hidden_size", "vt_hidden_size", "embed_dim")
+    depth, width = (
+        ("depth", "num_hidden_layers", "vt_num_hidden_layers"),
+        ("hidden_size", "vt_hidden_size", "embed_dim"),
+    )
     if not own.has(*depth) or not own.has(*width):
         return None
     kind = str(fields.raw.get("model_type"))
@@ -58,7 +61,9 @@ def read(fields: Fields, hidden: int) -> Vision | None:
     return Vision(
         num_layer=own.size(*depth, high=1000),
         hidden=size,
-        inter=own.size("intermediate_size", "vt_intermediate_size", default=3420 if kind.startswith("qwen2_5") else 4 * size),
+        inter=own.size(
+            "intermediate_size", "vt_intermediate_size", default=3420 if kind.startswith("qwen2_5") else 4 * size
+        ),
         num_head=own.size("num_heads", "num_attention_heads", "vt_num_attention_heads", default=16, high=10_000),
         patch=own.size("patch_size", "spatial_patch_size", default=14),
         frame=own.size("temporal_patch_size", default=1),

@@ -77,7 +77,15 @@ def test_check_a_folder(tmp_path, capfd):
         "format", "context", "reason",
     ]  # fmt: skip
     named = {row["file"]: row for row in rows}
-    assert sorted(named) == ["a.json", "b_config.json", "c.json", "d.json", "e.json", "f_config.json", "sub/config.json"]
+    assert sorted(named) == [
+        "a.json",
+        "b_config.json",
+        "c.json",
+        "d.json",
+        "e.json",
+        "f_config.json",
+        "sub/config.json",
+    ]
     plain = named["a.json"]
     assert (plain["param"], plain["weight_byte"], plain["reason"]) == (6_738_415_616, 2 * 6_738_415_616, None)
     assert (plain["kv_byte_per_token"], plain["state_byte_per_sequence"], plain["format"]) == (524_288, 0, "bf16")

@@ -1,4 +1,4 @@
-"""Experts under the names that configurations give them: how many, how wide, in which layers, with which shared ones."""
+"""Experts under the names that files give them: how many, how wide, in which layers, with which shared ones."""
 
 from workloads.models.fields import Fields
 from workloads.models.spec import FeedForward
@@ -14,9 +14,20 @@ DENSE = ("dense_intermediate_size", "intermediate_size_mlp", "mlp_intermediate_s
          "ffn_hidden_size", "ffn_dim", "n_inner")  # fmt: skip
 
 
+def one_value(fields: Fields) -> Fields:
+    """The fields with lists of one number repeated (an entry a layer, Hunyuan) in place of that number."""
+    names = (*COUNT, *TOPK, *INTER, *SHARED, *SHARED_INTER)
+    raw = dict(fields.raw)
+    for name in names:
+        value = raw.get(name)
+        if isinstance(value, list) and value and all(each == value[0] for each in value):
+            raw[name] = value[0]
+    return Fields(raw, fields.file)
+
+
 def has_experts(fields: Fields) -> bool:
     """Whether the configuration has any."""
-    return fields.size(*COUNT, default=0, low=0) > 0
+    return one_value(fields).size(*COUNT, default=0, low=0) > 0
 
 
 def shared_inter(fields: Fields, expert_inter: int) -> int:
@@ -38,6 +49,7 @@ def routed(
     latent_norm: bool = False,
 ) -> FeedForward:
     """The feed-forward part of a layer with experts."""
+    fields = one_value(fields)
     num_expert = fields.size(*COUNT)
     inter = fields.size(*INTER)
     shared = shared_inter(fields, inter)
@@ -84,6 +96,4 @@ def expert_layers(fields: Fields, num_layer: int) -> list[bool]:
     step = fields.size("decoder_sparse_step", default=1)
     every = fields.size("moe_layer_freq", "moe_layer_interval", default=1)
     dense = fields.integers("mlp_only_layers") or []
-    return [
-        first <= i <= last and i % every == 0 and (i + 1) % step == 0 and i not in dense for i in range(num_layer)
-    ]
+    return [first <= i <= last and i % every == 0 and (i + 1) % step == 0 and i not in dense for i in range(num_layer)]

@@ -26,9 +26,7 @@ def read(fields: Fields, name: str) -> ModelSpec:
     corrected = corrected and fields.word("model_type") != "deepseek_v2"  # a balancing bias a routed expert
     routes = expert_layers(fields, num_layer) if has_experts(fields) else [False] * num_layer
     experts = routed(fields, router_bias=corrected) if any(routes) else plain
-    blocks = [
-        Block(_attention(fields, i, num_layer), experts if routes[i] else plain) for i in range(num_layer)
-    ]
+    blocks = [Block(_attention(fields, i, num_layer), experts if routes[i] else plain) for i in range(num_layer)]
     block, layer = pattern(blocks)
     return ModelSpec(
         name=name,

@@ -13,14 +13,12 @@ MODEL_TYPES = ("deepseek_v4",)
 def read(fields: Fields, name: str) -> ModelSpec:
     num_layer = fields.size("num_hidden_layers", high=10_000)
     hidden, streams = fields.size("hidden_size"), fields.size("hc_mult", default=0, low=0, high=1000)
-    ratios = fields.per_layer("compress_ratios", num_layer) or [0] * num_layer
+    ratios = fields.per_layer("compress_ratios", num_layer) or _ratios(fields, num_layer)
     # from all streams: how each enters a part, how the part's result enters each, and how they mix
     mix = streams * (2 + streams)
     connect = 2 * (mix * streams * hidden + mix + 3) if streams else 0
     experts = routed(fields, router_bias=True)
-    blocks = [
-        Block(NO_ATTENTION, experts, mixer=_attention(fields, ratio), extra_value=connect) for ratio in ratios
-    ]
+    blocks = [Block(NO_ATTENTION, experts, mixer=_attention(fields, ratio), extra_value=connect) for ratio in ratios]
     block, layer = pattern(blocks)
     return ModelSpec(
         name=name,
@@ -35,6 +33,20 @@ def read(fields: Fields, name: str) -> ModelSpec:
         mtp=(blocks[-1],) * num_mtp(fields),
         unpriced=("compress_ratios", "hc_mult") if streams else ("compress_ratios",),
     )
+
+
+KINDS = {"sliding_attention": 0, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
+
+
+def _ratios(fields: Fields, num_layer: int) -> list[int]:
+    """Tokens of an entry in each layer, where the file names kinds of layers: `compress_rates` may say another number
+    for a kind."""
+    stated = fields.table("compress_rates")
+    ratio = {kind: stated.size(kind, default=usual, low=0) for kind, usual in KINDS.items()}
+    return [
+        ratio[kind]
+        for kind in fields.words("layer_types", tuple(KINDS), num_layer) or ["sliding_attention"] * num_layer
+    ]
 
 
 def _attention(fields: Fields, ratio: int) -> Compressed:

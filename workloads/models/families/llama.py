@@ -42,6 +42,7 @@ TRAIT = {
     "ministral3": Trait(),
     "mixtral": Trait(window=True, expert=True),
     "phi3": Trait(window=True),
+    "phi3_v": Trait(window=True),
     "phi4mm": Trait(),
     "phimoe": Trait(window=True, expert=True, norm="layer", norm_bias=True),
     "qwen2": Trait(qkv_bias=True, out_bias=""),
@@ -85,6 +86,7 @@ TRAIT = {
     "bailing_moe": Trait(out_bias="use_bias", expert=True),
     "bailing_moe_v2": Trait(out_bias="use_bias", qk_norm="head", expert=True, router_bias=True),
     "exaone4": Trait(qk_norm="head"),
+    "exaone_moe": Trait(qk_norm="head", expert=True, router_bias=True),
     "arcee": Trait(gated=False),
     "afmoe": Trait(qk_norm="head", expert=True, router_bias=True, num_norm=4, gate="full"),
     "apertus": Trait(qk_norm="head", gated=False),
@@ -133,7 +135,9 @@ def read(fields: Fields, name: str) -> ModelSpec:
 
 def num_mtp(fields: Fields) -> int:
     """Multi-token-prediction layers that the checkpoint has."""
-    return fields.size("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", default=0, low=0, high=100)
+    return fields.size(
+        "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", default=0, low=0, high=100
+    )
 
 
 def _block(fields: Fields, trait: Trait, layer: int, num_layer: int, experts: bool) -> Block:
@@ -173,8 +177,15 @@ def _attention(fields: Fields, trait: Trait, layer: int, num_layer: int) -> Atte
         qkv_bias=trait.qkv_bias or bias,
         out_bias=out_bias,
         qk_norm=width,
-        gate={"": 0, "head": num_head, "full": num_head * head_dim}[trait.gate],
+        gate=_gate(fields, trait, num_head, head_dim),
     )
+
+
+def _gate(fields: Fields, trait: Trait, num_head: int, head_dim: int) -> int:
+    """Channels of a gate on attention's result: one a head where the file says so, else as the architecture has it."""
+    if fields.flag("use_head_wise_attn_gate", default=trait.gate == "head"):
+        return num_head
+    return num_head * head_dim if trait.gate == "full" else 0
 
 
 def _sliding_fields(fields: Fields, layer: int, num_layer: int) -> Fields:
@@ -203,7 +214,8 @@ def _window(fields: Fields, trait: Trait, layer: int, num_layer: int) -> int:
     kinds = fields.words("layer_types", allowed, num_layer)
     if kinds:
         return fields.size("sliding_window") if kinds[layer] == "sliding_attention" else 0
-    every = fields.raw.get("sliding_window_pattern", fields.raw.get("global_attn_every_n_layers"))
+    patterns = ("sliding_window_pattern", "global_attn_every_n_layers", "layer_switch")
+    every = next((fields.raw[name] for name in patterns if fields.raw.get(name) is not None), None)
     if isinstance(every, int) and every > 1 and fields.has("sliding_window"):
         return fields.size("sliding_window") if (layer + 1) % every else 0
     if isinstance(every, str) and every and fields.has("sliding_window"):  # "LLLG" (EXAONE 4)

@@ -1,4 +1,5 @@
-"""Pure state-space models: Mamba (arXiv 2312.00752), Falcon-Mamba and Mamba-2 (arXiv 2405.21060). No layer keeps keys."""
+"""Pure state-space models, no layer of which keeps keys: Mamba (arXiv 2312.00752), Falcon-Mamba and Mamba-2 (arXiv
+2405.21060)."""
 
 from workloads.models.families.qwen3_next import state_byte
 from workloads.models.fields import Fields

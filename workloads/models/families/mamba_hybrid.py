@@ -1,5 +1,5 @@
-"""Hybrids of Mamba-2 and attention with a feed-forward part in every layer: Granite 4 (one or the other a layer, experts
-beside a shared part), Bamba, and Falcon-H1 (arXiv 2507.22448: both on the same input in every layer)."""
+"""Hybrids of Mamba-2 and attention with a feed-forward part in every layer: Granite 4 (one or the other a layer,
+experts beside a shared part), Bamba, and Falcon-H1 (arXiv 2507.22448: both on the same input in every layer)."""
 
 from workloads.models.families._experts import has_experts, routed
 from workloads.models.families.qwen3_next import state_byte

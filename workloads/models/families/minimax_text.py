@@ -1,5 +1,5 @@
-"""MiniMax-Text-01 and M1 (arXiv 2501.08313): lightning attention in seven layers of eight, full attention in the eighth,
-experts in all."""
+"""MiniMax-Text-01 and M1 (arXiv 2501.08313): lightning attention in seven layers of eight, full attention in the
+eighth, experts in all."""
 
 from workloads.models.families._experts import routed
 from workloads.models.fields import Fields
@@ -14,7 +14,11 @@ def read(fields: Fields, name: str) -> ModelSpec:
     full = fields.per_layer("attn_type_list", num_layer)
     if full is None:
         kinds = fields.words("layer_types", ("full_attention", "linear_attention"), num_layer)
-        full = [int(kind == "full_attention") for kind in kinds] if kinds else [int((i + 1) % 8 == 0) for i in range(num_layer)]
+        full = (
+            [int(kind == "full_attention") for kind in kinds]
+            if kinds
+            else [int((i + 1) % 8 == 0) for i in range(num_layer)]
+        )
     num_head, num_kv_head, dim = fields.heads()
     experts = routed(fields)
     attention = Attention(num_head, num_kv_head, dim, dim, rope_dim=fields.size("rotary_dim", default=dim))

@@ -1,5 +1,5 @@
-"""MPT: layer norms without biases, ALiBi, tied embedding; names of its own for every field. DBRX: the same names, rotary
-positions and experts."""
+"""MPT: layer norms without biases, ALiBi, tied embedding; names of its own for every field. DBRX: the same names,
+rotary positions and experts."""
 
 from workloads.models.fields import Fields
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
@@ -16,9 +16,7 @@ def read(fields: Fields, name: str) -> ModelSpec:
     fields.check_divides(num_kv_head, num_head, "kv_n_heads")
     alibi = own.flag("alibi", default=not expert)
     dim, bias = hidden // num_head, not fields.flag("no_bias", default=True)
-    attention = Attention(
-        num_head, num_kv_head, dim, dim, rope_dim=0 if alibi else dim, qkv_bias=bias, out_bias=bias
-    )
+    attention = Attention(num_head, num_kv_head, dim, dim, rope_dim=0 if alibi else dim, qkv_bias=bias, out_bias=bias)
     if expert:
         num_expert = ffn_own.size("moe_num_experts")
         topk = ffn_own.size("moe_top_k", high=num_expert)

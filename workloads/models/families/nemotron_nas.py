@@ -36,7 +36,7 @@ def read(fields: Fields, name: str) -> ModelSpec:
 
 def _block(fields: Fields, config: dict[str, Any]) -> Block:
     hidden = fields.size("hidden_size")
-    attention, own = NO_ATTENTION, Fields(config.get("attention") or {}, fields.file)
+    attention, own = NO_ATTENTION, Fields(config, fields.file).table("attention")
     mixer = None
     if own.flag("replace_with_linear", default=False):
         mixer = Linear(hidden)
@@ -57,7 +57,7 @@ def _block(fields: Fields, config: dict[str, Any]) -> Block:
 
 
 def _ffn(fields: Fields, config: dict[str, Any], hidden: int) -> FeedForward:
-    own = Fields(config.get("ffn") or {}, fields.file)
+    own = Fields(config, fields.file).table("ffn")
     if own.flag("no_op", default=False):
         return NO_FFN
     if own.flag("replace_with_linear", default=False):

@@ -24,8 +24,8 @@ def read(fields: Fields, name: str) -> ModelSpec:
     blocks = []
     for i, kind in enumerate(kinds):
         ffn = routed(fields, shared_gate=True) if with_experts[i] else FeedForward(fields.size("intermediate_size"))
-        block = Block(full, ffn)
-        blocks.append(block if kind == "full_attention" else replace(block, attention=NO_ATTENTION, mixer=linear))
+        each = Block(full, ffn)
+        blocks.append(each if kind == "full_attention" else replace(each, attention=NO_ATTENTION, mixer=linear))
     block, layer = pattern(blocks)
     head = next((b for b in reversed(blocks) if b.mixer is None), blocks[-1])
     return ModelSpec(

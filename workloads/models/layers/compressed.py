@@ -2,7 +2,7 @@
 beside it, entries that pool `ratio` tokens each. At ratio 4 (CSA) an indexer picks `topk` of them and the pools
 overlap; at 128 (HCA) all are read; at 0 there is the window alone.
 
-Shapes after the checkpoint's modules `wq_a, wq_b, wkv, wo_a, wo_b, compressor, indexer` (model card of DeepSeek-V4-Flash).
+Shapes after the checkpoint's modules `wq_a, wq_b, wkv, wo_a, wo_b, compressor, indexer` (DeepSeek-V4-Flash).
 Nobody has lowered its operators: `ModelSpec.unpriced` names `compress_ratios`.
 """
 
@@ -55,9 +55,7 @@ class Compressed:
             query = self.q_rank * self.index_head * self.index_dim
             found += [
                 Tensor("index_q", "mixer", query, module=("attn.indexer.wq_b", "self_attn.indexer.q_b_proj")),
-                Tensor(
-                    "index_k", "norm", hidden * self.index_head + self._compressor(hidden, self.index_dim, series)
-                ),
+                Tensor("index_k", "norm", hidden * self.index_head + self._compressor(hidden, self.index_dim, series)),
             ]
         return found
 

@@ -1,4 +1,5 @@
-"""Selective state spaces: Mamba-1 (arXiv 2312.00752, a state a channel) and Mamba-2 (arXiv 2405.21060, a decay a head)."""
+"""Selective state spaces: Mamba-1 (arXiv 2312.00752, a state a channel) and Mamba-2 (arXiv 2405.21060, a decay a
+head)."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -68,9 +69,7 @@ class Mamba2:
         chunk = 2.0 * CHUNK * (n * self.group / self.num_head + p) + 4.0 * n * p
         step = 6.0 * n * p  # decay and update, y = C h
         state = head * p * n * (self.state_byte or rows.byte)
-        scan_row(
-            rows, head, n, chunk, step, state, (self.channel // tp + head, head * p), token, sequence, decode
-        )
+        scan_row(rows, head, n, chunk, step, state, (self.channel // tp + head, head * p), token, sequence, decode)
 
 
 @dataclass(frozen=True)
