@@ -7,7 +7,7 @@ from kernels.formats import FORMAT_CODE
 from workloads import kv
 from workloads.experts import active_expert, distinct_rank
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
-from workloads.rows import ACT_FLOP, ADD_FLOP, CONVERT_FLOP, NORM_FLOP, ROPE_FLOP, Count, Rows, ceil_div
+from workloads.rows import ACT_FLOP, ADD_FLOP, NORM_FLOP, ROPE_FLOP, Count, Rows, ceil_div
 
 
 def add_block(rows: Rows, model: ModelSpec, block: Block, skew: float) -> None:
@@ -21,7 +21,12 @@ def add_block(rows: Rows, model: ModelSpec, block: Block, skew: float) -> None:
         weight = h * (2 if model.norm_bias else 1)
         rows.stream(name, op.NORM, local, h, NORM_FLOP[model.norm], weight=weight)
 
+    def add(name: str) -> None:
+        if not block.streams:  # hyper-connections have written the result into their streams
+            rows.stream(name, op.ADD, local, h, ADD_FLOP, read=2)
+
     if block.attention.num_head or block.mixer is not None:
+        _residuals(rows, block, h, local)
         norm("attn_norm")
         if block.parallel and block.num_norm == 2:
             norm("mlp_norm")
@@ -41,13 +46,27 @@ def add_block(rows: Rows, model: ModelSpec, block: Block, skew: float) -> None:
         reduce_hidden(rows, "attn", h)
         if block.num_norm == 4:
             norm("attn_post_norm")
-        rows.stream("attn_add", op.ADD, local, h, ADD_FLOP, read=2)
+        add("attn_add")
     if not f.empty:
+        _residuals(rows, block, h, local)
         norm("mlp_norm")
         _feed_forward(rows, f, h, skew)
         if block.num_norm == 4:
             norm("mlp_post_norm")
-        rows.stream("mlp_add", op.ADD, local, h, ADD_FLOP, read=2)
+        add("mlp_add")
+
+
+def _residuals(rows: Rows, block: Block, h: int, m: Count) -> None:
+    """What stands in place of a plain residual around a part: hyper-connections (a map from all streams to how each
+    enters the part, takes its result and mixes with the others; DeepSeek-V4), or a softmax over the outputs of
+    earlier layers (a norm, a product with a learned vector and a weighted sum of each; Kimi-K3)."""
+    if block.streams:
+        num = block.streams
+        rows.gemm("hc_map", m, num * (num + 2), num * h, "activation")
+        rows.stream("hc_pre", op.ADD, m, h, 2.0 * num, read=num)
+        rows.stream("hc_post", op.ADD, m, num * h, 2.0 * num + 2.0, read=1 + 1 / num)
+    if block.joins:
+        rows.stream("res_join", op.ADD, m, h, 8.0 * block.joins, read=block.joins, weight=2 * h)
 
 
 def reduce_hidden(rows: Rows, name: str, hidden: int) -> None:
@@ -81,7 +100,7 @@ def _projections(rows: Rows, model: ModelSpec, a: Attention) -> None:
     if a.rope_dim:
         rows.stream("rope", op.ROPE, m, (head + kv_head) * a.rope_dim, ROPE_FLOP)
     if not a.shared_kv:
-        kv_write(rows, kv.token_value(a, tp))
+        rows.kv_write(kv.token_value(a, tp))
     _gate(rows, a, h)
     rows.gemm("o_proj", m, h, head * a.v_head_dim, "attention", bias=out_bias)
 
@@ -103,7 +122,7 @@ def _index(rows: Rows, a: Attention, h: int) -> None:
     rows.gemm("index_q", rows.m, head * x.head_dim, x.q_rank or h, "attention")
     rows.gemm("index_k", rows.m, x.head_dim + (x.num_head if x.weighted else 0), h, "attention")
     rows.stream("index_norm", op.NORM, rows.m, x.head_dim, NORM_FLOP["rms"], weight=2 * x.head_dim)
-    kv_write(rows, x.head_dim, x.kv_format)
+    rows.kv_write(x.head_dim, x.kv_format)
 
 
 def _latent(rows: Rows, a: Attention, h: int, head: int) -> None:
@@ -117,27 +136,10 @@ def _latent(rows: Rows, a: Attention, h: int, head: int) -> None:
     rows.stream("latent_norm", op.NORM, m, a.q_rank + a.kv_rank, NORM_FLOP["rms"], weight=a.q_rank + a.kv_rank)
     rows.gemm("q_b_proj", m, head * a.head_dim, a.q_rank or h, "attention")
     rows.stream("rope", op.ROPE, m, (head + 1) * a.rope_dim, ROPE_FLOP)
-    kv_write(rows, latent)
+    rows.kv_write(latent)
     _index(rows, a, h)
     rows.gemm("k_up", m, a.kv_rank, a.nope_dim, "activation", batch=head)
     rows.gemm("v_up", m, a.v_head_dim, a.kv_rank, "activation", batch=head)
-
-
-def kv_write(rows: Rows, width: int, form: str = "") -> None:
-    """Store `width` new key and value numbers a token, narrowed on the way where the cache is narrower; `form`
-    stands in for the format of KV."""
-    byte = kv.format_byte(form) if form else rows.formats.kv_byte
-    narrow = byte < rows.byte
-    rows.add(
-        "kv_write",
-        op.KV_WRITE,
-        kv_fmt=FORMAT_CODE[form] if form else rows.formats.code("kv"),
-        m=rows.m,
-        n=width,
-        flop=rows.m * (width * CONVERT_FLOP if narrow else 0.0),
-        act_byte=rows.m * (width * rows.byte),
-        write_byte=rows.m * (width * byte),
-    )
 
 
 def _dense(rows: Rows, f: FeedForward, h: int, name: str = "mlp") -> None:

@@ -23,6 +23,7 @@ from workloads.layers import add_block, reduce_hidden
 from workloads.models.spec import Attention, ModelSpec
 from workloads.placement import Placement
 from workloads.rows import NORM_FLOP, SAMPLE_FLOP, Rows, ceil_div
+from workloads.work import visible
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def lower_attention(
     expansion of the new tokens is `v_up` and `k_up` of `lower_dense`, same FLOPs; a cached prefix is
     taken as expanded already).
     """
+    refuse_unpriced(model)
     start, stop = placement.stages(model.num_layer)[stage]
     classes = model.attention_class(start, stop) if len(work) else {}
     rows = Rows(formats, placement, 1, stage)
@@ -172,13 +174,8 @@ def lower_attention(
         attention_row(rows, attention, work, phase)
     for mixer, count in (model.mixer_class(start, stop) if len(work) else {}).items():
         rows.count = count
-        mixer.scan(rows, *work_size(work), phase == "decode")
+        mixer.scan(rows, work, phase == "decode")
     return rows.table()
-
-
-def work_size(work: op.WorkTable) -> tuple[float, float]:
-    """Query rows and sequences."""
-    return float((work["count"] * work["query_len"]).sum()), float(work["count"].sum())
 
 
 def attention_row(rows: Rows, a: Attention, work: op.WorkTable, phase: str, offset: int = 0) -> None:
@@ -221,26 +218,6 @@ def attention_shape(a: Attention, tp: int, decode: bool) -> tuple[int, int, int,
         absorbed = decode or a.absorbed
         return (head, 1, a.kv_rank + a.rope_dim, a.kv_rank) if absorbed else (head, head, a.head_dim, a.v_head_dim)
     return head, ceil_div(a.num_kv_head, tp), a.head_dim, a.v_head_dim
-
-
-def visible(work: op.WorkTable, window: int) -> tuple[float, float]:
-    """Query-key pairs and distinct keys that the rows see, with a window (0: none) on the causal ones.
-
-    Row `r` of a causal rectangle sees `min(window, kv_len - query_len + r + 1)` keys; rows of a shared span
-    all see all of it.
-
-    >>> _, rows = op.empty(0, 1); rows["query_len"], rows["kv_len"], rows["causal"] = 3, 5, 1
-    >>> visible(rows, 0), visible(rows, 4)
-    ((12.0, 5.0), (11.0, 5.0))
-    """
-    count, q, kv = (work[field].astype(np.float64) for field in ("count", "query_len", "kv_len"))
-    reach = np.where((work["causal"] == 1) & (window > 0), np.minimum(float(window), kv), kv)
-    prefix = kv - q
-    short = np.clip(reach - prefix, 0.0, q)  # causal rows that see less than the whole reach
-    triangle = short * prefix + short * (short + 1) / 2 + (q - short) * reach
-    pair = np.where(work["causal"] == 1, triangle, q * kv)
-    seen = np.where(reach < kv, np.minimum(kv, reach + q - 1), kv)
-    return float((count * pair).sum()), float((count * seen).sum())
 
 
 def work_rows(query_len: npt.ArrayLike, kv_len: npt.ArrayLike) -> op.WorkTable:

@@ -18,13 +18,13 @@ from workloads.lowering import (
     lower_head,
     refuse_unpriced,
     work_rows,
-    work_size,
 )
 from workloads.models.spec import Block, ModelSpec, attention_shapes
 from workloads.placement import Placement
 from workloads.rows import Rows
 
-_AFTER_ATTENTION = (b"v_up", b"quant_o_proj", b"o_proj")  # the first of these in a layer reads attention's result
+# the first of these in a layer reads attention's result
+_AFTER_ATTENTION = (b"v_up", b"quant_o_a", b"o_a", b"quant_o_proj", b"o_proj")
 
 
 def unroll_step(
@@ -79,7 +79,7 @@ def _layer(
             for shape in attention_shapes(block.attention):
                 attention_row(attend, shape, work, phase, offset)
             if block.mixer is not None:
-                block.mixer.scan(attend, *work_size(work), phase == "decode")
+                block.mixer.scan(attend, work, phase == "decode")
         offset += len(work)
     table = dense.table()
     place = next((i for i, name in enumerate(table["name"]) if name in _AFTER_ATTENTION), len(table))

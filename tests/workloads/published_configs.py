@@ -184,8 +184,9 @@ PUBLISHED: dict[str, Published] = {
     "Nemotron-Nano-9B-v2": Published(
         {"model_type": "nemotron_h", "hidden_size": 4480, "intermediate_size": 15680, "num_hidden_layers": 56,
          "hybrid_override_pattern": "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-",
-         "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128, "mamba_num_heads": 128, "mamba_head_dim": 80, "ssm_state_size": 128,
-         "n_groups": 8, "conv_kernel": 4, "vocab_size": 131072, "max_position_embeddings": 131072},
+         "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128, "mamba_num_heads": 128,
+         "mamba_head_dim": 80, "ssm_state_size": 128, "n_groups": 8, "conv_kernel": 4, "vocab_size": 131072,
+         "max_position_embeddings": 131072},
         8.89e9, kv_byte=16_384,
     ),  # arXiv 2508.14444: 8.9 B
     "granite-4.0-h-tiny": Published(

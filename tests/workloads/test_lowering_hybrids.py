@@ -12,6 +12,7 @@ from workloads.models.catalogue import from_dict
 from workloads.unroll import unroll_step
 
 TYPED = {name: from_dict(said.config, name) for name, said in PUBLISHED.items()}
+APART = [b"hc_map", b"pool", b"index_pool", b"index_weight"]  # whose weights count among the small ones
 PRICED = sorted(name for name, model in TYPED.items() if not model.unpriced)
 
 
@@ -40,7 +41,7 @@ def test_layer_by_layer_is_the_same_work(name, decode):
 def test_a_prompt_token_costs_two_flop_a_weight_that_it_meets(name):
     model = TYPED[name]
     ops = lower_dense(model, formats.of(model), placement.make(model), 0, 4096)
-    gemm = ops[np.isin(ops["kind"], [op.GEMM, op.MOE])]
+    gemm = ops[np.isin(ops["kind"], [op.GEMM, op.MOE]) & ~np.isin(ops["name"], APART)]
     apart = models.num_param(model) - sum(
         t.value * t.count for t in models.tensors(model) if t.part in ("attention", "mixer", "ffn", "router", "expert")
     )  # embeddings, norms, convolutions
@@ -125,13 +126,49 @@ def test_latent_experts_are_narrow():
     assert (down["k"], down["n"], up["k"], up["n"]) == (4096, 1024, 1024, 4096)
 
 
-@pytest.mark.parametrize(
-    ("name", "field"), [("DeepSeek-V4-Flash", "compress_ratios"), ("gemma-3n", "altup_num_inputs")]
-)
+def test_compressed_attention_reads_a_window_and_a_share():
+    model = TYPED["DeepSeek-V4-Flash"]
+    place = placement.make(model)
+    ops = lower_attention(model, formats.of(model), place, 0, work_rows([1] * 4, [65_536] * 4), "decode")
+    named = {}
+    for row in ops:
+        named.setdefault(row["name"].decode(), []).append(row)
+    keys = {2: 128, 21: 128 + 512, 20: 128 + 65_536 // 128}  # the window alone, picked entries, all entries of 128
+    for row in named["attention"]:
+        seen = keys[int(row["count"])]
+        assert row["flop"] == 4 * 4 * seen * 64 * 512
+        assert row["act_byte"] == 4 * (seen * 512 * 2 + 64 * 512 * 2)
+    score = named["index_score"][0]
+    assert (score["count"], score["flop"]) == (21, 2 * 4 * (65_536 / 4) * 64 * 128)
+    short = lower_attention(model, formats.of(model), place, 0, work_rows([1], [100]), "decode")
+    assert sorted({float(row["flop"]) for row in short if row["name"] == b"attention"}) == [
+        4 * 64 * 512 * keys for keys in (100, 100 + 100 / 128, 125)
+    ]  # fmt: skip
+
+
+def test_hyper_connections_replace_the_residual_adds():
+    model = TYPED["DeepSeek-V4-Flash"]
+    ops = lower_dense(model, formats.of(model), placement.make(model), 0, 8)
+    assert not np.isin(ops["name"], [b"attn_add", b"mlp_add"]).any()
+    post = ops[ops["name"] == b"hc_post"]
+    assert total(post, "act_byte", "write_byte") == 43 * 2 * 8 * (4 + 1 + 4) * 4096 * 2
+
+
+def test_joins_of_earlier_layers_grow_with_depth():
+    k3 = {"routed_expert_hidden_size": 1152, "latent_moe_use_norm": True, "attn_res_block_size": 12,
+          "mla_use_output_gate": True}  # fmt: skip
+    model = from_dict(PUBLISHED["Kimi-Linear-48B-A3B"].config | k3, "x")
+    ops = lower_dense(model, formats.of(model), placement.make(model), 0, 8)
+    joins = ops[ops["name"] == b"res_join"]
+    read = 12 * 2 + 12 * 3 + 3 * 4  # 27 layers in blocks of 12: two, three and four inputs
+    assert total(joins, "act_byte") == 2 * 8 * read * 2304 * 2
+
+
+@pytest.mark.parametrize(("name", "field"), [("gemma-3n", "altup_num_inputs")])
 def test_what_is_not_priced_is_refused_by_its_field(name, field):
     small = {"model_type": "gemma3n", "text_config": {"model_type": "gemma3n_text", "hidden_size": 2048,
              "num_hidden_layers": 30, "intermediate_size": [8192] * 30, "vocab_size": 262400}}  # fmt: skip
-    model = TYPED[name] if name in TYPED else from_dict(small, name)
+    model = from_dict(small, name)
     with pytest.raises(InputError, match=field):
         lower_step(model, formats.Formats(), placement.make(model), 0, plan([1], [1], True))
     with pytest.raises(InputError, match=field):

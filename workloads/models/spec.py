@@ -115,6 +115,8 @@ class Block:
     num_norm: int = 2  # norms of the hidden width in the layer (1, 2, or 4 with norms after each part)
     parallel: bool = False  # attention and feed-forward read the same input; one residual add
     mixer: Mixer | None = None
+    streams: int = 0  # residual streams that hyper-connections mix around each part (DeepSeek-V4); 0: one, added to
+    joins: int = 0  # outputs of earlier layers that are joined into each part's input (Kimi-K3); 0: none
     extra_value: int = 0  # further weights of the layer: scalars, residual gates, embeddings a layer
 
 

@@ -18,7 +18,10 @@ def read(fields: Fields, name: str) -> ModelSpec:
     mix = streams * (2 + streams)
     connect = 2 * (mix * streams * hidden + mix + 3) if streams else 0
     experts = routed(fields, router_bias=True)
-    blocks = [Block(NO_ATTENTION, experts, mixer=_attention(fields, ratio), extra_value=connect) for ratio in ratios]
+    blocks = [
+        Block(NO_ATTENTION, experts, mixer=_attention(fields, ratio), streams=streams, extra_value=connect)
+        for ratio in ratios
+    ]
     block, layer = pattern(blocks)
     return ModelSpec(
         name=name,
@@ -31,7 +34,6 @@ def read(fields: Fields, name: str) -> ModelSpec:
         tied=fields.flag("tie_word_embeddings", default=False),
         extra_value=streams * streams * hidden,
         mtp=(blocks[-1],) * num_mtp(fields),
-        unpriced=("compress_ratios", "hc_mult") if streams else ("compress_ratios",),
     )
 
 
@@ -59,6 +61,7 @@ def _attention(fields: Fields, ratio: int) -> Compressed:
         o_group=fields.size("o_groups", high=10_000),
         window=fields.size("sliding_window"),
         ratio=ratio,
+        rope_dim=fields.size("qk_rope_head_dim", default=64, high=10_000),
         index_head=fields.size("index_n_heads", high=10_000) if index else 0,
         index_dim=fields.size("index_head_dim", high=10_000) if index else 0,
         topk=fields.size("index_topk") if index else 0,

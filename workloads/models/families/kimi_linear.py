@@ -21,7 +21,7 @@ def read(fields: Fields, name: str) -> ModelSpec:
         fields, router_bias=True, latent=latent, latent_norm=fields.flag("latent_moe_use_norm", default=False)
     )
     plain = FeedForward(fields.size(*DENSE))
-    residual = fields.has("attn_res_block_size")
+    every = fields.size("attn_res_block_size", default=0, low=0)  # layers of a residual block
     delta = _delta(own)
     blocks = []
     for i, routes in enumerate(expert_layers(fields, num_layer)):
@@ -31,7 +31,8 @@ def read(fields: Fields, name: str) -> ModelSpec:
                 NO_ATTENTION if recurrent else _latent(fields, hidden),
                 experts if routes else plain,
                 mixer=delta if recurrent else None,
-                extra_value=4 * hidden if residual else 0,
+                joins=i // every + 2 if every else 0,  # the blocks begun so far, and what came since
+                extra_value=4 * hidden if every else 0,
             )
         )
     block, layer = pattern(blocks)
@@ -45,7 +46,6 @@ def read(fields: Fields, name: str) -> ModelSpec:
         layer=layer,
         tied=fields.flag("tie_word_embeddings", default=False),
         mtp=(blocks[-1],) * num_mtp(fields),
-        unpriced=("attn_res_block_size",) if residual else (),
     )
 
 

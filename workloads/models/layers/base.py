@@ -8,6 +8,7 @@ convolution and the recurrence of a phase, which depend on tokens and on sequenc
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kernels import optable as op
+from kernels.optable import WorkTable
 from workloads.models.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ class Mixer(Protocol):
     def lower(self, rows: "Rows", hidden: int) -> None:
         """Operators that depend on the token count alone."""
 
-    def scan(self, rows: "Rows", token: float, sequence: float, decode: bool) -> None:
-        """The convolution and the recurrence over `token` new tokens of `sequence` sequences."""
+    def scan(self, rows: "Rows", work: WorkTable, decode: bool) -> None:
+        """The convolution and the recurrence over the new tokens of the sequences of `work`."""
 
 
 def conv_row(rows: "Rows", channel: int, kernel: int, token: float, sequence: float) -> None:

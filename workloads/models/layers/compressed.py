@@ -3,15 +3,17 @@ beside it, entries that pool `ratio` tokens each. At ratio 4 (CSA) an indexer pi
 overlap; at 128 (HCA) all are read; at 0 there is the window alone.
 
 Shapes after the checkpoint's modules `wq_a, wq_b, wkv, wo_a, wo_b, compressor, indexer` (DeepSeek-V4-Flash).
-Nobody has lowered its operators: `ModelSpec.unpriced` names `compress_ratios`.
+Its kernels are no plain attention (keys are gathered, and are values too), so that its products are written as such.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kernels.errors import InputError
+from kernels import optable as op
+from kernels.optable import WorkTable
 from workloads.models.layers.base import State
 from workloads.models.tensor import Tensor
+from workloads.work import visible, work_size
 
 if TYPE_CHECKING:
     from workloads.rows import Rows
@@ -28,6 +30,7 @@ class Compressed:
     o_group: int
     window: int
     ratio: int = 0
+    rope_dim: int = 0
     index_head: int = 0  # 0: no indexer
     index_dim: int = 0
     topk: int = 0
@@ -68,7 +71,66 @@ class Compressed:
         return tuple(found)
 
     def lower(self, rows: "Rows", hidden: int) -> None:
-        raise InputError("compressed attention is not priced", field="compress_ratios", value=self.ratio)
+        """Down and up projections, norms, rotary channels, the window's and the pools' writes, the grouped projection
+        of the result."""
+        m, tp, dim = rows.m, rows.placement.tp, self.head_dim
+        head, group = self.num_head // tp, max(1, self.o_group // tp)
+        rows.gemm("qkv_a_proj", m, self.q_rank + dim, hidden, "mixer")
+        rows.stream("latent_norm", op.NORM, m, self.q_rank + dim, 4.0, weight=self.q_rank + dim)
+        rows.gemm("q_b_proj", m, head * dim, self.q_rank, "mixer")
+        rows.stream("rope", op.ROPE, m, 2 * (head + 1) * self.rope_dim, 3.0)  # on queries and key, back on the result
+        rows.kv_write(dim)
+        if self.ratio:
+            self._pool(rows, hidden, dim, "pool")
+            rows.kv_write(dim, every=self.ratio)
+        if self.index_head:
+            rows.gemm("index_q", m, self.index_head * self.index_dim, self.q_rank, "mixer")
+            rows.gemm("index_weight", m, self.index_head, hidden, "activation")
+            self._pool(rows, hidden, self.index_dim, "index_pool")
+            rows.kv_write(self.index_dim, "fp8", every=self.ratio)
+        rows.gemm("o_a", m, self.o_rank, self.num_head * dim // self.o_group, "mixer", batch=group)
+        rows.gemm("o_proj", m, hidden, self.o_group * self.o_rank // tp, "mixer")
 
-    def scan(self, rows: "Rows", token: float, sequence: float, decode: bool) -> None:
-        raise InputError("compressed attention is not priced", field="compress_ratios", value=self.ratio)
+    def _pool(self, rows: "Rows", hidden: int, dim: int, name: str) -> None:
+        """Entries and gates of every token, and their weighted sums over a pool's tokens."""
+        series = 2 if self.index_head else 1
+        rows.gemm(name, rows.m, 2 * series * dim, hidden, "activation")
+        rows.stream(f"{name}_sum", op.ACT, rows.m, series * dim, 7.0, read=2, write=1 / self.ratio)
+
+    def scan(self, rows: "Rows", work: WorkTable, decode: bool) -> None:
+        """Attention over the window and the entries that are read, and the indexer's scores of all entries.
+
+        An entry of a pool is seen once its pool is whole: `visible` of a span `ratio` times longer, over `ratio`.
+        """
+        pair, seen = visible(work, self.window)
+        if self.ratio:
+            reach = self.topk * self.ratio if self.index_head else 0
+            more = visible(work, reach)
+            pair, seen = pair + more[0] / self.ratio, seen + more[1] / self.ratio
+        tp = rows.placement.tp
+        self._product(rows, work, "attention", self.num_head // tp, self.head_dim, 2, pair, seen * self.head_dim
+                      * rows.formats.kv_byte, decode)  # fmt: skip
+        if self.index_head:  # on every device
+            every_pair, every_key = (value / self.ratio for value in visible(work, 0))
+            byte = every_key * self.index_dim * INDEX_KEY_BYTE
+            self._product(rows, work, "index_score", self.index_head, self.index_dim, 1, every_pair, byte, decode)
+
+    def _product(
+        self, rows: "Rows", work: WorkTable, name: str, head: int, dim: int, products: int, pair: float,
+        kv_byte: float, decode: bool,
+    ) -> None:  # fmt: skip
+        """Queries by keys (and scores by values) as one row: `head` rows a query against the mean keys that it sees."""
+        query, sequence = work_size(work)
+        batch = round(sequence) if decode else 1
+        rows.add(
+            name,
+            op.GEMM,
+            phase=op.PHASE_CODE["decode" if decode else "prefill"],
+            m=round(query * head / batch),
+            n=max(1, round(products * pair / query)),
+            k=dim,
+            batch=batch,
+            flop=2.0 * products * pair * head * dim,
+            act_byte=kv_byte + query * head * dim * rows.byte,
+            write_byte=query * head * (dim if products > 1 else 0) * rows.byte,
+        )

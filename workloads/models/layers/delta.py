@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kernels import optable as op
+from kernels.optable import WorkTable
 from workloads.models.layers.base import CHUNK, State, conv_row, scan_row
 from workloads.models.tensor import Tensor
+from workloads.work import work_size
 
 if TYPE_CHECKING:
     from workloads.rows import Rows
@@ -84,7 +86,8 @@ class Delta:
         rows.stream("mix_norm", op.NORM, m, value, 9.0, read=2, weight=self.value_dim)  # norm, gate and their product
         rows.gemm("o_proj", m, hidden, value, "mixer")
 
-    def scan(self, rows: "Rows", token: float, sequence: float, decode: bool) -> None:
+    def scan(self, rows: "Rows", work: WorkTable, decode: bool) -> None:
+        token, sequence = work_size(work)
         tp, dk, dv = rows.placement.tp, self.key_dim, self.value_dim
         head = self.num_value_head // tp
         conv_row(rows, self.channel // tp, self.kernel, token, sequence)

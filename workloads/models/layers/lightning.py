@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kernels import optable as op
+from kernels.optable import WorkTable
 from workloads.models.layers.base import CHUNK, State, scan_row
 from workloads.models.tensor import Tensor
+from workloads.work import work_size
 
 if TYPE_CHECKING:
     from workloads.rows import Rows
@@ -40,7 +42,8 @@ class Lightning:
         rows.stream("mix_norm", op.NORM, rows.m, inner, 9.0, read=2, weight=inner)
         rows.gemm("o_proj", rows.m, hidden, inner, "mixer")
 
-    def scan(self, rows: "Rows", token: float, sequence: float, decode: bool) -> None:
+    def scan(self, rows: "Rows", work: WorkTable, decode: bool) -> None:
+        token, sequence = work_size(work)
         head, d = self.num_head // rows.placement.tp, self.head_dim
         chunk = 4.0 * CHUNK * d + 4.0 * d * d  # within the chunk: scores, values; the state read and updated
         state = head * d * d * (self.state_byte or rows.byte)

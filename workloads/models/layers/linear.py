@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kernels.optable import WorkTable
 from workloads.models.layers.base import State
 from workloads.models.tensor import Tensor
 
@@ -29,5 +30,5 @@ class Linear:
     def lower(self, rows: "Rows", hidden: int) -> None:
         rows.gemm("o_proj", rows.m, hidden, hidden // rows.placement.tp, "mixer")
 
-    def scan(self, rows: "Rows", token: float, sequence: float, decode: bool) -> None:
+    def scan(self, rows: "Rows", work: WorkTable, decode: bool) -> None:
         """Nothing is carried from token to token."""

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kernels import optable as op
+from kernels.optable import WorkTable
 from workloads.models.layers.base import CHUNK, State, conv_row, scan_row
 from workloads.models.tensor import Tensor
+from workloads.work import work_size
 
 if TYPE_CHECKING:
     from workloads.rows import Rows
@@ -61,7 +63,8 @@ class Mamba2:
             rows.stream("mix_norm", op.NORM, m, inner, 9.0, read=2, weight=inner)
         rows.gemm("o_proj", m, hidden, inner, "mixer")
 
-    def scan(self, rows: "Rows", token: float, sequence: float, decode: bool) -> None:
+    def scan(self, rows: "Rows", work: WorkTable, decode: bool) -> None:
+        token, sequence = work_size(work)
         tp, p, n = rows.placement.tp, self.head_dim, self.state
         head = self.num_head // tp
         conv_row(rows, self.channel // tp, self.kernel, token, sequence)
@@ -117,8 +120,9 @@ class Mamba1:
         rows.gemm("mix_dt", m, inner, self.dt_rank, "mixer")
         rows.gemm("o_proj", m, hidden, inner, "mixer")
 
-    def scan(self, rows: "Rows", token: float, sequence: float, decode: bool) -> None:
+    def scan(self, rows: "Rows", work: WorkTable, decode: bool) -> None:
         """The selective scan is no matrix product: every channel steps through its own state, in prompts too."""
+        token, sequence = work_size(work)
         inner, byte = self.inner // rows.placement.tp, rows.byte
         conv_row(rows, inner, self.kernel, token, sequence)
         state = sequence * inner * self.state * (self.state_byte or byte)

@@ -4,8 +4,10 @@ gates, a projection back. A sequence keeps the last inputs of the convolution al
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kernels.optable import WorkTable
 from workloads.models.layers.base import State, conv_row
 from workloads.models.tensor import Tensor
+from workloads.work import work_size
 
 if TYPE_CHECKING:
     from workloads.rows import Rows
@@ -37,5 +39,6 @@ class ShortConv:
         rows.gemm("mix_in", rows.m, 3 * width, hidden, "mixer", bias=3 * width if self.bias else 0)
         rows.gemm("o_proj", rows.m, hidden, width, "mixer", bias=hidden if self.bias else 0)
 
-    def scan(self, rows: "Rows", token: float, sequence: float, decode: bool) -> None:
+    def scan(self, rows: "Rows", work: WorkTable, decode: bool) -> None:
+        token, sequence = work_size(work)
         conv_row(rows, self.width // rows.placement.tp, self.kernel, token, sequence)
