@@ -165,7 +165,7 @@ def test_v4_names_the_format_of_its_experts():
     fp8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
     config = PUBLISHED["DeepSeek-V4-Flash"].config | {"quantization_config": fp8}
     chosen = formats.of(from_dict(config, "x"))
-    assert (chosen.expert, chosen.mixer) == ("mxfp4", "fp8_block")
+    assert (chosen.expert, chosen.mixer) == ("mxfp4_a16", "fp8_block")
     assert formats.of(from_dict(config | {"expert_dtype": "fp8"}, "x")).expert == "fp8_block"
 
 

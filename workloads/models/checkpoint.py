@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from workloads.models import methods
 from workloads.models.fields import read_json
 from workloads.models.quantization import Quantization, Scheme
-from workloads.models.schemes import MXFP4
+from workloads.models.schemes import MXFP4_A16
 from workloads.models.spec import ModelSpec
 from workloads.models.tensor import Tensor
 from workloads.models.tensors import block_tensors, tensors
@@ -54,7 +54,7 @@ def quantization(raw: Mapping[str, Any], file: object, sibling: pathlib.Path | N
 
 def with_experts_of(found: Quantization | None, expert: str) -> Quantization | None:
     """The same where the configuration names the experts' format apart (`expert_dtype` of DeepSeek-V4)."""
-    scheme = {"fp4": MXFP4, "mxfp4": MXFP4}.get(expert)
+    scheme = {"fp4": MXFP4_A16, "mxfp4": MXFP4_A16}.get(expert)  # its activations are wider
     if found is None or scheme is None:
         return found
     return Quantization(**{**vars(found), "part": (*found.part, ("expert", scheme))})
