@@ -92,9 +92,7 @@ def activation_byte(
         if f.num_expert:
             pair = placement.attn_dp * f.topk / placement.ep
             expert = pair * ((f.num_up + 1) * f.expert_inter / placement.moe_tp + (f.latent or model.hidden))
-        # a recurrent layer's inputs: every column that its projections of the residual stream write
-        mixed = block.mixer.tensors(model.hidden) if block.mixer is not None else []
-        mixer = sum(t.value for t in mixed if t.name in ("mix_in", "mix_gate")) / model.hidden / tp
+        mixer = block.mixer.width / tp if block.mixer is not None else 0.0
         widest = max(widest, query, dense, expert, mixer)
     logit = num_seq * model.vocab * (byte + 4.0) if stage == placement.pp - 1 else 0.0
     return num_token * byte * (2.0 * model.hidden + widest) + logit

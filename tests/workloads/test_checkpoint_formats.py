@@ -102,7 +102,7 @@ def test_the_users_format_overrides_and_says_so():
 def test_unknown_methods_are_refused():
     for said, words in (
         ({"quant_method": "owq"}, "quant_method = 'owq'"),
-        ({}, "unknown method"),
+        ({"bits": 4}, "unknown method"),
         ({"quant_method": "modelopt", "quant_algo": "FP3"}, "quant_algo = 'FP3'"),
         ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_scheme": "FP5"}, "kv_cache_scheme = 'FP5'"),
         ({"quant_method": "fp8", "weight_block_size": "big"}, "weight_block_size = 'big'"),

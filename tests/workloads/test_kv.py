@@ -42,12 +42,17 @@ def test_linear_budgets_do_not_depend_on_the_length():
 
 
 def test_compressed_attention_keeps_entries_and_a_ring():
-    v4 = {(group.name, group.rule, group.ratio or group.window): group for group in groups(TYPED["DeepSeek-V4-Flash"])}
+    v4 = {
+        (group.name, group.rule, group.ratio or group.window or group.num_layer): group
+        for group in groups(TYPED["DeepSeek-V4-Flash"])
+    }
     ring = v4["window", "state", 128]
     assert (ring.num_layer, ring.unit_byte) == (43, 128 * 512 * 2)
     assert v4["compressed", "ratio", 4].num_layer == 21
     assert v4["compressed", "ratio", 128].byte(1280) == 20 * 10 * 512 * 2
     assert v4["index", "ratio", 4].unit_byte == 132
+    tails = {group.num_layer: group.unit_byte for group in v4.values() if group.name == "pool"}
+    assert tails == {20: 2 * 128 * 512 * 4, 21: 2 * 8 * 2 * (512 + 128) * 4}  # entries and gates in fp32
     assert groups(TYPED["DeepSeek-V4-Flash"], tp=8) == groups(TYPED["DeepSeek-V4-Flash"])  # one head, on every device
 
 

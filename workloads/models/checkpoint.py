@@ -42,7 +42,7 @@ def quantization(raw: Mapping[str, Any], file: object, sibling: pathlib.Path | N
         inner: Any = next((raw[key] for key in ("text_config", "llm_config", "language_config") if raw.get(key)), {})
         said = inner.get("quantization_config") if isinstance(inner, Mapping) else None
     other = methods.read(read_json(sibling), sibling) if sibling is not None else None
-    if said is None:
+    if said is None or said == {}:
         return other
     if not isinstance(said, Mapping):
         said = {"quant_method": said}

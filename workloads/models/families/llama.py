@@ -44,6 +44,8 @@ TRAIT = {
     "phi3": Trait(window=True),
     "phi3_v": Trait(window=True),
     "phi4mm": Trait(),
+    "phi4_multimodal": Trait(),
+    "minicpm": Trait(),
     "phimoe": Trait(window=True, expert=True, norm="layer", norm_bias=True),
     "qwen2": Trait(qkv_bias=True, out_bias=""),
     "qwen2_vl": Trait(qkv_bias=True, out_bias=""),

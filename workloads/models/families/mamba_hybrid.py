@@ -31,7 +31,7 @@ def read(fields: Fields, name: str) -> ModelSpec:
         max_context=fields.size("max_position_embeddings"),
         block=block,
         layer=layer,
-        tied=fields.flag("tie_word_embeddings", default=kind == "granitemoehybrid"),
+        tied=fields.flag("tie_word_embeddings", default=False),
         position="rope" if rotary else "none",
     )
 

@@ -40,6 +40,10 @@ class Mixer(Protocol):
     def num_head(self) -> int:
         """Heads that tensor parallelism divides."""
 
+    @property
+    def width(self) -> int:
+        """Values a token at the widest point, whole model (what its projections of the residual stream give)."""
+
     def tensors(self, hidden: int) -> list[Tensor]:
         """Weights of one layer."""
 

@@ -39,6 +39,10 @@ class Compressed:
         """Projections of entries and gates, the bias of each place in a pool, the norm of the entry."""
         return 2 * hidden * series * dim + self.ratio * series * dim + dim
 
+    @property
+    def width(self) -> int:
+        return 2 * self.num_head * self.head_dim
+
     def tensors(self, hidden: int) -> list[Tensor]:
         series = 2 if self.index_head else 1
         inner = self.num_head * self.head_dim
@@ -68,6 +72,11 @@ class Compressed:
             found.append(State("compressed", self.head_dim, 0.0, ratio=self.ratio, cached=True, sharded=False))
         if self.index_head:
             found.append(State("index", self.index_dim, INDEX_KEY_BYTE, ratio=self.ratio, sharded=False))
+        if self.ratio:
+            # the pool that is not whole yet: entries and gates of its tokens in fp32 (of two pools where they overlap)
+            series = 2 if self.index_head else 1
+            tail = 2 * series * self.ratio * series * (self.head_dim + (self.index_dim if self.index_head else 0))
+            found.append(State("pool", tail, 4.0, sharded=False))
         return tuple(found)
 
     def lower(self, rows: "Rows", hidden: int) -> None:

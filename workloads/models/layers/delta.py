@@ -61,6 +61,10 @@ class Delta:
         gate = hidden * self.value if self.full_gate else low * (hidden + self.value)
         return low * (hidden + self.key) + hidden * head + gate
 
+    @property
+    def width(self) -> int:
+        return self.channel + self.value + 2 * self.num_value_head
+
     def tensors(self, hidden: int) -> list[Tensor]:
         small = self.num_value_head + (self.key if self.channel_decay else self.num_value_head)  # A_log, dt_bias
         return [

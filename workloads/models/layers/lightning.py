@@ -24,6 +24,10 @@ class Lightning:
     def inner(self) -> int:
         return self.num_head * self.head_dim
 
+    @property
+    def width(self) -> int:
+        return 4 * self.inner
+
     def tensors(self, hidden: int) -> list[Tensor]:
         inner = self.inner
         return [

@@ -38,6 +38,10 @@ class Mamba2:
         """Channels of the convolution: x, B and C."""
         return self.inner + 2 * self.group * self.state
 
+    @property
+    def width(self) -> int:
+        return self.inner + self.channel + self.num_head
+
     def tensors(self, hidden: int) -> list[Tensor]:
         width = self.inner + self.channel + self.num_head  # z, then x, B and C, then dt
         bias = width + hidden if self.proj_bias else 0
@@ -89,6 +93,10 @@ class Mamba1:
     @property
     def num_head(self) -> int:
         return self.inner
+
+    @property
+    def width(self) -> int:
+        return 2 * self.inner
 
     def tensors(self, hidden: int) -> list[Tensor]:
         low = self.dt_rank + 2 * self.state

@@ -15,30 +15,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShortConv:
-    width: int
+    channel: int
     kernel: int
     bias: bool = False
 
     @property
     def num_head(self) -> int:
-        return self.width
+        return self.channel
+
+    @property
+    def width(self) -> int:
+        return 3 * self.channel
 
     def tensors(self, hidden: int) -> list[Tensor]:
         bias = 1 if self.bias else 0
         return [
-            Tensor("mix_in", "mixer", 3 * self.width * (hidden + bias), 1, "tp", module=("conv.in_proj",)),
-            Tensor("mix_conv", "norm", self.width * (self.kernel + bias), 1, "tp"),
-            Tensor("mix_out", "mixer", (self.width + bias) * hidden, 1, "tp", module=("conv.out_proj",)),
+            Tensor("mix_in", "mixer", 3 * self.channel * (hidden + bias), 1, "tp", module=("conv.in_proj",)),
+            Tensor("mix_conv", "norm", self.channel * (self.kernel + bias), 1, "tp"),
+            Tensor("mix_out", "mixer", (self.channel + bias) * hidden, 1, "tp", module=("conv.out_proj",)),
         ]
 
     def states(self) -> tuple[State, ...]:
-        return (State("conv", self.width * (self.kernel - 1), 0.0),)
+        return (State("conv", self.channel * (self.kernel - 1), 0.0),)
 
     def lower(self, rows: "Rows", hidden: int) -> None:
-        width = self.width // rows.placement.tp
+        width = self.channel // rows.placement.tp
         rows.gemm("mix_in", rows.m, 3 * width, hidden, "mixer", bias=3 * width if self.bias else 0)
         rows.gemm("o_proj", rows.m, hidden, width, "mixer", bias=hidden if self.bias else 0)
 
     def scan(self, rows: "Rows", work: WorkTable, decode: bool) -> None:
         token, sequence = work_size(work)
-        conv_row(rows, self.width // rows.placement.tp, self.kernel, token, sequence)
+        conv_row(rows, self.channel // rows.placement.tp, self.kernel, token, sequence)
