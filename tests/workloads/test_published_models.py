@@ -111,6 +111,25 @@ def test_wrong_fields_of_layer_patterns(name, changes, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_experts", 64),
+        ("kv_lora_rank", 512),
+        ("index_topk", 2048),
+        ("linear_attn_config", {"num_heads": 8}),
+        ("cross_attention_layers", [3, 8]),
+        ("is_encoder_decoder", True),
+        ("attn_output_gate", True),
+        ("zero_expert_num", 128),
+    ],
+)
+def test_fields_that_a_family_does_not_know_are_not_dropped(field, value):
+    with pytest.raises(InputError, match=f"{field} = "):
+        from_dict(QWEN3_14B | {field: value}, "x")
+    from_dict(QWEN3_14B | {field: None}, "x")
+
+
 def test_layers_block_type_spells_the_pattern_out():
     said = PUBLISHED["Nemotron-3-Nano-30B-A3B"]
     words = {"M": "mamba", "*": "attention", "E": "moe"}

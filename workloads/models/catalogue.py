@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from kernels.errors import InputError
-from workloads.models import checkpoint, vision
+from workloads.models import checkpoint, unread, vision
 from workloads.models.fields import Fields, read_json
 from workloads.models.spec import ModelSpec
 
@@ -80,6 +80,7 @@ def from_dict(raw: dict[str, Any], name: str, file: object = None) -> ModelSpec:
     inner = _language(raw, file)
     fields = Fields(inner, file)
     model = families()[_model_type(inner, file)](fields, name)
+    unread.check(model, fields)
     found = checkpoint.quantization(raw, file, sibling)
     model = replace(
         model,

@@ -3,7 +3,6 @@ attention, shared beside routed experts, the first layers dense. V3.2 and GLM-5 
 lightning indexer, whose keys are cached in fp8 with an fp32 scale each; its own projections read the query's latent.
 Multi-token-prediction layers are not part of the model that serves a token."""
 
-from kernels.errors import InputError
 from workloads.models.families._experts import DENSE, expert_layers, has_experts, routed
 from workloads.models.families.llama import num_mtp
 from workloads.models.fields import Fields
@@ -11,15 +10,10 @@ from workloads.models.spec import Attention, Block, FeedForward, Indexer, ModelS
 
 MODEL_TYPES = ("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "kimi_k25", "glm_moe_dsa", "glm4_moe_lite",
                "minicpm3", "deepseek_vl_v2", "kimi_vl")  # fmt: skip
-UNREAD = ("zero_expert_num", "use_ngram")  # parts of descendants that are not those of this file
 INDEX_SCALE_BYTE = 4
 
 
 def read(fields: Fields, name: str) -> ModelSpec:
-    for field in UNREAD:
-        if fields.raw.get(field):
-            raise InputError("a part of this architecture is not known", file=fields.file, field=field,
-                             value=fields.raw[field], allowed="absent")  # fmt: skip
     num_layer = fields.size("num_hidden_layers", "num_layers", high=10_000)
     plain = FeedForward(fields.size(*DENSE))
     corrected = fields.word("topk_method", default="noaux_tc") == "noaux_tc"
