@@ -282,6 +282,14 @@ PUBLISHED: dict[str, Published] = {
             "vocab_size": 262144, "vocab_size_per_layer_input": 262144, "max_position_embeddings": 131072}},
         4.63e9, kv_byte=12 * 1024 + 3 * 2048, bound=0.01,
     ),  # card: 5.1 B with the encoders of images (0.15 B) and sound (0.3 B), 2.3 B without the embeddings a layer
+    "gemma-3n-E4B": Published(
+        {"model_type": "gemma3n", "text_config": {
+            "model_type": "gemma3n_text", "hidden_size": 2048, "num_hidden_layers": 35,
+            "intermediate_size": [16384] * 35, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256,
+            "vocab_size": 262400, "vocab_size_per_layer_input": 262144, "hidden_size_per_layer_input": 256,
+            "altup_num_inputs": 4, "laurel_rank": 64, "num_kv_shared_layers": 15, "sliding_window": 512}},
+        6.87e9, kv_byte=20 * 2 * 2 * 256 * 2,
+    ),  # checkpoint: 6.87 B without the encoders of images and sound
     "Nemotron-H-8B": Published(
         {"model_type": "nemotron_h", "hidden_size": 4096, "intermediate_size": 21504, "num_hidden_layers": 52,
          "hybrid_override_pattern": "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-", "num_attention_heads": 32,

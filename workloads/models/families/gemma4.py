@@ -74,7 +74,10 @@ def _block(fields: Fields, layer: int, kind: str, shared: bool) -> Block:
             router_bias=hidden + experts.num_expert,  # scales of its input and of each expert
         )
         return Block(attention, ffn, num_norm=4, extra_value=_around(fields, hidden) + 3 * hidden)
-    return Block(attention, FeedForward(_inter(fields, layer, shared)), num_norm=4, extra_value=_around(fields, hidden))
+    # Gemma 3n keeps the key and value projections of layers that do not use them in its checkpoints
+    idle = 2 * hidden * num_kv_head * dim + dim if shared and not _fourth(fields) else 0
+    ffn = FeedForward(_inter(fields, layer, shared))
+    return Block(attention, ffn, num_norm=4, extra_value=_around(fields, hidden) + idle)
 
 
 def _inter(fields: Fields, layer: int, shared: bool) -> int:
