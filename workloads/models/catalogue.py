@@ -30,10 +30,28 @@ def names() -> list[str]:
 def families() -> dict[str, Reader]:
     """`model_type` to the function that reads it."""
     found: dict[str, Reader] = {}
-    for path in sorted((FOLDER / "families").glob("[a-z]*.py")):
-        module = importlib.import_module(f"workloads.models.families.{path.stem}")
+    for path in _files():
+        module = _family(path)
         found.update(dict.fromkeys(module.MODEL_TYPES, module.read))
     return found
+
+
+def _files() -> list[pathlib.Path]:
+    return sorted((FOLDER / "families").glob("[a-z]*.py"))
+
+
+def _family(path: pathlib.Path) -> Any:
+    return importlib.import_module(f"workloads.models.families.{path.stem}")
+
+
+@functools.cache
+def _reader(kind: str) -> Reader | None:
+    """The function that reads a `model_type`; files that do not write the word are not imported."""
+    for path in _files():
+        if f'"{kind}"' in path.read_text(encoding="utf-8") and kind in _family(path).MODEL_TYPES:
+            found: Reader = _family(path).read
+            return found
+    return None
 
 
 @functools.cache
@@ -79,7 +97,7 @@ def from_dict(raw: dict[str, Any], name: str, file: object = None) -> ModelSpec:
     whole = Fields(raw, file)
     inner = _language(raw, file)
     fields = Fields(inner, file)
-    model = families()[_model_type(inner, file)](fields, name)
+    model = _read_by(inner, file)(fields, name)
     unread.check(model, fields)
     found = checkpoint.quantization(raw, file, sibling)
     model = replace(
@@ -157,18 +175,17 @@ def _check_width(model: ModelSpec, file: object) -> None:
                 raise InputError("absurdly wide", file=file, field=field, value=width, allowed=f"at most {MAX_WIDTH}")
 
 
-def _model_type(raw: dict[str, Any], file: object) -> str:
-    known = families()
+def _read_by(raw: dict[str, Any], file: object) -> Reader:
+    """The reader of the file's `model_type`; the language part of a larger model may be called `<type>_text`."""
     kind = raw.get("model_type")
-    if isinstance(kind, str):
-        kind = kind if kind in known else kind.removesuffix("_text")
     if kind is None:
         architectures = raw.get("architectures")
         raise InputError(
             "field model_type is missing" + (f" (architectures says {architectures!r})" if architectures else ""),
             file=file,
-            allowed=sorted(known),
+            allowed=sorted(families()),
         )
-    if not isinstance(kind, str) or kind not in known:
-        raise InputError("unknown architecture", file=file, field="model_type", value=kind, allowed=sorted(known))
-    return kind
+    found = _reader(kind) or _reader(kind.removesuffix("_text")) if isinstance(kind, str) else None
+    if found is None:
+        raise InputError("unknown architecture", file=file, field="model_type", value=kind, allowed=sorted(families()))
+    return found

@@ -3,12 +3,11 @@
 import pathlib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from workloads.models import methods
 from workloads.models.fields import read_json
 from workloads.models.quantization import Quantization, Scheme
-from workloads.models.schemes import MXFP4_A16
 from workloads.models.spec import ModelSpec
 from workloads.models.tensor import Tensor
 from workloads.models.tensors import block_tensors, tensors
@@ -41,23 +40,28 @@ def quantization(raw: Mapping[str, Any], file: object, sibling: pathlib.Path | N
     if said is None:
         inner: Any = next((raw[key] for key in ("text_config", "llm_config", "language_config") if raw.get(key)), {})
         said = inner.get("quantization_config") if isinstance(inner, Mapping) else None
+    if not said and sibling is None:
+        return None
+    from workloads.models import methods  # most configurations have no use for them
+
     other = methods.read(read_json(sibling), sibling) if sibling is not None else None
-    if said is None or said == {}:
+    if not said:
         return other
     if not isinstance(said, Mapping):
         said = {"quant_method": said}
     found = methods.read(said, file)
     if other is not None and not found.kv:
-        found = Quantization(**{**vars(found), "kv": other.kv})
+        found = replace(found, kv=other.kv)
     return found
 
 
 def with_experts_of(found: Quantization | None, expert: str) -> Quantization | None:
     """The same where the configuration names the experts' format apart (`expert_dtype` of DeepSeek-V4)."""
-    scheme = {"fp4": MXFP4_A16, "mxfp4": MXFP4_A16}.get(expert)  # its activations are wider
-    if found is None or scheme is None:
+    if found is None or expert not in ("fp4", "mxfp4"):
         return found
-    return Quantization(**{**vars(found), "part": (*found.part, ("expert", scheme))})
+    from workloads.models.schemes import MXFP4_A16  # its activations are wider
+
+    return replace(found, part=(*found.part, ("expert", MXFP4_A16)))
 
 
 def tensor_byte(
