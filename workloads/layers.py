@@ -162,8 +162,9 @@ def _feed_forward(rows: Rows, f: FeedForward, h: int, skew: float) -> None:
         _router(rows, f, h, rows.m)
         _latent_in(rows, f, h, rows.m)
         _experts(rows, f, f.latent or h, rows.m, skew)
-        if f.latent:  # what the devices' experts give is summed in latent space, then projected back
-            rows.link("latent_reduce", op.ALL_REDUCE, "tp", rows.placement.tp, rows.m * (f.latent * rows.byte))
+        if f.latent:
+            if f.latent_norm:  # a norm needs the sum over devices; a projection alone passes partial sums on
+                rows.link("latent_reduce", op.ALL_REDUCE, "tp", rows.placement.tp, rows.m * (f.latent * rows.byte))
             _latent_out(rows, f, h, rows.m)
         if f.inter:
             _dense(rows, f, h, "shared")

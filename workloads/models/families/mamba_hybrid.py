@@ -79,6 +79,6 @@ def _mamba(fields: Fields) -> Mamba2:
         kernel=fields.size("mamba_d_conv", default=4, high=1000),
         conv_bias=fields.flag("mamba_conv_bias", default=True),
         proj_bias=fields.flag("mamba_proj_bias", default=False),
-        gated_norm=fields.flag("mamba_rms_norm", default=True),
+        gated_norm=fields.flag("mamba_rms_norm", default=fields.word("model_type") != "falcon_h1"),
         state_byte=state_byte(fields),
     )
