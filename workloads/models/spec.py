@@ -55,7 +55,6 @@ class Attention:
     gate: int = 0  # channels of a gate on the result, projected from the input (Qwen3-Next, Kimi-K3)
     key_is_value: bool = False  # one projection gives keys and values (Gemma 4); both are cached
     shared_kv: bool = False  # reads the cache of an earlier layer and has no keys of its own (Gemma 3n and 4)
-    kv_bias: bool = True  # `qkv_bias` holds for keys and values too
     indexer: Indexer | None = None
     replicated: bool = False  # every device of a tensor-parallel group does all of it (DeepSeek's indexer)
     kv_format: str = ""  # of the cache, where the architecture fixes it
@@ -208,7 +207,6 @@ def attention_shapes(a: Attention) -> tuple[Attention, ...]:
         gate=0,
         key_is_value=False,
         shared_kv=False,
-        kv_bias=True,
         indexer=None,
     )
     if a.indexer is None:

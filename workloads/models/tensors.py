@@ -90,7 +90,7 @@ def _attention(a: Attention, h: int) -> list[Tensor]:
     rows = h + (1 if a.qkv_bias else 0)
     return [
         Tensor("q_proj", "attention", q * rows, 1, "tp", module=Q),
-        Tensor("kv_proj", "attention", 0 if a.shared_kv else kv * (rows if a.kv_bias else h), 1, "kv", a.num_kv_head,
+        Tensor("kv_proj", "attention", 0 if a.shared_kv else kv * rows, 1, "kv", a.num_kv_head,
                module=KV),
         gate,
         Tensor("o_proj", "attention", result * h, 1, "tp", module=O),
