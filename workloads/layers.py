@@ -44,16 +44,29 @@ def add_block(rows: Rows, model: ModelSpec, block: Block, skew: float) -> None:
             rows.stream("mlp_add", op.ADD, local, h, ADD_FLOP, read=2)
             return
         reduce_hidden(rows, "attn", h)
-        if block.num_norm == 4:
+        if block.num_norm >= 4:
             norm("attn_post_norm")
         add("attn_add")
     if not f.empty:
         _residuals(rows, block, h, local)
         norm("mlp_norm")
         _feed_forward(rows, f, h, skew)
-        if block.num_norm == 4:
+        if block.num_norm >= 4:
             norm("mlp_post_norm")
+        for _ in range(block.num_norm - 4):  # Gemma 4: dense part and experts are normed apart
+            norm("branch_norm")
         add("mlp_add")
+    if block.side:
+        _side(rows, block.side, h)
+
+
+def _side(rows: Rows, side: int, h: int) -> None:
+    """A layer's own embedding of the token, gated by the stream and projected into it (every device does all of it)."""
+    rows.gemm("side_gate", rows.m, side, h, "ffn")
+    rows.stream("side_mul", op.ACT, rows.m, side, ACT_FLOP, read=2)
+    rows.gemm("side_up", rows.m, h, side, "ffn")
+    rows.stream("side_norm", op.NORM, rows.m, h, NORM_FLOP["rms"], weight=h)
+    rows.stream("side_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
 
 
 def _residuals(rows: Rows, block: Block, h: int, m: Count) -> None:
@@ -62,7 +75,7 @@ def _residuals(rows: Rows, block: Block, h: int, m: Count) -> None:
     earlier layers (a norm, a product with a learned vector and a weighted sum of each; Kimi-K3)."""
     if block.streams:
         num = block.streams
-        rows.gemm("hc_map", m, num * (num + 2), num * h, "activation")
+        rows.gemm("hc_map", m, num * (num + 2), num * h, "activation", bias=num * (num + 2) + 3)
         rows.stream("hc_pre", op.ADD, m, h, 2.0 * num, read=num)
         rows.stream("hc_post", op.ADD, m, num * h, 2.0 * num + 2.0, read=1 + 1 / num)
     if block.joins:

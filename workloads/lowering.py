@@ -22,7 +22,7 @@ from workloads.formats import Formats
 from workloads.layers import add_block, reduce_hidden
 from workloads.models.spec import Attention, ModelSpec
 from workloads.placement import Placement
-from workloads.rows import NORM_FLOP, SAMPLE_FLOP, Rows, ceil_div
+from workloads.rows import ADD_FLOP, NORM_FLOP, SAMPLE_FLOP, Rows, ceil_div
 from workloads.work import visible
 
 
@@ -107,6 +107,9 @@ def enter_stage(rows: Rows, model: ModelSpec) -> None:
 def leave_stage(rows: Rows, model: ModelSpec) -> None:
     """The final norm, or the hand-over: each device sends its `1 / tp` of the tokens' hidden states."""
     if rows.stage == rows.placement.pp - 1:
+        streams = model.block[model.layer[-1]].streams
+        if streams:  # hyper-connections: the streams become one
+            rows.gemm("hc_head", rows.m, streams, streams * model.hidden, "activation")
         _norm(rows, model, "final_norm")
     else:
         rows.link("pp_send", op.P2P, "pp", 2, ceil_div(rows.m, rows.placement.tp) * (model.hidden * rows.byte))
@@ -132,6 +135,11 @@ def _embedding(rows: Rows, model: ModelSpec) -> None:
         write_byte=rows.m * (h * rows.byte),
     )
     reduce_hidden(rows, "embed", h)
+    side = sum(block.side * count for block, count in model.num_block().items())
+    if side:  # the layers' own embeddings: a row of each looked up, joined with a projection of the first one
+        rows.gemm("side_proj", rows.m, side, h, "ffn")
+        width = max(block.side for block in model.block)
+        rows.stream("side_embed", op.NORM, rows.m, side, NORM_FLOP["rms"] + ADD_FLOP, read=2, weight=width)
     if model.embed_norm:
         _norm(rows, model, "embed_norm")
 

@@ -3,6 +3,9 @@ publishers give. Sources: the repository of that name on the Hugging Face hub, u
 
 from typing import Any, NamedTuple
 
+from workloads.models.catalogue import FOLDER
+from workloads.models.fields import read_json
+
 
 class Published(NamedTuple):
     config: dict[str, Any]
@@ -10,6 +13,11 @@ class Published(NamedTuple):
     active: float = 0.0  # 0: as `param`
     kv_byte: float = 0.0  # a token, 16 bits a value unless the checkpoint says otherwise; 0: not checked
     bound: float = 0.005
+
+
+def ready(name: str) -> dict[str, Any]:
+    """The configuration of a ready model."""
+    return read_json(FOLDER / "configs" / f"{name}.json")
 
 
 def every(period: int, count: int, other: str, last: str) -> list[str]:
@@ -47,10 +55,10 @@ PUBLISHED: dict[str, Published] = {
     "DeepSeek-R1": Published(DEEPSEEK_V3, 671.03e9, 37e9 + 129_280 * 7168, 61 * 576 * 2, 0.02),
     # + 61 indexers: 1536 x 64 x 128, 7168 x (128 + 64) and a norm; their keys are 132 B a token
     "DeepSeek-V3.2": Published(
-        DEEPSEEK_V3 | {"model_type": "deepseek_v32", "index_head_dim": 128, "index_n_heads": 64, "index_topk": 2048},
+        ready("deepseek-v3.2"),
         671_026_419_200 + 61 * (1536 * 8192 + 7168 * 192 + 256), kv_byte=61 * (1152 + 132),
     ),
-    "Qwen3-Next-80B-A3B": Published(QWEN3_NEXT, 79.67e9, 3.87e9, 24_576, 0.01),  # card: 80 B, 3 B less embeddings
+    "Qwen3-Next-80B-A3B": Published(ready("qwen3-next-80b-a3b"), 79.67e9, 3.87e9, 24_576, 0.01),  # card: 80 B
     "Qwen1.5-MoE-A2.7B": Published(
         {"model_type": "qwen2_moe", "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 24,
          "num_attention_heads": 16, "num_key_value_heads": 16, "vocab_size": 151936, "max_position_embeddings": 8192,
@@ -59,34 +67,23 @@ PUBLISHED: dict[str, Published] = {
         14.316e9, 2.69e9, 196_608,
     ),  # card: 14.3 B, 2.7 B
     "OLMoE-1B-7B": Published(
-        {"model_type": "olmoe", "hidden_size": 2048, "intermediate_size": 1024, "num_hidden_layers": 16,
-         "num_attention_heads": 16, "num_key_value_heads": 16, "num_experts": 64, "num_experts_per_tok": 8,
-         "vocab_size": 50304, "max_position_embeddings": 4096},
+        ready("olmoe-1b-7b"),
         6.919e9, 1.282e9, 131_072,
     ),  # arXiv 2409.02060: 6.9 B, 1.3 B
     "Phi-3.5-MoE": Published(
-        {"model_type": "phimoe", "hidden_size": 4096, "intermediate_size": 6400, "num_hidden_layers": 32,
-         "num_attention_heads": 32, "num_key_value_heads": 8, "num_local_experts": 16, "num_experts_per_tok": 2,
-         "vocab_size": 32064, "max_position_embeddings": 131072, "attention_bias": True, "lm_head_bias": True,
-         "sliding_window": 131072},
+        ready("phi-3.5-moe"),
         41.873e9, 6.64e9, 131_072,
     ),  # card: 41.9 B, 6.6 B
     "OLMo-2-7B": Published(
-        {"model_type": "olmo2", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
-         "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 100352, "max_position_embeddings": 4096},
+        ready("olmo-2-7b"),
         7_298_617_344, kv_byte=524_288,
     ),  # arXiv 2501.00656
     "SmolLM3-3B": Published(
-        {"model_type": "smollm3", "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36,
-         "num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": 128256, "max_position_embeddings": 65536,
-         "no_rope_layers": [1, 1, 1, 0] * 9},
+        ready("smollm3-3b"),
         3_075_098_624, kv_byte=73_728,
     ),
     "GLM-4.5-Air": Published(
-        {"model_type": "glm4_moe", "hidden_size": 4096, "intermediate_size": 10944, "moe_intermediate_size": 1408,
-         "num_hidden_layers": 46, "num_attention_heads": 96, "num_key_value_heads": 8, "head_dim": 128,
-         "n_routed_experts": 128, "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 1,
-         "attention_bias": True, "vocab_size": 151552, "max_position_embeddings": 131072},
+        ready("glm-4.5-air"),
         106.85e9, kv_byte=188_416,
     ),  # arXiv 2508.06471: 106 B
     "GLM-4.5": Published(
@@ -97,16 +94,11 @@ PUBLISHED: dict[str, Published] = {
         355e9, kv_byte=376_832, bound=0.01,
     ),  # arXiv 2508.06471: 355 B, 32 B active
     "MiniMax-M2": Published(
-        {"model_type": "minimax_m2", "hidden_size": 3072, "intermediate_size": 1536, "num_hidden_layers": 62,
-         "num_attention_heads": 48, "num_key_value_heads": 8, "head_dim": 128, "num_local_experts": 256,
-         "num_experts_per_tok": 8, "shared_intermediate_size": 0, "use_qk_norm": True, "vocab_size": 200064,
-         "max_position_embeddings": 196608},
+        ready("minimax-m2"),
         228.69e9, 11.03e9, 253_952,
     ),  # card: 230 B, 10 B
     "granite-3.1-8b": Published(
-        {"model_type": "granite", "hidden_size": 4096, "intermediate_size": 12800, "num_hidden_layers": 40,
-         "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 49155, "max_position_embeddings": 131072,
-         "tie_word_embeddings": True},
+        ready("granite-3.1-8b"),
         8_170_848_256, kv_byte=163_840,
     ),
     "internlm2_5-7b": Published(
@@ -116,8 +108,7 @@ PUBLISHED: dict[str, Published] = {
         7_737_708_544, kv_byte=131_072,
     ),
     "c4ai-command-r-v01": Published(
-        {"model_type": "cohere", "hidden_size": 8192, "intermediate_size": 22528, "num_hidden_layers": 40,
-         "num_attention_heads": 64, "num_key_value_heads": 64, "vocab_size": 256000, "max_position_embeddings": 131072},
+        ready("command-r"),
         34_980_831_232, kv_byte=1_310_720,
     ),
     "gpt-neox-20b": Published(
@@ -163,9 +154,7 @@ PUBLISHED: dict[str, Published] = {
         21.83e9, kv_byte=57_344,
     ),  # checkpoint: 21.8 B
     "Seed-OSS-36B": Published(
-        {"model_type": "seed_oss", "hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64,
-         "num_attention_heads": 80, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 155136,
-         "max_position_embeddings": 524288, "attention_bias": True, "attention_out_bias": False},
+        ready("seed-oss-36b"),
         36_151_104_512, kv_byte=262_144,
     ),
     "dots.llm1": Published(
@@ -215,62 +204,30 @@ PUBLISHED: dict[str, Published] = {
         15.96e9, 2.24e9 + 2 * 163_840 * 2048, 31_104, 0.01,
     ),  # arXiv 2502.16982: 15.96 B; 2.24 B active without both embeddings
     "Kimi-K2": Published(
-        DEEPSEEK_V3 | {"model_type": "kimi_k2", "n_routed_experts": 384, "num_attention_heads": 64,
-                       "num_key_value_heads": 64, "first_k_dense_replace": 1, "vocab_size": 163840,
-                       "max_position_embeddings": 131072, "num_nextn_predict_layers": 0,
-                       "rope_scaling": {"type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096}},
+        ready("kimi-k2"),
         1026.4e9, 32.86e9, 70_272,
     ),  # arXiv 2507.20534: 1.04 T with what it counts, 32.6 B active
     "GLM-5": Published(
-        {"model_type": "glm_moe_dsa", "hidden_size": 6144, "intermediate_size": 12288, "moe_intermediate_size": 2048,
-         "num_hidden_layers": 78, "num_attention_heads": 64, "num_key_value_heads": 64, "q_lora_rank": 2048,
-         "kv_lora_rank": 512, "qk_nope_head_dim": 192, "qk_rope_head_dim": 64, "v_head_dim": 256, "index_head_dim": 128,
-         "index_n_heads": 32, "index_topk": 2048, "n_routed_experts": 256, "n_shared_experts": 1,
-         "num_experts_per_tok": 8, "first_k_dense_replace": 3, "moe_layer_freq": 1, "vocab_size": 154880,
-         "max_position_embeddings": 202752, "rope_parameters": {"rope_type": "default", "rope_theta": 1000000}},
+        ready("glm-5"),
         744e9, kv_byte=78 * (1152 + 132),
     ),  # card: 744 B
     "MiMo-V2-Flash": Published(
-        {"model_type": "mimo_v2_flash", "hidden_size": 4096, "intermediate_size": 16384, "num_hidden_layers": 48,
-         "num_attention_heads": 64, "num_key_value_heads": 4, "head_dim": 192, "v_head_dim": 128,
-         "swa_num_attention_heads": 64, "swa_num_key_value_heads": 8, "swa_head_dim": 192, "swa_v_head_dim": 128,
-         "sliding_window": 128, "hybrid_layer_pattern": [0] + [1, 1, 1, 1, 0] + [1, 1, 1, 1, 1, 0] * 7,
-         "moe_layer_freq": [0] + [1] * 47, "moe_intermediate_size": 2048, "n_routed_experts": 256,
-         "n_shared_experts": None, "num_experts_per_tok": 8, "partial_rotary_factor": 0.334, "vocab_size": 152576,
-         "max_position_embeddings": 262144, "add_swa_attention_sink_bias": True},
+        ready("mimo-v2-flash"),
         309e9, 15.4e9, (9 * 4 + 39 * 8) * 320 * 2, 0.01,
     ),  # card: 309 B, 15 B
     "MiniMax-M3": Published(
-        {"model_type": "minimax_m3", "hidden_size": 6144, "intermediate_size": 3072, "dense_intermediate_size": 12288,
-         "moe_intermediate_size": 3072, "num_hidden_layers": 60, "num_attention_heads": 64, "num_key_value_heads": 4,
-         "head_dim": 128, "num_local_experts": 128, "num_experts_per_tok": 4, "n_shared_experts": 1,
-         "shared_intermediate_size": 3072, "moe_layer_freq": [0] * 3 + [1] * 57, "rotary_dim": 64, "use_qk_norm": True,
-         "sparse_attention_config": {"use_sparse_attention": True, "sparse_attention_freq": [0] * 3 + [1] * 57,
-                                     "sparse_index_dim": 128, "sparse_num_index_heads": 4, "sparse_topk_blocks": 16,
-                                     "sparse_block_size": 128},
-         "vocab_size": 200064, "max_position_embeddings": 1048576},
+        ready("minimax-m3"),
         # experts, shared, dense, attention, indexers, routers, embeddings
         57 * 129 * 3 * 6144 * 3072 + 3 * 3 * 6144 * 12288 + 60 * 6144 * 128 * 136 + 57 * 6144 * 128 * 5
         + 57 * 6144 * 128 + 2 * 200064 * 6144,
         kv_byte=60 * 2 * 4 * 128 * 2 + 57 * 128 * 2,
     ),
     "gemma-4-26B-A4B": Published(
-        {"model_type": "gemma4", "text_config": {
-            "model_type": "gemma4_text", "hidden_size": 2816, "intermediate_size": 2112, "moe_intermediate_size": 704,
-            "num_hidden_layers": 30, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 256,
-            "global_head_dim": 512, "num_global_key_value_heads": 2, "attention_k_eq_v": True, "enable_moe_block": True,
-            "num_experts": 128, "top_k_experts": 8, "sliding_window": 1024, "num_kv_shared_layers": 0,
-            "hidden_size_per_layer_input": 0, "layer_types": every(6, 30, "sliding_attention", "full_attention"),
-            "vocab_size": 262144, "max_position_embeddings": 262144}},
+        ready("gemma-4-26b-a4b"),
         25.2e9, 3.8e9, 25 * 8192 + 5 * 4096, 0.01,
     ),  # card: 25.2 B, 3.8 B
     "gemma-4-31B": Published(
-        {"model_type": "gemma4", "text_config": {
-            "model_type": "gemma4_text", "hidden_size": 5376, "intermediate_size": 21504, "num_hidden_layers": 60,
-            "num_attention_heads": 32, "num_key_value_heads": 16, "head_dim": 256, "global_head_dim": 512,
-            "num_global_key_value_heads": 4, "attention_k_eq_v": True, "sliding_window": 1024,
-            "hidden_size_per_layer_input": 0, "layer_types": every(6, 60, "sliding_attention", "full_attention"),
-            "vocab_size": 262144, "max_position_embeddings": 262144}},
+        ready("gemma-4-31b"),
         30.7e9, kv_byte=50 * 16384 + 10 * 8192,
     ),  # card: 30.7 B
     "gemma-4-E2B": Published(
@@ -291,67 +248,31 @@ PUBLISHED: dict[str, Published] = {
         6.87e9, kv_byte=20 * 2 * 2 * 256 * 2,
     ),  # checkpoint: 6.87 B without the encoders of images and sound
     "Nemotron-H-8B": Published(
-        {"model_type": "nemotron_h", "hidden_size": 4096, "intermediate_size": 21504, "num_hidden_layers": 52,
-         "hybrid_override_pattern": "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-", "num_attention_heads": 32,
-         "num_key_value_heads": 8, "attention_head_dim": 128, "mamba_num_heads": 128, "mamba_head_dim": 64,
-         "ssm_state_size": 128, "n_groups": 8, "conv_kernel": 4, "use_conv_bias": True, "vocab_size": 131072,
-         "max_position_embeddings": 8192},
+        ready("nemotron-h-8b"),
         8.10e9, kv_byte=4 * 2 * 8 * 128 * 2,
     ),  # checkpoint: 8.1 B
     "Nemotron-3-Nano-30B-A3B": Published(
-        {"model_type": "nemotron_h", "hidden_size": 2688, "intermediate_size": 1856, "num_hidden_layers": 52,
-         "hybrid_override_pattern": "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME", "num_attention_heads": 32,
-         "num_key_value_heads": 2, "head_dim": 128, "mamba_num_heads": 64, "mamba_head_dim": 64, "ssm_state_size": 128,
-         "n_groups": 8, "conv_kernel": 4, "moe_intermediate_size": 1856, "moe_shared_expert_intermediate_size": 3712,
-         "n_routed_experts": 128, "n_shared_experts": 1, "num_experts_per_tok": 6, "vocab_size": 131072,
-         "mamba_ssm_cache_dtype": "float32", "max_position_embeddings": 262144},
+        ready("nemotron-3-nano-30b-a3b"),
         31.6e9, 3.6e9, 6144, 0.01,
     ),  # arXiv 2512.20848: 31.6 B, 3.6 B with embeddings
     "Nemotron-3-Super-120B-A12B": Published(
-        {"model_type": "nemotron_h", "hidden_size": 4096, "intermediate_size": 2688, "num_hidden_layers": 88,
-         "hybrid_override_pattern": "MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEM*"
-                                    "EMEMEMEME",
-         "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 128, "mamba_num_heads": 128,
-         "mamba_head_dim": 64, "ssm_state_size": 128, "n_groups": 8, "conv_kernel": 4, "moe_latent_size": 1024,
-         "moe_intermediate_size": 2688, "moe_shared_expert_intermediate_size": 5376, "n_routed_experts": 512,
-         "n_shared_experts": 1, "num_experts_per_tok": 22, "mtp_hybrid_override_pattern": "*E",
-         "num_nextn_predict_layers": 1, "vocab_size": 131072, "max_position_embeddings": 262144},
+        ready("nemotron-3-super-120b-a12b"),
         120.6e9, 12.7e9, 8192, 0.01,
     ),  # card: 120.6 B, 12.7 B
     "Jamba-v0.1": Published(
-        {"model_type": "jamba", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-         "num_attention_heads": 32, "num_key_value_heads": 8, "num_experts": 16, "num_experts_per_tok": 2,
-         "attn_layer_period": 8, "attn_layer_offset": 4, "expert_layer_period": 2, "expert_layer_offset": 1,
-         "mamba_d_state": 16, "mamba_d_conv": 4, "mamba_expand": 2, "mamba_dt_rank": 256, "vocab_size": 65536,
-         "max_position_embeddings": 262144},
+        ready("jamba-mini"),
         51_570_323_328, 12.1e9, 4 * 2 * 8 * 128 * 2, 0.01,
     ),  # checkpoint; arXiv 2403.19887: 52 B, 12 B
     "granite-4.0-h-small": Published(
-        {"model_type": "granitemoehybrid", "hidden_size": 4096, "intermediate_size": 768,
-         "shared_intermediate_size": 1536, "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 8,
-         "num_local_experts": 72, "num_experts_per_tok": 10, "mamba_n_heads": 128, "mamba_d_head": 64,
-         "mamba_d_state": 128, "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2,
-         "layer_types": ["attention" if i in (5, 15, 25, 35) else "mamba" for i in range(40)],
-         "position_embedding_type": "nope", "tie_word_embeddings": True, "vocab_size": 100352,
-         "max_position_embeddings": 131072},
+        ready("granite-4.0-h-small"),
         32.2e9, 8.8e9, 4 * 2 * 8 * 128 * 2, 0.02,
     ),  # card: 32 B, 9 B; 4 attention and 36 Mamba-2 layers
     "Falcon-H1-7B": Published(
-        {"model_type": "falcon_h1", "hidden_size": 3072, "intermediate_size": 12288, "num_hidden_layers": 44,
-         "num_attention_heads": 12, "num_key_value_heads": 2, "head_dim": 128, "mamba_d_ssm": 3072, "mamba_n_heads": 24,
-         "mamba_d_head": 128, "mamba_d_state": 256, "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_rms_norm": False,
-         "vocab_size": 130048, "max_position_embeddings": 262144},
+        ready("falcon-h1-7b"),
         7.59e9, kv_byte=44 * 2 * 2 * 128 * 2,
     ),  # checkpoint: 7.59 B
     "Kimi-Linear-48B-A3B": Published(
-        {"model_type": "kimi_linear", "hidden_size": 2304, "intermediate_size": 9216, "moe_intermediate_size": 1024,
-         "num_hidden_layers": 27, "num_attention_heads": 32, "num_key_value_heads": 32, "q_lora_rank": None,
-         "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "num_experts": 256,
-         "num_experts_per_token": 8, "num_shared_experts": 1, "first_k_dense_replace": 1, "moe_layer_freq": 1,
-         "mla_use_nope": True, "vocab_size": 163840, "model_max_length": 1048576,
-         "linear_attn_config": {"full_attn_layers": [4, 8, 12, 16, 20, 24, 27], "head_dim": 128, "num_heads": 32,
-                                "kda_layers": [1, 2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 15, 17, 18, 19, 21, 22, 23, 25, 26],
-                                "short_conv_kernel_size": 4}},
+        ready("kimi-linear-48b-a3b"),
         49.12e9, 3.5e9, 7 * 576 * 2, 0.02,
     ),  # checkpoint: 49.1 B; arXiv 2510.26692: 48 B, 3 B
     "LFM2-1.2B": Published(
@@ -374,12 +295,7 @@ PUBLISHED: dict[str, Published] = {
         456e9, 45.9e9 + 2 * 200_064 * 6144, 10 * 2 * 8 * 128 * 2, 0.01,
     ),  # arXiv 2501.08313: 456 B, 45.9 B active without both embeddings
     "DeepSeek-V4-Flash": Published(
-        {"model_type": "deepseek_v4", "hidden_size": 4096, "moe_intermediate_size": 2048, "num_hidden_layers": 43,
-         "num_attention_heads": 64, "num_key_value_heads": 1, "head_dim": 512, "q_lora_rank": 1024,
-         "o_lora_rank": 1024, "o_groups": 8, "qk_rope_head_dim": 64, "index_head_dim": 128, "index_n_heads": 64,
-         "index_topk": 512, "sliding_window": 128, "compress_ratios": [0, 0, *[4, 128] * 20, 4, 0], "hc_mult": 4,
-         "n_routed_experts": 256, "n_shared_experts": 1, "num_experts_per_tok": 6, "expert_dtype": "fp4",
-         "vocab_size": 129280, "max_position_embeddings": 1048576},
+        ready("deepseek-v4-flash"),
         284e9, 13e9 + 129_280 * 4096, 21 * (1024 + 132) / 4 + 20 * 1024 / 128, 0.025,
     ),  # card: 284 B, 13 B
     "Step-3.7-Flash": Published(

@@ -69,6 +69,31 @@ PUBLISHED = {
     "deepseek-v3": 671_026_419_200,  # arXiv 2412.19437: 671 B, without the multi-token-prediction layer
     "gpt-oss-20b": 20_914_757_184,  # arXiv 2508.10925: 20.91 B
     "gpt-oss-120b": 116_829_156_672,  # arXiv 2508.10925: 116.83 B
+    "command-r": 34_980_831_232,  # checkpoint
+    "deepseek-v3.2": 671_026_419_200 + 61 * (1536 * 8192 + 7168 * 192 + 256),  # V3 and 61 indexers
+    "deepseek-v4-flash": 284.3e9,  # card: 284 B
+    "falcon-h1-7b": 7.59e9,  # checkpoint
+    "gemma-4-26b-a4b": 25.23e9,  # card: 25.2 B
+    "gemma-4-31b": 30.7e9,  # card
+    "glm-4.5-air": 106.85e9,  # arXiv 2508.06471: 106 B
+    "glm-5": 744e9,  # card
+    "granite-3.1-8b": 8_170_848_256,  # checkpoint
+    "granite-4.0-h-small": 32.2e9,  # card
+    "jamba-mini": 51_570_323_328,  # checkpoint; arXiv 2403.19887: 52 B
+    "kimi-k2": 1026.4e9,  # checkpoint without scales; arXiv 2507.20534: 1.04 T
+    "kimi-linear-48b-a3b": 49.12e9,  # checkpoint
+    "mimo-v2-flash": 309e9,  # card
+    "minimax-m2": 228.69e9,  # checkpoint; card: 230 B
+    "minimax-m3": 426.17e9,  # the sum of `published_configs`
+    "nemotron-3-nano-30b-a3b": 31.58e9,  # arXiv 2512.20848: 31.6 B
+    "nemotron-3-super-120b-a12b": 120.67e9,  # card: 120.6 B
+    "nemotron-h-8b": 8.10e9,  # checkpoint
+    "olmo-2-7b": 7_298_617_344,  # checkpoint
+    "olmoe-1b-7b": 6.919e9,  # arXiv 2409.02060
+    "phi-3.5-moe": 41.873e9,  # card: 41.9 B
+    "qwen3-next-80b-a3b": 79.67e9,  # checkpoint without its prediction head; card: 80 B
+    "seed-oss-36b": 36_151_104_512,  # checkpoint
+    "smollm3-3b": 3_075_098_624,  # checkpoint
     "glam-143b": 143e9,  # arXiv 2112.06905, table 4 (8B/64E)
     "grok-1": 314e9 + 131_072 * 6_144,  # 314 B by its release note, in which the embedding is not counted
 }

@@ -21,6 +21,7 @@ def unusual(model: ModelSpec) -> str:
             "gated attention": bool(a.gate),
             "shared keys and values": a.shared_kv or a.key_is_value,
             "experts in latent space": bool(f.latent),
+            "embeddings a layer": bool(block.side),
         }
         for name, is_there in found.items():
             if is_there:

@@ -111,12 +111,13 @@ class Block:
 
     attention: Attention
     ffn: FeedForward
-    num_norm: int = 2  # norms of the hidden width in the layer (1, 2, or 4 with norms after each part)
+    num_norm: int = 2  # of the hidden width in the layer (1, 2, or 4 with norms after each part; more: around experts)
     parallel: bool = False  # attention and feed-forward read the same input; one residual add
     mixer: Mixer | None = None
     streams: int = 0  # residual streams that hyper-connections mix around each part (DeepSeek-V4); 0: one, added to
     joins: int = 0  # outputs of earlier layers that are joined into each part's input (Kimi-K3); 0: none
-    extra_value: int = 0  # further weights of the layer: scalars, residual gates, embeddings a layer
+    side: int = 0  # width of an embedding of the layer's own, gated and projected into the stream (Gemma 4 E models)
+    extra_value: int = 0  # further weights of the layer, in no operator's name
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ class ModelSpec:
     position: str = "rope"
     position_row: int = 0
     embed_norm: bool = False  # a norm right after the embedding (BLOOM)
-    extra_value: int = 0  # further weights outside the layers (embeddings that every layer reads a row of)
+    side_row: int = 0  # rows of the layers' own embeddings (`Block.side`)
+    extra_value: int = 0  # further weights outside the layers, in no operator's name
     mtp: tuple[Block, ...] = ()  # layers of the multi-token-prediction heads; not part of what serves a token
     vision: Vision | None = None  # the encoder of images, prompt work; not among the parameters
     unpriced: tuple[str, ...] = ()  # fields whose operators nobody has lowered yet: pricing refuses them by name

@@ -41,7 +41,12 @@ def tensors(model: ModelSpec, start: int = 0, stop: int | None = None) -> list[T
             found.append(Tensor("position", "embedding", model.position_row * h, 1))
         if model.embed_norm:
             found.append(Tensor("embed_norm", "norm", norm, 1))
-        found.append(Tensor("extra", "embedding", model.extra_value, 1))
+        side = sum(block.side * count for block, count in model.num_block().items())
+        found += [
+            Tensor("side_embed", "embedding", model.side_row * side),
+            Tensor("side_proj", "ffn", h * side + (max(b.side for b in model.block) if side else 0)),  # and its norm
+            Tensor("extra", "norm", model.extra_value),
+        ]
     for block, count in model.num_block(start, stop).items():
         found += [replace(t, count=count) for t in block_tensors(model, block)]
     if stop == model.num_layer:
@@ -61,6 +66,10 @@ def block_tensors(model: ModelSpec, block: Block) -> list[Tensor]:
     found = [Tensor("layer_norm", "norm", norm * block.num_norm), *_attention(block.attention, h)]
     if block.mixer is not None:
         found += block.mixer.tensors(h)
+    if block.side:
+        found.append(
+            Tensor("side", "ffn", 2 * h * block.side + h, module=("per_layer_input_gate", "per_layer_projection"))
+        )
     found += [*_ffn(block.ffn, h), Tensor("extra", "norm", block.extra_value)]
     return [t for t in found if t.value]
 

@@ -50,7 +50,7 @@ SIGNS: tuple[tuple[str, Callable[[Any], bool], Shown], ...] = (
     ("moe_latent_size", _counts, lambda m: any(block.ffn.latent for block in m.block)),
     ("routed_expert_hidden_size", _counts, lambda m: any(block.ffn.latent for block in m.block)),
     ("num_kv_shared_layers", _counts, lambda m: any(block.attention.shared_kv for block in m.block)),
-    ("hidden_size_per_layer_input", _counts, lambda m: m.extra_value > 0),
+    ("hidden_size_per_layer_input", _counts, lambda m: any(block.side for block in m.block)),
     ("block_configs", _given, lambda m: m.family == "nemotron_nas"),
     ("zero_expert_num", _counts, _never),
     ("cross_attention_layers", _given, _never),

@@ -32,7 +32,8 @@ def read(fields: Fields, name: str) -> ModelSpec:
         block=block,
         layer=layer,
         tied=fields.flag("tie_word_embeddings", default=True),
-        extra_value=_outside(fields, num_layer),
+        side_row=fields.size("vocab_size_per_layer_input", default=262_144) if _per_layer(fields) else 0,
+        extra_value=_outside(fields),
         unpriced=("altup_num_inputs",) if not _fourth(fields) else (),
     )
 
@@ -73,11 +74,12 @@ def _block(fields: Fields, layer: int, kind: str, shared: bool) -> Block:
             expert_inter=experts.expert_inter,
             router_bias=hidden + experts.num_expert,  # scales of its input and of each expert
         )
-        return Block(attention, ffn, num_norm=4, extra_value=_around(fields, hidden) + 3 * hidden)
+        return Block(attention, ffn, num_norm=7, side=_per_layer(fields))
     # Gemma 3n keeps the key and value projections of layers that do not use them in its checkpoints
     idle = 2 * hidden * num_kv_head * dim + dim if shared and not _fourth(fields) else 0
     ffn = FeedForward(_inter(fields, layer, shared))
-    return Block(attention, ffn, num_norm=4, extra_value=_around(fields, hidden) + idle)
+    side = _per_layer(fields)
+    return Block(attention, ffn, num_norm=4, side=side, extra_value=_around(fields, hidden) + idle)
 
 
 def _inter(fields: Fields, layer: int, shared: bool) -> int:
@@ -97,27 +99,19 @@ def _per_layer(fields: Fields) -> int:
 
 
 def _around(fields: Fields, hidden: int) -> int:
-    """Weights of a layer beside attention and feed-forward: what takes its embedding in (a gate, a projection, a
-    norm), its scale; for Gemma 3n its low-rank residual and its routing between residual streams."""
-    own = _per_layer(fields)
-    value = 2 * hidden * own + hidden if own else 0
+    """Weights of a Gemma 3n layer beside attention and feed-forward: its low-rank residual, and its routing between
+    residual streams."""
     if _fourth(fields):
-        return value + 1
+        return 0
     streams = fields.size("altup_num_inputs", default=4, high=100)
     rank = fields.size("laurel_rank", default=64)
     predict = streams * streams * streams + streams * streams + streams * hidden + 2 * hidden
-    return value + 2 * rank * hidden + hidden + predict
+    return 2 * rank * hidden + hidden + predict
 
 
-def _outside(fields: Fields, num_layer: int) -> int:
-    """Embeddings of all layers, their projection from the hidden state and its norm; Gemma 3n's maps between the
-    residual streams."""
-    hidden, own = fields.size("hidden_size"), _per_layer(fields)
-    if not own:
-        return 0
-    rows = fields.size("vocab_size_per_layer_input", default=262_144)
-    value = rows * num_layer * own + hidden * num_layer * own + own
+def _outside(fields: Fields) -> int:
+    """Gemma 3n's maps between the residual streams."""
     if _fourth(fields):
-        return value
-    streams = fields.size("altup_num_inputs", default=4, high=100)
-    return value + 2 * (streams - 1) * hidden * hidden
+        return 0
+    hidden, streams = fields.size("hidden_size"), fields.size("altup_num_inputs", default=4, high=100)
+    return 2 * (streams - 1) * hidden * hidden

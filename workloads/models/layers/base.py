@@ -57,7 +57,7 @@ class Mixer(Protocol):
         """The convolution and the recurrence over the new tokens of the sequences of `work`."""
 
 
-def conv_row(rows: "Rows", channel: int, kernel: int, token: float, sequence: float) -> None:
+def conv_row(rows: "Rows", channel: int, kernel: int, token: float, sequence: float, bias: bool = False) -> None:
     """A causal depthwise convolution: inputs read and results written once a token, `kernel - 1` inputs a sequence
     read and written as state."""
     byte = rows.byte
@@ -68,7 +68,7 @@ def conv_row(rows: "Rows", channel: int, kernel: int, token: float, sequence: fl
         m=round(token),
         n=channel,
         flop=token * channel * (CONV_FLOP * kernel + 5.0),  # taps, and the activation after them
-        weight_byte=channel * kernel * byte,
+        weight_byte=channel * (kernel + bias) * byte,
         act_byte=token * channel * byte + state,
         write_byte=token * channel * byte + state,
     )
@@ -85,8 +85,10 @@ def scan_row(
     token: float,
     sequence: float,
     decode: bool,
+    weight: int,
 ) -> None:
-    """One recurrence: `width` values in and out a token, the state of `state_byte` a sequence read and written once.
+    """One recurrence: `width` values in and out a token, the state of `state_byte` a sequence read and written once,
+    `weight` values of its own (decays, biases of step sizes).
 
     A decode step is a pass over the state on the vector units, `step_flop` a token and head. Prompts run in chunks as
     matrix products, `chunk_flop` a token and head: written as `head` products of `k` deep, so that the matrix units'
@@ -102,6 +104,7 @@ def scan_row(
             m=round(token),
             n=head * k,
             flop=token * head * step_flop,
+            weight_byte=weight * rows.byte,
             act_byte=read + state,
             write_byte=write + state,
         )
@@ -115,6 +118,7 @@ def scan_row(
             k=k,
             batch=head,
             flop=token * head * chunk_flop,
+            weight_byte=weight * rows.byte,
             act_byte=read + state,
             write_byte=write + state,
         )

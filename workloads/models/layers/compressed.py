@@ -85,7 +85,8 @@ class Compressed:
         m, tp, dim = rows.m, rows.placement.tp, self.head_dim
         head, group = self.num_head // tp, max(1, self.o_group // tp)
         rows.gemm("qkv_a_proj", m, self.q_rank + dim, hidden, "mixer")
-        rows.stream("latent_norm", op.NORM, m, self.q_rank + dim, 4.0, weight=self.q_rank + dim)
+        small = self.q_rank + dim + self.num_head  # two norms, the sink of each head
+        rows.stream("latent_norm", op.NORM, m, self.q_rank + dim, 4.0, weight=small)
         rows.gemm("q_b_proj", m, head * dim, self.q_rank, "mixer")
         rows.stream("rope", op.ROPE, m, 2 * (head + 1) * self.rope_dim, 3.0)  # on queries and key, back on the result
         rows.kv_write(dim)
@@ -104,7 +105,16 @@ class Compressed:
         """Entries and gates of every token, and their weighted sums over a pool's tokens."""
         series = 2 if self.index_head else 1
         rows.gemm(name, rows.m, 2 * series * dim, hidden, "activation")
-        rows.stream(f"{name}_sum", op.ACT, rows.m, series * dim, 7.0, read=2, write=1 / self.ratio)
+        rows.stream(
+            f"{name}_sum",
+            op.ACT,
+            rows.m,
+            series * dim,
+            7.0,
+            read=2,
+            write=1 / self.ratio,
+            weight=(self.ratio * series + 1) * dim,
+        )  # the bias of each place, the norm of the entry
 
     def scan(self, rows: "Rows", work: WorkTable, decode: bool) -> None:
         """Attention over the window and the entries that are read, and the indexer's scores of all entries.

@@ -65,13 +65,17 @@ class Delta:
     def width(self) -> int:
         return self.channel + self.value + 2 * self.num_value_head
 
+    @property
+    def _small(self) -> int:
+        """The decay of each head, the bias of each step size."""
+        return self.num_value_head + (self.key if self.channel_decay else self.num_value_head)
+
     def tensors(self, hidden: int) -> list[Tensor]:
-        small = self.num_value_head + (self.key if self.channel_decay else self.num_value_head)  # A_log, dt_bias
         return [
             Tensor("mix_in", "mixer", hidden * self.channel, 1, "tp", module=IN),
             Tensor("mix_gate", "mixer", self._gate_value(hidden), 1, "tp", module=GATE if self.channel_decay else IN),
             Tensor("mix_conv", "norm", self.channel * self.kernel, 1, "tp"),
-            Tensor("mix_small", "norm", small, 1, "tp"),
+            Tensor("mix_small", "norm", self._small, 1, "tp"),
             Tensor("mix_norm", "norm", self.value_dim, 1),
             Tensor("mix_out", "mixer", self.value * hidden, 1, "tp", module=OUT),
         ]
@@ -84,8 +88,13 @@ class Delta:
 
     def lower(self, rows: "Rows", hidden: int) -> None:
         m, tp = rows.m, rows.placement.tp
-        gate = self._gate_value(hidden) // hidden // tp
-        rows.gemm("mix_in", m, self.channel // tp + gate, hidden, "mixer")
+        head, low = self.num_value_head // tp, self.value_dim
+        direct = head + (self.value // tp if self.full_gate else low)  # step sizes, the output gate
+        rows.gemm("mix_in", m, self.channel // tp + direct + (low if self.channel_decay else head), hidden, "mixer")
+        if self.channel_decay:
+            rows.gemm("mix_decay", m, self.key // tp, low, "mixer")
+        if not self.full_gate:
+            rows.gemm("mix_gate", m, self.value // tp, low, "mixer")
         value = self.value // tp
         rows.stream("mix_norm", op.NORM, m, value, 9.0, read=2, weight=self.value_dim)  # norm, gate and their product
         rows.gemm("o_proj", m, hidden, value, "mixer")
@@ -102,4 +111,4 @@ class Delta:
         state = head * dk * dv * (self.state_byte or rows.byte)
         decay = self.key // tp if self.channel_decay else head
         width = ((self.channel // tp) + decay + head, head * dv)
-        scan_row(rows, head, dk, chunk, step, state, width, token, sequence, decode)
+        scan_row(rows, head, dk, chunk, step, state, width, token, sequence, decode, self._small // tp)

@@ -45,4 +45,4 @@ class ShortConv:
 
     def scan(self, rows: "Rows", work: WorkTable, decode: bool) -> None:
         token, sequence = work_size(work)
-        conv_row(rows, self.channel // rows.placement.tp, self.kernel, token, sequence)
+        conv_row(rows, self.channel // rows.placement.tp, self.kernel, token, sequence, self.bias)
