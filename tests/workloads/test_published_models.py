@@ -29,9 +29,9 @@ def test_qwen3_next_keeps_keys_in_a_quarter_of_its_layers():
     full, conv, recurrent = sorted(kv.groups(model, formats.of(model), Placement()), key=lambda g: g.rule)
     assert (full.rule, full.num_layer, full.unit_byte) == ("linear", 12, 2 * 2 * 256 * 2)
     assert (conv.num_layer, conv.unit_byte) == (36, 3 * (2 * 16 * 128 + 32 * 128) * 2)
-    assert recurrent.unit_byte == 32 * 128 * 128 * 2
-    stated = from_dict(QWEN3_NEXT | {"mamba_ssm_dtype": "float32"}, "x")
-    assert kv.groups(stated, formats.of(stated), Placement())[1].unit_byte == 32 * 128 * 128 * 4
+    assert recurrent.unit_byte == 32 * 128 * 128 * 4
+    stated = from_dict(QWEN3_NEXT | {"mamba_ssm_dtype": "bfloat16"}, "x")
+    assert kv.groups(stated, formats.of(stated), Placement())[1].unit_byte == 32 * 128 * 128 * 2
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def _delta(fields: Fields) -> Delta:
         key_dim=fields.size("linear_key_head_dim", high=10_000),
         value_dim=fields.size("linear_value_head_dim", high=10_000),
         kernel=fields.size("linear_conv_kernel_dim", high=1000),
-        state_byte=state_byte(fields),
+        state_byte=state_byte(fields) or 4.0,  # the delta rule's kernels keep fp32: their decode times say so
     )
 
 

@@ -64,7 +64,7 @@ def conv_row(rows: "Rows", channel: int, kernel: int, token: float, sequence: fl
     state = sequence * (kernel - 1) * channel * byte
     rows.add(
         "conv",
-        op.ACT,
+        op.COPY,
         m=round(token),
         n=channel,
         flop=token * channel * (CONV_FLOP * kernel + 5.0),  # taps, and the activation after them
@@ -90,7 +90,8 @@ def scan_row(
     """One recurrence: `width` values in and out a token, the state of `state_byte` a sequence read and written once,
     `weight` values of its own (decays, biases of step sizes).
 
-    A decode step is a pass over the state on the vector units, `step_flop` a token and head. Prompts run in chunks as
+    A decode step is a pass over the state, `step_flop` a token and head, bound by memory: the measured kernels of gated
+    delta rules run within a fifth of the memory's rate, so that it is priced as a copy with FLOPs. Prompts run in chunks as
     matrix products, `chunk_flop` a token and head: written as `head` products of `k` deep, so that the matrix units'
     rate holds for them.
     """
@@ -99,7 +100,7 @@ def scan_row(
     if decode:
         rows.add(
             "scan",
-            op.ACT,
+            op.COPY,
             phase=op.PHASE_CODE["decode"],
             m=round(token),
             n=head * k,

@@ -142,7 +142,7 @@ class Mamba1:
         state = sequence * inner * self.state * (self.state_byte or byte)
         rows.add(
             "scan",
-            op.ACT,
+            op.COPY,
             phase=op.PHASE_CODE["decode" if decode else "prefill"],
             m=round(token),
             n=inner,
