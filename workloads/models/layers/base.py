@@ -91,9 +91,9 @@ def scan_row(
     `weight` values of its own (decays, biases of step sizes).
 
     A decode step is a pass over the state, `step_flop` a token and head, bound by memory: the measured kernels of gated
-    delta rules run within a fifth of the memory's rate, so that it is priced as a copy with FLOPs. Prompts run in chunks as
-    matrix products, `chunk_flop` a token and head: written as `head` products of `k` deep, so that the matrix units'
-    rate holds for them.
+    delta rules run within a fifth of the memory's rate, so that it is priced as a copy with FLOPs. Prompts run in
+    chunks as matrix products, `chunk_flop` a token and head: written as `head` products of `k` deep, so that the matrix
+    units' rate holds for them.
     """
     read, write = (token * value * rows.byte for value in width)
     state = sequence * state_byte
