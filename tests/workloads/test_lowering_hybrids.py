@@ -1,5 +1,9 @@
 """Operators of recurrent, sparse and one-part layers: FLOPs and bytes by hand arithmetic, and what is refused."""
 
+import dataclasses
+import importlib.util
+import sys
+
 import numpy as np
 import pytest
 
@@ -9,6 +13,7 @@ from tests.workloads.published_configs import DEEPSEEK_V3, PUBLISHED, QWEN3_NEXT
 from workloads import formats, kv, models, placement
 from workloads.lowering import Plan, lower_attention, lower_dense, lower_step, work_rows
 from workloads.models.catalogue import from_dict
+from workloads.models.spec import NO_ATTENTION, Block
 from workloads.unroll import unroll_step
 
 TYPED = {name: from_dict(said.config, name) for name, said in PUBLISHED.items()}
@@ -162,6 +167,57 @@ def test_joins_of_earlier_layers_grow_with_depth():
     joins = ops[ops["name"] == b"res_join"]
     read = 12 * 2 + 12 * 3 + 3 * 4  # 27 layers in blocks of 12: two, three and four inputs
     assert total(joins, "act_byte") == 2 * 8 * read * 2304 * 2
+
+
+NEW_KIND = """
+from dataclasses import dataclass
+
+from workloads.models.layers.base import State, conv_row
+from workloads.models.tensor import Tensor
+from workloads.work import work_size
+
+
+@dataclass(frozen=True)
+class Average:
+    \"""A running mean of the hidden state, projected.\"""
+
+    num_head: int
+    width: int
+
+    def tensors(self, hidden):
+        return [Tensor("mix_out", "mixer", hidden * hidden, 1, "tp")]
+
+    def states(self):
+        return (State("mean", self.width, 4.0),)
+
+    def lower(self, rows, hidden):
+        rows.gemm("o_proj", rows.m, hidden, hidden // rows.placement.tp, "mixer")
+
+    def scan(self, rows, work, decode):
+        conv_row(rows, self.width // rows.placement.tp, 1, *work_size(work))
+"""
+
+
+def test_a_new_layer_kind_is_one_file(tmp_path):
+    """Its weights, its state and its operators are found by everything that asks a model."""
+    path = tmp_path / "average.py"
+    path.write_text(NEW_KIND)
+    spec = importlib.util.spec_from_file_location("average", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["average"] = module  # dataclasses look their own module up
+    spec.loader.exec_module(module)
+    llama = models.load("llama-3-8b")
+    plain = llama.block[0]
+    own = Block(NO_ATTENTION, plain.ffn, mixer=module.Average(8, 4096))
+    mixed = dataclasses.replace(llama, block=(plain, own), layer=(0, 1) * 16)
+    attention = 4096 * 4096 * 2 + 2 * 4096 * 1024
+    assert models.num_param(llama) - models.num_param(mixed) == 16 * (attention - 4096 * 4096)
+    place = placement.make(mixed, tp=2)
+    kept = kv.groups(mixed, formats.Formats(), place)
+    assert (kv.token_byte(kept), kv.state_byte(kept)) == (131_072 / 2 / 2, 16 * 4096 * 4 / 2)
+    ops, _ = lower_step(mixed, formats.Formats(), place, 0, plan([1, 1], [10, 20], True))
+    assert ops[ops["name"] == b"conv"]["count"].tolist() == [16]
+    assert ops[ops["name"] == b"attention"]["count"].tolist() == [16]
 
 
 @pytest.mark.parametrize(("name", "field"), [("gemma-3n", "altup_num_inputs")])
