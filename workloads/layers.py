@@ -4,14 +4,16 @@ import numpy as np
 
 from kernels import optable as op
 from kernels.formats import FORMAT_CODE
+from workloads import kv
 from workloads.experts import active_expert, distinct_rank
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
-from workloads.rows import ACT_FLOP, ADD_FLOP, CONVERT_FLOP, NORM_FLOP, ROPE_FLOP, Count, Rows, ceil_div
+from workloads.rows import ACT_FLOP, ADD_FLOP, NORM_FLOP, ROPE_FLOP, Count, Rows, ceil_div
 
 
 def add_block(rows: Rows, model: ModelSpec, block: Block, skew: float) -> None:
     """One layer: norm, attention projections, residual add, norm, feed-forward, residual add. A parallel
-    block adds the two results before one collective and one residual add."""
+    block adds the two results before one collective and one residual add. A recurrent part stands in place of
+    attention or beside it, on the same input; a part that a layer has not, it has no norm and no add for."""
     h, f = model.hidden, block.ffn
     local = ceil_div(rows.m, rows.placement.tp) if rows.placement.sequence_parallel else rows.m
 
@@ -19,25 +21,65 @@ def add_block(rows: Rows, model: ModelSpec, block: Block, skew: float) -> None:
         weight = h * (2 if model.norm_bias else 1)
         rows.stream(name, op.NORM, local, h, NORM_FLOP[model.norm], weight=weight)
 
-    norm("attn_norm")
-    if block.parallel and block.num_norm == 2:
-        norm("mlp_norm")
-    gather_hidden(rows, "attn", h)
-    _projections(rows, model, block.attention)
-    if block.parallel:
-        _dense(rows, f, h)
-        rows.stream("branch_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
-        reduce_hidden(rows, "layer", h)
-    else:
+    def add(name: str) -> None:
+        if not block.streams:  # hyper-connections have written the result into their streams
+            rows.stream(name, op.ADD, local, h, ADD_FLOP, read=2)
+
+    if block.attention.num_head or block.mixer is not None:
+        _residuals(rows, block, h, local)
+        norm("attn_norm")
+        if block.parallel and block.num_norm == 2:
+            norm("mlp_norm")
+        gather_hidden(rows, "attn", h)
+        if block.attention.num_head:
+            _projections(rows, model, block.attention)
+        if block.mixer is not None:
+            block.mixer.lower(rows, h)
+            if block.attention.num_head:
+                rows.stream("branch_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
+        if block.parallel:
+            _dense(rows, f, h)
+            rows.stream("branch_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
+            reduce_hidden(rows, "layer", h)
+            rows.stream("mlp_add", op.ADD, local, h, ADD_FLOP, read=2)
+            return
         reduce_hidden(rows, "attn", h)
-        if block.num_norm == 4:
+        if block.num_norm >= 4:
             norm("attn_post_norm")
-        rows.stream("attn_add", op.ADD, local, h, ADD_FLOP, read=2)
+        add("attn_add")
+    if not f.empty:
+        _residuals(rows, block, h, local)
         norm("mlp_norm")
         _feed_forward(rows, f, h, skew)
-        if block.num_norm == 4:
+        if block.num_norm >= 4:
             norm("mlp_post_norm")
-    rows.stream("mlp_add", op.ADD, local, h, ADD_FLOP, read=2)
+        for _ in range(block.num_norm - 4):  # Gemma 4: dense part and experts are normed apart
+            norm("branch_norm")
+        add("mlp_add")
+    if block.side:
+        _side(rows, block.side, h)
+
+
+def _side(rows: Rows, side: int, h: int) -> None:
+    """A layer's own embedding of the token, gated by the stream and projected into it (every device does all of it)."""
+    rows.gemm("side_gate", rows.m, side, h, "ffn")
+    rows.stream("side_mul", op.ACT, rows.m, side, ACT_FLOP, read=2)
+    rows.gemm("side_up", rows.m, h, side, "ffn")
+    rows.stream("side_norm", op.NORM, rows.m, h, NORM_FLOP["rms"], weight=h)
+    rows.stream("side_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
+
+
+def _residuals(rows: Rows, block: Block, h: int, m: Count) -> None:
+    """What stands in place of a plain residual around a part: hyper-connections (a map from all streams to how each
+    enters the part, takes its result and mixes with the others; DeepSeek-V4), or a softmax over the outputs of
+    earlier layers (a norm, a product with a learned vector and a weighted sum of each; Kimi-K3)."""
+    if block.streams:
+        num = block.streams
+        rows.gemm("hc_map", m, num * (num + 2), num * h, "activation", bias=num * (num + 2) + 3)
+        rows.stream("hc_pre", op.ADD, m, h, 2.0 * num, read=num)
+        rows.stream("hc_post", op.ADD, m, num * h, 2.0 * num + 2.0, read=1 + 1 / num)
+    if block.joins:
+        rows.stream("res_join", op.ADD, m, h, 8.0 * block.joins, read=block.joins, weight=2 * h)
 
 
 def reduce_hidden(rows: Rows, name: str, hidden: int) -> None:
@@ -58,17 +100,42 @@ def _projections(rows: Rows, model: ModelSpec, a: Attention) -> None:
     out_bias = h if a.out_bias else 0
     if a.latent:
         _latent(rows, a, h, head)
+        _gate(rows, a, h)
         rows.gemm("o_proj", m, h, head * a.v_head_dim, "attention", bias=out_bias)
         return
-    kv_head = ceil_div(a.num_kv_head, tp)
-    width = head * a.head_dim + kv_head * (a.head_dim + a.v_head_dim)
+    kv_head = 0 if a.shared_kv else ceil_div(a.num_kv_head, tp)
+    value_dim = 0 if a.key_is_value else a.v_head_dim
+    width = head * a.head_dim + kv_head * (a.head_dim + value_dim)
     rows.gemm("qkv_proj", m, width, h, "attention", bias=width if a.qkv_bias else 0)
+    _index(rows, a, h)
     if a.qk_norm:
         rows.stream("qk_norm", op.NORM, m, (head + kv_head) * a.head_dim, NORM_FLOP["rms"], weight=a.qk_norm)
     if a.rope_dim:
         rows.stream("rope", op.ROPE, m, (head + kv_head) * a.rope_dim, ROPE_FLOP)
-    kv_write(rows, kv_head * (a.head_dim + a.v_head_dim))
+    if not a.shared_kv:
+        rows.kv_write(kv.token_value(a, tp))
+    _gate(rows, a, h)
     rows.gemm("o_proj", m, h, head * a.v_head_dim, "attention", bias=out_bias)
+
+
+def _gate(rows: Rows, a: Attention, h: int) -> None:
+    """A gate on the result, a channel each or a head each: its projection, then sigmoid and product."""
+    if a.gate:
+        rows.gemm("attn_gate", rows.m, a.gate // rows.placement.tp, h, "attention")
+        rows.stream("attn_gate_mul", op.ACT, rows.m, a.num_head // rows.placement.tp * a.v_head_dim, ACT_FLOP, read=2)
+
+
+def _index(rows: Rows, a: Attention, h: int) -> None:
+    """The indexer of sparse attention: its queries, its key, the weight of each head, the key's norm and write, and
+    the choice of the keys to read (the scores are attention's: `lower_attention`)."""
+    x = a.indexer
+    if x is None or not x.reads:
+        return
+    head = x.num_head if x.weighted else ceil_div(x.num_head, rows.placement.tp)
+    rows.gemm("index_q", rows.m, head * x.head_dim, x.q_rank or h, "attention")
+    rows.gemm("index_k", rows.m, x.head_dim + (x.num_head if x.weighted else 0), h, "attention")
+    rows.stream("index_norm", op.NORM, rows.m, x.head_dim, NORM_FLOP["rms"], weight=2 * x.head_dim)
+    rows.kv_write(x.head_dim, x.kv_format)
 
 
 def _latent(rows: Rows, a: Attention, h: int, head: int) -> None:
@@ -82,24 +149,10 @@ def _latent(rows: Rows, a: Attention, h: int, head: int) -> None:
     rows.stream("latent_norm", op.NORM, m, a.q_rank + a.kv_rank, NORM_FLOP["rms"], weight=a.q_rank + a.kv_rank)
     rows.gemm("q_b_proj", m, head * a.head_dim, a.q_rank or h, "attention")
     rows.stream("rope", op.ROPE, m, (head + 1) * a.rope_dim, ROPE_FLOP)
-    kv_write(rows, latent)
+    rows.kv_write(latent)
+    _index(rows, a, h)
     rows.gemm("k_up", m, a.kv_rank, a.nope_dim, "activation", batch=head)
     rows.gemm("v_up", m, a.v_head_dim, a.kv_rank, "activation", batch=head)
-
-
-def kv_write(rows: Rows, width: int) -> None:
-    """Store `width` new key and value numbers a token, narrowed on the way where the cache is narrower."""
-    narrow = rows.formats.kv_byte < rows.byte
-    rows.add(
-        "kv_write",
-        op.KV_WRITE,
-        kv_fmt=rows.formats.code("kv"),
-        m=rows.m,
-        n=width,
-        flop=rows.m * (width * CONVERT_FLOP if narrow else 0.0),
-        act_byte=rows.m * (width * rows.byte),
-        write_byte=rows.m * (width * rows.formats.kv_byte),
-    )
 
 
 def _dense(rows: Rows, f: FeedForward, h: int, name: str = "mlp") -> None:
@@ -120,7 +173,12 @@ def _feed_forward(rows: Rows, f: FeedForward, h: int, skew: float) -> None:
         _expert_exchanged(rows, f, h, skew)
     else:
         _router(rows, f, h, rows.m)
-        _experts(rows, f, h, rows.m, skew)
+        _latent_in(rows, f, h, rows.m)
+        _experts(rows, f, f.latent or h, rows.m, skew)
+        if f.latent:
+            if f.latent_norm:  # a norm needs the sum over devices; a projection alone passes partial sums on
+                rows.link("latent_reduce", op.ALL_REDUCE, "tp", rows.placement.tp, rows.m * (f.latent * rows.byte))
+            _latent_out(rows, f, h, rows.m)
         if f.inter:
             _dense(rows, f, h, "shared")
             rows.stream("shared_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
@@ -138,18 +196,22 @@ def _expert_exchanged(rows: Rows, f: FeedForward, h: int, skew: float) -> None:
     p, m = rows.placement, rows.m
     own = ceil_div(m, p.tp)
     _router(rows, f, h, own)
+    _latent_in(rows, f, h, own)
+    wide = f.latent or h
     if p.moe_tp == 1:
         copies = distinct_rank(f.num_expert, f.topk, p.ep)
         if rows.formats.converts("expert"):
-            rows.convert("experts", own, h, "expert")
-        rows.link("expert_dispatch", op.ALL_TO_ALL, "ep", p.ep, own * (copies * h * rows.formats.act_byte("expert")))
-        _experts(rows, f, h, m * p.attn_dp, skew)
-        rows.link("expert_combine", op.ALL_TO_ALL, "ep", p.ep, own * (copies * h * rows.byte))
+            rows.convert("experts", own, wide, "expert")
+        rows.link("expert_dispatch", op.ALL_TO_ALL, "ep", p.ep, own * (copies * wide * rows.formats.act_byte("expert")))
+        _experts(rows, f, wide, m * p.attn_dp, skew)
+        rows.link("expert_combine", op.ALL_TO_ALL, "ep", p.ep, own * (copies * wide * rows.byte))
     else:
-        everything = m * (float(p.attn_dp) * h * rows.byte)
+        everything = m * (float(p.attn_dp) * wide * rows.byte)
         rows.link("expert_gather", op.ALL_GATHER, "expert", p.stage_device, everything)
-        _experts(rows, f, h, m * p.attn_dp, skew)
+        _experts(rows, f, wide, m * p.attn_dp, skew)
         rows.link("expert_scatter", op.REDUCE_SCATTER, "expert", p.stage_device, everything)
+    if f.latent:
+        _latent_out(rows, f, h, own)
     if not p.sequence_parallel:
         rows.link("token_gather", op.ALL_GATHER, "tp", p.tp, m * (h * rows.byte))
     if f.inter:
@@ -165,6 +227,18 @@ def _router(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
     rows.stream("router_topk", op.ACT, m, f.num_expert, ACT_FLOP, write=2.0 * f.topk / f.num_expert)
     if f.shared_gate:
         rows.gemm("shared_gate", m, 1, h, "activation")
+
+
+def _latent_in(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
+    """Down to the width that routed experts work in (replicated weights)."""
+    if f.latent:
+        rows.gemm("latent_down", m, f.latent, h, "ffn")
+
+
+def _latent_out(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
+    if f.latent_norm:
+        rows.stream("latent_norm", op.NORM, m, f.latent, NORM_FLOP["rms"], weight=f.latent)
+    rows.gemm("latent_up", m, h, f.latent, "ffn")
 
 
 def _experts(rows: Rows, f: FeedForward, h: int, m: Count, skew: float) -> None:

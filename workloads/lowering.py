@@ -16,11 +16,14 @@ import numpy.typing as npt
 
 from kernels import optable as op
 from kernels.errors import InputError
+from kernels.formats import FORMAT_CODE
+from workloads import kv
 from workloads.formats import Formats
 from workloads.layers import add_block, reduce_hidden
 from workloads.models.spec import Attention, ModelSpec
 from workloads.placement import Placement
-from workloads.rows import NORM_FLOP, SAMPLE_FLOP, Rows, ceil_div
+from workloads.rows import ADD_FLOP, NORM_FLOP, SAMPLE_FLOP, Rows, ceil_div
+from workloads.work import visible
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def lower_dense(
     >>> ops["name"][1], int(ops["count"][1]), float(ops["flop"][2]) == 2 * 16 * 4096 * 12288
     (np.bytes_(b'attn_norm'), 32, True)
     """
+    refuse_unpriced(model)
     start, stop = placement.stages(model.num_layer)[stage]
     rows = Rows(formats, placement, num_token, stage)
     enter_stage(rows, model)
@@ -79,6 +83,17 @@ def lower_dense(
     rows.count = 1
     leave_stage(rows, model)
     return rows.table()
+
+
+def refuse_unpriced(model: ModelSpec) -> None:
+    """Raise `InputError` where the model has layers whose operators nobody has lowered, by the field's name."""
+    if model.unpriced:
+        raise InputError(
+            f"{model.name} is read (parameters, memory) but not priced: no operators are known for this",
+            field=model.unpriced[0],
+            value="set",
+            allowed=f"a model without {', '.join(model.unpriced)}",
+        )
 
 
 def enter_stage(rows: Rows, model: ModelSpec) -> None:
@@ -92,6 +107,9 @@ def enter_stage(rows: Rows, model: ModelSpec) -> None:
 def leave_stage(rows: Rows, model: ModelSpec) -> None:
     """The final norm, or the hand-over: each device sends its `1 / tp` of the tokens' hidden states."""
     if rows.stage == rows.placement.pp - 1:
+        streams = model.block[model.layer[-1]].streams
+        if streams:  # hyper-connections: the streams become one
+            rows.gemm("hc_head", rows.m, streams, streams * model.hidden, "activation")
         _norm(rows, model, "final_norm")
     else:
         rows.link("pp_send", op.P2P, "pp", 2, ceil_div(rows.m, rows.placement.tp) * (model.hidden * rows.byte))
@@ -117,6 +135,11 @@ def _embedding(rows: Rows, model: ModelSpec) -> None:
         write_byte=rows.m * (h * rows.byte),
     )
     reduce_hidden(rows, "embed", h)
+    side = sum(block.side * count for block, count in model.num_block().items())
+    if side:  # the layers' own embeddings: a row of each looked up, joined with a projection of the first one
+        rows.gemm("side_proj", rows.m, side, h, "ffn")
+        width = max(block.side for block in model.block)
+        rows.stream("side_embed", op.NORM, rows.m, side, NORM_FLOP["rms"] + ADD_FLOP, read=2, weight=width)
     if model.embed_norm:
         _norm(rows, model, "embed_norm")
 
@@ -138,7 +161,8 @@ def lower_head(
 def lower_attention(
     model: ModelSpec, formats: Formats, placement: Placement, stage: int, work: op.WorkTable, phase: str
 ) -> op.OpTable:
-    """One operator for each attention class of the stage (layers of one shape and window), all on the rows
+    """One operator for each attention class of the stage (layers of one shape and window), and the convolution and
+    scan of each recurrent kind, all on the rows
     `work` (`work_start` 0; `lower_step` shifts it). `phase` is "prefill" or "decode".
 
     FLOPs are those of the two products, `2 (head_dim + v_head_dim)` a visible query-key pair a head; KV bytes
@@ -149,27 +173,33 @@ def lower_attention(
     expansion of the new tokens is `v_up` and `k_up` of `lower_dense`, same FLOPs; a cached prefix is
     taken as expanded already).
     """
+    refuse_unpriced(model)
     start, stop = placement.stages(model.num_layer)[stage]
     classes = model.attention_class(start, stop) if len(work) else {}
     rows = Rows(formats, placement, 1, stage)
     for attention, count in classes.items():
         rows.count = count
         attention_row(rows, attention, work, phase)
+    for mixer, count in (model.mixer_class(start, stop) if len(work) else {}).items():
+        rows.count = count
+        mixer.scan(rows, work, phase == "decode")
     return rows.table()
 
 
 def attention_row(rows: Rows, a: Attention, work: op.WorkTable, phase: str, offset: int = 0) -> None:
     """One attention operator on `work`, which begins at row `offset` of the step's work table."""
     decode = phase == "decode"
-    head, kv_head, dim, v_dim = attention_shape(a, rows.placement.tp, decode)
-    width = dim if a.latent and decode else kv_head * (dim + v_dim)  # the absorbed latent is key and value at once
-    stored = decode or not a.latent
+    absorbed = a.latent and (decode or a.absorbed)
+    head, kv_head, dim, v_dim = attention_shape(a, 1 if a.replicated else rows.placement.tp, decode)
+    width = dim if absorbed else kv_head * (dim + v_dim)  # the absorbed latent is key and value at once
+    stored = absorbed or not a.latent
+    kv_format = (a.kv_format or rows.formats.kv) if stored else rows.formats.activation
     pair, seen = visible(work, a.window)
     query = float((work["count"] * work["query_len"]).sum())
     rows.add(
         "attention",
         op.ATTN_DECODE if decode else op.ATTN_PREFILL,
-        kv_fmt=rows.formats.code("kv") if stored else rows.formats.code("activation"),
+        kv_fmt=FORMAT_CODE[kv_format],
         phase=op.PHASE_CODE[phase],
         num_head=head,
         num_kv_head=kv_head,
@@ -179,7 +209,7 @@ def attention_row(rows: Rows, a: Attention, work: op.WorkTable, phase: str, offs
         work_start=offset,
         work_stop=offset + len(work),
         flop=2.0 * pair * head * (dim + v_dim),
-        kv_byte=seen * width * (rows.formats.kv_byte if stored else rows.byte),
+        kv_byte=seen * width * kv.format_byte(kv_format),
         act_byte=query * head * dim * rows.byte,
         write_byte=query * head * v_dim * rows.byte,
     )
@@ -191,30 +221,11 @@ def attention_shape(a: Attention, tp: int, decode: bool) -> tuple[int, int, int,
     >>> attention_shape(Attention(128, 128, 192, 128, rope_dim=64, kv_rank=512), 8, decode=True)
     (16, 1, 576, 512)
     """
-    head = a.num_head // tp
+    head = ceil_div(a.num_head, tp)
     if a.latent:
-        return (head, 1, a.kv_rank + a.rope_dim, a.kv_rank) if decode else (head, head, a.head_dim, a.v_head_dim)
+        absorbed = decode or a.absorbed
+        return (head, 1, a.kv_rank + a.rope_dim, a.kv_rank) if absorbed else (head, head, a.head_dim, a.v_head_dim)
     return head, ceil_div(a.num_kv_head, tp), a.head_dim, a.v_head_dim
-
-
-def visible(work: op.WorkTable, window: int) -> tuple[float, float]:
-    """Query-key pairs and distinct keys that the rows see, with a window (0: none) on the causal ones.
-
-    Row `r` of a causal rectangle sees `min(window, kv_len - query_len + r + 1)` keys; rows of a shared span
-    all see all of it.
-
-    >>> _, rows = op.empty(0, 1); rows["query_len"], rows["kv_len"], rows["causal"] = 3, 5, 1
-    >>> visible(rows, 0), visible(rows, 4)
-    ((12.0, 5.0), (11.0, 5.0))
-    """
-    count, q, kv = (work[field].astype(np.float64) for field in ("count", "query_len", "kv_len"))
-    reach = np.where((work["causal"] == 1) & (window > 0), np.minimum(float(window), kv), kv)
-    prefix = kv - q
-    short = np.clip(reach - prefix, 0.0, q)  # causal rows that see less than the whole reach
-    triangle = short * prefix + short * (short + 1) / 2 + (q - short) * reach
-    pair = np.where(work["causal"] == 1, triangle, q * kv)
-    seen = np.where(reach < kv, np.minimum(kv, reach + q - 1), kv)
-    return float((count * pair).sum()), float((count * seen).sum())
 
 
 def work_rows(query_len: npt.ArrayLike, kv_len: npt.ArrayLike) -> op.WorkTable:

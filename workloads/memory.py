@@ -1,16 +1,22 @@
 """Device memory: weights by part, KV, activations, reserve; what does not fit is an error with the budget."""
 
+import math
 from dataclasses import dataclass
 
 from kernels.errors import InputError
+from workloads import kv
 from workloads.formats import Formats
-from workloads.models.spec import Attention, ModelSpec
+from workloads.kv import KvGroup
+from workloads.models import vision
+from workloads.models.checkpoint import tensor_byte
+from workloads.models.spec import ModelSpec
 from workloads.models.tensors import PARTS, Tensor, tensors
 from workloads.placement import Placement
 from workloads.rows import ceil_div
 
+UNLIMITED = 2**31 - 1  # tokens, where no layer keeps anything a token
 UTILIZATION = 0.9  # share of device memory that a serving engine takes (vLLM's default gpu_memory_utilization)
-_FORMAT_PART = {"attention": "attention", "ffn": "ffn", "expert": "expert", "head": "head", "embedding": "embedding"}
+_FORMAT_PART = {part: part for part in ("attention", "mixer", "ffn", "expert", "head", "embedding")}
 
 
 def weight_byte(model: ModelSpec, formats: Formats, placement: Placement, stage: int) -> dict[str, int]:
@@ -18,10 +24,15 @@ def weight_byte(model: ModelSpec, formats: Formats, placement: Placement, stage:
 
     Tensor parallelism divides projections, experts go over `ep` and `moe_tp`, the vocabulary is padded to a
     multiple of `tp`, key-value heads are replicated where `tp` exceeds them, norms, routers and the latent
-    down projections are on every device.
+    down projections are on every device. Where `formats` are a checkpoint's own, each tensor of each layer has the
+    bytes that its modules have there.
     """
     start, stop = placement.stages(model.num_layer)[stage]
     total = dict.fromkeys(PARTS, 0.0)
+    if formats.checkpoint is not None:
+        for tensor, byte in tensor_byte(model, formats.checkpoint, formats.stored_byte, start, stop).items():
+            total[tensor.part] += _shard(tensor, placement) * byte
+        return {part: round(byte) for part, byte in total.items()}
     for tensor in tensors(model, start, stop):
         # absorbed latent projections are kept in the activations' format, as the kernels multiply them
         part = "activation" if tensor.name == "kv_b" else _FORMAT_PART.get(tensor.part, "activation")
@@ -43,26 +54,10 @@ def _shard(tensor: Tensor, placement: Placement) -> float:
     return float(tensor.value)
 
 
-def kv_value(attention: Attention, tp: int) -> int:
-    """Cached values a token of one layer on one device: whole heads (replicated where `tp` exceeds them);
-    a latent is not divided.
-
-    >>> kv_value(Attention(64, 8, 128, 128), 8), kv_value(Attention(64, 8, 128, 128), 16)
-    (256, 256)
-    """
-    if attention.latent:
-        return attention.kv_value
-    return ceil_div(attention.num_kv_head, tp) * (attention.head_dim + attention.v_head_dim)
-
-
 def kv_byte(model: ModelSpec, formats: Formats, placement: Placement, stage: int, length: int) -> float:
-    """KV bytes of one sequence of `length` tokens on one device of a stage; layers with a window keep at most
-    the window."""
-    start, stop = placement.stages(model.num_layer)[stage]
-    return sum(
-        count * kv_value(a, placement.tp) * formats.kv_byte * (min(length, a.window) if a.window else length)
-        for a, count in model.attention_class(start, stop).items()
-    )
+    """Bytes that one sequence of `length` tokens keeps on one device of a stage (`workloads.kv`): layers with a
+    window at most the window, recurrent layers their state."""
+    return kv.sequence_byte(kv.groups(model, formats, placement, stage), length)
 
 
 def kv_byte_per_token(model: ModelSpec, formats: Formats, placement: Placement, stage: int | None = None) -> float:
@@ -73,7 +68,7 @@ def kv_byte_per_token(model: ModelSpec, formats: Formats, placement: Placement, 
     327680.0
     """
     stages = range(placement.pp) if stage is None else [stage]
-    return max(kv_byte(model, formats, placement, s, 1) for s in stages)
+    return max(kv.token_byte(kv.groups(model, formats, placement, s)) for s in stages)
 
 
 def activation_byte(
@@ -91,20 +86,22 @@ def activation_byte(
     for block in model.num_block(start, stop):
         a, f = block.attention, block.ffn
         head = a.num_head // tp
-        query = head * (a.head_dim + a.v_head_dim) + kv_value(a, tp)
+        query = head * (a.head_dim + a.v_head_dim) + kv.token_value(a, tp)
         dense = (f.num_up + 1) * f.inter / tp
         expert = 0.0
         if f.num_expert:
             pair = placement.attn_dp * f.topk / placement.ep
-            expert = pair * ((f.num_up + 1) * f.expert_inter / placement.moe_tp + model.hidden)
-        widest = max(widest, query, dense, expert)
+            expert = pair * ((f.num_up + 1) * f.expert_inter / placement.moe_tp + (f.latent or model.hidden))
+        mixer = block.mixer.width / tp if block.mixer is not None else 0.0
+        widest = max(widest, query, dense, expert, mixer)
     logit = num_seq * model.vocab * (byte + 4.0) if stage == placement.pp - 1 else 0.0
     return num_token * byte * (2.0 * model.hidden + widest) + logit
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Memory of the fullest device (`stage`), bytes; `kv` is what is left for KV."""
+    """Memory of the fullest device (`stage`), bytes; `kv` is what is left for what sequences keep, `group` by which
+    rules they keep it, `kv_per_token` what a token takes while no window is full."""
 
     stage: int
     device: int
@@ -114,11 +111,23 @@ class Budget:
     kv: int
     kv_per_token: float
     context: int
+    group: tuple[KvGroup, ...] = ()
 
     @property
     def token_capacity(self) -> int:
-        """Tokens whose KV fits on every device."""
-        return max(0, int(self.kv / self.kv_per_token))
+        """Tokens whose KV fits on every device, in sequences of `context` tokens each (0: short ones)."""
+        return self.token_capacity_at(self.context)
+
+    def token_capacity_at(self, length: int) -> int:
+        """Tokens that fit in sequences of `length` each: windows hold at most the window, and every sequence has its
+        states; 0: in sequences that no window cuts, states apart."""
+        if all(group.rule == "linear" for group in self.group) or not length:
+            return max(0, int(self.kv / self.kv_per_token)) if self.kv_per_token else UNLIMITED
+        return max(0, int(self.kv * length / self.sequence_byte(length)))
+
+    def sequence_byte(self, length: int) -> float:
+        """Bytes of one sequence of `length` tokens on the fullest device."""
+        return kv.sequence_byte(self.group, length)
 
     def table(self) -> list[tuple[str, int]]:
         """Rows of (what, bytes): device memory, less reserve, weights by part and activations, leaves KV."""
@@ -162,9 +171,9 @@ def budget(
                           reserve_byte)
             for s in range(placement.pp)
         ),
-        key=lambda b: (b.kv / b.kv_per_token, b.kv),
+        key=lambda b: (b.kv / b.sequence_byte(max(1, context)) if b.group else math.inf, b.kv),
     )  # fmt: skip
-    need = kv_byte(model, formats, placement, fullest.stage, max(1, context))
+    need = fullest.sequence_byte(max(1, context))
     if fullest.kv < need:
         raise InputError(
             f"{model.name} does not fit: {fullest.line()} a device of stage {fullest.stage}, one sequence of "
@@ -188,7 +197,10 @@ def _stage_budget(
     utilization: float,
     reserve_byte: float,
 ) -> Budget:
+    kept = kv.groups(model, formats, placement, stage)
     weight = weight_byte(model, formats, placement, stage)
+    if model.vision is not None and stage == 0:  # the encoder lies whole on every device of the first stage
+        weight["vision"] = round(vision.num_param(model.vision) * formats.act_byte("activation"))
     activation = round(activation_byte(model, formats, placement, stage, max_num_token, max_num_seq))
     reserve = round(device_byte * (1 - utilization) + reserve_byte)
     return Budget(
@@ -198,8 +210,9 @@ def _stage_budget(
         weight=weight,
         activation=activation,
         kv=round(device_byte) - reserve - sum(weight.values()) - activation,
-        kv_per_token=kv_byte_per_token(model, formats, placement, stage),
+        kv_per_token=kv.token_byte(kept),
         context=context,
+        group=kept,
     )
 
 

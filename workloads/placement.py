@@ -141,6 +141,8 @@ def check(model: ModelSpec, placement: Placement) -> None:
     for block in model.block:
         a, f = block.attention, block.ffn
         _divides("tp", tp, a.num_head, f"attention heads of {model.name}")
+        if block.mixer is not None:
+            _divides("tp", tp, block.mixer.num_head, f"heads of recurrent layers of {model.name}")
         if not a.latent and a.num_kv_head % tp and tp % a.num_kv_head:
             raise InputError(
                 f"{a.num_kv_head} key-value heads of {model.name} are neither split nor replicated evenly",

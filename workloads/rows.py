@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from kernels import optable as op
 from kernels.errors import InputError
-from kernels.formats import FORMAT_CODE
+from kernels.formats import FORMAT_CODE, FORMATS
 from workloads.formats import Formats
 from workloads.placement import Placement
 
@@ -97,6 +97,24 @@ class Rows:
             flop=m * (CONVERT_FLOP * n),
             act_byte=m * (n * self.byte),
             write_byte=m * (n * self.formats.act_byte(part)),
+        )
+
+    def kv_write(self, width: int, form: str = "", every: int = 1) -> None:
+        """Store `width` new key and value numbers a token (or every so many tokens), narrowed on the way where the
+        cache is narrower; `form` stands in for the format of KV."""
+        code = FORMAT_CODE[form] if form else self.formats.code("kv")
+        byte = FORMATS[code].weight_bit / 8
+        narrow = byte < self.byte
+        m = self.m if every == 1 else self.m / every
+        self.add(
+            "kv_write",
+            op.KV_WRITE,
+            kv_fmt=code,
+            m=self.m,
+            n=width,
+            flop=m * (width * CONVERT_FLOP if narrow else 0.0),
+            act_byte=m * (width * self.byte),
+            write_byte=m * (width * byte),
         )
 
     def stream(

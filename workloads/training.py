@@ -8,6 +8,7 @@ from kernels import training as t
 from kernels.errors import InputError
 from kernels.training import Floats
 from workloads.compression import hook
+from workloads.models.plain import refuse_unusual
 from workloads.models.spec import ModelSpec
 
 DP_TRAFFICS = ("fitted", "scheduled")
@@ -118,6 +119,7 @@ def check_effect(plan: TrainPlan) -> None:
 
 def check(model: ModelSpec, plan: TrainPlan) -> None:
     """Raise `InputError` where the model cannot be trained so."""
+    refuse_unusual(model, "training")
     check_sizes(plan)
     choices = (("recompute", t.RECOMPUTES), ("attention", t.ATTENTIONS), ("dp_traffic", DP_TRAFFICS))
     for field, allowed in choices:

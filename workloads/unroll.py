@@ -10,12 +10,21 @@ import numpy as np
 from kernels import optable as op
 from workloads.formats import Formats
 from workloads.layers import add_block
-from workloads.lowering import Plan, attention_row, enter_stage, leave_stage, lower_head, work_rows
-from workloads.models.spec import Block, ModelSpec
+from workloads.lowering import (
+    Plan,
+    attention_row,
+    enter_stage,
+    leave_stage,
+    lower_head,
+    refuse_unpriced,
+    work_rows,
+)
+from workloads.models.spec import Block, ModelSpec, attention_shapes
 from workloads.placement import Placement
 from workloads.rows import Rows
 
-_AFTER_ATTENTION = (b"v_up", b"quant_o_proj", b"o_proj")  # the first of these in a layer reads attention's result
+# the first of these in a layer reads attention's result
+_AFTER_ATTENTION = (b"v_up", b"quant_o_a", b"o_a", b"quant_o_proj", b"o_proj")
 
 
 def unroll_step(
@@ -29,6 +38,7 @@ def unroll_step(
     >>> [name.decode() for name in ops["name"][:7]]
     ['embed', 'attn_norm', 'qkv_proj', 'rope', 'kv_write', 'attention', 'o_proj']
     """
+    refuse_unpriced(model)
     start, stop = placement.stages(model.num_layer)[stage]
     num_token = int(plan.query_len.sum())
     prefill = work_rows(plan.query_len[~plan.is_decode], plan.kv_len[~plan.is_decode])
@@ -66,8 +76,11 @@ def _layer(
     offset = 0
     for work, phase in zip(works, ("prefill", "decode"), strict=True):
         if len(work):
-            attention_row(attend, block.attention, work, phase, offset)
+            for shape in attention_shapes(block.attention):
+                attention_row(attend, shape, work, phase, offset)
+            if block.mixer is not None:
+                block.mixer.scan(attend, work, phase == "decode")
         offset += len(work)
     table = dense.table()
-    place = next(i for i, name in enumerate(table["name"]) if name in _AFTER_ATTENTION)
+    place = next((i for i, name in enumerate(table["name"]) if name in _AFTER_ATTENTION), len(table))
     return np.concatenate([table[:place], attend.table(), table[place:]])

@@ -95,6 +95,15 @@ class ReferenceModel:
         if spec.position not in ("rope", "learned", "none"):
             raise InputError("the reference model has no such positions", field="position", value=spec.position,
                              allowed=["rope", "learned", "none"])  # fmt: skip
+        for block in spec.block:
+            a, f = block.attention, block.ffn
+            odd = {"recurrent layers": block.mixer, "no attention": not a.num_head, "no feed-forward part": f.empty,
+                   "an indexer": a.indexer, "a gated result": a.gate, "shared keys": a.shared_kv or a.key_is_value,
+                   "experts in latent space": f.latent}  # fmt: skip
+            if any(odd.values()):
+                what = next(name for name, is_there in odd.items() if is_there)
+                raise InputError(f"the reference model has no layers with {what}", field="model", value=spec.name,
+                                 allowed="attention and a feed-forward part in every layer")  # fmt: skip
         self.spec, self.device, self.dtype, self.block_token = spec, device, dtype, block_token
         self.num_block = num_block
         self.pad_batch = sorted(pad_batch)

@@ -19,7 +19,7 @@ from hw_models.device import cost
 from kernels.errors import InputError
 from kernels.machine import Machine
 from sim.record.export import write_json
-from workloads.formats import Formats
+from workloads.formats import PARTS, Formats
 from workloads.lowering import Plan, lower_step
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.placement import Placement
@@ -188,7 +188,7 @@ def _priced(
     """Sequences, tokens, prompts and seconds of operators of a step of `spec`."""
     query_len, kv_len = (np.array(column) for column in zip(*shape, strict=True))
     plan = Plan(query_len, kv_len, query_len == 1, np.ones(len(shape), bool))
-    names = dict.fromkeys((field.name for field in dataclasses.fields(Formats)), fmt)
+    names: dict[str, Any] = dict.fromkeys(PARTS, fmt)
     ops, work = lower_step(spec, Formats(**names), Placement(), 0, plan)
     num_prefill = int((query_len > 1).sum())
     return len(shape), int(query_len.sum()), num_prefill, float(cost(ops, work, machine)["time_ps"].sum()) * 1e-12

@@ -136,7 +136,7 @@ def build(simulated: Simulation, device: str, num_block: int) -> Any:
     setup = simulated.setup
     captured = graph_batches(device, min(_step_limits(setup.scenario)[1], MAX_GRAPH))
     return build_model(
-        setup.model, device, setup.scenario.weight_format, num_block, setup.scenario.block_token, captured,
+        setup.model, device, setup.formats.attention, num_block, setup.scenario.block_token, captured,
         setup.scenario.seed, setup.system.device.num_core,
     )  # fmt: skip
 
@@ -153,7 +153,7 @@ def _check(scenario: Scenario, mode: str) -> None:
         raise InputError(
             "the reference model keeps no KV on the host", field="preemption", value="swap", allowed="recompute"
         )
-    if scenario.kv_format != scenario.weight_format:
+    if scenario.kv_format not in (scenario.weight_format, "auto"):
         raise InputError(
             "the reference model stores KV in the format of its weights", field="kv_format", value=scenario.kv_format,
             allowed=scenario.weight_format,

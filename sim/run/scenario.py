@@ -42,8 +42,14 @@ class Scenario:
         False, "shard norms along the sequence: reduce-scatter and all-gather, not all-reduce"
     )
     # number formats
-    weight_format: str = _of("bf16", "weights and GEMMs: bf16, fp16, fp8, fp8_block, int8, int4, nvfp4, w4a16, ...")
-    kv_format: str = _of("bf16", "stored KV: bf16, fp16, fp8, int8, int4, int2, int1")
+    weight_format: str = _of(
+        "auto",
+        "weights and GEMMs: bf16, fp16, fp8, fp8_block, int8, int4, nvfp4, w4a16, ...; auto: the checkpoint's own"
+        " (`quantization_config`), else bf16",
+    )
+    kv_format: str = _of(
+        "auto", "stored KV: bf16, fp16, fp8, int8, int4, int2, int1; auto: the checkpoint's own, else 16 bits"
+    )
     expert_skew: Annotated[float, Ge(0), Le(4)] = _of(0.0, "exponent of the power law of expert load; 0 is balanced")
     dispatch: str = _of(
         "",
@@ -58,7 +64,9 @@ class Scenario:
     )
     token_budget: Annotated[int, Ge(0)] = _of(0, "tokens a step at most, which cuts prompts; 0: the policy's own")
     max_num_seq: Annotated[int, Ge(0)] = _of(0, "sequences a step at most; 0: the policy's own")
-    max_model_len: Annotated[int, Ge(0)] = _of(0, "longest prompt plus output; 0: the model's context")
+    max_model_len: Annotated[int, Ge(0)] = _of(
+        0, "longest prompt plus output, beyond the model's context where its positions can; 0: the context"
+    )
     block_token: Annotated[int, Ge(1), Le(1024)] = _of(16, "tokens a KV block")
     watermark: Annotated[float, Ge(-1), Le(0.5)] = _of(
         -1.0, "share of KV blocks kept free at admission; -1: the policy's"

@@ -55,12 +55,12 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
     `max_num_token` and `max_num_seq` are those of the policy's steps: activations are set aside for them.
     """
     model = models.load(scenario.model)
-    if scenario.max_model_len > model.max_context:
+    if scenario.max_model_len > model.max_context and model.position == "learned":
         raise InputError(
-            f"{model.name} reads {model.max_context} tokens", field="max_model_len", value=scenario.max_model_len,
-            allowed=f"0 to {model.max_context}",
+            f"{model.name} has learned positions for {model.max_context} tokens", field="max_model_len",
+            value=scenario.max_model_len, allowed=f"0 to {model.max_context}",
         )  # fmt: skip
-    formats = number_formats.parse(scenario.weight_format, model.family, kv=scenario.kv_format)
+    formats = number_formats.of(model, scenario.weight_format, scenario.kv_format)
     device_per_node = catalog.system(scenario.system).node.num_device
     placed = placement.make(
         model,
@@ -83,7 +83,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         )
     if scenario.fidelity == "replay":
         fidelity = best_fidelity(system.device)
-    needed = {formats.attention, formats.ffn, formats.expert, formats.head, formats.activation}
+    needed = {formats.attention, formats.mixer, formats.ffn, formats.expert, formats.head, formats.activation}
     _check_pipes(system, needed)
     budget = memory.budget(
         model,

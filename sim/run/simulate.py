@@ -183,6 +183,7 @@ def _run(
     )
     about = provenance(dataclasses.asdict(setup.scenario), seed=setup.scenario.seed, fidelity=setup.fidelity)
     about |= {"mode": result.engine, "calibrated_on": setup.calibrated_on, "complete": result.complete}
+    about |= {"formats": setup.formats.said or setup.formats.label()}
     steps = None if result.step is None else step_frame(result.step, at.LOG_COLUMNS)
     edges = edges_s()
     return Run(frame, _totals(setup, spent, result), about, _operators(spent), steps, edges, result.gap_count)

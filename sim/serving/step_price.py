@@ -157,6 +157,12 @@ def build(
     part of either stage's time. A block swapped moves its share of every device over the host link.
     Raises `InputError` for what this path cannot price.
     """
+    if model.mixer_class():
+        raise InputError(
+            f"steps of recurrent layers are lowered (`roofline`), but serving has no table for them: {model.name}",
+            field="layer_types", value=sorted({type(mixer).__name__.lower() for mixer in model.mixer_class()}),
+            allowed="attention in every layer",
+        )  # fmt: skip
     host = host or HostTime()
     machine = slower(machine, host.kernel_factor)
     lowered = Lowered(model, formats, placement, machine, skew, host)

@@ -196,6 +196,6 @@ def _words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
     about = run.about
     if about:
         lines += [_title("Run")]
-        keys = ("fidelity", "seed", "config_hash", "mode")
+        keys = ("fidelity", "seed", "config_hash", "mode", "formats")
         lines += [", ".join(f"{key} {about[key]}" for key in keys if key in about)]
     return lines

@@ -30,7 +30,7 @@ def light_s(
 
     spec = models.load(known_model(model))
     device = catalog.system(known_system(system)).device
-    kept = formats.parse(weight_format, spec.family)
+    kept = formats.of(spec, weight_format)
     byte = min(kept.weight_byte(part) for part in ("attention", "ffn", "expert"))
     weight = max(models.num_active_param(spec) - 2 * spec.vocab * spec.hidden, 0)
     if weight * byte < num_device * device.l2_byte:

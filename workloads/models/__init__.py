@@ -6,9 +6,10 @@
 (32, 4096, 128)
 """
 
+from workloads.models import vision
 from workloads.models.catalogue import load, names, read_config
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
-from workloads.models.tensors import Tensor, num_active_param, num_param, tensors
+from workloads.models.tensors import Tensor, num_active_param, num_mtp_param, num_param, tensors
 
 __all__ = [
     "Attention",
@@ -19,7 +20,9 @@ __all__ = [
     "load",
     "names",
     "num_active_param",
+    "num_mtp_param",
     "num_param",
     "read_config",
     "tensors",
+    "vision",
 ]

@@ -8,9 +8,11 @@ import functools
 import importlib
 import pathlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from kernels.errors import InputError
+from workloads.models import checkpoint, unread, vision
 from workloads.models.fields import Fields, read_json
 from workloads.models.spec import ModelSpec
 
@@ -28,10 +30,28 @@ def names() -> list[str]:
 def families() -> dict[str, Reader]:
     """`model_type` to the function that reads it."""
     found: dict[str, Reader] = {}
-    for path in sorted((FOLDER / "families").glob("[a-z]*.py")):
-        module = importlib.import_module(f"workloads.models.families.{path.stem}")
+    for path in _files():
+        module = _family(path)
         found.update(dict.fromkeys(module.MODEL_TYPES, module.read))
     return found
+
+
+def _files() -> list[pathlib.Path]:
+    return sorted((FOLDER / "families").glob("[a-z]*.py"))
+
+
+def _family(path: pathlib.Path) -> Any:
+    return importlib.import_module(f"workloads.models.families.{path.stem}")
+
+
+@functools.cache
+def _reader(kind: str) -> Reader | None:
+    """The function that reads a `model_type`; files that do not write the word are not imported."""
+    for path in _files():
+        if f'"{kind}"' in path.read_text(encoding="utf-8") and kind in _family(path).MODEL_TYPES:
+            found: Reader = _family(path).read
+            return found
+    return None
 
 
 @functools.cache
@@ -61,7 +81,8 @@ def load(model: str | pathlib.Path | ModelSpec) -> ModelSpec:
 
 
 def read_config(path: str | pathlib.Path, name: str | None = None) -> ModelSpec:
-    """Read one `config.json`. `name` defaults to the file's stem, or its folder's name for `config.json`."""
+    """Read one `config.json`, and the `hf_quant_config.json` beside it. `name` defaults to the file's stem, or its
+    folder's name for `config.json`."""
     path = pathlib.Path(path)
     if name is None:
         name = path.resolve().parent.name if path.stem == "config" else path.stem
@@ -69,18 +90,75 @@ def read_config(path: str | pathlib.Path, name: str | None = None) -> ModelSpec:
 
 
 def from_dict(raw: dict[str, Any], name: str, file: object = None) -> ModelSpec:
-    """A `ModelSpec` from the configuration's fields; a nested `text_config` is read in place of the whole."""
+    """A `ModelSpec` from the configuration's fields; a language model that is nested in it (`text_config` and its
+    like) is read in place of the whole."""
+    sibling = checkpoint.beside(file) if isinstance(file, pathlib.Path) else None
     file = file if file is not None else name
-    inner = raw.get("text_config")
-    if inner is not None:
-        if not isinstance(inner, dict):
-            raise InputError("is not an object", file=file, field="text_config", value=inner)
-        raw = {"tie_word_embeddings": raw.get("tie_word_embeddings"), "model_type": raw.get("model_type")} | {
-            key: value for key, value in inner.items() if value is not None
-        }
-    model = families()[_model_type(raw, file)](Fields(raw, file), name)
+    whole = Fields(raw, file)
+    inner = _language(raw, file)
+    fields = Fields(inner, file)
+    model = _read_by(inner, file)(fields, name)
+    unread.check(model, fields)
+    found = checkpoint.quantization(raw, file, sibling)
+    model = replace(
+        model,
+        max_context=context(fields, model.max_context),
+        vision=vision.read(whole, model.hidden),
+        quantization=checkpoint.with_experts_of(found, fields.word("expert_dtype")),
+        stored=_stored(fields, whole),
+    )
     _check_width(model, file)
     return model
+
+
+NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
+OUTER = (
+    "tie_word_embeddings",
+    "model_type",
+    "torch_dtype",
+    "dtype",
+)  # fields of the whole that the inner may leave out
+
+
+def _language(raw: dict[str, Any], file: object) -> dict[str, Any]:
+    """The fields of the language model: those of the whole, or of the configuration nested in it."""
+    key = next((key for key in NESTED if raw.get(key) is not None), None)
+    if key is None:
+        return raw
+    inner = raw[key]
+    if not isinstance(inner, dict):
+        raise InputError("is not an object", file=file, field=key, value=inner)
+    outer = {name: raw.get(name) for name in OUTER}
+    return _language(outer | {name: value for name, value in inner.items() if value is not None}, file)
+
+
+def _stored(*fields: Fields) -> str:
+    """Format of the weights that are not quantised, as the file says."""
+    for each in fields:
+        said = each.word("dtype", "torch_dtype").removeprefix("torch.")
+        if said:
+            return {"float16": "fp16", "float32": "fp32"}.get(said, "bf16")
+    return "bf16"
+
+
+def context(fields: Fields, stated: int) -> int:
+    """Tokens that the positions reach: those stated, times what a scaling of the rotary positions adds.
+
+    As serving engines derive it from the file: YaRN extends the length of the first training
+    (`original_max_position_embeddings`, else the stated one), linear and dynamic scaling the stated one, by `factor`;
+    Llama 3's and LongRoPE's scalings, and Gemma's, are in the stated length already.
+    """
+    scaling = fields.raw.get("rope_scaling") or fields.raw.get("rope_parameters")
+    if not isinstance(scaling, dict) or fields.word("model_type").startswith("gemma"):
+        return stated
+    if isinstance(scaling.get("full_attention"), dict):  # a table a kind of layer
+        scaling = scaling["full_attention"]
+    own = Fields(scaling, fields.file)
+    kind = own.word("rope_type", "type", default="default")
+    factor = own.number("factor", default=1.0, low=0.01, high=1e4)
+    if kind == "yarn":
+        return max(1, round(own.size("original_max_position_embeddings", default=stated) * factor))
+    return max(1, round(stated * factor)) if kind in ("linear", "dynamic", "ntk") else stated
 
 
 def _check_width(model: ModelSpec, file: object) -> None:
@@ -89,6 +167,7 @@ def _check_width(model: ModelSpec, file: object) -> None:
         a, f = block.attention, block.ffn
         widths = {
             "num_attention_heads x head_dim": a.num_head * max(a.head_dim, a.v_head_dim),
+            "linear attention": sum(state.value for state in block.mixer.states()) if block.mixer else 0,
             "intermediate_size": max(f.inter, f.expert_inter),
         }
         for field, width in widths.items():
@@ -96,16 +175,17 @@ def _check_width(model: ModelSpec, file: object) -> None:
                 raise InputError("absurdly wide", file=file, field=field, value=width, allowed=f"at most {MAX_WIDTH}")
 
 
-def _model_type(raw: dict[str, Any], file: object) -> str:
-    known = families()
+def _read_by(raw: dict[str, Any], file: object) -> Reader:
+    """The reader of the file's `model_type`; the language part of a larger model may be called `<type>_text`."""
     kind = raw.get("model_type")
     if kind is None:
         architectures = raw.get("architectures")
         raise InputError(
             "field model_type is missing" + (f" (architectures says {architectures!r})" if architectures else ""),
             file=file,
-            allowed=sorted(known),
+            allowed=sorted(families()),
         )
-    if not isinstance(kind, str) or kind not in known:
-        raise InputError("unknown architecture", file=file, field="model_type", value=kind, allowed=sorted(known))
-    return kind
+    found = _reader(kind) or _reader(kind.removesuffix("_text")) if isinstance(kind, str) else None
+    if found is None:
+        raise InputError("unknown architecture", file=file, field="model_type", value=kind, allowed=sorted(families()))
+    return found

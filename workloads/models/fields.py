@@ -48,6 +48,36 @@ class Fields:
             raise InputError("not a flag", file=self.file, field=name, value=value, allowed="true, false")
         return value
 
+    def number(self, *names: str, default: float, low: float, high: float) -> float:
+        """A number from `low` to `high`."""
+        name, value = self._find(names)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise InputError("out of range", file=self.file, field=name, value=value, allowed=f"{low:g} to {high:g}")
+        return float(value)
+
+    def table(self, name: str) -> "Fields":
+        """The fields of a nested object; none where it is absent."""
+        value = self.raw.get(name)
+        if value is None:
+            return Fields({}, self.file)
+        if not isinstance(value, dict):
+            raise InputError("is not an object", file=self.file, field=name, value=value)
+        return Fields(value, self.file)
+
+    def per_layer(self, name: str, num_layer: int) -> list[int] | None:
+        """A list with a whole number (or a flag) for each of `num_layer` layers; entries beyond are of prediction
+        heads."""
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) < num_layer or any(not isinstance(v, int) for v in value):
+            raise InputError(
+                "not one entry a layer", file=self.file, field=name, value=value, allowed=f"{num_layer} whole numbers"
+            )
+        return [int(v) for v in value[:num_layer]]
+
     def fraction(self, *names: str, default: float) -> float:
         name, value = self._find(names)
         if value is None:
@@ -73,18 +103,19 @@ class Fields:
         return list(value)
 
     def words(self, name: str, allowed: tuple[str, ...], length: int) -> list[str] | None:
-        """A list of `length` words out of `allowed` (one a layer), or nothing."""
+        """A list of `length` words out of `allowed` (one a layer; entries beyond are of prediction heads), or
+        nothing."""
         value = self.raw.get(name)
         if value is None:
             return None
-        if not isinstance(value, list) or len(value) != length:
+        if not isinstance(value, list) or len(value) < length:
             raise InputError(
                 "not one entry a layer", file=self.file, field=name, value=value, allowed=f"{length} words"
             )
-        for entry in value:
+        for entry in value[:length]:
             if entry not in allowed:
                 raise InputError("unknown layer kind", file=self.file, field=name, value=entry, allowed=allowed)
-        return list(value)
+        return list(value[:length])
 
     def check_divides(self, small: int, large: int, field: str) -> None:
         if large % small:

@@ -5,10 +5,13 @@ import pytest
 
 from hw_models import catalog
 from hw_models.device import best_fidelity, machine
+from kernels.errors import InputError
 from kernels.optable import P2P
 from kernels.price import price_table
 from sim.serving.step_price import HostTime, build, step_cost
+from tests.workloads.published_configs import PUBLISHED
 from workloads import formats, lowering, models, placement
+from workloads.models.catalogue import from_dict
 
 CASES = [  # model, system, tp, pp, weights, kv
     ("llama-2-7b", "a100_sxm_80gb", 1, 1, "bf16", "bf16"),
@@ -16,13 +19,16 @@ CASES = [  # model, system, tp, pp, weights, kv
     ("gemma-3-27b", "h100_sxm", 2, 3, "bf16", "bf16"),  # windows on five layers of six
     ("mixtral-8x7b", "h100_sxm", 2, 1, "fp8", "fp8"),  # experts
     ("deepseek-v2-lite", "h100_sxm", 2, 2, "bf16", "bf16"),  # latent attention
+    ("DeepSeek-V3.2", "h200", 8, 1, "auto", "bf16"),  # latent attention on picked keys, block-scaled fp8
+    ("MiniMax-M3", "h200", 8, 2, "bf16", "fp8"),  # blocks of keys picked
+    ("gemma-4-26B-A4B", "h100_sxm", 2, 1, "bf16", "bf16"),  # two widths of heads, one projection for both
 ]
 
 
 @pytest.mark.parametrize(("name", "system", "tp", "pp", "weight", "kv"), CASES)
 def test_step_cost_is_the_sum_of_its_operators(name, system, tp, pp, weight, kv):
-    model = models.load(name)
-    form = formats.parse(weight, model.family, kv=kv)
+    model = from_dict(PUBLISHED[name].config, name) if name in PUBLISHED else models.load(name)
+    form = formats.of(model, weight, kv)
     placed = placement.make(model, tp, pp)
     found = catalog.system(system, placed.num_device)
     arrays = machine(found, best_fidelity(found.device))
@@ -42,6 +48,13 @@ def test_step_cost_is_the_sum_of_its_operators(name, system, tp, pp, weight, kv)
             assert cost["time_ps"][~sends].sum() == time_ps[stage]
             assert cost["time_ps"][sends].sum() == send_ps[stage]
             assert cost["energy_nj"][~sends].sum() * tp == energy_nj[stage]  # of all devices of the stage
+
+
+def test_recurrent_layers_are_refused_where_no_table_holds_them():
+    model = from_dict(PUBLISHED["Qwen3-Next-80B-A3B"].config, "qwen3-next")
+    arrays = machine(catalog.system("h200"))
+    with pytest.raises(InputError, match="layer_types"):
+        build(model, formats.of(model), placement.make(model), arrays, max_token=40, max_seq=8)
 
 
 def test_graph_sizes_pad_the_dense_part_alone():

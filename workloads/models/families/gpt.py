@@ -5,13 +5,15 @@ from kernels.errors import InputError
 from workloads.models.fields import Fields
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 
-MODEL_TYPES = ("gpt2", "gpt3", "opt", "bloom")
+MODEL_TYPES = ("gpt2", "gpt3", "opt", "bloom", "gpt_bigcode")
 OPT_OFFSET = 2  # OPT's position table has two rows before position 0
 
 
 def read(fields: Fields, name: str) -> ModelSpec:
     kind = fields.word("model_type")
     num_head, num_kv_head, dim = fields.heads()
+    if kind == "gpt_bigcode" and fields.flag("multi_query", default=True):  # StarCoder
+        num_kv_head = 1
     hidden = fields.size("hidden_size", "n_embd", "n_embed")
     context = fields.size("max_position_embeddings", "n_positions", "n_ctx", "seq_length", default=_context(kind))
     bias = fields.flag("enable_bias", default=True)
