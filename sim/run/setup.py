@@ -10,6 +10,7 @@ from kernels.errors import InputError
 from kernels.machine import Machine
 from sim.run.scenario import Scenario
 from sim.serving.experts import with_experts
+from sim.serving.stores import Store, store_of
 from workloads import formats as number_formats
 from workloads import memory, models, placement
 from workloads.formats import Formats
@@ -36,7 +37,12 @@ class Setup:
     @property
     def num_block(self) -> int:
         """KV blocks of a replica."""
-        return self.budget.token_capacity * self.placement.attn_dp // self.scenario.block_token
+        return self.store.num_block
+
+    @property
+    def store(self) -> Store:
+        """Pages of KV of a replica, and the rules by which groups of layers take them."""
+        return store_of(self.budget, self.placement.attn_dp, self.scenario.block_token)
 
     @property
     def max_model_len(self) -> int:

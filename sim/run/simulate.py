@@ -5,6 +5,7 @@ engine serves (`sim.serving`), and the records become frames and metrics.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ from sim.serving.limits import Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin, find
 from sim.serving.replay import Replay
 from sim.serving.result import REQUEST_COLUMNS, ServeResult
+from sim.serving.rules import Group
 from sim.serving.step_price import Lowered, build
 from workloads.load import load_requests
 from workloads.requests import Requests
@@ -142,9 +144,11 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
     if scenario.preemption == "swap" and not scenario.swap_GiB:
         raise InputError("swapping needs host memory", field="swap_GiB", value=0, allowed="above 0")
     # a block lies on the devices of one attention group, on each of its stages
-    block_byte = setup.budget.kv_per_token * scenario.block_token * setup.placement.tp * setup.placement.pp
+    store = setup.store
+    block_byte = store.block_byte * setup.placement.tp * setup.placement.pp
     return Limits(
-        num_block=setup.num_block,
+        num_block=store.num_block,
+        groups=store.groups,
         block_token=scenario.block_token,
         max_context_token=setup.max_model_len,
         num_replica=setup.placement.dp,
@@ -211,7 +215,7 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
         "kv_block": float(result.num_block),
         "kv_block_token": float(result.block_token),
         "kv_mean_share": held / capacity,
-        "kv_token_share": token / held if held else 0.0,
+        "kv_token_share": token / held if held and setup.store.groups == (Group(),) else math.nan,
         "num_computed_token": float(count["num_token"].sum() + count["num_pad_token"].sum()),
         "num_preemption": float(count["num_recompute"].sum() + count["num_swap"].sum()),
         "usd_per_h": setup.price_usd_per_h,
