@@ -25,41 +25,11 @@ import pandas as pd
 
 from kernels.errors import InputError
 from sim.record.records import TOTALS, Run
+from sim.record.slo import SLO_NAMES, parse_slo
 
 Floats = npt.NDArray[np.float64]
 
-SLO_NAMES: dict[str, str] = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "e2e_s"}
 PERCENTILES: tuple[float, ...] = (90, 95, 99)
-
-
-def parse_slo(given: str | Sequence[str] | Mapping[str, float] | None) -> dict[str, float]:
-    """An SLO in seconds: `"ttft:0.5 tpot:0.05"`, a list of such parts, or a mapping; names of `SLO_NAMES`.
-
-    >>> parse_slo("ttft:0.5 tpot:0.05")
-    {'ttft': 0.5, 'tpot': 0.05}
-    >>> parse_slo("ttf:1")
-    Traceback (most recent call last):
-    ...
-    kernels.errors.InputError: goodput = 'ttf': no such latency; allowed: ttft, tpot, e2el (nearest: ttft)
-    """
-    if given is None:
-        return {}
-    if isinstance(given, Mapping):
-        pairs = [(str(name), str(limit)) for name, limit in given.items()]
-    else:
-        parts = given.replace(",", " ").split() if isinstance(given, str) else list(given)
-        pairs = [(name, limit) for name, _, limit in (part.partition(":") for part in parts)]
-    slo: dict[str, float] = {}
-    for name, limit in pairs:
-        if name not in SLO_NAMES:
-            raise InputError("no such latency", field="goodput", value=name, allowed=SLO_NAMES)
-        try:
-            slo[name] = float(limit)
-        except ValueError:
-            slo[name] = math.nan
-        if not 0.0 < slo[name] < 1e9:
-            raise InputError("not a time in seconds", field=f"goodput {name}", value=limit, allowed="above 0")
-    return slo
 
 
 def measure(

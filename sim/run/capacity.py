@@ -11,7 +11,8 @@ from collections.abc import Callable
 import pandas as pd
 
 from kernels.errors import InputError
-from sim.record.metrics import meets, parse_slo
+from sim.record.metrics import meets
+from sim.record.slo import parse_slo
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
 from workloads.load import load_requests, parse_load

@@ -8,6 +8,7 @@ from hw_models.dispatch import Dispatch
 from hw_models.spec import System
 from kernels.errors import InputError
 from kernels.machine import Machine
+from sim.run.effect import check_placement
 from sim.run.scenario import Scenario
 from sim.serving.experts import with_experts
 from workloads import formats as number_formats
@@ -72,6 +73,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         scenario.sequence_parallel,
         device_per_node,
     )
+    check_placement(scenario, model, placed)
     system = catalog.system(scenario.system, placed.num_device)
     fidelity = "sol" if scenario.fidelity == "sol" else "calibrated"
     if scenario.fidelity == "calibrated" and best_fidelity(system.device) == "sol":

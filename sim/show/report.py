@@ -198,4 +198,6 @@ def _words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
         lines += [_title("Run")]
         keys = ("fidelity", "seed", "config_hash", "mode")
         lines += [", ".join(f"{key} {about[key]}" for key in keys if key in about)]
+        for note in about.get("note", ()):
+            lines += textwrap.wrap(f"Note: {note}.", WIDTH)
     return lines

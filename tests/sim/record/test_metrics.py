@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.errors import InputError
-from sim.record.metrics import histogram_percentile, measure, parse_slo, peak_concurrency, peak_token_rate, token_rate
+from sim.record.metrics import histogram_percentile, measure, peak_concurrency, peak_token_rate, token_rate
+from sim.record.slo import parse_slo
 from tests.sim.tiny_run import tiny_run
 
 VLLM_NAMES = {
