@@ -1,7 +1,7 @@
 """The `ridgeline` command: one subcommand a file of `sim/commands/`.
 
-Bad input ends with one line on standard error and exit code 2; an interrupt with 130. `--json -` writes the JSON to
-standard output, and what is for people to standard error.
+Bad input ends with one line on standard error and exit code 2, a run in which nothing was served with 3, an interrupt
+with 130. `--json -` writes the JSON to standard output, and what is for people to standard error.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return int(arguments.run(arguments) or 0)
     except InputError as error:
         print(f"ridgeline: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except BrokenPipeError:
         return 0
     except KeyboardInterrupt:

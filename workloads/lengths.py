@@ -133,8 +133,10 @@ def parse_length(given: Any, field: str = "length") -> Length:
         name = str(table.pop("distribution", ""))
     elif isinstance(given, bool) or not isinstance(given, str | int | float):
         raise InputError("a number, a text or a table names a length", field=field, value=given)
+    elif not isinstance(given, str):
+        name, table = "fixed", {"token": given}
     else:
-        text = str(given).strip()
+        text = given.strip()
         name, *parts = text.split(":")
         table = {}
         if not parts and _is_number(name):
@@ -195,9 +197,14 @@ def _number(value: Any, field: str, key: str) -> float:
     ranges = {"alpha": (0.0, 20.0), "sigma": (0.0, 5.0), "std": (0.0, float(MAX_TOKEN)), "column": (1.0, 1000.0)}
     low, high = ranges.get(key, (1.0, float(MAX_TOKEN)))
     allowed = f"{show(low)} to {show(high)}"
-    if isinstance(value, bool) or not _is_number(str(value)):
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number that no float holds
+        number = math.inf
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or (isinstance(value, str) and not _is_number(value)) or math.isnan(number):
         raise InputError("not a number", field=field, value=value, allowed=allowed)
-    number = float(value)
     if not low <= number <= high:
         raise InputError("out of range", field=field, value=value, allowed=allowed)
     if key in ("token", "min", "max", "column") and not number.is_integer():

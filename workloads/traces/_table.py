@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels.errors import InputError
+from kernels.errors import InputError, NothingServedError
 from workloads.requests import MAX_TIME_S, MAX_TOKEN
 
 Floats = npt.NDArray[np.float64]
@@ -34,7 +34,7 @@ def read_byte(path: pathlib.Path, limit: int = -1) -> bytes:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"cannot be read: {reason}", file=path) from None
     if not data.strip():
-        raise InputError("the file is empty", file=path)
+        raise NothingServedError("the file is empty", file=path)
     return data
 
 
@@ -105,7 +105,7 @@ def read_table(path: pathlib.Path, header: bool = False, text: Sequence[str] = (
         _refuse_ragged(path, data)
         raise InputError(f"not a table of comma-separated values: {error}", file=path) from None
     if not len(frame):
-        raise InputError("no rows", file=path)
+        raise NothingServedError("no rows", file=path)
     return Table(path, data, frame, names, 1 if header else 0)
 
 
