@@ -14,7 +14,6 @@ from workloads.pipeline import Op, Order, compile_order
 from workloads.pipeline_csv import read_csv, write_csv
 from workloads.schedules import catalogue, load
 
-
 MEMORY_RANGE = [("memory", -MAX_MEMORY, MAX_MEMORY)] * 3
 
 

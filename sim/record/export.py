@@ -17,13 +17,14 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from kernels.errors import InputError
 from sim.record.provenance import canonical
 from sim.record.records import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMATS: tuple[str, ...] = ("csv", "parquet")
 KEY = "ridgeline"
@@ -88,6 +89,7 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
 
     >>> json_bytes({"a": [1, 2], "b": float("nan")}).decode().splitlines()
     ['{', '"a": [1, 2],', '"b": null', '}']
+    >>> import pandas as pd
     >>> json_bytes({"rows": pd.DataFrame({"n": [1, 2]})}).decode().splitlines()
     ['{', '"rows": [', '{"n": 1},', '{"n": 2}', ']', '}']
     """
@@ -96,7 +98,7 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
 
 
 def _lines(value: Any) -> str:
-    if isinstance(value, pd.DataFrame):
+    if hasattr(value, "to_dict"):  # a frame
         value = value.to_dict("records")
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return "[\n" + ",\n".join(map(_json, value)) + "\n]"
@@ -110,13 +112,13 @@ def _json(value: Any) -> str:
         return json.dumps(canonical(value), allow_nan=False)
 
 
-def csv_bytes(frame: pd.DataFrame, about: Mapping[str, Any]) -> bytes:
+def csv_bytes(frame: "pd.DataFrame", about: Mapping[str, Any]) -> bytes:
     """A CSV with the provenance as a comment on its first line."""
     head = f"# {KEY} {json.dumps(canonical(about), sort_keys=True)}\n"
     return (head + frame.to_csv(index=False, lineterminator="\n")).encode()
 
 
-def parquet_bytes(frame: pd.DataFrame, about: Mapping[str, Any]) -> bytes:
+def parquet_bytes(frame: "pd.DataFrame", about: Mapping[str, Any]) -> bytes:
     """A Parquet file with the provenance in its metadata."""
     try:
         import pyarrow
@@ -133,7 +135,7 @@ def parquet_bytes(frame: pd.DataFrame, about: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def frame_bytes(frame: pd.DataFrame, about: Mapping[str, Any], form: str) -> bytes:
+def frame_bytes(frame: "pd.DataFrame", about: Mapping[str, Any], form: str) -> bytes:
     """A frame in one of `FORMATS`."""
     if form not in FORMATS:
         raise InputError("no such table format", field="format", value=form, allowed=FORMATS)
@@ -162,7 +164,7 @@ def benchmark_json(run: Run, metrics: Mapping[str, Any], *, date: str = "", deta
     found: dict[str, Any] = {"date": date} if date else {}
     found |= {"backend": KEY, "model_id": run.about.get("config", {}).get("model"), **metrics}
     if details:
-        done = run.requests[run.requests["status"] == "finished"]
+        done = run.request.rows(run.request.equal("status", "finished"))
         found |= {
             "input_lens": done["prompt_token"].tolist(),
             "output_lens": done["committed_token"].tolist(),

@@ -31,7 +31,9 @@ def parse_slo(given: str | Sequence[str] | Mapping[str, float] | None, file: obj
         if name not in SLO_NAMES:
             raise InputError("no such latency", file=file, field="goodput", value=name, allowed=SLO_NAMES)
         if name in slo:
-            raise InputError("given twice", file=file, field="goodput", value=f"{name}:{limit}", allowed=f"{name}: once")
+            raise InputError(
+                "given twice", file=file, field="goodput", value=f"{name}:{limit}", allowed=f"{name}: once"
+            )
         try:
             slo[name] = float(limit)
         except ValueError:

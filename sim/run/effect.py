@@ -52,7 +52,10 @@ def _given_once(field: str, text: str, fields: dict[str, int]) -> None:
             raise InputError(f"option {name} is given twice", field=field, value=text)
         if fields.get(name):
             raise InputError(
-                f"{field} {text} gives {name} as well", field=FIELD_OF[name], value=fields[name], allowed="one of the two"
+                f"{field} {text} gives {name} as well",
+                field=FIELD_OF[name],
+                value=fields[name],
+                allowed="one of the two",
             )
 
 

@@ -65,9 +65,13 @@ class Scenario:
     order: Literal["fcfs", "sjf", "priority"] = _of(
         "fcfs", "order of the waiting queue: by arrival, predicted output, or priority"
     )
-    token_budget: Annotated[int, Ge(0), Le(MAX_TOKEN)] = _of(0, "tokens a step at most, which cuts prompts; 0: the policy's own")
+    token_budget: Annotated[int, Ge(0), Le(MAX_TOKEN)] = _of(
+        0, "tokens a step at most, which cuts prompts; 0: the policy's own"
+    )
     max_num_seq: Annotated[int, Ge(0), Le(MAX_TOKEN)] = _of(0, "sequences a step at most; 0: the policy's own")
-    max_model_len: Annotated[int, Ge(0), Le(2 * MAX_TOKEN)] = _of(0, "longest prompt plus output; 0: the model's context")
+    max_model_len: Annotated[int, Ge(0), Le(2 * MAX_TOKEN)] = _of(
+        0, "longest prompt plus output; 0: the model's context"
+    )
     block_token: Annotated[int, Ge(1), Le(1024)] = _of(16, "tokens a KV block")
     watermark: Annotated[float, Ge(-1), Le(0.5)] = _of(
         -1.0, "share of KV blocks kept free at admission; -1: the policy's"

@@ -32,7 +32,9 @@ def add(parser: argparse.ArgumentParser, many: bool = False, fields: Collection[
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **keywords)
         else:
             choices = getattr(hints()[field.name], "__args__", ())
-            parser.add_argument(flag, metavar="|".join(choices) if kind(hints()[field.name]) is str and choices else "X", **keywords)
+            parser.add_argument(
+                flag, metavar="|".join(choices) if kind(hints()[field.name]) is str and choices else "X", **keywords
+            )
 
 
 def build(arguments: argparse.Namespace, defaults: dict[str, Any] | None = None, file: str | None = None) -> Scenario:
@@ -48,7 +50,9 @@ def build(arguments: argparse.Namespace, defaults: dict[str, Any] | None = None,
     if len(fields) < len(FIELD_NAMES) and file:
         from_mapping(values, file)  # the file is a scenario of its own, and right as one
         values = {name: value for name, value in values.items() if name in fields}
-    return from_mapping({**(defaults or {}), **values, **given}, file_of=lambda name: file if name not in given else None)
+    return from_mapping(
+        {**(defaults or {}), **values, **given}, file_of=lambda name: file if name not in given else None
+    )
 
 
 def read_text(name: str, text: Any) -> Any:
@@ -61,7 +65,11 @@ def read_text(name: str, text: Any) -> Any:
     expected = kind(hints()[name])
     if expected is int and isinstance(text, str) and re.fullmatch(r"[+-]?[0-9]+", text):
         return int(text[:MAX_DIGIT])  # out of every range, as the whole number is
-    if expected is float and isinstance(text, str) and re.fullmatch(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|[+-]?(nan|inf)", text, re.I):
+    if (
+        expected is float
+        and isinstance(text, str)
+        and re.fullmatch(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|[+-]?(nan|inf)", text, re.I)
+    ):
         try:
             return float(text)
         except ValueError:

@@ -88,7 +88,9 @@ def _model() -> Any:
     from sim.run.scenario import Scenario
 
     config = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
-    fields: dict[str, Any] = {field.name: (hints()[field.name], field.default) for field in dataclasses.fields(Scenario)}
+    fields: dict[str, Any] = {
+        field.name: (hints()[field.name], field.default) for field in dataclasses.fields(Scenario)
+    }
     return pydantic.create_model("ScenarioFields", __config__=config, **fields)
 
 
@@ -130,7 +132,12 @@ def _together(value: dict[str, Any]) -> typing.Iterator[tuple[str, Any, str, str
     if value["preemption"] == "swap" and value["swap_GiB"] == 0:
         yield "swap_GiB", 0.0, "swapping needs host memory", "above 0"
     if value["preemption"] != "swap" and value["swap_GiB"] > 0:
-        yield "swap_GiB", value["swap_GiB"], f"has no effect with preemption = {value['preemption']}", "0; or preemption = swap"
+        yield (
+            "swap_GiB",
+            value["swap_GiB"],
+            f"has no effect with preemption = {value['preemption']}",
+            "0; or preemption = swap",
+        )
     if value["fidelity"] == "sol" and value["engine"] not in (_default("engine"), "none"):
         yield "engine", value["engine"], "has no effect at the speed of light, which has no host time", "none"
 

@@ -19,7 +19,7 @@ from workloads.models.spec import ModelSpec
 from workloads.placement import Placement
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Setup:
     """A scenario resolved and checked: everything but the requests."""
 
@@ -33,6 +33,14 @@ class Setup:
     fidelity: str  # what the numbers are: sol, calibrated, replay
     calibrated_on: str  # the device whose fit prices the kernels; empty for speed of light
     dispatch: Dispatch  # what its units in the memory do
+
+    def __repr__(self) -> str:
+        return f"<Setup of {self.scenario!r}>"
+
+    @property
+    def title(self) -> str:
+        """Model and devices in words."""
+        return f"{self.model.name} on {self.placement.num_device} {self.system.device.name}"
 
     @property
     def num_block(self) -> int:

@@ -20,7 +20,7 @@ from kernels.units import NJ_PER_J, PS_PER_S
 from sim.record.energy import energy
 from sim.record.metrics import measure
 from sim.record.provenance import provenance
-from sim.record.records import Run, operator_frame, request_frame, step_frame
+from sim.record.records import Run, operator_columns, request_columns, step_columns
 from sim.record.uncertainty import uncertainty
 from sim.run import warm
 from sim.run.effect import FIELD_OF, check_load, check_policy, notes
@@ -40,12 +40,12 @@ from workloads.requests import Requests
 MAX_BLOCK = 2**31 - 1  # of a replica, and of its host: what the engine counts
 STATUS = {at.FINISHED: 0, at.REFUSED: 1}  # everything else is unfinished
 WHY = {"": "", "context": "longer than the context", "kv": "more KV than a replica has", "step": "longer than a step",
-       "timeout": "its client gave up"}  # fmt: skip
+       "timeout": "the client gave up"}  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Simulation:
-    """A finished run with what made it: frames and totals (`run`), the numbers (`metrics`), the engine's accounts."""
+    """A finished run with what made it: records and totals (`run`), the numbers (`metrics`), the engine's accounts."""
 
     run: Run
     metrics: dict[str, Any]
@@ -53,6 +53,21 @@ class Simulation:
     lowered: Lowered
     result: ServeResult
     accounts: Accounts
+
+    @property
+    def served(self) -> bool:
+        """Whether any request was served."""
+        return bool(self.metrics["completed"])
+
+    def __repr__(self) -> str:
+        from sim.show.report import short
+
+        return f"<Simulation of {self.setup.title}: {short(self.run, self.metrics)}>"
+
+    def _repr_html_(self) -> str:
+        from sim.show.report import html_table
+
+        return html_table(self.setup.title, self.run, self.metrics)
 
 
 def simulate(
@@ -179,47 +194,30 @@ def _run(
     setup: Setup, load: Requests, spent: Accounts, result: ServeResult, profile: engine_profile.EngineProfile,
     left_out: list[str],
 ) -> Run:  # fmt: skip
-    column = result.request
+    column: dict[str, Any] = {**result.request, "priority": load.priority}
     stream_ps = round(profile.stream_s * PS_PER_S)
-    status = np.array([STATUS.get(code, 2) for code in range(len(at.STATUSES))])[column["status"]]
-    frame = request_frame(
-        arrival_ps=column["arrival_ps"],
-        scheduled_ps=column["start_ps"],
-        first_token_ps=_later(column["first_token_ps"], stream_ps),
-        last_token_ps=_later(column["last_token_ps"], stream_ps),
-        finish_ps=_later(column["end_ps"], stream_ps),
-        prompt_token=column["prompt_token"],
-        output_token=column["output_token"],
-        committed_token=column["produced_token"],
-        cached_token=column["cached_token"],
-        num_preemption=column["num_preempted"],
-        priority=load.priority,
-        replica=column["replica"],
-        status=status,
-        reason=column["reason"],
-        reasons=[WHY[name] for name in at.REASONS],
-    )
+    for name in ("first_token_ps", "last_token_ps", "end_ps"):
+        column[name] = np.where(column[name] < 0, column[name], column[name] + stream_ps)
+    column["status"] = np.array([STATUS.get(code, 2) for code in range(len(at.STATUSES))])[column["status"]]
+    request = request_columns(column, [WHY[name] for name in at.REASONS])
     about = provenance(dataclasses.asdict(setup.scenario), seed=setup.scenario.seed, fidelity=setup.fidelity)
     about |= {"mode": result.engine, "calibrated_on": setup.calibrated_on, "complete": result.complete}
     about |= {"note": left_out} if left_out else {}
-    steps = None if result.step is None else step_frame(result.step, at.LOG_COLUMNS)
+    steps = None if result.step is None else step_columns(result.step, at.LOG_COLUMNS)
     edges = edges_s()
-    return Run(frame, _totals(setup, spent, result), about, _operators(spent), steps, edges, result.gap_count)
-
-
-def _later(times: Any, delay_ps: int) -> Any:
-    return np.where(np.asarray(times) < 0, times, np.asarray(times) + delay_ps)
+    return Run(request, _totals(setup, spent, result), about, _operators(spent), steps, edges, result.gap_count)
 
 
 def _operators(spent: Accounts) -> Any:
-    return operator_frame(spent.name, spent.kind, spent.bound, spent.time_ps, spent.energy_nj)
+    return operator_columns(spent.name, spent.kind, spent.bound, spent.time_ps, spent.energy_nj)
 
 
 def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, float]:
     capacity = result.num_block * result.block_token * max(result.span_ps, 1) * len(result.kv_token_ps)
     token, _, _, held = result.kv_token_ps.sum(axis=0)
     count = result.counter
-    peak = 0.0 if result.step is None else result.step[:, at.LOG_COLUMNS.index("used_block")].max() / result.num_block
+    used = np.zeros(1) if result.step is None else result.step[:, at.LOG_COLUMNS.index("used_block")]
+    peak = used.max(initial=0) / result.num_block
     totals = {
         "num_step": float(count["num_step"].sum()),
         "num_replica": float(setup.placement.dp),

@@ -49,9 +49,9 @@ class Schedule:
             most = max(1, MAX_CELL // (num_rank * chunks))
             raise InputError(f"too many operations for {num_rank} ranks", field="microbatches", value=num_microbatch,
                              allowed=f"1 to {most}")  # fmt: skip
-        for name in option:
+        for name, value in option.items():
             if name not in self.option:
-                raise InputError(f"schedule {self.name} has no option {name}", field=name, value=option[name],
+                raise InputError(f"schedule {self.name} has no option {name}", field=name, value=value,
                                  allowed=list(self.option) or "none")  # fmt: skip
         made = self.order(num_rank, num_microbatch, **option)
         if not isinstance(made, list) or not all(isinstance(op, Op) for ops in made for op in ops):

@@ -55,7 +55,9 @@ def test_more_operations_than_a_minute_replays_are_refused(stages: int, microbat
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("words", [["--times", "9223372036854775807,1,1"], ["--hop", "9" * 30], ["--memory", "1e9,0,0"]])
+@pytest.mark.parametrize(
+    "words", [["--times", "9223372036854775807,1,1"], ["--hop", "9" * 30], ["--memory", "1e9,0,0"]]
+)
 def test_the_command_line_says_so_in_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schedule", "1f1b", "--stages", "2", "--microbatches", "2", *words]) == 2
     assert capsys.readouterr().err.count("\n") == 1

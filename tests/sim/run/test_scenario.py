@@ -126,7 +126,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("values", "message"), WRONG)
 def test_what_is_wrong_is_wrong_in_a_call_a_file_and_a_change(values: dict[str, Any], message: str) -> None:
-    for build in (from_mapping, lambda given: Scenario(**given), lambda given: dataclasses.replace(Scenario(), **given)):
+    for build in (
+        from_mapping,
+        lambda given: Scenario(**given),
+        lambda given: dataclasses.replace(Scenario(), **given),
+    ):
         with pytest.raises(InputError) as caught:
             build(values)  # type: ignore[operator]
         assert str(caught.value).startswith(message)
