@@ -10,6 +10,7 @@ from kernels.errors import InputError, NothingServedError
 from kernels.units import PS_PER_S
 from workloads import arrivals, prefixes
 from workloads.lengths import Length, parse_length, quantile
+from workloads.normal import normal_quantile
 from workloads.parameters import NUM_REQUEST, Parameter, show_value
 from workloads.requests import MAX_TOKEN, Requests, build
 from workloads.seeds import generator
@@ -262,9 +263,9 @@ def _lengths(values: dict[str, Any], num: int, seed: int, num_prompt: int) -> tu
         return rows[row, 0], rows[row[:num], 1]
     v = np.maximum(generator(seed, "output_token").random(size), 1e-300)
     if values["corr"]:
-        from scipy.special import ndtr, ndtri
+        from scipy.special import ndtr
 
-        v = ndtr(values["corr"] * ndtri(u) + np.sqrt(1.0 - values["corr"] ** 2) * ndtri(v))
+        v = ndtr(values["corr"] * normal_quantile(u) + np.sqrt(1.0 - values["corr"] ** 2) * normal_quantile(v))
         v = np.minimum(v, np.nextafter(1.0, 0.0))
     return quantile(values["prompt"], u), quantile(values["output"], v[:num])
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.errors import InputError
+from workloads.normal import normal_quantile
 from workloads.requests import MAX_TOKEN
 
 Floats = npt.NDArray[np.float64]
@@ -263,14 +264,12 @@ def _phi(z: float) -> float:
 
 def _truncated(u: Floats, mu: float, sigma: float, low: float, high: float) -> Floats:
     """Quantiles of a normal distribution between two cuts; the point nearest to `mu` where it has no width."""
-    from scipy.special import ndtri
-
     if sigma <= 0.0:
         return np.full(len(u), min(max(mu, low), high))
     below, above = _phi((low - mu) / sigma), _phi((high - mu) / sigma)
     if above - below < 1e-12:  # the cut leaves a sliver far from the mean: its nearer end
         return np.full(len(u), low if mu < low else high)
-    return np.clip(mu + sigma * ndtri(below + u * (above - below)), low, high)
+    return np.clip(mu + sigma * normal_quantile(below + u * (above - below)), low, high)
 
 
 @lru_cache(maxsize=64)

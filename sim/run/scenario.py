@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt, Le
 
 from kernels.errors import InputError
 
-Group = Annotated[int, Ge(1), Le(65_536)]  # devices of a group: above every machine that was built
+MAX_GROUP = 65_536  # devices of a group: above every machine that was built
 MAX_TOKEN = 1 << 24  # of a step, as of a request
 
 
@@ -42,11 +42,11 @@ class Scenario:
         "conversation:rate=8,n=1000", "load: a generator spec or a trace file (`ridgeline traces` lists both)"
     )
     # placement
-    tp: Group = _of(1, "tensor parallel devices")
-    pp: Group = _of(1, "pipeline stages")
+    tp: Annotated[int, Ge(1), Le(MAX_GROUP)] = _of(1, "tensor parallel devices")
+    pp: Annotated[int, Ge(1), Le(MAX_GROUP)] = _of(1, "pipeline stages")
     dp: Annotated[int, Ge(1), Le(1_000_000)] = _of(1, "replicas behind the router")
-    ep: Group = _of(1, "expert parallel devices (experts sharded over them)")
-    attn_dp: Group = _of(1, "attention data-parallel ranks inside a replica")
+    ep: Annotated[int, Ge(1), Le(MAX_GROUP)] = _of(1, "expert parallel devices (experts sharded over them)")
+    attn_dp: Annotated[int, Ge(1), Le(MAX_GROUP)] = _of(1, "attention data-parallel ranks inside a replica")
     sequence_parallel: bool = _of(
         False, "shard norms along the sequence: reduce-scatter and all-gather, not all-reduce"
     )
