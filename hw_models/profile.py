@@ -187,7 +187,8 @@ def fit_array(
 
 
 def write_file(file: pathlib.Path, content: ProfileFile) -> None:
-    """Writes a profile file (atomically: a failed write leaves the old file)."""
+    """Writes one of the profiles that ship (atomically: a failed write leaves the old file): what
+    `hw_models.calibration.shipped` makes goes into the package itself. All else is written by `sim.record.write`."""
     import tomli_w
 
     raw: dict[str, Any] = content.model_dump(exclude_defaults=True)

@@ -5,6 +5,7 @@ are accepted and left out: they follow from the order. Empty cells are torch's i
 """
 
 import csv
+import io
 import pathlib
 import re
 from collections.abc import Iterable
@@ -58,10 +59,11 @@ def read_csv(path: str | pathlib.Path) -> Order:
     return order
 
 
-def write_csv(order: Iterable[Iterable[Op]], path: str | pathlib.Path) -> None:
-    """Write computation only; torch adds the communication on loading (`format="compute_only"`)."""
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows(_cells(list(ops)) for ops in order)
+def csv_text(order: Iterable[Iterable[Op]]) -> str:
+    """Computation only; torch adds the communication on loading (`format="compute_only"`)."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(_cells(list(ops)) for ops in order)
+    return text.getvalue()
 
 
 def _cells(ops: list[Op]) -> list[str]:

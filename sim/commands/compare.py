@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     base = [scenario_arguments.build(arguments, file=file) for file in arguments.scenarios or [None]]
     frame = compare(vary(base, arguments.systems, arguments.policies))
-    print(table(frame))
     if arguments.json:
         write_json({"rows": frame}, arguments.json)
+    print(table(frame))
     return 0

@@ -29,19 +29,17 @@ def run(arguments: argparse.Namespace) -> int:
     scenario = scenario_arguments.build(arguments)
     with Progress(not arguments.quiet) as progress:
         done = simulate(scenario, record_steps=bool(arguments.out), progress=progress)
-    if not arguments.quiet:
-        print(console(done.run, done.metrics))
+    lines = [console(done.run, done.metrics)]
     intervals = None
     if arguments.uncertainty:
         from sim.show.tables import table
 
         intervals = simulate_intervals(scenario, arguments.uncertainty)
-        if not arguments.quiet:
-            print(table(intervals))
+        lines.append(table(intervals))
     if arguments.json:
         metrics_file(done, arguments.json, intervals)
     if arguments.out:
-        for path in write_results(done, pathlib.Path(arguments.out), arguments.format):
-            if not arguments.quiet:
-                print(path)
+        lines += map(str, write_results(done, pathlib.Path(arguments.out), arguments.format))
+    if not arguments.quiet:  # after the files: whoever reads this may stop reading
+        print("\n".join(lines))
     return 0 if done.result.complete else 130

@@ -1,6 +1,7 @@
 """What `ridgeline schedule` does, as a function: name or file -> order -> replay -> text, JSON, CSV, picture."""
 
 import json
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,9 +9,10 @@ import pandas as pd
 
 from kernels.errors import InputError
 from sim.pipeline.schedule import PerStage, ScheduleResult, run_schedule
-from sim.record.export import write_json
+from sim.record.export import check_picture, write_json
+from sim.record.write import write_files
 from workloads.pipeline import Op, Order, compile_order
-from workloads.pipeline_csv import read_csv, write_csv
+from workloads.pipeline_csv import csv_text, read_csv
 from workloads.schedules import catalogue, load
 
 
@@ -129,12 +131,14 @@ def execute(
     per_stage: Sequence[PerStage] = (
         read_stage_times(stage_times) if stage_times else integers(times or "1,1,1", "times", 3)
     )
+    if plot:
+        check_picture(plot)
     order, result = simulate_schedule(
         name, stages, microbatches, times=per_stage, hop=hop, memory=integers(memory, "memory", 3),
         recompute=recompute, overlap_time=overlap_time, num_chunk=chunks, limit=limit, **parse_options(option),
     )  # fmt: skip
     if csv:
-        write_csv(order, csv)
+        write_files({pathlib.Path(csv): csv_text(order).encode()})
     if plot:
         from sim.pipeline.schedule_plot import save_plot
 

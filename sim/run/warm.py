@@ -10,6 +10,7 @@ import sys
 import time
 from typing import Any
 
+from hw_models.process import child_environment, end_with_parent
 from kernels import cache
 
 STEPS = cache.folder(cache.ROOT / "serving" / "ahead.py") / "steps_compiled"
@@ -24,8 +25,9 @@ def start() -> Child | None:
     if STEPS.exists() and PRICE.exists():
         return None
     return subprocess.Popen(
-        [sys.executable, "-m", "sim.run.warm"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        [sys.executable, "-m", "sim.run.warm"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=child_environment(),
+    )  # fmt: skip
 
 
 def compile_ends(child: Child | None) -> None:
@@ -82,5 +84,6 @@ def compile_price() -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     compile_steps()
     compile_price()

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from kernels.errors import InputError
-from sim.record.export import csv_bytes, write_files
+from sim.record.export import csv_bytes
+from sim.record.write import write_files
 from sim.show.trace_events import trace_bytes
 from sim.trace.chakra_timeline import rank_of, trace_events
 from sim.trace.kineto import collective_frame, kernel_frame, read_kineto
