@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from hw_models import describe, plausible
     from sim.record.export import write_json
-    from sim.show.tables import tables as show
+    from sim.show import tables as show
 
     kind, spec = describe.read(arguments.file)
     figures, odd = describe.derived(arguments.file), plausible.findings(arguments.file)

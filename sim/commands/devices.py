@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from hw_models import describe
     from sim.record.export import write_json
-    from sim.show.tables import tables as show
+    from sim.show import tables as show
 
     if arguments.name:
         kind, spec = describe.read(arguments.name)

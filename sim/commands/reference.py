@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.record.export import write_json
     from sim.reference.reference_run import reference_run
     from sim.show.progress import Progress
-    from sim.show.tables import tables as show
+    from sim.show import tables as show
 
     scenario = scenario_arguments.build(arguments)
     with Progress(not arguments.quiet) as progress:

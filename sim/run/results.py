@@ -33,7 +33,7 @@ def write_results(done: Simulation, folder: pathlib.Path, form: str = "csv", plo
 
 
 def _figures(done: Simulation) -> dict[str, bytes]:
-    from sim.show.tables import plots
+    from sim.show import plots
 
     title = f"{done.setup.model.name} on {done.setup.placement.num_device} {done.setup.system.device.name}"
     figures = {

@@ -151,7 +151,7 @@ def show(points: pd.DataFrame, roofs_frame: pd.DataFrame) -> str:
 
 def draw(points: pd.DataFrame, roofs_frame: pd.DataFrame, scenario: Scenario) -> "Figure":
     """The operators under the roofs of the formats that they use."""
-    from sim.show.tables import plots
+    from sim.show import plots
 
     units = roofs_frame[roofs_frame["format"] == UNITS]
     formats = roofs_frame[roofs_frame["format"] != UNITS]

@@ -9,7 +9,7 @@ import numpy as np
 
 from kernels.errors import InputError
 from sim.pipeline.schedule import run_schedule
-from sim.validate.rows import error_row, report
+from sim.validate._rows import error_row, report
 from workloads.pipeline import Order, serial
 from workloads.published_orders import Published, Timing, read_published
 from workloads.schedules import load

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.validate.rows import report
+    from sim.validate._rows import report
 
     given = {name: getattr(arguments, name) for name in ("model", "system", "tp") if getattr(arguments, name)}
     rows, reasons = validate_steps(arguments.file, arguments.engine, unit=arguments.unit, **given)
@@ -121,7 +121,7 @@ def measured(frame: "pd.DataFrame") -> "list[Step]":
     """Everything that was measured. A batch that took much longer in all than its prompts and its tokens did not run
     as one: its times are of some part of it."""
     from sim.serving.step_time import Batch, Deployment
-    from sim.validate.published_names import known_model, known_system
+    from sim.validate._published_names import known_model, known_system
 
     found = []
     for row in frame.to_dict("records"):
@@ -184,7 +184,7 @@ def _rows(steps: "list[Step]", predicted: "np.ndarray[Any, Any]") -> list[dict[s
     import numpy as np
     import pandas as pd
 
-    from sim.validate.rows import error_row
+    from sim.validate._rows import error_row
 
     frame = pd.DataFrame(
         {

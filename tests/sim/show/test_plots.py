@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from sim.record.export import figure_bytes
-from sim.show.tables import plots
+from sim.show import plots
 from tests.sim.tiny_run import tiny_run
 
 POINTS = pd.DataFrame(

@@ -25,7 +25,7 @@ def light_s(
     (13.1, 3.9)
     """
     from hw_models import catalog
-    from sim.validate.published_names import known_model, known_system
+    from sim.validate._published_names import known_model, known_system
     from workloads import formats, models
 
     spec = models.load(known_model(model))
