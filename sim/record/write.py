@@ -90,8 +90,7 @@ def check_output(path: Path, field: str) -> None:
     except (OSError, ValueError) as error:
         why = _reason(error)
     if why:
-        raise InputError(f"cannot be written: {why}", file=path, field=field, value=str(path),
-                         allowed="a file in a folder that is there")  # fmt: skip
+        raise InputError(f"cannot be written: {why} (--{field})", file=path)
 
 
 def check_folder(path: Path, field: str) -> None:
@@ -102,10 +101,10 @@ def check_folder(path: Path, field: str) -> None:
     except FileNotFoundError:
         here = next(str(folder) for folder in pathlib.Path(here).parents if folder.exists())
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot be written: {_reason(error)}", file=path, field=field, value=str(path)) from None
+        raise InputError(f"cannot be written: {_reason(error)} (--{field})", file=path) from None
     if not os.path.isdir(here) or not os.access(here, os.W_OK | os.X_OK):
         why = "allows no new file" if os.path.isdir(here) else "is no folder"
-        raise InputError(f"cannot be written: {here} {why}", file=path, field=field, value=str(path))
+        raise InputError(f"cannot be written: {here} {why} (--{field})", file=path)
 
 
 def is_special(path: Path) -> bool:
