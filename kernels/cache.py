@@ -1,7 +1,7 @@
 """Where compiled kernels are kept: a folder a source file, named by that file and all that it imports.
 
 Numba notices a change in the file of a cached function but not in another file that it calls. The folder's name
-therefore holds a hash of the file's import closure: within this package by its text; of a file from outside (a policy,
+therefore holds a hash of the file's import closure: within this package by their text; of a file from outside (a policy,
 say) also what that imports from outside the project, and the constants that numba would freeze. A change in one kernel
 compiles anew what calls it, and nothing else.
 
@@ -30,6 +30,7 @@ from kernels.errors import InputError
 
 ROOT = pathlib.Path(__file__).parent
 PROJECT = ("kernels", "hw_models", "workloads", "sim", "studies")
+NOT_COMPILED = {"kernels.cache", "kernels.errors", "sim.serving.plugin"}  # imported, and never part of the code
 KEYED_BY_VERSION = ("numpy", "numba", "llvmlite")  # compiled against, and in every key by version
 _IMPORT = re.compile(r"^\s*(?:from\s+(kernels[\w.]*)\s+import\s+(\([^)]*\)|[^\n]+)|import\s+(kernels[\w.]*))", re.M)
 _STANDARD = tuple(pathlib.Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
@@ -90,7 +91,7 @@ def closure(source: pathlib.Path) -> set[pathlib.Path]:
     outside the project also those from outside that are loaded (without the standard library, numpy and numba).
 
     >>> sorted(path.name for path in closure(ROOT / "units.py"))
-    ['cache.py', 'errors.py', 'jit.py', 'units.py']
+    ['jit.py', 'units.py']
     """
     met: set[pathlib.Path] = set()
     left = [source.resolve()]
@@ -122,7 +123,7 @@ def _imported(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
 
 
 def _own_files(names: set[str]) -> tuple[pathlib.Path, ...]:
-    files = (ROOT.parent.joinpath(*name.split(".")).with_suffix(".py") for name in names)
+    files = (ROOT.parent.joinpath(*name.split(".")).with_suffix(".py") for name in names - NOT_COMPILED)
     return tuple(file.resolve() for file in files if file.is_file())
 
 
@@ -144,7 +145,7 @@ def _imported_outside(path: pathlib.Path) -> list[pathlib.Path]:
             start = ".".join([*above, *([node.module] if node.module else [])])
             names.update([start, *(f"{start}.{each.name}" for each in node.names)])
     names |= {name.rpartition(".")[0] for name in names} - {""}
-    found = list(_own_files({name for name in names if name.split(".")[0] in PROJECT and name != "sim.serving.plugin"}))
+    found = list(_own_files({name for name in names if name.split(".")[0] in PROJECT}))
     for name in names:
         top = name.split(".")[0]
         file = _file(sys.modules.get(name))

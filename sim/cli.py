@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from kernels import blame
 from kernels.errors import InputError
 from sim.record.write import check_folder, check_output
 from sim.run import stop
@@ -62,6 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _refuse(stop.said())
         return stop.exit_code()
+    except (Exception, SystemExit) as error:  # in a user's own code: its file and line; else a fault of ours
+        found = blame.blame(error)
+        if found is None:
+            raise
+        return _refuse(str(found))
 
 
 def _run(words: list[str]) -> int:
