@@ -23,7 +23,6 @@ holds a `[[kernel]]` for each kind, number format and named kernel; a device's f
 """
 
 import pathlib
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
+from hw_models.files import read_toml
 from hw_models.forms import EAGER, FORMAT_RELATIVES, FORMS
 from hw_models.relatives import PROFILES
 from kernels.attention import PADDED
@@ -118,12 +118,10 @@ def shipped() -> list[str]:
 def read_file(file: pathlib.Path) -> ProfileFile:
     """One checked file: known kinds, formats, parameter names, finite values."""
     try:
-        raw = tomllib.loads(file.read_text())
+        raw = read_toml(file)
         if raw.get("kind") == "device":  # a device's file that carries its own
             raw = raw.get("calibration", {})
         read = ProfileFile.model_validate(raw)
-    except tomllib.TOMLDecodeError as e:
-        raise InputError(str(e), file=file) from e
     except pydantic.ValidationError as e:
         raise from_validation(e, file) from e
     for kernel in read.kernel:

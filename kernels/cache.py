@@ -1,9 +1,9 @@
 """Where compiled kernels are kept: a folder a source file, named by that file and all that it imports.
 
 Numba notices a change in the file of a cached function but not in another file that it calls. The folder's name
-therefore holds a hash of the file's import closure: within this package by their text; of a file from outside (a policy,
-say) also what that imports from outside the project, and the constants that numba would freeze. A change in one kernel
-compiles anew what calls it, and nothing else.
+therefore holds a hash of the text of the file and of all that it imports: kernels, and for a file from outside (a
+policy, say) also what that imports from outside the project, and the constants that numba would freeze. A change in one
+kernel compiles anew what calls it, and nothing else.
 
 Compiled code is read back by unpickling, which runs what it reads. A folder that others can write to is refused, every
 file carries a hash of its content, and what is damaged is compiled again with one line on standard error. Where nothing
@@ -11,6 +11,7 @@ can be written, code lives in memory for the process and one line says so.
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import os
@@ -174,7 +175,7 @@ def _constants(path: pathlib.Path) -> Iterator[tuple[str, str]]:
         for name, value in sorted(vars(module).items()):
             if isinstance(value, np.ndarray):
                 yield name, f"{value.dtype}{value.shape}{hashlib.sha256(value.tobytes()).hexdigest()}"
-            elif isinstance(value, bool | int | float | complex | str | bytes | tuple | np.generic) and name[:2] != "__":
+            elif isinstance(value, int | float | complex | str | bytes | tuple | np.generic) and name[:2] != "__":
                 yield name, repr(value)
 
 
@@ -255,10 +256,8 @@ def _load(file: pathlib.Path, key: bytes, rebuild: Callable[[Any], Any]) -> Any:
             _say(f"a compiled kernel cannot be read ({type(error).__name__}) and is compiled again: {file}")
     else:
         _say(f"a compiled kernel is damaged and is compiled again: {file}")
-    try:
+    with contextlib.suppress(OSError):
         file.unlink()
-    except OSError:
-        pass
     return None
 
 
@@ -272,10 +271,8 @@ def _save(file: pathlib.Path, key: bytes, body: bytes) -> None:
         os.replace(new, file)
     except OSError as error:
         _say(f"compiled kernels are not kept, {file.parent.parent} cannot be written ({_reason(error)})")
-        try:
+        with contextlib.suppress(OSError):
             new.unlink()
-        except OSError:
-            pass
 
 
 def mark(source: str | pathlib.Path, name: str) -> None:

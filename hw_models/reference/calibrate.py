@@ -8,7 +8,6 @@ gives the fit its start and what a measurement cannot tell: the box, the links, 
 import dataclasses
 import datetime
 import math
-import pathlib
 import subprocess
 from collections.abc import Callable
 from typing import Any

@@ -11,6 +11,7 @@ from kernels.errors import InputError
 from sim.pipeline.schedule import PerStage, ScheduleResult, run_schedule
 from sim.record.export import check_picture, write_json
 from sim.record.write import write_files
+from workloads import files
 from workloads.pipeline import Op, Order, compile_order
 from workloads.pipeline_csv import csv_text, read_csv
 from workloads.schedules import catalogue, load
@@ -27,10 +28,7 @@ def integers(text: str, field: str, count: int) -> tuple[int, ...]:
 def read_stage_times(path: str) -> tuple[list[int], list[int], list[int]]:
     """Columns forward, input_grad, weight_grad of a CSV file with a row a stage."""
     names = ("forward", "input_grad", "weight_grad")
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", file=path) from error
+    frame = files.read_frame(path)
     for name in names:
         if name not in frame.columns:
             raise InputError(f"column {name} is missing", file=path)

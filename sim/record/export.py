@@ -1,4 +1,4 @@
-"""What a file of results holds: its provenance inside, and the same bytes for the same seed (`sim.record.write` writes).
+"""What a file of results holds: its provenance, and the same bytes for the same seed. `sim.record.write` writes it.
 
 ====================  =========================================================================
 CSV                   a first line `# ridgeline {...}` (read back with `read_csv(..., comment="#")`)

@@ -109,11 +109,6 @@ def from_file(path: str | pathlib.Path, **override: Any) -> Scenario:
 
 def read_toml(path: str | pathlib.Path) -> dict[str, Any]:
     """A TOML file as a dictionary; unreadable or malformed files are an `InputError` with the line."""
-    import tomllib
+    from hw_models import files
 
-    try:
-        return tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"not TOML: {error}", file=path) from None
+    return files.read_toml(path)

@@ -180,8 +180,9 @@ def compile_function(plugin: Plugin) -> Callable[..., int]:
             raise _compile_error(error, plugin) from error
         for found in getattr(made, "nopython_signatures", []):
             if found.return_type != signature.return_type:
-                raise InputError(f"returns {found.return_type}, not a whole number", file=file,
-                                 line=function.__code__.co_firstlineno, field=function.__name__, value=plugin.name)  # fmt: skip
+                line = function.__code__.co_firstlineno
+                why = f"{FUNCTION[plugin.kind]} returns {found.return_type}, not a whole number"
+                raise InputError(why, file=file, line=line)
         _compiled[key] = made
     return _compiled[key]
 
@@ -189,8 +190,8 @@ def compile_function(plugin: Plugin) -> Callable[..., int]:
 def _compile_error(error: Exception, plugin: Plugin) -> InputError:
     """What numba cannot compile, with the last line of the user's files that it names."""
     text = str(error)
-    files = {str(pathlib.Path(module.__file__ or "").resolve()) for module in cache.outside(_path(plugin.module)).values()}
-    files.add(str(_path(plugin.module)))
+    path = _path(plugin.module)
+    files = {str(path), *(str(_path(module)) for module in cache.outside(path).values())}
     places = [(name, int(line)) for name, line in re.findall(r'(?:File "|at )([^"\n]+?)"?(?:, line | \()(\d+)', text)]
     where = getattr(error, "loc", None)
     if where is not None and where.line:
@@ -269,8 +270,9 @@ def _check_function(module: ModuleType, kind: str) -> None:
     try:
         inspect.signature(function).bind(*range(num))
     except TypeError as error:
-        raise InputError(f"the engine calls it with {num} argument{'s' * (num > 1)}: {error}", file=module.__file__,
-                         line=line, field=name, value=str(inspect.signature(function)), allowed=shape) from None  # fmt: skip
+        why = f"the engine calls it with {num} argument{'s' * (num > 1)}: {error}"
+        raise InputError(why, file=module.__file__, line=line, field=name, value=str(inspect.signature(function)),
+                         allowed=shape) from None  # fmt: skip
 
 
 def _own(kind: str) -> set[str]:

@@ -147,7 +147,7 @@ def test_names(tmp_path: pathlib.Path) -> None:
     assert longest.read_bytes() == b"x"
     for name in ("n" * 256, "a\0b"):
         for call in (lambda path: write_files({path: b"x"}), lambda path: check_output(path, "json")):
-            with pytest.raises(InputError, match="cannot be written: (File name too long|embedded null byte)"):
+            with pytest.raises(InputError, match=r"cannot be written: (File name too long|embedded null byte)"):
                 call(tmp_path / name)
     with pytest.raises(InputError, match="it is a folder"):
         check_output(str(tmp_path / "none") + "/", "json")

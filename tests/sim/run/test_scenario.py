@@ -66,7 +66,7 @@ def test_bad_files_name_the_file(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match=r"s\.toml: cannot be read"):
         from_file(path)
     path.write_text("tp = \n")
-    with pytest.raises(InputError, match=r"s\.toml: not TOML.*line 1"):
+    with pytest.raises(InputError, match=r"s\.toml:1: is not TOML"):
         from_file(path)
 
 

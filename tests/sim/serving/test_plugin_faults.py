@@ -131,11 +131,10 @@ def test_a_helper_edited_within_the_process_runs_as_edited(
     assert not list(tmp_path.rglob("__pycache__"))
 
 
-def test_blame_is_for_users_code_alone(tmp_path: pathlib.Path) -> None:
-    try:
+def test_blame_is_for_users_code_alone() -> None:
+    with pytest.raises(InputError) as found:
         find("policy", "sarati")
-    except InputError as error:
-        assert blame.blame(error) is None
+    assert blame.blame(found.value) is None
 
 
 def test_a_schedule_of_ones_own_that_fails(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
