@@ -1,8 +1,8 @@
 """The `ridgeline` command: one subcommand a file of `sim/commands/`.
 
-Bad input ends with one line on standard error and exit code 2; an interrupt with 130, another signal with 128 and its
-number. `--json -` writes the JSON to
-standard output, and what is for people to standard error.
+Bad input ends with one line on standard error and exit code 2, a run in which nothing was served with 3, an interrupt
+with 130, another signal with 128 and its number. `--json -` writes the JSON to standard output, and what is for people
+to standard error.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stop.signals():
             return _run(sys.argv[1:] if argv is None else list(argv))
     except InputError as error:
-        return _refuse(str(error))
+        return _refuse(str(error), error.exit_code)
     except BrokenPipeError:
         _drop_output()
         return 0
@@ -88,10 +88,10 @@ def _run(words: list[str]) -> int:
     return stop.exit_code() if code == stop.EXIT_INTERRUPTED else code
 
 
-def _refuse(message: str) -> int:
+def _refuse(message: str, code: int = 2) -> int:
     with contextlib.suppress(OSError, AttributeError):  # nobody may be there to read it
         print(f"ridgeline: {message}", file=sys.stderr)
-    return 2
+    return code
 
 
 def _drop_output() -> None:

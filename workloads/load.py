@@ -69,7 +69,7 @@ def parse_load(given: "str | os.PathLike[str] | Mapping[str, Any] | Load") -> Lo
         path, _, options = body.partition(",")
         return _checked(source, {"file": path, **_pairs(options)})
     path, _, options = text.partition(",")
-    if path and pathlib.Path(path).exists():
+    if path and os.path.exists(path):  # False also for what no file system takes as a name
         return _checked(sniff(pathlib.Path(path)), {"file": path, **_pairs(options)})
     raise InputError(
         "no such file, generator or trace format",

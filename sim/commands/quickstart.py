@@ -20,6 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     import importlib.util
     import pathlib
 
+    from sim.commands.simulate import exit_code
     from sim.run.results import write_results
     from sim.run.simulate import simulate
     from sim.show.progress import Progress
@@ -36,4 +37,4 @@ def run(arguments: argparse.Namespace) -> int:
     if not drawable:
         print("no pictures: they need the extra, pip install 'ridgeline[plot]'")
     print("timeline.json opens in https://ui.perfetto.dev")
-    return 0
+    return exit_code(done)

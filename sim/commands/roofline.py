@@ -7,8 +7,14 @@ from sim.run import scenario_arguments
 HELP = "operators of a prefill and a decode step: FLOPs, bytes, Op/B, time, and what bounds each"
 
 
+READ = (
+    "model", "system", "tp", "pp", "dp", "ep", "attn_dp", "sequence_parallel", "weight_format", "kv_format",
+    "expert_skew", "dispatch", "memory_share", "fidelity", "seed",
+)  # fmt: skip
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    scenario_arguments.add(parser)
+    scenario_arguments.add(parser, fields=READ)
     parser.add_argument("--batch", type=int, default=32, help="sequences that decode (default: 32)")
     parser.add_argument("--context", type=int, default=1024, help="tokens each of them has (default: 1024)")
     parser.add_argument("--chunk", type=int, default=1024, help="tokens of the prompt (default: 1024)")

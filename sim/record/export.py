@@ -14,14 +14,15 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from kernels.errors import InputError
 from sim.record.provenance import canonical
 from sim.record.records import Run
 from sim.record.write import write_files, write_standard_output
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PICTURES: tuple[str, ...] = (".svg", ".png", ".pdf")
 FORMATS: tuple[str, ...] = ("csv", "parquet")
@@ -42,6 +43,7 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
 
     >>> json_bytes({"a": [1, 2], "b": float("nan")}).decode().splitlines()
     ['{', '"a": [1, 2],', '"b": null', '}']
+    >>> import pandas as pd
     >>> json_bytes({"rows": pd.DataFrame({"n": [1, 2]})}).decode().splitlines()
     ['{', '"rows": [', '{"n": 1},', '{"n": 2}', ']', '}']
     """
@@ -50,7 +52,7 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
 
 
 def _lines(value: Any) -> str:
-    if isinstance(value, pd.DataFrame):
+    if hasattr(value, "to_dict"):  # a frame
         value = value.to_dict("records")
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return "[\n" + ",\n".join(map(_json, value)) + "\n]"
@@ -64,19 +66,20 @@ def _json(value: Any) -> str:
         return json.dumps(canonical(value), allow_nan=False)
 
 
-def csv_bytes(frame: pd.DataFrame, about: Mapping[str, Any]) -> bytes:
+def csv_bytes(frame: "pd.DataFrame", about: Mapping[str, Any]) -> bytes:
     """A CSV with the provenance as a comment on its first line."""
     return f"# {KEY} {json.dumps(canonical(about), sort_keys=True)}\n".encode() + table_bytes(frame)
 
 
-def table_bytes(frame: pd.DataFrame) -> bytes:
+def table_bytes(frame: "pd.DataFrame") -> bytes:
     """A frame as CSV. A text that a spreadsheet would run as a formula (it begins with = + - @ or a control character)
     gets an apostrophe in front, as spreadsheets themselves mark text.
 
+    >>> import pandas as pd
     >>> table_bytes(pd.DataFrame({"name": ["=1+1", "gemm", "-3"], "x": [-1, 2, 3]})).decode().splitlines()
     ['name,x', "'=1+1,-1", 'gemm,2', "'-3,3"]
     """
-    texts = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
+    texts = [name for name in frame.columns if frame[name].dtype.kind not in "biuf"]
     plain = frame.assign(**{name: frame[name].map(_plain_cell) for name in texts})
     return plain.to_csv(index=False, lineterminator="\n").encode(errors="backslashreplace")
 
@@ -85,7 +88,7 @@ def _plain_cell(cell: Any) -> Any:
     return "'" + cell if isinstance(cell, str) and cell[:1] in _FORMULA else cell
 
 
-def parquet_bytes(frame: pd.DataFrame, about: Mapping[str, Any]) -> bytes:
+def parquet_bytes(frame: "pd.DataFrame", about: Mapping[str, Any]) -> bytes:
     """A Parquet file with the provenance in its metadata."""
     try:
         import pyarrow
@@ -102,7 +105,7 @@ def parquet_bytes(frame: pd.DataFrame, about: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def frame_bytes(frame: pd.DataFrame, about: Mapping[str, Any], form: str) -> bytes:
+def frame_bytes(frame: "pd.DataFrame", about: Mapping[str, Any], form: str) -> bytes:
     """A frame in one of `FORMATS`."""
     if form not in FORMATS:
         raise InputError("no such table format", field="format", value=form, allowed=FORMATS)
@@ -131,7 +134,7 @@ def benchmark_json(run: Run, metrics: Mapping[str, Any], *, date: str = "", deta
     found: dict[str, Any] = {"date": date} if date else {}
     found |= {"backend": KEY, "model_id": run.about.get("config", {}).get("model"), **metrics}
     if details:
-        done = run.requests[run.requests["status"] == "finished"]
+        done = run.request.rows(run.request.equal("status", "finished"))
         found |= {
             "input_lens": done["prompt_token"].tolist(),
             "output_lens": done["committed_token"].tolist(),

@@ -35,12 +35,13 @@ def write_results(done: Simulation, folder: pathlib.Path, form: str = "csv", plo
 def _figures(done: Simulation) -> dict[str, bytes]:
     from sim.show import plots
 
-    title = f"{done.setup.model.name} on {done.setup.placement.num_device} {done.setup.system.device.name}"
-    figures = {
-        "latency.png": plots.latency_cdf(done.run, f"Latency: {title}"),
-        "load.png": plots.load_over_time(done.run, f"Load: {title}"),
-        "roofline.png": roofline_figure(done),
-    }
+    title = done.setup.title
+    figures = {"load.png": plots.load_over_time(done.run, f"Load: {title}")}
+    if done.served:  # there are latencies, and a typical step
+        figures |= {
+            "latency.png": plots.latency_cdf(done.run, f"Latency: {title}"),
+            "roofline.png": roofline_figure(done),
+        }
     return {name: figure_bytes(figure, done.run.about) for name, figure in figures.items()}
 
 

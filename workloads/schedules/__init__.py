@@ -20,6 +20,7 @@ from kernels.errors import InputError
 from workloads.pipeline import Op, Order
 
 FOLDER = pathlib.Path(__file__).parent
+MAX_CELL = 2_000_000  # ranks x microbatches x chunks: a minute's work
 
 
 class Schedule:
@@ -43,9 +44,15 @@ class Schedule:
         for field, value in (("stages", num_rank), ("microbatches", num_microbatch), ("num_chunk", chunks)):
             if value < 1:
                 raise InputError("too small", field=field, value=value, allowed=">= 1")
-        for name in option:
+            if value > MAX_CELL:
+                raise InputError("too many", field=field, value=value, allowed=f"1 to {MAX_CELL}")
+        if num_rank * num_microbatch * chunks > MAX_CELL:
+            most = max(1, MAX_CELL // (num_rank * chunks))
+            raise InputError(f"too many operations for {num_rank} ranks", field="microbatches", value=num_microbatch,
+                             allowed=f"1 to {most}")  # fmt: skip
+        for name, value in option.items():
             if name not in self.option:
-                raise InputError(f"schedule {self.name} has no such option", field=name, value=name,
+                raise InputError(f"schedule {self.name} has no option {name}", field=name, value=value,
                                  allowed=list(self.option) or "none")  # fmt: skip
         made = self.order(num_rank, num_microbatch, **option)
         if not isinstance(made, list) or not all(isinstance(op, Op) for ops in made for op in ops):

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.content import MAX_TABLE_BYTE, TooLargeError
-from kernels.errors import InputError
+from kernels.errors import InputError, NothingServedError
 from workloads import files
 from workloads.requests import MAX_TIME_S, MAX_TOKEN
 
@@ -40,7 +40,7 @@ def read_byte(path: pathlib.Path, limit: int = MAX_TABLE_BYTE) -> bytes:
             raise InputError(f"{error}; or n= of the rows that its beginning holds") from None
         data = error.data[: error.data.rindex(b"\n")]
     if not data.strip():
-        raise InputError("the file is empty", file=path)
+        raise NothingServedError("the file is empty", file=path)
     return data
 
 
@@ -48,7 +48,7 @@ def read_head(path: pathlib.Path) -> bytes:
     """The first 64 KiB, without a byte order mark."""
     data = files.read_head(path, HEAD_BYTE)
     if not data.strip():
-        raise InputError("the file is empty", file=path)
+        raise NothingServedError("the file is empty", file=path)
     return data.removeprefix(b"\xef\xbb\xbf")
 
 
@@ -114,7 +114,7 @@ def read_table(path: pathlib.Path, header: bool = False, text: Sequence[str] = (
         _refuse_ragged(path, data)
         raise InputError(f"not a table of comma-separated values: {error}", file=path) from None
     if not len(frame):
-        raise InputError("no rows", file=path)
+        raise NothingServedError("no rows", file=path)
     return Table(path, data, frame, names, 1 if header else 0)
 
 

@@ -32,6 +32,8 @@ def sniff(head: bytes) -> bool:
 
 def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     """The rows of a file as requests."""
+    if options["rate"] is None and options["cv"] != OPTIONS["cv"].default:
+        raise InputError("has no effect without rate=", field="cv", value=options["cv"], allowed="1")
     rows = read_pairs(path)
     if options["shuffle"]:
         rows = generator(seed, "shuffle").permutation(rows)
