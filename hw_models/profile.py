@@ -22,6 +22,7 @@ holds a `[[kernel]]` for each kind, number format and named kernel; a device's f
     spread = { under_10us = 0.03, over_1ms = 0.08 }
 """
 
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -116,7 +117,13 @@ def shipped() -> list[str]:
 
 
 def read_file(file: pathlib.Path) -> ProfileFile:
-    """One checked file: known kinds, formats, parameter names, finite values."""
+    """One checked file: known kinds, formats, parameter names, finite values. Kept until the file changes."""
+    return _read_file(file, file.stat().st_mtime_ns if file.exists() else 0)
+
+
+@functools.lru_cache(maxsize=512)
+def _read_file(file: pathlib.Path, changed_ns: int) -> ProfileFile:
+    del changed_ns
     try:
         raw = read_toml(file)
         if raw.get("kind") == "device":  # a device's file that carries its own

@@ -77,14 +77,22 @@ def folder(source: str | pathlib.Path) -> pathlib.Path | None:
 
 def key_of(source: str | pathlib.Path) -> str:
     """Sixteen hexadecimal digits that change with whatever can change the code compiled from `source`."""
+    path = pathlib.Path(source)
+    return _own_key(path) if _is_own(path.resolve()) else _key(path)
+
+
+def _key(source: pathlib.Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(closure(pathlib.Path(source))):
+    for path in sorted(closure(source)):
         digest.update(path.name.encode(errors="surrogateescape"))
         digest.update(_bytes(path))
         if not _is_own(path):
             for name, value in _constants(path):
                 digest.update(f"{name}={value}".encode(errors="backslashreplace"))
     return digest.hexdigest()[:16]
+
+
+_own_key = functools.cache(_key)
 
 
 def closure(source: pathlib.Path) -> set[pathlib.Path]:
@@ -110,6 +118,7 @@ def outside(source: pathlib.Path) -> dict[str, ModuleType]:
     return {name: module for name, module in list(sys.modules.items()) if _file(module) in files}
 
 
+@functools.cache
 def _is_own(path: pathlib.Path) -> bool:
     return any(path.is_relative_to(ROOT.parent / room) for room in PROJECT)
 
@@ -192,8 +201,6 @@ def keep(dispatcher: Any, source: str) -> None:
     """Let a numba dispatcher keep what it compiles from the file `source`, and read it back."""
     from numba.core import caching
 
-    own = _is_own(pathlib.Path(source).resolve())
-
     class Kept(caching.NullCache):
         """Numba's interface of a cache, over `_load` and `_save`; the folder is asked for when it is needed, so that
         a module's constants are there."""
@@ -213,7 +220,7 @@ def keep(dispatcher: Any, source: str) -> None:
                 _save(file, key, caching.dumps(cres._reduce()))
 
         def _place(self, sig: Any, codegen: Any) -> tuple[pathlib.Path | None, bytes]:
-            held = _own_folder(source, os.environ.get("RIDGELINE_CACHE_DIR")) if own else folder(source)
+            held = folder(source)
             if held is None:
                 return None, b""
             function = dispatcher.py_func
@@ -224,12 +231,6 @@ def keep(dispatcher: Any, source: str) -> None:
             return held / f"{name}-{function.__code__.co_firstlineno}-{key[:16]}.bin", key.encode()
 
     dispatcher._cache = Kept()
-
-
-@functools.cache
-def _own_folder(source: str, chosen: str | None) -> pathlib.Path | None:
-    del chosen  # another folder, another answer
-    return folder(source)
 
 
 def numba_version() -> str:

@@ -153,7 +153,7 @@ def find(kind: str, text: str) -> Plugin:
         if not equals:
             raise InputError("an option without a value", field=f"{kind} {name}", value=part, allowed=f"{key}=VALUE")
         if key in given:
-            raise InputError("given twice", field=f"{kind} {name}: {key}", value=value)
+            raise InputError(f"option {key} is given twice", field=kind, value=text)
         given[key] = value
     values = {
         key: option.parse(f"{kind} {name}: {key}", given.get(key, str(option.default)))
