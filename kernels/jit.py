@@ -8,6 +8,8 @@ from types import ModuleType
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import typeinfer
+from numba.core.dispatcher import Dispatcher
 
 from kernels import cache
 
@@ -59,8 +61,13 @@ def njit_as(signature: Any) -> Callable[[F], F]:
 
 
 def _compiled(function: F, *signature: Any, **option: bool) -> F:
-    file = function.__code__.co_filename
-    has_file = pathlib.Path(file).is_file()  # not a line typed at a prompt
-    if has_file:
-        numba.config.CACHE_DIR = str(cache.folder(file))  # read when the function below is made
-    return cast(F, numba.njit(*signature, cache=has_file, error_model="numpy", **option)(function))
+    dispatcher = numba.njit(error_model="numpy", **option)(function)
+    if isinstance(dispatcher, Dispatcher):  # a plain function where JIT is off
+        file = function.__code__.co_filename
+        if pathlib.Path(file).is_file():  # not a line typed at a prompt
+            cache.keep(dispatcher, file)
+        if signature:
+            with typeinfer.register_dispatcher(dispatcher):
+                dispatcher.compile(signature[0])
+            dispatcher.disable_compile()
+    return cast(F, dispatcher)

@@ -5,7 +5,6 @@ A `.et` file is a stream of messages, each after its length: the metadata, then 
 `comm_type`, `comm_size`, `pg_name` (collectives), `comm_src`, `comm_dst`, `comm_tag` (send and receive).
 """
 
-import gzip
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +12,10 @@ from typing import Any, NamedTuple
 
 import networkx as nx
 
+from kernels.content import MAX_JSON_BYTE
 from kernels.errors import InputError
 from workloads import chakra_wire as wire
+from workloads import files
 from workloads.graph import check
 
 NODE_TYPES: tuple[str, ...] = (
@@ -88,12 +89,7 @@ def attributes(**values: Any) -> dict[str, Attr]:
 
 def read_et(path: pathlib.Path | str) -> Trace:
     """A `.et` file, also gzipped. Raises `InputError` naming the message that is no message."""
-    try:
-        data = pathlib.Path(path).read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except (OSError, EOFError) as error:
-        raise InputError(f"cannot be read: {error}", file=path) from None
+    data = files.read_byte(path, MAX_JSON_BYTE)
     trace = Trace(version="")
     for index, message in enumerate(_messages(data, path)):
         try:

@@ -14,6 +14,7 @@ from workloads.generators import PROCESSES, generate
 from workloads.parameters import NUM_REQUEST, Parameter, Value, parse_values, show_value, table_value
 from workloads.requests import Requests, head, scale_rate
 from workloads.trace_formats import FORMATS, TraceFormat, read_trace, sniff
+from workloads.traces._table import NUM_ROW
 
 TRACE_KEYS: dict[str, Parameter] = {
     "file": Parameter("the trace", "text", required=True),
@@ -120,7 +121,11 @@ def load_requests(given: "str | os.PathLike[str] | Mapping[str, Any] | Load | Re
     if load.source in PROCESSES:
         return generate(load.source, values, seed)
     num, scale, file = values.pop("n", None), values.pop("scale", None), values.pop("file")
-    requests = read_trace(load.source, pathlib.Path(str(file)), values, seed)
+    wanted = NUM_ROW.set(num if isinstance(num, int) else None)
+    try:
+        requests = read_trace(load.source, pathlib.Path(str(file)), values, seed)
+    finally:
+        NUM_ROW.reset(wanted)
     if isinstance(num, int):
         requests = head(requests, num)
     return scale_rate(requests, scale) if isinstance(scale, float) else requests

@@ -5,11 +5,14 @@ are accepted and left out: they follow from the order. Empty cells are torch's i
 """
 
 import csv
+import io
 import pathlib
 import re
 from collections.abc import Iterable
 
+from kernels.content import MAX_JSON_BYTE
 from kernels.errors import InputError
+from workloads import files
 from workloads.pipeline import KIND_CODE, Op, Order
 
 _CELL = re.compile(r"(\d+)([A-Z_]+?)(\d*)")
@@ -43,10 +46,9 @@ def parse_cell(cell: str) -> list[Op]:
 def read_csv(path: str | pathlib.Path) -> Order:
     """The order in a CSV file; raises `InputError` naming file and line."""
     try:
-        with open(path, newline="") as file:
-            rows = list(csv.reader(file))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
+        rows = list(csv.reader(io.StringIO(files.read_byte(path, MAX_JSON_BYTE).decode("utf-8-sig"), newline="")))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"not CSV: {error}", file=path) from None
     order: Order = []
     for number, row in enumerate(rows, 1):
         try:
@@ -58,10 +60,11 @@ def read_csv(path: str | pathlib.Path) -> Order:
     return order
 
 
-def write_csv(order: Iterable[Iterable[Op]], path: str | pathlib.Path) -> None:
-    """Write computation only; torch adds the communication on loading (`format="compute_only"`)."""
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows(_cells(list(ops)) for ops in order)
+def csv_text(order: Iterable[Iterable[Op]]) -> str:
+    """Computation only; torch adds the communication on loading (`format="compute_only"`)."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(_cells(list(ops)) for ops in order)
+    return text.getvalue()
 
 
 def _cells(ops: list[Op]) -> list[str]:

@@ -29,9 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{rate:.4g} requests/s: {met:.1%} within the objective", file=sys.stderr)
 
     rate, tried = capacity(scenario, share=arguments.share, tolerance=arguments.tolerance, progress=progress)
-    print(table(tried))
-    print(f"capacity: {rate:.4g} requests/s with {arguments.share:.0%} of requests within {scenario.goodput}")
     if arguments.json:
         answer = {"capacity_request_per_s": rate, "tried": tried, "scenario": scenario.digest()}
         write_json(answer, arguments.json)
+    print(table(tried))
+    print(f"capacity: {rate:.4g} requests/s with {arguments.share:.0%} of requests within {scenario.goodput}")
     return 0

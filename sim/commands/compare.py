@@ -28,9 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"has no effect beside --{many}", field=one, value=getattr(arguments, f"field_{one}"))
     base = [scenario_arguments.build(arguments, file=file) for file in arguments.scenarios or [None]]
     frame = compare(vary(base, arguments.systems, arguments.policies))
-    print(table(frame))
     if arguments.json:
         write_json({"rows": frame}, arguments.json)
+    print(table(frame))
     completed = frame.set_index("metric").loc["completed"]
     idle = [name for name in frame.columns[1:] if " / " not in name and not completed[name]]
     if idle:

@@ -28,15 +28,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     with Progress(not arguments.quiet) as progress:
         done = simulate(scenario, record_steps=bool(arguments.out), progress=progress)
-    if not arguments.quiet:
-        print(console(done.run, done.metrics))
+    lines = [console(done.run, done.metrics)]
     intervals = None
     if arguments.uncertainty and done.served:
         from sim.show.tables import table
 
         intervals = simulate_intervals(scenario, arguments.uncertainty)
-        if not arguments.quiet:
-            print(table(intervals))
+        lines.append(table(intervals))
     if arguments.json:
         from sim.run.results import metrics_file
 
@@ -46,9 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         from sim.run.results import write_results
 
-        for path in write_results(done, pathlib.Path(arguments.out), arguments.format):
-            if not arguments.quiet:
-                print(path)
+        lines += map(str, write_results(done, pathlib.Path(arguments.out), arguments.format))
+    if not arguments.quiet:  # after the files: whoever reads this may stop reading
+        print("\n".join(lines))
     return exit_code(done)
 
 

@@ -1,6 +1,7 @@
 """What `ridgeline schedule` does, as a function: name or file -> order -> replay -> text, JSON, CSV, picture."""
 
 import json
+import pathlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +10,11 @@ import pandas as pd
 
 from kernels.errors import InputError
 from sim.pipeline.schedule import MAX_MEMORY, MAX_TICK, PerStage, ScheduleResult, integers, run_schedule
-from sim.record.export import write_json
+from sim.record.export import check_picture, write_json
+from sim.record.write import write_files
+from workloads import files
 from workloads.pipeline import Op, Order, compile_order
-from workloads.pipeline_csv import read_csv, write_csv
+from workloads.pipeline_csv import csv_text, read_csv
 from workloads.schedules import catalogue, load
 
 MEMORY_RANGE = [("memory", -MAX_MEMORY, MAX_MEMORY)] * 3
@@ -29,10 +32,7 @@ def parse_integers(text: str, field: str, count: int) -> tuple[int, ...]:
 def read_stage_times(path: str) -> tuple[list[int], list[int], list[int]]:
     """Columns forward, input_grad, weight_grad of a CSV file with a row a stage."""
     names = ("forward", "input_grad", "weight_grad")
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", file=path) from error
+    frame = files.read_frame(path)
     for name in names:
         if name not in frame.columns:
             raise InputError(f"column {name} is missing", file=path)
@@ -139,12 +139,14 @@ def execute(
     per_stage: Sequence[PerStage] = (
         read_stage_times(stage_times) if stage_times else parse_integers(times or "1,1,1", "times", 3)
     )
+    if plot:
+        check_picture(plot)
     order, result = simulate_schedule(
         name, stages, microbatches, times=per_stage, hop=hop, memory=parse_integers(memory, "memory", 3),
         recompute=recompute, overlap_time=overlap_time, num_chunk=chunks, limit=limit, **parse_options(option),
     )  # fmt: skip
     if csv:
-        write_csv(order, csv)
+        write_files({pathlib.Path(csv): csv_text(order).encode()})
     if plot:
         from sim.pipeline.schedule_plot import save_plot
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sim.record.export import benchmark_json, figure_bytes, run_files, write_files, write_json
+from sim.record.export import benchmark_json, figure_bytes, run_files, write_json
 from sim.record.provenance import canonical
+from sim.record.write import write_files
 from sim.run.simulate import Simulation
 from sim.show.trace_events import events, fitting_stop_s, trace_bytes
 

@@ -13,8 +13,6 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from kernels.errors import InputError
-
 MAX_GROUP = 65_536  # devices of a group: above every machine that was built
 MAX_TOKEN = 1 << 24  # of a step, as of a request
 
@@ -130,13 +128,6 @@ def from_file(path: str | pathlib.Path, **override: Any) -> Scenario:
 
 def read_toml(path: str | pathlib.Path) -> dict[str, Any]:
     """A TOML file as a dictionary; unreadable or malformed files are an `InputError` with the line."""
-    import tomllib
+    from hw_models import files
 
-    try:
-        return tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from None
-    except RecursionError:
-        raise InputError("not TOML that can be read: nested too deep", file=path) from None
-    except ValueError as error:  # malformed, not UTF-8, a number of more digits than Python reads, a NUL in the path
-        raise InputError(f"not TOML: {error}", file=path) from None
+    return files.read_toml(path)

@@ -4,8 +4,6 @@ A collective's kernel waits for the last rank to come, so one rank's duration is
 on all ranks (one process group and sequence number) the shortest is the time that it took.
 """
 
-import gzip
-import json
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from kernels.errors import InputError
+from workloads import files
 
 DEVICE_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
 COLLECTIVES = {
@@ -39,11 +38,7 @@ def read_kineto(path: pathlib.Path | str) -> pd.DataFrame:
     Columns: `COLUMNS`. `message_byte` follows `kernels.collective`: the output of an all-gather, else the input; -1
     and an empty `collective` where an event is none.
     """
-    try:
-        raw = pathlib.Path(path).read_bytes()
-        content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot be read as JSON: {error}", file=path) from None
+    content = files.read_json(path)
     events = content.get("traceEvents") if isinstance(content, dict) else content
     if not isinstance(events, list):
         raise InputError("not a Chrome trace: no `traceEvents`", file=path)

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from kernels.errors import InputError
-from sim.record.export import csv_bytes, write_files
+from sim.record.export import csv_bytes
+from sim.record.write import write_files
 from sim.show.trace_events import trace_bytes
 from sim.trace.chakra_timeline import rank_of, trace_events
 from sim.trace.kineto import collective_frame, kernel_frame, read_kineto
+from workloads import files
 from workloads.chakra import Trace, et_bytes, read_et
 from workloads.chakra_json import flat_text, json_text, read_json
 
@@ -60,11 +62,7 @@ def convert(
 
 def read_trace(path: pathlib.Path) -> Trace:
     """A Chakra trace of any form, by its first byte."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(64).lstrip()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", file=path) from None
+    head = files.read_head(path, 64).removeprefix(b"\xef\xbb\xbf").lstrip()
     return read_json(path) if head[:1] == b"{" and path.suffix != ".et" else read_et(path)
 
 

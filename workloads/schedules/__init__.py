@@ -9,12 +9,13 @@ A file anywhere else is taken by its path. Options that an order does not take a
 """
 
 import importlib
-import importlib.util
 import inspect
 import pathlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
+from kernels import blame
 from kernels.errors import InputError
 from workloads.pipeline import Op, Order
 
@@ -78,14 +79,9 @@ def load(name: str) -> Schedule:
     if path.suffix == ".py":
         if not path.is_file():
             raise InputError("no such file", file=path)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except (SyntaxError, ImportError) as error:
-            raise InputError(f"cannot be imported: {error}", file=path) from error
+        module = ModuleType(f"ridgeline_schedule_{path.stem}")
+        module.__file__ = str(path)
+        blame.run_source(path.read_bytes(), str(path), module, "schedule")
         return Schedule(path, module)
     known = catalogue()
     if name not in known:

@@ -1,20 +1,21 @@
 """Reading delimited text strictly and fast: whole columns at once, and the line of the first bad value."""
 
 import csv
-import gzip
 import io
 import pathlib
 import re
 import warnings
-import zlib
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kernels.content import MAX_TABLE_BYTE, TooLargeError
 from kernels.errors import InputError, NothingServedError
+from workloads import files
 from workloads.requests import MAX_TIME_S, MAX_TOKEN
 
 Floats = npt.NDArray[np.float64]
@@ -23,16 +24,21 @@ Ints = npt.NDArray[np.int64]
 HEAD_BYTE = 1 << 16
 
 
-def read_byte(path: pathlib.Path, limit: int = -1) -> bytes:
-    """A file's bytes (unpacked where it is gzip), the first `limit` or all; an empty one is refused."""
+NUM_ROW: ContextVar[int | None] = ContextVar("NUM_ROW", default=None)
+"""Rows that are wanted of the file being read, where the load says `n=`: of a file beyond the limit its beginning may
+hold them."""
+
+
+def read_byte(path: pathlib.Path, limit: int = MAX_TABLE_BYTE) -> bytes:
+    """A file's bytes (unpacked where it is gzip); an empty one is refused, and one beyond `limit` unless its beginning
+    has the rows that are wanted."""
     try:
-        with path.open("rb") as raw:
-            is_gzip = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            data = (gzip.GzipFile(fileobj=raw) if is_gzip else raw).read(limit)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"cannot be read: {reason}", file=path) from None
+        data = files.read_byte(path, limit)
+    except TooLargeError as error:
+        wanted = NUM_ROW.get()
+        if wanted is None or error.data.count(b"\n") <= wanted:
+            raise InputError(f"{error}; or n= of the rows that its beginning holds") from None
+        data = error.data[: error.data.rindex(b"\n")]
     if not data.strip():
         raise NothingServedError("the file is empty", file=path)
     return data
@@ -40,7 +46,10 @@ def read_byte(path: pathlib.Path, limit: int = -1) -> bytes:
 
 def read_head(path: pathlib.Path) -> bytes:
     """The first 64 KiB, without a byte order mark."""
-    return read_byte(path, HEAD_BYTE).removeprefix(b"\xef\xbb\xbf")
+    data = files.read_head(path, HEAD_BYTE)
+    if not data.strip():
+        raise NothingServedError("the file is empty", file=path)
+    return data.removeprefix(b"\xef\xbb\xbf")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ of the gamma gaps; "inf" requests a second: all at once) and stretched, as that 
 number of requests over the rate. Requests without output had failed; they are left out.
 """
 
-import json
 import math
 import pathlib
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kernels.content import MAX_JSON_BYTE, json_of
 from kernels.errors import InputError, NothingServedError
 from kernels.units import PS_PER_S
 from workloads.arrivals import check_times, gaps
@@ -35,11 +35,7 @@ def sniff(head: bytes) -> bool:
 
 def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     """The requests that were answered."""
-    try:
-        found = json.loads(read_byte(path))
-    except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", None)
-        raise InputError(f"not a JSON object: {error}", file=path, line=line) from None
+    found = json_of(read_byte(path, MAX_JSON_BYTE), path)
     if not isinstance(found, dict):
         raise InputError("not a JSON object", file=path)
     prompt = _column(path, found, "input_lens", 0, MAX_TOKEN)

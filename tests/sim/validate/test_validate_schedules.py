@@ -124,8 +124,8 @@ def test_vectors_that_cannot_be_are_refused(vector: object, text: str, tmp_path:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("def order(p, m) return", "cannot be imported"),
-        ("import nothing_of_this_name", "cannot be imported"),
+        ("def order(p, m) return", "mine.py:1: cannot be read as a schedule"),
+        ("import nothing_of_this_name", "mine.py:1: ModuleNotFoundError"),
         ("def order(p, m): return None", "order(...) must return"),
         ("def order(p, m): return [[('F', 0, 0)]]", "order(...) must return"),
         ("x = 1", "needs a function order"),
