@@ -102,7 +102,11 @@ def _validator() -> Any:
     }
     fields = {}
     for name, hint in hints().items():
-        bounds = {key: value for bound in getattr(hint, "__metadata__", ()) for key, value in dataclasses.asdict(bound).items()}
+        bounds = {
+            key: value
+            for bound in getattr(hint, "__metadata__", ())
+            for key, value in dataclasses.asdict(bound).items()
+        }
         schema = made[kind(hint)](strict=True, **bounds)
         if typing.get_origin(hint) is typing.Literal:
             schema = core_schema.literal_schema(list(typing.get_args(hint)))
