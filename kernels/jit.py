@@ -71,13 +71,21 @@ def njit_inline(function: F) -> F:
 
 def njit_once(signature: Any) -> Callable[[F], F]:
     """As `njit`, for one signature, whatever the types of literal arguments."""
-    return lambda function: _kernel(function, signature)
+
+    def wrap(function: F) -> F:
+        return _kernel(function, signature)
+
+    return wrap
 
 
 def njit_as(signature: Any) -> Callable[[F], F]:
     """Compile now for one signature, so that the result can be passed as a typed function pointer: a loop that takes
     such a pointer is compiled once for every policy or router."""
-    return lambda function: cast(F, _dispatcher(function, (signature,), {}))
+
+    def wrap(function: F) -> F:
+        return cast(F, _dispatcher(function, (signature,), {}))
+
+    return wrap
 
 
 def _kernel(function: F, *signature: Any, **option: Any) -> F:

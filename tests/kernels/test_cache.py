@@ -5,11 +5,11 @@ import pathlib
 import sys
 
 import pytest
-from kernels.jit import Kernel
 
 import sim.serving.policies
 import sim.serving.routers
 from kernels import cache
+from kernels.jit import Kernel
 
 SOURCES = sorted(
     path
