@@ -34,6 +34,11 @@ ATTRIBUTES: Mapping[str, str] = {
     "stream": "int64",
 }  # fmt: skip
 """Types under which the usual attributes are written."""
+MAX_TIME_US = 9_000_000_000_000  # 104 days: what integer picoseconds hold
+SPANS: Mapping[str, tuple[int, int]] = {
+    name: (-(2**31), 2**31) for name in ("comm_src", "comm_dst", "comm_tag", "comm_priority")
+} | {"stream": (-(2**63), 2**63)}
+"""Ranges of the usual attributes; 0 to 2^62 for those not named."""
 IO_FIELDS = ("values", "shapes", "types")
 
 
@@ -120,6 +125,7 @@ def check_trace(trace: Trace, file: pathlib.Path | str | None = None) -> None:
         twice = next(node.id for node in trace.node if node.id in seen or seen.add(node.id))  # type: ignore[func-returns-value]
         raise InputError("two nodes have this id", file=file, field="id", value=twice)
     for node in trace.node:
+        _check_node(node, file)
         if node.type not in NODE_TYPES:
             raise InputError("no such node type", file=file, field="type", value=node.type, allowed=NODE_TYPES)
         for name in ("data_deps", "ctrl_deps"):
@@ -132,6 +138,30 @@ def check_trace(trace: Trace, file: pathlib.Path | str | None = None) -> None:
         check(to_graph(trace))
     except InputError as error:
         raise InputError(str(error), file=file) from None
+
+
+def _check_node(node: Node, file: pathlib.Path | str | None) -> None:
+    """Types and ranges of a node's fields: what the schema holds, and times that integer picoseconds hold."""
+    for name, limit in (("id", 2**64), ("start_time_micros", 2**63), ("duration_micros", MAX_TIME_US + 1)):
+        value = getattr(node, name)
+        if type(value) is not int or not 0 <= value < limit:
+            raise InputError("not a whole number in range", file=file, field=name, value=value,
+                             allowed=f"0 to {limit - 1}")  # fmt: skip
+    if not isinstance(node.name, str) or not isinstance(node.type, str):
+        raise InputError("not a text", file=file, field="name", value=node.name)
+    for name, attr in node.attr.items():
+        kind = ATTRIBUTES.get(name)
+        if kind is None:
+            continue
+        low, high = SPANS.get(name, (0, 2**62))
+        if kind in ("bool", "string"):
+            if type(attr.value) is not (bool if kind == "bool" else str) and not (
+                kind == "string" and type(attr.value) is int
+            ):
+                raise InputError(f"node {node.id}: not a {kind}", file=file, field=name, value=attr.value)
+        elif type(attr.value) is not int or not low <= attr.value < high:
+            raise InputError(f"node {node.id}: not a whole number in range", file=file, field=name, value=attr.value,
+                             allowed=f"{low} to {high - 1}")  # fmt: skip
 
 
 def to_graph(trace: Trace) -> "nx.DiGraph[Any]":
