@@ -119,13 +119,18 @@ def et_bytes(trace: Trace) -> bytes:
 def check_trace(trace: Trace, file: pathlib.Path | str | None = None) -> None:
     """`InputError` where two nodes have one id, a type is unknown, a node waits for one that is not there, or nodes
     wait for each other in a circle."""
+    if not isinstance(trace.version, str):
+        raise InputError("not a text", file=file, field="version", value=trace.version)
+    for name, attr in trace.attr.items():
+        _check_attr(name, attr, file)
+    for node in trace.node:
+        _check_node(node, file)
     known = {node.id for node in trace.node}
     if len(known) < len(trace.node):
         seen: set[int] = set()
         twice = next(node.id for node in trace.node if node.id in seen or seen.add(node.id))  # type: ignore[func-returns-value]
         raise InputError("two nodes have this id", file=file, field="id", value=twice)
     for node in trace.node:
-        _check_node(node, file)
         if node.type not in NODE_TYPES:
             raise InputError("no such node type", file=file, field="type", value=node.type, allowed=NODE_TYPES)
         for name in ("data_deps", "ctrl_deps"):
@@ -149,7 +154,12 @@ def _check_node(node: Node, file: pathlib.Path | str | None) -> None:
                              allowed=f"0 to {limit - 1}")  # fmt: skip
     if not isinstance(node.name, str) or not isinstance(node.type, str):
         raise InputError("not a text", file=file, field="name", value=node.name)
+    for name in ("ctrl_deps", "data_deps"):
+        for other in getattr(node, name):
+            if type(other) is not int:
+                raise InputError("not a node's number", file=file, field=name, value=other)
     for name, attr in node.attr.items():
+        _check_attr(name, attr, file)
         kind = ATTRIBUTES.get(name)
         if kind is None:
             continue
@@ -162,6 +172,18 @@ def _check_node(node: Node, file: pathlib.Path | str | None) -> None:
         elif type(attr.value) is not int or not low <= attr.value < high:
             raise InputError(f"node {node.id}: not a whole number in range", file=file, field=name, value=attr.value,
                              allowed=f"{low} to {high - 1}")  # fmt: skip
+
+
+def _check_attr(name: Any, attr: Attr, file: pathlib.Path | str | None) -> None:
+    """An attribute's name is a text and its value of the type that it says."""
+    scalar = attr.type.removesuffix("_list")
+    if not isinstance(name, str) or not isinstance(attr.doc_string, str):
+        raise InputError("not a text", file=file, field="attr", value=name)
+    wanted: tuple[type, ...] = {"bool": (bool,), "string": (str,), "bytes": (bytes,), "float": (int, float),
+                                "double": (int, float)}.get(scalar, (int,))  # fmt: skip
+    for value in attr.value if attr.type.endswith("_list") and isinstance(attr.value, list) else [attr.value]:
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted != (bool,)):
+            raise InputError(f"not a {scalar}", file=file, field=name, value=value)
 
 
 def to_graph(trace: Trace) -> "nx.DiGraph[Any]":

@@ -17,7 +17,7 @@ from sim.run.simulate import Simulation, simulate
 from workloads.load import load_requests
 from workloads.requests import Requests, build
 
-NUM = 60  # runs a law; each law asks for a few of them
+NUM = 40  # scenarios a law
 PS = 1e-12
 
 lengths = st.integers(1, 60)
