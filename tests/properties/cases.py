@@ -103,7 +103,13 @@ MOONCAKE = "".join(
 )
 PLAIN = "arrival_s,prompt_token,output_token,priority\n" + "".join(f"{t},{p},{o},1\n" for t, p, o in ROWS)
 SHAREGPT = "".join(f"{p},{o}\n" for _, p, o in ROWS)
-BENCH = {"input_lens": [20, 5], "output_lens": [3, 1], "start_times": [0.5, 2.5], "request_rate": 2.0, "burstiness": 1.0}
+BENCH = {
+    "input_lens": [20, 5],
+    "output_lens": [3, 1],
+    "start_times": [0.5, 2.5],
+    "request_rate": 2.0,
+    "burstiness": 1.0,
+}
 TRACES = {"azure": AZURE, "burstgpt": BURST, "mooncake": MOONCAKE, "plain": PLAIN, "sharegpt": SHAREGPT}
 
 
@@ -152,7 +158,9 @@ def model_configs() -> tuple[dict[str, Any], ...]:
 def machine(draw: st.DrawFn) -> Case:
     name, table = draw(st.sampled_from(machine_tables()))
     if not draw(st.integers(0, 2)):
-        table = {"base": name, "title": "mine"} | dict(draw(st.lists(st.sampled_from(sorted(table.items(), key=str)), max_size=3)))
+        table = {"base": name, "title": "mine"} | dict(
+            draw(st.lists(st.sampled_from(sorted(table.items(), key=str)), max_size=3))
+        )
     data = toml(draw(mutated(table)))
     if not draw(st.integers(0, 4)):
         data = draw(damaged(data))
@@ -160,7 +168,11 @@ def machine(draw: st.DrawFn) -> Case:
     if verb in ("check", "devices"):
         return Case((verb, "m.toml", "--json", "o.json"), {"m.toml": data}, ("o.json",))
     if verb == "train":
-        return Case((verb, "--model", "gpt2", "--system", "m.toml", "--batch", "2", "--json", "o.json"), {"m.toml": data}, ("o.json",))
+        return Case(
+            (verb, "--model", "gpt2", "--system", "m.toml", "--batch", "2", "--json", "o.json"),
+            {"m.toml": data},
+            ("o.json",),
+        )
     say = ("simulate", "--model", "gpt2", "--system", "m.toml", "--requests", LOADS[0], "--json", "o.json")
     return Case((*say, *draw(st.sampled_from(((), ("--fidelity", "sol"))))), {"m.toml": data}, ("o.json",))
 
@@ -174,7 +186,11 @@ def model(draw: st.DrawFn) -> Case:
     verb = draw(st.sampled_from(("models", "models", "models", "simulate", "train", "roofline")))
     if verb == "models":
         return Case((verb, "--config", "c.json", "--json", "o.json"), {"c.json": data}, ("o.json",))
-    more = {"simulate": ("--requests", LOADS[0]), "train": ("--batch", "2", "--seq", "64"), "roofline": ("--batch", "2")}
+    more = {
+        "simulate": ("--requests", LOADS[0]),
+        "train": ("--batch", "2", "--seq", "64"),
+        "roofline": ("--batch", "2"),
+    }
     say = (verb, "--model", "c.json", "--system", "h100_sxm", *more[verb], "--json", "o.json")
     return Case(say, {"c.json": data}, ("o.json",))
 
@@ -251,7 +267,11 @@ ORDER = [["0F0", "0F1", "0B0", "0B1"], ["1F0", "1B0", "1F1", "1B1"]]
 def schedule(draw: st.DrawFn) -> Case:
     what = draw(st.integers(0, 3))
     outputs = draw(st.sampled_from((("o.json",), ("o.json", "t.json", "o.csv"))))
-    flags = [word for name in outputs for word in (f"--{ {'o.json': 'json', 't.json': 'trace', 'o.csv': 'csv'}[name]}", name)]
+    flags = [
+        word
+        for name in outputs
+        for word in (f"--{ {'o.json': 'json', 't.json': 'trace', 'o.csv': 'csv'}[name] }", name)
+    ]
     if what == 0:  # an order of one's own
         rows = [list(row) for row in ORDER]
         for _ in range(draw(st.integers(1, 3))):
@@ -261,7 +281,9 @@ def schedule(draw: st.DrawFn) -> Case:
         data = "\n".join(map(",".join, rows)).encode()
         if not draw(st.integers(0, 4)):
             data = draw(damaged(data))
-        chosen = draw(options({}, {name: SCHEDULE[name] for name in ("times", "hop", "recompute", "memory", "overlap-time")}))
+        chosen = draw(
+            options({}, {name: SCHEDULE[name] for name in ("times", "hop", "recompute", "memory", "overlap-time")})
+        )
         return Case(("schedule", "p.csv", *words(chosen), *flags), {"p.csv": data}, outputs)
     name = draw(st.sampled_from((*sorted(set(catalogue()) - {"zb-exact"}), *TEXTS)))
     chosen = draw(options({"stages": "2", "microbatches": "4"}, SCHEDULE))
@@ -280,13 +302,14 @@ def schedule(draw: st.DrawFn) -> Case:
 
 TRAIN: dict[str, tuple[str, ...]] = {
     "model": ("gpt2", "gpt3-7b", "mixtral-8x7b", *TEXTS), "system": ("dgx_a100", "h100_sxm", "dgx_h100", *TEXTS),
-    **{name: ("2", "4") for name in ("gpus", "tp", "pp", "dp", "cp", "ep", "micro-batch", "interleave")},
+    **dict.fromkeys(("gpus", "tp", "pp", "dp", "cp", "ep", "micro-batch", "interleave"), ("2", "4")),
     "batch": ("8", "16"), "seq": ("64", "512"), "schedule": ("gpipe", "zb-h1", "interleaved", *TEXTS),
     "sequence-parallel": (SWITCH,), "recompute": ("full", "selective", *TEXTS), "zero": ("1", "2", "3"),
     "attention": ("flash2", *TEXTS), "format": ("fp8", "fp16", *TEXTS), "weight-byte": (), "act-byte": (),
     "grad-byte": (), "optimizer-byte": (), "skew": ("0.1",), "act-offload": ("0.5",), "offload-write-byte-per-s": (),
     "offload-read-byte-per-s": (), "weight-offload": ("0.5",), "optimizer-offload": ("0.5",), "sample-byte": ("1e5",),
-    "loader-byte-per-s": (), "whole-hop": (SWITCH,), "global-balance": (SWITCH,), "compression": ("fp16", "topk", *TEXTS),
+    "loader-byte-per-s": (), "whole-hop": (SWITCH,), "global-balance": (SWITCH,),
+    "compression": ("fp16", "topk", *TEXTS),
     "compression-rank": ("4",), "backward-chunk": ("2",), "logit-chunk": ("2",), "lora-rank": ("8",),
     "ulysses": (SWITCH,), "tp-overlap": ("0.5",), "dp-traffic": ("scheduled", *TEXTS), "keep-gathered": (SWITCH,),
     "gather-limit": ("1",), "fidelity": ("replay", *TEXTS), "oversubscription": ("2",), "num-replica": ("2",),
@@ -334,7 +357,8 @@ HEADS = (
     "from sim.serving.plugin import Option\n"
     "OPTIONS = {'max_token': Option(64, 't', low=float('nan')), 'max_seq': Option(4, 's', choices=(1,))}\n",
 )  # fmt: skip
-SIGNATURES = ("def plan(r):", "def plan():", "def plan(r, s):", "async def plan(r):", "plan = lambda r:", "def nope(r):",
+SIGNATURES = ("def plan(r):", "def plan():", "def plan(r, s):", "async def plan(r):", "plan = lambda r:",
+              "def nope(r):",
               "class plan:", "def plan(*r):", "def plan(r, s=1):")  # fmt: skip
 
 
@@ -349,7 +373,11 @@ def users_code(draw: st.DrawFn) -> Case:
     if kind == "schedule":
         text = f"def order(num_rank, num_microbatch):\n    {body.replace('return r', 'return num_rank')}\n"
         data = text.encode() if draw(st.integers(0, 3)) else draw(damaged(text.encode()))
-        return Case(("schedule", "u.py", "--stages", "2", "--microbatches", "2", "--json", "o.json"), {"u.py": data}, ("o.json",))
+        return Case(
+            ("schedule", "u.py", "--stages", "2", "--microbatches", "2", "--json", "o.json"),
+            {"u.py": data},
+            ("o.json",),
+        )
     text = f"COMPILED = False\n{head}{signature}\n    {body}\n"
     if kind == "router":
         text = f"COMPILED = False\ndef route(r, i):\n    {body}\n"

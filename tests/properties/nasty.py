@@ -14,7 +14,8 @@ NUMBERS = (
 )  # fmt: skip
 """Numbers as a user may type them."""
 TEXTS = (
-    "", "x", "=1+1", "@SUM(A1)", "a" * 300, "../up", "\u00fc", "\U0001f642", "a\nb", "a,b", "%s%n", "{0}", "$x^{2$", "\\",
+    "", "x", "=1+1", "@SUM(A1)", "a" * 300, "../up", "\u00fc", "\U0001f642", "a\nb", "a,b", "%s%n", "{0}",
+    "$x^{2$", "\\",
     "-", "--json", ".", "/", "/dev/null", "/dev/zero", "nan", "\x1b[31mred", "a\tb", "none.toml", "a\rb", "'", '"',
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
@@ -64,7 +65,9 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
     if what == "flip":
         return data[:at] + bytes([draw(st.integers(0, 255))]) + data[at + 1 :]
     if what == "insert":
-        extra = draw(st.sampled_from((b"\0", b"\xff", b"[" * 3000, b"{", b"\n", b",", b'"', b"=1+1", b"9" * 5000, b"-", b"NaN")))
+        extra = draw(
+            st.sampled_from((b"\0", b"\xff", b"[" * 3000, b"{", b"\n", b",", b'"', b"=1+1", b"9" * 5000, b"-", b"NaN"))
+        )
         return data[:at] + extra + data[at:]
     if what == "double":
         return data + data[at:]

@@ -1,5 +1,5 @@
-"""Fifty faults in processes of their own: signals at random moments, full disks, folders that cannot be written, readers
-and writers that are not there, two cold processes at once, children of a killed parent."""
+"""Fifty faults in processes of their own: signals at random moments, full disks, folders that cannot be written,
+readers and writers that are not there, two cold processes at once, children of a killed parent."""
 
 import json
 import os
@@ -145,8 +145,9 @@ def test_a_cache_on_a_full_disk_costs_the_cache(tmp_path: pathlib.Path, tiny: pa
 def test_standard_output_on_a_full_disk(tmp_path: pathlib.Path, words: list[str]) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([sys.executable, "-m", "sim.cli", *words, *(["--json", "o.json"] if words[0] != "traces" else [])],
-                              cwd=tmp_path, env=env, stdout=full, stderr=subprocess.PIPE, timeout=WAIT_S, check=False)  # fmt: skip
+        more = ["--json", "o.json"] if words[0] != "traces" else []
+        done = subprocess.run([sys.executable, "-m", "sim.cli", *words, *more], cwd=tmp_path, env=env, stdout=full,
+                              stderr=subprocess.PIPE, timeout=WAIT_S, check=False)  # fmt: skip
     refused((done.returncode, "", done.stderr.decode()), "standard output", "No space left on device")
     if words[0] != "traces":
         json.loads((tmp_path / "o.json").read_bytes())  # what was asked for is there
@@ -170,7 +171,9 @@ def test_a_read_only_disk_is_refused_before_the_work(tmp_path: pathlib.Path, sea
     assert time.monotonic() - begin < WAIT_S
 
 
-def test_a_read_only_cache_costs_the_cache_and_writes_nowhere_else(tmp_path: pathlib.Path, sealed: pathlib.Path) -> None:
+def test_a_read_only_cache_costs_the_cache_and_writes_nowhere_else(
+    tmp_path: pathlib.Path, sealed: pathlib.Path
+) -> None:
     before = {path for room in ("kernels", "sim") for path in (ROOT / room).rglob("*.nb?")}
     code, _, err = end(start(SCHEDULE, tmp_path, RIDGELINE_CACHE_DIR=str(sealed)))
     assert code == 0
