@@ -72,7 +72,7 @@ def read_json(path: pathlib.Path | str) -> Trace:
         else:
             attrs = dict(_read_attr(item, path) for item in content.get("attr", []))
             trace = Trace(content.get("version", ""), attrs, [_from_object(row, path) for row in content["nodes"]])
-    except (TypeError, AttributeError, ValueError) as error:
+    except (TypeError, AttributeError, ValueError, OverflowError, KeyError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"not a Chakra trace: {error}", file=path) from None

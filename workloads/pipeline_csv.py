@@ -15,6 +15,7 @@ from kernels.errors import InputError
 from workloads import files
 from workloads.pipeline import KIND_CODE, Op, Order
 
+MAX_STAGE, MAX_MICROBATCH = 65_535, 10_000_000
 _CELL = re.compile(r"(\d+)([A-Z_]+?)(\d*)")
 _PAIR = re.compile(r"\((.+);(.+)\)OVERLAP_F_B")
 _COMMUNICATION = {"SEND_F", "RECV_F", "SEND_B", "RECV_B", "UNSHARD", "RESHARD", "REDUCE_GRAD"}
@@ -40,6 +41,9 @@ def parse_cell(cell: str) -> list[Op]:
         raise InputError(
             "not a pipeline action", field="cell", value=cell, allowed="like 0F3, 2I1, (0F3;7B1)OVERLAP_F_B"
         )
+    for field, text, most in (("stage", match[1], MAX_STAGE), ("microbatch", match[3], MAX_MICROBATCH)):
+        if len(text) > 9 or int(text) > most:
+            raise InputError("out of range", field=field, value=text, allowed=f"0 to {most}")
     return [Op(match[2], int(match[1]), int(match[3]))]
 
 

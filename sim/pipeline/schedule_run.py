@@ -17,6 +17,7 @@ from workloads.pipeline import Op, Order, compile_order
 from workloads.pipeline_csv import csv_text, read_csv
 from workloads.schedules import catalogue, load
 
+NAMED = ("name", "stages", "microbatches", "recompute", "overlap_time")
 MEMORY_RANGE = [("memory", -MAX_MEMORY, MAX_MEMORY)] * 3
 
 
@@ -119,10 +120,13 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
         key, equal, value = pair.partition("=")
         if not equal:
             raise InputError("options are KEY=VALUE", field="option", value=pair)
+        name = key.replace("-", "_")
+        if name in options or name in ("times", "hop", "memory", "num_chunk", "limit", *NAMED):
+            raise InputError("has an option of its own, or is given twice", field="option", value=pair)
         try:
-            options[key.replace("-", "_")] = json.loads(value)
-        except json.JSONDecodeError:
-            options[key.replace("-", "_")] = value
+            options[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            options[name] = value
     return options
 
 

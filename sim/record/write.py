@@ -117,9 +117,7 @@ def is_special(path: Path) -> bool:
         return False
     if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
         raise InputError("cannot be written: it is a " + ("disk" if stat.S_ISBLK(mode) else "socket"), file=path)
-    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) or (
-        stat.S_ISREG(mode) and _OWN_STREAM.fullmatch(text) is not None
-    )
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) or (stat.S_ISREG(mode) and _OWN_STREAM.fullmatch(text) is not None)
 
 
 def _stage(path: pathlib.Path, content: bytes) -> tuple[str, str]:

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from kernels import blame, cache
 from kernels.errors import InputError
+from sim.run import stop
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ def compile_function(plugin: Plugin) -> Callable[..., int]:
                 line = function.__code__.co_firstlineno
                 why = f"{FUNCTION[plugin.kind]} returns {found.return_type}, not a whole number"
                 raise InputError(why, file=file, line=line)
+        if file in blame.FILES:
+            stop.watch_compiled(file)
         _compiled[key] = made
     return _compiled[key]
 

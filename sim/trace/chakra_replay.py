@@ -23,7 +23,7 @@ from sim.fabric.collectives import Collective, Collectives
 from sim.fabric.replay import Times, replay, work
 from sim.trace.chakra_timeline import THREADS, thread_of
 from workloads import files
-from workloads.chakra import COLLECTIVES, Node, Trace, to_graph
+from workloads.chakra import COLLECTIVES, Node, Trace, check_clock, to_graph
 from workloads.graph import compile_graph
 
 KIND = {"ALL_REDUCE": ALL_REDUCE, "ALL_GATHER": ALL_GATHER, "ALL_TO_ALL": ALL_TO_ALL,
@@ -56,6 +56,7 @@ def replay_traces(
     graph: nx.DiGraph[Any] = nx.DiGraph()
     at: list[tuple[int, Node]] = []
     for rank, trace in enumerate(traces):
+        check_clock(trace)
         own = to_graph(trace)
         for i in compile_graph(own).order:
             at.append((rank, trace.node[i]))

@@ -33,10 +33,15 @@ class Schedule:
         function: Callable[..., Order] | None = getattr(module, "order", None)
         if function is None:
             raise InputError("a schedule file needs a function order(num_rank, num_microbatch, ...)", file=path)
+        try:
+            parameters = list(inspect.signature(function).parameters.values())
+            inspect.signature(function).bind_partial(1, 1)
+        except (TypeError, ValueError) as error:
+            code = getattr(function, "__code__", None)
+            raise InputError(f"order(num_rank, num_microbatch, ...): {error}", file=path,
+                             line=getattr(code, "co_firstlineno", None)) from None  # fmt: skip
         self.order = function
-        self.option: dict[str, Any] = {
-            name: parameter.default for name, parameter in list(inspect.signature(function).parameters.items())[2:]
-        }
+        self.option: dict[str, Any] = {parameter.name: parameter.default for parameter in parameters[2:]}
 
     def build(self, num_rank: int, num_microbatch: int, **option: Any) -> Order:
         """The order, after the checks that every schedule shares."""
@@ -54,6 +59,11 @@ class Schedule:
             if name not in self.option:
                 raise InputError(f"schedule {self.name} has no option {name}", field=name, value=value,
                                  allowed=list(self.option) or "none")  # fmt: skip
+        try:
+            inspect.signature(self.order).bind(num_rank, num_microbatch, **option)
+        except TypeError as error:
+            raise InputError(f"order(num_rank, num_microbatch, ...): {error}", file=self.path,
+                             line=self.order.__code__.co_firstlineno) from None  # fmt: skip
         made = self.order(num_rank, num_microbatch, **option)
         if not isinstance(made, list) or not all(isinstance(op, Op) for ops in made for op in ops):
             raise InputError("order(...) must return a list a rank of workloads.pipeline.Op", file=self.path,

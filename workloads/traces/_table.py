@@ -149,7 +149,10 @@ def numbers(table: Table, column: int | str, low: float, high: float, whole: boo
         )
     series = table.columns.iloc[:, index]
     if series.dtype.kind not in "iuf":
-        series = pd.to_numeric(series.astype(object).map(_text), errors="coerce")
+        try:
+            series = pd.to_numeric(series.astype(object).map(_text), errors="coerce")
+        except OverflowError:  # a number of hundreds of digits
+            series = series.astype(object).map(_float)
     values = series.to_numpy(np.float64, na_value=np.nan)
     bad = ~((values >= low) & (values <= high))
     if whole:
@@ -162,6 +165,13 @@ def numbers(table: Table, column: int | str, low: float, high: float, whole: boo
 
 def _text(cell: Any) -> Any:
     return None if isinstance(cell, bool) else cell
+
+
+def _float(cell: Any) -> float:
+    try:
+        return float("nan" if isinstance(cell, bool) else cell)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
 
 
 def tokens(table: Table, column: int | str, low: int = 1) -> Ints:
