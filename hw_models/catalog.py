@@ -10,11 +10,11 @@ import functools
 import math
 import os
 import pathlib
-import tomllib
 from dataclasses import replace
 from typing import Any
 
 from hw_models import schema
+from hw_models.files import read_toml
 from hw_models.spec import Device, Link, Node, System
 from kernels.errors import InputError
 
@@ -82,10 +82,7 @@ def _aliases() -> dict[str, pathlib.Path]:
 
 @functools.lru_cache(maxsize=512)
 def _table(path: str, changed_ns: int) -> Table:
-    try:
-        return tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"not readable as TOML: {error}", file=path) from None
+    return read_toml(path)
 
 
 def _merged(path: pathlib.Path, seen: tuple[str, ...]) -> tuple[Table, pathlib.Path]:

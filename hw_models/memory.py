@@ -6,12 +6,12 @@ catalogue or the path of a file of the same form.
 
 import dataclasses
 import pathlib
-import tomllib
 
 import numpy as np
 import numpy.typing as npt
 import pydantic
 
+from hw_models.files import read_toml
 from kernels import dram, dram_timing
 from kernels.errors import InputError, from_validation
 
@@ -19,7 +19,7 @@ FOLDER = pathlib.Path(__file__).parent / "memory"
 
 
 class _Table(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class _Organisation(_Table):
@@ -133,11 +133,7 @@ def load_memory(name: str | pathlib.Path) -> Memory:
         if not path.exists():
             raise InputError("no such memory", field="memory", value=str(name), allowed=memory_names())
     try:
-        spec = _MemoryFile.model_validate(tomllib.loads(path.read_text()))
-    except FileNotFoundError:
-        raise InputError("no such file", file=path) from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(str(error), file=path) from None
+        spec = _MemoryFile.model_validate(read_toml(path))
     except pydantic.ValidationError as error:
         fields = [*_Organisation.model_fields, *_Timing.model_fields, *_Energy.model_fields]
         raise from_validation(error, path, fields) from None

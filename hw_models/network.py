@@ -6,12 +6,13 @@ one switch, so every edge of a way gets half of it.
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
-
-import networkx as nx
+from typing import TYPE_CHECKING, TypeAlias
 
 from hw_models.spec import Link, System
 from kernels.errors import InputError
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Graph: TypeAlias = "nx.Graph[str]"
 RATE, LATENCY = "link_byte_per_s", "latency_s"

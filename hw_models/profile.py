@@ -22,8 +22,8 @@ holds a `[[kernel]]` for each kind, number format and named kernel; a device's f
     spread = { under_10us = 0.03, over_1ms = 0.08 }
 """
 
+import functools
 import pathlib
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
+from hw_models.files import read_toml
 from hw_models.forms import EAGER, FORMAT_RELATIVES, FORMS
 from hw_models.relatives import PROFILES
 from kernels.attention import PADDED
@@ -44,7 +45,7 @@ FOLDER = PROFILES
 
 
 class Strict(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class ErrorSummary(Strict):
@@ -116,14 +117,18 @@ def shipped() -> list[str]:
 
 
 def read_file(file: pathlib.Path) -> ProfileFile:
-    """One checked file: known kinds, formats, parameter names, finite values."""
+    """One checked file: known kinds, formats, parameter names, finite values. Kept until the file changes."""
+    return _read_file(file, file.stat().st_mtime_ns if file.exists() else 0)
+
+
+@functools.lru_cache(maxsize=512)
+def _read_file(file: pathlib.Path, changed_ns: int) -> ProfileFile:
+    del changed_ns
     try:
-        raw = tomllib.loads(file.read_text())
+        raw = read_toml(file)
         if raw.get("kind") == "device":  # a device's file that carries its own
             raw = raw.get("calibration", {})
         read = ProfileFile.model_validate(raw)
-    except tomllib.TOMLDecodeError as e:
-        raise InputError(str(e), file=file) from e
     except pydantic.ValidationError as e:
         raise from_validation(e, file) from e
     for kernel in read.kernel:
@@ -187,7 +192,8 @@ def fit_array(
 
 
 def write_file(file: pathlib.Path, content: ProfileFile) -> None:
-    """Writes a profile file (atomically: a failed write leaves the old file)."""
+    """Writes one of the profiles that ship (atomically: a failed write leaves the old file): what
+    `hw_models.calibration.shipped` makes goes into the package itself. All else is written by `sim.record.write`."""
     import tomli_w
 
     raw: dict[str, Any] = content.model_dump(exclude_defaults=True)

@@ -8,7 +8,6 @@ is stated port to port across a switch gives half of it to each of the two edges
 import itertools
 import math
 
-import networkx as nx
 import numpy as np
 
 from hw_models.network import LATENCY, RATE, Graph, join, join_nodes
@@ -34,9 +33,10 @@ def link_rows(system: System, group_size: int | None = None) -> Floats:
     if size < 1:
         raise InputError("out of range", field="group_size", value=group_size, allowed="1 or more")
     rows = np.zeros((len(LINKS), len(LINK_FIELDS)))
-    graph = node_graph(node)
-    group = [device_name(0, i) for i in range(size)]
-    if size > 1:
+    if size > 1 and node.fabric == "switch" and node.scale_up is not None:  # as the graph says, which is not needed
+        rows[LINK_UP] = node.device.num_link * node.scale_up.byte_per_s, node.scale_up.latency_s, size
+    elif size > 1:
+        graph, group = node_graph(node), [device_name(0, i) for i in range(size)]
         rows[LINK_UP] = group_byte_per_s(graph, group), group_latency_s(graph, group), size
     host_latency_s = node.host_link.latency_s if node.host_link else 0.0
     host_byte_per_s = node.host_link.byte_per_s if node.host_link else node.host_mem_byte_per_s
@@ -55,6 +55,8 @@ def device_name(node: int, device: int) -> str:
 
 def node_graph(node: Node, index: int = 0) -> Graph:
     """One node: its devices, scale-up fabric, PCIe tree, sockets, host memory and network ports."""
+    import networkx as nx
+
     graph: Graph = nx.Graph()
     devices = [device_name(index, i) for i in range(node.num_device)]
     graph.add_nodes_from(devices, kind="device")
@@ -132,6 +134,8 @@ def system_graph(system: System, *, radix: int = 64, oversubscription: float = 1
     vertex that stands for a non-blocking layer of switches (and is absent where one leaf holds all). `dragonfly`:
     groups of routers joined each to each, and groups joined each to each.
     """
+    import networkx as nx
+
     graph: Graph = nx.Graph()
     for index in range(system.num_node):
         graph.update(node_graph(system.node, index))
@@ -145,6 +149,8 @@ def system_graph(system: System, *, radix: int = 64, oversubscription: float = 1
 def path(graph: Graph, a: str, b: str) -> list[tuple[str, str]]:
     """The edges of the way of least latency from `a` to `b`: over the scale-up fabric where that joins them, else
     over everything."""
+    import networkx as nx
+
     ways = [graph]
     if a.partition("/")[0] == b.partition("/")[0]:  # in one node
         ways.insert(0, nx.subgraph_view(graph, filter_edge=lambda c, d: graph.edges[c, d]["kind"] == "scale_up"))
@@ -169,6 +175,8 @@ def path_latency_s(graph: Graph, a: str, b: str) -> float:
 def bisection_byte_per_s(graph: Graph, devices: list[str], kind: str = "") -> float:
     """Per direction, from the first half of `devices` to the second: a maximum flow, so every way counts (or every
     way over edges of one `kind`)."""
+    import networkx as nx
+
     if len(devices) < 2:
         raise InputError("a bisection needs two devices", field="devices", value=len(devices), allowed="2 or more")
     flow: Graph = nx.Graph()
@@ -216,6 +224,8 @@ def group_latency_s(graph: Graph, group: list[str]) -> float:
 
 def direct_links(graph: Graph, group: list[str]) -> "Graph | None":
     """The scale-up links inside a group, where they join all of it without a switch."""
+    import networkx as nx
+
     direct: Graph = nx.Graph()
     inside = graph.subgraph(group).edges(data=True)
     direct.add_edges_from((a, b, data) for a, b, data in inside if data["kind"] == "scale_up")

@@ -6,13 +6,15 @@ from typing import Any
 
 class InputError(ValueError):
     """Bad input from a user: a file, an option or an argument. The command line prints it as one line
-    and leaves with exit code 2.
+    and leaves with `exit_code`.
 
     >>> raise InputError("no such policy", file="a.toml", field="policy", value="sarati", allowed=["sarathi"])
     Traceback (most recent call last):
     ...
     kernels.errors.InputError: a.toml: policy = 'sarati': no such policy; allowed: sarathi (nearest: sarathi)
     """
+
+    exit_code = 2
 
     def __init__(
         self,
@@ -27,20 +29,35 @@ class InputError(ValueError):
         self.file, self.line, self.field, self.value = file, line, field, value
         where = [str(file) + (f":{line}" if line is not None else "")] if file is not None else []
         if field is not None:
-            shown = repr(value)
-            where.append(f"{field} = {shown if len(shown) <= 80 else shown[:77] + '...'}")
+            where.append(f"{field} = {_shown(value)}")
         text = ": ".join([*where, message])
         if isinstance(allowed, str):
             text += f"; allowed: {allowed}"
         elif allowed is not None:
-            text += _choices(str(value), list(allowed))
+            text += _choices(_shown(value) if not isinstance(value, str) else value, list(allowed))
         super().__init__(" ".join(text.split()))
+
+
+class NothingServedError(InputError):
+    """Input that is well formed and holds nothing to do: a trace without a request. The command line prints it as one
+    line and leaves with exit code 3, as for a run in which no request was served."""
+
+    exit_code = 3
+
+
+def _shown(value: Any) -> str:
+    try:
+        shown = repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        shown = f"a whole number of {value.bit_length():,} bits" if isinstance(value, int) else type(value).__name__
+    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def _choices(value: str, allowed: list[str]) -> str:
     import difflib
 
-    near = difflib.get_close_matches(value, allowed, n=1, cutoff=0.5)
+    same = {name.casefold(): name for name in allowed}
+    near = [same[name] for name in difflib.get_close_matches(value.casefold(), same, n=1, cutoff=0.5)]
     shown = ", ".join(allowed[:12]) + (f", ... ({len(allowed)} in all)" if len(allowed) > 12 else "")
     return f"; allowed: {shown}" + (f" (nearest: {near[0]})" if near else "")
 

@@ -1,11 +1,13 @@
 """The `ridgeline` command: one subcommand a file of `sim/commands/`.
 
-Bad input ends with one line on standard error and exit code 2; an interrupt with 130. `--json -` writes the JSON to
-standard output, and what is for people to standard error.
+Bad input ends with one line on standard error and exit code 2, a run in which nothing was served with 3, an interrupt
+with 130, another signal with 128 and its number. `--json -` writes the JSON to standard output, and what is for people
+to standard error.
 """
 
 import argparse
 import contextlib
+import gc
 import importlib
 import os
 import pathlib
@@ -13,9 +15,13 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from kernels import blame
 from kernels.errors import InputError
+from sim.record.write import check_folder, check_output
+from sim.run import stop
 
 OUTPUTS = ("json", "plot", "trace", "csv")  # options that name a file to write
+FOLDERS = ("simulate", "quickstart")  # verbs whose `--out` names a folder
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,33 +47,61 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
+    if argv is None:  # a process of its own: it loads many objects and drops few
+        gc.set_threshold(100_000, 50, 100)
     try:
-        words = sys.argv[1:] if argv is None else list(argv)
-        chosen = next((word for word in words if not word.startswith("-")), "")
-        arguments = build_parser(chosen).parse_args(words)
-        for field in OUTPUTS:
-            _check_output(field, getattr(arguments, field, None))
-        # JSON to standard output is for another program: what is for people goes to standard error
-        piped = getattr(arguments, "json", None) == "-"
-        with contextlib.redirect_stdout(sys.stderr) if piped else contextlib.nullcontext():
-            return int(arguments.run(arguments) or 0)
+        with stop.signals():
+            return _run(sys.argv[1:] if argv is None else list(argv))
     except InputError as error:
-        print(f"ridgeline: {error}", file=sys.stderr)
-        return 2
+        return _refuse(str(error), error.exit_code)
     except BrokenPipeError:
+        _drop_output()
         return 0
+    except OSError as error:
+        _drop_output()
+        where = error.filename or "standard output"
+        return _refuse(f"{where}: {error.strerror or error}")
+    except MemoryError:
+        return _refuse("this needs more memory than there is")
     except KeyboardInterrupt:
-        print("ridgeline: interrupted", file=sys.stderr)
-        return 130
+        _refuse(stop.said())
+        return stop.exit_code()
+    except (Exception, SystemExit) as error:  # in a user's own code: its file and line; else a fault of ours
+        found = blame.blame(error)
+        if found is None:
+            raise
+        return _refuse(str(found))
 
 
-def _check_output(field: str, path: str | None) -> None:
-    """What cannot be written is said before the work, not after it."""
-    if path is None or path == "-":
-        return
-    file = pathlib.Path(path)
-    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
-        raise InputError(f"cannot be written: --{field} names a file in a folder that is there", file=file)
+def _run(words: list[str]) -> int:
+    chosen = next((word for word in words if not word.startswith("-")), "")
+    arguments = build_parser(chosen).parse_args(words)
+    for field in OUTPUTS:
+        path = getattr(arguments, field, None)
+        if path is not None and not (path == "-" and field == "json"):
+            check_output(path, field)
+    if arguments.command in FOLDERS and getattr(arguments, "out", None):
+        check_folder(arguments.out, "out")
+    # JSON to standard output is for another program: what is for people goes to standard error
+    piped = getattr(arguments, "json", None) == "-"
+    with contextlib.redirect_stdout(sys.stderr) if piped else contextlib.nullcontext():
+        code = int(arguments.run(arguments) or 0)
+    if sys.stdout is not None:
+        sys.stdout.flush()  # a full disk behind it is said here
+    return stop.exit_code() if code == stop.EXIT_INTERRUPTED else code
+
+
+def _refuse(message: str, code: int = 2) -> int:
+    with contextlib.suppress(OSError, AttributeError):  # nobody may be there to read it
+        print(f"ridgeline: {message}", file=sys.stderr)
+    return code
+
+
+def _drop_output() -> None:
+    """What standard output still holds goes nowhere: Python would try to write it once more as it ends."""
+    if sys.stdout is sys.__stdout__ and sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """What the NeuPIMs study compares: its models, its batches, traces of requests, and its GPU baseline."""
 
 import csv
-import gzip
 import math
 import pathlib
 from typing import NamedTuple
@@ -12,9 +11,10 @@ import numpy.typing as npt
 from hw_models import catalog
 from hw_models.device import best_fidelity, cost, machine, usable_byte
 from kernels import pim
+from kernels.content import MAX_JSON_BYTE
 from kernels.errors import InputError
 from studies._interleave import Shape
-from workloads import models, placement
+from workloads import files, models, placement
 from workloads.formats import parse
 from workloads.lowering import Plan, lower_step
 
@@ -55,11 +55,8 @@ def uniform(batch: int, seq_len: int) -> tuple[Ints, Ints]:
 def read_trace(path: pathlib.Path) -> tuple[Ints, Ints]:
     """Lengths and channels of a CSV file (plain or gzip) with the columns `seq_len` and `ch_idx` in any order."""
     try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"not readable: {error.strerror or error}", file=path) from None
-    except (EOFError, UnicodeDecodeError):
+        text = files.read_byte(path, MAX_JSON_BYTE).decode("utf-8-sig")
+    except UnicodeDecodeError:
         raise InputError("not a CSV file, plain or gzip", file=path) from None
     rows = csv.DictReader(text.splitlines(), skipinitialspace=True)
     names = [name.strip() for name in rows.fieldnames or []]

@@ -28,7 +28,8 @@ def run(requests: str = "conversation:n=19366", fidelity: str = "calibrated") ->
     served as it is offered; everything else is what the simulator says."""
     rows = []
     for setup, replicas in SETUPS.items():
-        scenario = Scenario(model="llama-3-70b", system="dgx_h100", tp=8, dp=replicas, router="least_token",
+        router = "least_token" if replicas > 1 else "round_robin"
+        scenario = Scenario(model="llama-3-70b", system="dgx_h100", tp=8, dp=replicas, router=router,
                             requests=requests, fidelity=fidelity)  # type: ignore[arg-type]  # fmt: skip
         done = simulate(scenario)
         offered = (len(done.run.requests) - 1) / float(done.run.requests["arrival_s"].max())

@@ -51,7 +51,7 @@ def staged(rng: np.random.Generator, stages: Sequence[tuple[float, float]], cv: 
     rate, duration_s = np.array(stages, np.float64).T
     expected = np.concatenate([[0.0], np.cumsum(rate * duration_s)])
     if expected[-1] > MAX_REQUEST:
-        raise InputError("too many requests", field="stages", value=expected[-1], allowed=f"up to {MAX_REQUEST}")
+        raise InputError("too many requests", field="stages", value=float(expected[-1]), allowed=f"up to {MAX_REQUEST}")
     count = np.empty(0)
     while not len(count) or count[-1] < expected[-1]:
         more = gaps(rng, int(1.1 * expected[-1]) + 64, cv)

@@ -5,7 +5,7 @@ A `.et` file is a stream of messages, each after its length: the metadata, then 
 `comm_type`, `comm_size`, `pg_name` (collectives), `comm_src`, `comm_dst`, `comm_tag` (send and receive).
 """
 
-import gzip
+import math
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import networkx as nx
 
+from kernels.content import MAX_JSON_BYTE
 from kernels.errors import InputError
 from workloads import chakra_wire as wire
+from workloads import files
 from workloads.graph import check
 
 NODE_TYPES: tuple[str, ...] = (
@@ -33,6 +35,12 @@ ATTRIBUTES: Mapping[str, str] = {
     "stream": "int64",
 }  # fmt: skip
 """Types under which the usual attributes are written."""
+MAX_TIME_US = 9_000_000_000_000  # 104 days: what integer picoseconds hold
+_INT32 = (-(2**31), 2**31)
+SPANS: Mapping[str, tuple[int, int]] = {
+    "comm_src": _INT32, "comm_dst": _INT32, "comm_tag": _INT32, "comm_priority": _INT32, "stream": (-(2**63), 2**63),
+}  # fmt: skip
+"""Ranges of the usual attributes; 0 to 2^62 for those not named."""
 IO_FIELDS = ("values", "shapes", "types")
 
 
@@ -88,12 +96,7 @@ def attributes(**values: Any) -> dict[str, Attr]:
 
 def read_et(path: pathlib.Path | str) -> Trace:
     """A `.et` file, also gzipped. Raises `InputError` naming the message that is no message."""
-    try:
-        data = pathlib.Path(path).read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except (OSError, EOFError) as error:
-        raise InputError(f"cannot be read: {error}", file=path) from None
+    data = files.read_byte(path, MAX_JSON_BYTE)
     trace = Trace(version="")
     for index, message in enumerate(_messages(data, path)):
         try:
@@ -118,6 +121,12 @@ def et_bytes(trace: Trace) -> bytes:
 def check_trace(trace: Trace, file: pathlib.Path | str | None = None) -> None:
     """`InputError` where two nodes have one id, a type is unknown, a node waits for one that is not there, or nodes
     wait for each other in a circle."""
+    if not isinstance(trace.version, str):
+        raise InputError("not a text", file=file, field="version", value=trace.version)
+    for name, attr in trace.attr.items():
+        _check_attr(name, attr, file)
+    for node in trace.node:
+        _check_node(node, file)
     known = {node.id for node in trace.node}
     if len(known) < len(trace.node):
         seen: set[int] = set()
@@ -136,6 +145,55 @@ def check_trace(trace: Trace, file: pathlib.Path | str | None = None) -> None:
         check(to_graph(trace))
     except InputError as error:
         raise InputError(str(error), file=file) from None
+
+
+def _check_node(node: Node, file: pathlib.Path | str | None) -> None:
+    """A node's fields are of the types and within the ranges that the schema gives them."""
+    for name in ("id", "start_time_micros", "duration_micros"):
+        value = getattr(node, name)
+        if type(value) is not int or not 0 <= value < 2**64:
+            raise InputError("whole numbers from 0 on", file=file, field=name, value=value, allowed="0 to 2^64 - 1")
+    for name in ("name", "type"):
+        if not isinstance(getattr(node, name), str):
+            raise InputError("not a text", file=file, field=name, value=getattr(node, name))
+    for name in ("ctrl_deps", "data_deps"):
+        for other in getattr(node, name):
+            if type(other) is not int:
+                raise InputError("not a node's number", file=file, field=name, value=other)
+    for name, attr in node.attr.items():
+        _check_attr(name, attr, file)
+
+
+def check_clock(trace: Trace, file: pathlib.Path | str | None = None) -> None:
+    """`InputError` where a time or a usual attribute is beyond what a timeline or a replay can hold."""
+    for node in trace.node:
+        for name, most in (("start_time_micros", 2**53), ("duration_micros", MAX_TIME_US)):
+            if getattr(node, name) > most:
+                raise InputError(f"node {node.id}: out of range", file=file, field=name, value=getattr(node, name),
+                                 allowed=f"0 to {most}")  # fmt: skip
+        for name, kind in ATTRIBUTES.items():
+            if name not in node.attr or kind in ("bool", "string"):
+                continue
+            value, (low, high) = node.attr[name].value, SPANS.get(name, (0, 2**62))
+            if type(value) is not int or not low <= value < high:
+                raise InputError(f"node {node.id}: not a whole number in range", file=file, field=name, value=value,
+                                 allowed=f"{low} to {high - 1}")  # fmt: skip
+
+
+def _check_attr(name: Any, attr: Attr, file: pathlib.Path | str | None) -> None:
+    """An attribute's name is a text and its value of the type that it says."""
+    scalar = attr.type.removesuffix("_list")
+    if not isinstance(name, str) or not isinstance(attr.doc_string, str):
+        raise InputError("not a text", file=file, field="attr", value=name)
+    wanted: tuple[type, ...] = {"bool": (bool,), "string": (str,), "bytes": (bytes,), "float": (int, float),
+                                "double": (int, float)}.get(scalar, (int,))  # fmt: skip
+    for value in attr.value if attr.type.endswith("_list") and isinstance(attr.value, list) else [attr.value]:
+        low, high = wire.RANGE.get(scalar, (-math.inf, math.inf))
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted != (bool,)):
+            raise InputError(f"not a value of type {scalar}", file=file, field=name, value=value)
+        if isinstance(value, int) and not low <= value < high:
+            raise InputError(f"not a value of type {scalar}", file=file, field=name, value=value,
+                             allowed=f"{low} to {high - 1}")  # fmt: skip
 
 
 def to_graph(trace: Trace) -> "nx.DiGraph[Any]":

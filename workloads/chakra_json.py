@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kernels.errors import InputError
+from workloads import files
 from workloads.chakra import ATTRIBUTES, IO_FIELDS, NODE_TYPES, Attr, Node, Trace, check_trace
 from workloads.chakra_wire import SCALARS
 
@@ -62,10 +63,7 @@ def flat_text(trace: Trace) -> str:
 
 def read_json(path: pathlib.Path | str) -> Trace:
     """A trace of either form."""
-    try:
-        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read as JSON: {error}", file=path) from None
+    content = files.read_json(path)
     if not isinstance(content, dict) or not ({"workload_graph", "nodes"} & set(content)):
         raise InputError("not a Chakra trace: neither `nodes` nor `workload_graph`", file=path)
     try:
@@ -74,7 +72,7 @@ def read_json(path: pathlib.Path | str) -> Trace:
         else:
             attrs = dict(_read_attr(item, path) for item in content.get("attr", []))
             trace = Trace(content.get("version", ""), attrs, [_from_object(row, path) for row in content["nodes"]])
-    except (TypeError, AttributeError, ValueError) as error:
+    except (TypeError, AttributeError, ValueError, OverflowError, KeyError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"not a Chakra trace: {error}", file=path) from None

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kernels.errors import InputError
+from kernels.errors import InputError, NothingServedError
 from kernels.units import PS_PER_S
 from workloads import arrivals, prefixes
-from workloads.lengths import Length, parse_length, quantile
+from workloads.lengths import Length, parse_length, quantile, show
+from workloads.normal import normal_quantile
 from workloads.parameters import NUM_REQUEST, Parameter
 from workloads.requests import MAX_TOKEN, Requests, build
 from workloads.seeds import generator
@@ -160,8 +161,27 @@ def _check(process: str, values: dict[str, Any]) -> None:
         raise InputError("a system prompt needs num_system_prompt=", field="requests", value=process)
     if values.get("turns") is not None and values["num_user_per_system_prompt"]:
         raise InputError("prompts that repeat have no turns", field="num_user_per_system_prompt", value=process)
-    if process != "closed_loop" and values.get("turns") is None and values.get("think_s"):
-        raise InputError("think time needs turns=", field="think_s", value=values["think_s"])
+    _check_effect(process, values)
+
+
+def _check_effect(process: str, values: dict[str, Any]) -> None:
+    """Keys that do nothing without another."""
+    chained = process == "closed_loop" or values.get("turns") is not None
+    shared = values["num_system_prompt"] or values.get("turns") is not None
+    lengths = [values[key] for key in ("prompt", "output")]
+    fixed = any(isinstance(length, Length) and length.distribution == "fixed" for length in lengths)
+    for key, has_effect, needs in (
+        ("think_s", chained, "turns="),
+        ("think_cv", chained and values.get("think_s"), "think_s="),
+        ("corr", not fixed, "a prompt and an output that vary"),
+        ("num_system_prompt", values["system_prompt_len"] or values["num_user_per_system_prompt"],
+         "system_prompt_len= or num_user_per_system_prompt="),
+        ("unit_token", shared, "num_system_prompt= or turns="),
+    ):  # fmt: skip
+        value = values.get(key)
+        neutral = PROCESSES[process].parameters[key].default if key in PROCESSES[process].parameters else None
+        if value is not None and value != neutral and not has_effect:
+            raise InputError(f"has no effect without {needs}", field=key, value=value, allowed=show(float(neutral or 0)))
 
 
 def _arrivals(process: str, values: dict[str, Any], seed: int) -> tuple[Floats, Ints | None]:
@@ -190,7 +210,7 @@ def _arrivals(process: str, values: dict[str, Any], seed: int) -> tuple[Floats, 
             num = num_session
         first_s = arrivals.renewal(rng, num, values["rate"], cv)
     if not len(first_s):
-        raise InputError("no request arrives in that time", field="requests", value=process)
+        raise NothingServedError("no request arrives in that time", field="requests", value=process)
     if turns is not None and num_turn is None:
         num_turn = quantile(turns, generator(seed, "turn").random(len(first_s)))
         if int(num_turn.sum()) > arrivals.MAX_REQUEST:
@@ -243,9 +263,9 @@ def _lengths(values: dict[str, Any], num: int, seed: int, num_prompt: int) -> tu
         return rows[row, 0], rows[row[:num], 1]
     v = np.maximum(generator(seed, "output_token").random(size), 1e-300)
     if values["corr"]:
-        from scipy.special import ndtr, ndtri
+        from scipy.special import ndtr
 
-        v = ndtr(values["corr"] * ndtri(u) + np.sqrt(1.0 - values["corr"] ** 2) * ndtri(v))
+        v = ndtr(values["corr"] * normal_quantile(u) + np.sqrt(1.0 - values["corr"] ** 2) * normal_quantile(v))
         v = np.minimum(v, np.nextafter(1.0, 0.0))
     return quantile(values["prompt"], u), quantile(values["output"], v[:num])
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.errors import InputError
+from workloads.normal import normal_quantile
 from workloads.requests import MAX_TOKEN
 
 Floats = npt.NDArray[np.float64]
@@ -133,8 +134,10 @@ def parse_length(given: Any, field: str = "length") -> Length:
         name = str(table.pop("distribution", ""))
     elif isinstance(given, bool) or not isinstance(given, str | int | float):
         raise InputError("a number, a text or a table names a length", field=field, value=given)
+    elif not isinstance(given, str):
+        name, table = "fixed", {"token": given}
     else:
-        text = str(given).strip()
+        text = given.strip()
         name, *parts = text.split(":")
         table = {}
         if not parts and _is_number(name):
@@ -195,9 +198,14 @@ def _number(value: Any, field: str, key: str) -> float:
     ranges = {"alpha": (0.0, 20.0), "sigma": (0.0, 5.0), "std": (0.0, float(MAX_TOKEN)), "column": (1.0, 1000.0)}
     low, high = ranges.get(key, (1.0, float(MAX_TOKEN)))
     allowed = f"{show(low)} to {show(high)}"
-    if isinstance(value, bool) or not _is_number(str(value)):
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number that no float holds
+        number = math.inf
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or (isinstance(value, str) and not _is_number(value)) or math.isnan(number):
         raise InputError("not a number", field=field, value=value, allowed=allowed)
-    number = float(value)
     if not low <= number <= high:
         raise InputError("out of range", field=field, value=value, allowed=allowed)
     if key in ("token", "min", "max", "column") and not number.is_integer():
@@ -256,14 +264,12 @@ def _phi(z: float) -> float:
 
 def _truncated(u: Floats, mu: float, sigma: float, low: float, high: float) -> Floats:
     """Quantiles of a normal distribution between two cuts; the point nearest to `mu` where it has no width."""
-    from scipy.special import ndtri
-
     if sigma <= 0.0:
         return np.full(len(u), min(max(mu, low), high))
     below, above = _phi((low - mu) / sigma), _phi((high - mu) / sigma)
     if above - below < 1e-12:  # the cut leaves a sliver far from the mean: its nearer end
         return np.full(len(u), low if mu < low else high)
-    return np.clip(mu + sigma * ndtri(below + u * (above - below)), low, high)
+    return np.clip(mu + sigma * normal_quantile(below + u * (above - below)), low, high)
 
 
 @lru_cache(maxsize=64)

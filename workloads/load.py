@@ -13,7 +13,8 @@ from kernels.errors import InputError
 from workloads.generators import PROCESSES, generate
 from workloads.parameters import NUM_REQUEST, Parameter, Value, parse_values, show_value, table_value
 from workloads.requests import Requests, head, scale_rate
-from workloads.trace_formats import FORMATS, TraceFormat, read_trace, sniff
+from workloads.trace_formats import TraceFormat, formats, read_trace, sniff
+from workloads.traces._table import NUM_ROW
 
 TRACE_KEYS: dict[str, Parameter] = {
     "file": Parameter("the trace", "text", required=True),
@@ -31,7 +32,7 @@ class Load:
 
     def __str__(self) -> str:
         pairs = dict(self.values)
-        first = [str(pairs.pop("file"))] if self.source in FORMATS else []
+        first = [str(pairs.pop("file"))] if self.source in formats() else []
         body = ",".join([*first, *(f"{key}={show_value(value)}" for key, value in pairs.items())])
         return f"{self.source}:{body}" if body else self.source
 
@@ -64,17 +65,17 @@ def parse_load(given: "str | os.PathLike[str] | Mapping[str, Any] | Load") -> Lo
     source, colon, body = text.partition(":")
     if source in PROCESSES:
         return _checked(source, _pairs(body) if colon else {})
-    if source in FORMATS:
+    if source in formats():
         path, _, options = body.partition(",")
         return _checked(source, {"file": path, **_pairs(options)})
     path, _, options = text.partition(",")
-    if path and pathlib.Path(path).exists():
+    if path and os.path.exists(path):  # False also for what no file system takes as a name
         return _checked(sniff(pathlib.Path(path)), {"file": path, **_pairs(options)})
     raise InputError(
         "no such file, generator or trace format",
         field="requests",
         value=source if colon or not options else path,
-        allowed=[*PROCESSES, *FORMATS],
+        allowed=[*PROCESSES, *formats()],
     )
 
 
@@ -93,11 +94,11 @@ def _pairs(body: str) -> dict[str, str]:
 def _checked(source: str, table: Mapping[str, Any]) -> Load:
     if source in PROCESSES:
         parameters = PROCESSES[source].parameters
-    elif source in FORMATS:
-        parameters = trace_parameters(FORMATS[source])
+    elif source in formats():
+        parameters = trace_parameters(formats()[source])
     else:
         raise InputError(
-            "no such generator or trace format", field="source", value=source, allowed=[*PROCESSES, *FORMATS]
+            "no such generator or trace format", field="source", value=source, allowed=[*PROCESSES, *formats()]
         )
     return Load(source, tuple(parse_values(parameters, table, source).items()))
 
@@ -120,7 +121,11 @@ def load_requests(given: "str | os.PathLike[str] | Mapping[str, Any] | Load | Re
     if load.source in PROCESSES:
         return generate(load.source, values, seed)
     num, scale, file = values.pop("n", None), values.pop("scale", None), values.pop("file")
-    requests = read_trace(load.source, pathlib.Path(str(file)), values, seed)
+    wanted = NUM_ROW.set(num if isinstance(num, int) else None)
+    try:
+        requests = read_trace(load.source, pathlib.Path(str(file)), values, seed)
+    finally:
+        NUM_ROW.reset(wanted)
     if isinstance(num, int):
         requests = head(requests, num)
     return scale_rate(requests, scale) if isinstance(scale, float) else requests

@@ -1,5 +1,6 @@
 """Named values of a load: what a key means, the range it may take, and how it reads and writes as text."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -56,12 +57,14 @@ def parse_value(parameter: Parameter, given: Any, field: str) -> Value:
 
 
 def _number(given: Any, field: str, low: float, high: float) -> float:
-    allowed = f"{low:g} to {high:g}"
+    allowed = f"{show(float(low))} to {show(float(high))}"
     try:
         number = float(given)
+    except OverflowError:  # a whole number that no float holds
+        number = math.inf
     except (TypeError, ValueError):
         raise InputError("not a number", field=field, value=given, allowed=allowed) from None
-    if isinstance(given, bool) or "_" in str(given) or not low <= number <= high:
+    if isinstance(given, bool) or (isinstance(given, str) and "_" in given) or not low <= number <= high:
         raise InputError("out of range", field=field, value=given, allowed=allowed)
     return number
 

@@ -66,6 +66,9 @@ def compile_order(order: Sequence[Sequence[Op]]) -> OpArrays:
     rank_start = np.cumsum([0, *(len(ops) for ops in order)])
     code = np.array([(KIND_CODE[op.kind], op.stage, op.microbatch, op.overlap) for op in flat], np.int64).T.copy()
     num_stage, num_microbatch = int(code[1].max()) + 1, int(code[2].max()) + 1
+    if num_stage * num_microbatch > 65_536 + 16 * len(flat):  # the table of who made what would be all gaps
+        found = f"{num_stage} stages x {num_microbatch} microbatches in {len(flat)} operations"
+        raise InputError("stages and microbatches are numbered from 0 on", field="order", value=found)
     dep = np.empty(len(flat), np.int64)
     wrong = find_inputs(rank_start, code[0], code[1], code[2], num_stage, num_microbatch, dep)
     if wrong >= 0:

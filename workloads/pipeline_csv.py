@@ -5,13 +5,17 @@ are accepted and left out: they follow from the order. Empty cells are torch's i
 """
 
 import csv
+import io
 import pathlib
 import re
 from collections.abc import Iterable
 
+from kernels.content import MAX_JSON_BYTE
 from kernels.errors import InputError
+from workloads import files
 from workloads.pipeline import KIND_CODE, Op, Order
 
+MAX_STAGE, MAX_MICROBATCH = 65_535, 10_000_000
 _CELL = re.compile(r"(\d+)([A-Z_]+?)(\d*)")
 _PAIR = re.compile(r"\((.+);(.+)\)OVERLAP_F_B")
 _COMMUNICATION = {"SEND_F", "RECV_F", "SEND_B", "RECV_B", "UNSHARD", "RESHARD", "REDUCE_GRAD"}
@@ -37,16 +41,18 @@ def parse_cell(cell: str) -> list[Op]:
         raise InputError(
             "not a pipeline action", field="cell", value=cell, allowed="like 0F3, 2I1, (0F3;7B1)OVERLAP_F_B"
         )
+    for field, text, most in (("stage", match[1], MAX_STAGE), ("microbatch", match[3], MAX_MICROBATCH)):
+        if len(text) > 9 or int(text) > most:
+            raise InputError("out of range", field=field, value=text, allowed=f"0 to {most}")
     return [Op(match[2], int(match[1]), int(match[3]))]
 
 
 def read_csv(path: str | pathlib.Path) -> Order:
     """The order in a CSV file; raises `InputError` naming file and line."""
     try:
-        with open(path, newline="") as file:
-            rows = list(csv.reader(file))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
+        rows = list(csv.reader(io.StringIO(files.read_byte(path, MAX_JSON_BYTE).decode("utf-8-sig"), newline="")))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"not CSV: {error}", file=path) from None
     order: Order = []
     for number, row in enumerate(rows, 1):
         try:
@@ -58,10 +64,11 @@ def read_csv(path: str | pathlib.Path) -> Order:
     return order
 
 
-def write_csv(order: Iterable[Iterable[Op]], path: str | pathlib.Path) -> None:
-    """Write computation only; torch adds the communication on loading (`format="compute_only"`)."""
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows(_cells(list(ops)) for ops in order)
+def csv_text(order: Iterable[Iterable[Op]]) -> str:
+    """Computation only; torch adds the communication on loading (`format="compute_only"`)."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(_cells(list(ops)) for ops in order)
+    return text.getvalue()
 
 
 def _cells(ops: list[Op]) -> list[str]:

@@ -4,12 +4,12 @@ Tokens are `F<stage>.<microbatch>`; microbatches of two directions are `(directi
 numbered here as the generators of `workloads.schedules` number them (the second direction after the first).
 """
 
-import json
 import pathlib
 import re
 from typing import Any, NamedTuple
 
 from kernels.errors import InputError
+from workloads import files
 from workloads.pipeline import Order, parse_ops
 from workloads.pipeline_csv import parse_cell
 
@@ -44,10 +44,10 @@ class Published(NamedTuple):
 
 def read_published(path: pathlib.Path) -> list[Published]:
     """Every vector of a file. Raises `InputError` naming file and vector for what cannot be read."""
-    try:
-        vectors = json.loads(path.read_text())["vectors"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"not a file of published orders: {error}", file=path) from error
+    content = files.read_json(path)
+    vectors = content.get("vectors") if isinstance(content, dict) else None
+    if not isinstance(vectors, list):
+        raise InputError("not a file of published orders", file=path, field="vectors", value=vectors, allowed="a list")
     found = []
     for number, vector in enumerate(vectors):
         try:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels.errors import InputError
+from kernels.errors import InputError, NothingServedError
 from kernels.units import PS_PER_S
 
 MAX_TOKEN = 1 << 24  # a request of more tokens is a mistake: the longest published contexts hold 10 million
@@ -98,7 +98,7 @@ def build(
         return np.ascontiguousarray(array, dtype)
 
     if not num:
-        raise InputError("a load needs one request at least")
+        raise NothingServedError("holds no request", field="requests", value=0, allowed="1 and more")
     max_ps = int(MAX_TIME_S) * PS_PER_S
     prompt = column("prompt_token", prompt_token, 0, np.int32, 1, MAX_TOKEN)
     output = column("output_token", output_token, 0, np.int32, 1, MAX_TOKEN)

@@ -50,6 +50,9 @@ def fill_order(base: Order, times: Sequence[int], hop: int, memory: Sequence[int
     Gaps are found with the given times, and with all times alike, whose orders are often better than what a greedy pass
     makes of uneven ones; every order is judged by the given times.
     """
+    if not all(isinstance(time, int) for time in times):
+        raise InputError("plans with one time for all stages", field="times", value=list(times),
+                         allowed="--times F,I,W")  # fmt: skip
     arrays = compile_order(base)
     delta = np.zeros(len(OP_KINDS), np.int64)
     delta[FORWARD], delta[INPUT_GRAD], delta[WEIGHT_GRAD] = memory

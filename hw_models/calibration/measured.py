@@ -7,6 +7,7 @@ that beats the machine's speed of light tenfold (seconds given as milliseconds),
 """
 
 import dataclasses
+import io
 import pathlib
 from collections.abc import Mapping
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hw_models.files import read_byte
 from kernels import optable as op
 from kernels.errors import InputError
 from kernels.formats import ALIASES, FORMAT_CODE, FORMATS
@@ -116,12 +118,10 @@ def _refuse_almost(frame: pd.DataFrame, file: pathlib.Path) -> None:
 def read_frame(file: pathlib.Path) -> pd.DataFrame:
     """A CSV file, plain or gzipped, or an `InputError` saying why it is none or that it holds no row."""
     try:
-        with open(file, "rb") as stream:
-            zipped = stream.read(2) == b"\x1f\x8b"
-        frame = pd.read_csv(file, compression="gzip" if zipped else None, skipinitialspace=True)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", file=file) from None
-    except (ValueError, UnicodeDecodeError, EOFError) as error:
+        frame = pd.read_csv(io.BytesIO(read_byte(file)), skipinitialspace=True)
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"not CSV: {error}", file=file) from None
     if frame.empty:
         raise InputError("no row under the header", file=file)

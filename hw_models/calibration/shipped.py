@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from hw_models import profile
 from hw_models.calibration import attention_fit, collective_fit, ops, stream_fit
+from hw_models.process import end_with_parent
 from hw_models.profile import Kernel, Profile, ProfileFile
 from kernels.errors import InputError
 
@@ -121,7 +122,7 @@ def fit_all(
     total, done = len(left), 0
     finished: set[tuple[str, str]] = set()
     running: dict[Future[float], tuple[Shipped, str]] = {}
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         while left or running:
             for job in list(left):
                 of, kind = job

@@ -8,7 +8,6 @@ gives the fit its start and what a measurement cannot tell: the box, the links, 
 import dataclasses
 import datetime
 import math
-import pathlib
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -64,27 +63,11 @@ class Calibration:
         kernels = profile.Profile(device=self.profile.device, kernel=self.profile.kernel)
         return rates_of(held)._replace(fit=profile.fit_array(kernels))
 
-    def write(self, file: str | pathlib.Path) -> None:
-        """Writes the file (atomically); an `InputError` where it cannot be written."""
+    def file_bytes(self, **more: Any) -> bytes:
+        """The file as TOML; `more` are further tables of it."""
         import tomli_w
 
-        write_text(pathlib.Path(file), tomli_w.dumps(self.content()))
-
-    def write_probes(self, folder: str | pathlib.Path) -> None:
-        """Writes the raw probes, a CSV a kind, with the columns of the measured operator files."""
-        for kind, frame in self.probes.items():
-            write_text(pathlib.Path(folder) / f"{kind}.csv", frame.to_csv(index=False))
-
-
-def write_text(file: pathlib.Path, text: str) -> None:
-    """Writes all of `text` or leaves what was there; an `InputError` says why not."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        new = file.with_name(file.name + ".new")
-        new.write_text(text, encoding="utf-8")
-        new.replace(file)
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", file=file) from None
+        return tomli_w.dumps({**self.content(), **more}).encode()
 
 
 def calibrate(

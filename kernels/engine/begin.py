@@ -69,11 +69,11 @@ from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.engine.types import ENGINE_TYPE
 from kernels.engine.verbs import lane_at, list_of
-from kernels.jit import njit, njit_as, njit_inline
+from kernels.jit import njit, njit_inline, njit_once
 from kernels.optable import BOUNDS
 
 NUM_BOUND = len(BOUNDS)
-_NUMBERS = njit_as(types.void(ENGINE_TYPE, PRICE_TYPE, *(types.int64,) * 11))  # once, whatever numbers are literal
+_NUMBERS = njit_once(types.void(ENGINE_TYPE, PRICE_TYPE, *(types.int64,) * 11))  # once, whatever numbers are literal
 ATTN_SIZE = 2 * NUM_BOUND * NUM_ACCOUNT_FIELD  # of a class: prefill and decode, bounds, fields
 ALWAYS = 1 << 40
 

@@ -12,9 +12,10 @@ integers an engine::
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from kernels.jit import PLAIN
 
 Ints = npt.NDArray[np.int64]
 SmallInts = npt.NDArray[np.int32]
@@ -27,7 +28,7 @@ Field = tuple[str, str, str]  # name, type, meaning
 def zeros(shape: int | tuple[int, ...], dtype: np.dtype[np.void]) -> Records:
     """Zeroed records; where kernels are plain Python, of the kind whose fields Python reads by name as they do."""
     made = np.zeros(shape, dtype)
-    return made.view(np.recarray) if numba.config.DISABLE_JIT else made
+    return made.view(np.recarray) if PLAIN else made
 
 
 def record(fields: tuple[Field, ...]) -> np.dtype[np.void]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from hw_models.process import child_environment, end_with_parent
 from kernels.errors import InputError
 from sim.bench.bench_training import plan_search, schedule_operations, step_on_links
 
@@ -94,7 +95,10 @@ def bench(names: Sequence[str] = (), progress: Callable[[str], None] = lambda na
 
 
 def _child(name: str) -> Row:
-    done = subprocess.run([sys.executable, "-m", "sim.bench.bench", name], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "sim.bench.bench", name],
+        capture_output=True, text=True, check=False, env=child_environment(),
+    )  # fmt: skip
     if done.returncode:
         raise InputError(f"benchmark {name} failed: {done.stderr.strip().splitlines()[-1]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -105,11 +109,11 @@ def _start(name: str, folder: str, after_cold: bool) -> Row:
     words = ["simulate", "--quiet", "--requests", LOAD.format(rate=2, n=1000)]
     words += [word for field, value in MODEL.items() for word in (f"--{field}", value)]
     command = [sys.executable, "-m", "sim.cli", *words]
-    environment = {**os.environ, "RIDGELINE_CACHE_DIR": folder}
+    environment = {**child_environment(), "RIDGELINE_CACHE_DIR": folder}
     if name == "warm_start" and not after_cold:
         subprocess.run(command, env=environment, check=True)
     wall = time.perf_counter()
-    child = subprocess.Popen(command, env=environment)
+    child = subprocess.Popen(command, env=environment, preexec_fn=end_with_parent)  # noqa: PLW1509
     _, code, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(code)  # reaped here, for its own peak memory
     wall_s = time.perf_counter() - wall
@@ -131,6 +135,7 @@ def exponent(frame: pd.DataFrame) -> float | None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     found = CASES[sys.argv[1]]()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"name": sys.argv[1], **found, "peak_rss_byte": peak}))

@@ -83,9 +83,7 @@ class Pool:
             if code == STUCK:
                 raise InputError(f"pool {self.part.name}: {who_waits(self.world, self.part.policy.name)}")
             if code == BROKEN:
-                raise InputError(
-                    "plans more tokens than a step may have", field="policy", value=self.part.policy.name
-                )
+                raise InputError("plans more tokens than a step may have", field="policy", value=self.part.policy.name)
             if code not in (BUDGET, FULL):
                 raise InputError("names no replica", field="router", value=self.part.router.name)
 
@@ -102,6 +100,3 @@ class Pool:
             self.world, self.part.price, "run-ahead", True, self.part.policy.name, self.part.router.name, self.logs,
             self.options.record_steps,
         )  # fmt: skip
-
-
-

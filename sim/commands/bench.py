@@ -28,10 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
         operators_per_cpu_s=frame["operators"] / frame["cpu_s"],
         peak_rss_MB=frame["peak_rss_byte"] / 1e6,
     ).drop(columns="peak_rss_byte")
+    if arguments.json:
+        write_json({"benchmarks": frame}, arguments.json)
     print(table(rate))
     growth = exponent(frame)
     if growth is not None:
         print(f"processor time grows as requests^{growth:.2f} between 100,000 and 1,000,000 requests")
-    if arguments.json:
-        write_json({"benchmarks": frame}, arguments.json)
     return 0

@@ -3,12 +3,13 @@
 import argparse
 
 from sim.run import scenario_arguments
+from sim.run.scenario import FIELD_NAMES
 
 HELP = "the largest request rate that meets --goodput, by search"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    scenario_arguments.add(parser)
+    scenario_arguments.add(parser, fields=[name for name in FIELD_NAMES if name != "price_USDph"])  # prints no cost
     parser.add_argument("--share", type=float, default=0.9, help="of requests within the objective (default: 0.9)")
     parser.add_argument("--tolerance", type=float, default=0.02, help="of the rate (default: 0.02)")
     parser.add_argument("--json", metavar="FILE", help="write the answer and every rate tried")
@@ -17,23 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import sys
 
-    from kernels.errors import InputError
     from sim.record.export import write_json
     from sim.run.capacity import capacity
     from sim.show.tables import table
 
     scenario = scenario_arguments.build(arguments)
-    if not 1e-4 <= arguments.tolerance <= 1:
-        raise InputError("out of range", field="tolerance", value=arguments.tolerance, allowed="0.0001 to 1")
 
     def progress(rate: float, met: float) -> None:
         if sys.stderr.isatty():
             print(f"{rate:.4g} requests/s: {met:.1%} within the objective", file=sys.stderr)
 
     rate, tried = capacity(scenario, share=arguments.share, tolerance=arguments.tolerance, progress=progress)
-    print(table(tried))
-    print(f"capacity: {rate:.4g} requests/s with {arguments.share:.0%} of requests within {scenario.goodput}")
     if arguments.json:
         answer = {"capacity_request_per_s": rate, "tried": tried, "scenario": scenario.digest()}
         write_json(answer, arguments.json)
+    print(table(tried))
+    print(f"capacity: {rate:.4g} requests/s with {arguments.share:.0%} of requests within {scenario.goodput}")
     return 0

@@ -15,14 +15,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    import sys
+
+    from kernels.errors import InputError
     from sim.record.export import write_json
     from sim.run import scenario_arguments
     from sim.run.compare import compare, vary
     from sim.show.tables import table
 
+    for many, one in (("systems", "system"), ("policies", "policy")):
+        if getattr(arguments, many) and getattr(arguments, f"field_{one}"):
+            raise InputError(f"has no effect beside --{many}", field=one, value=getattr(arguments, f"field_{one}"))
     base = [scenario_arguments.build(arguments, file=file) for file in arguments.scenarios or [None]]
     frame = compare(vary(base, arguments.systems, arguments.policies))
-    print(table(frame))
     if arguments.json:
         write_json({"rows": frame}, arguments.json)
-    return 0
+    print(table(frame))
+    completed = frame.set_index("metric").loc["completed"]
+    idle = [name for name in frame.columns[1:] if " / " not in name and not completed[name]]
+    if idle:
+        print(f"ridgeline: no request was served: {', '.join(idle)}", file=sys.stderr)
+    return 3 if idle else 0

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     job = LongRun(a.steps, a.step_s, a.gpus, a.mtbf_h, a.checkpoint_s, a.interval_step, a.detect_s, a.restart_s,
                   a.repair_s, a.spares, a.recovery, a.dp, a.reshard_s)  # fmt: skip
     table = pd.DataFrame([simulate_run(job, a.seed + n) for n in range(a.runs)])
-    print(table.mean().to_string(float_format=lambda value: f"{value:.6g}"))
     if a.json:
         write_json({"mean": table.mean().to_dict(), "run": table}, a.json)
+    print(table.mean().to_string(float_format=lambda value: f"{value:.6g}"))
     return 0

@@ -20,6 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     import importlib.util
     import pathlib
 
+    from sim.commands.simulate import exit_code
     from sim.run.results import write_results
     from sim.run.simulate import simulate
     from sim.show.progress import Progress
@@ -28,12 +29,12 @@ def run(arguments: argparse.Namespace) -> int:
     scenario = scenario_arguments.build(arguments, DEFAULTS)
     with Progress() as progress:
         done = simulate(scenario, record_steps=True, progress=progress)
+    drawable = importlib.util.find_spec("matplotlib") is not None
+    files = write_results(done, pathlib.Path(arguments.out), plots=drawable)
     print(f"{scenario.model} on {scenario.system}, tp {scenario.tp}, {scenario.policy}, {scenario.requests}")
     print(console(done.run, done.metrics))
-    drawable = importlib.util.find_spec("matplotlib") is not None
-    for path in write_results(done, pathlib.Path(arguments.out), plots=drawable):
-        print(path)
+    print("\n".join(map(str, files)))
     if not drawable:
         print("no pictures: they need the extra, pip install 'ridgeline[plot]'")
     print("timeline.json opens in https://ui.perfetto.dev")
-    return 0
+    return exit_code(done)

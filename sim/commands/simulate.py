@@ -19,29 +19,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import pathlib
+    _check(arguments)
+    scenario = scenario_arguments.build(arguments)
 
-    from sim.run.results import metrics_file, write_results
     from sim.run.simulate import simulate, simulate_intervals
     from sim.show.progress import Progress
     from sim.show.report import console
 
-    scenario = scenario_arguments.build(arguments)
     with Progress(not arguments.quiet) as progress:
         done = simulate(scenario, record_steps=bool(arguments.out), progress=progress)
-    if not arguments.quiet:
-        print(console(done.run, done.metrics))
+    lines = [console(done.run, done.metrics)]
     intervals = None
-    if arguments.uncertainty:
+    if arguments.uncertainty and done.served:
         from sim.show.tables import table
 
         intervals = simulate_intervals(scenario, arguments.uncertainty)
-        if not arguments.quiet:
-            print(table(intervals))
+        lines.append(table(intervals))
     if arguments.json:
+        from sim.run.results import metrics_file
+
         metrics_file(done, arguments.json, intervals)
     if arguments.out:
-        for path in write_results(done, pathlib.Path(arguments.out), arguments.format):
-            if not arguments.quiet:
-                print(path)
-    return 0 if done.result.complete else 130
+        import pathlib
+
+        from sim.run.results import write_results
+
+        lines += map(str, write_results(done, pathlib.Path(arguments.out), arguments.format))
+    if not arguments.quiet:  # after the files: whoever reads this may stop reading
+        print("\n".join(lines))
+    return exit_code(done)
+
+
+def exit_code(done: object) -> int:
+    """0 for a run in which requests were served, 3 where none was, 130 where it was interrupted."""
+    import sys
+
+    from sim.run.simulate import Simulation
+    from sim.show.report import nothing_served
+
+    assert isinstance(done, Simulation)
+    if not done.result.complete:
+        return 130
+    if not done.served:
+        print(f"ridgeline: {nothing_served(done.run)}", file=sys.stderr)
+        return 3
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Options that need another."""
+    from kernels.errors import InputError
+
+    if arguments.format != "csv" and not arguments.out:
+        raise InputError("has no effect without --out", field="format", value=arguments.format, allowed="csv")
+    if arguments.uncertainty and arguments.quiet and not arguments.json:
+        raise InputError("has no effect with --quiet and without --json", field="uncertainty",
+                         value=arguments.uncertainty, allowed="0")  # fmt: skip
+    if arguments.uncertainty not in (0, *range(2, 100_001)):
+        raise InputError("out of range", field="uncertainty", value=arguments.uncertainty, allowed="0; or 2 to 100000")

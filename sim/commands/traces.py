@@ -22,10 +22,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.requests is None:
         sources = list_sources()
         content: dict[str, object] = {"rows": sources}
-        print(show_sources(sources))
+        text = show_sources(sources)
     else:
         content = describe_load(arguments.requests, arguments.seed)
-        print(show_load(content))
+        text = show_load(content)
     if arguments.json:
         write_json(content, arguments.json)
+    print(text)
     return 0

@@ -69,13 +69,15 @@ def run(arguments: argparse.Namespace) -> int:
     from dataclasses import fields
 
     from kernels.errors import InputError
-    from sim.record.export import write_json
+    from sim.record.export import check_picture, write_json
     from sim.training.command import show
     from sim.training.stack import default_stack, load
     from sim.training.step import train
     from workloads.training import TrainPlan, check_effect, check_sizes
 
     a = arguments
+    if a.plot:
+        check_picture(a.plot)
     from hw_models import catalog
 
     for field, usual_value in (("oversubscription", 1.0), ("num_replica", 1)):
@@ -94,7 +96,6 @@ def run(arguments: argparse.Namespace) -> int:
     check_effect(plan)
     result = train(a.model, system, plan, stack=stack, number_format=a.format, fidelity=a.fidelity,
                    oversubscription=a.oversubscription, num_replica=a.num_replica)  # fmt: skip
-    print(show(result))
     if a.json:
         write_json({"summary": result.summary, "memory": result.memory, "stage": result.stage}, a.json)
     if a.trace:
@@ -110,4 +111,5 @@ def run(arguments: argparse.Namespace) -> int:
         save_plot(
             result.op, f"{s['model']}, {s['schedule']}: {s['step_s']:.3f} s, bubble {s['bubble_rate']:.1%}", a.plot
         )
+    print(show(result))
     return 0

@@ -9,11 +9,11 @@ Distributed Deep Learning", arXiv 2507.03114).
 
 import functools
 import pathlib
-import tomllib
 from typing import Any
 
 import numpy as np
 
+from hw_models.files import read_toml
 from hw_models.spec import Device
 from kernels.errors import InputError
 from kernels.fairness import Floats
@@ -24,7 +24,7 @@ DATA = pathlib.Path(__file__).with_suffix(".toml")
 
 @functools.cache
 def _data() -> dict[str, Any]:
-    return tomllib.loads(DATA.read_text(encoding="utf-8"))
+    return read_toml(DATA)
 
 
 def core_share(device: Device) -> float:

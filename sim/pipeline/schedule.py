@@ -33,6 +33,34 @@ class ScheduleResult(NamedTuple):
     summary: dict[str, float]
 
 
+MAX_TICK = 2**62  # what a sum of times may reach, half of what an int64 holds
+MAX_MEMORY = 10**12  # of one operation: what millions of them add up to is far below 2^62
+TIME_NAMES = {FORWARD: "times: forward", INPUT_GRAD: "times: input gradient", WEIGHT_GRAD: "times: weight gradient",
+              RECOMPUTE: "recompute", OPTIMIZER: "optimizer"}  # fmt: skip
+
+
+def integers(value: PerStage, field: str, size: int = 0, low: int = 0, high: int = MAX_TICK) -> Ints:
+    """One integer, or `size` of them (any number where 0), each from `low` to `high`."""
+    values = np.atleast_1d(np.asarray(value, object))
+    whole = all(isinstance(one, int | np.integer) and not isinstance(one, bool) for one in values)
+    if not whole or values.size not in (1, size or values.size):
+        raise InputError("one integer for all stages, or one a stage", field=field, value=value,
+                         allowed=f"1 or {size or 'more'} integers from {low} to {high}")  # fmt: skip
+    if not all(low <= one <= high for one in values):
+        raise InputError("out of range", field=field, value=value, allowed=f"{low} to {high}")
+    return values.astype(np.int64)
+
+
+def _check_total(num_op: int, **term: tuple[int, int]) -> None:
+    """No end of an operation can pass `MAX_TICK`, whatever waits for whom; a term is (largest value, times counted)."""
+    most = MAX_TICK // max(num_op, 1)
+    if sum(value * count for value, count in term.values()) > most:
+        field = max(term, key=lambda name: term[name][0] * term[name][1])
+        value, count = term[field]
+        raise InputError(f"{num_op} operations of it may pass 2^62", field=field, value=value,
+                         allowed=f"0 to {most // count // len(term)}")  # fmt: skip
+
+
 def duration_table(
     num_stage: int, forward: PerStage, input_grad: PerStage, weight_grad: PerStage,
     recompute: PerStage = 0, optimizer: PerStage = 0,
@@ -42,19 +70,15 @@ def duration_table(
     rows = {FORWARD: forward, INPUT_GRAD: input_grad, WEIGHT_GRAD: weight_grad, RECOMPUTE: recompute,
             OPTIMIZER: optimizer}  # fmt: skip
     for kind, value in rows.items():
-        values = np.atleast_1d(np.asarray(value))
-        if not np.issubdtype(values.dtype, np.integer) or values.min() < 0 or values.size not in (1, num_stage):
-            raise InputError(
-                "times are integers >= 0, one for all stages or one a stage",
-                field=OP_KINDS[kind], value=value, allowed=f"1 or {num_stage} integers",
-            )  # fmt: skip
-        table[kind] = values
+        table[kind] = integers(value, TIME_NAMES[kind], num_stage)
     table[BACKWARD] = table[INPUT_GRAD] + table[WEIGHT_GRAD]
     return table
 
 
 def memory_table(forward: int, input_grad: int, weight_grad: int) -> Ints:
     """`[kind]` change of a rank's memory by an operation. Default units elsewhere are one activation: +1, 0, -1."""
+    for value in (forward, input_grad, weight_grad):
+        integers(value, "memory", 1, -MAX_MEMORY, MAX_MEMORY)
     delta = np.zeros(len(OP_KINDS), np.int64)
     delta[FORWARD], delta[INPUT_GRAD], delta[WEIGHT_GRAD] = forward, input_grad, weight_grad
     delta[BACKWARD] = input_grad + weight_grad
@@ -67,22 +91,23 @@ def end_times(arrays: OpArrays, table: Ints, hop: PerStage = 0, overlap_time: in
     ranks that wait for one another."""
     duration = table[arrays.kind, arrays.stage]
     first = np.flatnonzero(arrays.overlap)
-    if overlap_time is not None and overlap_time < 0:
-        raise InputError("times are integers >= 0", field="overlap_time", value=overlap_time)
+    if overlap_time is not None:
+        integers(overlap_time, "overlap_time", 1)
+    hops = op_hop(arrays, hop)
+    _check_total(duration.size, times=(int(table.max(initial=0)), 2), hop=(int(hops.max(initial=0)), 1),
+                 overlap_time=(overlap_time or 0, 1))  # fmt: skip
     if first.size:
         pair = duration[first] + duration[first + 1] if overlap_time is None else np.int64(overlap_time)
         duration[first] = duration[first + 1] = pair
     end = np.empty(duration.size, np.int64)
-    if replay(arrays.rank_start, arrays.dep, op_hop(arrays, hop), duration, arrays.overlap, end) < end.size:
+    if replay(arrays.rank_start, arrays.dep, hops, duration, arrays.overlap, end) < end.size:
         raise InputError(deadlock(arrays, end))
     return end
 
 
 def op_hop(arrays: OpArrays, hop: PerStage) -> Ints:
     """Time from each operation's input to it: 0 where both are on one rank."""
-    boundary = np.atleast_1d(np.asarray(hop, np.int64))
-    if boundary.min() < 0 or boundary.size not in (1, arrays.num_stage - 1):
-        raise InputError("hop times are integers >= 0", field="hop", value=hop, allowed=f"1 or {arrays.num_stage - 1}")
+    boundary = integers(hop, "hop", arrays.num_stage - 1)
     boundary = np.broadcast_to(boundary, max(arrays.num_stage - 1, 1))
     source = np.maximum(arrays.dep, 0)
     crossing = (arrays.dep >= 0) & (arrays.rank[source] != arrays.rank)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from sim.record.export import write_picture
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -70,16 +72,11 @@ def _draw_box(axes: Any, row: Any, shade: float, second: bool, digits: int, make
 
 def save_plot(op: pd.DataFrame, title: str, path: str | pathlib.Path) -> None:
     """Write the figure as the suffix of `path` says (.svg, .png, .pdf)."""
-    from kernels.errors import InputError
-
-    suffix = pathlib.Path(path).suffix
-    if suffix not in (".svg", ".png", ".pdf"):
-        raise InputError("unknown picture format", field="plot", value=str(path), allowed=[".svg", ".png", ".pdf"])
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     figure = plot_schedule(op, title)
-    figure.savefig(path, dpi=150)
+    write_picture(figure, path)
     plt.close(figure)

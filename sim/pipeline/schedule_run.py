@@ -1,34 +1,39 @@
 """What `ridgeline schedule` does, as a function: name or file -> order -> replay -> text, JSON, CSV, picture."""
 
 import json
+import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from kernels.errors import InputError
-from sim.pipeline.schedule import PerStage, ScheduleResult, run_schedule
-from sim.record.export import write_json
+from sim.pipeline.schedule import MAX_MEMORY, MAX_TICK, PerStage, ScheduleResult, integers, run_schedule
+from sim.record.export import check_picture, write_json
+from sim.record.write import write_files
+from workloads import files
 from workloads.pipeline import Op, Order, compile_order
-from workloads.pipeline_csv import read_csv, write_csv
+from workloads.pipeline_csv import csv_text, read_csv
 from workloads.schedules import catalogue, load
 
+NAMED = ("name", "stages", "microbatches", "recompute", "overlap_time")
+MEMORY_RANGE = [("memory", -MAX_MEMORY, MAX_MEMORY)] * 3
 
-def integers(text: str, field: str, count: int) -> tuple[int, ...]:
+
+def parse_integers(text: str, field: str, count: int) -> tuple[int, ...]:
     """`5,6,4` as integers, exactly `count` of them."""
     parts = text.split(",")
-    if len(parts) != count or not all(part.strip().lstrip("-").isdigit() for part in parts):
-        raise InputError(f"{count} integers with commas between", field=field, value=text)
+    if len(parts) != count or not all(re.fullmatch(r"\s*-?[0-9]{1,40}\s*", part) for part in parts):
+        raise InputError(f"{count} integers with commas between", field=field, value=text,
+                         allowed="integers of 40 digits at most")  # fmt: skip
     return tuple(int(part) for part in parts)
 
 
 def read_stage_times(path: str) -> tuple[list[int], list[int], list[int]]:
     """Columns forward, input_grad, weight_grad of a CSV file with a row a stage."""
     names = ("forward", "input_grad", "weight_grad")
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", file=path) from error
+    frame = files.read_frame(path)
     for name in names:
         if name not in frame.columns:
             raise InputError(f"column {name} is missing", file=path)
@@ -74,6 +79,12 @@ def simulate_schedule(
     >>> simulate_schedule("zb-v", 4, 8, times=(5, 6, 4), hop=1)[1].summary["num_op"]
     192
     """
+    for value, (field, low, high) in zip(
+        (*times, hop, recompute, *memory),
+        [*((name, 0, MAX_TICK) for name in ("times", "times", "times", "hop", "recompute")), *MEMORY_RANGE],
+        strict=True,
+    ):  # before a schedule that plans with them is built
+        integers(value, field, low=low, high=high)
     offered = {"times": times, "hop": hop, "memory": memory}
     order = build_order(name, stages, microbatches, offered, {k: v for k, v in option.items() if v is not None})
     if recompute:
@@ -109,10 +120,13 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
         key, equal, value = pair.partition("=")
         if not equal:
             raise InputError("options are KEY=VALUE", field="option", value=pair)
+        name = key.replace("-", "_")
+        if name in options or name in ("times", "hop", "memory", "num_chunk", "limit", *NAMED):
+            raise InputError("has an option of its own, or is given twice", field="option", value=pair)
         try:
-            options[key.replace("-", "_")] = json.loads(value)
-        except json.JSONDecodeError:
-            options[key.replace("-", "_")] = value
+            options[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            options[name] = value
     return options
 
 
@@ -127,14 +141,16 @@ def execute(
     if times and stage_times:
         raise InputError("one of --times and --stage-times", field="times", value=times)
     per_stage: Sequence[PerStage] = (
-        read_stage_times(stage_times) if stage_times else integers(times or "1,1,1", "times", 3)
+        read_stage_times(stage_times) if stage_times else parse_integers(times or "1,1,1", "times", 3)
     )
+    if plot:
+        check_picture(plot)
     order, result = simulate_schedule(
-        name, stages, microbatches, times=per_stage, hop=hop, memory=integers(memory, "memory", 3),
+        name, stages, microbatches, times=per_stage, hop=hop, memory=parse_integers(memory, "memory", 3),
         recompute=recompute, overlap_time=overlap_time, num_chunk=chunks, limit=limit, **parse_options(option),
     )  # fmt: skip
     if csv:
-        write_csv(order, csv)
+        write_files({pathlib.Path(csv): csv_text(order).encode()})
     if plot:
         from sim.pipeline.schedule_plot import save_plot
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from sim.record.write import write_files
 from workloads.pipeline import OpArrays
 
 NAMES = {
@@ -60,4 +61,4 @@ def trace_events(op: pd.DataFrame, arrays: OpArrays, us_per_tick: float = 1.0) -
 def write_trace(op: pd.DataFrame, arrays: OpArrays, path: str | pathlib.Path, us_per_tick: float = 1.0) -> None:
     """Write the trace."""
     record = {"traceEvents": trace_events(op, arrays, us_per_tick), "displayTimeUnit": "ns"}
-    pathlib.Path(path).write_text(json.dumps(record) + "\n")
+    write_files({pathlib.Path(path): (json.dumps(record) + "\n").encode()})

@@ -1,4 +1,4 @@
-"""Writing results: each file whole or not at all, with its provenance inside, and the same bytes for the same seed.
+"""What a file of results holds: its provenance, and the same bytes for the same seed. `sim.record.write` writes it.
 
 ====================  =========================================================================
 CSV                   a first line `# ridgeline {...}` (read back with `read_csv(..., comment="#")`)
@@ -9,78 +9,33 @@ JSON                  the key `ridgeline`
 No file holds the time of day unless `date` asks for it.
 """
 
-import contextlib
 import io
 import json
 import os
 import pathlib
-import sys
-import tempfile
 from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from kernels.errors import InputError
 from sim.record.provenance import canonical
 from sim.record.records import Run
+from sim.record.write import write_files, write_standard_output
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+PICTURES: tuple[str, ...] = (".svg", ".png", ".pdf")
 FORMATS: tuple[str, ...] = ("csv", "parquet")
 KEY = "ridgeline"
-
-
-def write_files(contents: Mapping[pathlib.Path, bytes]) -> list[pathlib.Path]:
-    """Write all of these files or none: every one under a temporary name first, then all renamed.
-
-    Folders are made as needed. Whatever fails (a full disk, no permission) is an `InputError`, and no temporary file
-    stays behind.
-    """
-    staged: list[tuple[str, pathlib.Path]] = []
-    made: list[pathlib.Path] = []
-    path = pathlib.Path()
-    try:
-        for path, content in contents.items():
-            made += _make_folder(path.parent)
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-            staged.append((temporary, path))
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-        for temporary, path in staged:
-            os.replace(temporary, path)
-    except BaseException as error:
-        for temporary, _ in staged:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        for folder in reversed(made):
-            with contextlib.suppress(OSError):  # not empty: it holds what was written before
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise InputError(f"cannot be written: {error.strerror or error}", file=path) from None
-        raise
-    return list(contents)
-
-
-def _make_folder(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Make a folder and its parents; returns those that were not there, outermost first."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for each in reversed(missing):
-        each.mkdir(exist_ok=True)
-    return missing[::-1]
+_FORMULA = tuple("=+-@\t\r\n")
 
 
 def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Write a JSON object whole or not at all; "-" is the process's standard output."""
     if str(path) != "-":
         write_files({pathlib.Path(path): json_bytes(content)})
-    elif sys.__stdout__ is not None:
-        sys.__stdout__.write(json_bytes(content).decode())
-        sys.__stdout__.flush()
+    else:
+        write_standard_output(json_bytes(content))
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
@@ -88,6 +43,7 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
 
     >>> json_bytes({"a": [1, 2], "b": float("nan")}).decode().splitlines()
     ['{', '"a": [1, 2],', '"b": null', '}']
+    >>> import pandas as pd
     >>> json_bytes({"rows": pd.DataFrame({"n": [1, 2]})}).decode().splitlines()
     ['{', '"rows": [', '{"n": 1},', '{"n": 2}', ']', '}']
     """
@@ -96,7 +52,7 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
 
 
 def _lines(value: Any) -> str:
-    if isinstance(value, pd.DataFrame):
+    if hasattr(value, "to_dict"):  # a frame
         value = value.to_dict("records")
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return "[\n" + ",\n".join(map(_json, value)) + "\n]"
@@ -110,13 +66,29 @@ def _json(value: Any) -> str:
         return json.dumps(canonical(value), allow_nan=False)
 
 
-def csv_bytes(frame: pd.DataFrame, about: Mapping[str, Any]) -> bytes:
+def csv_bytes(frame: "pd.DataFrame", about: Mapping[str, Any]) -> bytes:
     """A CSV with the provenance as a comment on its first line."""
-    head = f"# {KEY} {json.dumps(canonical(about), sort_keys=True)}\n"
-    return (head + frame.to_csv(index=False, lineterminator="\n")).encode()
+    return f"# {KEY} {json.dumps(canonical(about), sort_keys=True)}\n".encode() + table_bytes(frame)
 
 
-def parquet_bytes(frame: pd.DataFrame, about: Mapping[str, Any]) -> bytes:
+def table_bytes(frame: "pd.DataFrame") -> bytes:
+    """A frame as CSV. A text that a spreadsheet would run as a formula (it begins with = + - @ or a control character)
+    gets an apostrophe in front, as spreadsheets themselves mark text.
+
+    >>> import pandas as pd
+    >>> table_bytes(pd.DataFrame({"name": ["=1+1", "gemm", "-3"], "x": [-1, 2, 3]})).decode().splitlines()
+    ['name,x', "'=1+1,-1", 'gemm,2', "'-3,3"]
+    """
+    texts = [name for name in frame.columns if frame[name].dtype.kind not in "biuf"]
+    plain = frame.assign(**{name: frame[name].map(_plain_cell) for name in texts})
+    return plain.to_csv(index=False, lineterminator="\n").encode(errors="backslashreplace")
+
+
+def _plain_cell(cell: Any) -> Any:
+    return "'" + cell if isinstance(cell, str) and cell[:1] in _FORMULA else cell
+
+
+def parquet_bytes(frame: "pd.DataFrame", about: Mapping[str, Any]) -> bytes:
     """A Parquet file with the provenance in its metadata."""
     try:
         import pyarrow
@@ -133,7 +105,7 @@ def parquet_bytes(frame: pd.DataFrame, about: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def frame_bytes(frame: pd.DataFrame, about: Mapping[str, Any], form: str) -> bytes:
+def frame_bytes(frame: "pd.DataFrame", about: Mapping[str, Any], form: str) -> bytes:
     """A frame in one of `FORMATS`."""
     if form not in FORMATS:
         raise InputError("no such table format", field="format", value=form, allowed=FORMATS)
@@ -162,7 +134,7 @@ def benchmark_json(run: Run, metrics: Mapping[str, Any], *, date: str = "", deta
     found: dict[str, Any] = {"date": date} if date else {}
     found |= {"backend": KEY, "model_id": run.about.get("config", {}).get("model"), **metrics}
     if details:
-        done = run.requests[run.requests["status"] == "finished"]
+        done = run.request.rows(run.request.equal("status", "finished"))
         found |= {
             "input_lens": done["prompt_token"].tolist(),
             "output_lens": done["committed_token"].tolist(),
@@ -185,13 +157,31 @@ def run_files(
     return files
 
 
-def figure_bytes(figure: Any, about: Mapping[str, Any], form: str = "png") -> bytes:
-    """A matplotlib figure as PNG or SVG with the provenance in its metadata."""
+def figure_bytes(figure: Any, about: Mapping[str, Any], form: str = "png", dpi: float | None = None) -> bytes:
+    """A matplotlib figure as PNG, SVG or PDF, the same bytes for the same figure, with the provenance in its
+    metadata."""
     note = json.dumps(canonical(about), sort_keys=True)
-    metadata = {"Description": note, "Date": None} if form == "svg" else {"Description": note}
+    metadata = {
+        "svg": {"Description": note, "Date": None},
+        "pdf": {"Keywords": note, "CreationDate": None},
+    }.get(form, {"Description": note})
     buffer = io.BytesIO()
     import matplotlib as mpl
 
     with mpl.rc_context({"svg.hashsalt": KEY}):
-        figure.savefig(buffer, format=form, metadata=metadata)
+        figure.savefig(buffer, format=form, metadata=metadata, dpi=dpi or "figure")
     return buffer.getvalue()
+
+
+def check_picture(path: str | os.PathLike[str]) -> str:
+    """The format of a picture by its name; an `InputError` where there is none."""
+    suffix = pathlib.Path(path).suffix
+    if suffix not in PICTURES:
+        raise InputError("no such picture format", field="plot", value=str(path), allowed=PICTURES)
+    return suffix[1:]
+
+
+def write_picture(figure: Any, path: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> None:
+    """Draw a figure into a file, in the format of its name."""
+    form = check_picture(path)
+    write_files({pathlib.Path(path): figure_bytes(figure, about or {}, form, dpi=150)})

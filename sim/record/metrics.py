@@ -21,45 +21,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from kernels.errors import InputError
+from sim.record.columns import Columns
 from sim.record.records import TOTALS, Run
+from sim.record.slo import SLO_NAMES, parse_slo
 
 Floats = npt.NDArray[np.float64]
 
-SLO_NAMES: dict[str, str] = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "e2e_s"}
 PERCENTILES: tuple[float, ...] = (90, 95, 99)
-
-
-def parse_slo(given: str | Sequence[str] | Mapping[str, float] | None) -> dict[str, float]:
-    """An SLO in seconds: `"ttft:0.5 tpot:0.05"`, a list of such parts, or a mapping; names of `SLO_NAMES`.
-
-    >>> parse_slo("ttft:0.5 tpot:0.05")
-    {'ttft': 0.5, 'tpot': 0.05}
-    >>> parse_slo("ttf:1")
-    Traceback (most recent call last):
-    ...
-    kernels.errors.InputError: goodput = 'ttf': no such latency; allowed: ttft, tpot, e2el (nearest: ttft)
-    """
-    if given is None:
-        return {}
-    if isinstance(given, Mapping):
-        pairs = [(str(name), str(limit)) for name, limit in given.items()]
-    else:
-        parts = given.replace(",", " ").split() if isinstance(given, str) else list(given)
-        pairs = [(name, limit) for name, _, limit in (part.partition(":") for part in parts)]
-    slo: dict[str, float] = {}
-    for name, limit in pairs:
-        if name not in SLO_NAMES:
-            raise InputError("no such latency", field="goodput", value=name, allowed=SLO_NAMES)
-        try:
-            slo[name] = float(limit)
-        except ValueError:
-            slo[name] = math.nan
-        if not 0.0 < slo[name] < 1e9:
-            raise InputError("not a time in seconds", field=f"goodput {name}", value=limit, allowed="above 0")
-    return slo
 
 
 def measure(
@@ -73,8 +43,8 @@ def measure(
     for p in percentiles:
         if not 0 <= p <= 100:
             raise InputError("no such percentile", field="percentiles", value=p, allowed="0 to 100")
-    frame = run.requests
-    done = frame[frame["status"] == "finished"]
+    frame = run.request
+    done = frame.rows(frame.equal("status", "finished"))
     duration = float(done["finish_s"].max() - frame["arrival_s"].min()) if len(done) else 0.0
     num_input, num_output = int(done["prompt_token"].sum()), int(done["committed_token"].sum())
 
@@ -93,21 +63,21 @@ def measure(
         "output_throughput": rate(num_output),
         "total_token_throughput": rate(num_input + num_output),
         "max_output_tokens_per_s": peak_token_rate(done),
-        "max_concurrent_requests": peak_concurrency(frame),
+        "max_concurrent_requests": peak_concurrency(done),
     }
     for name, column in (("ttft", "ttft_s"), ("tpot", "tpot_s")):
-        found |= statistics(name, done[column].dropna().to_numpy(np.float64), percentiles)
+        found |= statistics(name, done[column][~np.isnan(done[column])], percentiles)
     if run.gap_edge_s is not None and run.gap_count is not None:
         found |= gap_statistics(frame, run.gap_edge_s, run.gap_count, percentiles)
-    found |= statistics("e2el", done["e2e_s"].to_numpy(np.float64), percentiles)
+    found |= statistics("e2el", done["e2e_s"], percentiles)
     return found | energy_and_cost(run, duration, num_input, num_output)
 
 
-def meets(done: pd.DataFrame, slo: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+def meets(done: Columns, slo: Mapping[str, float]) -> npt.NDArray[np.bool_]:
     """Which finished requests meet every part of the SLO (a single output token has a TPOT of 0)."""
     good = np.ones(len(done), np.bool_)
     for name, limit in slo.items():
-        good &= done[SLO_NAMES[name]].fillna(0.0).to_numpy() <= limit
+        good &= np.nan_to_num(done[SLO_NAMES[name]]) <= limit
     return good
 
 
@@ -131,7 +101,7 @@ def statistics(name: str, values_s: Floats, percentiles: Sequence[float]) -> dic
 
 
 def gap_statistics(
-    frame: pd.DataFrame, edge_s: Floats, count: npt.NDArray[np.int64], percentiles: Sequence[float]
+    frame: Columns, edge_s: Floats, count: npt.NDArray[np.int64], percentiles: Sequence[float]
 ) -> dict[str, float | None]:
     """Inter-token latency: the mean from the records, exactly; the rest from the histogram, to a bucket's width."""
     total = int(count.sum())
@@ -142,7 +112,7 @@ def gap_statistics(
     spoken = frame["committed_token"] > 1
     num_gap = int((frame["committed_token"][spoken] - 1).sum())
     mean = (
-        float((frame["last_token_s"] - frame["first_token_s"])[spoken].sum()) / num_gap
+        float(np.nansum((frame["last_token_s"] - frame["first_token_s"])[spoken])) / num_gap
         if num_gap == total
         else (float((count * middle).sum()) / total)
     )
@@ -167,24 +137,23 @@ def histogram_percentile(edge: Floats, count: npt.NDArray[np.int64], p: float) -
     return float(edge[bucket] + min(inside, 1.0) * (edge[bucket + 1] - edge[bucket]))
 
 
-def peak_concurrency(frame: pd.DataFrame) -> int:
+def peak_concurrency(done: Columns) -> int:
     """Most finished requests that were in the system at once, each from its arrival until just before its finish."""
-    served = frame[frame["status"] == "finished"]
-    if not len(served):
+    if not len(done):
         return 0
-    start, stop = np.sort(served["arrival_s"].to_numpy()), np.sort(served["finish_s"].to_numpy())
+    start, stop = np.sort(done["arrival_s"]), np.sort(done["finish_s"])
     gone = np.searchsorted(stop, start, side="right")  # by the time of each arrival
     return int((np.arange(1, len(start) + 1) - gone).max())
 
 
-def token_rate(done: pd.DataFrame, edge_s: Floats) -> Floats:
+def token_rate(done: Any, edge_s: Floats) -> Floats:
     """Output tokens between consecutive `edge_s`, each request's taken as evenly spaced from first to last.
 
     Every request adds its first token and a ramp of the others; the sum of all ramps is piecewise linear, so its
     value at the edges is an interpolation between the sorted ends of ramps.
     """
-    first, last = done["first_token_s"].to_numpy(np.float64), done["last_token_s"].to_numpy(np.float64)
-    rest = done["committed_token"].to_numpy(np.float64) - 1.0
+    first, last = np.asarray(done["first_token_s"], np.float64), np.asarray(done["last_token_s"], np.float64)
+    rest = np.asarray(done["committed_token"], np.float64) - 1.0
     ramp = (last > first) & (rest > 0)
     jump = np.sort(np.concatenate([first, np.repeat(first[~ramp], np.maximum(rest[~ramp], 0).astype(np.int64))]))
     total = np.searchsorted(jump, edge_s, side="left").astype(np.float64)
@@ -199,7 +168,7 @@ def token_rate(done: pd.DataFrame, edge_s: Floats) -> Floats:
     return np.diff(total)
 
 
-def peak_token_rate(done: pd.DataFrame) -> float:
+def peak_token_rate(done: Columns) -> float:
     """Most output tokens in one second of the clock."""
     if not len(done):
         return 0.0

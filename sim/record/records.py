@@ -1,45 +1,64 @@
 """The records of a run: one row a request, one a step, one an operator. This file documents the results.
 
-The engine fills integer arrays (picoseconds, nanojoules); `request_frame`, `step_frame` and `operator_frame` turn
-them into DataFrames in SI units, whose columns `REQUEST_COLUMNS`, `STEP_COLUMNS` and `OPERATOR_COLUMNS` describe.
+The engine fills integer arrays (picoseconds, nanojoules); `request_columns`, `step_columns` and `operator_columns` turn
+them into columns in SI units, which `REQUEST`, `STEP_COLUMNS` and `OPERATOR_COLUMNS` describe; a run that only prints
+makes no frame of them.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from kernels.optable import BOUNDS, KINDS
 from kernels.units import NJ_PER_J, PS_PER_S
+from sim.record.columns import Array, Coded, Columns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Ints = npt.NDArray[np.int64]
 
 STATUS: tuple[str, ...] = ("finished", "refused", "unfinished")
 
-REQUEST_COLUMNS: dict[str, str] = {
-    "request": "index in the load, in order of arrival",
-    "status": "finished; refused (it can never run, see reason); unfinished (the run ended first; see reason)",
-    "reason": "why it was refused or given up; empty otherwise",
-    "replica": "replica that served it; -1 where none did",
-    "priority": "0 is the most urgent",
-    "arrival_s": "when it arrived; of a chained request, when it became available",
-    "scheduled_s": "when its first computation began; NaN where it never did",
-    "first_token_s": "when its first output token was there",
-    "last_token_s": "when its last output token was there",
-    "finish_s": "when it left the system (after last_token_s where a batch is held together)",
-    "prompt_token": "prompt tokens",
-    "output_token": "output tokens that it asked for",
-    "committed_token": "output tokens that it got",
-    "cached_token": "prompt tokens found in the prefix cache when it was first admitted",
-    "num_preemption": "times that it lost its KV or was moved out",
-    "queue_s": "scheduled_s - arrival_s",
-    "ttft_s": "time to first token: first_token_s - arrival_s",
-    "e2e_s": "end-to-end latency: finish_s - arrival_s",
-    "tpot_s": "time per output token: (e2e_s - ttft_s) / (committed_token - 1); NaN for a single token",
-}
+
+class Field(NamedTuple):
+    """One column of the request records: what it means and where it comes from. A field is named here alone."""
+
+    help: str
+    source: str = ""  # the engine's column; a name that ends in _ps is a clock in picoseconds, -1: never
+    since: str = ""  # an engine's clock that is subtracted
+    dtype: type = np.int32
+    names: tuple[str, ...] = ()  # of a column of codes
+    finished: bool = False  # known of finished requests alone
+
+
+REQUEST: dict[str, Field] = {
+    "request": Field("index in the load, in order of arrival", dtype=np.int64),
+    "status": Field("finished; refused (it can never run, see reason); unfinished (the run ended first; see reason)",
+                    "status", names=STATUS),
+    "reason": Field("why it was refused or given up; empty otherwise", "reason"),
+    "replica": Field("replica that served it; -1 where none did", "replica"),
+    "priority": Field("0 is the most urgent", "priority", dtype=np.int8),
+    "arrival_s": Field("when it arrived; of a chained request, when it became available", "arrival_ps"),
+    "scheduled_s": Field("when its first computation began; NaN where it never did", "start_ps"),
+    "first_token_s": Field("when its first output token was there", "first_token_ps"),
+    "last_token_s": Field("when its last output token was there", "last_token_ps"),
+    "finish_s": Field("when it left the system (after last_token_s where a batch is held together)", "end_ps"),
+    "prompt_token": Field("prompt tokens", "prompt_token"),
+    "output_token": Field("output tokens that it asked for", "output_token"),
+    "committed_token": Field("output tokens that it got", "produced_token"),
+    "cached_token": Field("prompt tokens found in the prefix cache when it was first admitted", "cached_token"),
+    "num_preemption": Field("times that it lost its KV or was moved out", "num_preempted"),
+    "queue_s": Field("scheduled_s - arrival_s", "start_ps", "arrival_ps"),
+    "ttft_s": Field("time to first token: first_token_s - arrival_s", "first_token_ps", "arrival_ps"),
+    "e2e_s": Field("end-to-end latency: finish_s - arrival_s", "end_ps", "arrival_ps", finished=True),
+    "tpot_s": Field("time per output token: (e2e_s - ttft_s) / (committed_token - 1); NaN for a single token"),
+}  # fmt: skip
+REQUEST_COLUMNS: dict[str, str] = {name: field.help for name, field in REQUEST.items()}
 
 STEP_COLUMNS: dict[str, str] = {
     "replica": "replica",
@@ -93,17 +112,39 @@ TOTALS: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    """A finished simulation: records, totals (`TOTALS`), and what was run (`provenance`)."""
+    """A finished simulation: records, totals (`TOTALS`), and what was run (`provenance`). Records are columns, and
+    frames where they are asked for as `requests`, `operators` and `steps`."""
 
-    requests: pd.DataFrame  # REQUEST_COLUMNS
+    request: Columns  # REQUEST
     totals: Mapping[str, float]
     about: Mapping[str, Any] = field(default_factory=dict)
-    operators: pd.DataFrame | None = None  # OPERATOR_COLUMNS
-    steps: pd.DataFrame | None = None  # STEP_COLUMNS, where recorded
+    operator: Columns | None = None  # OPERATOR_COLUMNS
+    step: Columns | None = None  # STEP_COLUMNS, where recorded
     gap_edge_s: npt.NDArray[np.float64] | None = None  # [bucket + 1] edges of times between two tokens
     gap_count: Ints | None = None  # [bucket]
+
+    def __repr__(self) -> str:
+        num_step = int(self.totals.get("num_step", 0))
+        return (
+            f"<Run of {len(self.request):,} requests, {num_step:,} steps; config {self.about.get('config_hash', '-')}>"
+        )
+
+    @functools.cached_property
+    def requests(self) -> "pd.DataFrame":
+        """A row a request: `REQUEST_COLUMNS`."""
+        return self.request.frame()
+
+    @functools.cached_property
+    def operators(self) -> "pd.DataFrame | None":
+        """A row an operator and bound: `OPERATOR_COLUMNS`."""
+        return None if self.operator is None else self.operator.frame()
+
+    @functools.cached_property
+    def steps(self) -> "pd.DataFrame | None":
+        """A row a step: `STEP_COLUMNS`."""
+        return None if self.step is None else self.step.frame()
 
 
 def seconds(picoseconds: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -116,68 +157,29 @@ def seconds(picoseconds: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.where(values < 0, np.nan, values / PS_PER_S)
 
 
-def request_frame(
-    *,
-    arrival_ps: npt.ArrayLike,
-    scheduled_ps: npt.ArrayLike,
-    first_token_ps: npt.ArrayLike,
-    last_token_ps: npt.ArrayLike,
-    finish_ps: npt.ArrayLike,
-    prompt_token: npt.ArrayLike,
-    output_token: npt.ArrayLike,
-    committed_token: npt.ArrayLike,
-    cached_token: npt.ArrayLike,
-    num_preemption: npt.ArrayLike,
-    priority: npt.ArrayLike,
-    replica: npt.ArrayLike,
-    status: npt.ArrayLike,
-    reason: npt.ArrayLike,
-    reasons: Sequence[str],
-) -> pd.DataFrame:
-    """Request records (`REQUEST_COLUMNS`) from arrays of one entry a request.
-
-    Times are picoseconds, -1 for what never happened; `status` indexes `STATUS`, `reason` indexes `reasons`.
-    """
-    clock = {
-        "arrival_s": seconds(arrival_ps),
-        "scheduled_s": seconds(scheduled_ps),
-        "first_token_s": seconds(first_token_ps),
-        "last_token_s": seconds(last_token_ps),
-        "finish_s": seconds(finish_ps),
-    }
-    arrival, first, finish = (np.asarray(values, np.int64) for values in (arrival_ps, first_token_ps, finish_ps))
-    committed = np.asarray(committed_token, np.int64)
-    done = np.asarray(status) == STATUS.index("finished")
-    ttft = seconds(np.where(first < 0, -1, first - arrival))
-    e2e = seconds(np.where(done, finish - arrival, -1))
-    scheduled = np.asarray(scheduled_ps, np.int64)
-    many = done & (committed > 1)
-    tpot = np.where(many, (finish - first) / (np.maximum(committed - 1, 1) * PS_PER_S), np.nan)
-    columns = {
-        "request": np.arange(len(arrival)),
-        "status": _named(status, STATUS),
-        "reason": _named(reason, reasons),
-        "replica": np.asarray(replica, np.int32),
-        "priority": np.asarray(priority, np.int8),
-        **clock,
-        "prompt_token": np.asarray(prompt_token, np.int32),
-        "output_token": np.asarray(output_token, np.int32),
-        "committed_token": committed.astype(np.int32),
-        "cached_token": np.asarray(cached_token, np.int32),
-        "num_preemption": np.asarray(num_preemption, np.int32),
-        "queue_s": seconds(np.where(scheduled < 0, -1, scheduled - arrival)),
-        "ttft_s": ttft,
-        "e2e_s": e2e,
-        "tpot_s": tpot,
-    }
-    return pd.DataFrame({name: columns[name] for name in REQUEST_COLUMNS})
+def request_columns(column: Mapping[str, npt.ArrayLike], reasons: Sequence[str]) -> Columns:
+    """Request records (`REQUEST`) from the engine's columns, one entry a request: clocks in picoseconds, `status` as
+    an index of `STATUS`, `reason` as one of `reasons`."""
+    found: dict[str, Array | Coded] = {}
+    done = np.asarray(column["status"]) == STATUS.index("finished")
+    for name, one in REQUEST.items():
+        values = np.asarray(column[one.source] if one.source else np.arange(len(done)), np.int64)
+        if one.names or name == "reason":
+            found[name] = Coded(values, one.names or tuple(reasons))
+        elif one.since:
+            there = (values >= 0) & (done | (not one.finished))
+            found[name] = seconds(np.where(there, values - np.asarray(column[one.since], np.int64), -1))
+        else:
+            found[name] = seconds(values) if one.source.endswith("_ps") else values.astype(one.dtype)
+    committed, first, finish = (
+        np.asarray(column[REQUEST[name].source], np.int64) for name in ("committed_token", "first_token_s", "finish_s")
+    )
+    gap_s = (finish - first) / (np.maximum(committed - 1, 1) * PS_PER_S)
+    found["tpot_s"] = np.where(done & (committed > 1), gap_s, np.nan)
+    return Columns(found)
 
 
-def _named(codes: npt.ArrayLike, names: Sequence[str]) -> Any:
-    return pd.Categorical.from_codes(np.asarray(codes, np.int64), pd.Index(list(names)))
-
-
-def step_frame(table: Ints, names: Sequence[str]) -> pd.DataFrame:
+def step_columns(table: Ints, names: Sequence[str]) -> Columns:
     """Step records (`STEP_COLUMNS`) from the engine's integer table [step, column] and its column names."""
     columns: dict[str, Any] = {}
     for index, name in enumerate(names):
@@ -187,25 +189,26 @@ def step_frame(table: Ints, names: Sequence[str]) -> pd.DataFrame:
             columns[name.removesuffix("_nj") + "_j"] = table[:, index] / NJ_PER_J
         else:
             columns[name] = table[:, index]
-    return pd.DataFrame({name: columns[name] for name in STEP_COLUMNS})
+    return Columns({name: columns[name] for name in STEP_COLUMNS})
 
 
-def operator_frame(
+WORDS = ("operator", "kind", "bound")
+
+
+def operator_columns(
     operator: Sequence[str], kind: npt.ArrayLike, bound: npt.ArrayLike, time_ps: npt.ArrayLike, energy_nj: npt.ArrayLike
-) -> pd.DataFrame:
+) -> Columns:
     """Operator records (`OPERATOR_COLUMNS`), rows of one operator and bound added up, the longest first.
 
     `kind` and `bound` are codes of `kernels.optable`; a kind of -1 is the host.
     """
-    frame = pd.DataFrame(
-        {
-            "operator": list(operator),
-            "kind": ["host" if code < 0 else KINDS[code] for code in np.asarray(kind)],
-            "bound": [BOUNDS[code] for code in np.asarray(bound)],
-            "time_s": np.asarray(time_ps) / PS_PER_S,
-            "energy_j": np.asarray(energy_nj) / NJ_PER_J,
-        }
-    )
-    total = frame.groupby(["operator", "kind", "bound"], sort=False, as_index=False).sum()
-    total = total[total["time_s"] > 0]
-    return total.sort_values(["time_s", "operator"], ascending=[False, True]).reset_index(drop=True)
+    total: dict[tuple[str, str, str], list[int]] = {}
+    rows = (np.asarray(values).tolist() for values in (kind, bound, time_ps, energy_nj))
+    for name, code, limit, row_ps, row_nj in zip(operator, *rows, strict=True):
+        pair = total.setdefault((name, "host" if code < 0 else KINDS[code], BOUNDS[limit]), [0, 0])
+        pair[0] += row_ps
+        pair[1] += row_nj
+    kept = sorted((item for item in total.items() if item[1][0] > 0), key=lambda item: (-item[1][0], item[0][0]))
+    words = {name: np.array([key[index] for key, _ in kept], object) for index, name in enumerate(WORDS)}
+    amount = np.array([pair for _, pair in kept], np.int64).reshape(-1, 2)
+    return Columns({**words, "time_s": amount[:, 0] / PS_PER_S, "energy_j": amount[:, 1] / NJ_PER_J})

@@ -18,7 +18,8 @@ from scipy.optimize import nnls
 from hw_models.device import cost
 from kernels.errors import InputError
 from kernels.machine import Machine
-from sim.record.export import write_json
+from sim.record.export import table_bytes, write_json
+from sim.record.write import check_folder, check_output, write_files
 from workloads.formats import PARTS, Formats
 from workloads.lowering import Plan, lower_step
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
@@ -82,13 +83,15 @@ def execute(
     file = pathlib.Path(out)
     if file.suffix != ".toml":
         raise InputError("a machine is named by a .toml file", field="--out", value=str(out), allowed="FILE.toml")
-    for folder in (file.parent, *([pathlib.Path(probes)] if probes else [])):
-        if folder.exists() and not folder.is_dir():
-            raise InputError("not a folder", file=folder)
+    check_folder(file.parent, "out")
+    if file.exists():
+        check_output(file, "out")
+    if probes:
+        check_folder(probes, "probes")
     from hw_models.reference import require_torch
 
     require_torch()
-    from hw_models.reference.calibrate import calibrate, summary, write_text
+    from hw_models.reference.calibrate import calibrate, summary
 
     show_progress = _progress(quiet)
     command = f"ridgeline calibrate --device {device} --budget {budget_s:g}s --seed {seed}"
@@ -97,12 +100,11 @@ def execute(
     found = calibrate(device, (1 - STEP_SHARE) * budget_s, formats, seed, command, show_progress)
     steps, engine = measure_steps(found, STEP_SHARE * budget_s)
     show_progress("", 0)
-    import tomli_w
-
-    write_text(file, tomli_w.dumps({**found.content(), **({"engine": engine} if engine else {})}))
-    if probes:
-        found.write_probes(probes)
-        write_text(pathlib.Path(probes) / "step.csv", steps.to_csv(index=False))
+    files = {file: found.file_bytes(**({"engine": engine} if engine else {}))}
+    if probes:  # a CSV a kind, with the columns of the measured operator files
+        raw = {**found.probes, "step": steps}
+        files |= {pathlib.Path(probes) / f"{kind}.csv": table_bytes(frame) for kind, frame in raw.items()}
+    write_files(files)
     if json:
         result = {"device": found.environment.name, "relative": found.relative, "errors": found.errors}
         write_json({**result, "kernels": found.fitted.error, "steps": steps, "engine": engine}, json)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from kernels.engine.price import StepPrice
 from kernels.units import PS_PER_S, to_ps
+from sim.record.write import write_files
 from sim.run.setup import Setup
 from sim.serving.engine import serve
 from sim.serving.engine_profile import EngineProfile, load
@@ -159,7 +160,7 @@ def write(path: pathlib.Path, profile: EngineProfile) -> None:
     parts = [tomli_w.dumps(values)]
     parts += [f"captured = [\n{sizes},\n]\n"] if captured else []
     parts += [tomli_w.dumps({"fit": fitted})] if fitted else []
-    path.write_text("\n".join(parts), encoding="utf-8")
+    write_files({path: "\n".join(parts).encode()})
 
 
 def main(words: list[str] | None = None) -> int:

@@ -7,15 +7,18 @@ good), then bisects on a logarithmic scale; that the share falls with the rate i
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from kernels.errors import InputError
-from sim.record.metrics import meets, parse_slo
+from kernels.errors import InputError, NothingServedError
+from sim.record.metrics import meets
+from sim.record.slo import parse_slo
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
 from workloads.load import load_requests, parse_load
 from workloads.requests import Requests, scale_rate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOWEST, HIGHEST = 1e-4, 1e5  # requests a second
 
@@ -26,13 +29,13 @@ def capacity(
     share: float = 0.9,
     tolerance: float = 0.02,
     progress: Callable[[float, float], None] = lambda rate, good: None,
-) -> tuple[float, pd.DataFrame]:
+) -> "tuple[float, pd.DataFrame]":
     """The largest rate (requests a second, to `tolerance`) with at least `share` of requests within the scenario's
     `goodput` objective; and a frame of every rate tried: `rate, share, goodput, p99_ttft_ms, p99_tpot_ms,
     request_throughput`.
 
     A generator's `rate` is varied; a trace is replayed faster or slower. 0 where not even the lowest rate is good.
-    Raises `InputError` without an objective.
+    Raises `InputError` without an objective, and `NothingServedError` where every request is refused.
     """
     slo = parse_slo(scenario.goodput)
     if not slo:
@@ -41,13 +44,17 @@ def capacity(
         )
     if not 0 < share <= 1:
         raise InputError("not a share", field="share", value=share, allowed="above 0, at most 1")
+    if not 1e-4 <= tolerance <= 1:
+        raise InputError("out of range", field="tolerance", value=tolerance, allowed="0.0001 to 1")
     tried: dict[float, dict[str, float]] = {}
 
     def good(rate: float) -> bool:
         done = simulate(scenario, requests=at_rate(scenario, rate))
-        frame = done.run.requests
-        finished = frame[frame["status"] == "finished"]
-        met = float(meets(finished, slo).sum()) / len(frame)
+        request = done.run.request
+        if request.equal("status", "refused").all():
+            why = ", ".join(sorted(set(request.words("reason"))))
+            raise NothingServedError(f"no request of this load can be served at any rate: {why}")
+        met = float(meets(request.rows(request.equal("status", "finished")), slo).sum()) / len(request)
         names = ("request_goodput", "request_throughput", "p99_ttft_ms", "p99_tpot_ms")
         tried[rate] = {"rate": rate, "share": met, **{name: done.metrics[name] for name in names}}
         progress(rate, met)
@@ -65,12 +72,18 @@ def capacity(
     while low and high and high / low > 1 + tolerance:
         rate = (low * high) ** 0.5
         low, high = (rate, high) if good(rate) else (low, rate)
+    import pandas as pd
+
     return low, pd.DataFrame([tried[rate] for rate in sorted(tried)])
 
 
 def base_rate(scenario: Scenario) -> float:
     """The rate that the scenario's load has: a generator's `rate`, else requests over the span of their arrivals."""
-    given = dict(parse_load(scenario.requests).values).get("rate")
+    load = parse_load(scenario.requests)
+    if load.source == "closed_loop":
+        raise InputError("users who wait for their answers have no rate to vary", field="requests",
+                         value=scenario.requests, allowed="a load with a rate, or a trace")  # fmt: skip
+    given = dict(load.values).get("rate")
     if isinstance(given, int | float):
         return float(given)
     arrival = load_requests(scenario.requests, scenario.seed).arrival_ps

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from kernels.errors import InputError
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NUMBERS = (
     "completed", "failed", "duration", "request_throughput", "request_goodput", "output_throughput",
@@ -35,8 +37,10 @@ def label(scenario: Scenario, among: Sequence[Scenario]) -> str:
     return " ".join(str(values[name]) for name in differing) or scenario.system
 
 
-def compare(scenarios: Sequence[Scenario]) -> pd.DataFrame:
+def compare(scenarios: Sequence[Scenario]) -> "pd.DataFrame":
     """Columns `metric`, one a scenario (named by what it differs in), and with two or more their ratio to the first."""
+    import pandas as pd
+
     names = [label(one, scenarios) for one in scenarios]
     if len(set(names)) < len(names):
         raise InputError("two of the scenarios are the same", field="scenarios", value=names)

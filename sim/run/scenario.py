@@ -1,30 +1,37 @@
 """A scenario: everything that decides a serving simulation, as one flat record.
 
 The same record is a TOML file (`ridgeline simulate scenario.toml`), the options of the command line
-(`--tp 8`) and the arguments of a Python call (`Scenario(tp=8)`): each field below is all three, and its
-help text is the documentation. Nothing outside it, but the files it names, changes a result.
+(`--tp 8`) and the arguments of a Python call (`Scenario(tp=8)`): each field below is all three, its help text is the
+documentation, and its type and range hold in all three (`sim.run.scenario_check`). Nothing outside it, but the files
+it names, changes a result.
 """
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from kernels.errors import InputError, from_validation
+MAX_GROUP = 65_536  # devices of a group: above every machine that was built
+MAX_TOKEN = 1 << 24  # of a step, as of a request
 
 
 def _of(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Scenario:
-    """What is simulated: a model on a system under a load, served by an engine.
+    """What is simulated: a model on a system under a load, served by an engine. A value of the wrong type, out of its
+    range or without effect beside the others is an `InputError` that names the field.
 
-    >>> Scenario(model="llama-2-7b", system="a100_sxm").tp
-    1
+    >>> Scenario(model="llama-2-7b", system="a100_sxm")
+    Scenario(model='llama-2-7b', system='a100_sxm')
+    >>> Scenario(fidelity="SOL")
+    Traceback (most recent call last):
+    ...
+    kernels.errors.InputError: fidelity = 'SOL': no such fidelity; allowed: sol, calibrated, replay (nearest: sol)
     """
 
     model: str = _of("llama-3-8b", "a ready model (`ridgeline models`) or the path of a Hugging Face config.json")
@@ -33,11 +40,11 @@ class Scenario:
         "conversation:rate=8,n=1000", "load: a generator spec or a trace file (`ridgeline traces` lists both)"
     )
     # placement
-    tp: Annotated[int, Ge(1)] = _of(1, "tensor parallel devices")
-    pp: Annotated[int, Ge(1)] = _of(1, "pipeline stages")
-    dp: Annotated[int, Ge(1)] = _of(1, "replicas behind the router")
-    ep: Annotated[int, Ge(1)] = _of(1, "expert parallel devices (experts sharded over them)")
-    attn_dp: Annotated[int, Ge(1)] = _of(1, "attention data-parallel ranks inside a replica")
+    tp: Annotated[int, Ge(1), Le(MAX_GROUP)] = _of(1, "tensor parallel devices")
+    pp: Annotated[int, Ge(1), Le(MAX_GROUP)] = _of(1, "pipeline stages")
+    dp: Annotated[int, Ge(1), Le(1_000_000)] = _of(1, "replicas behind the router")
+    ep: Annotated[int, Ge(1), Le(MAX_GROUP)] = _of(1, "expert parallel devices (experts sharded over them)")
+    attn_dp: Annotated[int, Ge(1), Le(MAX_GROUP)] = _of(1, "attention data-parallel ranks inside a replica")
     sequence_parallel: bool = _of(
         False, "shard norms along the sequence: reduce-scatter and all-gather, not all-reduce"
     )
@@ -62,9 +69,11 @@ class Scenario:
     order: Literal["fcfs", "sjf", "priority"] = _of(
         "fcfs", "order of the waiting queue: by arrival, predicted output, or priority"
     )
-    token_budget: Annotated[int, Ge(0)] = _of(0, "tokens a step at most, which cuts prompts; 0: the policy's own")
-    max_num_seq: Annotated[int, Ge(0)] = _of(0, "sequences a step at most; 0: the policy's own")
-    max_model_len: Annotated[int, Ge(0)] = _of(
+    token_budget: Annotated[int, Ge(0), Le(MAX_TOKEN)] = _of(
+        0, "tokens a step at most, which cuts prompts; 0: the policy's own"
+    )
+    max_num_seq: Annotated[int, Ge(0), Le(MAX_TOKEN)] = _of(0, "sequences a step at most; 0: the policy's own")
+    max_model_len: Annotated[int, Ge(0), Le(2 * MAX_TOKEN)] = _of(
         0, "longest prompt plus output, beyond the model's context where its positions can; 0: the context"
     )
     block_token: Annotated[int, Ge(1), Le(1024)] = _of(16, "tokens a KV block")
@@ -73,7 +82,7 @@ class Scenario:
     )
     prefix_cache: bool = _of(True, "keep blocks of finished requests for prompts that share a prefix")
     preemption: Literal["recompute", "swap"] = _of("recompute", "what happens to a sequence that loses its KV")
-    swap_GiB: Annotated[float, Ge(0)] = _of(0.0, "host memory for swapped KV, a replica")  # noqa: N815
+    swap_GiB: Annotated[float, Ge(0), Le(1e6)] = _of(0.0, "host memory for swapped KV, a replica")  # noqa: N815
     memory_share: Annotated[float, Gt(0), Le(1)] = _of(0.9, "share of device memory that the engine may use")
     engine: str = _of("vllm_0.15", "engine profile: host time a step, sequence and request, padded batches; or `none`")
     # run
@@ -81,11 +90,22 @@ class Scenario:
         "calibrated",
         "sol: peak rates; calibrated: fitted constants and host time; replay: every operator on SimPy engines",
     )
-    timeout_s: Annotated[float, Ge(0)] = _of(0.0, "clients give up so many seconds after they asked; 0: never")
+    timeout_s: Annotated[float, Ge(0), Le(9e6)] = _of(0.0, "clients give up so many seconds after they asked; 0: never")
     goodput: str = _of("ttft:1.0 tpot:0.05", "service level objective in seconds, `ttft:X tpot:Y e2el:Z`")
-    price_USDph: Annotated[float, Ge(0)] = _of(0.0, "rental price of a device an hour; 0: the catalogue's")  # noqa: N815
+    price_USDph: Annotated[float, Ge(0), Le(1e4)] = _of(0.0, "rental price of a device an hour; 0: the catalogue's")  # noqa: N815
     run_ahead: bool = _of(True, "advance unchanged decode steps together (same integers as one by one)")
-    seed: Annotated[int, Ge(0)] = _of(0, "seed of everything drawn")
+    seed: Annotated[int, Ge(0), Le(2**63 - 1)] = _of(0, "seed of everything drawn")
+
+    def __post_init__(self) -> None:
+        from sim.run.scenario_check import checked
+
+        for name, value in checked(vars(self)).items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        """The call that makes it: fields at their defaults are left out."""
+        changed = {f.name: value for f in dataclasses.fields(self) if (value := getattr(self, f.name)) != f.default}
+        return f"Scenario({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     def digest(self) -> str:
         """Hexadecimal digits that name this configuration; written into every result as `config_hash`."""
@@ -97,31 +117,23 @@ class Scenario:
 FIELD_NAMES = tuple(field.name for field in dataclasses.fields(Scenario))
 
 
-def from_mapping(values: Mapping[str, Any], file: object = None) -> Scenario:
-    """Check types and ranges of `values` and build the scenario; an `InputError` names what is wrong."""
-    import pydantic
+def from_mapping(
+    values: Mapping[str, Any], file: object = None, file_of: Callable[[str], object] | None = None
+) -> Scenario:
+    """The scenario of these values; an `InputError` names what is wrong, and `file` where the values are a file's
+    (`file_of(field)` where they come from several places)."""
+    from sim.run.scenario_check import checked
 
-    for name in values:
-        if name not in FIELD_NAMES:
-            raise InputError("unknown field", file=file, field=name, value=name, allowed=FIELD_NAMES)
-    try:
-        return pydantic.TypeAdapter(Scenario).validate_python(dict(values), strict=False)
-    except pydantic.ValidationError as error:
-        raise from_validation(error, file) from None
+    return Scenario(**checked(values, file_of or (lambda field: file)))
 
 
 def from_file(path: str | pathlib.Path, **override: Any) -> Scenario:
     """Read a scenario TOML; `override` wins over the file."""
-    return from_mapping({**read_toml(path), **override}, file=path)
+    return from_mapping({**read_toml(path), **override}, file_of=lambda field: None if field in override else path)
 
 
 def read_toml(path: str | pathlib.Path) -> dict[str, Any]:
     """A TOML file as a dictionary; unreadable or malformed files are an `InputError` with the line."""
-    import tomllib
+    from hw_models import files
 
-    try:
-        return tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"not TOML: {error}", file=path) from None
+    return files.read_toml(path)

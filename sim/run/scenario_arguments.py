@@ -2,41 +2,76 @@
 
 import argparse
 import dataclasses
-import typing
+import re
+from collections.abc import Collection
 from typing import Any
 
-from sim.run.scenario import Scenario, from_mapping, read_toml
+from sim.run.scenario import FIELD_NAMES, Scenario, from_mapping, read_toml
+from sim.run.scenario_check import hints, kind
+
+MAX_DIGIT = 4000  # of a whole number that Python reads
 
 
-def add(parser: argparse.ArgumentParser, many: bool = False) -> None:
-    """One `--option` a field (`max_num_seq` is `--max-num-seq`), and an optional scenario file (or `many`)."""
+def add(parser: argparse.ArgumentParser, many: bool = False, fields: Collection[str] = FIELD_NAMES) -> None:
+    """One `--option` a field (`max_num_seq` is `--max-num-seq`), and an optional scenario file (or `many`). `fields`:
+    those that the verb reads; of a file it takes these alone."""
     parser.add_argument(
         "scenarios" if many else "scenario",
         nargs="*" if many else "?",
         metavar="SCENARIO.toml",
         help="a scenario file; options win over it",
     )
-    hints = typing.get_type_hints(Scenario)
+    parser.set_defaults(scenario_fields=tuple(fields))
     for field in dataclasses.fields(Scenario):
+        if field.name not in fields:
+            continue
         flag, text = "--" + field.name.replace("_", "-").lower(), field.metadata["help"].replace("%", "%%")
         text = f"{text} (default: {field.default})" if field.default != "" else text
         keywords: dict[str, Any] = {"dest": f"field_{field.name}", "default": None, "help": text}
-        if hints[field.name] is bool:
+        if hints()[field.name] is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **keywords)
         else:
-            choices = (
-                typing.get_args(hints[field.name]) if typing.get_origin(hints[field.name]) is typing.Literal else None
+            choices = getattr(hints()[field.name], "__args__", ())
+            parser.add_argument(
+                flag, metavar="|".join(choices) if kind(hints()[field.name]) is str and choices else "X", **keywords
             )
-            parser.add_argument(flag, choices=choices, metavar=None if choices else "X", **keywords)
 
 
 def build(arguments: argparse.Namespace, defaults: dict[str, Any] | None = None, file: str | None = None) -> Scenario:
     """The scenario that the parsed options say: defaults of the verb, then the file, then the options."""
     file = file or getattr(arguments, "scenario", None)
     given = {
-        name.removeprefix("field_"): value
+        name.removeprefix("field_"): read_text(name.removeprefix("field_"), value)
         for name, value in vars(arguments).items()
         if name.startswith("field_") and value is not None
     }
     values = read_toml(file) if file else {}
-    return from_mapping({**(defaults or {}), **values, **given}, file=file)
+    fields = arguments.scenario_fields
+    if len(fields) < len(FIELD_NAMES) and file:
+        from_mapping(values, file)  # the file is a scenario of its own, and right as one
+        values = {name: value for name, value in values.items() if name in fields}
+    return from_mapping(
+        {**(defaults or {}), **values, **given}, file_of=lambda name: file if name not in given else None
+    )
+
+
+def read_text(name: str, text: Any) -> Any:
+    """The text of an option in the type of its field; text that is no such value stays text, for the scenario's own
+    check to refuse.
+
+    >>> read_text("tp", "8"), read_text("tp", "2.0"), read_text("memory_share", "0.5")
+    (8, '2.0', 0.5)
+    """
+    expected = kind(hints()[name])
+    if expected is int and isinstance(text, str) and re.fullmatch(r"[+-]?[0-9]+", text):
+        return int(text[:MAX_DIGIT])  # out of every range, as the whole number is
+    if (
+        expected is float
+        and isinstance(text, str)
+        and re.fullmatch(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|[+-]?(nan|inf)", text, re.I)
+    ):
+        try:
+            return float(text)
+        except ValueError:
+            return text
+    return text

@@ -8,6 +8,7 @@ from hw_models.dispatch import Dispatch
 from hw_models.spec import System
 from kernels.errors import InputError
 from kernels.machine import Machine
+from sim.run.effect import check_placement
 from sim.run.scenario import Scenario
 from sim.serving.experts import with_experts
 from sim.serving.stores import Store, store_of
@@ -19,7 +20,7 @@ from workloads.models.spec import ModelSpec
 from workloads.placement import Placement
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Setup:
     """A scenario resolved and checked: everything but the requests."""
 
@@ -33,6 +34,14 @@ class Setup:
     fidelity: str  # what the numbers are: sol, calibrated, replay
     calibrated_on: str  # the device whose fit prices the kernels; empty for speed of light
     dispatch: Dispatch  # what its units in the memory do
+
+    def __repr__(self) -> str:
+        return f"<Setup of {self.scenario!r}>"
+
+    @property
+    def title(self) -> str:
+        """Model and devices in words."""
+        return f"{self.model.name} on {self.placement.num_device} {self.system.device.name}"
 
     @property
     def num_block(self) -> int:
@@ -78,6 +87,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         scenario.sequence_parallel,
         device_per_node,
     )
+    check_placement(scenario, model, placed)
     system = catalog.system(scenario.system, placed.num_device)
     fidelity = "sol" if scenario.fidelity == "sol" else "calibrated"
     if scenario.fidelity == "calibrated" and best_fidelity(system.device) == "sol":

@@ -7,10 +7,9 @@ engine serves (`sim.serving`), and the records become frames and metrics.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pandas as pd
 
 from hw_models.device import calibration
 from kernels.engine import records as at
@@ -21,9 +20,9 @@ from kernels.units import NJ_PER_J, PS_PER_S
 from sim.record.energy import energy
 from sim.record.metrics import measure
 from sim.record.provenance import provenance
-from sim.record.records import Run, operator_frame, request_frame, step_frame
-from sim.record.uncertainty import uncertainty
+from sim.record.records import Run, operator_columns, request_columns, step_columns
 from sim.run import warm
+from sim.run.effect import FIELD_OF, check_load, check_policy, notes
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup, prepare
 from sim.serving import engine_profile
@@ -31,21 +30,24 @@ from sim.serving.accounts import Accounts, accounts
 from sim.serving.engine import compile_loop, serve
 from sim.serving.limits import Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin, find
-from sim.serving.replay import Replay
 from sim.serving.result import REQUEST_COLUMNS, ServeResult
 from sim.serving.rules import Group
 from sim.serving.step_price import Lowered, build
 from workloads.load import load_requests
 from workloads.requests import Requests
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_BLOCK = 2**31 - 1  # of a replica, and of its host: what the engine counts
 STATUS = {at.FINISHED: 0, at.LEAVING: 0, at.REFUSED: 1}  # everything else is unfinished
 WHY = {"": "", "context": "longer than the context", "kv": "more KV than a replica has", "step": "longer than a step",
-       "timeout": "its client gave up"}  # fmt: skip
+       "timeout": "the client gave up"}  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Simulation:
-    """A finished run with what made it: frames and totals (`run`), the numbers (`metrics`), the engine's accounts."""
+    """A finished run with what made it: records and totals (`run`), the numbers (`metrics`), the engine's accounts."""
 
     run: Run
     metrics: dict[str, Any]
@@ -53,6 +55,21 @@ class Simulation:
     lowered: Lowered
     result: ServeResult
     accounts: Accounts
+
+    @property
+    def served(self) -> bool:
+        """Whether any request was served."""
+        return bool(self.metrics["completed"])
+
+    def __repr__(self) -> str:
+        from sim.show.report import short
+
+        return f"<Simulation of {self.setup.title}: {short(self.run, self.metrics)}>"
+
+    def _repr_html_(self) -> str:
+        from sim.show.report import html_table
+
+        return html_table(self.setup.title, self.run, self.metrics)
 
 
 def simulate(
@@ -75,6 +92,7 @@ def simulate(
     if scenario.fidelity == "sol":
         profile = engine_profile.load("none")
     load = load_requests(scenario.requests, scenario.seed) if requests is None else requests
+    check_load(scenario, load)
     setup = _prepare(scenario, policy)
     if machine is not None:
         setup = dataclasses.replace(setup, machine=machine)
@@ -103,21 +121,26 @@ def simulate(
     )
     result = serve(cast(Any, load), price, policy, router, limits, options)
     if scenario.fidelity == "replay":
+        from sim.serving.replay import Replay
+
         clock = Replay(cast(Any, load), price, lowered, policy, router, limits, options).run()
         column = {name: clock[field] for name, field in REQUEST_COLUMNS.items()}
         result = dataclasses.replace(result, engine="replay", request=column)
     spent = accounts(result, lowered)
-    run = _run(setup, load, spent, result, profile)
+    left_out = notes(scenario, policy, load, setup.system.device.npu is not None)
+    run = _run(setup, load, spent, result, profile, left_out)
     return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent)
 
 
-def simulate_intervals(scenario: Scenario, num: int) -> pd.DataFrame:
+def simulate_intervals(scenario: Scenario, num: int) -> "pd.DataFrame":
     """Intervals that hold nine of ten of `num` replicates, in each of which every kernel's time is off by a draw from
     the spread of its residuals (`sim.record.uncertainty`). Raises `InputError` where no calibration tells a spread."""
     if scenario.fidelity != "calibrated":
         raise InputError(
             "only a calibration has a spread", field="fidelity", value=scenario.fidelity, allowed="calibrated"
         )
+    from sim.record.uncertainty import uncertainty
+
     setup = _prepare(scenario, policy_of(scenario))
     load = load_requests(scenario.requests, scenario.seed)
     profile, _ = calibration(setup.system.device)
@@ -130,8 +153,11 @@ def simulate_intervals(scenario: Scenario, num: int) -> pd.DataFrame:
 
 def policy_of(scenario: Scenario) -> Plugin:
     policy = find("policy", scenario.policy)
-    given = {"max_token": scenario.token_budget, "max_seq": scenario.max_num_seq}
-    value = {**policy.value, **{name: float(number) for name, number in given.items() if number}}
+    check_policy(scenario, policy)
+    value = dict(policy.value)
+    for name, field in FIELD_OF.items():
+        if number := getattr(scenario, field):
+            value[name] = policy.module.OPTIONS[name].parse(field, str(number))
     return dataclasses.replace(policy, value=value)
 
 
@@ -141,11 +167,22 @@ def _prepare(scenario: Scenario, policy: Plugin) -> Setup:
 
 def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
     scenario = setup.scenario
-    if scenario.preemption == "swap" and not scenario.swap_GiB:
-        raise InputError("swapping needs host memory", field="swap_GiB", value=0, allowed="above 0")
     # a block lies on the devices of one attention group, on each of its stages
     store = setup.store
     block_byte = store.block_byte * setup.placement.tp * setup.placement.pp
+    host_block = int(scenario.swap_GiB * 2**30 / block_byte)
+    if scenario.swap_GiB and not 1 <= host_block <= MAX_BLOCK:
+        low, high = (count * block_byte / 2**30 for count in (1, MAX_BLOCK))
+        raise InputError(
+            f"holds {host_block} KV blocks of {scenario.block_token} tokens", field="swap_GiB",
+            value=scenario.swap_GiB, allowed=f"{low:.3g} to {high:.3g}",
+        )  # fmt: skip
+    if not 1 <= store.num_block <= MAX_BLOCK:
+        token = setup.budget.token_capacity * setup.placement.attn_dp
+        raise InputError(
+            f"KV memory of {token} tokens is {store.num_block} blocks", field="block_token",
+            value=scenario.block_token, allowed=f"1 to {MAX_BLOCK} blocks, that is {-(-token // MAX_BLOCK)} to {token}",
+        )  # fmt: skip
     return Limits(
         num_block=store.num_block,
         groups=store.groups,
@@ -154,7 +191,7 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
         num_replica=setup.placement.dp,
         prefix_cache=scenario.prefix_cache,
         preemption=scenario.preemption,
-        host_block=int(scenario.swap_GiB * 2**30 / block_byte),
+        host_block=host_block,
         plan_ahead=int(profile.plan_ahead),
         timeout_s=scenario.timeout_s,
         watermark=scenario.watermark if scenario.watermark >= 0 else None,
@@ -163,49 +200,34 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
 
 
 def _run(
-    setup: Setup, load: Requests, spent: Accounts, result: ServeResult, profile: engine_profile.EngineProfile
-) -> Run:
-    column = result.request
+    setup: Setup, load: Requests, spent: Accounts, result: ServeResult, profile: engine_profile.EngineProfile,
+    left_out: list[str],
+) -> Run:  # fmt: skip
+    column: dict[str, Any] = {**result.request, "priority": load.priority}
     stream_ps = round(profile.stream_s * PS_PER_S)
-    status = np.array([STATUS.get(code, 2) for code in range(len(at.STATUSES))])[column["status"]]
-    frame = request_frame(
-        arrival_ps=column["arrival_ps"],
-        scheduled_ps=column["start_ps"],
-        first_token_ps=_later(column["first_token_ps"], stream_ps),
-        last_token_ps=_later(column["last_token_ps"], stream_ps),
-        finish_ps=_later(column["end_ps"], stream_ps),
-        prompt_token=column["prompt_token"],
-        output_token=column["output_token"],
-        committed_token=column["produced_token"],
-        cached_token=column["cached_token"],
-        num_preemption=column["num_preempted"],
-        priority=load.priority,
-        replica=column["replica"],
-        status=status,
-        reason=column["reason"],
-        reasons=[WHY[name] for name in at.REASONS],
-    )
+    for name in ("first_token_ps", "last_token_ps", "end_ps"):
+        column[name] = np.where(column[name] < 0, column[name], column[name] + stream_ps)
+    column["status"] = np.array([STATUS.get(code, 2) for code in range(len(at.STATUSES))])[column["status"]]
+    request = request_columns(column, [WHY[name] for name in at.REASONS])
     about = provenance(dataclasses.asdict(setup.scenario), seed=setup.scenario.seed, fidelity=setup.fidelity)
     about |= {"mode": result.engine, "calibrated_on": setup.calibrated_on, "complete": result.complete}
     about |= {"formats": setup.formats.said or setup.formats.label()}
-    steps = None if result.step is None else step_frame(result.step, at.LOG_COLUMNS)
+    about |= {"note": left_out} if left_out else {}
+    steps = None if result.step is None else step_columns(result.step, at.LOG_COLUMNS)
     edges = edges_s()
-    return Run(frame, _totals(setup, spent, result), about, _operators(spent), steps, edges, result.gap_count)
-
-
-def _later(times: Any, delay_ps: int) -> Any:
-    return np.where(np.asarray(times) < 0, times, np.asarray(times) + delay_ps)
+    return Run(request, _totals(setup, spent, result), about, _operators(spent), steps, edges, result.gap_count)
 
 
 def _operators(spent: Accounts) -> Any:
-    return operator_frame(spent.name, spent.kind, spent.bound, spent.time_ps, spent.energy_nj)
+    return operator_columns(spent.name, spent.kind, spent.bound, spent.time_ps, spent.energy_nj)
 
 
 def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, float]:
     capacity = result.num_block * result.block_token * max(result.span_ps, 1) * len(result.kv_token_ps)
     token, _, _, held = result.kv_token_ps.sum(axis=0)
     count = result.counter
-    peak = 0.0 if result.step is None else result.step[:, at.LOG_COLUMNS.index("used_block")].max() / result.num_block
+    used = np.zeros(1) if result.step is None else result.step[:, at.LOG_COLUMNS.index("used_block")]
+    peak = used.max(initial=0) / result.num_block
     totals = {
         "num_step": float(count["num_step"].sum()),
         "num_replica": float(setup.placement.dp),

@@ -4,14 +4,14 @@ import importlib
 import pathlib
 
 from kernels.errors import InputError
-from sim.record.export import write_json
+from sim.record.export import check_picture, write_json, write_picture
 
 
 def execute(module: str, plot: str | None, json: str | None) -> str:
     """Run the study `module` (as `studies.zero_bubble`); returns its table as text."""
     study = importlib.import_module(module)
-    if plot and pathlib.Path(plot).suffix not in (".svg", ".png", ".pdf"):
-        raise InputError("unknown picture format", field="plot", value=plot, allowed=[".svg", ".png", ".pdf"])
+    if plot:
+        check_picture(plot)
     table = study.run()
     if json:
         write_json({"rows": table}, json)
@@ -19,7 +19,7 @@ def execute(module: str, plot: str | None, json: str | None) -> str:
         import matplotlib as mpl
 
         mpl.use("Agg")
-        study.plot(table).savefig(plot, dpi=150)
+        write_picture(study.plot(table), plot)
     return f"{study.CLAIM}\n{table.to_string(index=False, float_format=lambda value: f'{value:.4g}')}"
 
 

@@ -10,22 +10,24 @@ import sys
 import time
 from typing import Any
 
+from hw_models.process import child_environment, end_with_parent
 from kernels import cache
 
-STEPS = cache.folder(cache.ROOT / "engine" / "advance.py") / "steps_compiled"
-PRICE = cache.folder(cache.ROOT / "price.py") / "price_compiled"
+STEPS = (cache.ROOT / "engine" / "advance.py", "steps_compiled")
+PRICE = (cache.ROOT / "price.py", "price_compiled")
 WAIT_S = 0.05
 
 Child = subprocess.Popen[bytes]
 
 
 def start() -> Child | None:
-    """A child that compiles its half, or None where all is compiled already."""
-    if STEPS.exists() and PRICE.exists():
+    """A child that compiles its half, or None where all is compiled already or nothing can be kept."""
+    if cache.base() is None or (cache.is_marked(*STEPS) and cache.is_marked(*PRICE)):
         return None
     return subprocess.Popen(
-        [sys.executable, "-m", "sim.run.warm"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        [sys.executable, "-m", "sim.run.warm"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=child_environment(),
+    )  # fmt: skip
 
 
 def compile_ends(child: Child | None) -> None:
@@ -41,7 +43,7 @@ def compile_ends(child: Child | None) -> None:
 
     _compile(commit, ENGINE_TYPE)
     _compile(open_lane, ENGINE_TYPE, int64, int64)
-    while not STEPS.exists() and child.poll() is None:
+    while not cache.is_marked(*STEPS) and child.poll() is None:
         time.sleep(WAIT_S)
 
 
@@ -62,8 +64,7 @@ def compile_steps() -> None:
 
     for function, num_integer in ((begin, 3), (begin_repeat, 2), (repeat_ahead, 3)):
         _compile(function, ENGINE_TYPE, PRICE_TYPE, *(int64,) * num_integer)
-    STEPS.parent.mkdir(parents=True, exist_ok=True)
-    STEPS.touch()
+    cache.mark(*STEPS)
 
 
 def _compile(function: Any, *types: Any) -> None:
@@ -77,10 +78,10 @@ def compile_price() -> None:
     from kernels.price import price_table
 
     price_table(*empty(0), blank())
-    PRICE.parent.mkdir(parents=True, exist_ok=True)
-    PRICE.touch()
+    cache.mark(*PRICE)
 
 
 if __name__ == "__main__":
+    end_with_parent()
     compile_steps()
     compile_price()

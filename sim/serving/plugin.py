@@ -5,11 +5,15 @@ request) -> replica`. The function is compiled by numba unless the file says `CO
 Python, and the engine steps one iteration at a time with the same semantics.
 """
 
+import ast
 import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
+import inspect
+import math
+import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kernels import blame, cache
 from kernels.errors import InputError
+from sim.run import stop
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class Plugin:
     def function(self) -> Callable[..., int]:
         """The plain function."""
         function: Callable[..., int] = getattr(self.module, FUNCTION[self.kind])
-        return function
+        return function if self.kind == "policy" else _whole(function)
 
     def vector(self) -> npt.NDArray[np.float64]:
         """Its options in the order of `OPTIONS`, shape `[max(1, len(OPTIONS))]`."""
@@ -81,12 +87,47 @@ class Plugin:
 
 FUNCTION = {"policy": "plan", "router": "route"}
 PACKAGE = {"policy": "sim.serving.policies", "router": "sim.serving.routers"}
-_compiled: dict[str, Callable[..., int]] = {}
+NUM_ARGUMENT = {"policy": 1, "router": 2}
+_compiled: dict[tuple[str, str], Callable[..., int]] = {}  # by file and key of its content
+_stands_on: dict[str, dict[str, str]] = {}  # by file: modules from outside, and the keys of their content
 
 
 def options_of(module: ModuleType) -> dict[str, Option]:
     """The options that a file declares."""
     return dict(getattr(module, "OPTIONS", {}))
+
+
+def _check_options(module: ModuleType, kind: str) -> None:
+    """`OPTIONS` is a dictionary of `Option`, each with a default that it would take itself."""
+    declared = getattr(module, "OPTIONS", {})
+    file, line = module.__file__, _line_of(module, "OPTIONS")
+    if not isinstance(declared, Mapping):
+        raise InputError("not a dictionary of Option", file=file, line=line, field="OPTIONS", value=declared)
+    for name, option in declared.items():
+        if not isinstance(name, str) or not name.isidentifier() or not isinstance(option, Option):
+            raise InputError("an option is a name and an Option", file=file, line=line, field=str(name), value=option)
+        try:
+            usual = [option.low, option.high] if option.choices else [option.low, option.high, option.default]
+            if not all(isinstance(each, int | float) and math.isfinite(each) for each in usual):
+                raise InputError("default, low and high are finite numbers", field=name, value=option)
+            option.parse(name, str(option.default))
+        except (InputError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"a default that is not allowed: {error}", file=file, line=line) from None
+    if kind == "policy" and not {"max_seq", "max_token"} <= set(declared):
+        raise InputError("a policy has the options max_seq and max_token", file=file, line=line)
+
+
+def _line_of(module: ModuleType, name: str) -> int | None:
+    """Where a file gives a name its value; None where it cannot be told."""
+    try:
+        tree = ast.parse(pathlib.Path(str(module.__file__)).read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(getattr(target, "id", None) == name for target in targets):
+            return node.lineno
+    return None
 
 
 def names(kind: str) -> list[str]:
@@ -112,6 +153,8 @@ def find(kind: str, text: str) -> Plugin:
             raise InputError("unknown option", field=f"{kind} {name}", value=key, allowed=list(options))
         if not equals:
             raise InputError("an option without a value", field=f"{kind} {name}", value=part, allowed=f"{key}=VALUE")
+        if key in given:
+            raise InputError(f"option {key} is given twice", field=kind, value=text)
         given[key] = value
     values = {
         key: option.parse(f"{kind} {name}: {key}", given.get(key, str(option.default)))
@@ -125,11 +168,62 @@ def compile_function(plugin: Plugin) -> Callable[..., int]:
     from kernels.engine.types import PLAN_SIGNATURE, ROUTE_SIGNATURE
     from kernels.jit import njit_as
 
-    key = f"{plugin.kind} {plugin.module.__file__}"
+    file = str(plugin.module.__file__)
+    key = (f"{plugin.kind} {file}", cache.key_of(file))
     if key not in _compiled:
         signature = PLAN_SIGNATURE if plugin.kind == "policy" else ROUTE_SIGNATURE
-        _compiled[key] = njit_as(signature)(plugin.function)
+        function = getattr(plugin.module, FUNCTION[plugin.kind])
+        try:
+            made = njit_as(signature)(function)
+        except KeyboardInterrupt:
+            raise
+        except Exception as error:
+            raise _compile_error(error, plugin) from error
+        for found in getattr(made, "nopython_signatures", []):
+            if found.return_type != signature.return_type:
+                line = function.__code__.co_firstlineno
+                why = f"{FUNCTION[plugin.kind]} returns {found.return_type}, not a whole number"
+                raise InputError(why, file=file, line=line)
+        if file in blame.FILES:
+            stop.watch_compiled(file)
+        _compiled[key] = made
     return _compiled[key]
+
+
+def _compile_error(error: Exception, plugin: Plugin) -> InputError:
+    """What numba cannot compile, with the last line of the user's files that it names."""
+    text = str(error)
+    path = _path(plugin.module)
+    files = {str(path), *(str(_path(module)) for module in cache.outside(path).values())}
+    places = [(name, int(line)) for name, line in re.findall(r'(?:File "|at )([^"\n]+?)"?(?:, line | \()(\d+)', text)]
+    where = getattr(error, "loc", None)
+    if where is not None and where.line:
+        places.insert(0, (where.filename, where.line))
+    own = [(name, line) for name, line in places if str(pathlib.Path(name).resolve()) in files]
+    function = getattr(plugin.module, FUNCTION[plugin.kind])
+    file, line = own[0] if own else (str(plugin.module.__file__), function.__code__.co_firstlineno)
+    said = [part.strip() for part in text.splitlines() if part.strip()]
+    plain = [part for part in said if not part.startswith(("Failed in", "File ", "During: ", "def ", "<source", "^"))]
+    why = (plain or said or [type(error).__name__])[0]
+    return InputError(f"numba cannot compile this {plugin.kind}: {why[:300]}", file=file, line=line)
+
+
+def _path(module: ModuleType) -> pathlib.Path:
+    return pathlib.Path(str(module.__file__)).resolve()
+
+
+def _whole(route: Callable[..., int]) -> Callable[..., int]:
+    """The router, held to answer with a whole number."""
+
+    def checked(fleet: Any, request: int) -> int:
+        answer = route(fleet, request)
+        if isinstance(answer, bool) or not isinstance(answer, int | np.integer):
+            code = route.__code__
+            raise InputError("names a replica by its number", file=code.co_filename, line=code.co_firstlineno,
+                             field=route.__name__, value=answer, allowed="a whole number")  # fmt: skip
+        return int(answer)
+
+    return checked
 
 
 def _module(kind: str, name: str) -> ModuleType:
@@ -141,12 +235,47 @@ def _module(kind: str, name: str) -> ModuleType:
         entries = [entry for entry in _entry_points(kind) if entry.name == name]
         if not entries:
             raise InputError(f"no such {kind}", field=kind, value=name, allowed=[*names(kind), "a path of a .py file"])
-        module = entries[0].load()
-    if not callable(getattr(module, FUNCTION[kind], None)):
-        raise InputError(f"has no function {FUNCTION[kind]}", file=module.__file__, field=kind, value=name)
-    if kind == "policy" and not {"max_seq", "max_token"} <= set(options_of(module)):
-        raise InputError("has no options max_seq and max_token", file=module.__file__, field=kind, value=name)
+        module = _from_entry(entries[0], kind)
+    _check_function(module, kind)
+    _check_options(module, kind)
     return module
+
+
+def _from_entry(entry: Any, kind: str) -> ModuleType:
+    """The module that an installed package registers."""
+    try:
+        module = entry.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise InputError(f"cannot be loaded: {blame.describe(error)}", field=kind, value=entry.value) from error
+    if not isinstance(module, ModuleType) or getattr(module, "__file__", None) is None:
+        raise InputError("is no module with a file", field=kind, value=entry.value)
+    blame.FILES.add(str(module.__file__))
+    return module
+
+
+def _check_function(module: ModuleType, kind: str) -> None:
+    """The file has its function, a plain one that takes what the engine gives."""
+    name, num = FUNCTION[kind], NUM_ARGUMENT[kind]
+    function = getattr(module, name, None)
+    shape = "plan(replica)" if kind == "policy" else "route(fleet, request)"
+    if function is None:
+        raise InputError(f"has no function {name}", file=module.__file__, field=kind, allowed=shape,
+                         value=module.__name__)  # fmt: skip
+    if not inspect.isfunction(function):
+        raise InputError("is no plain function", file=module.__file__, line=_line_of(module, name), field=name,
+                         value=function, allowed=shape)  # fmt: skip
+    line = function.__code__.co_firstlineno
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise InputError("is a generator or a coroutine", file=module.__file__, line=line, field=name,
+                         value=name, allowed=shape)  # fmt: skip
+    try:
+        inspect.signature(function).bind(*range(num))
+    except TypeError as error:
+        why = f"the engine calls it with {num} argument{'s' * (num > 1)}: {error}"
+        raise InputError(why, file=module.__file__, line=line, field=name, value=str(inspect.signature(function)),
+                         allowed=shape) from None  # fmt: skip
 
 
 def _own(kind: str) -> set[str]:
@@ -155,20 +284,38 @@ def _own(kind: str) -> set[str]:
 
 
 def _from_path(kind: str, path: pathlib.Path) -> ModuleType:
+    """The file as a module, run from its text as it stands now; what it imports from outside the project is imported
+    anew where that has changed since an earlier load."""
     if not path.is_file():
         raise InputError("no such file", field=kind, value=str(path))
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    name = f"ridgeline_{kind}_{path.stem}_{digest}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InputError("cannot be read as Python", field=kind, value=str(path))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    path = path.resolve()
     try:
-        spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, AttributeError, NameError, TypeError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", file=path, field=kind, value=path.stem) from error
+        if path.stat().st_size > blame.MAX_SOURCE_BYTE:
+            raise InputError("too large for a source file", file=path, allowed=f"{blame.MAX_SOURCE_BYTE} bytes at most")
+        source = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=path) from None
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]  # the same in every process: kept code names its module
+    name = f"ridgeline_{kind}_{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{digest}"
+    _forget_changed(str(path))
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module
+    blame.run_source(source, str(path), module, kind)
+    below = {key: found for key, found in cache.outside(path).items() if found is not module}
+    _stands_on[str(path)] = {key: cache.key_of(_path(found)) for key, found in below.items()}
+    blame.FILES.update(str(found.__file__) for found in below.values())
     return module
+
+
+def _forget_changed(path: str) -> None:
+    """Unload the helpers of a plug-in where one of them has changed since it was loaded."""
+    held = {name: key for name, key in _stands_on.get(path, {}).items() if name in sys.modules}
+    gone = [name for name in held if not _path(sys.modules[name]).is_file()]
+    if gone or any(cache.key_of(_path(sys.modules[name])) != key for name, key in held.items()):
+        for name in held:
+            del sys.modules[name]
+        importlib.invalidate_caches()
 
 
 def _entry_points(kind: str) -> list[Any]:

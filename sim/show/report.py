@@ -1,11 +1,13 @@
 """The console block of a run: vLLM's benchmark table, then KV use, energy and cost, operators, and what bounds it."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
+from sim.record.columns import Columns
 from sim.record.metrics import percentile_word
 from sim.record.records import Run
 
@@ -22,7 +24,52 @@ SHORT = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "E2EL"}
 def console(run: Run, metrics: Mapping[str, Any], *, num_operator: int = 8) -> str:
     """The whole block as text; `metrics` is what `sim.record.metrics.measure` returned."""
     parts = [_benchmark(metrics), _memory(run), _money(metrics), *_operators(run, num_operator), _words(run, metrics)]
+    if not metrics["completed"]:
+        parts = [[_title(f" {nothing_served(run)} ", "=")], *parts]
     return "\n".join(line for part in parts for line in part) + "\n" + "=" * WIDTH
+
+
+def nothing_served(run: Run) -> str:
+    """That no request was served, and how many there were."""
+    return f"No request was served (of {len(run.request):,})"
+
+
+def short(run: Run, metrics: Mapping[str, Any]) -> str:
+    """A run in one line: what was served, how fast, how long it took, at which fidelity."""
+    if not metrics["completed"]:
+        return nothing_served(run).lower()
+    said = [f"{metrics['completed']:,} of {len(run.request):,} requests served in {metrics['duration']:,.4g} s"]
+    said += [f"{metrics['output_throughput']:,.4g} output tokens/s"]
+    for name in ("ttft", "tpot"):
+        if metrics[f"median_{name}_ms"] is not None:
+            said += [f"{SHORT[name]} {metrics[f'median_{name}_ms']:,.4g} ms (P99 {metrics[f'p99_{name}_ms']:,.4g})"]
+    return ", ".join([*said, str(run.about.get("fidelity", ""))]).rstrip(", ")
+
+
+HTML_ROWS: dict[str, str] = {
+    "completed": "requests served", "failed": "requests not served", "duration": "duration (s)",
+    "request_throughput": "requests / s", "request_goodput": "requests within the objective / s",
+    "output_throughput": "output tokens / s", "median_ttft_ms": "TTFT, median (ms)", "p99_ttft_ms": "TTFT, P99 (ms)",
+    "median_tpot_ms": "TPOT, median (ms)", "p99_tpot_ms": "TPOT, P99 (ms)", "p99_e2el_ms": "end to end, P99 (ms)",
+    "mean_power_w": "mean power (W)", "usd_per_million_output_token": "$ a million output tokens",
+}  # fmt: skip
+
+
+def html_table(title: str, run: Run, metrics: Mapping[str, Any]) -> str:
+    """A run as a small HTML table, for notebooks."""
+    from html import escape
+
+    def cell(value: Any) -> str:
+        return "n/a" if value is None else f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
+
+    rows = "".join(
+        f"<tr><td>{label}</td><td style='text-align:right'>{cell(metrics[key])}</td></tr>"
+        for key, label in HTML_ROWS.items()
+        if metrics.get(key) is not None
+    )
+    about = ", ".join(f"{key} {run.about[key]}" for key in ("fidelity", "seed", "config_hash") if key in run.about)
+    head = escape(title if metrics["completed"] else f"{title}: {nothing_served(run)}")
+    return f"<table><caption>{head}<br><small>{escape(about)}</small></caption><tbody>{rows}</tbody></table>"
 
 
 def _title(text: str, fill: str = "-") -> str:
@@ -82,7 +129,7 @@ def _memory(run: Run) -> list[str]:
     ):
         if key in totals:
             lines += [_line(label, _percent(totals[key]))]
-    frame = run.requests
+    frame = run.request
     prompt = int(frame["prompt_token"].sum())
     lines += [_line("Prompt tokens found in the cache (%):", _percent(float(frame["cached_token"].sum()) / prompt))]
     return [*lines, _line("Preemptions:", int(frame["num_preemption"].sum()))]
@@ -115,25 +162,32 @@ def _money(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _operators(run: Run, num_operator: int) -> list[list[str]]:
-    if run.operators is None or not len(run.operators):
+    if run.operator is None or not len(run.operator):
         return []
-    total = float(run.operators["time_s"].sum())
-    by_operator = run.operators.groupby("operator", sort=False)["time_s"].sum().sort_values(ascending=False)
+    share = time_share(run.operator, "operator")
     lines = [_title("Device Time by Operator (%)")]
-    for name, time_s in by_operator.head(num_operator).items():
-        lines += [_line(f"{name}:", _percent(time_s / total))]
-    if len(by_operator) > num_operator:
-        rest = float(by_operator.iloc[num_operator:].sum())
-        lines += [_line(f"{_count(len(by_operator) - num_operator, 'other', 'others')}:", _percent(rest / total))]
+    for name, part in list(share.items())[:num_operator]:
+        lines += [_line(f"{name}:", _percent(part))]
+    if len(share) > num_operator:
+        rest = sum(list(share.values())[num_operator:])
+        lines += [_line(f"{_count(len(share) - num_operator, 'other', 'others')}:", _percent(rest))]
     lines += [_title("Device Time by Bound (%)")]
-    lines += [_line(f"{bound}:", _percent(share)) for bound, share in bound_share(run.operators).items()]
+    lines += [_line(f"{bound}:", _percent(part)) for bound, part in bound_share(run.operator).items()]
     return [lines]
 
 
-def bound_share(operators: pd.DataFrame) -> dict[str, float]:
+def time_share(operator: Columns, by: str) -> dict[str, float]:
+    """Share of device time by the words of a column, the largest first."""
+    total: dict[str, float] = {}
+    for word, time_s in zip(operator.words(by), operator["time_s"].tolist(), strict=True):
+        total[word] = total.get(word, 0.0) + time_s
+    whole = sum(total.values())
+    return {word: total[word] / whole for word in sorted(total, key=lambda word: -total[word])}
+
+
+def bound_share(operator: Columns) -> dict[str, float]:
     """Share of device time by what bound it, the largest first."""
-    by_bound = operators.groupby("bound", sort=False)["time_s"].sum().sort_values(ascending=False)
-    return {str(bound): float(time_s) / float(by_bound.sum()) for bound, time_s in by_bound.items()}
+    return time_share(operator, "bound")
 
 
 BOUND_WORDS = {
@@ -151,36 +205,38 @@ BOUND_WORDS = {
 def bound_words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
     """What bounds the run, as sentences: the device, how busy it is, the KV cache, the queue, refusals."""
     said: list[str] = []
-    if run.operators is not None and len(run.operators):
-        bound, share = next(iter(bound_share(run.operators).items()))
-        inside = run.operators[run.operators["bound"] == bound]
-        names = inside.groupby("operator")["time_s"].sum().sort_values(ascending=False).index[:2]
+    if run.operator is not None and len(run.operator):
+        bound, share = next(iter(bound_share(run.operator).items()))
+        names = list(time_share(run.operator.rows(run.operator.equal("bound", bound)), "operator"))[:2]
         said += [f"{share:.0%} of device time is bound by {BOUND_WORDS[bound]} (most in {' and '.join(names)})."]
+    request = run.request
     num_replica = float(run.totals.get("num_replica", 1))
     if metrics["duration"] > 0 and "busy_s" in run.totals:
         busy = run.totals["busy_s"] / (num_replica * metrics["duration"])
         idle = ": more load would fit" if busy < 0.5 else ""
         said += [f"Replicas are busy {min(busy, 1.0):.0%} of the time{idle}."]
-        held = run.requests["e2e_s"].sum() - run.requests.loc[run.requests["e2e_s"].notna(), "queue_s"].sum()
+        there = ~np.isnan(request["e2e_s"])
+        held = float((request["e2e_s"][there] - request["queue_s"][there]).sum())
         said += [f"A replica runs {held / metrics['duration'] / num_replica:.1f} requests at once on average."]
-    num_preemption = int(run.requests["num_preemption"].sum())
+    num_preemption = int(request["num_preemption"].sum())
     if num_preemption or run.totals.get("kv_peak_share", 0.0) > 0.95:
         said += [f"KV memory runs full ({_count(num_preemption, 'preemption', 'preemptions')})."]
-    done = run.requests[run.requests["status"] == "finished"]
+    done = request.rows(request.equal("status", "finished"))
     if len(done):
         waiting = float(done["queue_s"].sum()) / float(done["e2e_s"].sum())
         if waiting > 0.5:
             said += [f"Requests spend {waiting:.0%} of their time in the queue: the load is above what this serves."]
         elif waiting > 0.1:
             said += [f"Requests spend {waiting:.0%} of their time in the queue."]
-    refused = run.requests[run.requests["status"] == "refused"]
-    for reason, count in refused["reason"].value_counts().items():
-        if count:
-            said += [f"{_count(int(count), 'request was', 'requests were')} refused: {reason}."]
-    num_left = int((run.requests["status"] == "unfinished").sum())
-    return said + (
-        [f"{_count(num_left, 'request', 'requests')} had not finished when the run ended."] if num_left else []
-    )
+    refused = Counter(request.rows(request.equal("status", "refused")).words("reason"))
+    for reason, count in refused.most_common():
+        said += [f"{_count(count, 'request was', 'requests were')} refused: {reason}."]
+    left = Counter(request.rows(request.equal("status", "unfinished")).words("reason"))
+    for reason, count in left.most_common():
+        said += [
+            f"{_count(count, 'request', 'requests')} had not finished when the run ended{reason and f': {reason}'}."
+        ]
+    return said
 
 
 def _count(number: int, one: str, many: str) -> str:
@@ -198,4 +254,6 @@ def _words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
         lines += [_title("Run")]
         keys = ("fidelity", "seed", "config_hash", "mode", "formats")
         lines += [", ".join(f"{key} {about[key]}" for key in keys if key in about)]
+        for note in about.get("note", ()):
+            lines += textwrap.wrap(f"Note: {note}.", WIDTH)
     return lines

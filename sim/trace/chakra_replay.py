@@ -6,7 +6,6 @@ ranks by process group and order of occurrence, sends by source, destination and
 `kernels.collective` has it: the input of an all-reduce, reduce-scatter or all-to-all, the output of an all-gather.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,12 +22,14 @@ from kernels.units import to_ps
 from sim.fabric.collectives import Collective, Collectives
 from sim.fabric.replay import Times, replay, work
 from sim.trace.chakra_timeline import THREADS, thread_of
-from workloads.chakra import COLLECTIVES, Node, Trace, to_graph
+from workloads import files
+from workloads.chakra import COLLECTIVES, Node, Trace, check_clock, to_graph
 from workloads.graph import compile_graph
 
 KIND = {"ALL_REDUCE": ALL_REDUCE, "ALL_GATHER": ALL_GATHER, "ALL_TO_ALL": ALL_TO_ALL,
         "REDUCE_SCATTER": REDUCE_SCATTER, "REDUCE_SCATTER_BLOCK": REDUCE_SCATTER}  # fmt: skip
 """Collectives that become flows; the others take the duration that was recorded."""
+MAX_RANK = 1 << 31  # as the traces number them
 PS_PER_US = 1_000_000
 EVERYBODY = ""
 
@@ -55,6 +56,7 @@ def replay_traces(
     graph: nx.DiGraph[Any] = nx.DiGraph()
     at: list[tuple[int, Node]] = []
     for rank, trace in enumerate(traces):
+        check_clock(trace)
         own = to_graph(trace)
         for i in compile_graph(own).order:
             at.append((rank, trace.node[i]))
@@ -150,12 +152,9 @@ def _where(at: Sequence[tuple[int, Node]], parts: Sequence[int]) -> str:
 
 def read_groups(path: pathlib.Path | str) -> dict[str, list[int]]:
     """Process groups of a `comm_group.json`: ranks by name."""
-    try:
-        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read as JSON: {error}", file=path) from None
+    content = files.read_json(path)
     fine = isinstance(content, dict) and all(
-        isinstance(ranks, list) and ranks and all(isinstance(rank, int) and rank >= 0 for rank in ranks)
+        isinstance(ranks, list) and ranks and all(type(rank) is int and 0 <= rank < MAX_RANK for rank in ranks)
         for ranks in content.values()
     )
     if not fine:

@@ -4,7 +4,7 @@ import pathlib
 from typing import Any
 
 from sim.fabric.replay import replay_fast, work
-from workloads.chakra import COLLECTIVES, Node, Trace, to_graph
+from workloads.chakra import COLLECTIVES, Node, Trace, check_clock, to_graph
 from workloads.graph import compile_graph
 
 THREADS: tuple[str, ...] = ("cpu", "compute", "memory", "communication")
@@ -21,6 +21,7 @@ def thread_of(node: Node) -> int:
 
 def times_us(trace: Trace) -> list[tuple[Node, int, int]]:
     """(node, start, end) of every node in microseconds, in an order that dependencies allow."""
+    check_clock(trace)
     index = compile_graph(to_graph(trace))
     nodes = [trace.node[i] for i in index.order]
     if any(node.start_time_micros for node in nodes):

@@ -13,11 +13,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kernels.errors import InputError
-from sim.record.export import csv_bytes, write_files
+from kernels.errors import InputError, NothingServedError
+from sim.record.export import csv_bytes
+from sim.record.write import write_files
 from sim.show.trace_events import trace_bytes
 from sim.trace.chakra_timeline import rank_of, trace_events
 from sim.trace.kineto import collective_frame, kernel_frame, read_kineto
+from workloads import files
 from workloads.chakra import Trace, et_bytes, read_et
 from workloads.chakra_json import flat_text, json_text, read_json
 
@@ -46,7 +48,7 @@ def convert(
         if kernels and len(ranks) > 1:
             raise InputError("kernels come from one rank's trace", field="IN", value=len(ranks), allowed="one file")
         if not len(frame):
-            raise InputError("no collective in this trace", file=paths[0], field="--kernels", value=kernels)
+            raise NothingServedError("no collective in this trace", file=paths[0], field="--kernels", value=kernels)
         write_files({out: csv_bytes(frame, {"source": [path.name for path in paths]})})
         return f"{target}: {len(frame)} rows"
     if kernels:
@@ -60,11 +62,7 @@ def convert(
 
 def read_trace(path: pathlib.Path) -> Trace:
     """A Chakra trace of any form, by its first byte."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(64).lstrip()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", file=path) from None
+    head = files.read_head(path, 64).removeprefix(b"\xef\xbb\xbf").lstrip()
     return read_json(path) if head[:1] == b"{" and path.suffix != ".et" else read_et(path)
 
 
@@ -108,8 +106,11 @@ def replay_files(
         raise InputError("one file for every rank from 0 on, NAME.<rank>.et", field="IN",
                          value=[path.name for path in paths])  # fmt: skip
     routes = Routes(catalog.system(system, len(paths)))
+    traces = [read_trace(path) for path in paths]
+    if not any(trace.node for trace in traces):
+        raise NothingServedError("no node in this trace", file=paths[0])
     frame, times = replay_traces(
-        [read_trace(path) for path in paths], routes, np.array(IDEAL_COLLECTIVE),
+        traces, routes, np.array(IDEAL_COLLECTIVE),
         groups=read_groups(groups) if groups else None, roofline=roofline,
     )  # fmt: skip
     about = {"source": [path.name for path in paths], "system": system, "fidelity": "replay"}

@@ -9,17 +9,12 @@ import pandas as pd
 
 from kernels.errors import InputError
 from kernels.training import Floats
+from workloads import files
 
 
 def read_frame(path: str | pathlib.Path) -> pd.DataFrame:
     """The table of a CSV file, of a row at least."""
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", file=path) from error
-    if frame.empty:
-        raise InputError("no row in this file", file=path)
-    return frame
+    return files.read_frame(path)
 
 
 def positive(frame: pd.DataFrame, name: str, path: Any) -> Floats:

@@ -5,13 +5,13 @@ another. `sol` is none: everything at peak.
 """
 
 import pathlib
-import tomllib
 from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hw_models import topology
+from hw_models.files import read_toml
 from hw_models.spec import System
 from kernels import training as t
 from kernels.errors import InputError, from_validation
@@ -81,11 +81,9 @@ def load(name: str) -> Stack:
     if not path.is_file():
         raise InputError("no such stack", field="stack", value=name, allowed=names())
     try:
-        parsed = StackFile.model_validate(tomllib.loads(path.read_text()))
+        parsed = StackFile.model_validate(read_toml(path))
     except ValidationError as error:
         raise from_validation(error, path, StackFile.model_fields) from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(str(error), file=path) from error
     for key in parsed.fit:
         if key not in t.FIT:
             raise InputError("unknown constant", file=path, field="fit", value=key, allowed=t.FIT)

@@ -182,6 +182,9 @@ def scenario_of(row: dict[str, Any], engine: str, num_round: int, ramp_s: float)
     given: dict[str, Any] = {name: int(row[name]) for name in ("tp", "pp", "dp", "ep", "attn_dp") if name in row}
     given |= {name: str(row[name]) for name in ("weight_format", "kv_format") if name in row}
     shared = max(given.get("attn_dp", 1), given.get("ep", 1) // given.get("tp", 1), 1)  # attention groups of a replica
+    spread = (
+        1 if given.get("attn_dp", 1) > 1 else max(given.get("ep", 1) // given.get("tp", 1), 1)
+    )  # of dp, one replica
     return from_mapping(
         {
             "model": known_model(str(row["model"])),
@@ -189,7 +192,7 @@ def scenario_of(row: dict[str, Any], engine: str, num_round: int, ramp_s: float)
             "requests": load,
             "policy": f"vllm_v1:max_token={CHUNK * shared},max_seq={max(256, users)}",
             "engine": engine,
-            "router": "least_outstanding",
+            **({"router": "least_outstanding"} if given.get("dp", 1) > spread else {}),
             "seed": SEED,
             **given,
         }

@@ -136,7 +136,7 @@ BAD = [
     ("l2_MiB = { value = 50, sauce = 'x' }", "unknown field"),
     ('base = "h100_sxn"', "nearest: h100_sxm"),
     ('node = "dgx_h1000"', "nearest: dgx_h100"),
-    ("mem_GBps = 3352 3352", "not readable as TOML"),
+    ("mem_GBps = 3352 3352", "is not TOML"),
     ('kind = "toaster"', "kind = 'toaster': wrong kind of file here; allowed: device, node, system"),
 ]
 

@@ -223,3 +223,16 @@ def test_a_group_needs_devices() -> None:
         topology.link_rows(catalog.system("dgx_h100"), 0)
     with pytest.raises(InputError, match="two devices"):
         topology.bisection_byte_per_s(topology.node_graph(catalog.node("gh200_x1")), _devices(1))
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.names("node") if catalog.read(name)[0].get("device")])
+def test_link_rows_are_those_of_the_graph(name: str) -> None:
+    """Behind one switch no graph is built: rate and latency are the same numbers."""
+    system = catalog.system(name)
+    for size in range(2, system.node.num_device + 1):
+        try:
+            graph, group = topology.node_graph(system.node), [topology.device_name(0, i) for i in range(size)]
+            expected = topology.group_byte_per_s(graph, group), topology.group_latency_s(graph, group), size
+        except InputError:
+            continue
+        assert tuple(topology.link_rows(system, size)[LINK_UP]) == expected

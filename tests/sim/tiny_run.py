@@ -3,7 +3,7 @@
 import numpy as np
 
 from sim.record.provenance import provenance
-from sim.record.records import Run, operator_frame, request_frame, step_frame
+from sim.record.records import Run, operator_columns, request_columns, step_columns
 
 S = 10**12
 REASONS = ("", "longer than the context")
@@ -15,24 +15,26 @@ STEP_NAMES = (
 
 def tiny_run(seed: int = 0) -> Run:
     """Request 0: 5 tokens from 2 s to 4 s; 1: one token; 2: 3 tokens; 3: refused; 4: unfinished."""
-    requests = request_frame(
-        arrival_ps=[1 * S, 2 * S, 3 * S, 4 * S, 5 * S],
-        scheduled_ps=[1 * S, 2 * S, 4 * S, -1, 6 * S],
-        first_token_ps=[2 * S, 5 * S, 5 * S, -1, 8 * S],
-        last_token_ps=[4 * S, 5 * S, 9 * S, -1, 8 * S],
-        finish_ps=[4 * S, 5 * S, 9 * S, -1, -1],
-        prompt_token=[10, 20, 30, 9000, 50],
-        output_token=[5, 1, 3, 7, 9],
-        committed_token=[5, 1, 3, 0, 1],
-        cached_token=[0, 0, 16, 0, 0],
-        num_preemption=[0, 0, 1, 0, 0],
-        priority=[0, 0, 0, 0, 0],
-        replica=[0, 1, 0, -1, 0],
-        status=[0, 0, 0, 1, 2],
-        reason=[0, 0, 0, 1, 0],
-        reasons=REASONS,
+    requests = request_columns(
+        {
+            "arrival_ps": [1 * S, 2 * S, 3 * S, 4 * S, 5 * S],
+            "start_ps": [1 * S, 2 * S, 4 * S, -1, 6 * S],
+            "first_token_ps": [2 * S, 5 * S, 5 * S, -1, 8 * S],
+            "last_token_ps": [4 * S, 5 * S, 9 * S, -1, 8 * S],
+            "end_ps": [4 * S, 5 * S, 9 * S, -1, -1],
+            "prompt_token": [10, 20, 30, 9000, 50],
+            "output_token": [5, 1, 3, 7, 9],
+            "produced_token": [5, 1, 3, 0, 1],
+            "cached_token": [0, 0, 16, 0, 0],
+            "num_preempted": [0, 0, 1, 0, 0],
+            "priority": [0, 0, 0, 0, 0],
+            "replica": [0, 1, 0, -1, 0],
+            "status": [0, 0, 0, 1, 2],
+            "reason": [0, 0, 0, 1, 0],
+        },
+        REASONS,
     )
-    steps = step_frame(
+    steps = step_columns(
         np.array(
             [
                 [0, 0, 1 * S, 2 * S, 1, 0, 0, 10, 0, 1, 0, 1, 0, 10, 1, 0, 10**9],
@@ -44,7 +46,7 @@ def tiny_run(seed: int = 0) -> Run:
         ),
         STEP_NAMES,
     )
-    operators = operator_frame(
+    operators = operator_columns(
         ["mlp", "attn_decode", "mlp", "step"], [0, 2, 0, -1], [2, 2, 1, 5], [4 * S, 3 * S, 2 * S, S], [10**9] * 4
     )
     totals = {

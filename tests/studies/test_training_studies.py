@@ -90,4 +90,4 @@ def test_the_command_writes_rows_and_draws(tmp_path: pathlib.Path, capsys: pytes
     assert all(path.stem.replace("_", "-") in listed for path in pathlib.Path(two_bp.__file__).parent.glob("[a-z]*.py"))
     assert "23 % and 31 %" in " ".join(listed.split())
     assert main(["study", "two-bp", "--plot", "x.txt"]) == 2
-    assert "unknown picture format" in capsys.readouterr().err
+    assert "no such picture format" in capsys.readouterr().err

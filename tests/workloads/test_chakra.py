@@ -220,7 +220,7 @@ def test_bad_files(tmp_path, content: bytes, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[]", "not a Chakra trace"), ("{", "cannot be read as JSON"), ('{"nodes": [{"idd": 1}]}', "nearest: id"),
+    [("[]", "not a Chakra trace"), ("{", "is not JSON"), ('{"nodes": [{"idd": 1}]}', "nearest: id"),
      ('{"nodes": [{"id": 1, "attr": [{"name": "x"}]}]}', "a name and one value"),
      ('{"workload_graph": [{"Id": 1, "NodeType": 99}]}', "no such node type")],
 )  # fmt: skip

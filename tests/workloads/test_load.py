@@ -18,7 +18,7 @@ SPECS = [
     SPEC,
     "conversation",
     "conversation:rate=3,n=50,priority=0.5+0.5,predict_sigma=0.4",
-    "gamma:rate=2,cv=2.5,duration_s=30,prompt=uniform:min=1:max=9,output=5,corr=-0.5",
+    "gamma:rate=2,cv=2.5,duration_s=30,prompt=uniform:min=1:max=9,output=uniform:min=1:max=9,corr=-0.5",
     "constant:rate=5,n=90,num_system_prompt=3,num_user_per_system_prompt=2,system_prompt_len=100,prompt=466,output=247",
     "staged:stages=5:10+0:5+2.5:20,cv=0,prompt=7,output=3",
     "poisson:rate=1,n=200,turns=uniform:min=1:max=9,think_s=10,think_cv=1,prompt=100,output=20,num_system_prompt=2,"

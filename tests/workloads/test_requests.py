@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.errors import InputError
+from kernels.errors import InputError, NothingServedError
 from workloads.load import load_requests
 from workloads.requests import build, describe, digest, head, scale_rate, shared_prefix_token, take
 
@@ -32,7 +32,7 @@ def test_what_is_refused(change: dict) -> None:
 
 
 def test_an_empty_load_is_refused() -> None:
-    with pytest.raises(InputError, match="one request"):
+    with pytest.raises(NothingServedError, match="holds no request"):
         build([], [], [])
 
 

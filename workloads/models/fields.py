@@ -1,12 +1,12 @@
 """Reading a `config.json` field by field, with errors that name file, field, value and what is allowed."""
 
-import json
 import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from kernels.errors import InputError
+from workloads import files
 
 MAX_SIZE = 100_000_000  # no dimension of a published model comes near; a larger one is a typing error
 
@@ -138,16 +138,7 @@ class Fields:
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
     """A JSON object from a file; what is wrong with the file is named with its line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}", file=path) from error
-    try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: syntax, or a number of thousands of digits
-        raise InputError(
-            f"is not JSON: {getattr(error, 'msg', error)}", file=path, line=getattr(error, "lineno", None)
-        ) from error
+    raw = files.read_json(path)
     if not isinstance(raw, dict):
         raise InputError("is not a JSON object", file=path)
     return raw

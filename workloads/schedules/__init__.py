@@ -9,16 +9,18 @@ A file anywhere else is taken by its path. Options that an order does not take a
 """
 
 import importlib
-import importlib.util
 import inspect
 import pathlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
+from kernels import blame
 from kernels.errors import InputError
 from workloads.pipeline import Op, Order
 
 FOLDER = pathlib.Path(__file__).parent
+MAX_CELL = 2_000_000  # ranks x microbatches x chunks: a minute's work
 
 
 class Schedule:
@@ -31,10 +33,15 @@ class Schedule:
         function: Callable[..., Order] | None = getattr(module, "order", None)
         if function is None:
             raise InputError("a schedule file needs a function order(num_rank, num_microbatch, ...)", file=path)
+        try:
+            parameters = list(inspect.signature(function).parameters.values())
+            inspect.signature(function).bind_partial(1, 1)
+        except (TypeError, ValueError) as error:
+            code = getattr(function, "__code__", None)
+            raise InputError(f"order(num_rank, num_microbatch, ...): {error}", file=path,
+                             line=getattr(code, "co_firstlineno", None)) from None  # fmt: skip
         self.order = function
-        self.option: dict[str, Any] = {
-            name: parameter.default for name, parameter in list(inspect.signature(function).parameters.items())[2:]
-        }
+        self.option: dict[str, Any] = {parameter.name: parameter.default for parameter in parameters[2:]}
 
     def build(self, num_rank: int, num_microbatch: int, **option: Any) -> Order:
         """The order, after the checks that every schedule shares."""
@@ -42,10 +49,21 @@ class Schedule:
         for field, value in (("stages", num_rank), ("microbatches", num_microbatch), ("num_chunk", chunks)):
             if value < 1:
                 raise InputError("too small", field=field, value=value, allowed=">= 1")
-        for name in option:
+            if value > MAX_CELL:
+                raise InputError("too many", field=field, value=value, allowed=f"1 to {MAX_CELL}")
+        if num_rank * num_microbatch * chunks > MAX_CELL:
+            most = max(1, MAX_CELL // (num_rank * chunks))
+            raise InputError(f"too many operations for {num_rank} ranks", field="microbatches", value=num_microbatch,
+                             allowed=f"1 to {most}")  # fmt: skip
+        for name, value in option.items():
             if name not in self.option:
-                raise InputError(f"schedule {self.name} has no such option", field=name, value=name,
+                raise InputError(f"schedule {self.name} has no option {name}", field=name, value=value,
                                  allowed=list(self.option) or "none")  # fmt: skip
+        try:
+            inspect.signature(self.order).bind(num_rank, num_microbatch, **option)
+        except TypeError as error:
+            raise InputError(f"order(num_rank, num_microbatch, ...): {error}", file=self.path,
+                             line=self.order.__code__.co_firstlineno) from None  # fmt: skip
         made = self.order(num_rank, num_microbatch, **option)
         if not isinstance(made, list) or not all(isinstance(op, Op) for ops in made for op in ops):
             raise InputError("order(...) must return a list a rank of workloads.pipeline.Op", file=self.path,
@@ -71,14 +89,9 @@ def load(name: str) -> Schedule:
     if path.suffix == ".py":
         if not path.is_file():
             raise InputError("no such file", file=path)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except (SyntaxError, ImportError) as error:
-            raise InputError(f"cannot be imported: {error}", file=path) from error
+        module = ModuleType(f"ridgeline_schedule_{path.stem}")
+        module.__file__ = str(path)
+        blame.run_source(path.read_bytes(), str(path), module, "schedule")
         return Schedule(path, module)
     known = catalogue()
     if name not in known:

@@ -1,20 +1,21 @@
 """Reading delimited text strictly and fast: whole columns at once, and the line of the first bad value."""
 
 import csv
-import gzip
 import io
 import pathlib
 import re
 import warnings
-import zlib
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kernels.errors import InputError
+from kernels.content import MAX_TABLE_BYTE, TooLargeError
+from kernels.errors import InputError, NothingServedError
+from workloads import files
 from workloads.requests import MAX_TIME_S, MAX_TOKEN
 
 Floats = npt.NDArray[np.float64]
@@ -23,24 +24,32 @@ Ints = npt.NDArray[np.int64]
 HEAD_BYTE = 1 << 16
 
 
-def read_byte(path: pathlib.Path, limit: int = -1) -> bytes:
-    """A file's bytes (unpacked where it is gzip), the first `limit` or all; an empty one is refused."""
+NUM_ROW: ContextVar[int | None] = ContextVar("NUM_ROW", default=None)
+"""Rows that are wanted of the file being read, where the load says `n=`: of a file beyond the limit its beginning may
+hold them."""
+
+
+def read_byte(path: pathlib.Path, limit: int = MAX_TABLE_BYTE) -> bytes:
+    """A file's bytes (unpacked where it is gzip); an empty one is refused, and one beyond `limit` unless its beginning
+    has the rows that are wanted."""
     try:
-        with path.open("rb") as raw:
-            is_gzip = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            data = (gzip.GzipFile(fileobj=raw) if is_gzip else raw).read(limit)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"cannot be read: {reason}", file=path) from None
+        data = files.read_byte(path, limit)
+    except TooLargeError as error:
+        wanted = NUM_ROW.get()
+        if wanted is None or error.data.count(b"\n") <= wanted:
+            raise InputError(f"{error}; or n= of the rows that its beginning holds") from None
+        data = error.data[: error.data.rindex(b"\n")]
     if not data.strip():
-        raise InputError("the file is empty", file=path)
+        raise NothingServedError("the file is empty", file=path)
     return data
 
 
 def read_head(path: pathlib.Path) -> bytes:
     """The first 64 KiB, without a byte order mark."""
-    return read_byte(path, HEAD_BYTE).removeprefix(b"\xef\xbb\xbf")
+    data = files.read_head(path, HEAD_BYTE)
+    if not data.strip():
+        raise NothingServedError("the file is empty", file=path)
+    return data.removeprefix(b"\xef\xbb\xbf")
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ def read_table(path: pathlib.Path, header: bool = False, text: Sequence[str] = (
         _refuse_ragged(path, data)
         raise InputError(f"not a table of comma-separated values: {error}", file=path) from None
     if not len(frame):
-        raise InputError("no rows", file=path)
+        raise NothingServedError("no rows", file=path)
     return Table(path, data, frame, names, 1 if header else 0)
 
 
@@ -140,7 +149,10 @@ def numbers(table: Table, column: int | str, low: float, high: float, whole: boo
         )
     series = table.columns.iloc[:, index]
     if series.dtype.kind not in "iuf":
-        series = pd.to_numeric(series.astype(object).map(_text), errors="coerce")
+        try:
+            series = pd.to_numeric(series.astype(object).map(_text), errors="coerce")
+        except OverflowError:  # a number of hundreds of digits
+            series = series.astype(object).map(_float)
     values = series.to_numpy(np.float64, na_value=np.nan)
     bad = ~((values >= low) & (values <= high))
     if whole:
@@ -153,6 +165,13 @@ def numbers(table: Table, column: int | str, low: float, high: float, whole: boo
 
 def _text(cell: Any) -> Any:
     return None if isinstance(cell, bool) else cell
+
+
+def _float(cell: Any) -> float:
+    try:
+        return float("nan" if isinstance(cell, bool) else cell)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
 
 
 def tokens(table: Table, column: int | str, low: int = 1) -> Ints:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.errors import InputError
+from kernels.errors import InputError, NothingServedError
 from workloads.parameters import Parameter
 from workloads.requests import Requests, build
 from workloads.traces._table import read_table, since_first_ps, tokens
@@ -40,7 +40,7 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
             )
         keep &= models == options["model"]
     if not keep.any():
-        raise InputError("no request was answered", file=path)
+        raise NothingServedError("no request was answered", file=path)
     arrival_ps, order = since_first_ps(table, "Timestamp", 10**12)
     order_kept = keep[order]
     order = order[order_kept]

@@ -4,13 +4,13 @@ A hash names a block of 512 prompt tokens together with everything before it, so
 shared prefix. Hashes become dense prefix units in order of first appearance.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from kernels.content import json_of
 from kernels.errors import InputError
 from workloads.parameters import Parameter
 from workloads.requests import MAX_TIME_S, MAX_TOKEN, Requests, build
@@ -79,8 +79,8 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
 
 def _row(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = json_of(line, path, number)
+    except InputError:
         shown = line[:60].decode(errors="replace")
         raise InputError("not a JSON object", file=path, line=number, field="line", value=shown) from None
     if not isinstance(row, dict):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.errors import InputError
+from kernels.errors import InputError, NothingServedError
 from kernels.units import PS_PER_S
 from workloads.parameters import Parameter
 from workloads.requests import MAX_TIME_S, Requests, build
@@ -58,7 +58,7 @@ def _parquet(path: pathlib.Path, data: bytes) -> Table:
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise InputError(f"not a Parquet file: {error}", file=path) from None
     if not len(frame):
-        raise InputError("no rows", file=path)
+        raise NothingServedError("no rows", file=path)
     names = tuple(str(name) for name in frame.columns)
     text = ",".join(names) + "\n" + frame.to_csv(index=False, header=False)  # to show a row where one is bad
     return Table(path, text.encode(), frame, names, 1)

@@ -15,7 +15,7 @@ from workloads.arrivals import check_times, renewal
 from workloads.parameters import Parameter
 from workloads.requests import Requests, build
 from workloads.seeds import generator
-from workloads.traces._table import read_table, tokens
+from workloads.traces._table import NUM_ROW, read_table, tokens
 
 HELP = "lengths alone, CSV without a header: prompt, output; arrivals are made"
 OPTIONS: dict[str, Parameter] = {
@@ -32,7 +32,9 @@ def sniff(head: bytes) -> bool:
 
 def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     """The rows of a file as requests."""
-    rows = read_pairs(str(path))
+    if options["rate"] is None and options["cv"] != OPTIONS["cv"].default:
+        raise InputError("has no effect without rate=", field="cv", value=options["cv"], allowed="1")
+    rows = read_pairs(path)
     if options["shuffle"]:
         rows = generator(seed, "shuffle").permutation(rows)
     if options["rate"] is None:
@@ -41,9 +43,15 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     return build(np.rint(arrival_s * PS_PER_S).astype(np.int64), rows[:, 0], rows[:, 1])
 
 
+def read_pairs(file: str | pathlib.Path) -> npt.NDArray[np.int64]:
+    """Prompt and output lengths [rows, 2] of a CSV without a header, kept until the file changes."""
+    path = pathlib.Path(file)
+    return _pairs(str(path), path.stat().st_mtime_ns if path.exists() else 0, NUM_ROW.get())
+
+
 @lru_cache(maxsize=4)
-def read_pairs(file: str) -> npt.NDArray[np.int64]:
-    """Prompt and output lengths [rows, 2] of a CSV without a header."""
+def _pairs(file: str, changed_ns: int, num_row: int | None) -> npt.NDArray[np.int64]:
+    del changed_ns, num_row  # another time, another content
     table = read_table(pathlib.Path(file))
     if table.num_column != 2:
         raise InputError("not two columns", file=file, field="columns", value=table.num_column, allowed="prompt,output")

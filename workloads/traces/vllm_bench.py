@@ -5,7 +5,6 @@ of the gamma gaps; "inf" requests a second: all at once) and stretched, as that 
 number of requests over the rate. Requests without output had failed; they are left out.
 """
 
-import json
 import math
 import pathlib
 from collections.abc import Mapping
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels.errors import InputError
+from kernels.content import MAX_JSON_BYTE, json_of
+from kernels.errors import InputError, NothingServedError
 from kernels.units import PS_PER_S
 from workloads.arrivals import check_times, gaps
 from workloads.parameters import Parameter
@@ -35,11 +35,7 @@ def sniff(head: bytes) -> bool:
 
 def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     """The requests that were answered."""
-    try:
-        found = json.loads(read_byte(path))
-    except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", None)
-        raise InputError(f"not a JSON object: {error}", file=path, line=line) from None
+    found = json_of(read_byte(path, MAX_JSON_BYTE), path)
     if not isinstance(found, dict):
         raise InputError("not a JSON object", file=path)
     prompt = _column(path, found, "input_lens", 0, MAX_TOKEN)
@@ -51,7 +47,7 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     arrival_s = _arrivals(path, found, options["rate"], len(prompt), seed)
     keep = np.flatnonzero((prompt > 0) & (output > 0))
     if not len(keep):
-        raise InputError("no request was answered", file=path)
+        raise NothingServedError("no request was answered", file=path)
     keep = keep[np.argsort(arrival_s[keep], kind="stable")]
     num_failed = len(prompt) - len(keep)
     note = f"{num_failed} failed requests (no token) left out" if num_failed else ""
@@ -91,6 +87,8 @@ def _column(
 ) -> npt.NDArray[np.float64]:
     """A list of numbers within a range."""
     values = found.get(field)
+    if values == []:
+        raise NothingServedError("holds no request", file=path, field=field, value=values)
     if not isinstance(values, list) or not values:
         raise InputError(
             "a list of numbers is missing (save the benchmark's details)", file=path, field=field, value=values

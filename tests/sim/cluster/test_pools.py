@@ -9,7 +9,7 @@ from kernels.engine import records as at
 from kernels.errors import InputError
 from sim.cluster.pool import PoolPart
 from sim.cluster.world import serve_pools
-from sim.serving.limits import Limits, Options
+from sim.serving.limits import Limits
 from sim.serving.plugin import find
 from tests.sim.serving.serving_case import US, flat_price, load, run, same
 
@@ -27,7 +27,9 @@ def part(name, role, num=1, policy="vllm_v1:max_token=64,max_seq=8", rate=RATE, 
 
 def requests(seed, num, gap_us):
     random = np.random.default_rng(seed)
-    return load(np.sort(random.integers(0, gap_us * num + 1, num)), random.integers(1, 90, num), random.integers(1, 40, num))
+    return load(
+        np.sort(random.integers(0, gap_us * num + 1, num)), random.integers(1, 90, num), random.integers(1, 40, num)
+    )
 
 
 @settings(max_examples=15, deadline=None)

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from kernels.errors import InputError
-from sim.record.export import benchmark_json, frame_bytes, json_bytes, read_provenance, run_files, write_files
+from sim.record.export import benchmark_json, frame_bytes, json_bytes, read_provenance, run_files
 from sim.record.metrics import measure
 from sim.record.provenance import config_hash
+from sim.record.write import write_files
 from tests.sim.tiny_run import tiny_run
 from workloads.load import load_requests
 

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.errors import InputError
-from sim.record.metrics import histogram_percentile, measure, parse_slo, peak_concurrency, peak_token_rate, token_rate
+from sim.record.columns import Columns
+from sim.record.metrics import histogram_percentile, measure, peak_concurrency, peak_token_rate, token_rate
+from sim.record.slo import parse_slo
 from tests.sim.tiny_run import tiny_run
 
 VLLM_NAMES = {
@@ -59,8 +61,7 @@ def test_goodput_is_absent_without_an_slo_and_one_token_meets_any_tpot() -> None
 
 def test_a_run_in_which_nothing_finished() -> None:
     run = tiny_run()
-    requests = run.requests.iloc[3:].reset_index(drop=True)
-    run = dataclasses.replace(run, requests=requests, gap_count=np.zeros(4, np.int64))
+    run = dataclasses.replace(run, request=run.request.rows(slice(3, None)), gap_count=np.zeros(4, np.int64))
     found = measure(run, goodput="ttft:1")
     assert (found["completed"], found["failed"], found["request_throughput"], found["request_goodput"]) == (0, 2, 0, 0)
     assert all(found[name] is None for name in found if name.endswith("_ms"))
@@ -112,9 +113,9 @@ def test_token_rate_conserves_tokens_and_equals_a_count(rows: list[tuple[int, in
 
 
 def test_peaks_by_hand() -> None:
-    done = tiny_run().requests.iloc[:3]
+    done = tiny_run().request.rows(slice(3))
     # seconds since 1 s: request 0 has tokens at 1 and a ramp of 2 a second over 1..3; 1 at 4; 2 at 4 and 0.5 a second
     assert peak_token_rate(done) == pytest.approx(3.0)
-    assert peak_concurrency(done.iloc[:1]) == 1
-    moved = done.assign(arrival_s=[1.0, 4.0, 5.0])  # each comes as the one before leaves
-    assert peak_concurrency(moved) == 1
+    assert peak_concurrency(done.rows(slice(1))) == 1
+    moved = done.frame().assign(arrival_s=[1.0, 4.0, 5.0])  # each comes as the one before leaves
+    assert peak_concurrency(Columns.of(moved)) == 1

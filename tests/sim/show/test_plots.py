@@ -44,7 +44,7 @@ def test_load_over_time_has_a_memory_panel_only_with_steps() -> None:
     assert len(figure.axes) == 3
     assert "output tokens / s" in labels(figure)
     assert "time (s)" in labels(figure)
-    assert len(plots.load_over_time(dataclasses.replace(run, steps=None)).axes) == 2
+    assert len(plots.load_over_time(dataclasses.replace(run, step=None)).axes) == 2
 
 
 def test_requests_running_and_waiting_by_hand() -> None:

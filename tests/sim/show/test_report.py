@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from sim.record.columns import Columns
 from sim.record.metrics import measure
 from sim.show.report import bound_share, bound_words, console
 from tests.sim.tiny_run import tiny_run
@@ -30,22 +31,22 @@ def test_the_block_has_the_lines_of_the_benchmark() -> None:
 
 def test_what_bounds_it_follows_from_the_records() -> None:
     run = tiny_run()
-    assert bound_share(run.operators) == {"memory": 0.7, "compute": 0.2, "host": 0.1}
+    assert bound_share(run.operator) == {"memory": 0.7, "compute": 0.2, "host": 0.1}
     words = " ".join(bound_words(run, measure(run)))
     assert "70% of device time is bound by memory bandwidth (most in mlp and attn_decode)." in words
     assert "Replicas are busy 44% of the time: more load would fit." in words  # 7 s of 2 x 8 s
     assert "A replica runs 0.7 requests at once on average." in words  # (3 + 3 + 6 - 1) s in 2 x 8 s
     assert "KV memory runs full (1 preemption)." in words
     assert "in the queue" not in words  # 1 s of 12 s
-    waiting = run.requests.assign(queue_s=run.requests["e2e_s"] * 0.9)
-    words = " ".join(bound_words(dataclasses.replace(run, requests=waiting), measure(run)))
+    waiting = Columns.of(run.requests.assign(queue_s=run.requests["e2e_s"] * 0.9))
+    words = " ".join(bound_words(dataclasses.replace(run, request=waiting), measure(run)))
     assert "Requests spend 90% of their time in the queue: the load is above what this serves." in words
 
 
 def test_a_bare_run_still_reports() -> None:
     run = tiny_run()
-    bare = dataclasses.replace(run, operators=None, steps=None, gap_count=None, totals={}, about={})
+    bare = dataclasses.replace(run, operator=None, step=None, gap_count=None, totals={}, about={})
     text = console(bare, measure(bare))
     assert "Cost ($) per million tokens:                           n/a" in text
-    empty = dataclasses.replace(bare, requests=run.requests.iloc[3:], gap_count=np.zeros(4, np.int64))
+    empty = dataclasses.replace(bare, request=run.request.rows(slice(3, None)), gap_count=np.zeros(4, np.int64))
     assert "Mean TTFT (ms):                                        n/a" in console(empty, measure(empty))

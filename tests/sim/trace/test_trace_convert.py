@@ -116,7 +116,7 @@ def test_bad_traces(tmp_path, capsys) -> None:
     assert "not a Chakra trace" in capsys.readouterr().err
     et = tmp_path / "a.et"
     et.write_bytes(et_bytes(trace()))
-    for target, message in (("o.xml", "no such format"), ("o.csv", "cannot be read as JSON")):
+    for target, message in (("o.xml", "no such format"), ("o.csv", "is not JSON")):
         with pytest.raises(InputError, match=message):
             convert([str(et)], str(tmp_path / target))
     with pytest.raises(InputError, match="one Chakra trace at a time"):

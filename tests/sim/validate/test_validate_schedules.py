@@ -55,7 +55,7 @@ def test_schedule_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[
         ("schedule 1f1 --stages 2 --microbatches 2", "nearest: 1f1b"),
         ("schedule 1f1b --microbatches 2", "--stages is missing"),
         ("schedule 1f1b --stages 2 --microbatches 2 --times 1,2", "3 integers"),
-        ("schedule 1f1b --stages 2 --microbatches 2 --chunks 2", "no such option"),
+        ("schedule 1f1b --stages 2 --microbatches 2 --chunks 2", "has no option num_chunk"),
         ("schedule dualpipe --stages 2 --microbatches 8 --recompute 1", "recompute with overlapped"),
         ("schedule 1f1b --stages 2 --microbatches 2 --overlap-time 5", "no operations of this order overlap"),
         ("schedule dualpipe --stages 2 --microbatches 8 --overlap-time -1", "overlap_time = -1"),
@@ -124,8 +124,8 @@ def test_vectors_that_cannot_be_are_refused(vector: object, text: str, tmp_path:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("def order(p, m) return", "cannot be imported"),
-        ("import nothing_of_this_name", "cannot be imported"),
+        ("def order(p, m) return", "mine.py:1: cannot be read as a schedule"),
+        ("import nothing_of_this_name", "mine.py:1: ModuleNotFoundError"),
         ("def order(p, m): return None", "order(...) must return"),
         ("def order(p, m): return [[('F', 0, 0)]]", "order(...) must return"),
         ("x = 1", "needs a function order"),

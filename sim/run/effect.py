@@ -1,0 +1,94 @@
+"""Options that would do nothing are refused; what a run leaves out on its own is said in its result.
+
+An option at its default is never an error, also where it is given. What a scenario's fields say of one another is
+checked where it is made (`sim.run.scenario_check`); here is what its policy, placement, model and load say of it.
+"""
+
+from collections import Counter
+
+from kernels.errors import InputError
+from sim.run.scenario import Scenario
+from sim.serving.plugin import Plugin
+from workloads.load import parse_load
+from workloads.models.spec import ModelSpec
+from workloads.placement import Placement
+from workloads.requests import Requests
+
+PAGED = "paged"  # the reserve rule of policies that name none
+
+
+def contiguous(policy: Plugin) -> bool:
+    """Whether the policy takes a sequence's KV in one piece, all at once."""
+    if "reserve" not in policy.value:
+        return False
+    return policy.module.OPTIONS["reserve"].choices[int(policy.value["reserve"])] != PAGED
+
+
+def check_policy(scenario: Scenario, policy: Plugin) -> None:
+    """Options that the policy does not read, and options of it that are given twice."""
+    _given_once("policy", scenario.policy, {"max_token": scenario.token_budget, "max_seq": scenario.max_num_seq})
+    _given_once("router", scenario.router, {})
+    if not contiguous(policy):
+        return
+    for field, value, neutral in (
+        ("prefix_cache", scenario.prefix_cache, "true"),
+        ("watermark", scenario.watermark, "-1"),
+        ("preemption", scenario.preemption, "recompute"),
+    ):
+        if value != Scenario.__dataclass_fields__[field].default:
+            raise InputError(
+                f"has no effect: policy {policy.name} keeps the KV of a sequence in one piece",
+                field=field, value=value, allowed=f"{neutral}; or a policy with paged KV",
+            )  # fmt: skip
+
+
+FIELD_OF = {"max_token": "token_budget", "max_seq": "max_num_seq"}
+
+
+def _given_once(field: str, text: str, fields: dict[str, int]) -> None:
+    options = [part.partition("=")[0] for part in text.partition(":")[2].split(",") if part]
+    for name, count in Counter(options).items():
+        if count > 1:
+            raise InputError(f"option {name} is given twice", field=field, value=text)
+        if fields.get(name):
+            raise InputError(
+                f"{field} {text} gives {name} as well",
+                field=FIELD_OF[name],
+                value=fields[name],
+                allowed="one of the two",
+            )
+
+
+def check_placement(scenario: Scenario, model: ModelSpec, placement: Placement) -> None:
+    """Options that the model or its placement leaves nothing to do for."""
+    if placement.dp == 1 and scenario.router != Scenario.__dataclass_fields__["router"].default:
+        raise InputError("has no effect on one replica", field="router", value=scenario.router,
+                         allowed="round_robin; or dp above 1")  # fmt: skip
+    if scenario.expert_skew > 0 and not any(block.ffn.num_expert for block in model.block):
+        raise InputError(f"has no effect: {model.name} has no experts", field="expert_skew", value=scenario.expert_skew,
+                         allowed="0")  # fmt: skip
+
+
+def check_load(scenario: Scenario, load: Requests) -> None:
+    """Options that the load leaves nothing to do for."""
+    if scenario.order == "priority" and (load.priority == load.priority[0]).all() and not _draws_priority(scenario):
+        raise InputError("has no effect: all requests of this load have one priority", field="order", value="priority",
+                         allowed="fcfs, sjf; or a load with priority=0.8+0.2")  # fmt: skip
+
+
+def _draws_priority(scenario: Scenario) -> bool:
+    """Whether the load's text asks for priorities, though few requests may have drawn the same one."""
+    try:
+        return "priority" in dict(parse_load(scenario.requests).values)
+    except InputError:  # the requests came as an array
+        return False
+
+
+def notes(scenario: Scenario, policy: Plugin, load: Requests, has_arrays: bool) -> list[str]:
+    """What the run leaves out, a sentence each."""
+    said = [load.note] if load.note else []
+    if contiguous(policy) and len(load.unit_id):
+        said += [f"prefixes are not shared: policy {policy.name} keeps the KV of a sequence in one piece"]
+    if has_arrays:
+        said += [f"the [npu] table of {scenario.system} is not read: a serving run takes the peak rates of the device"]
+    return said

@@ -1,0 +1,138 @@
+"""Faults that hostile inputs found once, each with its right answer."""
+
+import copy
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from sim.cli import main
+from tests.properties.cases import AZURE, KINETO, chakra
+from workloads.chakra_json import json_text
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str], message: str, code: int = 2) -> None:
+    assert main(words) == code
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("traceEvents", 0, "dur"), -1, "traceEvents[0].dur = -1: not a number in range; allowed: 0 to"),
+        (("traceEvents", 1, "args", "Group size"), -2, "traceEvents[1].args.Group size = -2: not a whole number"),
+        (("traceEvents", 1, "args", "Group size"), 0, "Group size = 0"),
+        (("traceEvents", 1, "args", "In msg nelems"), 1e300, "In msg nelems = 1e+300"),
+        (("traceEvents", 0, "ts"), float("nan"), "ts = nan"),
+        (("traceEvents", 0, "ts"), None, "ts = None"),
+        (("traceEvents", 0, "name"), [], "traceEvents[0].name = []: not a text"),
+        (("traceEvents", 0, "args"), 3, "traceEvents[0].args = 3: not an object"),
+        (("distributedInfo",), "x", "distributedInfo = 'x': not an object"),
+        (("distributedInfo", "rank"), 2**63, "distributedInfo.rank = 9223372036854775808"),
+        (("traceEvents",), {}, "not a Chrome trace"),
+    ],
+)
+def test_a_recording_with_what_cannot_be(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], place: tuple[Any, ...], value: Any, message: str
+) -> None:
+    content: Any = copy.deepcopy(KINETO)
+    inner = content
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    (tmp_path / "k.json").write_text(json.dumps(content))
+    refused(["trace", "convert", str(tmp_path / "k.json"), str(tmp_path / "o.csv")], capsys, message)
+    assert not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": float("inf")}, "version = inf: not a text"),
+        ({"duration_micros": -5}, "duration_micros = -5: whole numbers from 0 on"),
+        ({"duration_micros": 2**64}, "duration_micros = 18446744073709551616"),
+        ({"duration_micros": float("inf")}, "not a Chakra trace"),
+        ({"attr": [{"name": "num_ops", "int64_val": float("inf")}]}, "num_ops = inf: not a value of type int64"),
+        ({"attr": [{"name": "num_ops", "int64_val": 2**63}]}, "num_ops = 9223372036854775808: not a value of type int64"),
+        ({"attr": [{"name": "comm_dst", "int32_val": 2**40}]}, "comm_dst = 1099511627776"),
+        ({"attr": [{"name": "is_cpu_op", "bool_val": "yes"}]}, "is_cpu_op = 'yes': not a value of type bool"),
+        ({"attr": 3}, "not a Chakra trace"),
+        ({"name": 3}, "name = 3: not a text"),
+        ({"data_deps": ["x"]}, "not a Chakra trace"),
+    ],
+)
+def test_a_chakra_trace_with_what_cannot_be(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
+) -> None:
+    content = json.loads(json_text(chakra()))
+    (content if "version" in change else content["nodes"][0]).update(change)
+    (tmp_path / "a.0.json").write_text(json.dumps(content))
+    refused(["trace", "convert", str(tmp_path / "a.0.json"), str(tmp_path / "o.et")], capsys, message)
+    assert not (tmp_path / "o.et").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"duration_micros": 2**63}, "node 1: out of range"),
+        ({"attr": [{"name": "comm_size", "int64_val": -1}]}, "comm_size = -1: node 1: not a whole number in range"),
+        ({"attr": [{"name": "num_ops", "double_val": float("nan")}]}, "num_ops = nan"),
+    ],
+)
+def test_what_a_file_holds_and_a_clock_does_not(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
+) -> None:
+    content = json.loads(json_text(chakra()))
+    content["nodes"][0].update(change)
+    (tmp_path / "a.0.json").write_text(json.dumps(content).replace("NaN", '"NaN"'))
+    assert main(["trace", "convert", str(tmp_path / "a.0.json"), str(tmp_path / "o.et")]) == 0  # lossless
+    for words in (["convert", str(tmp_path / "a.0.json"), str(tmp_path / "o.trace.json")],
+                  ["replay", str(tmp_path / "a.0.json"), str(tmp_path / "o.csv"), "--system", "h100_sxm"]):  # fmt: skip
+        capsys.readouterr()
+        refused(["trace", *words], capsys, message)
+
+
+def test_a_trace_without_a_node_is_nothing_to_do(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.0.json").write_text('{"nodes": []}')
+    words = ["trace", "replay", str(tmp_path / "a.0.json"), str(tmp_path / "o.csv"), "--system", "h100_sxm"]
+    refused(words, capsys, "no node in this trace", 3)
+
+
+def test_a_number_of_hundreds_of_digits_in_a_table(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t").write_text(AZURE.rstrip() + "9" * 400 + "\n")
+    refused(["traces", str(tmp_path / "t")], capsys, "t:4: GeneratedTokens = '9999")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["zb-v", "--option", "limit=1e400"], "option = 'limit=1e400': has an option of its own"),
+        (["zb-v", "--option", "stages=3"], "option = 'stages=3': has an option of its own"),
+        (["zb-v", "--option", "x=1", "--option", "x=2"], "option = 'x=2'"),
+        (["v-half", "--stage-times", "{s}"], "plans with one time for all stages"),
+        (["{p}"], "order(num_rank, num_microbatch, ...): missing a required argument: 'c'"),
+    ],
+)
+def test_options_and_files_of_schedules(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    (tmp_path / "s.csv").write_text("forward,input_grad,weight_grad\n" + "1,2,3\n" * 4)
+    (tmp_path / "p.py").write_text("def order(a, b, c):\n    return []\n")
+    words = [word.format(s=tmp_path / "s.csv", p=tmp_path / "p.py") for word in words]
+    refused(["schedule", *words, "--stages", "2", "--microbatches", "4"], capsys, message)
+
+
+@pytest.mark.parametrize("cell", ["0F99999999999999999999", "99999999F0"])
+def test_numbers_of_an_order_beyond_what_there_is(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], cell: str
+) -> None:
+    (tmp_path / "p.csv").write_text(f"0F0,{cell},0B0\n")
+    refused(["schedule", str(tmp_path / "p.csv")], capsys, "p.csv:1: ")
+
+
+def test_an_order_with_gaps_makes_no_table_of_gaps(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p.csv").write_text("65535F0,0F9999999\n")
+    refused(["schedule", str(tmp_path / "p.csv")], capsys, "are numbered from 0 on")
