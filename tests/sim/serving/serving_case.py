@@ -14,6 +14,7 @@ from sim.serving.result import ServeResult
 from workloads.requests import Requests, build
 
 US = 1_000_000  # picoseconds
+RATE = dict.fromkeys(RATES, 1.0) | {"mem_byte_per_s": 1e12, "num_core": 100.0, "dynamic_w": 300.0, "idle_w": 80.0}
 
 
 def load(arrival_us: Any, prompt: Any, output: Any, **columns: Any) -> Requests:
@@ -33,6 +34,7 @@ def flat_price(
         shape[:] = (32, 8, 128, 128, 0, 2.0)  # a shape that can be priced, in no layer
         fit[:, : len(IDEAL_ATTENTION)] = IDEAL_ATTENTION
     price.peak_flop_per_s[:] = 1e14
+    price.rate[:] = [RATE[name] for name in RATES]
     return price
 
 
@@ -49,8 +51,7 @@ def attention_price(max_token: int = 4096, max_seq: int = 256, num_stage: int = 
         shape[:] = (32, 8, 128, 128, 0, 2.0)
         shape[1, 4] = window
     price.peak_flop_per_s[:] = 1e14
-    rate = dict.fromkeys(RATES, 1.0) | {"mem_byte_per_s": 1e12, "num_core": 100.0, "dynamic_w": 300.0, "idle_w": 80.0}
-    price.rate[:] = [rate[name] for name in RATES]
+    price.rate[:] = [RATE[name] for name in RATES]
     assert price.rate[MEM_BYTE_PER_S] == 1e12
     assert price.rate[NUM_CORE] == 100
     price.prefill_fit[:, : len(IDEAL_ATTENTION)] = IDEAL_ATTENTION

@@ -1,0 +1,118 @@
+"""What sequences hold in the store: hand arithmetic for every rule, and published models at long contexts."""
+
+import numpy as np
+import pytest
+
+from kernels.engine import records as at
+from kernels.engine.store import block_for
+from kernels.engine.types import view_of
+from sim.serving import state
+from sim.serving.limits import Limits, Options
+from sim.serving.plugin import find
+from sim.serving.rules import Group, Rules
+from sim.serving.stores import store_of
+from tests.sim.serving.serving_case import flat_price, load, run
+from workloads import formats, kv, memory, models, placement
+
+POLICY = "vllm_v1:max_token=512,max_seq=8"
+
+
+def engine(groups, block_token=4):
+    limits = Limits(num_block=1000, block_token=block_token, groups=groups)
+    price = flat_price(max_token=512, max_seq=16)
+    return view_of(state.build(load([0], [5], [5]), price, find("policy", POLICY), limits, Options()), 0)
+
+
+@pytest.mark.parametrize(
+    ("groups", "computed", "total", "blocks"),
+    [
+        ((Group(),), 0, 9, 3),  # tokens 0..8 in blocks of four
+        ((Group("linear", 0, 3),), 8, 9, 9),
+        ((Group("window", 8),), 0, 20, 5),  # a chunk of twenty with nothing before it
+        ((Group("window", 8),), 19, 20, 2),  # token 19 sees 12..19: blocks 3 and 4
+        ((Group("window", 8),), 20, 21, 3),  # token 20 sees 13..20: blocks 3, 4, 5
+        ((Group("window", 8, 2), Group()), 19, 20, 4 + 5),
+        ((Group("budget", 8),), 19, 20, 2),
+        ((Group("budget", 8),), 0, 20, 5),  # a prompt is computed whole before anything is dropped
+        ((Group("ratio", 4),), 39, 40, 3),  # ten entries
+        ((Group("ratio", 128), Group("state", 0, 7)), 39, 40, 7),
+    ],
+)
+def test_blocks_by_hand(groups, computed, total, blocks):
+    assert block_for(engine(groups), computed, total) == blocks
+
+
+def held_byte(name, prompt, output):
+    """Bytes of the store that one sequence holds at its last step, and those that its configuration says."""
+    model = models.load(name)
+    placed = placement.make(model)
+    budget = memory.budget(model, formats.Formats(), placed, 80e9)
+    store = store_of(budget, 1, 16)
+    limits = Limits(store.num_block, 16, max_context_token=model.max_context, groups=store.groups)
+    price = flat_price(max_token=4096, max_seq=8)
+    done = run(load([0], [prompt], [output]), price, "vllm_v1:max_token=2048,max_seq=8", limits, record_steps=True)
+    used = done.step[-1, at.LOG_COLUMNS.index("used_block")]
+    kept = kv.groups(model, formats.Formats(), placed)
+    return used * store.block_byte, kv.sequence_byte(kept, prompt + output - 1), kv.token_byte(kept)
+
+
+@pytest.mark.parametrize(("name", "over"), [("mistral-7b", 4.0), ("gpt-oss-20b", 2.0), ("llama-2-7b", 1.0)])
+def test_windowed_layers_hold_a_window(name, over):
+    # at 16 K tokens a store that kept every token of every layer would hold `over` times too much
+    length = 16_000 if name != "llama-2-7b" else 4_000
+    held, said, token_byte = held_byte(name, length - 100, 100)
+    assert said <= held <= said + 3 * 16 * token_byte  # whole blocks: one at each end of a window, one in full layers
+    assert token_byte * length / held == pytest.approx(over, rel=0.03)
+
+
+def test_a_window_lets_more_sequences_run_at_once():
+    # forty blocks: two sequences of eighty tokens in full, or all eight at a window of sixteen
+    requests = load([0] * 8, [8] * 8, [72] * 8)
+    price = flat_price(max_token=512, max_seq=16)
+    spans = [
+        run(requests, price, POLICY, Limits(num_block=40, block_token=4, groups=(group,))).span_ps
+        for group in (Group(), Group("window", 16))
+    ]
+    assert spans[1] < 0.6 * spans[0]
+    assert np.isclose(spans[1], 72 * 18e6, rtol=0.1)  # all eight decode together: 10 us and one for each
+
+
+def test_a_preempted_sequence_finds_its_own_blocks():
+    # two sequences that outgrow thirty blocks: the second is preempted; where its blocks stay behind it computes
+    # again only what was evicted
+    requests = load([0, 0], [40, 40], [40, 40])
+    price = flat_price(max_token=512, max_seq=16)
+    limits = {"num_block": 30, "block_token": 4, "max_context_token": 128}
+    lost, kept = (run(requests, price, POLICY, Limits(**limits, rules=Rules(own_cache=own))) for own in (False, True))
+    assert lost.counter["num_recompute"].sum() >= 1
+    assert kept.counter["num_hit_token"].sum() > 0
+    assert kept.counter["num_token"].sum() < lost.counter["num_token"].sum()
+    hit = int(kept.counter["num_hit_token"].sum())
+    assert hit % 4 == 0  # whole blocks
+    assert 2 * 79 <= kept.counter["num_token"].sum() < 2 * 79 + 80  # at worst what one sequence held is computed again
+
+
+def test_prompts_of_one_step_share_what_they_have_in_common():
+    # eight prompts of 64 tokens with 48 in common arrive at once: found within the step, those are computed once
+    units = [[0, 1, 2] for _ in range(8)]
+    requests = load(
+        [0] * 8, [64] * 8, [4] * 8, unit_start=np.arange(8) * 3, unit_stop=np.arange(8) * 3 + 3,
+        unit_id=np.concatenate(units), unit_token=16,
+    )  # fmt: skip
+    price = flat_price(max_token=512, max_seq=16)
+    for early, computed in ((True, 64 + 7 * 16), (False, 8 * 64)):
+        done = run(requests, price, POLICY, Limits(num_block=200, rules=Rules(share_early=early)))
+        assert done.counter["num_token"].sum() == computed + 8 * 3
+
+
+def test_who_ends_holds_its_seat_until_the_next_step_is_planned():
+    # one seat: the second begins a step later, for the engine hears of the first one's end after it has planned
+    requests = load([0, 0], [4, 4], [3, 3])
+    price = flat_price(max_token=512, max_seq=16)
+    first = "vllm_v1:max_token=512,max_seq=1"
+    soon, late = (
+        run(requests, price, first, Limits(num_block=50, plan_ahead=1, rules=Rules(end_late=held)))
+        for held in (False, True)
+    )
+    assert soon.request["end_ps"][0] == late.request["end_ps"][0]
+    assert late.counter["num_plan"].sum() == soon.counter["num_plan"].sum() + 2  # an empty plan after each end
