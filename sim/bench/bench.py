@@ -5,6 +5,7 @@ the clock starts. `cold_start` and `warm_start` time a whole `ridgeline simulate
 empty folder of compiled kernels.
 """
 
+import functools
 import json
 import os
 import resource
@@ -46,6 +47,25 @@ def _serve(num_request: int, replicas: int = 1, router: str = "round_robin") -> 
             "cpu_s": cpu_s, "wall_s": wall_s}  # fmt: skip
 
 
+def _sessions(replicas: int, num_request: int = 20_000) -> Row:
+    """Sessions of five turns, each prompt holding the history, behind a least-token router; two sessions in ten seconds
+    a replica, five seconds of thought. Llama-3-8B on an H100 each."""
+    from sim.run.scenario import from_mapping
+    from sim.run.simulate import simulate
+
+    def scenario(num: int) -> Any:
+        load = f"poisson:rate={0.2 * replicas:g},n={num},turns=5,think_s=5,prompt=200,output=100"
+        return from_mapping({"model": "llama-3-8b", "system": "h100_sxm", "dp": replicas, "requests": load,
+                             "router": "least_token" if replicas > 1 else "round_robin"})  # fmt: skip
+
+    simulate(scenario(20))
+    start, wall = time.process_time(), time.perf_counter()
+    done = simulate(scenario(num_request))
+    cpu_s, wall_s = time.process_time() - start, time.perf_counter() - wall
+    steps = int(done.result.counter["num_step"].sum())
+    return {"requests": num_request, "steps": steps, "operators": 0, "cpu_s": cpu_s, "wall_s": wall_s}
+
+
 def _price() -> Row:
     """Operator rows of decode and prefill steps of Llama-2-7B for 4,000 token counts, priced again and again."""
     import numpy as np
@@ -72,6 +92,7 @@ CASES: dict[str, Callable[[], Row]] = {
     "serve_100k": lambda: _serve(100_000),
     "serve_1m": lambda: _serve(1_000_000),
     "serve_router4_100k": lambda: _serve(100_000, 4, "least_token"),
+    **{f"serve_sessions_{count}": functools.partial(_sessions, count) for count in (1, 10, 100, 1000)},
     "price_operators": _price,
     "schedule_operations": schedule_operations,
     "plan_search": plan_search,

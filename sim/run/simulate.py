@@ -93,7 +93,7 @@ def simulate(
         profile = engine_profile.load("none")
     load = load_requests(scenario.requests, scenario.seed) if requests is None else requests
     check_load(scenario, load)
-    setup = _prepare(scenario, policy)
+    setup = prepared(scenario, policy)
     if machine is not None:
         setup = dataclasses.replace(setup, machine=machine)
     limits = limits_of(setup, profile)
@@ -141,7 +141,7 @@ def simulate_intervals(scenario: Scenario, num: int) -> "pd.DataFrame":
         )
     from sim.record.uncertainty import uncertainty
 
-    setup = _prepare(scenario, policy_of(scenario))
+    setup = prepared(scenario, policy_of(scenario))
     load = load_requests(scenario.requests, scenario.seed)
     profile, _ = calibration(setup.system.device)
 
@@ -161,7 +161,8 @@ def policy_of(scenario: Scenario) -> Plugin:
     return dataclasses.replace(policy, value=value)
 
 
-def _prepare(scenario: Scenario, policy: Plugin) -> Setup:
+def prepared(scenario: Scenario, policy: Plugin) -> Setup:
+    """The set-up of a scenario for the steps that its policy makes."""
     return prepare(scenario, int(policy.value["max_token"]) or 2048, int(policy.value["max_seq"]))
 
 

@@ -1,0 +1,48 @@
+"""From a scenario to a pool: what `simulate` resolves for a replica, as the part of a cluster that it plays."""
+
+from hw_models.spec import Node
+from kernels.errors import InputError
+from sim.cluster.pool import PoolPart, Role
+from sim.run.scenario import Scenario
+from sim.run.setup import Setup
+from sim.run.simulate import limits_of, policy_of, prepared
+from sim.serving import engine_profile
+from sim.serving.limits import max_seq, max_token
+from sim.serving.plugin import find
+from sim.serving.step_price import build
+from workloads import kv
+
+
+def pool_part(scenario: Scenario, role: Role, name: str = "", link_byte_per_s: float = 0.0) -> PoolPart:
+    """`scenario.dp` engines as a pool of this role; the scenario's load is not looked at.
+
+    An engine's link to the network is its share of its node's ports, or `link_byte_per_s` where given. Raises
+    `InputError` for what `simulate` refuses, and for a machine without ports.
+    """
+    policy, profile = policy_of(scenario), engine_profile.load(scenario.engine)
+    setup = prepared(scenario, policy)
+    limits = limits_of(setup, profile)
+    price, _ = build(
+        setup.model, setup.formats, setup.placement, setup.machine, max_token=max_token(policy, limits),
+        max_seq=max_seq(policy), skew=scenario.expert_skew, host=profile.host_time(), block_token=scenario.block_token,
+    )  # fmt: skip
+    devices = setup.placement.num_device // setup.placement.dp
+    return PoolPart(
+        name or role, role, price, policy, find("router", scenario.router), limits,
+        kv_token_byte=kv_byte(setup), link_byte_per_s=link_byte_per_s or ports_byte_per_s(setup.system.node, devices),
+        num_layer=setup.model.num_layer,
+    )  # fmt: skip
+
+
+def kv_byte(setup: Setup) -> float:
+    """KV bytes of a token on all devices of an engine: what a hand-over of a prompt moves, windows not yet full."""
+    stages = range(setup.placement.pp)
+    each = (kv.token_byte(kv.groups(setup.model, setup.formats, setup.placement, stage)) for stage in stages)
+    return sum(each) * setup.placement.tp
+
+
+def ports_byte_per_s(node: Node, num_device: int) -> float:
+    """Bytes a second, a direction, of the network ports that `num_device` devices of a node have between them."""
+    if node.nic is None or not node.num_nic:
+        raise InputError(f"{node.name} has no network ports", field="link_byte_per_s", value=0, allowed="above 0")
+    return node.nic.byte_per_s * node.num_nic * num_device / node.num_device

@@ -1,0 +1,120 @@
+"""A scenario served by two pools: prompts on one kind of engine, decodes on another, KV handed over between them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from kernels.engine.records import FINISHED
+from kernels.errors import InputError
+from kernels.units import PS_PER_S
+from sim.cluster.parts import pool_part
+from sim.cluster.world import ClusterResult, serve_pools
+from sim.run.scenario import FIELD_NAMES, Scenario
+from sim.serving.limits import Options
+from workloads.load import load_requests
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHARED = ("requests", "model", "seed", "order", "goodput")  # of the whole, not of a pool
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PooledRun:
+    """What came of requests and pools, and what was measured of both."""
+
+    result: ClusterResult
+    requests: "pd.DataFrame"  # a row a request: seconds, tokens, engines
+    summary: "pd.DataFrame"  # a row a metric: mean, p50, p90, p99 in seconds
+    pools: "pd.DataFrame"  # a row a pool: engines, steps, tokens, busy and KV shares
+
+    def __repr__(self) -> str:
+        return f"PooledRun({len(self.requests)} requests, {', '.join(self.result.pool)})"
+
+
+def simulate_pools(
+    scenario: Scenario,
+    prefill: Mapping[str, Any],
+    decode: Mapping[str, Any],
+    *,
+    transfer: str = "whole",
+    latency_s: float = 0.0,
+    link_byte_per_s: float = 0.0,
+) -> PooledRun:
+    """Serves the scenario's load on a pool that prefills and one that decodes.
+
+    `prefill` and `decode` are fields of a scenario in which each pool differs from `scenario` (`dp` is its engines).
+    `transfer`: a rule of `sim.cluster.transfers` or the path of one; `latency_s` is added to each hand-over;
+    `link_byte_per_s`: an engine's link, a direction (0: the ports of its machine). Raises `InputError` for fields that
+    cannot differ, and for all that `simulate` refuses.
+    """
+    parts = []
+    for role, change in (("prefill", prefill), ("decode", decode)):
+        for name in change:
+            if name not in FIELD_NAMES or name in SHARED:
+                raise InputError(
+                    "no field in which pools differ", field=role, value=name,
+                    allowed=[field for field in FIELD_NAMES if field not in SHARED],
+                )  # fmt: skip
+        own = dataclasses.replace(scenario, **change)
+        if own.fidelity == "replay":
+            raise InputError("pools have no operator-by-operator replay", field="fidelity", value="replay")
+        parts.append(pool_part(own, cast(Any, role), link_byte_per_s=link_byte_per_s))
+    load = load_requests(scenario.requests, scenario.seed)
+    options = Options(order=scenario.order, seed=scenario.seed)
+    result = serve_pools(cast(Any, load), parts, transfer, latency_s, options)
+    requests = request_table(result)
+    return PooledRun(result, requests, summary_table(requests), pool_table(result))
+
+
+def request_table(result: ClusterResult) -> "pd.DataFrame":
+    """A row a request; empty where it was refused or has no such time."""
+    import pandas as pd
+
+    r = result.request
+    done = r["status"] == FINISHED
+
+    def seconds(end: str, begin: str = "arrival_ps") -> Any:
+        return np.where(done & (r[end] >= 0), (r[end] - r[begin]) / PS_PER_S, np.nan)
+
+    ttft, e2e = seconds("first_token_ps"), seconds("last_token_ps")
+    more = np.where(r["output_token"] > 1, r["output_token"] - 1, np.nan)
+    moved = np.where(r["transfer_ps"] >= 0, r["transfer_ps"] / PS_PER_S, np.nan)
+    return pd.DataFrame({
+        "arrival_s": r["arrival_ps"] / PS_PER_S, "ttft_s": ttft, "tpot_s": (e2e - ttft) / more, "e2e_s": e2e,
+        "transfer_s": moved, "prompt_token": r["prompt_token"], "output_token": r["output_token"],
+        "prefill_engine": r["first_replica"], "decode_engine": r["last_replica"], "served": done,
+    })  # fmt: skip
+
+
+def summary_table(requests: "pd.DataFrame") -> "pd.DataFrame":
+    """Mean and quantiles of what requests met, seconds."""
+    import pandas as pd
+
+    rows = []
+    for name in ("ttft_s", "tpot_s", "e2e_s", "transfer_s"):
+        values = requests[name].dropna().to_numpy(float)
+        found = {key: float(np.quantile(values, q)) if len(values) else np.nan for key, q in QUANTILES.items()}
+        rows.append({"metric": name, "mean": float(values.mean()) if len(values) else np.nan, **found})
+    return pd.DataFrame(rows)
+
+
+def pool_table(result: ClusterResult) -> "pd.DataFrame":
+    """What each pool did: shares of its engines' time and of its blocks, over the run."""
+    import pandas as pd
+
+    span_ps = max(1, *(pool.span_ps for pool in result.pool.values()))
+    rows = []
+    for name, pool in result.pool.items():
+        held = pool.kv_token_ps[:, 3].sum()
+        rows.append({
+            "pool": name, "engines": len(pool.stage_busy_ps), "steps": int(pool.counter["num_step"].sum()),
+            "tokens": int(pool.counter["num_token"].sum()),
+            "busy_share": float(pool.stage_busy_ps.max(axis=1).sum()) / (span_ps * len(pool.stage_busy_ps)),
+            "kv_share": held / (pool.num_block * pool.block_token * span_ps * len(pool.stage_busy_ps)),
+            "preemptions": int(pool.counter["num_recompute"].sum() + pool.counter["num_swap"].sum()),
+        })  # fmt: skip
+    return pd.DataFrame(rows)

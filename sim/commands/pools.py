@@ -1,0 +1,85 @@
+"""`ridgeline pools`: a load on a pool that prefills and one that decodes."""
+
+import argparse
+from typing import Any
+
+from sim.run import scenario_arguments
+
+HELP = "prompts on one pool of engines, decodes on another, KV handed over: latencies, transfers, use of both"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    scenario_arguments.add(parser)
+    for role in ("prefill", "decode"):
+        parser.add_argument(
+            f"--{role}", default="dp=1", metavar="FIELD=VALUE,...",
+            help=f"fields in which the {role} pool differs (dp: its engines; default: dp=1)",
+        )  # fmt: skip
+    parser.add_argument(
+        "--transfer", default="whole", help="rule of KV transfer: whole, layered, or a path of its file"
+    )
+    parser.add_argument(
+        "--latency-s", type=float, default=0.0, metavar="X", help="added to a hand-over (default: 0)"
+    )
+    parser.add_argument(
+        "--link-gbps", type=float, default=0.0, metavar="X",
+        help="GB/s a direction between an engine and the network; 0: its machine's ports",
+    )  # fmt: skip
+    parser.add_argument("--json", metavar="FILE", help="write the tables")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    scenario = scenario_arguments.build(arguments)
+    prefill, decode = (changes(role, getattr(arguments, role)) for role in ("prefill", "decode"))
+
+    from sim.cluster.simulate import simulate_pools
+    from sim.record.export import write_json
+    from sim.show.tables import table
+
+    done = simulate_pools(
+        scenario, prefill, decode, transfer=arguments.transfer, latency_s=arguments.latency_s,
+        link_byte_per_s=arguments.link_gbps * 1e9,
+    )  # fmt: skip
+    served = int(done.requests["served"].sum())
+    if arguments.json:
+        write_json({"rows": done.summary, "pools": done.pools, "requests": len(done.requests), "served": served},
+                   arguments.json)  # fmt: skip
+    print(f"{served} of {len(done.requests)} requests served, {done.result.moved_byte / 1e9:.3f} GB of KV handed over")
+    print(table(done.summary))
+    print(table(done.pools))
+    return 0 if served else 3
+
+
+def changes(role: str, text: str) -> dict[str, Any]:
+    """`FIELD=VALUE,...` as fields of a scenario.
+
+    >>> changes("decode", "dp=3,system=a100_sxm")
+    {'dp': 3, 'system': 'a100_sxm'}
+    """
+    import dataclasses
+    import typing
+
+    from kernels.errors import InputError
+    from sim.run.scenario import FIELD_NAMES, Scenario
+
+    hints = typing.get_type_hints(Scenario)
+    kind = {field.name: hints[field.name] for field in dataclasses.fields(Scenario)}
+    found: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if name not in kind or not equals:
+            raise InputError("not FIELD=VALUE", field=role, value=part, allowed=FIELD_NAMES)
+        if kind[name] in (int, float, bool):
+            found[name] = _number(role, name, value, kind[name])
+        else:
+            found[name] = value
+    return found
+
+
+def _number(role: str, name: str, text: str, kind: type) -> Any:
+    from kernels.errors import InputError
+
+    try:
+        return {"true": True, "false": False}[text] if kind is bool else kind(text)
+    except (ValueError, KeyError):
+        raise InputError(f"{name} is not a {kind.__name__}", field=role, value=text) from None
