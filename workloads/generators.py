@@ -181,7 +181,8 @@ def _check_effect(process: str, values: dict[str, Any]) -> None:
         value = values.get(key)
         neutral = PROCESSES[process].parameters[key].default if key in PROCESSES[process].parameters else None
         if value is not None and value != neutral and not has_effect:
-            raise InputError(f"has no effect without {needs}", field=key, value=value, allowed=show(float(neutral or 0)))
+            allowed = show(float(neutral or 0))
+            raise InputError(f"has no effect without {needs}", field=key, value=value, allowed=allowed)
 
 
 def _arrivals(process: str, values: dict[str, Any], seed: int) -> tuple[Floats, Ints | None]:
