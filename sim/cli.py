@@ -88,7 +88,9 @@ def _run(words: list[str]) -> int:
         code = int(arguments.run(arguments) or 0)
     if sys.stdout is not None:
         sys.stdout.flush()  # a full disk behind it is said here
-    return stop.exit_code() if code == stop.EXIT_INTERRUPTED else code
+    if code != stop.EXIT_INTERRUPTED:
+        return code
+    return _refuse(f"{stop.said()}: what was done until then is kept, marked as not complete", stop.exit_code())
 
 
 def _refuse(message: str, code: int = 2) -> int:

@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import math
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -88,13 +89,16 @@ def calibrate(
             raise InputError(f"not measured on {kind}", field="format", value=name, allowed=FORMATS_OF.get(kind, ()))
     if kind == "cpu":
         settle_threads()
+    end = time.perf_counter() + budget_s
     device = ReferenceDevice(kind, budget_s=min(0.1, max(0.01, budget_s / 3000)), min_repeat=3)
     probed = formats or PROBED[kind]
     peaks = measure_peaks(device, formats or FORMATS_OF[kind], PEAK_SHARE * budget_s, progress)
     rates = {DTYPE[name]: peaks.flop_per_s[name] for name in probed if name in peaks.flop_per_s}
-    found = probe.run(device, (1 - PEAK_SHARE) * budget_s, rates, peaks.mem_byte_per_s, seed, progress=progress)
+    left_s = end - time.perf_counter()  # what the peaks took too much is not spent again
+    found = probe.run(device, left_s, rates, peaks.mem_byte_per_s, seed, progress=progress) if left_s > 0 else {}
     if not found:
-        raise InputError("no probe was measured in this budget", field="budget", value=f"{budget_s:g}s")
+        raise InputError("no probe was measured in this budget", field="budget", value=f"{budget_s:g}s",
+                         allowed=f"more than the {budget_s - left_s:.3g} s that the peaks took")  # fmt: skip
     peaks = raised(peaks, found)
     relative = nearest(peaks, device.environment) if kind == "cuda" else None
     table = describe(device.environment, peaks, relative)

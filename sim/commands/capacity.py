@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     rate, tried = capacity(scenario, share=arguments.share, tolerance=arguments.tolerance, progress=progress)
     if arguments.json:
         answer = {"capacity_request_per_s": rate, "tried": tried, "scenario": scenario.digest()}
-        write_json(answer, arguments.json)
+        write_json(answer | ({} if tried.attrs["complete"] else {"complete": False}), arguments.json)
     print(table(tried))
     print(f"capacity: {rate:.4g} requests/s with {arguments.share:.0%} of requests within {scenario.goodput}")
-    return 0
+    return 0 if tried.attrs["complete"] else 130

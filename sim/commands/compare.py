@@ -29,8 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
     base = [scenario_arguments.build(arguments, file=file) for file in arguments.scenarios or [None]]
     frame = compare(vary(base, arguments.systems, arguments.policies))
     if arguments.json:
-        write_json({"rows": frame}, arguments.json)
+        write_json({"rows": frame} | ({} if frame.attrs["complete"] else {"complete": False}), arguments.json)
     print(table(frame))
+    if not frame.attrs["complete"]:
+        return 130
     completed = frame.set_index("metric").loc["completed"]
     idle = [name for name in frame.columns[1:] if " / " not in name and not completed[name]]
     if idle:

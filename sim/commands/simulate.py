@@ -29,12 +29,15 @@ def run(arguments: argparse.Namespace) -> int:
     with Progress(not arguments.quiet) as progress:
         done = simulate(scenario, record_steps=bool(arguments.out), progress=progress)
     lines = [console(done.run, done.metrics)]
-    intervals = None
+    intervals, complete = None, True
     if arguments.uncertainty and done.served:
         from sim.show.tables import table
 
-        intervals = simulate_intervals(scenario, arguments.uncertainty)
-        lines.append(table(intervals))
+        try:
+            intervals = simulate_intervals(scenario, arguments.uncertainty)
+            lines.append(table(intervals))
+        except KeyboardInterrupt:
+            complete = False
     if arguments.json:
         from sim.run.results import metrics_file
 
@@ -47,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         lines += map(str, write_results(done, pathlib.Path(arguments.out), arguments.format))
     if not arguments.quiet:  # after the files: whoever reads this may stop reading
         print("\n".join(lines))
-    return exit_code(done)
+    return exit_code(done) if complete else 130
 
 
 def exit_code(done: object) -> int:

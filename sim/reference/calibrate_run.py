@@ -8,6 +8,7 @@ import dataclasses
 import math
 import pathlib
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ PROBE = ModelSpec(  # small enough to be built in a second, with every operator 
 )
 DEPTHS = (2, 8)  # layers: two, to tell a layer's share from a step's
 HOST = ("step_s", "layer_s", "seq_s", "token_s", "prefill_s")
+MIN_STEP = 3  # shapes of each depth, to tell a step, a layer and a sequence apart
 MAX_GRAPH = 256  # tokens of the largest captured step
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -136,11 +138,14 @@ def measure_steps(found: Any, budget_s: float) -> tuple[pd.DataFrame, dict[str, 
     captured = graph_batches(kind, max(len(shape) for shape in STEPS))
     machine = found.machine()
     rows = []
+    end = time.perf_counter() + budget_s
     try:
         for num_layer in DEPTHS:
             spec = dataclasses.replace(PROBE, layer=(0,) * num_layer)
             model = build_model(spec, kind, fmt, 1024, 16, captured)
-            for shape in STEPS:
+            for number, shape in enumerate(STEPS):
+                if number >= MIN_STEP and time.perf_counter() > end:
+                    break  # of each depth a few, whatever the budget
                 took_s = _measured_s(model, shape, budget_s / len(STEPS) / len(DEPTHS))
                 rows.append((num_layer, *_priced(spec, shape, fmt, machine), took_s))
     except KeyboardInterrupt:  # the probes are measured: what steps there are must do
@@ -198,8 +203,6 @@ def _priced(
 
 def _measured_s(model: Any, shape: tuple[tuple[int, int], ...], budget_s: float) -> float:
     """Median seconds of a step, of three repeats at least."""
-    import time
-
     from hw_models.reference.model import Span
 
     per_seq = -(-max(kv for _, kv in shape) // 16)

@@ -34,6 +34,8 @@ def capacity(
     `goodput` objective; and a frame of every rate tried: `rate, share, goodput, p99_ttft_ms, p99_tpot_ms,
     request_throughput`.
 
+    Ctrl-C ends the search: the rates tried until then are returned, with `attrs["complete"]` False.
+
     A generator's `rate` is varied; a trace is replayed faster or slower. 0 where not even the lowest rate is good.
     Raises `InputError` without an objective, and `NothingServedError` where every request is refused.
     """
@@ -50,6 +52,8 @@ def capacity(
 
     def good(rate: float) -> bool:
         done = simulate(scenario, requests=at_rate(scenario, rate))
+        if not done.result.complete:
+            raise KeyboardInterrupt
         request = done.run.request
         if request.equal("status", "refused").all():
             why = ", ".join(sorted(set(request.words("reason"))))
@@ -62,19 +66,27 @@ def capacity(
 
     low, high = 0.0, 0.0
     rate = base_rate(scenario)
-    while not high or not low:
-        if good(rate):
-            low, rate = rate, rate * 2
-        else:
-            high, rate = rate, rate / 2
-        if not LOWEST <= rate <= HIGHEST:
-            break
-    while low and high and high / low > 1 + tolerance:
-        rate = (low * high) ** 0.5
-        low, high = (rate, high) if good(rate) else (low, rate)
+    complete = True
+    try:
+        while not high or not low:
+            if good(rate):
+                low, rate = rate, rate * 2
+            else:
+                high, rate = rate, rate / 2
+            if not LOWEST <= rate <= HIGHEST:
+                break
+        while low and high and high / low > 1 + tolerance:
+            rate = (low * high) ** 0.5
+            low, high = (rate, high) if good(rate) else (low, rate)
+    except KeyboardInterrupt:
+        if not tried:
+            raise
+        complete = False
     import pandas as pd
 
-    return low, pd.DataFrame([tried[rate] for rate in sorted(tried)])
+    frame = pd.DataFrame([tried[rate] for rate in sorted(tried)])
+    frame.attrs["complete"] = complete
+    return low, frame
 
 
 def base_rate(scenario: Scenario) -> float:

@@ -38,14 +38,25 @@ def label(scenario: Scenario, among: Sequence[Scenario]) -> str:
 
 
 def compare(scenarios: Sequence[Scenario]) -> "pd.DataFrame":
-    """Columns `metric`, one a scenario (named by what it differs in), and with two or more their ratio to the first."""
+    """Columns `metric`, one a scenario (named by what it differs in), and with two or more their ratio to the first.
+
+    Ctrl-C leaves the scenarios that had ended, with `attrs["complete"]` False."""
     import pandas as pd
 
     names = [label(one, scenarios) for one in scenarios]
     if len(set(names)) < len(names):
         raise InputError("two of the scenarios are the same", field="scenarios", value=names)
-    columns = {name: simulate(one).metrics for name, one in zip(names, scenarios, strict=True)}
+    columns = {}
+    for name, one in zip(names, scenarios, strict=True):
+        done = simulate(one)
+        if not done.result.complete:
+            if not columns:
+                raise KeyboardInterrupt
+            break
+        columns[name] = done.metrics
+    complete, names = len(columns) == len(names), list(columns)
     frame = pd.DataFrame({"metric": NUMBERS} | {name: [m.get(key) for key in NUMBERS] for name, m in columns.items()})
     for name in names[1:]:
         frame[f"{name} / {names[0]}"] = frame[name].astype(float) / frame[names[0]].astype(float)
+    frame.attrs["complete"] = complete
     return frame

@@ -146,7 +146,10 @@ def simulate_intervals(scenario: Scenario, num: int) -> "pd.DataFrame":
     profile, _ = calibration(setup.system.device)
 
     def run(machine: Machine) -> dict[str, Any]:
-        return simulate(scenario, requests=load, machine=machine).metrics
+        done = simulate(scenario, requests=load, machine=machine)
+        if not done.result.complete:
+            raise KeyboardInterrupt
+        return done.metrics
 
     return uncertainty(run, setup.machine, profile, num, scenario.seed).intervals
 

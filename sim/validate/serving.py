@@ -148,6 +148,10 @@ def read(path: pathlib.Path) -> Any:
     for name in COLUMNS:
         if name not in frame.columns:
             raise InputError("column is missing", file=path, field=name, value="", allowed=COLUMNS)
+    for name in ("run", "gpu", "model"):
+        absent = frame[name].isna()
+        if absent.any():
+            raise InputError("is empty", file=path, line=int(absent.argmax()) + 2, field=name, value="")
     for name in POSITIVE:
         if name in frame.columns:
             number(frame, name, path, positive=True)

@@ -341,6 +341,40 @@ def training(draw: st.DrawFn) -> Case:
     return Case((verb, *words(draw(options(usual, TRAIN, 4))), *drawn, "--json", "o.json"), {}, ("o.json", "t.json"))
 
 
+# measured tables
+
+MEASURED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "ops": ({"m": 64, "n": 4096, "k": 1024, "dtype": "bfloat16", "kernel": "linear", "latency_ms": 0.02},
+            ("--system", "h100_sxm")),
+    "points": ({"model": "llama-2-7b", "system": "h100_sxm", "input_len": 90, "output_len": 3, "concurrency": 2,
+                "tp": 1, "ttft_ms": 20.0, "tpot_ms": 8.0}, ()),
+    "serving": ({"run": "a", "gpu": "h100_sxm", "model": "llama-2-7b", "tp": 1, "max_num_seqs": 16,
+                 "max_num_batched_tokens": 512, "max_model_len": 2048, "stage": 0, "request_per_s": 2.0,
+                 "duration_s": 4.0, "num_system_prompt": 2, "num_user_per_system_prompt": 2, "system_prompt_len": 32,
+                 "question_len": 100, "output_len": 20, "completed": 8, "failed": 0, "request_throughput_per_s": 1.9,
+                 "ttft_mean_s": 0.03, "e2e_mean_s": 0.25}, ()),
+    "schedules": ({"generator": "1f1b", "p": 2, "m": 2, "order": [["F0.0", "B0.0"], ["F1.0", "B1.0"]],
+                   "results": []}, ()),
+}  # fmt: skip
+
+
+@st.composite
+def measured(draw: st.DrawFn) -> Case:
+    verb = draw(st.sampled_from(sorted(MEASURED)))
+    row, more = MEASURED[verb]
+    if verb == "schedules":
+        data = json.dumps(draw(mutated({"vectors": [row]}))).encode()
+        return Case(("validate", verb, "v.json", "--json", "o.json"), {"v.json": data}, ("o.json",))
+    lines = [list(row), [str(value) for value in row.values()], [str(value) for value in row.values()]]
+    for _ in range(draw(st.integers(1, 2))):
+        line = draw(st.sampled_from(lines))
+        line[draw(st.integers(0, len(line) - 1))] = draw(st.one_of(nasty.numbers, st.sampled_from(TEXTS)))
+    data = "\n".join(map(",".join, lines)).encode()
+    if not draw(st.integers(0, 4)):
+        data = draw(damaged(data))
+    return Case(("validate", verb, "v.csv", *more, "--json", "o.json"), {"v.csv": data}, ("o.json",))
+
+
 # users' code
 
 BODIES = (
@@ -391,6 +425,6 @@ def users_code(draw: st.DrawFn) -> Case:
 KINDS: dict[str, tuple[st.SearchStrategy[Case], float]] = {
     "simulate": (simulate(), 0.20), "request_trace": (request_trace(), 0.18), "machine": (machine(), 0.10),
     "model": (model(), 0.12), "execution_trace": (execution_trace(), 0.13), "schedule": (schedule(), 0.12),
-    "training": (training(), 0.10), "users_code": (users_code(), 0.05),
+    "training": (training(), 0.08), "users_code": (users_code(), 0.04), "measured": (measured(), 0.03),
 }  # fmt: skip
 """A strategy a kind of input, and its share of all cases."""

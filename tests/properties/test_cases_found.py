@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sim.cli import main
-from tests.properties.cases import AZURE, KINETO, chakra
+from tests.properties.cases import AZURE, KINETO, MEASURED, chakra
 from workloads.chakra_json import json_text
 
 
@@ -56,7 +56,7 @@ def test_a_recording_with_what_cannot_be(
         ({"duration_micros": 2**64}, "duration_micros = 18446744073709551616"),
         ({"duration_micros": float("inf")}, "not a Chakra trace"),
         ({"attr": [{"name": "num_ops", "int64_val": float("inf")}]}, "num_ops = inf: not a value of type int64"),
-        ({"attr": [{"name": "num_ops", "int64_val": 2**63}]}, "num_ops = 9223372036854775808: not a value of type int64"),
+        ({"attr": [{"name": "num_ops", "int64_val": 2**63}]}, "9223372036854775808: not a value of type int64"),
         ({"attr": [{"name": "comm_dst", "int32_val": 2**40}]}, "comm_dst = 1099511627776"),
         ({"attr": [{"name": "is_cpu_op", "bool_val": "yes"}]}, "is_cpu_op = 'yes': not a value of type bool"),
         ({"attr": 3}, "not a Chakra trace"),
@@ -99,6 +99,14 @@ def test_a_trace_without_a_node_is_nothing_to_do(tmp_path: pathlib.Path, capsys:
     (tmp_path / "a.0.json").write_text('{"nodes": []}')
     words = ["trace", "replay", str(tmp_path / "a.0.json"), str(tmp_path / "o.csv"), "--system", "h100_sxm"]
     refused(words, capsys, "no node in this trace", 3)
+
+
+def test_a_load_test_of_no_machine(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = MEASURED["serving"][0]
+    cells = [row, row | {"gpu": "null"}]
+    lines = [",".join(row), *(",".join(map(str, line.values())) for line in cells)]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    refused(["validate", "serving", str(tmp_path / "t.csv")], capsys, "t.csv:3: gpu = '': is empty")
 
 
 def test_a_number_of_hundreds_of_digits_in_a_table(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

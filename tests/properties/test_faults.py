@@ -251,3 +251,37 @@ def _is_alive(pid: int) -> bool:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("verb", ["capacity", "compare"])
+def test_a_search_that_is_stopped_keeps_what_it_found(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    """The third run is interrupted within: it says that it is not complete, and is no answer of the search."""
+    import dataclasses
+
+    from sim.cli import main
+    from sim.run import capacity, compare
+    from sim.run.simulate import Simulation, simulate
+
+    count = 0
+
+    def interrupted(*arguments: object, **more: object) -> Simulation:
+        nonlocal count
+        count += 1
+        done = simulate(*arguments, **more)  # type: ignore[arg-type]
+        result = dataclasses.replace(done.result, complete=count < 3)
+        return dataclasses.replace(done, result=result)
+
+    monkeypatch.setattr({"capacity": capacity, "compare": compare}[verb], "simulate", interrupted)
+    words = [verb, "--model", "gpt2", "--system", "a100_sxm", "--requests", "poisson:rate=4,n=6,prompt=20,output=5"]
+    if verb == "compare":
+        words = [*words[:3], *words[5:], "--systems", "a100_sxm,h100_sxm,l4,h200"]
+    assert main([*words, "--json", str(tmp_path / "o.json")]) == 130
+    assert count == 3
+    content = json.loads((tmp_path / "o.json").read_bytes())
+    if verb == "capacity":
+        assert (len(content["tried"]), content["complete"]) == (2, False)
+    else:
+        assert set(content["rows"][0]) == {"metric", "a100_sxm", "h100_sxm", "h100_sxm / a100_sxm"}
+    assert "interrupted" in capsys.readouterr().err

@@ -77,6 +77,25 @@ def test_an_interrupt_among_the_steps_keeps_those_before_it(monkeypatch: pytest.
     assert calibrate_run.measure_steps(found, 1.0)[1] == {}
 
 
+def test_steps_end_with_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the budget, a few shapes of each depth are measured; with a budget that is spent no more than those."""
+    pytest.importorskip("torch")
+    from hw_models import catalog
+    from hw_models.device import machine
+    from hw_models.profile import Kernel, ProfileFile
+    from hw_models.reference.environment import read
+
+    monkeypatch.setattr(calibrate_run, "_measured_s", lambda model, shape, budget_s: 1e-3)
+    kernel = Kernel(kind="gemm", format="bf16", name="k", parameter={})
+    found = types.SimpleNamespace(
+        fitted=types.SimpleNamespace(kernel=(kernel,)), environment=read("cpu"),
+        profile=ProfileFile(device="d", command="c", date="d", source="s"),
+        machine=lambda: machine(catalog.system("h100_sxm")),
+    )  # fmt: skip
+    assert len(calibrate_run.measure_steps(found, 0.0)[0]) == calibrate_run.MIN_STEP * len(calibrate_run.DEPTHS)
+    assert len(calibrate_run.measure_steps(found, 1e9)[0]) == len(calibrate_run.STEPS) * len(calibrate_run.DEPTHS)
+
+
 @pytest.mark.parametrize("launch_s", [0.0, 4e-5, 3e-4])
 def test_host_time_is_found_again(launch_s: float) -> None:
     """Steps made from known constants: graphs of decodes pay no launches, prompts last as long as theirs."""
