@@ -1,7 +1,7 @@
 """StreamBP: how long a sequence 80 GB train, with logits and layers done in parts of the sequence."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from kernels import training as t
 from sim.show.plot_style import BLUE, GREEN, ORANGE, PURPLE, RED, new_figure, styled, suptitle
 from sim.training.stack import Stack, hardware_vector, load
 from studies._max_length import max_length, plan_byte
-from studies._table import row
+from studies._verdict import frame, point, row
 from workloads import models
 from workloads.training import TrainPlan, parameter_count
 
@@ -32,6 +32,7 @@ LORA_RANK = 32  # the authors' script: every linear map
 # everything trained: bf16 weights and gradients, states in 8 bits (fp32 states of 8B alone are 66 GB)
 FULL, LORA = (2.0, 2.0), (4.0, 10.0)  # bytes a value of gradients, and of states
 CHECKPOINT, STREAM = "checkpointing", "StreamBP"
+LONGEST, MEMORY = "longest sequence, thousands", "memory of the backward pass, GiB"
 # thousands of tokens: checkpointing, StreamBP (figure of the backward pass alone; table 3)
 BACKWARD = {"qwen3-8b": (20, 110), "qwen3-14b": (9, 40), "qwen3-32b": (5.7, 16)}
 TABLE = (
@@ -86,12 +87,13 @@ def available_byte(model: str, objective: str, lora: bool) -> float:
 
 def run(objectives: tuple[str, ...] = ("backward", "SFT", "DPO", "GRPO")) -> pd.DataFrame:
     """Longest sequences in thousands of tokens, and their ratios, for `objectives`."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     cases = [("backward", model, model == "qwen3-32b", *paper) for model, paper in BACKWARD.items()]
     for objective, model, lora, *paper in [*cases, *TABLE]:
         if objective not in objectives:
             continue
         alone = objective == "backward"
+        tag = "approx" if alone else "exact"  # read off a figure, or printed in a table
         setup = f"{objective}, {model}, {'LoRA' if lora else 'full'}"
         note = NOTE[objective]
         choice = plans(lora, 1 if alone else SEQUENCE[objective], states=not alone)
@@ -101,9 +103,23 @@ def run(objectives: tuple[str, ...] = ("backward", "SFT", "DPO", "GRPO")) -> pd.
             room = available_byte(model, objective, lora)
             longest = max_length(model, SYSTEM, plan, stack=stack(objective), logit_token=token, mem_byte=room)
             found.append(longest / 1e3)
-            rows.append(row(name, "longest sequence, thousands", setup, published, found[-1], note, 0.15))
-        rows.append(row(STREAM, "longer, ratio", setup, round(paper[1] / paper[0], 2), found[1] / found[0], note, 0.2))
-    return pd.DataFrame(rows)
+            rows.append(row(name, LONGEST, setup, published, found[-1], note, tag=tag))
+        rows.append(row(STREAM, "longer, ratio", setup, round(paper[1] / paper[0], 2), found[1] / found[0], note,
+                        tag=tag, null=1.0))  # fmt: skip
+        if alone:
+            rows += memory_rows(model, choice, 1.15 * paper[1])
+    return frame(rows)
+
+
+def memory_rows(model: str, choice: dict[str, tuple[TrainPlan, int]], most: float) -> list[dict[str, Any]]:
+    """GiB of a backward pass at eight lengths up to `most` thousand tokens, as far as 84 GiB, of every method."""
+    spec, fit, rows = models.load(model), stack().fit, []
+    for name, (plan, token) in choice.items():
+        for length in np.geomspace(most / 40, most, 12):
+            byte = plan_byte(spec, replace(plan, seq=int(1000 * length)), fit, token)
+            if byte < 84 * 2**30:
+                rows.append(point(name, MEMORY, f"{model}; {length:.4g}", byte / 2**30))
+    return rows
 
 
 @styled
@@ -114,27 +130,27 @@ def plot(table: pd.DataFrame) -> "Figure":
     figure, _ = new_figure(1, 1, (10, 7))
     figure.clear()
     grid = GridSpec(2, 3, figure, height_ratios=(1, 1.15))
-    fit = stack().fit
-    for at, (name, published) in enumerate(BACKWARD.items()):
-        axis, model = figure.add_subplot(grid[0, at]), models.load(name)
-        for colour, (method, (plan, token)) in zip(
-            (ORANGE, BLUE, GREEN), plans(name == "qwen3-32b", states=False).items(), strict=True
-        ):
-            length = np.linspace(100, 1.15e3 * published[1], 400).astype(int)
-            byte = [plan_byte(model, replace(plan, seq=int(s)), fit, token) / 2**30 for s in length]
-            inside = np.array(byte) < 84
-            axis.plot(length[inside] / 1e3, np.array(byte)[inside], color=colour, label=method)
+    curves = table[table["claim"] == MEMORY]
+    names = curves["setup"].str.split("; ").str[0]
+    for at, model in enumerate(dict.fromkeys(names)):
+        axis, own = figure.add_subplot(grid[0, at]), curves[names == model]
+        for colour, method in zip((ORANGE, BLUE, GREEN), dict.fromkeys(own["system"]), strict=False):
+            part = own[own["system"] == method]
+            axis.plot(part["setup"].str.split("; ").str[1].astype(float), part["simulated"], color=colour, label=method)
         axis.axhline(80, color=RED, ls="--", lw=1)
-        axis.plot(published, [80, 80], "v", color="black", ms=6, label="published longest")
-        axis.set(title=f"{name}{' (LoRA)' if name == 'qwen3-32b' else ''}", xlabel="thousand tokens")
+        published = table[(table["claim"] == LONGEST) & table["setup"].str.startswith(f"backward, {model},")]["paper"]
+        axis.plot(published, [80] * len(published), "v", color="black", ms=6, label="published longest")
+        axis.set(title=str(model), xlabel="thousand tokens")
         axis.set_ylabel("GiB" if at == 0 else "")
-    figure.axes[0].legend(loc="lower right", fontsize=7)
+        axis.set_ylim(0, 90)
+    if figure.axes:
+        figure.axes[0].legend(loc="lower right", fontsize=7)
     axis = figure.add_subplot(grid[1, :])
-    part = table[table["claim"].str.startswith("longest") & ~table["setup"].str.startswith("backward")]
+    part = table[(table["claim"] == LONGEST) & ~table["setup"].str.startswith("backward")]
     setups = [str(text) for text in dict.fromkeys(part["setup"])]
     series = [(name, kind) for name in (CHECKPOINT, STREAM) for kind in ("paper", "simulated")]
     for at, ((name, kind), colour) in enumerate(zip(series, (PURPLE, BLUE, ORANGE, GREEN), strict=True)):
-        chosen = part[part["system"] == name].set_index("setup")[kind].astype(float)
+        chosen = part[part["system"] == name].set_index("setup")[kind]
         axis.bar(np.arange(len(setups)) + 0.2 * (at - 1.5), chosen.loc[setups], 0.2, color=colour,
                  label=f"{name}, {'published' if kind == 'paper' else kind}")  # fmt: skip
     axis.set(yscale="log", ylabel="longest sequence, thousand tokens")
