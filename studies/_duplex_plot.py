@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHORT = {"3 MoE models, 256 to 4096, batch 32 to 128": "grid", "GLaM, batch 64, 512 to 2048": "GLaM"}
+SHORT = {"3 MoE models, 256 to 4096 (GLaM 512 to 2048), batch 32 to 128": "grid", "GLaM, batch 64, 512 to 2048": "GLaM"}
 
 
 @styled

@@ -5,18 +5,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sim.show.plot_style import BLUE, FAINT, GREEN, ORANGE, SKY, styled, suptitle
-from studies._neupims import LENGTHS, PAPER_MODELS
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SYSTEMS = (
-    ("gpu_padded", "GPU only (padded)", FAINT),
-    ("npu_published", "NPU only (as published)", ORANGE),
-    ("blocked", "NPU+PIM", SKY),
-    ("neupims", "NeuPIMs", BLUE),
-)
-BATCHES = (64, 256, 512)
+COLOUR = {"GPU only": FAINT, "NPU only": ORANGE, "NPU+PIM blocked": SKY, "NeuPIMs": BLUE}
 
 
 @styled
@@ -30,13 +22,17 @@ def figure(rows: pd.DataFrame) -> "Figure":
     FigureCanvasAgg(picture)
     parts: Any = picture.subfigures(2, 1, height_ratios=(1.35, 1))
     above, below = parts
-    for line, dataset in zip(above.subplots(2, 4), LENGTHS, strict=True):
-        for axis, name in zip(line, PAPER_MODELS, strict=True):
-            _throughput(axis, dataset, name)
+    points = rows[rows["claim"].str.startswith("throughput over NPU+PIM")]
+    place = points["setup"].str.split("; ")
+    datasets, models = (list(dict.fromkeys(place.str[at])) for at in (0, 1))
+    lines = above.subplots(max(1, len(datasets)), max(1, len(models)), squeeze=False)
+    for line, dataset in zip(lines, datasets, strict=False):
+        for axis, name in zip(line, models, strict=True):
+            _throughput(axis, points[(place.str[0] == dataset) & (place.str[1] == name)])
+            axis.set_title(f"{name.upper()}, {dataset}", fontsize=8)
         line[0].set_ylabel("throughput\n(NPU+PIM = 1)")
-        if dataset == "ShareGPT":
-            line[0].set_ylim(0, 4.2)
-            line[0].legend(loc="upper left", fontsize=6)
+    lines[0][0].set_ylim(0, 4.2)
+    lines[0][0].legend(loc="upper left", fontsize=6)
     cycles, headline, use, energy = below.subplots(1, 4)
     _pairs(cycles, rows, "stage cycles", "cycles", log=True, font=5)
     _pairs(headline, rows, "headline", "speed-up", font=6)
@@ -47,17 +43,13 @@ def figure(rows: pd.DataFrame) -> "Figure":
     return picture
 
 
-def _throughput(axis: Any, dataset: str, name: str) -> None:
-    from studies.neupims import compare
-
-    for place, batch in enumerate(BATCHES):
-        point = compare(dataset, name, batch)
-        for i, (key, label, colour) in enumerate(SYSTEMS):
-            height = point["blocked"] / point[key]
-            axis.bar(place + 0.2 * (i - 1.5), height, 0.19, color=colour, label=label if place == 0 else None)
+def _throughput(axis: Any, points: pd.DataFrame) -> None:
+    batches = list(dict.fromkeys(points["setup"].str.split("; ").str[2]))
+    for i, system in enumerate(dict.fromkeys(points["system"])):
+        height = points[points["system"] == system]["simulated"]
+        axis.bar([at + 0.2 * (i - 1.5) for at in range(len(height))], height, 0.19, color=COLOUR[system], label=system)
     axis.axhline(1.0, color=GREEN, linewidth=0.8)
-    axis.set_xticks(range(len(BATCHES)), [str(batch) for batch in BATCHES])
-    axis.set_title(f"{name.upper()}, {dataset}", fontsize=8)
+    axis.set_xticks(range(len(batches)), batches)
     axis.grid(axis="x", visible=False)
 
 
@@ -82,8 +74,8 @@ def _label(one: "pd.Series[Any]", claim: str | tuple[str, ...], with_batch: bool
     words = str(one["claim"])
     if isinstance(claim, str):
         words = words.removeprefix(claim).strip(" ,")
-        if claim != "headline":
+        if claim != "headline" or one["system"] != "NeuPIMs":
             words = f"{str(one['system']).removesuffix(' blocked')} {words}"
     if with_batch:
         words += ", " + str(one["setup"]).split(", ")[1]
-    return words.replace(" over NPU only", "\nover NPU only")
+    return words.replace(" over NPU only", "\nover NPU only").strip(", ")
