@@ -35,12 +35,13 @@ def _steps(axis: "Axes", rows: pd.DataFrame) -> None:
         axis.bar(place, part["simulated"], 0.15, color=PALETTE[k % len(PALETTE)], label=system)
         axis.plot(place, part["paper"], "_", color="black", markersize=11, label="published" if k == 0 else None)
     axis.set_xticks(range(len(setups)), setups)
-    axis.set_ylim(0, 1.3 * float(rows["paper"].max()))
+    axis.set_ylim(0, 1.3 * float(rows["paper"].max()) if len(rows) else 1)
     axis.set_ylabel("ms a decode step, Mixtral")
     axis.legend(fontsize=8, ncols=3)
 
 
 def _pairs(axis: "Axes", rows: pd.DataFrame, label: str) -> None:
+    axis.set_visible(bool(len(rows)))
     place = range(len(rows))
     axis.barh([p - 0.2 for p in place], rows["paper"], 0.38, color=ORANGE, label="published")
     axis.barh([p + 0.2 for p in place], rows["simulated"], 0.38, color=BLUE, label="simulated")

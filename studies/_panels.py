@@ -54,6 +54,7 @@ def panels(rows: pd.DataFrame, shown: Sequence[Panel], title: str, columns: int 
 
 
 def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) -> None:
+    axis.set_visible(len(part) > 0)
     setups = list(dict.fromkeys(part["setup"]))
     present = [name for name in systems if (part["system"] == name).any()]
     width = 0.84 / max(2 * len(present), 1)

@@ -27,12 +27,9 @@ from typing import Any
 import pandas as pd
 
 from kernels.errors import InputError
+from sim.run.study import COLUMNS
 
-COLUMNS = (
-    "system", "claim", "setup", "paper", "simulated", "error", "bound", "verdict", "kind", "assumptions", "seconds",
-)  # fmt: skip
 TAG = {"exact": 0.10, "approx": 0.20}
-KINDS = ("number", "order", "fitted")
 REPRODUCED, MISSED, SAID = "reproduced", "not reproduced", "said"
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "Llama-3-70B serves the Azure 2023 conversation load (19,366 requests, 5.5 a second) on one DGX-H100"
+SMALL = {"requests": "conversation:n=300", "fidelity": "sol"}
 SETUPS = {"one DGX-H100": 1, "four DGX-H100": 4}
 SAID = {
     "request throughput (1/s)": "request_throughput", "median TTFT (ms)": "median_ttft_ms",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "Dynamic backup workers (Xu et al. 2020): up to 3 times faster than the best static number of backups"
+SMALL = {"floors": (0.5, 0.9)}
 NUM_WORKER = 16  # our choice, as the loss: the published runs train networks whose noise is not given
 # worker times with mean 1: nearly constant, exponential, and two heavy tails
 TIMES = {

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "ByteScale (Ge et al. 2025): up to 7.89 times faster than a static mesh, 7B to 141B, 256K to 2048K tokens"
+SMALL = {"models": ("llama-2-7b",), "contexts": (256, 512), "num_device": 64, "token": 2**22}
 SYSTEM, NUM_DEVICE, TOKEN = "hgx_h800", 1024, 32 * 2**20  # tokens a step
 CONTEXTS = (256, 512, 1024, 2048)  # K tokens
 MODELS = {"llama-2-7b": (1, 1), "llama-2-70b": (8, 1), "mixtral-8x22b": (8, 3)}  # tensor parallelism, ZeRO stage

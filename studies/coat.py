@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "COAT (Xi et al. 2024): 1.54 times less memory and 1.43 times faster than BF16 with FP8 states and activations"
+SMALL = {"models_": ("llama-2-7b",)}
 SYSTEM, SEQ = "dgx_h100", 2048
 # table 7: GB a GPU of optimizer states, activations, peak; tokens a second and GPU at the largest batch
 Published = dict[str, tuple[float | None, float | None, float]]

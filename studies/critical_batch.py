@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CLAIM = (
     "Critical batch size (McCandlish et al. 2018): a run at it takes twice the fewest steps and twice the fewest tokens"
 )
+SMALL = {"devices": (64, 256), "batches": (128, 1024)}
 MODEL, SYSTEM, SEQ = "gpt3-13b", "dgx_a100", 2048
 DEVICES, BATCHES = (64, 256, 1024), (128, 256, 512, 1024, 2048, 4096, 8192)
 # Kaplan et al. 2020 (arXiv 2001.08361, equation 1.4): B_crit = 2e8 tokens / L^(1/0.21); at a loss of 3 nats

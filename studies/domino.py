@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "Domino (Wang et al. 2024): up to 1.3 times (GPT) and 1.2 times (Llama) Megatron-LM on DGX-H100"
+SMALL = {"gpus": (8, 16), "setups": (("13B", 1024),)}
 GPUS = (8, 16, 32)
 SETUPS = (("small", 512), ("small", 1024), ("13B", 512), ("13B", 1024))  # model, sequence: order of the columns below
 GPT = {8: (1.30, 1.29, 1.23, 1.29), 16: (1.185, 1.20, 1.25, 1.29), 32: (1.14, 1.13, 1.195, 1.165)}  # over Megatron

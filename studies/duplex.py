@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "Duplex (Yun et al. 2024): 2.07x the throughput of GPUs on average, 2.67x at most, 28 % less energy"
+SMALL = {"parts": ("steps", "edap")}
 LENGTHS, BATCHES = (256, 1024, 2048, 4096), (32, 64, 128)
 OWN_LENGTHS = {"glam-143b": (512, 1024, 2048)}  # the paper's figure has GLaM at these alone
 PARTS = ("steps", "grid", "latency", "sweep", "hetero", "split", "edap")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CLAIM = (
     "ElasWave (Kang et al. 2025): 1.35 times ReCycle's and 1.60 times TorchFT's throughput after failures on 96 NPUs"
 )
+SMALL = {"layouts": ((3, 8, 4),), "failures": ("one worker",)}
 NAMES = {"drop_replica": "TorchFT", "reroute": "ReCycle", "rebalance": "ElasWave"}
 NUM_LAYER, NUM_MICROBATCH = 48, 96  # a 34B Llama; microbatches of the whole batch
 LAYOUTS = ((3, 8, 4), (4, 6, 4), (6, 4, 4))  # replicas, stages, tensor parallel ranks: 96 NPUs each

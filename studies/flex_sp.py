@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "FlexSP (Wang et al. 2025): up to 1.98 times faster than Megatron-LM and 1.72 times than Ulysses, on 64 GPUs"
+SMALL = {"models": ("gpt3-7b",), "contexts": (192,), "data": ("wikipedia",), "num_sequence": 128}
 NUM_DEVICE, NUM_SEQUENCE = 64, 512
 DEGREES = (1, 2, 4, 8, 16, 32, 64)
 MODELS, CONTEXTS = ("gpt3-7b", "gpt3-13b", "gpt3-30b"), (192, 384)  # contexts in K tokens

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "PyTorch FSDP (Zhao et al. 2023): as fast as DDP where that fits, 18 % from backward prefetch, GPT-175B at 55 %"
+SMALL = {"sizes": ("611M", "11B"), "far": 256}
 STACK, SYSTEM = "megatron-a100", "dgx_a100"
 # decoders of as many parameters as the paper's T5 (all its layers are taken as one kind)
 SIZES = {"611M": gpt("611M", 1536, 19, 16, vocab=32128), "2.28B": gpt("2.28B", 2560, 28, 20, vocab=32128),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "Megatron-LM: A100 step times of 22B to 1T within 5 %, the H100 table of 1.7B to 462B within 3 points of MFU"
+SMALL = {"a100": ("22B",), "h100": ("7.1B",)}
 # Korthikanti et al. 2022: hidden, layers, heads, stages, chunks, batch, microbatch; seconds with full recomputation,
 # and with selective recomputation and sequence parallelism; MFU of the latter in percent
 A100 = {

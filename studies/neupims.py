@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "NeuPIMs (Heo et al. 2024): 3x over a GPU, 2.4x over an NPU, 1.6x over an NPU with blocked PIM"
+SMALL = {"draws": 1, "batches": (64, 512)}
 BATCHES = (64, 128, 256, 384, 512)
 NUM_DRAW = 10  # sampled batches a point, as in the paper
 PICTURE = (64, 256, 512)  # batches of the paper's figure that ours draws

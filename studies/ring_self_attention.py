@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "Ring Self-Attention (Li et al. 2021): 13.7x the batch and 3x the length of tensor parallelism, BERT on 64 P100"
+SMALL = {"sizes": (1, 2, 64)}
 DEVICE = "p100_pcie_16gb"
 BERT = gpt("bert-base", 768, 12, 12, vocab=30522, position_row=512)
 HEADS = 12  # no more devices for tensor parallelism than heads

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "SSDTrain (Wu et al. 2024): 47 % less peak memory of activations, at no cost in time"
+SMALL = {"shapes": ((12288, 3),)}
 SYSTEM, TP, SEQ = "dgx_a100_40gb", 2, 1024  # two bridged A100-PCIe-40GB: the same GPU, the same 300 GB/s between two
 SHAPES = ((8192, 4), (12288, 3), (16384, 2))  # width, layers: what two such GPUs hold
 # one Optane P5800X writes 6.1 and reads 7.2 GB/s (its datasheet); an array of three or four a GPU, behind PCIe 4 x16

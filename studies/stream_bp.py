@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "StreamBP (Luo et al. 2025): sequences 2.8 to 5.5 times longer than with gradient checkpointing, on one GPU"
+SMALL = {"objectives": ("backward",)}
 SYSTEM = "a100_sxm_80gb"  # an A800-80GB is an A100 with fewer links, and one GPU uses none
 # one process on the GPU before it allocates, as nvidia-smi shows it for an idle one on an A100: 0.4 to 0.5 GB
 CONTEXT_BYTE = 5e8
@@ -148,6 +149,7 @@ def plot(table: pd.DataFrame) -> "Figure":
     axis = figure.add_subplot(grid[1, :])
     part = table[(table["claim"] == LONGEST) & ~table["setup"].str.startswith("backward")]
     setups = [str(text) for text in dict.fromkeys(part["setup"])]
+    axis.set_visible(bool(setups))
     series = [(name, kind) for name in (CHECKPOINT, STREAM) for kind in ("paper", "simulated")]
     for at, ((name, kind), colour) in enumerate(zip(series, (PURPLE, BLUE, ORANGE, GREEN), strict=True)):
         chosen = part[part["system"] == name].set_index("setup")[kind]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "DeepSpeed-Ulysses (Jacobs et al. 2023): up to 2.5 times faster and 4 times longer sequences on A100 40 GB"
+SMALL = {"sizes": ("30B",), "lengths": (8, 128)}
 DEVICE = "a100_sxm_40gb"
 ULYSSES, MEGATRON, RING = "Ulysses", "Megatron-LM", "ColossalAI ring"
 LENGTHS = (8, 16, 32, 64, 128, 256)  # thousands (1,024) of tokens

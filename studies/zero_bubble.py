@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "Zero Bubble (Qi et al. 2023): up to 23 % more throughput than 1F1B at its memory, 31 % where memory is relaxed"
+SMALL = {"models": ("1.5B",), "limits": ("ZB-1p", "ZB-2p")}
 # the authors' profiles on A100: stages, microbatches, (F, I, W) and hop in us, memory of (F, I, W), their bubble rates
 # at the memory of p, 1.5 p and 2 p forwards
 PROFILES = {

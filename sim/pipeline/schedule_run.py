@@ -9,6 +9,7 @@ import pandas as pd
 from kernels.errors import InputError
 from sim.pipeline.schedule import PerStage, ScheduleResult, run_schedule
 from sim.record.export import write_json
+from sim.show.tables import table
 from workloads.pipeline import Op, Order, compile_order
 from workloads.pipeline_csv import read_csv, write_csv
 from workloads.schedules import catalogue, load
@@ -149,7 +150,7 @@ def execute(
     if json:
         record = {"schedule": name, "summary": result.summary, "rank": result.rank, "op": result.op}
         write_json(record, json)
-    return result.rank.to_string(index=False) + "\n" + "\n".join(_line(k, v) for k, v in result.summary.items())
+    return table(result.rank) + "\n" + "\n".join(_line(k, v) for k, v in result.summary.items())
 
 
 def _line(name: str, value: float) -> str:
