@@ -58,7 +58,7 @@ def row(
     if points is not None:
         bound = min(allowed, points / abs(paper))
     if bound is not None and not 0 <= bound <= allowed:
-        raise InputError(f"wider than an {tag} number allows", field="bound", value=bound, allowed=allowed)
+        raise InputError(f"wider than an {tag} number allows", field="bound", value=bound, allowed=f"at most {allowed}")
     limit = allowed if bound is None else bound
     if null is not None:
         limit = min(limit, abs(paper - null) / abs(paper))

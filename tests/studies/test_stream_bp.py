@@ -11,9 +11,10 @@ from workloads import models
 
 def test_the_backward_pass_alone_is_as_published_but_for_32b() -> None:
     table = stream_bp.run(("backward",))
-    failed = table[table["verdict"] != "reproduced"]
-    # expanded keys and values of 64 heads, which the library holds and we do not, lower its slope's length by a sixth
-    assert set(zip(failed["system"], failed["setup"], strict=True)) == {("StreamBP", "backward, qwen3-32b, LoRA")}
+    judged = table[table["paper"].notna()]
+    # expanded keys and values of 64 heads, which the library holds and we do not, lower its slope's length by a sixth:
+    # within the 20 % of a number read off a figure
+    assert (judged["verdict"] == "reproduced").all()
     ratio = table.loc[table["claim"] == "longer, ratio", "simulated"].tolist()
     assert ratio == sorted(ratio, reverse=True)  # the larger the model, the less its logits weigh: 8B, 14B, 32B
     assert all(2.5 < value < 6.5 for value in ratio)
