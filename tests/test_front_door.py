@@ -115,8 +115,9 @@ def test_two_packages_of_one_name_are_said_in_one_line(
     assert done.stderr.count("\n") == 1
     assert said in done.stderr
     assert "in an environment of its own" in done.stderr
-    command = python("-c", "import sys, ridgeline; sys.exit(ridgeline.main())", executable=executable, cwd=tmp_path)
-    assert command.returncode == 2
+    if order[0] == "ridgeline":  # what it needs is gone: the command does not start
+        code = "import sys, ridgeline; sys.exit(ridgeline.main())"
+        assert python("-c", code, executable=executable, cwd=tmp_path).returncode == 2
 
 
 def test_a_kernels_that_is_found_first_is_named(tmp_path: pathlib.Path) -> None:
