@@ -22,13 +22,14 @@ Everything that the command line does is one function here; it returns frames, o
 | search training plans | `plan(model, system, gpus, batch)` | a frame, a row a plan |
 | replay a pipeline schedule | `schedule("zb-v", 4, 8)` | `.op`, `.rank`, `.summary` |
 | read or draw a load | `load_requests("poisson:rate=2,n=100")` | arrays of requests |
-| list what there is | `devices()`, `nodes()`, `links()`, `models()`, `policies()`, `schedules()`, `studies()` | frames |
+| list machines | `devices()`, `nodes()`, `links()` | frames |
+| list what else there is | `models()`, `policies()`, `schedules()`, `studies()` | frames |
 | compare with measurements | `validate("ops", folder, system="h100_sxm")` | a frame of errors |
 | know the shipped errors | `accuracy()` | a frame |
 | run a published headline | `study("two-bp")`, `study("my_study.py")` | a frame, a row a claim |
 
-Units are SI and stand in the names (`mem_byte_per_s`, `energy_j`). Bad input is an `InputError` that names the field, the
-value and what is allowed. Importing this module loads nothing heavy; each name loads what it needs when it is used.
+Units are SI and stand in the names (`mem_byte_per_s`, `energy_j`). Bad input is an `InputError` that names the field,
+the value and what is allowed. Importing this module loads nothing heavy; each name loads what it needs when it is used.
 """
 
 import importlib

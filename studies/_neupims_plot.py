@@ -1,10 +1,12 @@
 """The picture of the NeuPIMs study: throughput by model, data set and batch as the paper draws it, and its numbers."""
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from sim.show.plot_style import BLUE, FAINT, GREEN, ORANGE, SKY, styled, suptitle
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -18,9 +20,9 @@ def figure(rows: pd.DataFrame) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    picture = Figure(figsize=(11.0, 8.6), layout="constrained")
+    picture = Figure(figsize=(15.0, 11.0), layout="constrained")
     FigureCanvasAgg(picture)
-    parts: Any = picture.subfigures(2, 1, height_ratios=(1.35, 1))
+    parts: Any = picture.subfigures(2, 1, height_ratios=(1, 1))
     above, below = parts
     points = rows[rows["claim"].str.startswith("throughput over NPU+PIM")]
     place = points["setup"].str.split("; ")
@@ -33,11 +35,12 @@ def figure(rows: pd.DataFrame) -> "Figure":
         line[0].set_ylabel("throughput\n(NPU+PIM = 1)")
     lines[0][0].set_ylim(0, 4.2)
     lines[0][0].legend(loc="upper left", fontsize=6)
-    cycles, headline, use, energy = below.subplots(1, 4)
-    _pairs(cycles, rows, "stage cycles", "cycles", log=True, font=5)
-    _pairs(headline, rows, "headline", "speed-up", font=6)
-    _pairs(use, rows, "utilisation", "share of time", font=6)
-    _pairs(energy, rows, ("energy", "power"), "share saved, ratio", font=6)
+    cycles, headline, use, energy, power = below.subplots(1, 5, width_ratios=(1.6, 1.2, 1, 0.7, 0.7))
+    _pairs(cycles, rows, "stage cycles", "cycles", log=True, font=7)
+    _pairs(headline, rows, "headline", "speed-up", font=8)
+    _pairs(use, rows, "utilisation", "share of time", font=8)
+    _pairs(energy, rows, "energy of the memory", "share of energy saved", font=8)
+    _pairs(power, rows, "power of the memory", "ratio of power", font=8)
     cycles.legend(loc="lower right", fontsize=6)
     suptitle(picture, "NeuPIMs: throughput of its design and its baselines, published and simulated")
     return picture
@@ -53,9 +56,7 @@ def _throughput(axis: Any, points: pd.DataFrame) -> None:
     axis.grid(axis="x", visible=False)
 
 
-def _pairs(
-    axis: Any, rows: pd.DataFrame, claim: str | tuple[str, ...], label: str, *, log: bool = False, font: int
-) -> None:
+def _pairs(axis: Any, rows: pd.DataFrame, claim: str, label: str, *, log: bool = False, font: int) -> None:
     """Published beside simulated for the rows whose claim begins so."""
     part = rows[rows["claim"].str.startswith(claim)]
     place = list(range(len(part)))
@@ -69,13 +70,11 @@ def _pairs(
     axis.grid(axis="y", visible=False)
 
 
-def _label(one: "pd.Series[Any]", claim: str | tuple[str, ...], with_batch: bool) -> str:
+def _label(one: "pd.Series[Any]", claim: str, with_batch: bool) -> str:
     """A row in few words: its system unless that is NeuPIMs throughout, its claim, its batch."""
-    words = str(one["claim"])
-    if isinstance(claim, str):
-        words = words.removeprefix(claim).strip(" ,")
-        if claim != "headline" or one["system"] != "NeuPIMs":
-            words = f"{str(one['system']).removesuffix(' blocked')} {words}"
+    words = str(one["claim"]).removeprefix(claim).strip(" ,")
+    if claim != "headline" or one["system"] != "NeuPIMs":
+        words = f"{str(one['system']).removesuffix(' blocked')} {words}"
     if with_batch:
         words += ", " + str(one["setup"]).split(", ")[1]
-    return words.replace(" over NPU only", "\nover NPU only").strip(", ")
+    return textwrap.fill(words, 34)

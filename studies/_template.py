@@ -22,8 +22,8 @@ WIDTH = 12288
 MEASURED = {64: 0.1900, 128: 0.2003, 256: 0.3185, 512: 0.6118, 1024: 1.1990, 2048: 2.3586, 4096: 4.4576, 8192: 8.6216}
 # 3. What the paper leaves open goes into the rows' assumptions, with the range of the result over plausible values.
 OPEN = (
-    "which A100 is not said: 302 MB in 0.19 ms are more than the 40 GB part reads, hence the 80 GB one; the kernels that "
-    "are fitted to another library's"
+    "which A100 is not said: 302 MB in 0.19 ms are more than the 40 GB part reads, hence the 80 GB one; the kernels "
+    "that are fitted to another library's"
 )
 CLAIMED = "milliseconds"  # of the rows, and what the picture looks for
 

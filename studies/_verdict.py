@@ -52,7 +52,7 @@ def row(
     """
     if tag not in TAG or kind not in ("number", "fitted"):
         raise InputError("unknown", field="tag, kind", value=(tag, kind), allowed=[*TAG, "number", "fitted"])
-    if not math.isfinite(paper) or paper == 0 or paper == null:
+    if not math.isfinite(paper) or paper in (0, null):
         raise InputError("a verdict needs a published number apart from nothing", field="paper", value=paper)
     allowed = TAG[tag]
     if points is not None:

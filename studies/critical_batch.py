@@ -91,7 +91,7 @@ def plot(table: pd.DataFrame) -> "Figure":
         cost.plot(one[HOURS], one[DOLLARS], "o-", color=colour, mfc="white", label=f"{count} A100")
         front = one[one["pareto"]]
         cost.plot(front[HOURS], front[DOLLARS], "o", color=colour)
-        quick, cheap = one.loc[one[RATE].idxmax()], one.loc[one[DOLLARS].idxmin()]
+        quick, cheap = one.iloc[int(one[RATE].argmax())], one.iloc[int(one[DOLLARS].argmin())]
         cost.plot(quick[HOURS], quick[DOLLARS], "*", color=colour, ms=15)
         for each in (cheap, quick):
             cost.annotate(f"batch {each['batch']:g}", (each[HOURS], each[DOLLARS]), (6, 5), textcoords="offset points",

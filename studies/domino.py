@@ -37,8 +37,8 @@ NAMES = {"GPT": {"small": "6.7B", "13B": "13B"}, "Llama": {"small": "7B", "13B":
 TOKEN = 16384  # of a step: 8 sequences of 2,048, as in the published script
 DOMINO, MEGATRON = "Domino", "Megatron-LM"
 ASSUMED = (
-    "16,384 tokens a step; CUDA graphs and compiled kernels on both sides; all-reduces as rings at the rates fitted for "
-    "Megatron on H100; 24 of 132 cores with the collective; no host time"
+    "16,384 tokens a step; CUDA graphs and compiled kernels on both sides; all-reduces as rings at the rates fitted "
+    "for Megatron on H100; 24 of 132 cores with the collective; no host time"
 )
 NETWORK = "; their all-reduces across nodes took longer (ours reach the rate that Megatron's runs on InfiniBand fitted)"
 CONFLICT = (
@@ -100,10 +100,8 @@ def run(gpus: tuple[int, ...] = GPUS, setups: tuple[tuple[str, int], ...] = SETU
                 gpt_ = family == "GPT"
                 claim = "speedup over Megatron-LM" if gpt_ else "throughput over no communication"
                 over = found[MEGATRON] if gpt_ else found["optimum"]
-                domino, megatron = (GPT[tp], None) if gpt_ else LLAMA[tp]
-                for system, published in ((DOMINO, domino), (MEGATRON, megatron)):
-                    if published is None:
-                        continue
+                figure = {DOMINO: GPT[tp]} if gpt_ else dict(zip((DOMINO, MEGATRON), LLAMA[tp], strict=True))
+                for system, published in figure.items():
                     ratio = over / found[system]
                     off = abs(ratio / published[column] - 1) > 0.1
                     note = ASSUMED + ((CONFLICT if gpt_ else NETWORK) if off else "")
@@ -115,9 +113,9 @@ def run(gpus: tuple[int, ...] = GPUS, setups: tuple[tuple[str, int], ...] = SETU
         rows.append(row(DOMINO, "headline: speedup, up to", family, most, max(gain[family]), f"{note}; {ASSUMED}",
                         null=1.0))  # fmt: skip
     if share:
-        for end, published, value in (("least", 0.43, min(share)), ("most", 0.47, max(share))):
+        for end, said, value in (("least", 0.43, min(share)), ("most", 0.47, max(share))):
             rows.append(row(MEGATRON, f"communication, share of its time, {end}", "GPT and Llama, several nodes",
-                            published, value, ASSUMED, null=0.0))  # fmt: skip
+                            said, value, ASSUMED, null=0.0))  # fmt: skip
     rows.append(order(DOMINO, "order: the split pays", "GPT and Llama, every number of GPUs",
                       all(value > 1 for values in gain.values() for value in values)))  # fmt: skip
     return frame(rows)

@@ -168,7 +168,7 @@ def run(
     if step_model:
         setup = f"batch {step_batch}, {step_input} in, {step_devices} devices"
         table = step_table(step_model, step_batch, step_input, step_devices).set_index("system")
-        return frame([point(str(name), column, f"{step_model}, {setup}", float(value))
+        return frame([point(str(name), str(column), f"{step_model}, {setup}", float(value))
                       for name, values in table.iterrows() for column, value in values.items()])  # fmt: skip
     unknown = [part for part in parts if part not in PARTS]
     if unknown:

@@ -29,8 +29,8 @@ NUM_NIC = 8  # ports of 200 Gbit/s a node
 MEGATRON, ULYSSES, MANY = "Megatron-LM", "Ulysses, one size", "many sizes"
 SECONDS = "seconds a batch"
 NOTE = (
-    "lengths log-normal, seeded, what exceeds the context dropped; 512 sequences a batch; ZeRO-3 and exchange of heads, "
-    "constants of megatron-a100; layers recomputed where the context does not fit without"
+    "lengths log-normal, seeded, what exceeds the context dropped; 512 sequences a batch; ZeRO-3 and exchange of "
+    "heads, constants of megatron-a100; layers recomputed where the context does not fit without"
 )
 PORTS = (
     "ports a node are not told apart in print (400 Gbit/s): eight, as communication is published as at most about 40 % "

@@ -1,6 +1,5 @@
 """FSDP against DDP: memory, what is exposed, backward prefetch, the rate limiter, the batch where traffic hides."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +35,8 @@ RATE = {1: (128, 173.0), 2: (512, 186.0)}  # GPUs, and TFLOP/s a GPU of GPT-175B
 BY_SIZE, BY_BATCH, EXPOSED = "TFLOP/s a GPU by size", "TFLOP/s a GPU by batch", "traffic exposed, % of the step"
 ASSUMED = (
     "GPT shapes of T5's sizes on one node, batch of 8 x 512 assumed; full recomputation; unfused attention; rates and "
-    "efficiencies fitted on Megatron's A100 runs (8 x 200 Gbit/s a node for the paper's 2 Tbit/s); 24 of 108 cores with "
-    "a collective"
+    "efficiencies fitted on Megatron's A100 runs (8 x 200 Gbit/s a node for the paper's 2 Tbit/s); 24 of 108 cores "
+    "with a collective"
 )
 HARDWARE = "FLOPs of the hardware, recomputation counted: 55 % of the peak is printed for 173"
 
@@ -94,11 +93,11 @@ def run(sizes: tuple[str, ...] = tuple(SIZES), far: int = 512) -> pd.DataFrame:
         one, many = (train(SIZES["11B"], SYSTEM, plan(n, 3, BATCH), stack=STACK).summary["mfu"] for n in (8, far))
         rows.append(row("FSDP", "scaling", f"T5-11B, {far} over 8 GPUs", 0.93, many / one,
                         f"rings without contention; {ASSUMED}", null=1.0))  # fmt: skip
-    near = {batch: large(batch, num_device=min(size, far)) for batch, (size, _) in RATE.items()}
-    for batch, (size, published) in RATE.items():
+    near = {batch: large(batch, num_device=min(count, far)) for batch, (count, _) in RATE.items()}
+    for batch, (count, published) in RATE.items():
         rate = near[batch][0] * 4 / 3
         note = f"{HARDWARE}; of the model alone {near[batch][0]:.0f}; {ASSUMED}"
-        setup = f"GPT-175B, {min(size, far)} GPUs, batch {batch}"
+        setup = f"GPT-175B, {min(count, far)} GPUs, batch {batch}"
         rows.append(row("FSDP", "TFLOP/s a GPU", setup, published, rate, note))
     rate, _ = large(1, far)
     rows.append(row("FSDP", "scaling", f"GPT-175B, {far} over 128 GPUs", 1.0, rate / near[1][0],

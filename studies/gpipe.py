@@ -149,9 +149,7 @@ def memory_rows() -> list[dict[str, Any]]:
         weight, byte = unet_byte(shape, balance, recompute=name != "baseline")
         setup = f"{name} {shape}"
         counted = "counted from layers"
-        rows.append(
-            row("torchgpipe", "U-Net parameters, M", setup, parameter, weight / 1e6, counted, bound=0.005)
-        )
+        rows.append(row("torchgpipe", "U-Net parameters, M", setup, parameter, weight / 1e6, counted, bound=0.005))
         note = (
             "weights, gradients, activations alone; workspaces, copies of skips and what the allocator caches, some "
             "4 GiB a device with the widest layers, are not counted"
@@ -171,8 +169,15 @@ def transformer_rows() -> list[dict[str, Any]]:
 
     note = "equal stages, no hop; what cuts differ by and microbatches of 1/32 lose in the kernels is not counted"
     return [
-        row("Huang et al.", "speedup, Transformer-48", f"n={n}, m=32", published, second(2, 1) / second(n, 32), note,
-            null=1.0)
+        row(
+            "Huang et al.",
+            "speedup, Transformer-48",
+            f"n={n}, m=32",
+            published,
+            second(2, 1) / second(n, 32),
+            note,
+            null=1.0,
+        )
         for n, published in ((4, 3.4), (8, 6.3))
     ]
 

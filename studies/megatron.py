@@ -86,9 +86,17 @@ def run(a100: tuple[str, ...] = tuple(A100), h100: tuple[str, ...] = tuple(H100)
         note = NOT_FITTED if name in HELD_OUT else FITTED_H100
         note += "; hidden, layers and heads are assumed where the table gives the size alone; sequence of 4,096"
         published = H100[name][-1] / 100
-        rows.append(  # fmt: skip
-            row("Megatron-LM", "MFU, H100", name, published, _h100(name).summary["mfu"], note, points=0.03,
-                kind="number" if name in HELD_OUT else "fitted")
+        rows.append(
+            row(
+                "Megatron-LM",
+                "MFU, H100",
+                name,
+                published,
+                _h100(name).summary["mfu"],
+                note,
+                points=0.03,
+                kind="number" if name in HELD_OUT else "fitted",
+            )
         )
     for size, published in SCALING.items():
         found = _h100("177B", size, 1152).summary

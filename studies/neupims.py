@@ -120,7 +120,8 @@ def _stages() -> list[dict[str, Any]]:
             strict=True,
         ):  # fmt: skip
             logit, attend, _ = attention(device, shape, seq_len, channel)
-            rows.append(row(system, "stage cycles, attention", setup, value, logit + attend, note, bound=0.08, kind=kind))
+            rows.append(row(system, "stage cycles, attention", setup, value, logit + attend, note, bound=0.08,
+                            kind=kind))  # fmt: skip
         stages = in_turn(neupims, shape, seq_len, channel)
         for stage, value in zip("AE", PROJECTION[batch], strict=True):
             rows.append(row("NeuPIMs", f"stage cycles, {stage}", setup, value, stages.cycle[stage],

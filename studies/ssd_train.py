@@ -112,8 +112,10 @@ def run(shapes: tuple[tuple[int, int], ...] = SHAPES, arrays: tuple[int, ...] = 
     for drives in arrays:
         cases = [case(hidden, layers, drives) for hidden, layers in shapes]
         best = max(cases, key=lambda one: float(one["saved"]))
-        note = f"{best['shape']}, {best['num_offload']} halves of layers offloaded; bound by what {drives} drives write "
-        note += f"under a forward pass; {NOTE}"
+        note = (
+            f"{best['shape']}, {best['num_offload']} halves of layers offloaded; bound by what {drives} drives write "
+            f"under a forward pass; {NOTE}"
+        )
         rows.append(row("SSDTrain", f"{SAVED}, up to", f"{drives} drives, widths of 8K to 16K", 0.47,
                         float(best["saved"]), note, null=0.0))  # fmt: skip
         rows += [point("SSDTrain", SAVED, f"{one['shape']}, {drives} drives", float(one["saved"])) for one in cases]
@@ -148,6 +150,7 @@ def plot(table: pd.DataFrame) -> "Figure":
                           textcoords="offset points", fontsize=6, color=FAINT)  # fmt: skip
         axis.set(title=title, xlabel=PEAK, ylabel="thousand tokens a second")
         axis.set_xlim(left=0)
+        axis.margins(y=0.2)
         axis.set_ylim(bottom=0)
         axis.legend(fontsize=7, loc="lower right")
     held = table[table["claim"] == HELD]

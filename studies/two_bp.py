@@ -1,4 +1,4 @@
-"""2BP: how much of 1.70x on four devices is scheduling, and how much is a pause of the baseline that it compares with."""
+"""2BP: how much of 1.70x on four devices is scheduling, and how much is a pause of its baseline."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -56,8 +56,8 @@ def llama_times(tokens: int, stages: int) -> StageTimes:
     laid = plan_vector(TrainPlan(pp=stages, batch=stages, seq=tokens))
     stage_times(model_vector(model, tokens), laid, hw, fit, t.MIDDLE, out)
     pass_s = parameter_count(model) / stages / (hw[t.MEM_BYTE_PER_S] * fit[t.MEM])
-    three = (float(out[at]) for at in (t.FORWARD_S, t.INPUT_GRAD_S, t.WEIGHT_GRAD_S))
-    return StageTimes(*three, float(ADD_BYTE * pass_s), float(ADAM_BYTE * pass_s))
+    forward_s, input_s, weight_s = (float(out[at]) for at in (t.FORWARD_S, t.INPUT_GRAD_S, t.WEIGHT_GRAD_S))
+    return StageTimes(forward_s, input_s, weight_s, float(ADD_BYTE * pass_s), float(ADAM_BYTE * pass_s))
 
 
 def coded_order(stages: int) -> Order:
@@ -84,7 +84,7 @@ def gains(tokens: int, stages: int, pause_s: float) -> dict[str, float]:
     late = run_schedule(load_schedule("2bp").build(stages, stages), (ns[0], ns[1], weight)).summary["makespan"]
     coded = run_schedule(coded_order(stages), (ns[0], ns[1], weight))
     end = 0.0
-    for rank, part in coded.op.groupby("rank"):
+    for _, part in coded.op.groupby("rank"):
         left = stages - int((part["kind"] == "W").sum())
         # a product for each, written (2 B a weight) and read again for the sum, which is written
         tail = left * ns[2] + (2 * left + 2) / ADD_BYTE * ns[3] if left else 0.0
@@ -135,6 +135,6 @@ def plot(table: pd.DataFrame) -> "Figure":
         axis.set_ylabel("speedup over 1F1B")
         axis.set_ylim(0, 2)
         axis.grid(axis="x", visible=False)
-    axes[1].legend(fontsize=8, loc="lower right")
+    axes[1].legend(fontsize=8, loc="upper left")
     suptitle(figure, "2BP on four devices")
     return figure

@@ -50,8 +50,8 @@ OPEN = {
     ULYSSES: "its degree is not published: the fastest that fits; counted as three passes, without recomputation, ours "
     "would be a quarter lower; gathered weights and all-to-alls hide for nothing here, and host time is Megatron's",
     MEGATRON: "tensor parallel groups of two nodes reduce about twice as fast here as theirs did",
-    RING: "its degree is not published: the fastest that fits; unfused softmax costs what it cost Megatron at 2K tokens, which "
-    "grows with length in ours, not in theirs",
+    RING: "its degree is not published: the fastest that fits; unfused softmax costs what it cost Megatron at 2K "
+    "tokens, which grows with length in ours, not in theirs",
 }
 
 
@@ -73,7 +73,7 @@ def _constants() -> Floats:
 
 
 def plans(system: str, size: str, seq: int) -> list[TrainPlan]:
-    """One sequence a replica: Megatron at its published degree, the others at every degree that divides the heads."""
+    """One sequence a replica: Megatron at its degree, the others at every one that divides the heads."""
     model, num_device = SIZES[size]
     heads, found = model.block[0].attention.num_head, []
     for degree in (2**i for i in range(num_device.bit_length()) if heads % 2**i == 0):

@@ -25,8 +25,8 @@ DEVICE, SEQ, VOCAB = "v100_sxm_32gb", 1024, 50257
 LARGEST = {"data parallel": (1536, 16, 128, 0, 1.4), "ZeRO-2": (4096, 32, 128, 2, 13.0)}
 MEMORY = "GB of states a device"
 OPEN = (
-    "layers of this width until 32 GB are full: a microbatch of one sequence of 1,024 recomputed, gradients of 16 bits; "
-    "batch, what is recomputed and the allocator's share are not published"
+    "layers of this width until 32 GB are full: a microbatch of one sequence of 1,024 recomputed, gradients of 16 "
+    "bits; batch, what is recomputed and the allocator's share are not published"
 )
 
 
@@ -94,7 +94,8 @@ def plot(table: pd.DataFrame) -> "Figure":
     axes[0].legend(fontsize=7)
     most = table[table["claim"].str.startswith("largest")]
     for shift, kind, colour in ((-0.2, "paper", PALETTE[1]), (0.2, "simulated", PALETTE[0])):
-        axes[-1].bar(np.arange(len(most)) + shift, most[kind], 0.38, color=colour, label=kind)
+        label = {"paper": "published"}.get(kind, kind)
+        axes[-1].bar(np.arange(len(most)) + shift, most[kind], 0.38, color=colour, label=label)
     axes[-1].set_xticks(range(len(most)), most["system"])
     axes[-1].set(ylabel="billions of parameters", title="largest model in 32 GB")
     axes[-1].grid(axis="x", visible=False)

@@ -88,8 +88,8 @@ def install(folder: pathlib.Path, *made: pathlib.Path) -> str:
     venv.create(folder, with_pip=False)
     executable = str(folder / "bin" / "python")
     for one in made:
-        words = ("-m", "pip", "--python", executable, "install", "--no-index", "--no-deps", "--no-compile", "-q", str(one))
-        done = python(*words)
+        options = ("--no-index", "--no-deps", "--no-compile", "-q")
+        done = python("-m", "pip", "--python", executable, "install", *options, str(one))
         assert done.returncode == 0, done.stderr
     return executable
 

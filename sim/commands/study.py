@@ -12,14 +12,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", metavar="FILE", help="write the rows"
     )
     run_ = verbs.add_parser(
-        "run", help="run a study, by name or by path, or all", allow_abbrev=False, epilog="With a NAME: its own options."
+        "run", help="run a study, by name or by path, or all", allow_abbrev=False, epilog="A NAME has its own options."
     )
     run_.add_argument("study", nargs="?", metavar="NAME|PATH", help="`ridgeline study list` has the names")
     run_.add_argument("--all", action="store_true", help="every study, one after another")
     run_.add_argument("--small", action="store_true", help="the quick pass of each study, at small sizes")
     run_.add_argument("--json", metavar="FILE", help="write the rows")
     run_.add_argument("--plot", metavar="FILE", help="draw them (.svg, .png, .pdf)")
-    report = verbs.add_parser("report", help="the board, from rows that `run --json` wrote, or anew", allow_abbrev=False)
+    report = verbs.add_parser("report", help="the board, of rows that `run --json` wrote or anew", allow_abbrev=False)
     report.add_argument("files", nargs="*", metavar="FILE", help="rows (none: every study is run)")
     report.add_argument("--small", action="store_true", help="without files: at small sizes")
     report.add_argument("--json", metavar="FILE", help="write it as rows")

@@ -135,9 +135,9 @@ def study(name: str, **given: Any) -> pd.DataFrame:
 def run_module(module: ModuleType, **given: Any) -> pd.DataFrame:
     """The same for a module that is found already."""
     known = parameters(module)
-    for name in given:
+    for name, value in given.items():
         if name not in known:
-            raise InputError("no such parameter of this study", field=name, value=given[name], allowed=list(known))
+            raise InputError("no such parameter of this study", field=name, value=value, allowed=list(known))
     begin = time.perf_counter()
     table = module.run(**given)
     if not isinstance(table, pd.DataFrame) or tuple(table.columns) != COLUMNS:

@@ -15,6 +15,7 @@ from sim.show.tables import markdown as markdown_table
 from sim.show.tables import number, table
 
 SHOWN = ("system", "claim", "setup", "paper", "simulated", "error", "bound", "verdict", "kind")
+NUMBERS = ("paper", "simulated", "error", "bound")
 STYLE = (
     "body{font:14px/1.45 system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse}"
     "td,th{padding:.3em .7em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
@@ -92,8 +93,8 @@ def html(rows: pd.DataFrame) -> str:
     for name, part in judged(rows).groupby("study", sort=False):
         head = "".join(f"<th>{column}</th>" for column in (*SHOWN, "assumptions"))
         body.append(f"<h2>{escape.escape(str(name))}</h2><table><tr>{head}</tr>")
-        for one in _percent(part[[*SHOWN, "assumptions"]]).to_dict("records"):
-            body.append(_line({str(key): value for key, value in one.items()}))
+        shown = _percent(part[[*SHOWN, "assumptions"]]).to_dict("records")
+        body += [_line({str(key): value for key, value in one.items()}) for one in shown]
         body.append("</table>")
     title = "Ridgeline: studies"
     return (
@@ -105,7 +106,7 @@ def _line(one: dict[str, Any]) -> str:
     kind = {"not reproduced": "miss", "said": "said"}.get(str(one["verdict"]), "")
     cells = []
     for key, value in one.items():
-        mark = {"verdict": "v", "assumptions": "a"}.get(key, "n" if key in ("paper", "simulated", "error", "bound") else "")
+        mark = {"verdict": "v", "assumptions": "a"}.get(key, "n" if key in NUMBERS else "")
         cells.append(f'<td class="{mark}">{escape.escape(number(value))}</td>')
     return f'<tr class="{kind}">{"".join(cells)}</tr>'
 

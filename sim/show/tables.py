@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-
 FIGURE = re.compile(r"[-+]?[\d,.]*%?")  # what is a number as text
 
 
@@ -56,6 +55,6 @@ def markdown(frame: pd.DataFrame) -> str:
     """
     rule = "".join("---:|" if pd.api.types.is_numeric_dtype(frame[name]) else "---|" for name in frame.columns)
     lines = ["| " + " | ".join(map(str, frame.columns)) + " |", "|" + rule]
-    for row in frame.itertuples(index=False):
-        lines.append("| " + " | ".join(number(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |")
+    cells = ([number(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in frame.to_numpy(object))
+    lines += ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join(lines)

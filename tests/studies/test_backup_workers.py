@@ -6,7 +6,9 @@ from studies import backup_workers
 def test_gains_grow_with_the_tail() -> None:
     table = backup_workers.run((0.5, 0.9))
     found = table[table["claim"] == backup_workers.GAIN].set_index("setup")["simulated"]
-    largest = [found[[text for text in found.index if text.startswith(f"{name};")]].max() for name in backup_workers.TIMES]
+    largest = [
+        found[[text for text in found.index if text.startswith(f"{name};")]].max() for name in backup_workers.TIMES
+    ]
     # nearly constant times leave nothing to win; heavier tails more
     assert 1.0 <= largest[0] < 1.3
     assert largest[0] < largest[2] < largest[3]

@@ -76,8 +76,8 @@ def test_ring_self_attention_divides_what_tensor_parallelism_keeps_whole() -> No
     table = ring_self_attention.run((1, 2, 64))
     assert [claim for _, claim, _ in missed(table)] == ["longest sequence over tensor parallelism's"]
     ratio = float(table["simulated"].iloc[0])
-    # with activations alone, 64 against 12 devices: 12 layers of 34 + 5 a s / h (Korthikanti et al. 2022), all of it over
-    # 64, or 24 + 5 a s / h of it over 12 and 10 whole; 11 beside the layers, whole; logits of 2 B in the ring and of 8
+    # with activations alone, 64 against 12 devices: 12 layers of 34 + 5 a s / h (Korthikanti et al. 2022), all of it
+    # over 64, or 24 + 5 a s / h of it over 12 and 10 whole; 11 beside the layers, whole
     score, layer, vocab = 5 * 12 * 512 / 768, 12, 30522 / 768
     ring = (layer * (34 + score) + 11 + vocab * 2) / 64
     tensor = layer * (10 + (24 + score) / 12) + 11 + vocab * 8 / 12

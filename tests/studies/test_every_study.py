@@ -16,6 +16,7 @@ from sim.show.board import summary, text
 from studies._verdict import TAG
 
 NAMES = study.names()
+ROOMS = ("studies", "sim", "hw_models", "workloads", "kernels")
 TABLES: dict[str, pd.DataFrame] = {}
 RATIO = re.compile(r"speed-?up|faster|over |gain|longer|headline", re.IGNORECASE)
 
@@ -115,7 +116,7 @@ def reached(module: types.ModuleType, name: str) -> set[str]:
             if not inspect.isfunction(target):
                 continue
             full = f"{target.__module__}.{target.__qualname__}"
-            if full in found or target.__module__.split(".")[0] not in ("studies", "sim", "hw_models", "workloads", "kernels"):
+            if full in found or target.__module__.split(".")[0] not in ROOMS:
                 continue
             found.add(full)
             if target.__module__.startswith("studies."):

@@ -93,7 +93,8 @@ def test_the_report_has_every_row_in_every_form(tmp_path: pathlib.Path, capsys: 
         assert main(["study", "run", name, "--json", files[-1]]) == 0
     capsys.readouterr()
     pages = {form: tmp_path / f"board.{form}" for form in ("json", "markdown", "html")}
-    assert main(["study", "report", *files, *(word for form, file in pages.items() for word in (f"--{form}", str(file)))]) == 0
+    written = [word for form, file in pages.items() for word in (f"--{form}", str(file))]
+    assert main(["study", "report", *files, *written]) == 0
     said = capsys.readouterr().out
     rows = rows_of(pages["json"])
     assert {row["study"] for row in rows} == {"two-bp", "attacc"}

@@ -5,7 +5,6 @@ import pytest
 
 from studies import bitpipe, coat, deep_optimizer_states, two_bp, zero_bubble, zero_memory
 
-
 # GB a device of ZeRO's stages 1, 2 and 3 by degree (Rajbhandari et al. 2020, table 1)
 ZERO_TABLE = {
     7.5e9: ((120, 52.5, 35.6, 31.4, 30.4, 30.1), (120, 41.3, 21.6, 16.6, 15.4, 15.1), (120, 30, 7.5, 1.88, 0.47, 0.12)),
