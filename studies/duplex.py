@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from hw_models import catalog
-from hw_models.edap import edap
 from hw_models.spec import System
 from kernels.errors import InputError
 from studies import _serve
 from studies._co_process import POLICIES, Step, step
+from studies._edap import edap
 from studies._serve import Loop, Server, closed, server
 from studies._verdict import frame, order, point, row
 from workloads import models
