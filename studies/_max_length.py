@@ -15,8 +15,12 @@ from workloads.models.spec import ModelSpec
 from workloads.training import TrainPlan, check, model_vector, plan_vector
 
 
-def plan_byte(model: ModelSpec, plan: TrainPlan, fit: Floats, logit_token: int = 0) -> float:
-    """Peak bytes of the fullest device; with `logit_token` head and loss are done so many tokens at a time."""
+def plan_byte(model: ModelSpec, plan: TrainPlan, fit: Floats, logit_token: int = 0, prompt: int = 0) -> float:
+    """Peak bytes of the fullest device; with `logit_token` head and loss are done so many tokens at a time; the first
+    `prompt` tokens of each sequence have no logits."""
+    if prompt:
+        fit = fit.copy()
+        fit[t.LOGIT_BYTE] *= max(0, plan.seq - prompt) / plan.seq
     if logit_token:
         plan = replace(plan, logit_chunk=max(1, -(-plan.seq // logit_token)))
     check(model, plan)
@@ -26,7 +30,7 @@ def plan_byte(model: ModelSpec, plan: TrainPlan, fit: Floats, logit_token: int =
 
 def max_length(
     model: str | ModelSpec, system: str | System, plan: TrainPlan, *, stack: str | Stack | None = None,
-    logit_token: int = 0, unit: int = 100, mem_byte: float = 0.0,
+    logit_token: int = 0, prompt: int = 0, unit: int = 100, mem_byte: float = 0.0,
 ) -> int:  # fmt: skip
     """The largest sequence length, a multiple of `unit`, that fits (`plan.seq` is not looked at); `mem_byte` instead
     of the device's memory where it is given. Memory never falls as sequences grow, so that halving finds it.
@@ -39,7 +43,7 @@ def max_length(
     limit = mem_byte or float(hardware_vector(machine)[t.MEM_BYTE])
 
     def fits(count: int) -> bool:
-        return plan_byte(spec, replace(plan, seq=count * unit), constants.fit, logit_token) <= limit
+        return plan_byte(spec, replace(plan, seq=count * unit), constants.fit, logit_token, prompt) <= limit
 
     if not fits(1):
         raise InputError(f"{unit} tokens do not fit in {limit / 2**30:.1f} GiB", field="unit", value=unit)

@@ -23,10 +23,15 @@ SMALL = {"objectives": ("backward",)}
 SYSTEM = "a100_sxm_80gb"  # an A800-80GB is an A100 with fewer links, and one GPU uses none
 # one process on the GPU before it allocates, as nvidia-smi shows it for an idle one on an A100: 0.4 to 0.5 GB
 CONTEXT_BYTE = 5e8
-# bytes a logit of a causal language model's loss: bf16 logits, their fp32 copy, log-probabilities, fp32 gradient
-LOGIT_BYTE = 2 + 4 + 4 + 4
-# and of the preference and reward trainers: bf16 logits, log-probabilities row by row, gradient
-LOG_PROBABILITY_BYTE = 2 + 2 + 2
+# bytes a logit at the peak, in the backward pass. Cross entropy in fp32: log-probabilities, their gradient, the logits'
+# gradient; the logits themselves too where the caller holds the model's output (the authors' script of the backward
+# pass does, the trainer does not). Log-probabilities in bf16 row by row: those that are left and the gradients that are
+# there (2 between them), one more of the logits as rows are put together, and a row's own two
+ROWS = {"DPO": 2, "GRPO": 8}  # sequences at once: chosen and rejected; the batch of the authors' script
+LOGIT_BYTE = {"backward": 2 + 4 + 4 + 4, "SFT": 4 + 4 + 4} | {
+    name: 2 + 2 + 2 * 2 / count for name, count in ROWS.items()
+}
+PROMPT = {"GRPO": 1000}  # tokens without logits: the authors' script
 LOGIT_TOKEN, LAYER_CHUNK = 100, 3  # the authors' README: 100 tokens of logits at a time, a third of a layer's sequence
 LORA_RANK = 32  # the authors' script: every linear map
 # adapters and their gradients in fp32 (4 B each, of which the plan's weights count 2), Adam's states in fp32;
@@ -44,23 +49,21 @@ TABLE = (
     ("DPO", "qwen3-4b", False, 18.7, 57.2), ("DPO", "qwen3-4b", True, 32.2, 100.2),
     ("DPO", "qwen3-8b", True, 25.5, 60.9), ("DPO", "qwen3-14b", True, 18.5, 36.9), ("DPO", "qwen3-32b", True, 4.4, 7.8),
 )  # fmt: skip
-SEQUENCE = {"SFT": 1, "DPO": 2, "GRPO": 8}  # at once: chosen and rejected; the batch of the authors' script
+SEQUENCE = {"SFT": 1} | ROWS
 NOTE = {
     "backward": "weights and gradients, no states; what a framework copies besides (norms in fp32, keys and values "
     "expanded to every head) is not counted, most for 32B's 64 heads",
-    "SFT": "states in 8 bits where all is trained (fp32 does not fit; unstated); the baseline's trainer seems to hold "
-    "fewer bytes a logit than the library's loss, hence our lower baseline and higher ratio",
+    "SFT": "states in 8 bits where all is trained (fp32 does not fit; unstated)",
     "DPO": "chosen and rejected of this length at once; that a prompt is shared by both is not modelled",
-    "GRPO": "the script's eight sequences at once; that rows of log-probabilities are freed on the way, and that "
-    "prompts have no logits, is not modelled",
+    "GRPO": "the script's eight sequences at once, prompts of 1,000 tokens without logits",
 }
 
 
-def stack(objective: str = "SFT") -> Stack:
+def stack(objective: str = "backward") -> Stack:
     """Speed of light with the library's bytes a logit for an objective and the context of a process."""
     sol = load("sol")
     fit = sol.fit.copy()
-    fit[t.LOGIT_BYTE] = LOG_PROBABILITY_BYTE if objective in ("DPO", "GRPO") else LOGIT_BYTE
+    fit[t.LOGIT_BYTE] = LOGIT_BYTE[objective]
     fit[t.RESERVE_BYTE] = CONTEXT_BYTE
     return sol._replace(name="causal-lm", fit=fit)
 
@@ -102,7 +105,15 @@ def run(objectives: tuple[str, ...] = ("backward", "SFT", "DPO", "GRPO")) -> pd.
         for name, published in zip((CHECKPOINT, STREAM), paper, strict=True):
             plan, token = choice[name]
             room = available_byte(model, objective, lora)
-            longest = max_length(model, SYSTEM, plan, stack=stack(objective), logit_token=token, mem_byte=room)
+            longest = max_length(
+                model,
+                SYSTEM,
+                plan,
+                stack=stack(objective),
+                logit_token=token,
+                prompt=PROMPT.get(objective, 0),
+                mem_byte=room,
+            )
             found.append(longest / 1e3)
             rows.append(row(name, LONGEST, setup, published, found[-1], note, tag=tag))
         rows.append(row(STREAM, "longer, ratio", setup, round(paper[1] / paper[0], 2), found[1] / found[0], note,

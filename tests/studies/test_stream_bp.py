@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from kernels import training as t
 from studies import stream_bp
 from studies._max_length import plan_byte
 from workloads import models
@@ -34,3 +35,16 @@ def test_memory_is_a_constant_and_a_slope_that_hand_arithmetic_gives() -> None:
     plan, _ = stream_bp.plans(False, states=False)[stream_bp.CHECKPOINT]
     more = plan_byte(model, replace(plan, seq=2000), fit) - plan_byte(model, replace(plan, seq=1000), fit)
     assert more / 1000 == pytest.approx(36 * 2 * h + 14 * 151936 + 4 * 2 * h)
+
+
+def test_bytes_of_a_logit_are_what_the_trainers_hold() -> None:
+    # fp32 cross entropy: log-probabilities and two gradients, 4 B each, and the bf16 logits where the output is kept
+    assert (stream_bp.LOGIT_BYTE["backward"], stream_bp.LOGIT_BYTE["SFT"]) == (14, 12)
+    # bf16 log-probabilities row by row: of eight rows a row's own weighs an eighth
+    assert stream_bp.LOGIT_BYTE["GRPO"] == 4.5
+    # tokens of a prompt without logits: a model of none but prompt has no logit bytes
+    model, fit = models.load("qwen3-8b"), stream_bp.stack("GRPO").fit
+    plan = replace(stream_bp.plans(True, 8)[stream_bp.CHECKPOINT][0], seq=1000)
+    bare = fit.copy()
+    bare[t.LOGIT_BYTE] = 0.0
+    assert plan_byte(model, plan, fit, prompt=1000) == plan_byte(model, plan, bare)
