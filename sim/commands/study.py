@@ -60,19 +60,26 @@ def _with_parameters(parser: argparse.ArgumentParser) -> type[argparse.ArgumentP
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.record.export import write_json
-    from sim.run import study as studies
+    return {"list": _list, "run": _run, "report": _report}[arguments.verb](arguments)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from sim.run.study import studies
     from sim.show.tables import table
 
-    if arguments.verb == "report":
-        return _report(arguments)
-    if arguments.verb == "list":
-        found = studies.studies()
-        if arguments.json:
-            write_json({"rows": found}, arguments.json)
-        print(table(found[["name", "question"]]))
-        return 0
+    found = studies()
+    if arguments.json:
+        from sim.record.export import write_json
+
+        write_json({"rows": found}, arguments.json)
+    print(table(found[["name", "question"]]))
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from kernels.errors import InputError
+    from sim.record.export import write_json
+    from sim.run import study as studies
     from sim.show.board import board, text
 
     if bool(arguments.study) == arguments.all:
@@ -83,38 +90,45 @@ def run(arguments: argparse.Namespace) -> int:
         studies.check_picture(arguments.plot)
     if arguments.all:
         rows = studies.run_all(small=arguments.small, progress=_progress)
+        if arguments.json:
+            write_json({"rows": rows}, arguments.json)
         print(board(rows))
-    else:
-        module = studies.find(arguments.study)
-        given = dict(getattr(module, "SMALL", {})) if arguments.small else {}
-        for key, one in studies.parameters(module).items():
-            said = getattr(arguments, f"of_study_{key}")
-            if said is not None:
-                given[key] = studies.convert(said, one)
-        _progress(0, 1, arguments.study)
-        rows = studies.run_module(module, **given)
-        _progress(1, 1, "")
-        print(f"{module.CLAIM}\n\n{text(rows)}")
-        if arguments.plot:
-            studies.save_plot(module, rows, arguments.plot)
+        return 0
+    module = studies.find(arguments.study)
+    given = dict(getattr(module, "SMALL", {})) if arguments.small else {}
+    for key, one in studies.parameters(module).items():
+        said = getattr(arguments, f"of_study_{key}")
+        if said is not None:
+            given[key] = studies.convert(said, one)
+    _progress(0, 1, arguments.study)
+    rows = studies.run_module(module, **given)
+    _progress(1, 1, "")
     if arguments.json:
         write_json({"rows": rows}, arguments.json)
+    if arguments.plot:
+        studies.save_plot(module, rows, arguments.plot)
+    print(f"{module.CLAIM}\n\n{text(rows)}")
     return 0
 
 
 def _report(arguments: argparse.Namespace) -> int:
     import pathlib
 
+    from kernels.errors import InputError
     from sim.record.export import write_files, write_json
     from sim.run.study import run_all
     from sim.show.board import board, html, markdown, read
 
+    for field in ("markdown", "html"):  # said before the work, as for --json
+        file = getattr(arguments, field)
+        if file and not pathlib.Path(file).absolute().parent.is_dir():
+            raise InputError("cannot be written: name a file in a folder that is there", field=field, value=file)
     rows = read(arguments.files) if arguments.files else run_all(small=arguments.small, progress=_progress)
-    print(board(rows))
     pages = {arguments.markdown: markdown, arguments.html: html}
     write_files({pathlib.Path(file): page(rows).encode() for file, page in pages.items() if file})
     if arguments.json:
         write_json({"rows": rows}, arguments.json)
+    print(board(rows))
     return 0
 
 

@@ -3,6 +3,8 @@
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -115,3 +117,11 @@ def test_all_is_every_study_chosen_in_turn() -> None:
     assert seen == ["attacc", "two-bp", ""]
     assert list(dict.fromkeys(rows["study"])) == ["attacc", "two-bp"]
     assert (rows.groupby("study")["seconds"].nunique() == 1).all()
+
+
+def test_the_list_loads_no_kernels() -> None:
+    code = "import sys; from sim.cli import main; main(['study', 'list']); print('numba' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=TEMPLATE.parents[1]
+    )
+    assert done.stdout.splitlines()[-1] == "False"
