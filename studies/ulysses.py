@@ -40,11 +40,12 @@ PAPER = {
 }  # fmt: skip
 SIZES = {"7B": (gpt("7B", 4096, 32, 32), 32), "30B": (gpt("30B", 6144, 64, 64), 64)}  # and GPUs
 DEGREE = {"7B": 8, "30B": 16}  # of Megatron's tensor parallel groups, fixed over all lengths
+FLASH_WIDTHS = (32, 64, 128)
 SCORE_GRAD_BYTE = 4.0  # a score of unfused attention, in its backward pass: gradients of probabilities and of scores
 ASSUMED = (
     "microbatch 1, gradients of 16 bits, full recomputation; shapes of 7B and 30B assumed; TFLOP/s as Megatron counts "
     "it: four passes, attention without its mask; efficiencies fitted on Megatron's A100 runs, flash attention 1 on "
-    "Llama layouts"
+    "Llama layouts, which runs 30B's heads of 96 channels as 128"
 )
 OPEN = {
     ULYSSES: "its degree is not published: the fastest that fits; counted as three passes, without recomputation, ours "
@@ -63,12 +64,14 @@ class Found(NamedTuple):
     peak_byte: float
 
 
-def _constants() -> Floats:
-    """Megatron's on A100, flash attention's on Llama, and the cores that a gather beside compute holds."""
+def _constants(head_dim: int) -> Floats:
+    """Megatron's on A100, flash attention's on Llama, and the cores that a gather beside compute holds. Version 1 has
+    kernels for heads of 32, 64 and 128 channels, of which a head of 96 takes the widest."""
     fit, flash = load("megatron-a100").fit.copy(), load("llama-a100").fit
     fit[t.OVERLAP_SLOW] = core_share(catalog.device(DEVICE))
     for slot in (t.FLASH_FORWARD, t.FLASH_BACKWARD, t.FLASH1):
         fit[slot] = flash[slot]
+    fit[t.FLASH1] *= head_dim / next(width for width in FLASH_WIDTHS if head_dim <= width)
     return fit
 
 
@@ -91,7 +94,8 @@ def plans(system: str, size: str, seq: int) -> list[TrainPlan]:
 
 def best(system: str, size: str, seq: int) -> Found:
     """The fastest plan that fits in 40 GB."""
-    (model, num_device), fit = SIZES[size], _constants()
+    model, num_device = SIZES[size]
+    fit = _constants(model.block[0].attention.head_dim)
     hw = hardware_vector(catalog.system("dgx_a100_40gb", num_device))
     if system == RING:
         fit[t.KEPT_SCORE] = SCORE_GRAD_BYTE
