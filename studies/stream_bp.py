@@ -51,10 +51,10 @@ TABLE = (
 )  # fmt: skip
 SEQUENCE = {"SFT": 1} | ROWS
 NOTE = {
-    "backward": "weights and gradients, no states; what a framework copies besides (norms in fp32, keys and values "
-    "expanded to every head) is not counted, most for 32B's 64 heads",
+    "backward": "weights and gradients, no states; what a framework copies besides (norms in fp32) is not counted",
     "SFT": "states in 8 bits where all is trained (fp32 does not fit; unstated)",
-    "DPO": "chosen and rejected of this length at once; that a prompt is shared by both is not modelled",
+    "DPO": "chosen and rejected of this length at once; a mask for the padding of the two, a square of the length, is "
+    "not counted, nor what the policy's states of all its weights take beyond 8 bits",
     "GRPO": "the script's eight sequences at once, prompts of 1,000 tokens without logits",
 }
 
@@ -80,6 +80,15 @@ def plans(lora: bool, num_sequence: int = 1, *, states: bool = True) -> dict[str
         CHECKPOINT: (plan, 0),
         STREAM: (replace(plan, backward_chunk=LAYER_CHUNK), LOGIT_TOKEN),
     }
+
+
+def expanded_byte(model: str, method: str) -> float:
+    """Bytes a token that StreamBP's attention holds besides: keys and values of the whole sequence up to the chunk,
+    repeated for every head of queries, and their gradients. (Checkpointing's peak is at its logits, before them.)"""
+    if method != STREAM:
+        return 0.0
+    attention = models.load(model).block[0].attention
+    return 2 * 2 * 2.0 * attention.num_head * attention.head_dim
 
 
 def available_byte(model: str, objective: str, lora: bool) -> float:
@@ -112,6 +121,7 @@ def run(objectives: tuple[str, ...] = ("backward", "SFT", "DPO", "GRPO")) -> pd.
                 stack=stack(objective),
                 logit_token=token,
                 prompt=PROMPT.get(objective, 0),
+                token_byte=expanded_byte(model, name),
                 mem_byte=room,
             )
             found.append(longest / 1e3)
@@ -128,7 +138,8 @@ def memory_rows(model: str, choice: dict[str, tuple[TrainPlan, int]], most: floa
     spec, fit, rows = models.load(model), stack().fit, []
     for name, (plan, token) in choice.items():
         for length in np.geomspace(most / 40, most, 12):
-            byte = plan_byte(spec, replace(plan, seq=int(1000 * length)), fit, token)
+            held = expanded_byte(model, name)
+            byte = plan_byte(spec, replace(plan, seq=int(1000 * length)), fit, token, token_byte=held)
             if byte < 84 * 2**30:
                 rows.append(point(name, MEMORY, f"{model}; {length:.4g}", byte / 2**30))
     return rows
