@@ -14,6 +14,7 @@ import pytest
 from sim.run import study
 from sim.show.board import summary, text
 from studies._verdict import TAG
+from tests.goldens.study_golden import moved
 
 NAMES = study.names()
 ROOMS = ("studies", "sim", "hw_models", "workloads", "kernels")
@@ -58,6 +59,12 @@ def test_rows_keep_the_rules_of_verdicts(name: str) -> None:
         assert low > 0, where
         if RATIO.search(one["claim"]) and abs(one["paper"] - 1) > 0.05:  # nearer, nothing is claimed to change
             assert not (low < 1 - 1e-12 and high > 1 + 1e-12), where
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_are_where_they_were(name: str) -> None:
+    lines = moved(name, small(name))
+    assert not lines, "\n".join([*lines, "if this is meant: python -m tests.goldens.study_golden"])
 
 
 @pytest.mark.parametrize("name", NAMES)
