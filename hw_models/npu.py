@@ -23,10 +23,9 @@ class NpuTable(Table):
     narrow_byte: Sourced = quantity(0, 1e9, absent=0)
     vector_cycle: Sourced = quantity(0, 1e6, absent=0)
     vector_share: Sourced = quantity(0, 1, absent=1)
-    busy_share: Sourced = quantity(0, 1, absent=1)
 
 
-EXACT = Measured(0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0)
+EXACT = Measured(0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0)
 """No fit: products as fast as memory and arrays allow."""
 
 
@@ -78,6 +77,6 @@ def to_npu(table: NpuTable, file: str) -> Npu:
         vector_lane=int(table.vector_lane.value),
         measured=Measured(
             table.group_cycle.value, table.block_cycle.value, table.wide_share.value, table.narrow_share.value,
-            table.narrow_byte.value, table.vector_cycle.value, table.vector_share.value, table.busy_share.value,
+            table.narrow_byte.value, table.vector_cycle.value, table.vector_share.value,
         ),
     )  # fmt: skip

@@ -103,7 +103,6 @@ class Measured(NamedTuple):
     narrow_byte: float
     vector: float  # cycles of an element-wise operator, and
     vector_share: float  # the part of its memory time that is not hidden
-    busy_share: float  # of a product's time, with a block in the arrays
 
 
 @njit

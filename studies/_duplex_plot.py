@@ -1,27 +1,36 @@
 """The pictures of Duplex's study: decode steps, throughput and energy published beside simulated, EDAP by Op/B."""
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sim.show.plot_style import BLUE, ORANGE, PALETTE, new_figure, styled, suptitle
+from sim.show.plot_style import BLUE, ORANGE, PALETTE, styled, suptitle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHORT = {"3 MoE models, 256 to 4096, batch 32 to 128": "grid", "GLaM, batch 64, 512 to 2048": "GLaM"}
+SHORT = {"3 MoE models, 256 to 4096 (GLaM 512 to 2048), batch 32 to 128": "grid", "GLaM, batch 64, 512 to 2048": "GLaM"}
 
 
 @styled
 def figure(rows: pd.DataFrame) -> "Figure":
     """Four panels of the rows of `studies.duplex.run`."""
-    made, axes = new_figure(2, 2, (13.5, 9.0), width_ratios=(1.25, 1.0))
-    _steps(axes[0][0], rows[rows["claim"].str.startswith("decode step")])
-    ratio = rows["claim"].str.startswith(("throughput over", "saturation"))
-    _pairs(axes[0][1], rows[ratio], "throughput ratio; saturation in requests/s")
-    _pairs(axes[1][1], rows[rows["claim"].str.contains("saved")], "share saved")
-    _edap(axes[1][0], rows[rows["claim"] == "EDAP"])
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(15.0, 10.0), layout="constrained")
+    FigureCanvasAgg(made)
+    axes = made.subplot_mosaic(
+        [["steps", "ratio"], ["steps", "rate"], ["edap", "rate"], ["edap", "saved"]],
+        height_ratios=(5, 0.6, 0.6, 4.5), width_ratios=(1.1, 1.0),
+    )  # fmt: skip
+    _steps(axes["steps"], rows[rows["claim"].str.startswith("decode step")])
+    _pairs(axes["ratio"], rows[rows["claim"].str.startswith("throughput over")], "throughput ratio")
+    _pairs(axes["rate"], rows[rows["claim"].str.startswith("saturation")], "requests/s served")
+    _pairs(axes["saved"], rows[rows["claim"].str.contains("saved")], "share saved")
+    _edap(axes["edap"], rows[rows["claim"] == "EDAP"])
     suptitle(made, "Duplex: published and simulated")
     return made
 
@@ -35,19 +44,20 @@ def _steps(axis: "Axes", rows: pd.DataFrame) -> None:
         axis.bar(place, part["simulated"], 0.15, color=PALETTE[k % len(PALETTE)], label=system)
         axis.plot(place, part["paper"], "_", color="black", markersize=11, label="published" if k == 0 else None)
     axis.set_xticks(range(len(setups)), setups)
-    axis.set_ylim(0, 1.3 * float(rows["paper"].max()))
+    axis.set_ylim(0, 1.3 * float(rows["paper"].max()) if len(rows) else 1)
     axis.set_ylabel("ms a decode step, Mixtral")
     axis.legend(fontsize=8, ncols=3)
 
 
 def _pairs(axis: "Axes", rows: pd.DataFrame, label: str) -> None:
+    axis.set_visible(bool(len(rows)))
     place = range(len(rows))
     axis.barh([p - 0.2 for p in place], rows["paper"], 0.38, color=ORANGE, label="published")
     axis.barh([p + 0.2 for p in place], rows["simulated"], 0.38, color=BLUE, label="simulated")
     claims = rows["claim"].str.removeprefix("throughput ")
     setups = [SHORT.get(setup, setup) for setup in rows["setup"]]
     names = [": ".join(pair) + f", {setup}" for *pair, setup in zip(rows["system"], claims, setups, strict=True)]
-    axis.set_yticks(list(place), [name if len(name) <= 62 else name[:61] + "…" for name in names], fontsize=7)
+    axis.set_yticks(list(place), [textwrap.fill(name, 60) for name in names], fontsize=7)
     axis.invert_yaxis()
     axis.set_xlabel(label)
     axis.grid(axis="y", visible=False)
@@ -64,4 +74,5 @@ def _edap(axis: "Axes", rows: pd.DataFrame) -> None:
     axis.set_xscale("log", base=2)
     axis.set_xlabel("Op/B (published dashed)")
     axis.set_ylabel("EDAP, the largest of three 1")
+    axis.set_ylim(bottom=0)
     axis.legend(fontsize=8)

@@ -56,7 +56,7 @@ class Stages:
 
     cycle: dict[str, float]
     layer: float  # a layer of the whole batch
-    npu_busy: float  # a layer: cycles in which the arrays hold a product
+    npu_busy: float  # a layer: cycles in which a product is on the arrays
     npu_peak: float  # a layer: cycles that its products would take at the arrays' peak
     pim_busy: float  # a layer: mean over channels of cycles in which the units run
 
@@ -100,18 +100,28 @@ def attention(device: Device, shape: Shape, seq_len: Ints, channel: Ints) -> tup
     return float(logit), float(attend), float(busy)
 
 
-def npu_attention(device: Device, shape: Shape, seq_len: Ints, *, as_published: bool) -> float:
-    """Cycles of attention on the NPU alone. `as_published`: request by request and head by head, each block of the
-    arrays waiting for the one before, as the published simulator's baseline runs it; otherwise at the memory's
-    bandwidth."""
+NPU_ATTENTION = ("loaded", "serial", "bandwidth")
+
+
+def npu_attention(device: Device, shape: Shape, seq_len: Ints, how: str) -> float:
+    """Cycles of attention on the NPU alone, request by request and head by head.
+
+    A vector fills no weight-stationary array: a head has one block of stationary values for its scores and one for
+    every `rows` tokens of its values, and each holds the arrays for as long as the next one takes to load (`loaded`:
+    `rows` cycles, hidden behind the block before, as products of the same arrays run). `serial`: each block waits for
+    the last result of the one before, as the published simulator's baseline has it; `bandwidth`: as fast as KV comes.
+    """
     npu = device.npu
     if npu is None:
         raise InputError("has no NPU", file=device.file, field="device", value=device.name)
     array = npu.systolic(device.mem_byte_per_s)
     byte = float(seq_len.sum()) * shape.head * shape.head_dim * 4
     at_bandwidth = byte / (array.byte_per_cycle * npu.measured.wide)
-    if not as_published:
+    if how == "bandwidth":
         return at_bandwidth
+    if how == "loaded":
+        blocks = float((1 + -(-seq_len // array.rows)).sum())
+        return max(at_bandwidth, blocks * array.rows * shape.head)
     chains = sum(gemv_attention_cycle(array, int(length), shape.head_dim) for length in seq_len)
     return max(at_bandwidth, float(chains * shape.head))
 
@@ -122,7 +132,7 @@ def in_turn(device: Device, shape: Shape, seq_len: Ints, channel: Ints) -> Stage
     logit, attend, busy = attention(device, shape, seq_len, channel)
     layer = qkv + logit + attend + rest
     cycle = {"A": qkv, "B": logit + attend, "E": rest}
-    return Stages(cycle, layer, (qkv + rest) * _busy_share(device), _peak(device, shape, len(seq_len)), busy)
+    return Stages(cycle, layer, qkv + rest, _peak(device, shape, len(seq_len)), busy)
 
 
 def interleaved(device: Device, shape: Shape, seq_len: Ints, channel: Ints, num_layer: int = 2) -> Stages:
@@ -146,7 +156,7 @@ def interleaved(device: Device, shape: Shape, seq_len: Ints, channel: Ints, num_
     layer = (ends + (num_layer - 1) * (cycle["C"] + cycle["D"])) / num_layer
     # in C and D the arrays hold products, slowed by the units beside them, until these are through
     work = ((rest_1 + qkv_1, cycle["C"]), (rest_2 + qkv_2, cycle["D"]))
-    held = sum(min(stage, alone / pim.npu_share) for alone, stage in work) * _busy_share(device)
+    held = sum(min(stage, alone / pim.npu_share) for alone, stage in work)
     busy = sum(mean for *_, mean in attend)
     return Stages(cycle, layer, held, _peak(device, shape, len(seq_len)), busy)
 
@@ -164,11 +174,6 @@ def layer(device: Device, shape: Shape, seq_len: Ints, channel: Ints, num_layer:
     if pim.sub_batch_from and len(seq_len) >= pim.sub_batch_from:
         return interleaved(device, shape, seq_len, channel, num_layer)
     return in_turn(device, shape, seq_len, channel)
-
-
-def _busy_share(device: Device) -> float:
-    npu, _ = engines(device)
-    return npu.measured.busy_share
 
 
 def _peak(device: Device, shape: Shape, batch: int) -> float:

@@ -1,22 +1,16 @@
 """The picture of the NeuPIMs study: throughput by model, data set and batch as the paper draws it, and its numbers."""
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from sim.show.plot_style import BLUE, FAINT, GREEN, ORANGE, SKY, styled, suptitle
-from studies._neupims import LENGTHS, PAPER_MODELS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SYSTEMS = (
-    ("gpu_padded", "GPU only (padded)", FAINT),
-    ("npu_published", "NPU only (as published)", ORANGE),
-    ("blocked", "NPU+PIM", SKY),
-    ("neupims", "NeuPIMs", BLUE),
-)
-BATCHES = (64, 256, 512)
+COLOUR = {"GPU only": FAINT, "NPU only": ORANGE, "NPU+PIM blocked": SKY, "NeuPIMs": BLUE}
 
 
 @styled
@@ -26,44 +20,43 @@ def figure(rows: pd.DataFrame) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    picture = Figure(figsize=(11.0, 8.6), layout="constrained")
+    picture = Figure(figsize=(15.0, 11.0), layout="constrained")
     FigureCanvasAgg(picture)
-    parts: Any = picture.subfigures(2, 1, height_ratios=(1.35, 1))
+    parts: Any = picture.subfigures(2, 1, height_ratios=(1, 1))
     above, below = parts
-    for line, dataset in zip(above.subplots(2, 4), LENGTHS, strict=True):
-        for axis, name in zip(line, PAPER_MODELS, strict=True):
-            _throughput(axis, dataset, name)
+    points = rows[rows["claim"].str.startswith("throughput over NPU+PIM")]
+    place = points["setup"].str.split("; ")
+    datasets, models = (list(dict.fromkeys(place.str[at])) for at in (0, 1))
+    lines = above.subplots(max(1, len(datasets)), max(1, len(models)), squeeze=False)
+    for line, dataset in zip(lines, datasets, strict=False):
+        for axis, name in zip(line, models, strict=True):
+            _throughput(axis, points[(place.str[0] == dataset) & (place.str[1] == name)])
+            axis.set_title(f"{name.upper()}, {dataset}", fontsize=8)
         line[0].set_ylabel("throughput\n(NPU+PIM = 1)")
-        if dataset == "ShareGPT":
-            line[0].set_ylim(0, 4.2)
-            line[0].legend(loc="upper left", fontsize=6)
-    cycles, headline, use, energy = below.subplots(1, 4)
-    _pairs(cycles, rows, "stage cycles", "cycles", log=True, font=5)
-    _pairs(headline, rows, "headline", "speed-up", font=6)
-    _pairs(use, rows, "utilisation", "share of time", font=6)
-    _pairs(energy, rows, ("energy", "power"), "share saved, ratio", font=6)
+    lines[0][0].set_ylim(0, 4.2)
+    lines[0][0].legend(loc="upper left", fontsize=6)
+    cycles, headline, use, energy, power = below.subplots(1, 5, width_ratios=(1.6, 1.2, 1, 0.7, 0.7))
+    _pairs(cycles, rows, "stage cycles", "cycles", log=True, font=7)
+    _pairs(headline, rows, "headline", "speed-up", font=8)
+    _pairs(use, rows, "utilisation", "share of time", font=8)
+    _pairs(energy, rows, "energy of the memory", "share of energy saved", font=8)
+    _pairs(power, rows, "power of the memory", "ratio of power", font=8)
     cycles.legend(loc="lower right", fontsize=6)
     suptitle(picture, "NeuPIMs: throughput of its design and its baselines, published and simulated")
     return picture
 
 
-def _throughput(axis: Any, dataset: str, name: str) -> None:
-    from studies.neupims import compare
-
-    for place, batch in enumerate(BATCHES):
-        point = compare(dataset, name, batch)
-        for i, (key, label, colour) in enumerate(SYSTEMS):
-            height = point["blocked"] / point[key]
-            axis.bar(place + 0.2 * (i - 1.5), height, 0.19, color=colour, label=label if place == 0 else None)
+def _throughput(axis: Any, points: pd.DataFrame) -> None:
+    batches = list(dict.fromkeys(points["setup"].str.split("; ").str[2]))
+    for i, system in enumerate(dict.fromkeys(points["system"])):
+        height = points[points["system"] == system]["simulated"]
+        axis.bar([at + 0.2 * (i - 1.5) for at in range(len(height))], height, 0.19, color=COLOUR[system], label=system)
     axis.axhline(1.0, color=GREEN, linewidth=0.8)
-    axis.set_xticks(range(len(BATCHES)), [str(batch) for batch in BATCHES])
-    axis.set_title(f"{name.upper()}, {dataset}", fontsize=8)
+    axis.set_xticks(range(len(batches)), batches)
     axis.grid(axis="x", visible=False)
 
 
-def _pairs(
-    axis: Any, rows: pd.DataFrame, claim: str | tuple[str, ...], label: str, *, log: bool = False, font: int
-) -> None:
+def _pairs(axis: Any, rows: pd.DataFrame, claim: str, label: str, *, log: bool = False, font: int) -> None:
     """Published beside simulated for the rows whose claim begins so."""
     part = rows[rows["claim"].str.startswith(claim)]
     place = list(range(len(part)))
@@ -77,13 +70,11 @@ def _pairs(
     axis.grid(axis="y", visible=False)
 
 
-def _label(one: "pd.Series[Any]", claim: str | tuple[str, ...], with_batch: bool) -> str:
+def _label(one: "pd.Series[Any]", claim: str, with_batch: bool) -> str:
     """A row in few words: its system unless that is NeuPIMs throughout, its claim, its batch."""
-    words = str(one["claim"])
-    if isinstance(claim, str):
-        words = words.removeprefix(claim).strip(" ,")
-        if claim != "headline":
-            words = f"{str(one['system']).removesuffix(' blocked')} {words}"
+    words = str(one["claim"]).removeprefix(claim).strip(" ,")
+    if claim != "headline" or one["system"] != "NeuPIMs":
+        words = f"{str(one['system']).removesuffix(' blocked')} {words}"
     if with_batch:
         words += ", " + str(one["setup"]).split(", ")[1]
-    return words.replace(" over NPU only", "\nover NPU only")
+    return textwrap.fill(words, 34)

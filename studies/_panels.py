@@ -1,11 +1,12 @@
 """Pictures shaped as papers draw them: groups of bars and curves, published beside simulated, a panel a claim."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from sim.show.plot_style import INK, MARKERS, PALETTE, new_figure, styled, suptitle
+from sim.show.plot_style import BLUE, INK, MARKERS, ORANGE, PALETTE, new_figure, styled, suptitle
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,6 +54,7 @@ def panels(rows: pd.DataFrame, shown: Sequence[Panel], title: str, columns: int 
 
 
 def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) -> None:
+    axis.set_visible(len(part) > 0)
     setups = list(dict.fromkeys(part["setup"]))
     present = [name for name in systems if (part["system"] == name).any()]
     width = 0.84 / max(2 * len(present), 1)
@@ -82,3 +84,36 @@ def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) 
         axis.set_yscale("log")
     else:
         axis.set_ylim(bottom=0)
+
+
+@styled
+def bars(rows: pd.DataFrame, parts: Sequence[tuple[str, str]], title: str) -> "Figure":
+    """Published beside simulated, lying, a panel for each (start of the claim, label of the axis)."""
+    chosen = [rows[rows["claim"].str.startswith(claim)] for claim, _ in parts]
+    height = [max(2, len(part)) for part in chosen]
+    figure, axes = new_figure(
+        len(parts), 1, (8.0, 1.2 + 0.34 * sum(height) + 0.5 * len(parts)), squeeze=False, height_ratios=height
+    )
+    for axis, part, (claim, label) in zip(axes[:, 0], chosen, parts, strict=True):
+        names = [f"{one['system']}{str(one['claim']).removeprefix(claim)}: {one['setup']}" for one in records(part)]
+        pairs(axis, part, names)
+        axis.set_xlabel(label)
+    axes[0][0].legend(loc="lower right")
+    suptitle(figure, title)
+    return figure
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows one by one."""
+    return [{str(key): value for key, value in one.items()} for one in rows.to_dict("records")]
+
+
+def pairs(axis: Any, part: pd.DataFrame, names: Sequence[str], font: float = 7) -> None:
+    """Lying bars of `part`, published above simulated, each pair with its name."""
+    place = list(range(len(part)))
+    axis.barh([p - 0.2 for p in place], part["paper"], 0.38, color=ORANGE, label="published")
+    axis.barh([p + 0.2 for p in place], part["simulated"], 0.38, color=BLUE, label="simulated")
+    axis.set_yticks(place, [textwrap.fill(name, 58) for name in names], fontsize=font)
+    axis.invert_yaxis()
+    axis.set_xlim(left=0)
+    axis.grid(axis="y", visible=False)

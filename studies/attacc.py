@@ -12,7 +12,8 @@ from hw_models import catalog
 from hw_models.spec import Device
 from kernels import optable as op
 from kernels.coprocess import roof_s
-from studies._claims import bars, frame, holds, row
+from studies._panels import bars
+from studies._verdict import frame, order, row
 from workloads import models, placement
 from workloads.formats import parse
 from workloads.lowering import Plan, lower_step
@@ -86,10 +87,10 @@ def run() -> pd.DataFrame:
     bank = sum(token_s(catalog.device("attacc"), with_units=True).values()) * 1e3
     group = sum(token_s(catalog.device("attacc_bankgroup"), with_units=True).values()) * 1e3
     split = note + "; feed-forward split between GPU and banks"
-    rows.append(row("DGX, HBM3", "ms a token", setup, 31.03, base, 0.10, note))
-    rows.append(row("AttAcc, bank", "ms a token", setup, 17.08, bank, 0.10, split))
-    rows.append(row("AttAcc, bank", "speed-up", setup, 31.03 / 17.08, base / bank, 0.10, split))
-    rows.append(holds("AttAcc", "order: bank not slower than bank group", setup, bank <= group))
+    rows.append(row("DGX, HBM3", "ms a token", setup, 31.03, base, note))
+    rows.append(row("AttAcc, bank", "ms a token", setup, 17.08, bank, split))
+    rows.append(row("AttAcc, bank", "speed-up", setup, 31.03 / 17.08, base / bank, split, null=1.0))
+    rows.append(order("AttAcc", "order: bank not slower than bank group", setup, bank <= group))
     return frame(rows)
 
 

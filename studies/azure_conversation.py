@@ -6,12 +6,14 @@ import pandas as pd
 
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
-from studies._table import COLUMNS
+from sim.show.plot_style import BLUE, ORANGE, new_figure, styled, suptitle
+from studies._verdict import frame, point, row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "Llama-3-70B serves the Azure 2023 conversation load (19,366 requests, 5.5 a second) on one DGX-H100"
+SMALL = {"requests": "conversation:n=300", "fidelity": "sol"}
 SETUPS = {"one DGX-H100": 1, "four DGX-H100": 4}
 SAID = {
     "request throughput (1/s)": "request_throughput", "median TTFT (ms)": "median_ttft_ms",
@@ -34,33 +36,28 @@ def run(requests: str = "conversation:n=19366", fidelity: str = "calibrated") ->
         done = simulate(scenario)
         offered = (len(done.run.requests) - 1) / float(done.run.requests["arrival_s"].max())
         for claim, name in SAID.items():
-            served = name == "request_throughput"
-            value = float(done.metrics[name])
-            error = value / offered - 1 if served else float("nan")
-            verdict = ("served" if abs(error) < 0.05 else "overloaded") if served else "said"
-            paper = f"{offered:.4g}" if served else ""
-            values = (
-                "Ridgeline",
-                claim,
-                setup,
-                paper,
-                value,
-                error,
-                verdict,
-                "prompts beyond 8,192 tokens are refused",
-            )
-            rows.append(dict(zip(COLUMNS, values, strict=True)))
-    return pd.DataFrame(rows)
+            value, note = float(done.metrics[name]), "prompts beyond 8,192 tokens are refused"
+            if name == "request_throughput":
+                rows.append(row("Ridgeline", claim, setup, offered, value, f"served as offered; {note}", bound=0.05))
+            else:
+                rows.append(point("Ridgeline", claim, setup, value, note))
+    return frame(rows)
 
 
+@styled
 def plot(table: pd.DataFrame) -> "Figure":
     """Latencies of both setups, side by side."""
-    from matplotlib import pyplot as plt
-
-    shown = table[table["claim"].str.endswith("(ms)")].pivot_table("simulated", "claim", "setup", sort=False)
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-    shown.plot.barh(ax=axes, logx=True, color=["#d8933c", "#4c78c8"], title="Azure conversation load, Llama-3-70B")
-    axes.set(xlabel="milliseconds", ylabel="")
-    axes.invert_yaxis()
-    axes.legend(title="")
+    shown = table[table["claim"].str.endswith("(ms)")]
+    claims = list(dict.fromkeys(shown["claim"]))
+    figure, axis = new_figure(1, 1, (8, 4))
+    for at, (setup, colour) in enumerate(zip(SETUPS, (ORANGE, BLUE), strict=True)):
+        part = shown[shown["setup"] == setup].set_index("claim")["simulated"].loc[claims]
+        axis.barh([place + 0.38 * (at - 0.5) for place in range(len(claims))], part, 0.36, color=colour, label=setup)
+    axis.set_yticks(range(len(claims)), claims)
+    axis.set_xscale("log")
+    axis.set_xlabel("milliseconds")
+    axis.grid(axis="y", visible=False)
+    axis.invert_yaxis()
+    axis.legend()
+    suptitle(figure, "Azure conversation load, Llama-3-70B")
     return figure

@@ -10,7 +10,7 @@ from sim.faults.elastic import split_layers
 from sim.show.plot_style import FAINT, PALETTE, new_figure, styled, suptitle
 from studies._fault_policies import POLICIES, Cluster, survive
 from studies._migration import Worker, flows, migration_s
-from studies._table import row
+from studies._verdict import frame, order, point, row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CLAIM = (
     "ElasWave (Kang et al. 2025): 1.35 times ReCycle's and 1.60 times TorchFT's throughput after failures on 96 NPUs"
 )
+SMALL = {"layouts": ((3, 8, 4),), "failures": ("one worker",)}
 NAMES = {"drop_replica": "TorchFT", "reroute": "ReCycle", "rebalance": "ElasWave"}
 NUM_LAYER, NUM_MICROBATCH = 48, 96  # a 34B Llama; microbatches of the whole batch
 LAYOUTS = ((3, 8, 4), (4, 6, 4), (6, 4, 4))  # replicas, stages, tensor parallel ranks: 96 NPUs each
@@ -26,6 +27,7 @@ FAILURES: dict[str, tuple[Worker, ...]] = {
     "two workers, two stages": ((0, 1), (1, 2)),
     "two workers, one stage": ((0, 1), (1, 1)),
 }
+OVER_HEALTHY = "throughput over the healthy cluster"
 MAX_CLOCK = 1.1  # our choice: the published range of frequencies is not known
 NOTE = (
     "layouts, failures, 96 microbatches and a clock up to 1.1 are ours (unstated); forward, input and weight gradient "
@@ -56,54 +58,49 @@ def run(
     """Throughput ratios of every case and their geometric means; what clocks add; bytes that interleaved cuts save."""
     cases = pd.DataFrame([case(layout, failure) for layout in layouts for failure in failures])
     rows: list[dict[str, Any]] = []
+    where = "every layout and failure"
     for name, paper in (("ReCycle", 1.35), ("TorchFT", 1.60)):
         ratio = cases["ElasWave"] / cases[name]
         mean = float(np.exp(np.log(ratio).mean()))
         spread = f"mean of {len(cases)} cases from {ratio.min():.2f} to {ratio.max():.2f}; {NOTE}"
-        rows.append(
-            row("ElasWave", f"throughput over {name}, ratio", "every layout and failure", paper, mean, spread, 0.15)
-        )
-        for one, value in zip(cases.to_dict("records"), ratio, strict=True):
-            setup = f"{one['layout']}, {one['failure']}"
-            rows.append(row("ElasWave", f"throughput over {name}, ratio", setup, (1.0, paper), float(value), NOTE, 0.1))
+        rows.append(row("ElasWave", f"throughput over {name}", where, paper, mean, spread, null=1.0, said=True))
+        rows.append(order("ElasWave", f"order: above {name}", where, bool((ratio > 1).all()), NOTE))
     clocks = float((cases["ElasWave"] / cases["without clocks"]).min())
-    rows.append(row("ElasWave", "higher clocks over none, least", "every layout and failure", (1.0, MAX_CLOCK), clocks,
-                    "what whole layers cannot balance, clocks do", 0.0))  # fmt: skip
+    rows.append(order("ElasWave", "order: higher clocks never cost throughput", where, clocks >= 1,
+                      f"least gain {clocks:.3f}: what whole layers cannot balance, clocks do"))  # fmt: skip
     saved = float(cases["byte_saved"].mean())
     cause = (
         f"published as time to recover, here bytes sent; of the busiest worker {cases['time_saved'].mean():.2f} "
         "as who keeps a lost one's snapshot sends the same either way"
     )
-    rows.append(
-        row(
-            "ElasWave",
-            "migration saved by interleaved cuts, share",
-            "every layout and failure",
-            0.51,
-            saved,
-            cause,
-            0.15,
-        )
-    )
-    return pd.DataFrame(rows)
+    rows.append(row("ElasWave", "migration saved by interleaved cuts, share", where, 0.51, saved, cause, said=True))
+    for one in cases.to_dict("records"):
+        setup = f"{one['layout']}; {one['failure']}"
+        rows += [point(name, OVER_HEALTHY, setup, float(one[name])) for name in ("TorchFT", "ReCycle", "ElasWave")]
+    return frame(rows)
 
 
 @styled
 def plot(table: pd.DataFrame) -> "Figure":
     """Throughput of the three answers for every layout, a panel a failure."""
-    figure, axes = new_figure(1, len(FAILURES), (12, 3.8), sharey=True)
-    for axis, failure in zip(axes, FAILURES, strict=True):
-        cases = pd.DataFrame([case(layout, failure) for layout in LAYOUTS])
-        for at, (name, colour) in enumerate(zip(("TorchFT", "ReCycle", "ElasWave"), PALETTE, strict=False)):
-            place = np.arange(len(cases)) + 0.27 * (at - 1)
-            axis.bar(place, cases[name], 0.27, color=colour, label=name)
-            for x, value in zip(place, cases[name], strict=True):
+    shown = table[table["claim"] == OVER_HEALTHY]
+    case_of = shown["setup"].str.split("; ")
+    failures = list(dict.fromkeys(case_of.str[1]))
+    figure, axes = new_figure(1, len(failures), (4.0 * len(failures), 3.8), sharey=True, squeeze=False)
+    for axis, failure in zip(axes[0], failures, strict=True):
+        cases = shown[case_of.str[1] == failure]
+        layouts = list(dict.fromkeys(case_of[cases.index].str[0]))
+        for at, (name, colour) in enumerate(zip(dict.fromkeys(cases["system"]), PALETTE, strict=False)):
+            place = np.arange(len(layouts)) + 0.27 * (at - 1)
+            height = cases[cases["system"] == name]["simulated"]
+            axis.bar(place, height, 0.27, color=colour, label=name)
+            for x, value in zip(place, height, strict=True):
                 axis.annotate(f"{value:.2f}", (x, value), (0, 2), textcoords="offset points", ha="center", fontsize=7)
         axis.axhline(1, color=FAINT, ls="--", lw=1)
-        axis.set_xticks(range(len(cases)), cases["layout"])
+        axis.set_xticks(range(len(layouts)), layouts)
         axis.set(title=failure, ylim=(0, 1.25))
         axis.grid(axis="x", visible=False)
-    axes[0].set_ylabel("throughput over the healthy cluster's")
-    axes[0].legend(ncols=3, fontsize=7, loc="upper left")
+    axes[0][0].set_ylabel("throughput over the healthy cluster's")
+    axes[0][0].legend(ncols=3, fontsize=7, loc="upper left")
     suptitle(figure, "ElasWave: 96 NPUs after failures")
     return figure

@@ -1,6 +1,5 @@
 """FSDP against DDP: memory, what is exposed, backward prefetch, the rate limiter, the batch where traffic hides."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,26 +12,33 @@ from sim.training.sharded import Sharded, sharded_step
 from sim.training.stack import hardware_vector, load
 from sim.training.step import TrainResult, train
 from sim.training.traffic import unit_seconds
-from studies._claims import frame, holds, row
 from studies._gpt import gpt
+from studies._panels import records
+from studies._verdict import frame, order, point, row
 from workloads.training import TrainPlan, model_flop, model_vector, plan_vector
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "PyTorch FSDP (Zhao et al. 2023): as fast as DDP where that fits, 18 % from backward prefetch, GPT-175B at 55 %"
+SMALL = {"sizes": ("611M", "11B"), "far": 256}
 STACK, SYSTEM = "megatron-a100", "dgx_a100"
 # decoders of as many parameters as the paper's T5 (all its layers are taken as one kind)
 SIZES = {"611M": gpt("611M", 1536, 19, 16, vocab=32128), "2.28B": gpt("2.28B", 2560, 28, 20, vocab=32128),
          "11B": gpt("11B", 4096, 54, 32, vocab=32128)}  # fmt: skip
 LARGE = gpt("175B", 12288, 96, 96)
+PEAK = 312.0  # TFLOP/s
 BATCH = 8  # sequences of 512 tokens a GPU
-RATE = {1: 173.0, 2: 186.0}  # TFLOP/s a GPU of GPT-175B by sequences a GPU
-REMEMBERED = "the paper's numbers as its text is remembered, not read again"
+BATCHES = (1, 2, 4, 8, 16, 32)
+SPEED = {"611M": (15.18, 14.61), "2.28B": (27.40, 25.76)}  # TFLOP/s a GPU of T5, FSDP and DDP
+RATE = {1: (128, 173.0), 2: (512, 186.0)}  # GPUs, and TFLOP/s a GPU of GPT-175B, by sequences a GPU
+BY_SIZE, BY_BATCH, EXPOSED = "TFLOP/s a GPU by size", "TFLOP/s a GPU by batch", "traffic exposed, % of the step"
 ASSUMED = (
-    "one node for T5, 128 GPUs for 175B; full recomputation; unfused attention; rates and efficiencies fitted on "
-    "Megatron's A100 runs; 24 of 108 cores with a collective"
+    "GPT shapes of T5's sizes on one node, batch of 8 x 512 assumed; full recomputation; unfused attention; rates and "
+    "efficiencies fitted on Megatron's A100 runs (8 x 200 Gbit/s a node for the paper's 2 Tbit/s); 24 of 108 cores "
+    "with a collective"
 )
+HARDWARE = "FLOPs of the hardware, recomputation counted: 55 % of the peak is printed for 173"
 
 
 def plan(num_device: int, zero: int, batch: int, seq: int = 512) -> TrainPlan:
@@ -67,98 +73,88 @@ def large(batch: int, num_device: int = 128, *, prefetch: bool = True, limit: in
 
 
 def run(sizes: tuple[str, ...] = tuple(SIZES), far: int = 512) -> pd.DataFrame:
-    """Who fits, how fast, how many bytes, what prefetch brings and the limiter costs; `far` GPUs at most."""
+    """Who fits, how fast, what scale loses, what prefetch brings and the limiter costs; `far` GPUs at most."""
     rows: list[dict[str, Any]] = []
     for size in sizes:
-        ddp, fsdp = (data_parallel(size, zero, BATCH).summary for zero in (0, 3))
+        both = {name: data_parallel(size, zero, BATCH).summary for name, zero in (("DDP", 0), ("FSDP", 3))}
         setup = f"{size}, 8 A100, {BATCH} sequences of 512 a GPU"
-        need = ", ".join(f"{name} {s['mem_total_byte'] / 2**30:.0f} GiB" for name, s in (("DDP", ddp), ("FSDP", fsdp)))
+        need = ", ".join(f"{name} {s['mem_total_byte'] / 2**30:.0f} GiB" for name, s in both.items())
         fits = size != "11B"
-        rows.append(holds("DDP", f"memory: {'fits' if fits else 'does not fit'}", setup, ddp["fits"] == fits,
-                          f"{need}; {REMEMBERED}"))  # fmt: skip
-        rows.append(holds("FSDP", "memory: fits", setup, fsdp["fits"], need))
-        if fits:
-            note = f"published: about the same; ours is faster as its update is shared out; {REMEMBERED}; {ASSUMED}"
-            rows.append(row("FSDP", "throughput over DDP", setup, 1.0, ddp["step_s"] / fsdp["step_s"], 0.1, note))
-    one = (
-        data_parallel(sizes[0], 0, 1).summary,
-        train(
-            SIZES[sizes[0]],
-            SYSTEM,
-            replace(plan(8, 3, 1), grad_byte=4.0, weight_byte=4.0, recompute="none"),
-            stack=STACK,
-        ).summary,
-    )
-    note = "two gathers and a scatter against an all-reduce, in equal formats (Rajbhandari et al. 2020: 3 Psi to 2 Psi)"
-    ratio = one[1]["dp_s"] / one[0]["dp_s"]
-    rows.append(row("FSDP", "traffic over DDP", f"{sizes[0]}, 8 A100", 1.5, ratio, 0.05, note))
-    near = {batch: large(batch) for batch in RATE}
-    for batch, published in RATE.items():
-        note = (
-            f"{REMEMBERED}; FLOPs of the model: with recomputation counted, as theirs may be, ours is "
-            f"{near[batch][0] * 4 / 3:.0f}; {ASSUMED}"
-        )
-        rows.append(row("FSDP", "TFLOP/s a GPU", f"GPT-175B, 128 GPUs, batch {batch}", published, near[batch][0], 0.1,
-                        note))  # fmt: skip
+        rows.append(order("DDP", f"memory: {'fits' if fits else 'does not fit'}", setup, both["DDP"]["fits"] == fits,
+                          need))  # fmt: skip
+        rows.append(order("FSDP", "memory: fits", setup, both["FSDP"]["fits"], need))
+        if size in SPEED:
+            sharded, whole = SPEED[size]
+            note = f"ours gains more as its update is shared out; {ASSUMED}"
+            rows.append(row("FSDP", "throughput over DDP", setup, sharded / whole,
+                            both["DDP"]["step_s"] / both["FSDP"]["step_s"], note, null=1.0))  # fmt: skip
+        rows += [point(name, BY_SIZE, size, s["mfu"] * PEAK if s["fits"] else 0.0) for name, s in both.items()]
+    if "11B" in sizes:
+        one, many = (train(SIZES["11B"], SYSTEM, plan(n, 3, BATCH), stack=STACK).summary["mfu"] for n in (8, far))
+        rows.append(row("FSDP", "scaling", f"T5-11B, {far} over 8 GPUs", 0.93, many / one,
+                        f"rings without contention; {ASSUMED}", null=1.0))  # fmt: skip
+    near = {batch: large(batch, num_device=min(count, far)) for batch, (count, _) in RATE.items()}
+    for batch, (count, published) in RATE.items():
+        rate = near[batch][0] * 4 / 3
+        note = f"{HARDWARE}; of the model alone {near[batch][0]:.0f}; {ASSUMED}"
+        setup = f"GPT-175B, {min(count, far)} GPUs, batch {batch}"
+        rows.append(row("FSDP", "TFLOP/s a GPU", setup, published, rate, note))
     rate, _ = large(1, far)
-    rows.append(row("FSDP", "scaling", f"GPT-175B, {far} over 128 GPUs", 1.0, rate / near[1][0], 0.05,
-                    f"published: near-linear; {REMEMBERED}; rings without contention"))  # fmt: skip
+    rows.append(row("FSDP", "scaling", f"GPT-175B, {far} over 128 GPUs", 1.0, rate / near[1][0],
+                    "published: near-linear; rings without contention", bound=0.05))  # fmt: skip
     late, _ = large(1, prefetch=False)
-    note = (
-        "one communicator: without prefetch a gather waits for the scatter before it, and that for its layer; "
-        f"{REMEMBERED}; {ASSUMED}"
-    )
+    note = "one communicator: without prefetch a gather waits for the scatter before it, and that for its layer"
     setup = "GPT-175B, 128 GPUs, batch 1"
-    rows.append(row("FSDP", "backward prefetch, speedup", setup, 1.18, near[1][0] / late, 0.1, note))
+    rows.append(row("FSDP", "backward prefetch, speedup", setup, 1.18, near[1][0] / late, f"{note}; {ASSUMED}",
+                    null=1.0))  # fmt: skip
     free_rate, free = large(1, limit=0)
     held, loose = near[1][1].most_gathered, free.most_gathered
     note = f"{held} layers gathered at once instead of {loose}; what a fragmented allocator loses is not modelled"
-    rows.append(holds("FSDP", "order: the rate limiter saves memory for nothing", setup,
+    rows.append(order("FSDP", "order: the rate limiter saves memory for nothing", setup,
                       held == 2 < loose and near[1][0] > 0.99 * free_rate, note))  # fmt: skip
-    small, many = (data_parallel("2.28B", 3, batch).summary for batch in (1, 16))
-    shares = [s["exposed_dp_s"] / s["dp_s"] for s in (small, many)]
+    curve = {(name, batch): data_parallel("2.28B", zero, batch).summary for name, zero in (("DDP", 0), ("FSDP", 3))
+             for batch in BATCHES}  # fmt: skip
+    shares = [curve["FSDP", batch]["exposed_dp_s"] / curve["FSDP", batch]["dp_s"] for batch in (1, 16)]
     note = f"{shares[0]:.0%} of it is exposed at 1, {shares[1]:.0%} at 16"
-    rows.append(holds("FSDP", "order: a larger batch hides the traffic", "2.28B, 8 A100, batch 1 and 16",
+    rows.append(order("FSDP", "order: a larger batch hides the traffic", "2.28B, 8 A100, batch 1 and 16",
                       shares[0] > 0.25 and shares[1] < 0.05, note))  # fmt: skip
+    for (name, batch), s in curve.items():
+        rows.append(point(name, BY_BATCH, str(batch), s["mfu"] * PEAK))
+        rows.append(point(name, EXPOSED, str(batch), 100 * s["exposed_dp_s"] / s["step_s"]))
     return frame(rows)
 
 
 @styled
 def plot(rows: pd.DataFrame) -> "Figure":
-    """TFLOP/s by size and by batch, exposed share by batch, and published beside simulated numbers."""
-    figure, axes = new_figure(1, 3, (12.5, 3.8))
-    names = list(SIZES)
-    batches = [1, 2, 4, 8, 16, 32]
-    for zero, name, colour, shift in ((0, "DDP", ORANGE, -0.2), (3, "FSDP", BLUE, 0.2)):
-        found = [data_parallel(size, zero, BATCH).summary for size in names]
-        rate = [s["mfu"] * 312 if s["fits"] else 0.0 for s in found]
-        axes[0].bar(np.arange(len(names)) + shift, rate, 0.38, color=colour, label=name)
-        for at, s in enumerate(found):
-            if not s["fits"]:
+    """TFLOP/s by size and by batch, exposed share by batch, and simulated over published numbers."""
+    figure, axes = new_figure(1, 4, (15.5, 3.8), width_ratios=(1, 1, 1, 1.2))
+    for name, colour, shift in (("DDP", ORANGE, -0.2), ("FSDP", BLUE, 0.2)):
+        own = rows[rows["system"] == name]
+        size = own[own["claim"] == BY_SIZE]
+        axes[0].bar(np.arange(len(size)) + shift, size["simulated"], 0.38, color=colour, label=name)
+        for at, value in enumerate(size["simulated"]):
+            if not value:
                 axes[0].text(at + shift, 2, "OOM", ha="center", color=colour, fontsize=8)
-        curve = [data_parallel("2.28B", zero, batch).summary for batch in batches]
-        axes[1].plot(batches, [s["mfu"] * 312 for s in curve], "o-", color=colour, label=f"{name}: TFLOP/s")
-        axes[1].plot(batches, [100 * s["exposed_dp_s"] / s["step_s"] for s in curve], "s--", color=colour,
-                     label=f"{name}: % exposed")  # fmt: skip
-    axes[0].set_xticks(range(len(names)), names)
-    axes[0].set_ylabel("TFLOP/s a GPU (model)")
-    axes[0].set_title("by size, 8 A100")
-    axes[1].set_xscale("log", base=2)
-    axes[1].set_xticks(batches, [str(batch) for batch in batches])
-    axes[1].set_xlabel("sequences of 512 a GPU")
-    axes[1].set_title("2.28B by batch")
-    for axis in axes[:2]:
+        axes[0].set_xticks(range(len(size)), size["setup"])
+        for axis, claim in ((axes[1], BY_BATCH), (axes[2], EXPOSED)):
+            curve = own[own["claim"] == claim]
+            batches = curve["setup"].astype(int)
+            axis.plot(batches, curve["simulated"], "o-", color=colour, label=name)
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(batches, curve["setup"])
+            axis.set_xlabel("sequences of 512 a GPU, 2.28B")
+            axis.set_ylim(bottom=0)
+    for axis, label in zip(axes, ("TFLOP/s a GPU (model), 8 A100", "TFLOP/s a GPU (model)", EXPOSED), strict=False):
+        axis.set_ylabel(label)
         axis.legend(fontsize=7)
-    shown = rows[~rows["claim"].str.contains("memory|order")]
+    shown = rows[(rows["kind"] == "number") & (rows["verdict"] != "said")]
     place = np.arange(len(shown))
-    ratio = shown["simulated"] / shown["paper"]
-    axes[2].barh(place, ratio, color=GREEN)
-    axes[2].axvline(1.0, color="black", lw=1)
-    parts = [(one["claim"], one["setup"].split(", ")) for one in shown.to_dict("records")]
-    labels = [f"{claim}\n{setup[0]}, {setup[-1]}" for claim, setup in parts]
-    axes[2].set_yticks(place, labels, fontsize=6.5)
-    axes[2].invert_yaxis()
-    axes[2].set_title("simulated over published")
-    axes[2].grid(axis="y", visible=False)
+    axes[3].barh(place, shown["simulated"] / shown["paper"], color=GREEN)
+    axes[3].axvline(1.0, color="black", lw=1)
+    parts = [(one["claim"], one["setup"].split(", ")) for one in records(shown)]
+    axes[3].set_yticks(place, [f"{claim}\n{', '.join(setup[:2])}" for claim, setup in parts], fontsize=6.5)
+    axes[3].invert_yaxis()
+    axes[3].set_xlabel("simulated over published")
+    axes[3].grid(axis="y", visible=False)
     suptitle(figure, "FSDP and DDP on A100 80 GB")
     return figure

@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sim.training.step import TrainResult, train
-from studies._claims import frame, row
 from studies._gpt import gpt
 from studies._panels import Panel, panels
+from studies._verdict import frame, row
 from workloads.training import TrainPlan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "Megatron-LM: A100 step times of 22B to 1T within 5 %, the H100 table of 1.7B to 462B within 3 points of MFU"
+SMALL = {"a100": ("22B",), "h100": ("7.1B",)}
 # Korthikanti et al. 2022: hidden, layers, heads, stages, chunks, batch, microbatch; seconds with full recomputation,
 # and with selective recomputation and sequence parallelism; MFU of the latter in percent
 A100 = {
@@ -68,8 +69,10 @@ def run(a100: tuple[str, ...] = tuple(A100), h100: tuple[str, ...] = tuple(H100)
         *_, full_s, selective_s, mfu = A100[name]
         for policy, recompute, step_s in (("full recompute", "full", full_s), ("selective", "selective", selective_s)):
             found = _a100(name, recompute).summary
-            rows.append(row(policy, "step s, A100", name, step_s, found["step_s"], 0.05, FITTED_A100))
-        rows.append(row("selective", "MFU, A100", name, mfu / 100, found["mfu"], 0.03, FITTED_A100, points=True))
+            rows.append(row(policy, "step s, A100", name, step_s, found["step_s"], FITTED_A100, bound=0.05,
+                            kind="fitted"))  # fmt: skip
+        rows.append(row("selective", "MFU, A100", name, mfu / 100, found["mfu"], FITTED_A100, points=0.03,
+                        kind="fitted"))  # fmt: skip
     model = gpt("175B", 12288, 96, 96)
     plan = TrainPlan(8, 16, 8, batch=1536, recompute="full", attention="fused_softmax", dropout=True)
     step_s = train(model, "dgx_a100", plan, stack="megatron-a100-2021").summary["step_s"]
@@ -78,19 +81,28 @@ def run(a100: tuple[str, ...] = tuple(A100), h100: tuple[str, ...] = tuple(H100)
         "stages and 8 replicas are assumed, as in its published script"
     )
     setup = "175B, 1,024 GPUs, batch 1,536"
-    rows.append(row("full recompute", "step s, 1,024 A100", setup, 32.0, step_s, 0.1, f"{NOT_FITTED}; {cause}"))
+    rows.append(row("full recompute", "step s, 1,024 A100", setup, 32.0, step_s, f"{NOT_FITTED}; {cause}"))
     for name in h100:
         note = NOT_FITTED if name in HELD_OUT else FITTED_H100
         note += "; hidden, layers and heads are assumed where the table gives the size alone; sequence of 4,096"
         published = H100[name][-1] / 100
         rows.append(
-            row("Megatron-LM", "MFU, H100", name, published, _h100(name).summary["mfu"], 0.03, note, points=True)
+            row(
+                "Megatron-LM",
+                "MFU, H100",
+                name,
+                published,
+                _h100(name).summary["mfu"],
+                note,
+                points=0.03,
+                kind="number" if name in HELD_OUT else "fitted",
+            )
         )
     for size, published in SCALING.items():
         found = _h100("177B", size, 1152).summary
         note = f"{NOT_FITTED} at this size; batch 1,152, 8 x 6 x data parallel"
-        rows.append(row("Megatron-LM", "MFU, strong scaling", f"{size} GPUs", published / 100, found["mfu"], 0.03, note,
-                        points=True))  # fmt: skip
+        rows.append(row("Megatron-LM", "MFU, strong scaling", f"{size} GPUs", published / 100, found["mfu"], note,
+                        points=0.03))  # fmt: skip
     for name, (size, tp, pp, cp, chunks, batch, published) in LLAMA.items() if llama else ():
         plan = TrainPlan(
             tp, pp, size // tp // pp // cp, cp, batch=batch, seq=8192, interleave=chunks, sequence_parallel=tp > 1,
@@ -101,7 +113,7 @@ def run(a100: tuple[str, ...] = tuple(A100), h100: tuple[str, ...] = tuple(H100)
             f"{NOT_FITTED}: a layer's products reach the share of the FP8 peak that they reach of the BF16 peak; "
             "attention and the head stay in BF16; scaling and casts cost nothing; sequence of 8,192; batch assumed"
         )
-        rows.append(row("Megatron-LM", "tokens/s a GPU, FP8", name, published, found["token_per_s_per_device"], 0.1,
+        rows.append(row("Megatron-LM", "tokens/s a GPU, FP8", name, published, found["token_per_s_per_device"],
                         note))  # fmt: skip
     return frame(rows)
 

@@ -1,7 +1,7 @@
 """StreamBP: how long a sequence 80 GB train, with logits and layers done in parts of the sequence."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from kernels import training as t
 from sim.show.plot_style import BLUE, GREEN, ORANGE, PURPLE, RED, new_figure, styled, suptitle
 from sim.training.stack import Stack, hardware_vector, load
 from studies._max_length import max_length, plan_byte
-from studies._table import row
+from studies._verdict import frame, point, row
 from workloads import models
 from workloads.training import TrainPlan, parameter_count
 
@@ -19,19 +19,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "StreamBP (Luo et al. 2025): sequences 2.8 to 5.5 times longer than with gradient checkpointing, on one GPU"
+SMALL = {"objectives": ("backward",)}
 SYSTEM = "a100_sxm_80gb"  # an A800-80GB is an A100 with fewer links, and one GPU uses none
 # one process on the GPU before it allocates, as nvidia-smi shows it for an idle one on an A100: 0.4 to 0.5 GB
 CONTEXT_BYTE = 5e8
-# bytes a logit of a causal language model's loss: bf16 logits, their fp32 copy, log-probabilities, fp32 gradient
-LOGIT_BYTE = 2 + 4 + 4 + 4
-# and of the preference and reward trainers: bf16 logits, log-probabilities row by row, gradient
-LOG_PROBABILITY_BYTE = 2 + 2 + 2
+# bytes a logit at the peak, in the backward pass. Cross entropy in fp32: log-probabilities, their gradient, the logits'
+# gradient; the logits themselves too where the caller holds the model's output (the authors' script of the backward
+# pass does, the trainer does not). Log-probabilities in bf16 row by row: those that are left and the gradients that are
+# there (2 between them), one more of the logits as rows are put together, and a row's own two
+ROWS = {"DPO": 2, "GRPO": 8}  # sequences at once: chosen and rejected; the batch of the authors' script
+LOGIT_BYTE = {"backward": 2 + 4 + 4 + 4, "SFT": 4 + 4 + 4} | {
+    name: 2 + 2 + 2 * 2 / count for name, count in ROWS.items()
+}
+PROMPT = {"GRPO": 1000}  # tokens without logits: the authors' script
 LOGIT_TOKEN, LAYER_CHUNK = 100, 3  # the authors' README: 100 tokens of logits at a time, a third of a layer's sequence
 LORA_RANK = 32  # the authors' script: every linear map
 # adapters and their gradients in fp32 (4 B each, of which the plan's weights count 2), Adam's states in fp32;
 # everything trained: bf16 weights and gradients, states in 8 bits (fp32 states of 8B alone are 66 GB)
 FULL, LORA = (2.0, 2.0), (4.0, 10.0)  # bytes a value of gradients, and of states
 CHECKPOINT, STREAM = "checkpointing", "StreamBP"
+LONGEST, MEMORY = "longest sequence, thousands", "memory of the backward pass, GiB"
 # thousands of tokens: checkpointing, StreamBP (figure of the backward pass alone; table 3)
 BACKWARD = {"qwen3-8b": (20, 110), "qwen3-14b": (9, 40), "qwen3-32b": (5.7, 16)}
 TABLE = (
@@ -42,23 +49,21 @@ TABLE = (
     ("DPO", "qwen3-4b", False, 18.7, 57.2), ("DPO", "qwen3-4b", True, 32.2, 100.2),
     ("DPO", "qwen3-8b", True, 25.5, 60.9), ("DPO", "qwen3-14b", True, 18.5, 36.9), ("DPO", "qwen3-32b", True, 4.4, 7.8),
 )  # fmt: skip
-SEQUENCE = {"SFT": 1, "DPO": 2, "GRPO": 8}  # at once: chosen and rejected; the batch of the authors' script
+SEQUENCE = {"SFT": 1} | ROWS
 NOTE = {
-    "backward": "weights and gradients, no states; what a framework copies besides (norms in fp32, keys and values "
-    "expanded to every head) is not counted, most for 32B's 64 heads",
-    "SFT": "states in 8 bits where all is trained (fp32 does not fit; unstated); the baseline's trainer seems to hold "
-    "fewer bytes a logit than the library's loss, hence our lower baseline and higher ratio",
-    "DPO": "chosen and rejected of this length at once; that a prompt is shared by both is not modelled",
-    "GRPO": "the script's eight sequences at once; that rows of log-probabilities are freed on the way, and that "
-    "prompts have no logits, is not modelled",
+    "backward": "weights and gradients, no states; what a framework copies besides (norms in fp32) is not counted",
+    "SFT": "states in 8 bits where all is trained (fp32 does not fit; unstated)",
+    "DPO": "chosen and rejected of this length at once; a mask for the padding of the two, a square of the length, is "
+    "not counted, nor what the policy's states of all its weights take beyond 8 bits",
+    "GRPO": "the script's eight sequences at once, prompts of 1,000 tokens without logits",
 }
 
 
-def stack(objective: str = "SFT") -> Stack:
+def stack(objective: str = "backward") -> Stack:
     """Speed of light with the library's bytes a logit for an objective and the context of a process."""
     sol = load("sol")
     fit = sol.fit.copy()
-    fit[t.LOGIT_BYTE] = LOG_PROBABILITY_BYTE if objective in ("DPO", "GRPO") else LOGIT_BYTE
+    fit[t.LOGIT_BYTE] = LOGIT_BYTE[objective]
     fit[t.RESERVE_BYTE] = CONTEXT_BYTE
     return sol._replace(name="causal-lm", fit=fit)
 
@@ -77,6 +82,15 @@ def plans(lora: bool, num_sequence: int = 1, *, states: bool = True) -> dict[str
     }
 
 
+def expanded_byte(model: str, method: str) -> float:
+    """Bytes a token that StreamBP's attention holds besides: keys and values of the whole sequence up to the chunk,
+    repeated for every head of queries, and their gradients. (Checkpointing's peak is at its logits, before them.)"""
+    if method != STREAM:
+        return 0.0
+    attention = models.load(model).block[0].attention
+    return 2 * 2 * 2.0 * attention.num_head * attention.head_dim
+
+
 def available_byte(model: str, objective: str, lora: bool) -> float:
     """Memory of the GPU, less a frozen reference model in bf16 where an objective needs one and there are no adapters
     to switch off."""
@@ -86,12 +100,13 @@ def available_byte(model: str, objective: str, lora: bool) -> float:
 
 def run(objectives: tuple[str, ...] = ("backward", "SFT", "DPO", "GRPO")) -> pd.DataFrame:
     """Longest sequences in thousands of tokens, and their ratios, for `objectives`."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     cases = [("backward", model, model == "qwen3-32b", *paper) for model, paper in BACKWARD.items()]
     for objective, model, lora, *paper in [*cases, *TABLE]:
         if objective not in objectives:
             continue
         alone = objective == "backward"
+        tag = "approx" if alone else "exact"  # read off a figure, or printed in a table
         setup = f"{objective}, {model}, {'LoRA' if lora else 'full'}"
         note = NOTE[objective]
         choice = plans(lora, 1 if alone else SEQUENCE[objective], states=not alone)
@@ -99,11 +114,35 @@ def run(objectives: tuple[str, ...] = ("backward", "SFT", "DPO", "GRPO")) -> pd.
         for name, published in zip((CHECKPOINT, STREAM), paper, strict=True):
             plan, token = choice[name]
             room = available_byte(model, objective, lora)
-            longest = max_length(model, SYSTEM, plan, stack=stack(objective), logit_token=token, mem_byte=room)
+            longest = max_length(
+                model,
+                SYSTEM,
+                plan,
+                stack=stack(objective),
+                logit_token=token,
+                prompt=PROMPT.get(objective, 0),
+                token_byte=expanded_byte(model, name),
+                mem_byte=room,
+            )
             found.append(longest / 1e3)
-            rows.append(row(name, "longest sequence, thousands", setup, published, found[-1], note, 0.15))
-        rows.append(row(STREAM, "longer, ratio", setup, round(paper[1] / paper[0], 2), found[1] / found[0], note, 0.2))
-    return pd.DataFrame(rows)
+            rows.append(row(name, LONGEST, setup, published, found[-1], note, tag=tag))
+        rows.append(row(STREAM, "longer, ratio", setup, round(paper[1] / paper[0], 2), found[1] / found[0], note,
+                        tag=tag, null=1.0))  # fmt: skip
+        if alone:
+            rows += memory_rows(model, choice, 1.15 * paper[1])
+    return frame(rows)
+
+
+def memory_rows(model: str, choice: dict[str, tuple[TrainPlan, int]], most: float) -> list[dict[str, Any]]:
+    """GiB of a backward pass at eight lengths up to `most` thousand tokens, as far as 84 GiB, of every method."""
+    spec, fit, rows = models.load(model), stack().fit, []
+    for name, (plan, token) in choice.items():
+        for length in np.geomspace(most / 40, most, 12):
+            held = expanded_byte(model, name)
+            byte = plan_byte(spec, replace(plan, seq=int(1000 * length)), fit, token, token_byte=held)
+            if byte < 84 * 2**30:
+                rows.append(point(name, MEMORY, f"{model}; {length:.4g}", byte / 2**30))
+    return rows
 
 
 @styled
@@ -114,27 +153,28 @@ def plot(table: pd.DataFrame) -> "Figure":
     figure, _ = new_figure(1, 1, (10, 7))
     figure.clear()
     grid = GridSpec(2, 3, figure, height_ratios=(1, 1.15))
-    fit = stack().fit
-    for at, (name, published) in enumerate(BACKWARD.items()):
-        axis, model = figure.add_subplot(grid[0, at]), models.load(name)
-        for colour, (method, (plan, token)) in zip(
-            (ORANGE, BLUE, GREEN), plans(name == "qwen3-32b", states=False).items(), strict=True
-        ):
-            length = np.linspace(100, 1.15e3 * published[1], 400).astype(int)
-            byte = [plan_byte(model, replace(plan, seq=int(s)), fit, token) / 2**30 for s in length]
-            inside = np.array(byte) < 84
-            axis.plot(length[inside] / 1e3, np.array(byte)[inside], color=colour, label=method)
+    curves = table[table["claim"] == MEMORY]
+    names = curves["setup"].str.split("; ").str[0]
+    for at, model in enumerate(dict.fromkeys(names)):
+        axis, own = figure.add_subplot(grid[0, at]), curves[names == model]
+        for colour, method in zip((ORANGE, BLUE, GREEN), dict.fromkeys(own["system"]), strict=False):
+            part = own[own["system"] == method]
+            axis.plot(part["setup"].str.split("; ").str[1].astype(float), part["simulated"], color=colour, label=method)
         axis.axhline(80, color=RED, ls="--", lw=1)
-        axis.plot(published, [80, 80], "v", color="black", ms=6, label="published longest")
-        axis.set(title=f"{name}{' (LoRA)' if name == 'qwen3-32b' else ''}", xlabel="thousand tokens")
+        published = table[(table["claim"] == LONGEST) & table["setup"].str.startswith(f"backward, {model},")]["paper"]
+        axis.plot(published, [80] * len(published), "v", color="black", ms=6, label="published longest")
+        axis.set(title=str(model), xlabel="thousand tokens")
         axis.set_ylabel("GiB" if at == 0 else "")
-    figure.axes[0].legend(loc="lower right", fontsize=7)
+        axis.set_ylim(0, 90)
+    if figure.axes:
+        figure.axes[0].legend(loc="lower right", fontsize=7)
     axis = figure.add_subplot(grid[1, :])
-    part = table[table["claim"].str.startswith("longest") & ~table["setup"].str.startswith("backward")]
+    part = table[(table["claim"] == LONGEST) & ~table["setup"].str.startswith("backward")]
     setups = [str(text) for text in dict.fromkeys(part["setup"])]
+    axis.set_visible(bool(setups))
     series = [(name, kind) for name in (CHECKPOINT, STREAM) for kind in ("paper", "simulated")]
     for at, ((name, kind), colour) in enumerate(zip(series, (PURPLE, BLUE, ORANGE, GREEN), strict=True)):
-        chosen = part[part["system"] == name].set_index("setup")[kind].astype(float)
+        chosen = part[part["system"] == name].set_index("setup")[kind]
         axis.bar(np.arange(len(setups)) + 0.2 * (at - 1.5), chosen.loc[setups], 0.2, color=colour,
                  label=f"{name}, {'published' if kind == 'paper' else kind}")  # fmt: skip
     axis.set(yscale="log", ylabel="longest sequence, thousand tokens")

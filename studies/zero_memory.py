@@ -1,31 +1,36 @@
-"""ZeRO's memory table: bytes of model states a device, by stage and degree, from 1.5 B to a trillion parameters."""
+"""ZeRO: which models fit where states are split, 1.4 B to 13 B parameters on V100, and its memory by degree."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from hw_models import catalog
 from kernels import training as t
 from sim.show.plot_style import PALETTE, new_figure, styled, suptitle
-from studies._table import row
-from workloads.training import TrainPlan, plan_vector
+from sim.training.stack import hardware_vector
+from studies._gpt import gpt
+from studies._max_length import plan_byte
+from studies._verdict import frame, point, row
+from workloads.training import TrainPlan, parameter_count, plan_vector
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = "ZeRO (Rajbhandari et al. 2020), table 1: 7.5 B, 128 B and 1 T parameters on 1 to 1,024 devices"
+CLAIM = "ZeRO (Rajbhandari et al. 2020): 13 B parameters without model parallelism where data parallelism ends at 1.4 B"
 DEGREES = (1, 4, 16, 64, 256, 1024)
-# GB a device of stages 1, 2 and 3 by degree; without ZeRO as on one device
-TABLE = {
-    7.5e9: ((120, 52.5, 35.6, 31.4, 30.4, 30.1), (120, 41.3, 21.6, 16.6, 15.4, 15.1), (120, 30, 7.5, 1.88, 0.47, 0.12)),
-    128e9: ((2048, 896, 608, 536, 518, 513), (2048, 704, 368, 284, 263, 257), (2048, 512, 128, 32, 8, 2)),
-    1e12: (
-        (16000, 7000, 4750, 4187, 4046, 4011), (16000, 5500, 2875, 2218, 2054, 2013),
-        (16000, 4000, 1000, 250, 62.5, 15.6),
-    ),
-}  # fmt: skip
-GPT2 = (1.5e9, 24.0)  # section 3: at least 24 GB of states for GPT-2's 1.5 B parameters
-ROUNDED = "the table is rounded to three digits, and cut in places"
+PARAMETERS = (7.5e9, 128e9, 1e12)  # of the paper's table 1, which the tests hold cell by cell
+DEVICE, SEQ, VOCAB = "v100_sxm_32gb", 1024, 50257
+# width and heads, devices, ZeRO stage, and the largest model that is published, in billions
+LARGEST = {"data parallel": (1536, 16, 128, 0, 1.4), "ZeRO-2": (4096, 32, 128, 2, 13.0)}
+# bytes a parameter of gradients: 16 bits, and before ZeRO the flat buffer in 32 that all-reduces are fused in (section
+# 3.2: 6 GB for 1.5 B parameters), which it keeps at a constant size
+GRAD_BYTE = {0: 2.0 + 4.0, 2: 2.0}
+MEMORY = "GB of states a device"
+OPEN = (
+    "layers of this width until 32 GB are full: a microbatch of one sequence of 1,024 recomputed, gradients of 16 "
+    "bits; batch, what is recomputed and the allocator's share are not published"
+)
 
 
 def states_gb(parameter: float, zero: int, degree: int) -> float:
@@ -41,52 +46,62 @@ def states_gb(parameter: float, zero: int, degree: int) -> float:
     return float(memory[t.M_WEIGHT] + memory[t.M_GRAD] + memory[t.M_OPTIMIZER]) / 1e9
 
 
+def largest(hidden: int, num_head: int, num_device: int, zero: int, micro_batch: int) -> float:
+    """Billions of parameters of the deepest GPT of this width that fits."""
+    limit = float(hardware_vector(catalog.system(DEVICE), "fp16")[t.MEM_BYTE])
+    fit = np.array(t.IDEAL_FIT)
+    plan = TrainPlan(dp=num_device, micro_batch=micro_batch, batch=num_device * micro_batch, seq=SEQ, zero=zero,
+                     recompute="full", attention="unfused", grad_byte=GRAD_BYTE[zero])  # fmt: skip
+    low, high = 0, 1024
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = plan_byte(gpt("", hidden, middle, num_head, vocab=VOCAB, position_row=SEQ), plan, fit) <= limit
+        low, high = (middle, high) if fits else (low, middle)
+    return parameter_count(gpt("", hidden, low, num_head, vocab=VOCAB, position_row=SEQ)) / 1e9 if low else 0.0
+
+
 def run() -> pd.DataFrame:
-    """Every cell of the table, plain data parallelism, and GPT-2."""
-    parameter, published = GPT2
-    rows = [
-        row(
-            "data parallel",
-            "GB a device",
-            "1.5 B parameters, 1 device",
-            published,
-            states_gb(parameter, 0, 1),
-            "",
-            0.01,
-        )
-    ]
-    for parameter, stages in TABLE.items():
-        size = f"{parameter / 1e9:g} B parameters"
-        plain = states_gb(parameter, 0, DEGREES[-1])
-        rows.append(row("data parallel", "GB a device", f"{size}, 1024 devices", stages[0][0], plain, "", 0.01))
-        for zero, values in enumerate(stages, 1):
-            for degree, value in zip(DEGREES, values, strict=True):
-                # half a unit of the last digit, or a whole one where it was cut
-                bound = max(0.005, 0.006 / value)
-                rows.append(row(f"ZeRO-{zero}", "GB a device", f"{size}, {degree} devices", value,
-                                states_gb(parameter, zero, degree), ROUNDED, bound))  # fmt: skip
-    return pd.DataFrame(rows)
+    """The largest models, and states a device by stage and degree."""
+    rows: list[dict[str, Any]] = []
+    for name, (hidden, heads, count, zero, published) in LARGEST.items():
+        values = [largest(hidden, heads, count, zero, micro) for micro in (1, 4, 8)]
+        setup = f"{count} V100, 32 GB, width {hidden}"
+        note = f"microbatches of 1, 4 and 8; {OPEN}"
+        rows.append(row(name, "largest model, billions", setup, published, values[0], note, tag="approx",
+                        spread=values))  # fmt: skip
+    for parameter in PARAMETERS:
+        for zero in (1, 2, 3):
+            for degree in DEGREES:
+                setup = f"{parameter / 1e9:g} B parameters; {degree}"
+                rows.append(point(f"ZeRO-{zero}", MEMORY, setup, states_gb(parameter, zero, degree)))
+    return frame(rows)
 
 
 @styled
 def plot(table: pd.DataFrame) -> "Figure":
-    """GB a device over the degree: simulated curves through the published points, a panel a model."""
-    figure, axes = new_figure(1, len(TABLE), (11.0, 3.6))
-    degrees = np.array(DEGREES)
-    for axis, (parameter, stages) in zip(axes, TABLE.items(), strict=True):
-        for zero, (values, colour) in enumerate(zip(stages, PALETTE, strict=False), 1):
-            axis.plot(
-                degrees, [states_gb(parameter, zero, n) for n in DEGREES], "-", color=colour, label=f"ZeRO-{zero}"
-            )
-            axis.plot(degrees, values, "o", color=colour, mfc="white")
-        axis.axhline(80, color="black", lw=0.8, ls=":")
+    """GB of states a device over the degree, a panel a model, and the largest models."""
+    states = table[table["claim"] == MEMORY]
+    size = states["setup"].str.split("; ").str[0]
+    panels = list(dict.fromkeys(size))
+    figure, axes = new_figure(1, len(panels) + 1, (14.0, 3.6))
+    for axis, panel in zip(axes, panels, strict=False):
+        own = states[size == panel]
+        for name, colour in zip(dict.fromkeys(own["system"]), PALETTE, strict=False):
+            part = own[own["system"] == name]
+            axis.plot(part["setup"].str.split("; ").str[1].astype(int), part["simulated"], "o-", color=colour,
+                      label=name)  # fmt: skip
+        axis.axhline(32, color="black", lw=0.8, ls=":", label="32 GB")
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
-        axis.set_xlabel("devices")
-        axis.set_ylabel("GB a device")
-        axis.set_title(f"{parameter / 1e9:g} B parameters")
-    axes[0].plot([], [], "o", color="black", mfc="white", label="published")
-    axes[0].plot([], [], ":", color="black", lw=0.8, label="80 GB")
+        axis.set(xlabel="devices", ylabel=MEMORY, title=panel)
     axes[0].legend(fontsize=7)
-    suptitle(figure, "Model states of ZeRO")
+    most = table[table["claim"].str.startswith("largest")]
+    for shift, kind, colour in ((-0.2, "paper", PALETTE[1]), (0.2, "simulated", PALETTE[0])):
+        label = {"paper": "published"}.get(kind, kind)
+        axes[-1].bar(np.arange(len(most)) + shift, most[kind], 0.38, color=colour, label=label)
+    axes[-1].set_xticks(range(len(most)), most["system"])
+    axes[-1].set(ylabel="billions of parameters", title="largest model in 32 GB")
+    axes[-1].grid(axis="x", visible=False)
+    axes[-1].legend(fontsize=7)
+    suptitle(figure, "ZeRO: what fits")
     return figure

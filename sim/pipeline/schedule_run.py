@@ -12,6 +12,7 @@ from kernels.errors import InputError
 from sim.pipeline.schedule import MAX_MEMORY, MAX_TICK, PerStage, ScheduleResult, integers, run_schedule
 from sim.record.export import check_picture, write_json
 from sim.record.write import write_files
+from sim.show.tables import table
 from workloads import files
 from workloads.pipeline import Op, Order, compile_order
 from workloads.pipeline_csv import csv_text, read_csv
@@ -165,7 +166,7 @@ def execute(
     if json:
         record = {"schedule": name, "summary": result.summary, "rank": result.rank, "op": result.op}
         write_json(record, json)
-    return result.rank.to_string(index=False) + "\n" + "\n".join(_line(k, v) for k, v in result.summary.items())
+    return table(result.rank) + "\n" + "\n".join(_line(k, v) for k, v in result.summary.items())
 
 
 def _line(name: str, value: float) -> str:

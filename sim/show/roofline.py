@@ -22,6 +22,7 @@ from kernels.optable import (
 from kernels.units import PS_PER_S
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup, prepare
+from sim.show.tables import table as text_table
 from workloads.lowering import Plan, lower_step
 
 if TYPE_CHECKING:
@@ -145,8 +146,7 @@ def show(points: pd.DataFrame, roofs_frame: pd.DataFrame) -> str:
             "ridge Op/B": roofs_frame["ridge_op_per_byte"],
         }
     )
-    number = "{:,.2f}".format
-    return "\n".join(frame.to_string(index=False, float_format=number) for frame in (table, roof))
+    return "\n".join(text_table(frame) for frame in (table, roof))
 
 
 def draw(points: pd.DataFrame, roofs_frame: pd.DataFrame, scenario: Scenario) -> "Figure":

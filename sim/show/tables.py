@@ -1,17 +1,24 @@
-"""Frames as text for a terminal."""
+"""Frames as text: the one writer of tables, for a terminal and for Markdown."""
 
 import math
+import re
 from typing import Any
 
 import pandas as pd
 
+FIGURE = re.compile(r"[-+]?[\d,.]*%?")  # what is a number as text
+
 
 def number(value: Any) -> str:
-    """A cell as text: four digits that matter, thousands grouped.
+    """A cell as text: four digits that matter, thousands grouped; nothing where there is nothing.
 
-    >>> number(3352.0), number(0.00123456), number("nvlink4"), number(True)
-    ('3,352', '0.001235', 'nvlink4', 'yes')
+    >>> number(3352.0), number(0.00123456), number("nvlink4"), number(True), number(None)
+    ('3,352', '0.001235', 'nvlink4', 'yes', '-')
     """
+    if value is None:
+        return "-"
+    if hasattr(value, "item"):  # numpy's scalars
+        value = value.item()
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
@@ -33,6 +40,21 @@ def table(frame: pd.DataFrame) -> str:
     for name in frame.columns:
         cells = [str(name), *(number(value) for value in frame[name].tolist())]
         width = max(map(len, cells))
-        right = pd.api.types.is_numeric_dtype(frame[name])
+        right = pd.api.types.is_numeric_dtype(frame[name]) or all(map(FIGURE.fullmatch, cells[1:]))
         columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in cells])
     return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """The same as a Markdown table.
+
+    >>> print(markdown(pd.DataFrame({"link": ["a|b"], "GBps": [25.0]})))
+    | link | GBps |
+    |---|---:|
+    | a\\|b | 25 |
+    """
+    rule = "".join("---:|" if pd.api.types.is_numeric_dtype(frame[name]) else "---|" for name in frame.columns)
+    lines = ["| " + " | ".join(map(str, frame.columns)) + " |", "|" + rule]
+    cells = ([number(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in frame.to_numpy(object))
+    lines += ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join(lines)

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from sim.record.export import write_json
+from sim.show.tables import table
 
 COLUMNS = ("kind", "format", "kernel", "system", "size_class", "n", "coverage", "mape", "median", "p90", "bias")
 
@@ -51,4 +52,4 @@ def report(rows: Sequence[dict[str, Any]], path: str | pathlib.Path | None) -> s
     """Write the JSON where asked (missing numbers as null), and return the table as text."""
     if path:
         write_json({"rows": list(rows)}, path)
-    return pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="-")
+    return table(pd.DataFrame(rows))

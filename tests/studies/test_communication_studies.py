@@ -1,22 +1,18 @@
 """Studies of training whose subject is who waits for whom: verdicts at a small size, and the physics behind them."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from sim.pipeline.schedule import run_schedule
+from sim.training.step import train
 from studies import _conv_nets, breadth_first, domino, fsdp_ddp, gpipe, megatron, ring_self_attention, ulysses
-from studies._table import COLUMNS
 
 
 def missed(table: pd.DataFrame) -> list[tuple[str, str, str]]:
-    assert tuple(table.columns) == COLUMNS
-    failed = table[table["verdict"] != "reproduced"]
+    failed = table[table["verdict"] == "not reproduced"]
     return [(a, b, c) for a, b, c in zip(failed["system"], failed["claim"], failed["setup"], strict=True)]
-
-
-def draws(study: object, table: pd.DataFrame) -> bool:
-    figure = study.plot(table)  # type: ignore[attr-defined]
-    return len(figure.axes) >= 1 and any(axis.has_data() for axis in figure.axes)
 
 
 def test_networks_have_the_layers_that_the_published_cuts_count() -> None:
@@ -56,10 +52,13 @@ def test_gpipe_speedups_follow_from_cuts_and_recomputation() -> None:
     own = table[(table["system"] == "torchgpipe") & table["claim"].str.startswith("speedup")]
     # n=4, m=4 is published below what the same cut gives at m=32
     assert missed(own) == [("torchgpipe", "speedup, AmoebaNet-D", "n=4, m=4")]
+    # Huang et al.'s cuts are not published: their numbers are said
+    assert set(table[table["claim"].str.endswith("AmoebaNet-D") & (table["system"] == "Huang et al.")]["verdict"]) == {
+        "said"
+    }
     head = own.set_index("setup")["simulated"]
     assert head["n=8, m=32"] > head["n=8, m=4"] > head["n=8, m=1"]  # fewer bubbles with more microbatches
     assert head["n=8, m=1"] < 1.05  # no overlap at all: one microbatch crosses eight stages one after the other
-    assert draws(gpipe, table)
 
 
 def test_megatron_on_both_generations_and_what_was_not_fitted() -> None:
@@ -67,39 +66,40 @@ def test_megatron_on_both_generations_and_what_was_not_fitted() -> None:
     assert missed(table) == []
     held = table[table["assumptions"].str.contains("not fitted")]
     assert len(held) == 7  # 7.1B, both ends of strong scaling, the old release, three Llamas in FP8
+    assert set(held["kind"]) == {"number"}
+    assert set(table.drop(held.index)["kind"]) == {"fitted"}
     scaling = table[table["claim"] == "MFU, strong scaling"]["simulated"].tolist()
     assert scaling[0] > scaling[1]  # 48 times fewer microbatches a replica: a larger share is bubble and reduction
-    assert draws(megatron, table)
 
 
 def test_ring_self_attention_divides_what_tensor_parallelism_keeps_whole() -> None:
-    table = ring_self_attention.run(("mixed precision",))
-    setup = "BERT-Base, 64 P100, mixed precision, logits of all"
-    assert missed(table) == [("Ring Self-Attention", "largest batch, ratio", setup)]
-    # with activations alone, 64 against 12 devices: 34 + 5 a s / h of a layer (Korthikanti et al. 2022), all of it over
-    # 64, or 24 + 5 a s / h of it over 12 and 10 whole; logits of 10 B over either
-    score = 5 * 12 * 512 / 768
-    logit = 30522 * 10 / (12 * 768)
-    bound = 64 * (10 + (24 + score + logit) / 12) / (34 + score + logit)
+    table = ring_self_attention.run((1, 2, 64))
+    assert [claim for _, claim, _ in missed(table)] == ["longest sequence over tensor parallelism's"]
     ratio = float(table["simulated"].iloc[0])
+    # with activations alone, 64 against 12 devices: 12 layers of 34 + 5 a s / h (Korthikanti et al. 2022), all of it
+    # over 64, or 24 + 5 a s / h of it over 12 and 10 whole; 11 beside the layers, whole
+    score, layer, vocab = 5 * 12 * 512 / 768, 12, 30522 / 768
+    ring = (layer * (34 + score) + 11 + vocab * 2) / 64
+    tensor = layer * (10 + (24 + score) / 12) + 11 + vocab * 8 / 12
     # a replica's states, 16 bytes of 110 M parameters of 15.8 GiB, cost the ring a tenth of its room
-    assert 0.85 * bound < ratio < bound
-    masked = float(table["simulated"].iloc[2])
-    assert masked > ratio  # logits are what both divide: the fewer, the more the whole tensors weigh
-    assert draws(ring_self_attention, table)
+    assert 0.85 * tensor / ring < ratio < tensor / ring
+    # fewer bytes a logit on Megatron's side, less to gain
+    most = ring_self_attention.max_batch
+    assert most(12, 1, 6.0) > most(12, 1, 10.0)
 
 
-def test_ulysses_is_faster_than_tensor_parallelism_and_the_ring_ends_first() -> None:
-    table = ulysses.run(("30B",), (8, 128))
-    rate = table[table["claim"] == "TFLOP/s a GPU"].set_index(["system", "setup"])["simulated"]
+def test_ulysses_fits_four_times_the_length_of_tensor_parallelism_at_its_degree() -> None:
+    table = ulysses.run(("30B",), (8, 64, 128, 256))
+    rate = table[table["claim"] == ulysses.RATE].set_index(["system", "setup"])["simulated"]
     assert rate[ulysses.ULYSSES, "30B, 64 GPUs, 8K"] > rate[ulysses.MEGATRON, "30B, 64 GPUs, 8K"]
-    # 30B parameters at 18 bytes fill 13 devices of 40 GB: tensor parallelism must leave its node, all-to-all need not
-    assert ulysses.best(ulysses.MEGATRON, "30B", 8192).degree >= 16
-    assert ulysses.best(ulysses.ULYSSES, "30B", 8192).degree == 1
+    assert ulysses.longest(ulysses.MEGATRON, "30B") == 64
+    assert ulysses.longest(ulysses.ULYSSES, "30B") == 256  # the longest that the paper tries
+    # the same at degree 8 for 7B, which holds twice that and no more
+    assert ulysses.longest(ulysses.MEGATRON, "7B") == 128
+    # 30B parameters at 16 bytes over 16 devices: 30 GiB before the first activation
+    assert 29 < ulysses.best(ulysses.MEGATRON, "30B", 8192).peak_byte / 2**30 < 33
     # scores of 64 heads at 128K over 64 devices: (128 K)^2 values of 2 + 4 bytes and more exceed 39 GiB
     assert ulysses.best(ulysses.RING, "30B", 128 * 1024).degree == 0
-    assert ulysses.longest(ulysses.ULYSSES, "30B") >= 4 * ulysses.longest(ulysses.RING, "30B")
-    assert draws(ulysses, table)
 
 
 def test_domino_hides_more_where_more_is_exposed() -> None:
@@ -113,25 +113,34 @@ def test_domino_hides_more_where_more_is_exposed() -> None:
     gain = table[table["claim"] == "speedup over Megatron-LM"].set_index("setup")["simulated"]
     assert gain["GPT 13B, 1024 tokens, 32 GPUs"] > gain["GPT 13B, 1024 tokens, 8 GPUs"] > 1
     assert table[table["claim"].str.startswith("order")]["verdict"].tolist() == ["reproduced"]
-    assert draws(domino, table)
+    # with kernels launched by graphs on both sides, what a second half pays again is gone
+    assert gain["GPT 13B, 1024 tokens, 8 GPUs"] > 1.15
 
 
 def test_fsdp_trades_traffic_for_memory_and_hides_it() -> None:
     table = fsdp_ddp.run(("611M", "11B"), far=256)
-    # 140 and 151 TFLOP/s of the model: 188 and 201 if recomputation is counted, against 173 and 186
-    assert {claim for _, claim, _ in missed(table)} == {"TFLOP/s a GPU"}
+    # rings without contention lose nothing with scale, where 7 % were lost: a flip, and a row of its own
+    assert ("FSDP", "sign: scaling", "T5-11B, 256 over 8 GPUs") in missed(table)
+    rate = table[table["claim"] == "TFLOP/s a GPU"]
+    assert (rate["verdict"] == "reproduced").all()
     prefetch = table.set_index("claim")["simulated"]["backward prefetch, speedup"]
     # at most the gathers and scatters of the backward pass become visible: 2 x 2.5 s beside 14 s of compute
     assert 1 < prefetch < 1 + 5 / 14
-    assert draws(fsdp_ddp, table)
+
+
+def test_sharded_traffic_is_three_halves_of_replicated() -> None:
+    # two gathers and a scatter against an all-reduce, in equal formats (Rajbhandari et al. 2020: 3 Psi to 2 Psi)
+    whole = fsdp_ddp.data_parallel("611M", 0, 1).summary
+    plan = replace(fsdp_ddp.plan(8, 3, 1), grad_byte=4.0, weight_byte=4.0, recompute="none")
+    sharded = train(fsdp_ddp.SIZES["611M"], fsdp_ddp.SYSTEM, plan, stack=fsdp_ddp.STACK).summary
+    assert sharded["dp_s"] / whole["dp_s"] == pytest.approx(1.5, rel=0.05)
 
 
 def test_breadth_first_wins_where_a_gpu_has_few_samples() -> None:
     table = breadth_first.run((8, 64))
-    # 1.24 against 1.43; what the baseline's many small transfers cost besides their bytes is not modelled
-    assert missed(table) == [
-        ("breadth-first", "speedup over depth-first, up to", "52B, 64 V100, at most 1 sequence a GPU")
-    ]
+    assert missed(table) == []
+    # 1.24 against 1.43, of a cluster that is not published: said
+    assert table["verdict"].iloc[0] == "said"
     gain = float(table["simulated"].iloc[0])
     assert 1.15 < gain < 1.43
     found = breadth_first.best(breadth_first.BREADTH, 64)
@@ -142,4 +151,3 @@ def test_breadth_first_wins_where_a_gpu_has_few_samples() -> None:
     assert (theirs.plan.dp, found.plan.zero) == (1, 3)
     assert found.plan.tp < theirs.plan.tp  # sharding over replicas frees it from tensor parallelism
     assert found.summary["bubble_rate"] < 0.1
-    assert draws(breadth_first, table)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from hw_models import catalog
-from hw_models.edap import edap
 from kernels.errors import InputError
 from studies import _serve, duplex
 from studies._co_process import FLOP_J
+from studies._edap import edap
 
 
 def test_decode_steps_of_the_published_simulator():

@@ -9,12 +9,16 @@ import pytest
 from hw_models import catalog
 from kernels.errors import InputError
 from studies import _neupims, neupims
-from studies._interleave import in_turn, interleaved
+from studies._interleave import in_turn, interleaved, npu_attention
 
 
 def test_stage_tables_are_reached():
-    missed = [row for row in neupims._stages() if row["verdict"] == "not reproduced"]
-    assert not missed  # attention 8 %, GEMM stages 10 %, sub-batch stages 12 %, both signs
+    rows = neupims._stages()
+    assert not [row for row in rows if row["verdict"] == "not reproduced"]  # attention 8 %, others 10 %, both signs
+    # what was fitted on these runs says so; the two machines beside it were not
+    assert {row["system"] for row in rows if row["kind"] == "number"} == {
+        "NPU+PIM blocked", "NPU only, as its simulator runs it",
+    }  # fmt: skip
 
 
 def test_a_trace_gives_the_uniform_stages(tmp_path):
@@ -25,7 +29,11 @@ def test_a_trace_gives_the_uniform_stages(tmp_path):
     for stage, value in expected.cycle.items():
         assert table["neupims, sub-batches off", stage] == round(value)
     assert table["npu+pim blocked", "B"] > table["neupims, sub-batches off", "B"]
-    assert table["npu only, as published", "attention"] > table["npu only, at bandwidth", "attention"]
+    assert (
+        table["npu only, serial", "attention"]
+        > table["npu only, loaded", "attention"]
+        > table["npu only, bandwidth", "attention"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,16 +102,34 @@ def test_features_add_up_as_published():
     assert found[512]["sub-batches"] < found[512]["balanced"]
 
 
-def test_the_table_at_a_small_size():
+def test_the_npus_attention_by_hand() -> None:
+    device, shape = catalog.device("neupims_npu"), neupims.MODELS["gpt3-7b"].shape
+    # 300 tokens: a block of scores and three of values (128 tokens each), 128 cycles to load each, 8 heads of a device
+    assert npu_attention(device, shape, np.array([300]), "loaded") == 8 * (1 + 3) * 128
+    # long sequences: a block of 128 x 128 values takes 128 cycles where the memory gives it in 32
+    long = np.full(4, 100_000)
+    share = npu_attention(device, shape, long, "bandwidth") / npu_attention(device, shape, long, "loaded")
+    assert share == pytest.approx(2 * 32 / 128 / 0.88, rel=0.01)  # keys and values read, values alone loaded
+
+
+def test_five_ratios_that_the_paper_gives_hold_together() -> None:
     rows = neupims.run(draws=1, batches=(64, 512))
-    assert list(rows.columns) == ["system", "claim", "setup", "paper", "simulated", "error", "verdict", "assumptions"]
-    value = rows.set_index("claim")["simulated"]
-    # the paper's 2.4 lies between the two definitions of the NPU alone, its 3.0 between two of PyTorch's
-    assert value["headline over NPU only at bandwidth"] < 2.4 < value["headline over NPU only as published"]
-    assert value["headline over GPU only, serving engine"] < 3.0 < value["headline over GPU only, padded, appended"]
-    assert (rows["assumptions"] != "").all()
+    value = rows[rows["claim"] == "headline over NPU only"].set_index("system")["simulated"]
+    # units in the memory help, dual row buffers more; a GPU is about where the NPU is
+    assert value["NeuPIMs"] > value["NPU+PIM blocked"] > 1
+    assert 0.8 < value["GPU only"] < 1.25
+    assert (rows[rows["paper"].notna() & (rows["kind"] == "number")]["assumptions"] != "").all()
     picture = neupims.plot(rows)
-    assert [len(part.axes) for part in picture.subfigs] == [8, 4]  # 2 data sets x 4 models; four panels of rows
+    assert [len(part.axes) for part in picture.subfigs] == [8, 5]  # 2 data sets x 4 models; five panels of rows
+
+
+def test_a_trace_is_a_parameter(tmp_path) -> None:
+    trace = tmp_path / "t.csv"
+    trace.write_text("seq_len,ch_idx\n" + "".join(f"256,{i % 32}\n" for i in range(32)))
+    rows = neupims.run(trace=str(trace), model="mini")
+    table = neupims.stage_table(trace, "mini")
+    assert rows["simulated"].tolist() == table["cycles"].tolist()
+    assert rows["paper"].isna().all()
 
 
 def test_sub_batches_never_beat_their_longest_engine():

@@ -1,0 +1,225 @@
+"""Ridgeline: what would this model, this load and this policy do on that hardware?
+
+Everything that the command line does is one function here; it returns frames, or a result that holds frames.
+
+    import ridgeline
+
+    done = ridgeline.simulate(ridgeline.Scenario(model="llama-3-8b", system="h100_sxm", requests="conversation:n=1000"))
+    done.metrics["p99_ttft_ms"], done.run.requests          # a number; a row a request
+
+    ridgeline.train("llama-2-7b", "dgx_a100", ridgeline.TrainPlan(tp=2, dp=4, batch=64)).summary["step_s"]
+    ridgeline.plan("gpt3-175b", "dgx_a100", 256, 1536)       # a row a plan, the fastest first
+    ridgeline.study("two-bp")                                # a row a claim, paper against simulated
+
+| to... | call | the result |
+|---|---|---|
+| describe a run | `Scenario(...)` | validated fields |
+| serve a load | `simulate(scenario)` | `.metrics`, `.run.requests`, `.run.operators` |
+| find the largest rate | `capacity(scenario)` | requests/s, and a frame of the rates tried |
+| put scenarios side by side | `compare([a, b])` | a frame, a column a scenario |
+| place operators under the roofs | `roofline(scenario)` | frames of operators and roofs |
+| price a training step | `train(model, system, TrainPlan(...))` | `.summary`, `.memory`, `.stage`, `.op` |
+| search training plans | `plan(model, system, gpus, batch)` | a frame, a row a plan |
+| replay a pipeline schedule | `schedule("zb-v", 4, 8)` | `.op`, `.rank`, `.summary` |
+| read or draw a load | `load_requests("poisson:rate=2,n=100")` | arrays of requests |
+| list machines | `devices()`, `nodes()`, `links()` | frames |
+| list what else there is | `models()`, `policies()`, `schedules()`, `studies()` | frames |
+| compare with measurements | `validate("ops", folder, system="h100_sxm")` | a frame of errors |
+| know the shipped errors | `accuracy()` | a frame |
+| run a published headline | `study("two-bp")`, `study("my_study.py")` | a frame, a row a claim |
+
+Units are SI and stand in the names (`mem_byte_per_s`, `energy_j`). Bad input is an `InputError` that names the field,
+the value and what is allowed. Importing this module loads nothing heavy; each name loads what it needs when it is used.
+"""
+
+import importlib
+import importlib.util
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hw_models.describe import devices, links, nodes
+    from kernels.errors import InputError
+    from sim.run.capacity import capacity
+    from sim.run.compare import compare
+    from sim.run.scenario import Scenario
+    from sim.run.simulate import Simulation, simulate
+    from sim.run.study import studies, study
+    from sim.show.roofline import roofline
+    from sim.training.step import TrainResult, train
+    from workloads.load import load_requests
+    from workloads.training import TrainPlan
+
+_HOME = {
+    "InputError": "kernels.errors", "Scenario": "sim.run.scenario", "Simulation": "sim.run.simulate",
+    "TrainPlan": "workloads.training", "TrainResult": "sim.training.step", "capacity": "sim.run.capacity",
+    "compare": "sim.run.compare", "devices": "hw_models.describe", "links": "hw_models.describe",
+    "load_requests": "workloads.load", "nodes": "hw_models.describe", "roofline": "sim.show.roofline",
+    "simulate": "sim.run.simulate", "studies": "sim.run.study", "study": "sim.run.study", "train": "sim.training.step",
+}  # fmt: skip
+"""Where each name that is imported on first use lives."""
+
+__all__ = [
+    "InputError", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
+    "links", "load_requests", "main", "models", "nodes", "plan", "policies", "roofline", "schedule", "schedules",
+    "simulate", "studies", "study", "train", "validate",
+]  # fmt: skip
+
+PACKAGES = ("kernels", "hw_models", "workloads", "sim", "studies")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ridgeline' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
+
+
+def models() -> "pd.DataFrame":
+    """The ready models, a row each: parameters, layers, heads, bytes of weights and of KV a token, context."""
+    import pandas as pd
+
+    from sim.commands.models import describe
+    from workloads.models import names
+
+    return pd.DataFrame([describe(name) for name in names()])
+
+
+def policies() -> "pd.DataFrame":
+    """Scheduling policies and routers: `kind, name, help, compiled, options`."""
+    import pandas as pd
+
+    from sim.serving.listing import plugin_rows
+
+    return pd.DataFrame(plugin_rows())
+
+
+def plan(
+    model: str, system: str, gpus: int, batch: int, *, space: str = "schedules", seq: int = 2048, max_tp: int = 64,
+    number_format: str = "bf16", stack: str | None = None, top: int = 10,
+) -> "pd.DataFrame":  # fmt: skip
+    """The `top` fastest training plans that fit `gpus` devices with `batch` sequences a step, replayed exactly: a row a
+    plan, its axes, `step_s`, `peak_byte`, `mfu`, `step_usd`. `space` is "schedules" or "execution" (Calculon's axes).
+
+    Raises `InputError` where no plan fits.
+    """
+    from hw_models import catalog
+    from sim.training.search import exhaustive, replay_best
+    from sim.training.space import named_space
+    from sim.training.stack import default_stack, load
+
+    one = named_space(space, gpus, batch, seq=seq, max_tp=max_tp, cps=(1,))
+    constants = load(stack or default_stack(catalog.system(system, gpus).device.name))
+    best, _, _ = exhaustive(model, system, one, stack=constants, top=top, number_format=number_format)
+    return replay_best(best, model, system, one, constants, number_format)
+
+
+def schedule(name: str, stages: int | None = None, microbatches: int | None = None, **option: Any) -> Any:
+    """Replay a pipeline schedule by name, Python file or torch CSV: `.op` (an operation a row), `.rank`, `.summary`
+    (makespan, bubbles, peak memory). Options: `times` (forward, input gradient, weight gradient; integers), `hop`,
+    `memory`, `recompute`, `overlap_time`, and the schedule's own (`num_chunk`, `limit`).
+
+    >>> schedule("1f1b", 4, 8).summary["makespan"]  # (m + p - 1)(F + B)
+    33
+    """
+    from sim.pipeline.schedule_run import simulate_schedule
+
+    return simulate_schedule(name, stages, microbatches, **option)[1]
+
+
+def schedules() -> "pd.DataFrame":
+    """The pipeline schedules that ship: `name, help`."""
+    import pandas as pd
+
+    from workloads.schedules import catalogue
+
+    return pd.DataFrame([{"name": name, "help": one.help} for name, one in catalogue().items()])
+
+
+def validate(what: str, path: str, **option: Any) -> "pd.DataFrame":
+    """Compare with measurements: `what` is a verb of `ridgeline validate` (ops, layers, serving, steps, offline,
+    points, schedules, training), `path` its file or folder, options those of its function (`system`, `engine`).
+    A row a kind and group: `n`, `coverage`, `mape`, `median`, `p90`, `bias`, errors as fractions."""
+    import pandas as pd
+
+    from kernels.errors import InputError
+    from sim import validate as room
+
+    known = sorted(file.stem for file in pathlib.Path(room.__path__[0]).glob("[a-z]*.py"))
+    if what not in known:
+        raise InputError("no such comparison", field="what", value=what, allowed=known)
+    found = getattr(importlib.import_module(f"sim.validate.{what}"), f"validate_{what}")(path, **option)
+    return pd.DataFrame(found[0] if isinstance(found, tuple) else found)
+
+
+def accuracy() -> "pd.DataFrame":
+    """Errors of the shipped calibrations on shapes that their fits have not seen, a row an operator and device."""
+    from hw_models.accuracy import held_out
+
+    return held_out()
+
+
+def main() -> int:
+    """The `ridgeline` command; it does not start where what it needs has been replaced."""
+    if _said and not _said.startswith(_WORKS):
+        return 2
+    from sim.cli import main as command
+
+    return command()
+
+
+def _misplaced() -> str:
+    """Whether the packages that Python would import are Ridgeline's: their names are generic (`kernels` is a package of
+    the field too), and two distributions of one name overwrite each other's files. What is wrong, or nothing."""
+    home = pathlib.Path(__file__).resolve().parent
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        origin = spec.origin if spec else None
+        if origin is None or pathlib.Path(origin).resolve() != home / name / "__init__.py":
+            return f"`import {name}` finds {origin or 'nothing'}, which is not Ridgeline's"
+    own: dict[str, str] = {}
+    others: dict[str, dict[str, str]] = {}
+    for folder in home.glob("*.dist-info"):
+        record = folder / "RECORD"
+        if not record.is_file():
+            continue
+        lines = [line.split(",") for line in record.read_text("utf-8", "replace").splitlines()]
+        found = {one[0]: one[1] for one in lines if len(one) == 3 and one[0] in _INITS}
+        if folder.name.startswith("ridgeline-"):
+            own = found
+        elif found:
+            others[folder.name.split("-")[0]] = found
+    for file, digest in own.items():
+        if digest and digest != _digest(home / file):
+            other = next((name for name, found in others.items() if file in found), "another package")
+            return f"{other} has replaced Ridgeline's {file}"
+    for other, found in others.items():
+        if own:
+            return f"{_WORKS} {other}'s {next(iter(found))}: {other} is broken here"
+    return ""
+
+
+_WORKS = "Ridgeline has replaced"  # and is whole itself
+_INITS = frozenset(f"{name}/__init__.py" for name in PACKAGES)
+
+
+def _digest(file: pathlib.Path) -> str:
+    """As a wheel's record writes it."""
+    import base64
+    import hashlib
+
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(file.read_bytes()).digest()).rstrip(b"=").decode()
+
+
+_said = _misplaced()
+if _said:
+    _remedy = "install Ridgeline in an environment of its own (python -m venv) and there again"
+    print(f"ridgeline: {_said}; {_remedy}", file=sys.stderr)

@@ -1,0 +1,136 @@
+"""The rows of studies for people: one study's table, and the board of all, on a terminal, in Markdown and as a page."""
+
+import html as escape
+import json
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from kernels.errors import InputError
+from sim.run.study import COLUMNS
+from sim.show.tables import markdown as markdown_table
+from sim.show.tables import number, table
+
+SHOWN = ("system", "claim", "setup", "paper", "simulated", "error", "bound", "verdict", "kind")
+NUMBERS = ("paper", "simulated", "error", "bound")
+STYLE = (
+    "body{font:14px/1.45 system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse}"
+    "td,th{padding:.3em .7em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
+    "td.n{text-align:right;white-space:nowrap}tr.miss td.v{color:#b33;font-weight:600}tr.said td.v{color:#777}"
+    "td.a{color:#555;font-size:12px;max-width:34em}"
+)
+
+
+def read(files: Sequence[str]) -> pd.DataFrame:
+    """The rows of files that `ridgeline study run --json` wrote, one after another; `InputError` for any other file."""
+    tables = []
+    for file in files:
+        try:
+            rows = pd.DataFrame(json.loads(pathlib.Path(file).read_text("utf-8"))["rows"])
+        except OSError as error:
+            raise InputError(f"not readable: {error.strerror or error}", file=file) from None
+        except (ValueError, KeyError, TypeError):
+            raise InputError("not the rows of a study", file=file, field="rows") from None
+        missing = [name for name in COLUMNS if name not in rows.columns]
+        if missing:
+            raise InputError("no such column", file=file, field=missing[0], value=list(rows.columns), allowed=COLUMNS)
+        if "study" not in rows.columns:
+            rows.insert(0, "study", pathlib.Path(file).stem)
+        tables.append(rows)
+    return pd.concat(tables, ignore_index=True)
+
+
+def judged(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that something was published for; the others are points of pictures."""
+    return rows[rows["paper"].notna()]
+
+
+def text(rows: pd.DataFrame) -> str:
+    """One study: its rows, what it assumes (each once, with the rows that it belongs to), and its counts."""
+    shown = judged(rows)
+    note_of = {note: at + 1 for at, note in enumerate(dict.fromkeys(n for n in shown["assumptions"] if n))}
+    if shown.empty:
+        return table(rows[["system", "claim", "setup", "simulated"]])
+    lines = [table(_percent(shown[list(SHOWN)]).assign(note=[note_of.get(n, "") for n in shown["assumptions"]])), ""]
+    lines += [f"[{at}] {note}" for note, at in note_of.items()]
+    return "\n".join([*lines, "", _counts(rows)])
+
+
+def board(rows: pd.DataFrame) -> str:
+    """Every row, a line each, and the counts by kind, for a terminal; what rows assume is in the files."""
+    shown = judged(rows)
+    return f"{table(_percent(shown[['study', *SHOWN]]))}\n\n{table(summary(rows))}\n\n{_counts(rows)}"
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Counts a kind: `kind, rows, reproduced, not_reproduced, said, share_reproduced`, of those with a verdict."""
+    shown = judged(rows)
+    out = []
+    for kind in ("number", "order", "fitted"):
+        verdict = shown[shown["kind"] == kind]["verdict"].value_counts()
+        good, bad, said = (int(verdict.get(name, 0)) for name in ("reproduced", "not reproduced", "said"))
+        share = good / (good + bad) if good + bad else math.nan
+        out.append({"kind": kind, "rows": good + bad + said, "reproduced": good, "not_reproduced": bad, "said": said,
+                    "share_reproduced": share})  # fmt: skip
+    return pd.DataFrame(out)
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """The board as a Markdown page: counts, then a table a study with everything that it assumes."""
+    parts = ["# Studies: paper against simulated", markdown_table(summary(rows)), _counts(rows)]
+    for name, part in judged(rows).groupby("study", sort=False):
+        seconds = number(float(part["seconds"].iloc[0]))
+        parts += [f"## {name}", f"{seconds} s", markdown_table(_percent(part[[*SHOWN, "assumptions"]]))]
+    return "\n\n".join(parts) + "\n"
+
+
+def html(rows: pd.DataFrame) -> str:
+    """The board as one page without scripts."""
+    body = [f"<h1>Studies: paper against simulated</h1><p>{escape.escape(_counts(rows))}</p>"]
+    for name, part in judged(rows).groupby("study", sort=False):
+        head = "".join(f"<th>{column}</th>" for column in (*SHOWN, "assumptions"))
+        body.append(f"<h2>{escape.escape(str(name))}</h2><table><tr>{head}</tr>")
+        shown = _percent(part[[*SHOWN, "assumptions"]]).to_dict("records")
+        body += [_line({str(key): value for key, value in one.items()}) for one in shown]
+        body.append("</table>")
+    title = "Ridgeline: studies"
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{''.join(body)}"
+    )
+
+
+def _line(one: dict[str, Any]) -> str:
+    kind = {"not reproduced": "miss", "said": "said"}.get(str(one["verdict"]), "")
+    cells = []
+    for key, value in one.items():
+        mark = {"verdict": "v", "assumptions": "a"}.get(key, "n" if key in NUMBERS else "")
+        cells.append(f'<td class="{mark}">{escape.escape(number(value))}</td>')
+    return f'<tr class="{kind}">{"".join(cells)}</tr>'
+
+
+def _percent(rows: pd.DataFrame) -> pd.DataFrame:
+    """Errors and bounds as people read them; an order has none."""
+    shown = rows.copy()
+    for name, form in (("error", "{:+.1%}"), ("bound", "{:.1%}")):
+        shown[name] = [
+            "" if kind == "order" or math.isnan(float("nan" if value is None else value)) else form.format(value)
+            for value, kind in zip(rows[name], rows["kind"], strict=True)
+        ]
+    return shown
+
+
+def _counts(rows: pd.DataFrame) -> str:
+    """In one line: what was judged and how it came out."""
+    shown = judged(rows)
+    words = []
+    for kind, noun in (("number", "numbers"), ("order", "orders"), ("fitted", "fitted numbers")):
+        of = shown[(shown["kind"] == kind) & (shown["verdict"] != "said")]
+        if len(of):
+            words.append(f"{int((of['verdict'] == 'reproduced').sum())} of {len(of)} {noun} reproduced")
+    said = int((shown["verdict"] == "said").sum())
+    if said:
+        words.append(f"{said} said without a verdict")
+    return "; ".join([*words, f"{len(rows) - len(shown)} points of pictures"])
