@@ -109,6 +109,15 @@ def test_a_load_test_of_no_machine(tmp_path: pathlib.Path, capsys: pytest.Captur
     refused(["validate", "serving", str(tmp_path / "t.csv")], capsys, "t.csv:3: gpu = '': is empty")
 
 
+@pytest.mark.parametrize("field", ["seq", "batch", "micro-batch", "tp", "interleave"])
+def test_sizes_of_training_beyond_what_there_is(capsys: pytest.CaptureFixture[str], field: str) -> None:
+    for value in ("9223372036854775808", "2147483647"):
+        words = ["train", "--model", "gpt2", "--system", "dgx_a100", *([] if field == "batch" else ["--batch=4"])]
+        refused(
+            [*words, f"--{field}={value}"], capsys, f"{field.replace('-', '_')} = {value}: too large; allowed: 1 to"
+        )
+
+
 def test_a_number_of_hundreds_of_digits_in_a_table(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "t").write_text(AZURE.rstrip() + "9" * 400 + "\n")
     refused(["traces", str(tmp_path / "t")], capsys, "t:4: GeneratedTokens = '9999")
