@@ -101,6 +101,14 @@ def test_a_trace_without_a_node_is_nothing_to_do(tmp_path: pathlib.Path, capsys:
     refused(words, capsys, "no node in this trace", 3)
 
 
+def test_numbers_of_hundreds_of_digits(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row, more = MEASURED["ops"]
+    (tmp_path / "t.csv").write_text(",".join(row) + "\n" + ",".join(map(str, (row | {"k": 10**400}).values())))
+    refused(["validate", "ops", str(tmp_path / "t.csv"), *more], capsys, "t.csv:2: a number of hundreds of digits")
+    (tmp_path / "v.json").write_text(json.dumps({"vectors": [MEASURED["schedules"][0] | {"p": 10**300}]}))
+    refused(["validate", "schedules", str(tmp_path / "v.json")], capsys, "out of range")
+
+
 def test_a_load_test_of_no_machine(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = MEASURED["serving"][0]
     cells = [row, row | {"gpu": "null"}]
