@@ -18,6 +18,7 @@ BANDWIDTHS: tuple[str, ...] = ("peak", "timed")
 OPTIONS: tuple[str, ...] = (
     "attention", "expert", "beside", "routing", "bandwidth", "sub_batch_from", "op_per_byte"
 )  # fmt: skip
+MAX_OPTION = 1 << 24  # tokens of a step at most, and Op/B above every machine's
 QUEUE = 32.0  # reads in flight that hide the opening of rows
 
 
@@ -71,6 +72,8 @@ def parse(text: str, device: Device) -> Dispatch:
         key, equals, value = part.partition("=")
         if key not in OPTIONS or not equals:
             raise InputError("no such option", field="dispatch", value=part, allowed=[f"{one}=" for one in OPTIONS])
+        if key in given:
+            raise InputError(f"option {key} is given twice", field="dispatch", value=text)
         given[key] = value
     try:
         threshold = float(given.get("op_per_byte", found.op_per_byte))
@@ -105,13 +108,15 @@ def _checked(found: Dispatch, device: Device) -> Dispatch:
             raise InputError(
                 f"no such {field}", file=device.file, field=f"dispatch: {field}", value=value, allowed=allowed
             )
-    if found.op_per_byte < 0:
-        raise InputError("out of range", field="dispatch: op_per_byte", value=found.op_per_byte, allowed="0 or more")
+    if not 0 <= found.op_per_byte <= MAX_OPTION:
+        raise InputError(
+            "out of range", field="dispatch: op_per_byte", value=found.op_per_byte, allowed=f"0 to {MAX_OPTION}"
+        )
     if found.op_per_byte > 0 and "op_b" not in (found.attention, found.expert):
         raise InputError("only op_b reads it", field="dispatch: op_per_byte", value=found.op_per_byte)
-    if found.sub_batch_from < 0:
+    if not 0 <= found.sub_batch_from <= MAX_OPTION:
         raise InputError(
-            "out of range", field="dispatch: sub_batch_from", value=found.sub_batch_from, allowed="0 or more"
+            "out of range", field="dispatch: sub_batch_from", value=found.sub_batch_from, allowed=f"0 to {MAX_OPTION}"
         )
     if found.sub_batch_from > 0 and found.beside != "sub_batch":
         raise InputError("only beside=sub_batch reads it", field="dispatch: sub_batch_from", value=found.sub_batch_from)

@@ -19,7 +19,7 @@ FOLDER = pathlib.Path(__file__).parent / "memory"
 
 
 class _Table(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class _Organisation(_Table):

@@ -44,7 +44,7 @@ def quantity(low: float, high: float, *, whole: bool = False, absent: float | No
 class Table(BaseModel):
     """A table of a hardware file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, strict=True)
 
 
 class HardwareFile(Table):

@@ -133,8 +133,8 @@ def _imported(path: pathlib.Path) -> tuple[pathlib.Path, ...]:
 
 
 def _own_files(names: set[str]) -> tuple[pathlib.Path, ...]:
-    files = (ROOT.parent.joinpath(*name.split(".")).with_suffix(".py") for name in names - NOT_COMPILED)
-    return tuple(file.resolve() for file in files if file.is_file())
+    files = (f"{os.path.join(ROOT.parent, *name.split('.'))}.py" for name in names - NOT_COMPILED)
+    return tuple(_resolved(file) for file in files if os.path.isfile(file))
 
 
 def _imported_outside(path: pathlib.Path) -> list[pathlib.Path]:

@@ -1,35 +1,54 @@
-"""The one way a kernel is compiled: nopython, cached, IEEE arithmetic, no threads."""
+"""The one way a kernel is compiled: nopython, cached, IEEE arithmetic, no threads.
 
+A kernel is a name until it is called or compiled into another. A run whose loop lies in the cache asks for few of them,
+and a verb that computes nothing for none, so that numba is loaded by those who need it.
+"""
+
+import functools
 import importlib.util
+import os
 import pathlib
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
-import numba
-from numba.core import typeinfer
-from numba.core.dispatcher import Dispatcher
-
 from kernels import cache
 
 F = TypeVar("F", bound=Callable[..., Any])
 BLAS = "scipy.linalg.cython_blas"
+PLAIN = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")  # kernels are the Python functions that they are
 
 
-def _spare_scipy() -> None:
-    """Numba asks, where it sets itself up, whether scipy's BLAS can be imported, and imports it for the answer (0.15 to
-    0.25 s). No kernel calls BLAS; where one of a user does, numba asks again and imports it then."""
-    if numba.config.DISABLE_JIT or BLAS in sys.modules or importlib.util.find_spec("scipy") is None:
-        return
-    sys.modules[BLAS] = ModuleType(BLAS)
-    try:
-        importlib.import_module("numba.np.arraymath")
-    finally:
-        del sys.modules[BLAS]
+class Kernel:
+    """A function that numba compiles when it is needed. What is not said here (`compile`, `py_func`, `signatures`) is
+    its dispatcher's."""
 
+    def __init__(self, function: Callable[..., Any], signature: tuple[Any, ...], option: dict[str, Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._made_of = function, signature, option
 
-_spare_scipy()
+    @functools.cached_property
+    def dispatcher(self) -> Any:
+        """Numba's object."""
+        function, signature, option = self._made_of
+        return _dispatcher(function, signature, option)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.dispatcher(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # protocols that Python asks every object for
+            raise AttributeError(name)
+        return getattr(self.dispatcher, name)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba asks for where another kernel names this one."""
+        return self.dispatcher._numba_type_
+
+    def __repr__(self) -> str:
+        return f"<Kernel {self._made_of[0].__module__}.{self._made_of[0].__qualname__}>"
 
 
 def njit(function: F) -> F:
@@ -42,25 +61,43 @@ def njit(function: F) -> F:
     >>> double(21)
     42
     """
-    return _compiled(function)
+    return _kernel(function)
 
 
 def njit_inline(function: F) -> F:
     """As `njit`, and pasted into its callers: for the small functions of a hot loop."""
-    return _compiled(function, forceinline=True)
+    return _kernel(function, forceinline=True)
 
 
-def njit_as(signature: Any) -> Callable[[F], F]:
-    """Compile at import for one signature, so that the result can be passed as a typed function
-    pointer: a loop that takes such a pointer is compiled once for every policy or router."""
+def njit_once(signature: Any) -> Callable[[F], F]:
+    """As `njit`, for one signature, whatever the types of literal arguments."""
 
     def wrap(function: F) -> F:
-        return _compiled(function, signature)
+        return _kernel(function, signature)
 
     return wrap
 
 
-def _compiled(function: F, *signature: Any, **option: bool) -> F:
+def njit_as(signature: Any) -> Callable[[F], F]:
+    """Compile now for one signature, so that the result can be passed as a typed function pointer: a loop that takes
+    such a pointer is compiled once for every policy or router."""
+
+    def wrap(function: F) -> F:
+        return cast(F, _dispatcher(function, (signature,), {}))
+
+    return wrap
+
+
+def _kernel(function: F, *signature: Any, **option: Any) -> F:
+    return function if PLAIN else cast(F, Kernel(function, signature, option))
+
+
+def _dispatcher(function: Callable[..., Any], signature: tuple[Any, ...], option: dict[str, Any]) -> Any:
+    import numba
+    from numba.core import typeinfer
+    from numba.core.dispatcher import Dispatcher
+
+    _spare_scipy()
     dispatcher = numba.njit(error_model="numpy", **option)(function)
     if isinstance(dispatcher, Dispatcher):  # a plain function where JIT is off
         file = function.__code__.co_filename
@@ -70,4 +107,19 @@ def _compiled(function: F, *signature: Any, **option: bool) -> F:
             with typeinfer.register_dispatcher(dispatcher):
                 dispatcher.compile(signature[0])
             dispatcher.disable_compile()
-    return cast(F, dispatcher)
+    return dispatcher
+
+
+@functools.cache
+def _spare_scipy() -> None:
+    """Numba asks, where it sets itself up, whether scipy's BLAS can be imported, and imports it for the answer (0.15 to
+    0.25 s). No kernel calls BLAS; where one of a user does, numba asks again and imports it then."""
+    import numba
+
+    if numba.config.DISABLE_JIT or BLAS in sys.modules or importlib.util.find_spec("scipy") is None:
+        return
+    sys.modules[BLAS] = ModuleType(BLAS)
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        del sys.modules[BLAS]

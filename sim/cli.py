@@ -7,6 +7,7 @@ to standard error.
 
 import argparse
 import contextlib
+import gc
 import importlib
 import os
 import pathlib
@@ -46,6 +47,8 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
+    if argv is None:  # a process of its own: it loads many objects and drops few
+        gc.set_threshold(100_000, 50, 100)
     try:
         with stop.signals():
             return _run(sys.argv[1:] if argv is None else list(argv))

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from kernels.errors import InputError, NothingServedError
 from kernels.units import PS_PER_S
 from workloads import arrivals, prefixes
-from workloads.lengths import Length, parse_length, quantile
+from workloads.lengths import Length, parse_length, quantile, show
 from workloads.normal import normal_quantile
-from workloads.parameters import NUM_REQUEST, Parameter, show_value
+from workloads.parameters import NUM_REQUEST, Parameter
 from workloads.requests import MAX_TOKEN, Requests, build
 from workloads.seeds import generator
 
@@ -181,7 +181,8 @@ def _check_effect(process: str, values: dict[str, Any]) -> None:
         value = values.get(key)
         neutral = PROCESSES[process].parameters[key].default if key in PROCESSES[process].parameters else None
         if value is not None and value != neutral and not has_effect:
-            raise InputError(f"has no effect without {needs}", field=key, value=value, allowed=show_value(neutral))
+            allowed = show(float(neutral or 0))
+            raise InputError(f"has no effect without {needs}", field=key, value=value, allowed=allowed)
 
 
 def _arrivals(process: str, values: dict[str, Any], seed: int) -> tuple[Floats, Ints | None]:

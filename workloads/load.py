@@ -13,7 +13,7 @@ from kernels.errors import InputError
 from workloads.generators import PROCESSES, generate
 from workloads.parameters import NUM_REQUEST, Parameter, Value, parse_values, show_value, table_value
 from workloads.requests import Requests, head, scale_rate
-from workloads.trace_formats import FORMATS, TraceFormat, read_trace, sniff
+from workloads.trace_formats import TraceFormat, formats, read_trace, sniff
 from workloads.traces._table import NUM_ROW
 
 TRACE_KEYS: dict[str, Parameter] = {
@@ -32,7 +32,7 @@ class Load:
 
     def __str__(self) -> str:
         pairs = dict(self.values)
-        first = [str(pairs.pop("file"))] if self.source in FORMATS else []
+        first = [str(pairs.pop("file"))] if self.source in formats() else []
         body = ",".join([*first, *(f"{key}={show_value(value)}" for key, value in pairs.items())])
         return f"{self.source}:{body}" if body else self.source
 
@@ -65,7 +65,7 @@ def parse_load(given: "str | os.PathLike[str] | Mapping[str, Any] | Load") -> Lo
     source, colon, body = text.partition(":")
     if source in PROCESSES:
         return _checked(source, _pairs(body) if colon else {})
-    if source in FORMATS:
+    if source in formats():
         path, _, options = body.partition(",")
         return _checked(source, {"file": path, **_pairs(options)})
     path, _, options = text.partition(",")
@@ -75,7 +75,7 @@ def parse_load(given: "str | os.PathLike[str] | Mapping[str, Any] | Load") -> Lo
         "no such file, generator or trace format",
         field="requests",
         value=source if colon or not options else path,
-        allowed=[*PROCESSES, *FORMATS],
+        allowed=[*PROCESSES, *formats()],
     )
 
 
@@ -94,11 +94,11 @@ def _pairs(body: str) -> dict[str, str]:
 def _checked(source: str, table: Mapping[str, Any]) -> Load:
     if source in PROCESSES:
         parameters = PROCESSES[source].parameters
-    elif source in FORMATS:
-        parameters = trace_parameters(FORMATS[source])
+    elif source in formats():
+        parameters = trace_parameters(formats()[source])
     else:
         raise InputError(
-            "no such generator or trace format", field="source", value=source, allowed=[*PROCESSES, *FORMATS]
+            "no such generator or trace format", field="source", value=source, allowed=[*PROCESSES, *formats()]
         )
     return Load(source, tuple(parse_values(parameters, table, source).items()))
 

@@ -4,6 +4,7 @@ Such a module has `HELP`, `OPTIONS` (keys of its own), `sniff(head: bytes) -> bo
 `read(path, options, seed) -> Requests`.
 """
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -64,21 +65,24 @@ def _checked(module: object, name: str) -> TraceFormat:
     return cast(TraceFormat, module)
 
 
-FORMATS: dict[str, TraceFormat] = find_formats(pathlib.Path(__file__).parent / "traces")
+@functools.cache
+def formats() -> dict[str, TraceFormat]:
+    """Every trace format by name."""
+    return find_formats(pathlib.Path(__file__).parent / "traces")
 
 
 def sniff(path: pathlib.Path) -> str:
     """The one format that the file's beginning fits."""
     first = read_head(path)
-    names = [name for name, trace_format in FORMATS.items() if trace_format.sniff(first)]
+    names = [name for name, trace_format in formats().items() if trace_format.sniff(first)]
     if len(names) != 1:
         how = "fits " + " and ".join(names) if names else "fits no trace format"
-        raise InputError(f"{how}; name it as FORMAT:FILE", file=path, field="format", value="", allowed=list(FORMATS))
+        raise InputError(f"{how}; name it as FORMAT:FILE", file=path, field="format", value="", allowed=list(formats()))
     return names[0]
 
 
 def read_trace(name: str, path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     """The requests of a trace file; `options` hold values checked against the format's `OPTIONS`."""
-    trace_format = FORMATS[name]
+    trace_format = formats()[name]
     defaults = {key: parameter.default for key, parameter in trace_format.OPTIONS.items()}
     return trace_format.read(path, {**defaults, **options}, seed)

@@ -4,7 +4,7 @@ from numba import types
 
 from kernels.attention import NUM_FEATURE
 from kernels.attention_work import longest_span
-from kernels.jit import njit, njit_as
+from kernels.jit import njit, njit_once
 from kernels.optable import BOUNDS
 from kernels.serving.abort import first_deadline
 from kernels.serving.beside import hidden_ps
@@ -115,7 +115,7 @@ from kernels.serving.verbs import lane_at
 from kernels.serving.waiting import head
 
 NUM_BOUND = len(BOUNDS)
-_NUMBERS = njit_as(types.void(REPLICA_TYPE, PRICE_TYPE, *(types.int64,) * 11))  # once, whatever numbers are literal
+_NUMBERS = njit_once(types.void(REPLICA_TYPE, PRICE_TYPE, *(types.int64,) * 11))  # once, whatever numbers are literal
 ATTN_SIZE = 2 * NUM_BOUND * NUM_ACCOUNT_FIELD  # of a class: prefill and decode, bounds, fields
 
 

@@ -3,19 +3,17 @@
 import pathlib
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from sim.record.export import benchmark_json, figure_bytes, run_files, write_json
 from sim.record.provenance import canonical
 from sim.record.write import write_files
 from sim.run.simulate import Simulation
-from sim.show.trace_events import events, fitting_stop_s, trace_bytes
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
-def metrics_file(done: Simulation, path: str | pathlib.Path, intervals: pd.DataFrame | None = None) -> None:
+def metrics_file(done: Simulation, path: str | pathlib.Path, intervals: "pd.DataFrame | None" = None) -> None:
     """The metrics as vLLM's benchmark saves them, with the provenance (and the `intervals`) under `ridgeline`."""
     content = benchmark_json(done.run, done.metrics, details=True)
     if intervals is not None:
@@ -25,6 +23,8 @@ def metrics_file(done: Simulation, path: str | pathlib.Path, intervals: pd.DataF
 
 def write_results(done: Simulation, folder: pathlib.Path, form: str = "csv", plots: bool = True) -> list[pathlib.Path]:
     """Everything a run leaves in `folder`; returns the files. Plots need the extra `plot`."""
+    from sim.show.trace_events import events, fitting_stop_s, trace_bytes
+
     files = run_files(done.run, done.metrics, folder, form=form)
     files[folder / "timeline.json"] = trace_bytes(events(done.run, stop_s=fitting_stop_s(done.run)), done.run.about)
     if plots:
@@ -47,6 +47,8 @@ def _figures(done: Simulation) -> dict[str, bytes]:
 
 def roofline_figure(done: Simulation) -> "Figure":
     """The operators of a mean prefill and a mean decode step of this run under its device's roofs."""
+    import pandas as pd
+
     from sim.show.roofline import draw, operators, roofs, typical_plans
 
     requests, tpot_ms = done.run.requests, done.metrics["mean_tpot_ms"] or 0.0

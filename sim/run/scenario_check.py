@@ -21,7 +21,7 @@ KIND_WORDS = {bool: "true or false", int: "a whole number", float: "a number", s
 def checked(values: Mapping[str, Any], file_of: Callable[[str], object] = lambda field: None) -> dict[str, Any]:
     """The same values in the types of the fields, or an `InputError` that names the first field that is wrong and its
     file (`file_of(field)`)."""
-    import pydantic
+    from pydantic_core import ValidationError
 
     from sim.record.slo import parse_slo
     from sim.run.scenario import FIELD_NAMES
@@ -31,8 +31,8 @@ def checked(values: Mapping[str, Any], file_of: Callable[[str], object] = lambda
         if name not in FIELD_NAMES:
             raise InputError("unknown field", file=file_of(name), field=name, value=name, allowed=FIELD_NAMES)
     try:
-        found: dict[str, Any] = _model()(**plain).model_dump()
-    except pydantic.ValidationError as error:
+        found: dict[str, Any] = {**_defaults(), **_validator().validate_python(plain)}
+    except ValidationError as error:
         name = str(error.errors(include_url=False, include_context=False)[0]["loc"][0])
         raise _wrong(name, plain[name], file_of(name)) from None
     for name, value, message, may_be in _together(found):
@@ -82,16 +82,36 @@ def _number(value: Any) -> str:
 
 
 @functools.cache
-def _model() -> Any:
-    import pydantic
-
+def _defaults() -> dict[str, Any]:
     from sim.run.scenario import Scenario
 
-    config = pydantic.ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
-    fields: dict[str, Any] = {
-        field.name: (hints()[field.name], field.default) for field in dataclasses.fields(Scenario)
+    return {field.name: field.default for field in dataclasses.fields(Scenario)}
+
+
+@functools.cache
+def _validator() -> Any:
+    """Pydantic's own validator of the fields that are given. It is made from the types here, which takes a twentieth
+    of the time of making a model."""
+    from pydantic_core import SchemaValidator, core_schema
+
+    made: dict[type, Callable[..., Any]] = {
+        bool: core_schema.bool_schema,
+        int: core_schema.int_schema,
+        float: functools.partial(core_schema.float_schema, allow_inf_nan=False),
+        str: core_schema.str_schema,
     }
-    return pydantic.create_model("ScenarioFields", __config__=config, **fields)
+    fields = {}
+    for name, hint in hints().items():
+        bounds = {
+            key: value
+            for bound in getattr(hint, "__metadata__", ())
+            for key, value in dataclasses.asdict(bound).items()
+        }
+        schema = made[kind(hint)](strict=True, **bounds)
+        if typing.get_origin(hint) is typing.Literal:
+            schema = core_schema.literal_schema(list(typing.get_args(hint)))
+        fields[name] = core_schema.typed_dict_field(schema, required=False)
+    return SchemaValidator(core_schema.typed_dict_schema(fields))
 
 
 def _plain(value: Any) -> Any:

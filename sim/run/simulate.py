@@ -6,10 +6,9 @@ engine serves (`sim.serving`), and the records become frames and metrics.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pandas as pd
 
 from hw_models.device import calibration
 from kernels.errors import InputError
@@ -21,7 +20,6 @@ from sim.record.energy import energy
 from sim.record.metrics import measure
 from sim.record.provenance import provenance
 from sim.record.records import Run, operator_columns, request_columns, step_columns
-from sim.record.uncertainty import uncertainty
 from sim.run import warm
 from sim.run.effect import FIELD_OF, check_load, check_policy, notes
 from sim.run.scenario import Scenario
@@ -31,11 +29,13 @@ from sim.serving.accounts import Accounts, accounts
 from sim.serving.engine import compile_loop, serve
 from sim.serving.limits import Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin, find
-from sim.serving.replay import Replay
 from sim.serving.result import REQUEST_COLUMNS, ServeResult
 from sim.serving.step_price import Lowered, build
 from workloads.load import load_requests
 from workloads.requests import Requests
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_BLOCK = 2**31 - 1  # of a replica, and of its host: what the engine counts
 STATUS = {at.FINISHED: 0, at.REFUSED: 1}  # everything else is unfinished
@@ -119,6 +119,8 @@ def simulate(
     )
     result = serve(cast(Any, load), price, policy, router, limits, options)
     if scenario.fidelity == "replay":
+        from sim.serving.replay import Replay
+
         clock = Replay(cast(Any, load), price, lowered, policy, router, limits, options).run()
         column = {name: clock[:, index] for name, index in REQUEST_COLUMNS.items()}
         result = dataclasses.replace(result, engine="replay", request=column)
@@ -128,13 +130,15 @@ def simulate(
     return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent)
 
 
-def simulate_intervals(scenario: Scenario, num: int) -> pd.DataFrame:
+def simulate_intervals(scenario: Scenario, num: int) -> "pd.DataFrame":
     """Intervals that hold nine of ten of `num` replicates, in each of which every kernel's time is off by a draw from
     the spread of its residuals (`sim.record.uncertainty`). Raises `InputError` where no calibration tells a spread."""
     if scenario.fidelity != "calibrated":
         raise InputError(
             "only a calibration has a spread", field="fidelity", value=scenario.fidelity, allowed="calibrated"
         )
+    from sim.record.uncertainty import uncertainty
+
     setup = _prepare(scenario, policy_of(scenario))
     load = load_requests(scenario.requests, scenario.seed)
     profile, _ = calibration(setup.system.device)

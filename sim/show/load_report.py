@@ -11,7 +11,7 @@ from workloads.lengths import DISTRIBUTIONS
 from workloads.load import Load, load_requests, parse_load, trace_parameters
 from workloads.parameters import NUM_REQUEST
 from workloads.requests import PERCENTILES, describe, digest
-from workloads.trace_formats import FORMATS
+from workloads.trace_formats import formats
 
 
 def list_sources() -> pd.DataFrame:
@@ -22,7 +22,7 @@ def list_sources() -> pd.DataFrame:
         rows += [("generator", name, process.help, ", ".join(own))]
     rows += [("key", key, parameter.help, "") for key, parameter in ({"n": NUM_REQUEST} | OPEN).items()]
     rows += [("length", name, item.help, ", ".join(item.keys)) for name, item in DISTRIBUTIONS.items()]
-    rows += [("format", name, item.HELP, ", ".join(trace_parameters(item))) for name, item in FORMATS.items()]
+    rows += [("format", name, item.HELP, ", ".join(trace_parameters(item))) for name, item in formats().items()]
     return pd.DataFrame(rows, columns=["kind", "name", "help", "keys"])
 
 

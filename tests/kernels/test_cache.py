@@ -5,11 +5,11 @@ import pathlib
 import sys
 
 import pytest
-from numba.core.dispatcher import Dispatcher
 
 import sim.serving.policies
 import sim.serving.routers
 from kernels import cache
+from kernels.jit import Kernel
 
 SOURCES = sorted(
     path
@@ -25,14 +25,14 @@ SOURCES = sorted(
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_every_compiled_function_that_a_file_calls_is_in_its_closure(source: pathlib.Path) -> None:
     module = importlib.import_module(".".join(source.relative_to(cache.ROOT.parent).with_suffix("").parts))
-    called = [value for value in vars(module).values() if isinstance(value, Dispatcher)]
+    called = [value for value in vars(module).values() if isinstance(value, Kernel)]
     called += [
         value
         for name in vars(module)  # `from kernels import training as t`
         if getattr(vars(module)[name], "__name__", "").startswith("kernels.")
         and vars(module)[name] in sys.modules.values()
         for value in vars(vars(module)[name]).values()
-        if isinstance(value, Dispatcher)
+        if isinstance(value, Kernel)
     ]
     files = {pathlib.Path(function.py_func.__code__.co_filename).resolve() for function in called}
     assert files <= cache.closure(source)

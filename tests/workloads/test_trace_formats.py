@@ -15,7 +15,7 @@ from kernels.errors import InputError
 from tests.shared_data import folder
 from workloads.load import load_requests, parse_load
 from workloads.requests import describe, digest
-from workloads.trace_formats import FORMATS, find_formats, sniff
+from workloads.trace_formats import find_formats, formats, sniff
 
 AZURE = (
     "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,109\n"
@@ -56,7 +56,7 @@ def write(tmp_path: pathlib.Path, text: str | bytes, name: str = "trace") -> pat
 
 
 def test_every_format_of_the_folder_is_found_and_told_by_its_content(tmp_path) -> None:
-    assert set(FORMATS) == set(FILES)
+    assert set(formats()) == set(FILES)
     for name, text in FILES.items():
         path = write(tmp_path, text)
         assert sniff(path) == name
@@ -173,14 +173,14 @@ def test_errors_name_file_line_field_and_value(tmp_path, text, line, field, valu
 )  # fmt: skip
 def test_rubbish_is_refused_by_every_format(tmp_path, data) -> None:
     path = write(tmp_path, data)
-    for source in ("", *(f"{name}:" for name in FORMATS)):
+    for source in ("", *(f"{name}:" for name in formats())):
         with pytest.raises(InputError):
             load_requests(f"{source}{path}")
 
 
 def test_folders_and_missing_files_are_input_errors(tmp_path) -> None:
     for path in (tmp_path, tmp_path / "absent.csv"):
-        for name in FORMATS:
+        for name in formats():
             with pytest.raises(InputError):
                 load_requests(f"{name}:{path}")
 

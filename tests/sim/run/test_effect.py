@@ -36,6 +36,15 @@ MOE = Scenario(model="qwen3-30b-a3b", system="h100_sxm", fidelity="sol", request
             {"policy": "sarathi:max_token=1,max_token=2"},
             "policy = 'sarathi:max_token=1,max_token=2': option max_token is",
         ),
+        (
+            {"system": "duplex", "dispatch": "op_b:op_per_byte=nan"},
+            "dispatch: op_per_byte = nan: out of range; allowed: 0 t",
+        ),
+        ({"system": "duplex", "dispatch": "own:sub_batch_from=" + "9" * 400}, "dispatch: sub_batch_from = 9999"),
+        (
+            {"system": "duplex", "dispatch": "best:routing=even,routing=even"},
+            "dispatch = 'best:routing=even,routing=even'",
+        ),
         # beyond what the engine counts, named as the user named it
         ({"preemption": "swap", "swap_GiB": 1e-5}, "swap_GiB = 1e-05: holds 0 KV blocks of 16 tokens"),
         (

@@ -5,15 +5,15 @@ import json
 from sim.cli import main
 from sim.show.load_report import list_sources
 from workloads.generators import PROCESSES
-from workloads.trace_formats import FORMATS
+from workloads.trace_formats import formats
 
 
 def test_every_generator_and_format_is_listed(capfd) -> None:
     assert main(["traces"]) == 0
     text = capfd.readouterr().out
-    for name in (*PROCESSES, *FORMATS):
+    for name in (*PROCESSES, *formats()):
         assert f"  {name} " in text
-    assert len(list_sources()) > len(PROCESSES) + len(FORMATS)
+    assert len(list_sources()) > len(PROCESSES) + len(formats())
     assert main(["traces", "--json", "-"]) == 0
     assert {row["kind"] for row in json.loads(capfd.readouterr().out)["rows"]} == {
         "generator",
