@@ -21,6 +21,7 @@ MAX_TABLE_BYTE = 1 << 30  # rows of text, unpacked
 MAX_JSON_BYTE = 1 << 28  # a parsed JSON takes about ten times its bytes
 MAX_TOML_BYTE = 1 << 20
 MAX_DEPTH = 64  # of lists and tables within each other: what is written by hand has less than ten
+_HUGE = re.compile(rb"[0-9]{309}")
 _TEXT = re.compile(rb"\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'")
 _DOTTED = re.compile(rb"(?:[\w-]+[ \t]*\.[ \t]*){%d}" % MAX_DEPTH)
 
@@ -156,6 +157,19 @@ def toml_of(data: bytes, file: object) -> dict[str, Any]:
         raise InputError(f"is not TOML: {message}", file=file, line=line) from None
     check_depth(value, file)
     return value
+
+
+def check_numbers(data: bytes, file: object) -> None:
+    """An `InputError` with the line where a table holds a whole number that no float holds (309 digits).
+
+    >>> check_numbers(b"m,n\\n1," + b"9" * 400, "x.csv")
+    Traceback (most recent call last):
+    ...
+    kernels.errors.InputError: x.csv:2: a number of hundreds of digits
+    """
+    found = _HUGE.search(data)
+    if found:
+        raise InputError("a number of hundreds of digits", file=file, line=data[: found.start()].count(b"\n") + 1)
 
 
 def check_depth(value: Any, file: object, line: int | None = None) -> None:

@@ -38,6 +38,7 @@ def read_frame(path: Path, **option: Any) -> "pd.DataFrame":
     import pandas as pd
 
     data = read_byte(path)
+    content.check_numbers(data, path)
     try:
         frame = pd.read_csv(io.BytesIO(data), **option)
     except (ValueError, OverflowError, RecursionError) as error:  # pandas' own errors among them

@@ -13,6 +13,7 @@ from workloads import files
 from workloads.pipeline import Order, parse_ops
 from workloads.pipeline_csv import parse_cell
 
+MAX_WHOLE = 1 << 40  # a tick, a size or a memory of a published order
 _PAIR = re.compile(r"\[\((\w), (\d+), (\(.*?\)|\d+)\)\|\((\w), (\d+), (\(.*?\)|\d+)\)\]")
 
 
@@ -54,7 +55,7 @@ def read_published(path: pathlib.Path) -> list[Published]:
             found.append(_read_vector(path.stem, vector))
         except KeyError as error:
             raise InputError(f"{error} is missing", file=path, field="vector", value=number) from error
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
             raise InputError(f"cannot be read: {error}", file=path, field="vector", value=number) from error
     return found
 
@@ -65,6 +66,8 @@ def _whole(value: Any, name: str, least: int | None = 0) -> int:
     >>> _whole("5", "tF"), _whole(4.0, "tF")
     (5, 4)
     """
+    if not abs(float(value)) <= MAX_WHOLE:
+        raise InputError("out of range", field=name, value=value, allowed=f"{-MAX_WHOLE} to {MAX_WHOLE}")
     if float(value) != int(float(value)) or (least is not None and float(value) < least):
         raise InputError("not a whole number" + ("" if least is None else f" >= {least}"), field=name, value=value)
     return int(float(value))

@@ -76,12 +76,19 @@ class TrainPlan:
         return self.batch * self.seq
 
 
+_MOST = dict.fromkeys(("tp", "pp", "dp", "cp", "ep", "interleave"), 1 << 20) | {
+    "micro_batch": 1 << 24, "batch": 1 << 24, "seq": 1 << 24,
+}  # fmt: skip
+"""Above every machine that was built and every batch and context that was published."""
+
+
 def check_sizes(plan: TrainPlan) -> None:
     """Raise `InputError` for a size or a width that cannot be, whatever the model."""
-    for field in ("tp", "pp", "dp", "cp", "ep", "micro_batch", "batch", "seq", "interleave"):
+    for field, most in _MOST.items():
         value = getattr(plan, field)
-        if value < 1:
-            raise InputError("too small", field=field, value=value, allowed=">= 1")
+        if not 1 <= value <= most:
+            raise InputError("too small" if value < 1 else "too large", field=field, value=value,
+                             allowed=">= 1" if value < 1 else f"1 to {most}")  # fmt: skip
     for field in ("weight_byte", "act_byte", "grad_byte", "optimizer_byte"):
         value, least = getattr(plan, field), 0.0 if field == "optimizer_byte" else _LEAST_BYTE
         if not least <= value <= _MOST_BYTE:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from hw_models.files import read_byte
 from kernels import optable as op
+from kernels.content import check_numbers
 from kernels.errors import InputError
 from kernels.formats import ALIASES, FORMAT_CODE, FORMATS
 from kernels.machine import L2_BYTE, L2_BYTE_PER_S, LINK_BYTE_PER_S, LINK_UP, MEM_BYTE_PER_S, Machine
@@ -118,7 +119,9 @@ def _refuse_almost(frame: pd.DataFrame, file: pathlib.Path) -> None:
 def read_frame(file: pathlib.Path) -> pd.DataFrame:
     """A CSV file, plain or gzipped, or an `InputError` saying why it is none or that it holds no row."""
     try:
-        frame = pd.read_csv(io.BytesIO(read_byte(file)), skipinitialspace=True)
+        data = read_byte(file)
+        check_numbers(data, file)
+        frame = pd.read_csv(io.BytesIO(data), skipinitialspace=True)
     except (ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kernels.errors import InputError
 from sim.run.scenario import Scenario
@@ -46,7 +46,7 @@ def compare(scenarios: Sequence[Scenario]) -> "pd.DataFrame":
     names = [label(one, scenarios) for one in scenarios]
     if len(set(names)) < len(names):
         raise InputError("two of the scenarios are the same", field="scenarios", value=names)
-    columns = {}
+    columns: dict[str, dict[str, Any]] = {}
     for name, one in zip(names, scenarios, strict=True):
         done = simulate(one)
         if not done.result.complete:

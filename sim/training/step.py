@@ -22,6 +22,7 @@ from sim.training.traffic import network_s, pair_layer, replay_with_traffic, tra
 from workloads import models
 from workloads.models.spec import ModelSpec
 from workloads.pipeline import OpArrays, Order, compile_order
+from workloads.requests import MAX_TIME_S
 from workloads.schedules import load as load_schedule
 from workloads.training import TrainPlan, check, model_flop, model_vector, parameter_count, plan_vector
 
@@ -174,6 +175,9 @@ def _stage_seconds(vector: Floats, laid: Floats, hw: Floats, fit: Floats, num_st
 def _duration_ps(times: Floats, plan: TrainPlan) -> Ints:
     """`[kind, stage]` for the replay. Partial recomputation belongs to the backward that it precedes."""
     table = np.zeros((len(OP_KINDS), len(times)), np.int64)
+    if not (times < MAX_TIME_S).all():
+        raise InputError("an operation of a stage takes longer than picoseconds hold", field="step_s",
+                         value=float(times.max()), allowed=f"below {MAX_TIME_S:g} s")  # fmt: skip
     ps = np.rint(times * PS).astype(np.int64)
     table[FORWARD], table[INPUT_GRAD], table[WEIGHT_GRAD] = (
         ps[:, t.FORWARD_S],

@@ -101,12 +101,29 @@ def test_a_trace_without_a_node_is_nothing_to_do(tmp_path: pathlib.Path, capsys:
     refused(words, capsys, "no node in this trace", 3)
 
 
+def test_numbers_of_hundreds_of_digits(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row, more = MEASURED["ops"]
+    (tmp_path / "t.csv").write_text(",".join(row) + "\n" + ",".join(map(str, (row | {"k": 10**400}).values())))
+    refused(["validate", "ops", str(tmp_path / "t.csv"), *more], capsys, "t.csv:2: a number of hundreds of digits")
+    (tmp_path / "v.json").write_text(json.dumps({"vectors": [MEASURED["schedules"][0] | {"p": 10**300}]}))
+    refused(["validate", "schedules", str(tmp_path / "v.json")], capsys, "out of range")
+
+
 def test_a_load_test_of_no_machine(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = MEASURED["serving"][0]
     cells = [row, row | {"gpu": "null"}]
     lines = [",".join(row), *(",".join(map(str, line.values())) for line in cells)]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     refused(["validate", "serving", str(tmp_path / "t.csv")], capsys, "t.csv:3: gpu = '': is empty")
+
+
+@pytest.mark.parametrize("field", ["seq", "batch", "micro-batch", "tp", "interleave"])
+def test_sizes_of_training_beyond_what_there_is(capsys: pytest.CaptureFixture[str], field: str) -> None:
+    for value in ("9223372036854775808", "2147483647"):
+        words = ["train", "--model", "gpt2", "--system", "dgx_a100", *([] if field == "batch" else ["--batch=4"])]
+        refused(
+            [*words, f"--{field}={value}"], capsys, f"{field.replace('-', '_')} = {value}: too large; allowed: 1 to"
+        )
 
 
 def test_a_number_of_hundreds_of_digits_in_a_table(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
