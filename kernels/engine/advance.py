@@ -99,19 +99,27 @@ def _is_busy(e: Engine) -> bool:
 
 
 @njit
+def rest(e: Engine, number: int) -> None:
+    """Nothing was planned: the lane sleeps until something changes. Where lanes share a running list, its empty batch
+    takes a place in flight, and the oldest step must end before the next plan."""
+    me, lane = e.me, e.lane[number]
+    lane.asleep = 1
+    if me.pooled == 1 and _is_busy(e):
+        lane.empty = 1
+        lane.in_flight = 1
+        e.work[IN_FLIGHT_RING + (me.flight_head + me.num_flight) % me.num_lane] = number
+        me.num_flight += 1
+        for k in range(me.num_lane):
+            e.lane[k].asleep = 1
+
+
+@njit
 def close_lane(e: Engine, p: PackedPrice, number: int, repeat: int) -> bool:
     """Launches what the policy planned, or puts the lane to sleep; False where the plan breaks a limit."""
     me, lane = e.me, e.lane[number]
     me.last_lane = number
     if lane.num_plan == 0:
-        lane.asleep = 1
-        if me.pooled == 1 and _is_busy(e):
-            lane.empty = 1
-            lane.in_flight = 1
-            e.work[IN_FLIGHT_RING + (me.flight_head + me.num_flight) % me.num_lane] = number
-            me.num_flight += 1
-            for k in range(me.num_lane):
-                e.lane[k].asleep = 1  # the oldest step must end before the next plan
+        rest(e, number)
     else:
         token = 0
         first = lane_at(e, number) + me.in_plan

@@ -199,7 +199,7 @@ def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None
         s.ahead += num_token
         if me.pooled == 1:
             s.flight = me.plan_lane + 1
-        if me.share_early == 1 and s.shared < s.num_unit:
+        if role == PREFILL and me.share_early == 1 and s.shared < s.num_unit:
             share(e, i, s.kv + s.ahead)
     if s.start_ps < 0:
         s.start_ps = me.now_ps

@@ -14,7 +14,7 @@ import simpy
 
 from kernels import optable as op
 from kernels.engine import records as at
-from kernels.engine.advance import next_lane, open_lane
+from kernels.engine.advance import next_lane, open_lane, rest
 from kernels.engine.begin import begin
 from kernels.engine.beside import hidden_ps
 from kernels.engine.commit import commit, let_leave
@@ -129,20 +129,32 @@ class Replay:
         self._at(int(self.env.now), PLAN, lambda: self._plan(k))
 
     def _plan(self, k: int) -> None:
-        """Plans as many lanes as want to, while the first stage is free."""
+        """Plans as many lanes as want to, while the first stage is free (where lanes share a running list, whether it
+        is or not: a step waits for the stage)."""
         r = self.views[k]
-        while not self.stages[k][0].count and (lane := next_lane(r)) >= 0:
+        pooled = r.me["pooled"] == 1
+        while pooled or not self.stages[k][0].count:
+            lane = int(next_lane(r))
+            if lane < 0:
+                if not (pooled and self._empty_is_oldest(r)):
+                    return
+                r.me["now_ps"] = commit(r)
+                continue
             open_lane(r, lane, int(self.env.now))
             self.plan(r)
             r.me["last_lane"] = lane
             if r.lane[lane]["num_plan"] == 0:
-                r.lane[lane]["asleep"] = 1
+                rest(r, lane)
             else:
                 stages, host_ps = self._operators(r, lane)
                 begin(r, self.packed, lane, int(self.env.now), 0)  # books the step; its end is set by the process
                 self.env.process(self._step(k, lane, stages, host_ps, self.stages[k][0].request()))
             if r.me["num_leaving"] > 0:
                 let_leave(r)
+
+    def _empty_is_oldest(self, r: Engine) -> bool:
+        oldest = int(r.work[at.IN_FLIGHT_RING + int(r.me["flight_head"])])
+        return bool(r.me["num_flight"] > 0 and r.lane[oldest]["empty"] == 1)
 
     def _operators(self, r: Engine, lane: int) -> tuple[list[Stage], int]:
         """Picoseconds of every operator of the plan on each stage (of two where they run side by side), the least
