@@ -1,5 +1,15 @@
 """Time of a collective: the algorithms that a library has, and the fastest of them as its tuner picks.
 
+**The one door.** Serving, training, fabric and studies all ask
+
+    collective_s(kind, message_byte, group_size, group_node, link, fit) -> (seconds, speed-of-light seconds, bound)
+
+`kind`: ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, ALL_TO_ALL or P2P of `kernels.optable`. `message_byte`: the input of an
+all-reduce, reduce-scatter or all-to-all, the output of an all-gather, the bytes sent point to point; all a device.
+`group_size` devices lie evenly on `group_node` nodes (`kernels.rank_layout` counts those of any parallel group, and
+says which hop of a pipeline leaves its node: P2P is a group of 2 on 1 or 2 nodes). `link` is `Machine.link`, `fit` is
+`Machine.fit[kind, format]`, `IDEAL_COLLECTIVE` at the speed of light. Jitted, O(1), monotone in bytes and in ranks.
+
 Every algorithm is (launch) + (hops x latency of a hop) + (bytes through a device's link / bandwidth). Inside a
 node a ring passes P - 1 pieces for a gather or a reduce-scatter and 2 (P - 1) for an all-reduce; each hop runs
 in one of three protocols (LL, LL128, Simple) that trade latency for bandwidth, and the library's tuner picks one
@@ -10,9 +20,6 @@ slice, a share of the piece until slices reach their largest. A switch that adds
 of an all-reduce's bytes instead of 2 (P - 1) / P. Serving engines have direct all-reduces of their own below a
 size (kernels/direct_reduce.py). Over nodes an all-reduce is a flat ring, a double binary tree over the nodes, or
 hierarchical: reduce-scatter inside, all-reduce of the pieces between, all-gather inside.
-
-Message sizes: the input of an all-reduce, reduce-scatter or all-to-all, the output of an all-gather, the bytes
-sent point to point; all a device.
 """
 
 import math
