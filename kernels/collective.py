@@ -8,7 +8,7 @@
 all-reduce, reduce-scatter or all-to-all, the output of an all-gather, the bytes sent point to point; all a device.
 `group_size` devices lie evenly on `group_node` nodes (`kernels.rank_layout` counts those of any parallel group, and
 says which hop of a pipeline leaves its node: P2P is a group of 2 on 1 or 2 nodes). `link` is `Machine.link`, `fit` is
-`Machine.fit[kind, format]`, `IDEAL_COLLECTIVE` at the speed of light. Jitted, O(1), monotone in bytes and in ranks.
+`Machine.fit[kind, format]`, `IDEAL_COLLECTIVE` at the speed of light. Jitted, O(1), monotone in bytes, in nodes, and in ranks inside a node.
 
 Every algorithm is (launch) + (hops x latency of a hop) + (bytes through a device's link / bandwidth):
 `kernels.collective_inside` and `kernels.collective_between` have them, `kernels.collective_layout` the constants.
@@ -62,8 +62,8 @@ def collective_s(
     >>> link = np.array([[2.0, 0.0, 8.0], [1.0, 0.0, 64.0], [1.0, 0.0, 1.0]]); fit = np.array(IDEAL_COLLECTIVE)
     >>> collective_s(ALL_REDUCE, 8.0, 4, 1, link, fit)  # 2 x 3/4 x 8 B at 2 B/s
     (6.0, 6.0, 3)
-    >>> collective_s(ALL_REDUCE, 8.0, 4, 2, link, fit)  # ring over 2 x 1 B/s a node
-    (6.0, 6.0, 3)
+    >>> collective_s(ALL_REDUCE, 8.0, 4, 2, link, fit)  # a ring; 8 B have to cross 2 x 1 B/s
+    (6.0, 4.0, 3)
     """
     if group_size <= 1 or link_byte <= 0.0:
         return 0.0, 0.0, BOUND_LATENCY
@@ -94,21 +94,18 @@ def collective_parts(
 
 @njit
 def _ideal_s(kind: int, message_byte: float, group_size: int, group_node: int, link: Floats, fit: Floats) -> float:
-    """Seconds at the speed of the links, no latency."""
+    """Seconds at the speed of the links, no latency: what a device must move inside its node or a node must move
+    between nodes, whichever takes longer, whatever the algorithm."""
     up, out = link[LINK_UP, LINK_BYTE_PER_S], link[LINK_OUT, LINK_BYTE_PER_S]
-    moved = ring_byte(kind, message_byte, group_size)
-    if group_node <= 1:
-        if kind == ALL_REDUCE and fit[NVLS_EFF] > 0.0 and group_size > 2:
-            return min(moved, message_byte * (group_size + 1.0) / group_size) / up
-        return moved / up
-    per_node = max(1, group_size // group_node)
-    if kind == P2P:
+    per_node = group_size if group_node <= 1 else max(1, group_size // group_node)
+    if group_node > 1 and kind == P2P:
         return message_byte / out
-    if kind == ALL_TO_ALL:
+    if group_node > 1 and kind == ALL_TO_ALL:
         away, home = message_byte * (group_size - per_node), message_byte * (per_node - 1.0)
-        return max(away / out, home / up) / group_size
-    narrow = min(up, out * per_node) if per_node > 1 else out
-    pieces_s = ring_byte(kind, message_byte, per_node) / up + ring_byte(kind, message_byte, group_node) / (
-        out * per_node
-    )
-    return min(moved / narrow, pieces_s)
+        return max(away / out, home / up if home > 0.0 else 0.0) / group_size
+    inside_s = ring_byte(kind, message_byte, per_node) / up if per_node > 1 else 0.0
+    if kind == ALL_REDUCE and fit[NVLS_EFF] > 0.0 and per_node > 2:
+        inside_s = min(inside_s, message_byte * (per_node + 1.0) / per_node / up)
+    if group_node <= 1:
+        return inside_s
+    return max(inside_s, ring_byte(kind, message_byte, group_node) / (out * per_node))

@@ -26,6 +26,7 @@ COLLECTIVE_FIT: tuple[str, ...] = (
     "ll_copy",  # moving a device's own piece, as link bytes: in LL, and in the others
     "copy_ratio",
     "out_eff",  # share of the network's bandwidth between nodes
+    "net_hop",  # a hop between nodes in its library's own reckoning (kernels.collective_between); 0: the link's alone
     "nvls_s",  # in-switch reduction: its launch
     "nvls_eff",  # and its share of the link's bandwidth; 0: the switch does not add
     *DIRECT_FIT,
@@ -34,20 +35,22 @@ COLLECTIVE_FIT: tuple[str, ...] = (
 )
 (
     LAUNCH_S, LL_HOP_S, LL128_HOP_S, SIMPLE_HOP_S, LL_EFF, LL128_EFF, SIMPLE_EFF, TUNER_LL_BYTE_PER_S, NUM_CHANNEL,
-    SIMPLE_S, FILL_SHARE, FILL_S, LL_COPY, COPY_RATIO, OUT_EFF, NVLS_S, NVLS_EFF,
+    SIMPLE_S, FILL_SHARE, FILL_S, LL_COPY, COPY_RATIO, OUT_EFF, NET_HOP, NVLS_S, NVLS_EFF,
 ) = range(FIRST_DIRECT)  # fmt: skip
 HOST_S, HOST_COPY = range(len(COLLECTIVE_FIT) - 2, len(COLLECTIVE_FIT))
 
 IDEAL_COLLECTIVE: tuple[float, ...] = (
-    0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, *IDEAL_DIRECT, 0.0, 0.0,
+    0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, *IDEAL_DIRECT, 0.0, 0.0,
 )  # fmt: skip
 assert COLLECTIVE_FIT[FIRST_DIRECT] == DIRECT_FIT[0]
 assert len(IDEAL_COLLECTIVE) == len(COLLECTIVE_FIT) <= NUM_FIT
 
 LL, LL128, SIMPLE = range(3)
-ALGORITHMS: tuple[str, ...] = ("ring", "direct", "nvls", "one_shot", "two_shot", "switched", "hierarchical", "tree")
+ALGORITHMS: tuple[str, ...] = (
+    "ring", "direct", "nvls", "one_shot", "two_shot", "switched", "hierarchical", "tree", "nvls_tree",
+)  # fmt: skip
 RING, DIRECT, NVLS = range(3)
-HIERARCHICAL, TREE = range(SWITCHED + 1, len(ALGORITHMS))
+HIERARCHICAL, TREE, NVLS_TREE = range(SWITCHED + 1, len(ALGORITHMS))
 NO_ALGORITHM, ANY = -1, -2
 Parts = tuple[int, float, float, float]  # algorithm, seconds of launch and hops, of bytes inside and between nodes
 
