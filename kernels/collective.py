@@ -8,7 +8,8 @@
 all-reduce, reduce-scatter or all-to-all, the output of an all-gather, the bytes sent point to point; all a device.
 `group_size` devices lie evenly on `group_node` nodes (`kernels.rank_layout` counts those of any parallel group, and
 says which hop of a pipeline leaves its node: P2P is a group of 2 on 1 or 2 nodes). `link` is `Machine.link`, `fit` is
-`Machine.fit[kind, format]`, `IDEAL_COLLECTIVE` at the speed of light. Jitted, O(1), monotone in bytes, in nodes, and in ranks inside a node.
+`Machine.fit[kind, format]`, `IDEAL_COLLECTIVE` at the speed of light. Jitted, O(1); over nodes monotone in bytes and in
+nodes (inside one, engines and tuners change algorithms by tables of sizes, which need not be).
 
 Every algorithm is (launch) + (hops x latency of a hop) + (bytes through a device's link / bandwidth):
 `kernels.collective_inside` and `kernels.collective_between` have them, `kernels.collective_layout` the constants.

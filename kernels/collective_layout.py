@@ -6,7 +6,7 @@ import numpy.typing as npt
 from kernels.direct_reduce import DIRECT_FIT, FIRST_DIRECT, IDEAL_DIRECT, SWITCHED
 from kernels.jit import njit
 from kernels.machine import NUM_FIT
-from kernels.optable import ALL_REDUCE, ALL_TO_ALL, P2P
+from kernels.optable import ALL_REDUCE, ALL_TO_ALL, P2P, REDUCE_SCATTER
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,6 +66,20 @@ def ring_byte(kind: int, message_byte: float, group_size: int) -> float:
         return message_byte
     share = (group_size - 1.0) / group_size
     return message_byte * share * (2.0 if kind == ALL_REDUCE else 1.0)
+
+
+@njit
+def memory_byte(kind: int, message_byte: float, group_size: int) -> float:
+    """Bytes that a collective moves through a device's own memory: of what it sends and receives a gather and an
+    all-to-all read the own piece and write the peer's, a reduce-scatter reads both and writes the sum, an all-reduce
+    is one after the other; a sender reads.
+
+    >>> from kernels.optable import ALL_GATHER
+    >>> memory_byte(REDUCE_SCATTER, 8.0, 4), memory_byte(ALL_GATHER, 8.0, 4), memory_byte(ALL_REDUCE, 8.0, 4)
+    (18.0, 12.0, 30.0)
+    """
+    share = 2.5 if kind == ALL_REDUCE else 3.0 if kind == REDUCE_SCATTER else 1.0 if kind == P2P else 2.0
+    return share * ring_byte(kind, message_byte, group_size)
 
 
 @njit

@@ -2,7 +2,8 @@
 
 Time and energy are integers (picoseconds, nanojoules), so that sums do not depend on their order. Energy of an
 operator is idle power over its time, dynamic power over its speed-of-light time, and explicit joules a FLOP and
-a byte where a machine states them.
+a byte where a machine states them. A collective or a transfer keeps no pipe busy: its dynamic power is that of the
+bytes that it moves through the device's memory (links and switches are in the node's power).
 """
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from kernels.attention import attention_op_s
 from kernels.attention_work import attention_shape
 from kernels.collective import collective_s
+from kernels.collective_layout import memory_byte
 from kernels.errors import InputError
 from kernels.formats import FORMATS
 from kernels.gemm import gemm_s
@@ -27,6 +29,7 @@ from kernels.machine import (
     LINK_BYTE_PER_S,
     LINK_HOST,
     LINK_LATENCY_S,
+    MEM_BYTE_PER_S,
     Machine,
 )
 from kernels.moe import moe_s
@@ -206,14 +209,17 @@ def _links(ops: OpTable, rows: Rows, rate: Floats, link: Links, fit: Fits, cost:
         op = ops[i]
         kind = op["kind"]
         if ALL_REDUCE <= kind <= P2P:
-            seconds, ideal_s, bound = collective_s(
+            seconds, _, bound = collective_s(
                 kind, op["link_byte"], op["group_size"], op["group_node"], link, fit[kind, op["fmt"]]
             )
             byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"] + op["write_byte"]
-            _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_LINK, bound, power)
+            moved_s = memory_byte(kind, op["link_byte"], op["group_size"]) / rate[MEM_BYTE_PER_S]
+            busy_s = min(moved_s, seconds) if op["group_size"] > 1 else 0.0
+            _put(cost, i, op["count"], seconds, busy_s, op["flop"], byte, ENGINE_LINK, bound, power)
         elif kind == TRANSFER:
             seconds = op["link_byte"] * host_byte_s + host_s
-            _put(cost, i, op["count"], seconds, seconds, op["flop"], 0.0, ENGINE_COPY, BOUND_LINK, power)
+            busy_s = min(op["link_byte"] / rate[MEM_BYTE_PER_S], seconds)
+            _put(cost, i, op["count"], seconds, busy_s, op["flop"], 0.0, ENGINE_COPY, BOUND_LINK, power)
 
 
 @njit
