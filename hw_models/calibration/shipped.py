@@ -39,12 +39,13 @@ class Shipped(NamedTuple):
     device: str  # catalogue name
     layer: str = ""  # folder under layers/
     relative: Mapping[str, str] = {}
+    box: str = ""  # measured collectives of the same GPU in another box
 
 
 ALL = (
     Shipped("h100_sxm", "h100_sxm", "h100"),
     Shipped("a100_sxm", "a100_sxm_80gb", "a100"),
-    Shipped("b200_sxm", "b200", relative=dict.fromkeys(KINDS, "h100_sxm")),
+    Shipped("b200_sxm", "b200", relative=dict.fromkeys(KINDS, "h100_sxm"), box="gb200"),
     Shipped("l40s", "l40s", relative={**dict.fromkeys(KINDS, "a100_sxm"), "gemm": "h100_sxm", "moe": "h100_sxm"}),
 )
 
@@ -70,9 +71,12 @@ def stream(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel
 
 
 def collective(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
+    folder = data / "collectives"
+    if near is not None and of.box:
+        files = [folder / f"{of.box}_{tail}.csv" for tail in ("nccl", "custom_allreduce")]
+        return collective_fit.fit_few(files[0], files[1], of.device, stream_fit.taken(near, "collective"))
     if near is not None:
         return stream_fit.taken(near, "collective")
-    folder = data / "collectives"
     files = [folder / f"{of.name}_{tail}.csv" for tail in ("nccl", "vllm_custom_allreduce")]
     return collective_fit.fit_files(files[0], files[1], of.device)
 
@@ -88,6 +92,8 @@ FITS: Mapping[str, Callable[[Shipped, pathlib.Path, Profile | None], list[Kernel
 
 def source_of(of: Shipped, kind: str) -> str:
     """Where the constants of a file come from, in a sentence."""
+    if of.box and kind == "collective":
+        return f"collectives of {of.box}, four GPUs: constants from {of.relative[kind]}'s on; error by cross-validation"
     if of.relative and kind in ("stream", "collective"):
         return f"taken from {of.relative[kind]}: not measured on this device"
     if kind == "stream":
