@@ -11,12 +11,13 @@ from hw_models.spec import Device, System
 from kernels import machine as layout
 from kernels.collective import COLLECTIVE_FIT
 from kernels.errors import InputError
-from kernels.formats import FORMATS
+from kernels.formats import FORMAT_CODE, FORMATS
 from kernels.machine import Floats, Machine
 from kernels.optable import KIND_CODE, CostTable, OpTable, WorkTable
 from kernels.price import price_table
 
 FIDELITIES: tuple[str, ...] = ("sol", "calibrated")
+LIBRARY = "nccl"  # the name of a library's all-reduce, beside those of serving engines
 
 
 def machine(system: System, fidelity: str = "sol", *, group_size: int | None = None, eager: bool = False) -> Machine:
@@ -60,6 +61,16 @@ def fit_rows(
     elif fitted is None:
         reduce[:, COLLECTIVE_FIT.index("nvls_eff")] = 1.0
     return fit
+
+
+def library_fit(system: System) -> tuple[Floats, str]:
+    """`[NUM_KIND, NUM_FIT]` of collectives as a training job or a trace has them: the library's own, none of a serving
+    engine's; and the device that it was calibrated on ("" and ideal ones where nobody calibrated any)."""
+    named = {("all_reduce", "bf16"): LIBRARY}
+    if best_fidelity(system.device) == "sol":
+        return fit_rows(system, None)[:, FORMAT_CODE["bf16"]], ""
+    fitted, name = calibration(system.device)
+    return fit_rows(system, fitted, named=named)[:, FORMAT_CODE["bf16"]], name
 
 
 def cost(ops: OpTable, work: WorkTable, arrays: Machine) -> CostTable:

@@ -46,7 +46,9 @@ from kernels.collective_layout import (
     Parts,
     faster,
     num_hop,
+    peer_hop,
     ring_byte,
+    ring_step,
 )
 from kernels.jit import njit
 from kernels.machine import LINK_BYTE_PER_S, LINK_LATENCY_S, LINK_OUT, LINK_UP
@@ -155,7 +157,7 @@ def _ring(
     hop_s, net = _hop_s(protocol, fit), fit[NET_HOP]
     up_s = max(link[LINK_UP, LINK_LATENCY_S] + hop_s, net * RING_UP_S[protocol])
     out_s = max(link[LINK_OUT, LINK_LATENCY_S] + hop_s, net * RING_NET_S[protocol])
-    hops_s = (hop - out_hop) * up_s + out_hop * out_s
+    hops_s = (hop - out_hop) * ring_step(link) * up_s + out_hop * out_s
     if kind == ALL_REDUCE and protocol == SIMPLE and net > 0.0:
         hops_s *= PLATEAU
     inside_s = moved / _inside_rate(protocol, link, fit) if per_node > 1 else 0.0
@@ -170,7 +172,7 @@ def _tree(message_byte: float, group_size: int, group_node: int, link: Floats, f
     hop_s, net = _hop_s(protocol, fit), fit[NET_HOP]
     up_s = max(link[LINK_UP, LINK_LATENCY_S] + hop_s, net * TREE_UP_S[protocol])
     out_s = max(link[LINK_OUT, LINK_LATENCY_S] + hop_s, net * TREE_NET_S[protocol])
-    fixed_s = _start_s(protocol, fit) + 2.0 * ((per_node - 1.0) * up_s + _depth(group_node) * out_s)
+    fixed_s = _start_s(protocol, fit) + 2.0 * ((per_node - 1.0) * ring_step(link) * up_s + _depth(group_node) * out_s)
     ramp = tree_ramp(protocol, message_byte) if net > 0.0 else 1.0
     inside_s = 2.0 * message_byte / _inside_rate(protocol, link, fit) if per_node > 1 else 0.0
     between_s = _tree_byte(message_byte, group_node) / _outside_rate(
@@ -205,10 +207,10 @@ def _hierarchical(kind: int, message_byte: float, per_node: int, group_node: int
     """Rings inside, then the pieces between nodes, one a device (an all-reduce: and rings inside again)."""
     up_s = link[LINK_UP, LINK_LATENCY_S] + fit[SIMPLE_HOP_S]
     out_s = max(link[LINK_OUT, LINK_LATENCY_S] + fit[SIMPLE_HOP_S], fit[NET_HOP] * RING_NET_S[SIMPLE])
-    fixed_s = _start_s(SIMPLE, fit) + num_hop(kind, per_node) * up_s + num_hop(kind, group_node) * out_s
+    hops_s = num_hop(kind, per_node) * ring_step(link) * up_s + num_hop(kind, group_node) * out_s
     inside_s = ring_byte(kind, message_byte, per_node) / _inside_rate(SIMPLE, link, fit) if per_node > 1 else 0.0
     between_s = ring_byte(kind, message_byte, group_node) / _outside_rate(SIMPLE, 1.0, per_node, link, fit)
-    return HIERARCHICAL, fixed_s, inside_s, between_s
+    return HIERARCHICAL, _start_s(SIMPLE, fit) + hops_s, inside_s, between_s
 
 
 @njit
@@ -226,7 +228,7 @@ def _peers(
         hop_s = 0.0 if protocol == LL else fit[SIMPLE_HOP_S]
         out_s = max(link[LINK_OUT, LINK_LATENCY_S] + hop_s, fit[NET_HOP] * RING_NET_S[protocol])
         fixed_s = _start_s(protocol, fit) + (group_size - 1.0) * fit[LL_HOP_S] + out_s
-        inside_s = home / _inside_rate(protocol, link, fit) if home > 0.0 else 0.0
+        inside_s = home * peer_hop(link) / _inside_rate(protocol, link, fit) if home > 0.0 else 0.0
         between_s = away / _outside_rate(protocol, RING_SHARE[protocol], 1, link, fit)
         best = faster(best, (DIRECT, fixed_s, inside_s, between_s), only)
     return best

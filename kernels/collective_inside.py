@@ -40,7 +40,9 @@ from kernels.collective_layout import (
     Parts,
     faster,
     num_hop,
+    peer_hop,
     ring_byte,
+    ring_step,
 )
 from kernels.direct_reduce import ONE_SHOT, SWITCHED, direct_parts, is_direct
 from kernels.jit import njit
@@ -97,10 +99,12 @@ def inside_parts(kind: int, message_byte: float, group_size: int, link: Floats, 
         algorithm, fixed_s, direct_byte_s = direct_parts(message_byte, group_size, bandwidth, latency_s, fit)
         return faster((NO_ALGORITHM, 0.0, 0.0, 0.0), (algorithm, fixed_s, direct_byte_s, 0.0), only)
     to_peer = kind in (P2P, ALL_TO_ALL)
-    hop = num_hop(kind, group_size)
+    hop = num_hop(kind, group_size) * ring_step(link)
     part = message_byte if kind == P2P else message_byte / group_size  # of a step, or to a peer
     moved = ring_byte(kind, message_byte, group_size)
     byte_s = (moved + fit[COPY_RATIO] * message_byte / group_size) / bandwidth
+    if to_peer and kind == ALL_TO_ALL:
+        byte_s *= peer_hop(link)
     start_s = fit[LAUNCH_S] + ((group_size - 1.0) * fit[LL_HOP_S] if to_peer else 0.0)  # to peers: posting each
     algorithm = DIRECT if to_peer else RING
     best = (NO_ALGORITHM, 0.0, 0.0, 0.0)

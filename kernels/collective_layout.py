@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from kernels.direct_reduce import DIRECT_FIT, FIRST_DIRECT, IDEAL_DIRECT, SWITCHED
 from kernels.jit import njit
-from kernels.machine import NUM_FIT
+from kernels.machine import LINK_PEER_HOP, LINK_RING_STEP, LINK_UP, NUM_FIT
 from kernels.optable import ALL_REDUCE, ALL_TO_ALL, P2P, REDUCE_SCATTER
 
 Floats = npt.NDArray[np.float64]
@@ -92,6 +92,18 @@ def num_hop(kind: int, group_size: int) -> int:
     if kind in (P2P, ALL_TO_ALL):
         return 1
     return (2 if kind == ALL_REDUCE else 1) * (group_size - 1)
+
+
+@njit
+def peer_hop(link: Floats) -> float:
+    """How many times longer messages to all peers of a node take than with a link to each; 1 where rows do not say."""
+    return max(1.0, link[LINK_UP, LINK_PEER_HOP]) if link.shape[1] > LINK_PEER_HOP else 1.0
+
+
+@njit
+def ring_step(link: Floats) -> float:
+    """Steps inside a node that follow each other, over those of one flat ring; 1 where rows do not say."""
+    return link[LINK_UP, LINK_RING_STEP] if link.shape[1] > LINK_RING_STEP else 1.0
 
 
 @njit

@@ -17,7 +17,7 @@ from kernels.jit import njit
 from kernels.machine import LINK_BYTE_PER_S, LINK_LATENCY_S, LINK_OUT, LINK_UP, NUM_FIT
 from kernels.optable import BOUND_LATENCY, BOUND_LINK
 
-EXCHANGE_FIT: tuple[str, ...] = (
+ONE_KERNEL: tuple[str, ...] = (
     "start_s",  # launch, and the barrier at its end
     "node_s",  # more for each doubling of nodes
     "peer_s",  # more a peer: its flags
@@ -34,8 +34,16 @@ EXCHANGE_FIT: tuple[str, ...] = (
 (
     START_S, NODE_S, PEER_S, ROW_S, CORE_BYTE_PER_S, TOKEN_BYTE_PER_S, OUT_CORE_BYTE_PER_S, OVER_NODE_SHARE, UP_EFF,
     EXCHANGE_OUT_EFF, EXCHANGE_CORE, A_ROW_AN_EXPERT,
-) = range(len(EXCHANGE_FIT))  # fmt: skip
-IDEAL_EXCHANGE: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0)
+) = range(len(ONE_KERNEL))  # fmt: skip
+EXCHANGE_FIT: tuple[str, ...] = (
+    *ONE_KERNEL,
+    *(f"ll_{name}" for name in ONE_KERNEL),  # the low-latency kernel ...
+    "ll_max_token",  # ... which engines take for so many tokens of a device at most; 0: never
+)
+LOW_LATENCY = len(ONE_KERNEL)  # slot of its first constant
+LL_MAX_TOKEN = len(EXCHANGE_FIT) - 1
+_IDEAL_KERNEL = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0)
+IDEAL_EXCHANGE: tuple[float, ...] = (*_IDEAL_KERNEL, *_IDEAL_KERNEL, 0.0)
 assert len(IDEAL_EXCHANGE) == len(EXCHANGE_FIT) <= NUM_FIT
 
 EXCHANGE_SHAPE: tuple[str, ...] = (
@@ -67,6 +75,7 @@ def distinct(num_expert: float, topk: float, num_part: float) -> float:
 def copies(shape: Floats) -> tuple[float, float]:
     """Devices and nodes that a token's experts lie on, expected, its own included.
 
+    >>> import numpy as np
     >>> devices, nodes = copies(np.array([1.0, 1.0, 8.0, 256.0, 32.0, 4.0, 0.0, 0.0]))
     >>> round(devices, 2), round(nodes, 2)
     (7.27, 3.61)
@@ -86,6 +95,7 @@ def exchange_s(shape: Floats, core: float, link: Floats, fit: Floats) -> tuple[f
     """Seconds, speed-of-light seconds and bound of a dispatch or a combine; `shape` as in `EXCHANGE_SHAPE`, `core`
     cores of the device, `link` as `Machine.link`.
 
+    >>> import numpy as np
     >>> shape = np.array([10.0, 1.0, 2.0, 2.0, 2.0, 1.0, 0.0, 0.0])  # both experts, one of them on the other device
     >>> exchange_s(shape, 1.0, np.array([[2.0, 0.0, 2.0], [1.0, 0.0, 2.0]]), np.array(IDEAL_EXCHANGE))
     (5.0, 5.0, 3)
@@ -101,26 +111,27 @@ def exchange_s(shape: Floats, core: float, link: Floats, fit: Floats) -> tuple[f
     ideal_s = byte * device / node * neighbour / up_rate if neighbour > 0.0 else 0.0
     if node > 1.0:
         ideal_s = max(ideal_s, byte * reached * away / out_rate)
-    if fit[A_ROW_AN_EXPERT] > 0.0:
+    own = fit[LOW_LATENCY:LL_MAX_TOKEN] if token <= fit[LL_MAX_TOKEN] else fit[:LOW_LATENCY]
+    if own[A_ROW_AN_EXPERT] > 0.0:
         made, inside, crossing = shape[TOPK], shape[TOPK] / node * neighbour, shape[TOPK] * away
     else:  # what came from another node is passed on, but by the device that needs it itself
         made, inside, crossing = device, device * neighbour, reached * away
-    up_s = byte * inside / (up_rate * fit[UP_EFF]) if inside > 0.0 else 0.0
-    out_s = byte * crossing / (out_rate * fit[EXCHANGE_OUT_EFF]) if node > 1.0 else 0.0
-    given = shape[NUM_CORE] if shape[NUM_CORE] > 0.0 else fit[EXCHANGE_CORE]
+    up_s = byte * inside / (up_rate * own[UP_EFF]) if inside > 0.0 else 0.0
+    out_s = byte * crossing / (out_rate * own[EXCHANGE_OUT_EFF]) if node > 1.0 else 0.0
+    given = shape[NUM_CORE] if shape[NUM_CORE] > 0.0 else own[EXCHANGE_CORE]
     if given <= 0.0:
         given = min(shape[NUM_EXPERT], core)
-    core_s = token * made * fit[ROW_S]
-    if fit[CORE_BYTE_PER_S] > 0.0:
-        core_s += byte * made / fit[CORE_BYTE_PER_S]
-    if fit[TOKEN_BYTE_PER_S] > 0.0:
-        core_s += byte / fit[TOKEN_BYTE_PER_S]
-    if fit[OUT_CORE_BYTE_PER_S] > 0.0:
-        core_s += byte * crossing / fit[OUT_CORE_BYTE_PER_S]
-    core_s /= given * (fit[OVER_NODE_SHARE] if node > 1.0 else 1.0)
+    core_s = token * made * own[ROW_S]
+    if own[CORE_BYTE_PER_S] > 0.0:
+        core_s += byte * made / own[CORE_BYTE_PER_S]
+    if own[TOKEN_BYTE_PER_S] > 0.0:
+        core_s += byte / own[TOKEN_BYTE_PER_S]
+    if own[OUT_CORE_BYTE_PER_S] > 0.0:
+        core_s += byte * crossing / own[OUT_CORE_BYTE_PER_S]
+    core_s /= given * (own[OVER_NODE_SHARE] if node > 1.0 else 1.0)
     top = max(core_s, up_s, out_s)
     moving_s = top * ((core_s / top) ** 4 + (up_s / top) ** 4 + (out_s / top) ** 4) ** 0.25 if top > 0.0 else 0.0
     latency_s = link[LINK_OUT if node > 1.0 else LINK_UP, LINK_LATENCY_S]
-    fixed_s = fit[START_S] + latency_s + (group - 1.0) * fit[PEER_S] + math.log2(node) * fit[NODE_S]
+    fixed_s = own[START_S] + latency_s + (group - 1.0) * own[PEER_S] + math.log2(node) * own[NODE_S]
     seconds = max(fixed_s + moving_s, ideal_s)
     return seconds, ideal_s, BOUND_LINK if 2.0 * ideal_s >= seconds else BOUND_LATENCY

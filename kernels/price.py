@@ -14,6 +14,7 @@ from kernels.attention_work import attention_shape
 from kernels.collective import collective_s
 from kernels.collective_layout import memory_byte
 from kernels.errors import InputError
+from kernels.expert_exchange import EXCHANGE_SHAPE, exchange_s
 from kernels.formats import FORMATS
 from kernels.gemm import gemm_s
 from kernels.jit import njit, njit_inline
@@ -30,16 +31,20 @@ from kernels.machine import (
     LINK_HOST,
     LINK_LATENCY_S,
     MEM_BYTE_PER_S,
+    NUM_CORE,
     Machine,
 )
 from kernels.moe import moe_s
 from kernels.optable import (
     ALL_REDUCE,
+    ALL_TO_ALL,
     ATTN_DECODE,
     ATTN_PREFILL,
     BOUND_LINK,
     BOUND_PIM_COMPUTE,
+    COMBINE,
     COST_DTYPE,
+    DISPATCH,
     ENGINE_COPY,
     ENGINE_LINK,
     ENGINE_PIM,
@@ -71,7 +76,7 @@ CLASS = tuple(  # of each kind
     MULTIPLY if kind == GEMM
     else ATTEND if kind in (ATTN_PREFILL, ATTN_DECODE)
     else EXPERT if kind == MOE
-    else LINK if ALL_REDUCE <= kind <= TRANSFER
+    else LINK if ALL_REDUCE <= kind <= TRANSFER or kind in (DISPATCH, COMBINE)
     else STREAM
     for kind in range(NUM_KIND)
 )  # fmt: skip
@@ -204,6 +209,7 @@ def _attentions(
 @njit
 def _links(ops: OpTable, rows: Rows, rate: Floats, link: Links, fit: Fits, cost: CostTable) -> None:
     power = _power(rate)
+    shape = np.empty(len(EXCHANGE_SHAPE))
     host_byte_s, host_s = 1.0 / link[LINK_HOST, LINK_BYTE_PER_S], link[LINK_HOST, LINK_LATENCY_S]
     for i in rows:
         op = ops[i]
@@ -216,6 +222,14 @@ def _links(ops: OpTable, rows: Rows, rate: Floats, link: Links, fit: Fits, cost:
             moved_s = memory_byte(kind, op["link_byte"], op["group_size"]) / rate[MEM_BYTE_PER_S]
             busy_s = min(moved_s, seconds) if op["group_size"] > 1 else 0.0
             _put(cost, i, op["count"], seconds, busy_s, op["flop"], byte, ENGINE_LINK, bound, power)
+        elif kind in (DISPATCH, COMBINE):
+            shape[:] = (
+                op["m"], op["n"], op["topk"], op["num_expert"], op["group_size"], op["group_node"], op["window"],
+                op["k"],
+            )  # fmt: skip
+            seconds, _, bound = exchange_s(shape, rate[NUM_CORE], link, fit[kind, op["fmt"]])
+            busy_s = min(memory_byte(ALL_TO_ALL, op["link_byte"], op["group_size"]) / rate[MEM_BYTE_PER_S], seconds)
+            _put(cost, i, op["count"], seconds, busy_s, op["flop"], 0.0, ENGINE_LINK, bound, power)
         elif kind == TRANSFER:
             seconds = op["link_byte"] * host_byte_s + host_s
             busy_s = min(op["link_byte"] / rate[MEM_BYTE_PER_S], seconds)

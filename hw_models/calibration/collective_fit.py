@@ -183,8 +183,8 @@ def fit_few(
     nccl: str | pathlib.Path, custom: str | pathlib.Path, system: str, relative: Sequence[Kernel]
 ) -> list[Kernel]:
     """Fitted kernels where each kind was measured on one group size or not at all: constants start from those of a
-    relative, which keeps what one group size does not tell; a kind that was not measured takes the relative's,
-    changed by as much as the nearest measured kind's changed."""
+    relative, which keeps what one group size does not tell; a kind that was not measured takes those of the nearest
+    that was (a gather and a scatter are rings of as many hops)."""
     (library,) = read_folder(nccl)
     rows = Rows(library.ops, library.seconds, system)
     data = library.file.name
@@ -202,22 +202,10 @@ def fit_few(
         ]
         found[kind] = min(trial, key=_miss)
     for kind, like in ((ALL_GATHER, REDUCE_SCATTER), (REDUCE_SCATTER, ALL_GATHER), (P2P, ALL_TO_ALL)):
-        if kind not in found:
-            found[kind] = _changed(old[KINDS[kind]], old[KINDS[like]], found[like])
+        if kind not in found:  # a ring of as many hops; a message to one peer
+            found[kind] = found[like].model_copy(update={"kind": KINDS[kind], "train": None, "held_out": None})
     library_kernels = [k.model_copy(update={"default": k.kind != "all_reduce"}) for k in found.values()]
     return library_kernels + _custom(custom, system, found[ALL_REDUCE].parameter)
-
-
-def _changed(kernel: Kernel, old: Kernel, new: Kernel) -> Kernel:
-    """A relative's kernel with each constant times what that of another kind became; shares stay below 1."""
-    parameter = {}
-    for name, value in kernel.parameter.items():
-        was, now = old.parameter[name], new.parameter[name]
-        scaled = value * now / was if was > 0 and now > 0 else now if was != now else value
-        parameter[name] = float(f"{min(scaled, 1.0) if name.endswith('_eff') else scaled:.5g}")
-    return kernel.model_copy(
-        update={"parameter": parameter, "train": None, "held_out": None, "data": new.data, "spread": new.spread}
-    )
 
 
 def _rings(rows: Rows, tuner_ll_byte_per_s: float, data: str, default: bool) -> list[Kernel]:

@@ -1,36 +1,34 @@
 """Profiles of expert exchange: dispatch and combine of DeepEP's kernels and of an NVLink rack's all-to-all.
 
-Files have a row a (nodes, devices, hidden, topk, experts, tokens, cores): two kernels of DeepEP with `dispatch_ms` and
-`combine_ms`, or a rack's with `op` and `latency_ms`. Dispatch rows are one byte a value and an fp32 scale for 128 of
-them, combine rows two bytes a value, unless `dtype` says otherwise. Constants are fitted on half of the shapes, drawn
-by a hash of tokens and widths, and checked on the others.
+Constants of every (operation, kernel) are fitted on half of the shapes, drawn by a hash of tokens, widths and groups,
+and checked on the others. Kernels bear the names that the rows of files have (`hw_models.calibration.measured`); where
+both of DeepEP's were measured, `deepep`, the default, takes the low-latency one for few tokens, as engines do.
 """
 
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from hw_models import catalog
 from hw_models.calibration.fit import Floats, Parameter, error, fit, half, spread
-from hw_models.calibration.measured import read_frame
+from hw_models.calibration.measured import read_folder
 from hw_models.device import machine
 from hw_models.profile import ErrorSummary, Kernel
-from kernels.expert_exchange import EXCHANGE_FIT, EXCHANGE_SHAPE, IDEAL_EXCHANGE, exchange_s
+from kernels.expert_exchange import (
+    EXCHANGE_FIT,
+    IDEAL_EXCHANGE,
+    LL_MAX_TOKEN,
+    LOW_LATENCY,
+    ONE_KERNEL,
+    exchange_s,
+)
 from kernels.jit import njit
-from kernels.machine import NUM_FIT
+from kernels.optable import COMBINE, DISPATCH, KINDS, OpTable
 
 Chosen = npt.NDArray[np.bool_]
-SCALE_BYTE = 4.0 / 128.0  # an fp32 scale for 128 values in eight bits
-ROW_BYTE: Mapping[str, float] = {  # of a value, with its scales
-    "fp8": 1.0 + SCALE_BYTE,
-    "bfloat16": 2.0,
-    "nvfp4": 0.5 + 1.0 / 16.0,
-}
 FREE: Mapping[str, tuple[float, float, float]] = {  # start, low, high
     "start_s": (2e-5, 1e-6, 2e-4),
     "node_s": (5e-6, 1e-8, 5e-5),
@@ -43,77 +41,95 @@ FREE: Mapping[str, tuple[float, float, float]] = {  # start, low, high
     "up_eff": (0.7, 0.1, 1.0),
     "out_eff": (0.9, 0.3, 1.0),
 }
-DEEPEP_CORE = 20.0  # DeepEP's own default, and what its engines give it
-
-
-class Rows(NamedTuple):
-    """Of one operation by one kernel: shapes `[n, EXCHANGE_SHAPE]`, measured seconds, and the fitting half."""
-
-    shape: Floats
-    seconds: Floats
-    fitting: Chosen
-
-
-def deepep(file: pathlib.Path, what: str) -> Rows:
-    """Rows of a file of DeepEP; `what` is dispatch or combine."""
-    frame = read_frame(file)
-    core = frame["num_sm"] if "num_sm" in frame.columns else pd.Series(0, frame.index)
-    byte = frame["hidden"] * (ROW_BYTE["fp8"] if what == "dispatch" else ROW_BYTE["bfloat16"])
-    return _rows(frame, frame["num_node"], core, byte, frame[f"{what}_ms"])
-
-
-def rack(file: pathlib.Path, what: str, kernel: str) -> Rows:
-    """Rows of the file of a rack's all-to-all: `what` by `kernel`, one node of NVLink."""
-    frame = read_frame(file)
-    frame = frame[(frame["op"] == what) & (frame["kernel"] == kernel)].reset_index(drop=True)
-    byte = frame["hidden"] * frame["dtype"].map(ROW_BYTE if what == "dispatch" else dict.fromkeys(ROW_BYTE, 2.0))
-    one = pd.Series(1, frame.index)
-    return _rows(frame, one, 0 * one, byte, frame["latency_ms"])
-
-
-def _rows(frame: pd.DataFrame, node: pd.Series, core: pd.Series, byte: pd.Series, milliseconds: pd.Series) -> Rows:
-    columns = (
-        frame["num_token_per_rank"], byte, frame["topk"], frame["num_expert"], frame["num_gpu"], node, 0 * node, core,
-    )  # fmt: skip
-    shape = np.stack([column.to_numpy(float) for column in columns], axis=1)
-    assert shape.shape[1] == len(EXCHANGE_SHAPE)
-    seconds = milliseconds.to_numpy(float) * 1e-3
-    drawn = half(*(frame[name] for name in ("num_token_per_rank", "hidden", "num_expert", "num_gpu")))
-    return Rows(shape, seconds, drawn)
+OVER_NODES = ("node_s", "out_core_byte_per_s", "over_node_share", "out_eff")  # what one node does not tell
+OUT_EFF = 0.96  # there: as of the library (kernels.collective_between)
+DEEPEP_CORE = 20.0  # DeepEP's own default
+LL_TOKEN = 128.0  # SGLang's default number of tokens that the low-latency kernels' buffers hold
+KNOWN: Mapping[str, Mapping[str, float]] = {
+    "deepep_normal": {"num_core": DEEPEP_CORE},
+    "deepep_low_latency": {"a_row_an_expert": 1.0},
+    "NVLinkOneSided": {"num_core": 1.0, "core_byte_per_s": 0.0, "token_byte_per_s": 0.0},  # cores are not told
+    "NVLinkTwoSided": {"num_core": 1.0, "core_byte_per_s": 0.0, "token_byte_per_s": 0.0},
+}
 
 
 @njit
 def seconds_of(shape: Floats, core: float, link: Floats, values: Floats) -> Floats:
-    """Seconds of each row."""
+    """Seconds of each row of shapes `[n, EXCHANGE_SHAPE]`."""
     out = np.empty(len(shape))
     for i in range(len(shape)):
         out[i] = exchange_s(shape[i], core, link, values)[0]
     return out
 
 
-def fit_rows(
-    rows: Rows, system: str, kind: str, name: str, data: str, *, known: Mapping[str, float], fixed: Sequence[str] = ()
-) -> tuple[Kernel, Floats]:
-    """A kernel fitted on its rows' half (`fixed` constants stay ideal), and the price of every row."""
-    arrays = machine(catalog.system(system, 16))
-    core = float(catalog.system(system).device.num_core)
-    ideal = dict(zip(EXCHANGE_FIT, IDEAL_EXCHANGE, strict=True)) | dict(known)
-    free = {n: FREE[n] for n in FREE if n not in fixed and n not in known}
-    parameters = [Parameter(n, *free[n] if n in free else (ideal[n],) * 3) for n in EXCHANGE_FIT]
+def shapes(ops: OpTable) -> Floats:
+    """`[n, EXCHANGE_SHAPE]` of operator rows."""
+    names = ("m", "n", "topk", "num_expert", "group_size", "group_node", "window", "k")
+    return np.stack([ops[name].astype(float) for name in names], axis=1)
+
+
+def fit_files(files: Sequence[str | pathlib.Path], system: str) -> list[Kernel]:
+    """A kernel for every operation and kernel name of the files, and `deepep` of both of its halves."""
+    found: list[Kernel] = []
+    for file in files:
+        (rows,) = read_folder(file)
+        names = rows.frame["kernel"].astype(str).to_numpy(str)
+        priced = np.ones(len(names), np.bool_)
+        priced[list(rows.skipped)] = False
+        for kind in (DISPATCH, COMBINE):
+            for name in sorted(set(names)):
+                mine = priced & (names == name) & (rows.ops["kind"] == kind)
+                if mine.any():
+                    found.append(fit_kernel(rows.ops[mine], rows.seconds[mine], system, name, rows.file.name))
+    both = {(kernel.kind, kernel.name): kernel for kernel in found}
+    for kind in (KINDS[DISPATCH], KINDS[COMBINE]):
+        normal, low = both.get((kind, "deepep_normal")), both.get((kind, "deepep_low_latency"))
+        if normal is None or low is None:
+            continue
+        parameter = {name: normal.parameter[name] for name in EXCHANGE_FIT[:LOW_LATENCY]}
+        parameter |= {name: low.parameter[name] for name in EXCHANGE_FIT[LOW_LATENCY:LL_MAX_TOKEN]}
+        parameter["ll_max_token"] = LL_TOKEN
+        found.append(
+            Kernel(kind=kind, format="any", name="deepep", default=True, data=normal.data, parameter=parameter,
+                   spread=normal.spread)
+        )  # fmt: skip
+    return found
+
+
+def fit_kernel(ops: OpTable, seconds: Floats, system: str, name: str, data: str) -> Kernel:
+    """One named kernel of one operation, fitted on its rows' half."""
+    built = catalog.system(system, int(ops["group_size"].max()))
+    arrays = machine(built)
+    shape, core = shapes(ops), float(built.device.num_core)
+    low = name == "deepep_low_latency"
+    known = dict(KNOWN.get(name, {}))
+    if int(ops["group_node"].max()) == 1:
+        known |= dict.fromkeys(OVER_NODES, 0.0) | {"over_node_share": 1.0, "out_eff": OUT_EFF}
+    ideal = dict(zip(ONE_KERNEL, IDEAL_EXCHANGE, strict=False)) | known
+    parameters = [
+        Parameter(n, *FREE[n] if n in FREE and n not in known else (ideal[n],) * 3) for n in ONE_KERNEL
+    ]  # fmt: skip
 
     def predict(chosen: Chosen, values: Floats) -> Floats:
-        padded = np.zeros(NUM_FIT)
-        padded[: len(values)] = values
-        return np.asarray(seconds_of(rows.shape[chosen], core, arrays.link, padded))
+        return np.asarray(seconds_of(shape[chosen], core, arrays.link, _vector(values, low)))
 
-    mine = rows.fitting
-    found = fit(lambda v: predict(mine, v), rows.seconds[mine], parameters, search=20)
-    values = np.array([found[n] for n in EXCHANGE_FIT])
-    price = predict(np.ones(len(mine), np.bool_), values)
-    kernel = Kernel(
-        kind=kind, format="any", name=name, data=data, parameter=found,
-        train=ErrorSummary(**asdict(error(price[mine], rows.seconds[mine]))),
-        held_out=ErrorSummary(**asdict(error(price[~mine], rows.seconds[~mine]))),
-        spread=spread(price[~mine], rows.seconds[~mine]),
+    mine = half(*(ops[column] for column in ("m", "n", "num_expert", "group_size")))
+    found = fit(lambda v: predict(mine, v), seconds[mine], parameters, search=20)
+    values = _vector(np.array([found[n] for n in ONE_KERNEL]), low)
+    price = np.asarray(seconds_of(shape, core, arrays.link, values))
+    return Kernel(
+        kind=KINDS[int(ops["kind"][0])], format="any", name=name, data=data,
+        parameter=dict(zip(EXCHANGE_FIT, values.tolist(), strict=True)),
+        train=ErrorSummary(**asdict(error(price[mine], seconds[mine]))),
+        held_out=ErrorSummary(**asdict(error(price[~mine], seconds[~mine]))),
+        spread=spread(price[~mine], seconds[~mine]),
     )  # fmt: skip
-    return kernel, price
+
+
+def _vector(values: Floats, low: bool) -> Floats:
+    """A fit vector whose only kernel is a low-latency one, or one that is not."""
+    found = np.array(IDEAL_EXCHANGE)
+    at = LOW_LATENCY if low else 0
+    found[at : at + LOW_LATENCY] = values
+    found[LL_MAX_TOKEN] = 1e9 if low else 0.0
+    return found

@@ -20,7 +20,7 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 from hw_models import profile
-from hw_models.calibration import attention_fit, collective_fit, ops, stream_fit
+from hw_models.calibration import attention_fit, collective_fit, exchange_fit, ops, stream_fit
 from hw_models.profile import Kernel, Profile, ProfileFile
 from kernels.errors import InputError
 
@@ -72,13 +72,16 @@ def stream(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel
 
 def collective(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
     folder = data / "collectives"
-    if near is not None and of.box:
-        files = [folder / f"{of.box}_{tail}.csv" for tail in ("nccl", "custom_allreduce")]
-        return collective_fit.fit_few(files[0], files[1], of.device, stream_fit.taken(near, "collective"))
-    if near is not None:
+    own = of.box or of.name
+    exchanges = sorted(path for path in folder.glob(f"{own}_*") if "deepep" in path.name or "alltoall" in path.name)
+    found = exchange_fit.fit_files(exchanges, of.device)
+    if near is not None and not of.box:
         return stream_fit.taken(near, "collective")
+    if near is not None:
+        files = [folder / f"{of.box}_{tail}.csv" for tail in ("nccl", "custom_allreduce")]
+        return collective_fit.fit_few(files[0], files[1], of.device, stream_fit.taken(near, "collective")) + found
     files = [folder / f"{of.name}_{tail}.csv" for tail in ("nccl", "vllm_custom_allreduce")]
-    return collective_fit.fit_files(files[0], files[1], of.device)
+    return collective_fit.fit_files(files[0], files[1], of.device) + found
 
 
 FITS: Mapping[str, Callable[[Shipped, pathlib.Path, Profile | None], list[Kernel]]] = {
