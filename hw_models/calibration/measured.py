@@ -345,6 +345,7 @@ def _exchange(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) 
         skipped[row] = "one device, or fewer experts than topk"
     reached = np.array([distinct(e, t, g) for e, t, g in zip(expert, topk, group, strict=True)])
     ops["link_byte"] = token * ops["n"] * reached
+    ops["link_byte"][list(skipped)] = 0.0
     return ops, work
 
 
