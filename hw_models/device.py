@@ -101,7 +101,8 @@ def rate(device: Device) -> layout.Floats:
 
 def calibration(device: Device) -> tuple[Profile, str]:
     """The profile that a device is priced by, and the name of the device that it was fitted on: its own, else that
-    of its nearest relative, and so on, scaled by the datasheets. `InputError` where none of them has one."""
+    of its nearest relative, and so on, scaled by the datasheets (but for what an overlay has of the device itself).
+    `InputError` where none of them has one."""
     line = relatives.line(device)
     own = relatives.own_profile(line[-1])
     if not own:
@@ -112,7 +113,14 @@ def calibration(device: Device) -> tuple[Profile, str]:
             value="calibrated",
             allowed="sol; or name a profile in the device's file",
         )
-    return inherited(profile.load(own), line[-1], device), line[-1].name
+    found = inherited(profile.load(own), line[-1], device)
+    measured = relatives.overlay(device)
+    if measured is not None and not relatives.own_profile(device):
+        over = profile.load(measured).kernel
+        kinds = {kernel.kind for kernel in over}
+        rest = tuple(kernel for kernel in found.kernel if kernel.kind not in kinds)
+        found = Profile(device=found.device, kernel=(*rest, *over))
+    return found, line[-1].name
 
 
 def best_fidelity(device: Device) -> str:

@@ -45,6 +45,7 @@ from kernels.collective_layout import (
     Floats,
     Parts,
     faster,
+    flat_ring,
     num_hop,
     peer_hop,
     ring_byte,
@@ -125,7 +126,7 @@ def _hop_s(protocol: int, fit: Floats) -> float:
 def _inside_rate(protocol: int, link: Floats, fit: Floats) -> float:
     """Bytes a second of a device's links inside its node in the protocol."""
     share = fit[LL_EFF] if protocol == LL else fit[SIMPLE_EFF] if protocol == SIMPLE else fit[LL128_EFF]
-    return link[LINK_UP, LINK_BYTE_PER_S] * share
+    return link[LINK_UP, LINK_BYTE_PER_S] * share  # of a whole node's devices; `crowd` was met in one node alone
 
 
 @njit
@@ -151,17 +152,15 @@ def _ring(
     kind: int, message_byte: float, group_size: int, group_node: int, link: Floats, fit: Floats, protocol: int
 ) -> Parts:
     """A flat ring: `per_node` rings leave and enter a node, each through its own port."""
-    per_node = max(1, group_size // group_node)
-    moved = ring_byte(kind, message_byte, group_size)
-    hop, out_hop = num_hop(kind, group_size), num_hop(kind, group_node)
     hop_s, net = _hop_s(protocol, fit), fit[NET_HOP]
-    up_s = max(link[LINK_UP, LINK_LATENCY_S] + hop_s, net * RING_UP_S[protocol])
+    up_s = ring_step(link) * max(link[LINK_UP, LINK_LATENCY_S] + hop_s, net * RING_UP_S[protocol])
     out_s = max(link[LINK_OUT, LINK_LATENCY_S] + hop_s, net * RING_NET_S[protocol])
-    hops_s = (hop - out_hop) * ring_step(link) * up_s + out_hop * out_s
+    out = _outside_rate(protocol, RING_SHARE[protocol], max(1, group_size // group_node), link, fit)
+    hops_s, inside_s, between_s = flat_ring(
+        kind, message_byte, group_size, group_node, up_s, out_s, _inside_rate(protocol, link, fit), out
+    )
     if kind == ALL_REDUCE and protocol == SIMPLE and net > 0.0:
         hops_s *= PLATEAU
-    inside_s = moved / _inside_rate(protocol, link, fit) if per_node > 1 else 0.0
-    between_s = moved / _outside_rate(protocol, RING_SHARE[protocol], per_node, link, fit)
     return RING, _start_s(protocol, fit) + hops_s, inside_s, between_s
 
 

@@ -14,6 +14,7 @@ import math
 from kernels.collective_layout import (
     ANY,
     COPY_RATIO,
+    CROWD,
     DIRECT,
     FILL_S,
     FILL_SHARE,
@@ -90,6 +91,8 @@ def _crowding(part_byte: float, full_byte: float, num_channel: float) -> float:
 def inside_parts(kind: int, message_byte: float, group_size: int, link: Floats, fit: Floats, only: int) -> Parts:
     """The fastest algorithm inside a node, or `only` that one; as `kernels.collective.collective_parts`."""
     bandwidth = link[LINK_UP, LINK_BYTE_PER_S]
+    if fit[CROWD] > 0.0 and group_size > 2:
+        bandwidth *= (2.0 / group_size) ** fit[CROWD]
     latency_s = link[LINK_UP, LINK_LATENCY_S]
     if (
         kind == ALL_REDUCE

@@ -29,6 +29,7 @@ COLLECTIVE_FIT: tuple[str, ...] = (
     "net_hop",  # a hop between nodes in its library's own reckoning (kernels.collective_between); 0: the link's alone
     "nvls_s",  # in-switch reduction: its launch
     "nvls_eff",  # and its share of the link's bandwidth; 0: the switch does not add
+    "crowd",  # power with which a device's rate falls with the devices over two, where all go through the host; else 0
     *DIRECT_FIT,
     "host_s",  # eager dispatch that hides the kernel where no CUDA graph is used
     "host_copy",  # and the copy into a registered buffer, as link bytes a byte
@@ -36,11 +37,13 @@ COLLECTIVE_FIT: tuple[str, ...] = (
 (
     LAUNCH_S, LL_HOP_S, LL128_HOP_S, SIMPLE_HOP_S, LL_EFF, LL128_EFF, SIMPLE_EFF, TUNER_LL_BYTE_PER_S, NUM_CHANNEL,
     SIMPLE_S, FILL_SHARE, FILL_S, LL_COPY, COPY_RATIO, OUT_EFF, NET_HOP, NVLS_S, NVLS_EFF,
+    CROWD,
 ) = range(FIRST_DIRECT)  # fmt: skip
 HOST_S, HOST_COPY = range(len(COLLECTIVE_FIT) - 2, len(COLLECTIVE_FIT))
 
 IDEAL_COLLECTIVE: tuple[float, ...] = (
-    0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, *IDEAL_DIRECT, 0.0, 0.0,
+    0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, *IDEAL_DIRECT,
+    0.0, 0.0,
 )  # fmt: skip
 assert COLLECTIVE_FIT[FIRST_DIRECT] == DIRECT_FIT[0]
 assert len(IDEAL_COLLECTIVE) == len(COLLECTIVE_FIT) <= NUM_FIT
@@ -92,6 +95,25 @@ def num_hop(kind: int, group_size: int) -> int:
     if kind in (P2P, ALL_TO_ALL):
         return 1
     return (2 if kind == ALL_REDUCE else 1) * (group_size - 1)
+
+
+@njit
+def flat_ring(
+    kind: int, message_byte: float, group_size: int, group_node: int, up_hop_s: float, out_hop_s: float, up_rate: float,
+    out_rate: float,
+) -> tuple[float, float, float]:  # fmt: skip
+    """(seconds of hops, of bytes inside nodes, of bytes between nodes at the same time) of a ring through all devices:
+    every hop is counted, `group_node - 1` of a gather's between nodes. Rates are a device's inside its node and those
+    of all ports that the group's devices of one node share.
+
+    >>> flat_ring(ALL_REDUCE, 8.0, 4, 2, 1.0, 10.0, 2.0, 1.0)  # four hops inside and two out; 12 B
+    (24.0, 6.0, 12.0)
+    """
+    moved = ring_byte(kind, message_byte, group_size)
+    out_hop = num_hop(kind, group_node)
+    hops_s = (num_hop(kind, group_size) - out_hop) * up_hop_s + out_hop * out_hop_s
+    inside_s = moved / up_rate if group_size > group_node else 0.0
+    return hops_s, inside_s, moved / out_rate if group_node > 1 else 0.0
 
 
 @njit

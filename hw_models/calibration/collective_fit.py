@@ -208,6 +208,23 @@ def fit_few(
     return library_kernels + _custom(custom, system, found[ALL_REDUCE].parameter)
 
 
+def fit_pcie(nccl: str | pathlib.Path, system: str) -> list[Kernel]:
+    """Fitted kernels of a box whose devices meet over PCIe alone, each kind on one or two group sizes: rings share all
+    constants, and messages to peers theirs; both share `crowd`, by which the way through the host narrows."""
+    (library,) = read_folder(nccl)
+    rows = Rows(library.ops, library.seconds, system)
+    data = library.file.name
+    free = {**RING, "simple_eff": (0.5, 0.05, 1.0), "ll_eff": (0.3, 0.02, 1.0), "crowd": (0.5, 1e-3, 3.0)}
+    ring = rows.kind != ALL_TO_ALL
+    found = rows.kernels(
+        ring, (ALL_GATHER, REDUCE_SCATTER, ALL_REDUCE), "nccl", sought(free, {"num_channel": 1.0}), data, True
+    )
+    crowd = found[0].parameter["crowd"]
+    shares = {name: free[name] for name in ("simple_eff", "ll_eff")}
+    peers = sought({**PEER, **shares}, {"num_channel": 2.0, "crowd": crowd})
+    return found + rows.kernels(~ring, (ALL_TO_ALL, P2P), "nccl", peers, data, True)
+
+
 def _rings(rows: Rows, tuner_ll_byte_per_s: float, data: str, default: bool) -> list[Kernel]:
     """The three collectives of rings, each with constants of its own: a reduce-scatter adds, an all-gather copies."""
     known = {"tuner_ll_byte_per_s": tuner_ll_byte_per_s, "num_channel": NUM_CHANNEL}
