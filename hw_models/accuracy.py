@@ -19,8 +19,10 @@ def held_out() -> pd.DataFrame:
         for kernel in load(FOLDER / device).kernel:
             found = kernel.held_out
             if found is not None and found.n and kernel.kind not in FITTED_WITH:
-                errors = (found.n, found.mape, found.median, found.p90, found.bias)
-                rows.append((device.removesuffix(".toml"), kernel.kind, kernel.format, kernel.name, *errors))
+                for part, error in {"": found, **kernel.part}.items():
+                    errors = (error.n, error.mape, error.median, error.p90, error.bias)
+                    name = f"{kernel.name}, {part}" if part else kernel.name
+                    rows.append((device.removesuffix(".toml"), kernel.kind, kernel.format, name, *errors))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

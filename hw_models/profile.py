@@ -72,6 +72,7 @@ class Kernel(Strict):
     parameter: dict[str, float]
     train: ErrorSummary | None = None
     held_out: ErrorSummary | None = None
+    part: dict[str, ErrorSummary] = {}  # held-out errors of parts of the rows (an exchange: by nodes and tokens)
     spread: dict[str, float] = {}
 
 

@@ -44,6 +44,7 @@ FREE: Mapping[str, tuple[float, float, float]] = {  # start, low, high
 OVER_NODES = ("node_s", "out_core_byte_per_s", "over_node_share", "out_eff")  # what one node does not tell
 OUT_EFF = 0.96  # there: as of the library (kernels.collective_between)
 DEEPEP_CORE = 20.0  # DeepEP's own default
+FEW_TOKEN = 128  # where errors are told apart
 LL_TOKEN = 128.0  # SGLang's default number of tokens that the low-latency kernels' buffers hold
 KNOWN: Mapping[str, Mapping[str, float]] = {
     "deepep_normal": {"num_core": DEEPEP_CORE},
@@ -82,15 +83,15 @@ def fit_files(files: Sequence[str | pathlib.Path], system: str) -> list[Kernel]:
                 if mine.any():
                     found.append(fit_kernel(rows.ops[mine], rows.seconds[mine], system, name, rows.file.name))
     both = {(kernel.kind, kernel.name): kernel for kernel in found}
-    for kind in (KINDS[DISPATCH], KINDS[COMBINE]):
-        normal, low = both.get((kind, "deepep_normal")), both.get((kind, "deepep_low_latency"))
+    for what in (KINDS[DISPATCH], KINDS[COMBINE]):
+        normal, low = both.get((what, "deepep_normal")), both.get((what, "deepep_low_latency"))
         if normal is None or low is None:
             continue
         parameter = {name: normal.parameter[name] for name in EXCHANGE_FIT[:LOW_LATENCY]}
         parameter |= {name: low.parameter[name] for name in EXCHANGE_FIT[LOW_LATENCY:LL_MAX_TOKEN]}
         parameter["ll_max_token"] = LL_TOKEN
         found.append(
-            Kernel(kind=kind, format="any", name="deepep", default=True, data=normal.data, parameter=parameter,
+            Kernel(kind=what, format="any", name="deepep", default=True, data=normal.data, parameter=parameter,
                    spread=normal.spread)
         )  # fmt: skip
     return found
@@ -122,8 +123,23 @@ def fit_kernel(ops: OpTable, seconds: Floats, system: str, name: str, data: str)
         parameter=dict(zip(EXCHANGE_FIT, values.tolist(), strict=True)),
         train=ErrorSummary(**asdict(error(price[mine], seconds[mine]))),
         held_out=ErrorSummary(**asdict(error(price[~mine], seconds[~mine]))),
+        part=_parts(ops, ~mine, price, seconds),
         spread=spread(price[~mine], seconds[~mine]),
     )  # fmt: skip
+
+
+def _parts(ops: OpTable, checked: Chosen, price: Floats, seconds: Floats) -> dict[str, ErrorSummary]:
+    """Held-out errors by nodes (devices, in one node) and by tokens of a device."""
+    over = int(ops["group_node"].max()) > 1
+    column, unit = ("group_node", "nodes") if over else ("group_size", "devices")
+    found = {}
+    for count in np.unique(ops[column]):
+        for few in (True, False):
+            mine = checked & (ops[column] == count) & ((ops["m"] <= FEW_TOKEN) == few)
+            if mine.any():
+                label = f"{count} {unit}, {'up to' if few else 'over'} {FEW_TOKEN} tokens"
+                found[label] = ErrorSummary(**asdict(error(price[mine], seconds[mine])))
+    return found
 
 
 def _vector(values: Floats, low: bool) -> Floats:

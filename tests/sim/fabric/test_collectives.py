@@ -177,6 +177,18 @@ def test_ports_that_devices_share() -> None:
     assert env.now - one.fixed_ps == pytest.approx(8e9 / port * 1e12)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from([*RINGS, ALL_TO_ALL]), st.randoms(use_true_random=False), st.sampled_from([IDEAL, REAL]))
+def test_renumbering_changes_nothing(kind: int, random, vector) -> None:
+    """Nodes are alike, and so are the places of a node behind its switch: only how many of a group share one counts."""
+    ways = routes("dgx_h100", 64)
+    nodes, places = random.sample(range(8), 4), random.sample(range(8), 8)
+    plain = Collectives(ways, vector).make(kind, 1e7, range(32))
+    other = Collectives(ways, vector).make(kind, 1e7, [8 * node + place for node in nodes for place in places])
+    assert plain.algorithm == other.algorithm
+    assert alone_ps(ways, plain) == pytest.approx(alone_ps(ways, other), abs=2)
+
+
 def test_double_trees() -> None:
     for num_node in range(2, 40):
         inner = []
