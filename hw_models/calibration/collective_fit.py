@@ -205,7 +205,8 @@ def fit_few(
         if kind not in found:  # a ring of as many hops; a message to one peer
             found[kind] = found[like].model_copy(update={"kind": KINDS[kind], "train": None, "held_out": None})
     library_kernels = [k.model_copy(update={"default": k.kind != "all_reduce"}) for k in found.values()]
-    return library_kernels + _custom(custom, system, found[ALL_REDUCE].parameter)
+    ring = found[ALL_REDUCE].parameter
+    return library_kernels + _custom(custom, system, ring) + other_engines(custom, system, ring)
 
 
 def fit_pcie(nccl: str | pathlib.Path, system: str) -> list[Kernel]:
@@ -239,24 +240,34 @@ def _rings(rows: Rows, tuner_ll_byte_per_s: float, data: str, default: bool) -> 
     return found
 
 
-def _custom(file: str | pathlib.Path, system: str, known: Mapping[str, float]) -> list[Kernel]:
-    """The serving engine's all-reduce in a CUDA graph (the default) and eager, which adds the host."""
-    (engine,) = read_folder(file)
-    names = engine.frame["kernel"].astype(str).to_numpy()
-    own = np.char.startswith(names.astype(str), "vLLM")  # other engines' kernels are others
-    rows, names = Rows(engine.ops[own], engine.seconds[own], system), names[own]
-    graph = np.array(["graph" in name for name in names])
+def other_engines(file: str | pathlib.Path, system: str, known: Mapping[str, float]) -> list[Kernel]:
+    """All-reduces of engines other than vLLM, beside the library's constants `known`; none is a default."""
+    return [kernel for engine in ("SGLang", "TRTLLM") for kernel in _custom(file, system, known, engine)]
+
+
+def _custom(file: str | pathlib.Path, system: str, known: Mapping[str, float], engine: str = "vLLM") -> list[Kernel]:
+    """A serving engine's all-reduce in a CUDA graph (vLLM's is the default), and eager, which adds the host."""
+    (read,) = read_folder(file)
+    names = read.frame["kernel"].astype(str).to_numpy()
+    own = np.char.startswith(names.astype(str), engine)
+    if not own.any():
+        return []
+    rows, names = Rows(read.ops[own], read.seconds[own], system), names[own]
+    graph = np.array(["eager" not in name for name in names])
+    default = engine == "vLLM"
     trial = []
     for limits in LIMITS:
         free = {**CUSTOM, **SWITCHED} if "switched_max_byte" in limits else CUSTOM
         parameters = sought(free, {**known, **limits})
-        trial += rows.kernels(graph, (ALL_REDUCE,), str(names[graph][0]), parameters, engine.file.name, True)
+        trial += rows.kernels(graph, (ALL_REDUCE,), str(names[graph][0]), parameters, read.file.name, default)
     best = min(trial, key=_miss)
+    if graph.all():
+        return [best]
     free = dict(EAGER)
     if best.parameter["switched_max_byte"] == 0.0:
         free.pop("switched_host_s")
     parameters = sought(free, best.parameter)
-    eager = rows.kernels(~graph, (ALL_REDUCE,), str(names[~graph][0]), parameters, engine.file.name, False)
+    eager = rows.kernels(~graph, (ALL_REDUCE,), str(names[~graph][0]), parameters, read.file.name, False)
     return [best, *eager]
 
 

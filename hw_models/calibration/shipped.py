@@ -90,7 +90,12 @@ def collective(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Ke
         files = [folder / f"{of.box}_{tail}.csv" for tail in ("nccl", "custom_allreduce")]
         return collective_fit.fit_few(files[0], files[1], of.device, stream_fit.taken(near, "collective")) + found
     files = [folder / f"{of.name}_{tail}.csv" for tail in ("nccl", "vllm_custom_allreduce")]
-    return collective_fit.fit_files(files[0], files[1], of.device) + found
+    library = collective_fit.fit_files(files[0], files[1], of.device)
+    others = folder / f"{of.name}_custom_allreduce.csv"
+    if others.exists():
+        ring = next(kernel for kernel in library if (kernel.kind, kernel.name) == ("all_reduce", "nccl"))
+        library += collective_fit.other_engines(others, of.device, ring.parameter)
+    return library + found
 
 
 FITS: Mapping[str, Callable[[Shipped, pathlib.Path, Profile | None], list[Kernel]]] = {
