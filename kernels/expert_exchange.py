@@ -4,7 +4,8 @@ A row of tokens goes once to every device that holds one of the token's experts;
 a device passes it on (DeepEP's high-throughput kernels), or once for every expert (its low-latency ones). Copies follow
 from an even draw of `topk` of `num_expert` experts, of at most `node_limit` nodes where routing is limited so.
 
-    seconds = start + log2(nodes) x node_s + peers x peer_s + ((cores)^4 + (links inside)^4 + (ports)^4)^(1/4)
+    seconds = start + log2(nodes) x node_s + peers x peer_s + experts x expert_s
+              + ((cores)^4 + (links inside)^4 + (ports)^4)^(1/4)
 
 the bytes through the cores that the kernel is given, through a device's links and through its share of the ports; the
 fourth-power mean is the rounding where two of them meet, and is never below the largest of the three.
@@ -21,10 +22,10 @@ ONE_KERNEL: tuple[str, ...] = (
     "start_s",  # launch, and the barrier at its end
     "node_s",  # more for each doubling of nodes
     "peer_s",  # more a peer: its flags
+    "expert_s",  # more an expert of all: its count
     "row_s",  # a copy of a row on one core, whatever its width
     "core_byte_per_s",  # a core's copying, once a device reached; 0: no limit
     "token_byte_per_s",  # a core's reading or writing of the token's own row, once; 0: no limit
-    "out_core_byte_per_s",  # a core's copying to other nodes, once a node reached; 0: no limit
     "over_node_share",  # of cores that copy, where those between nodes have others to pass rows on
     "up_eff",  # share of a device's links
     "out_eff",  # share of its ports
@@ -32,7 +33,7 @@ ONE_KERNEL: tuple[str, ...] = (
     "a_row_an_expert",  # 1: a copy for every expert, not for every device
 )
 (
-    START_S, NODE_S, PEER_S, ROW_S, CORE_BYTE_PER_S, TOKEN_BYTE_PER_S, OUT_CORE_BYTE_PER_S, OVER_NODE_SHARE, UP_EFF,
+    START_S, NODE_S, PEER_S, EXPERT_S, ROW_S, CORE_BYTE_PER_S, TOKEN_BYTE_PER_S, OVER_NODE_SHARE, UP_EFF,
     EXCHANGE_OUT_EFF, EXCHANGE_CORE, A_ROW_AN_EXPERT,
 ) = range(len(ONE_KERNEL))  # fmt: skip
 EXCHANGE_FIT: tuple[str, ...] = (
@@ -126,12 +127,11 @@ def exchange_s(shape: Floats, core: float, link: Floats, fit: Floats) -> tuple[f
         core_s += byte * made / own[CORE_BYTE_PER_S]
     if own[TOKEN_BYTE_PER_S] > 0.0:
         core_s += byte / own[TOKEN_BYTE_PER_S]
-    if own[OUT_CORE_BYTE_PER_S] > 0.0:
-        core_s += byte * crossing / own[OUT_CORE_BYTE_PER_S]
     core_s /= given * (own[OVER_NODE_SHARE] if node > 1.0 else 1.0)
     top = max(core_s, up_s, out_s)
     moving_s = top * ((core_s / top) ** 4 + (up_s / top) ** 4 + (out_s / top) ** 4) ** 0.25 if top > 0.0 else 0.0
     latency_s = link[LINK_OUT if node > 1.0 else LINK_UP, LINK_LATENCY_S]
     fixed_s = own[START_S] + latency_s + (group - 1.0) * own[PEER_S] + math.log2(node) * own[NODE_S]
+    fixed_s += shape[NUM_EXPERT] * own[EXPERT_S]
     seconds = max(fixed_s + moving_s, ideal_s)
     return seconds, ideal_s, BOUND_LINK if 2.0 * ideal_s >= seconds else BOUND_LATENCY

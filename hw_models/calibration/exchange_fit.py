@@ -33,24 +33,23 @@ FREE: Mapping[str, tuple[float, float, float]] = {  # start, low, high
     "start_s": (2e-5, 1e-6, 2e-4),
     "node_s": (5e-6, 1e-8, 5e-5),
     "peer_s": (1e-7, 1e-10, 2e-6),
+    "expert_s": (1e-8, 1e-11, 1e-7),
     "row_s": (1e-8, 1e-11, 1e-6),
-    "core_byte_per_s": (2e10, 1e9, 2e11),
-    "token_byte_per_s": (2e10, 1e9, 1e12),
-    "out_core_byte_per_s": (2e10, 1e9, 1e12),
+    "core_byte_per_s": (2e10, 1e9, 1e13),
+    "token_byte_per_s": (2e10, 1e9, 1e13),
     "over_node_share": (0.6, 0.2, 1.0),
     "up_eff": (0.7, 0.1, 1.0),
-    "out_eff": (0.9, 0.3, 1.0),
 }
-OVER_NODES = ("node_s", "out_core_byte_per_s", "over_node_share", "out_eff")  # what one node does not tell
-OUT_EFF = 0.96  # there: as of the library (kernels.collective_between)
+OUT_EFF = 0.96  # not fitted: as of the library (kernels.collective_between), and what four nodes reach
 DEEPEP_CORE = 20.0  # DeepEP's own default
+SEARCH = 40  # generations
 FEW_TOKEN = 128  # where errors are told apart
 LL_TOKEN = 128.0  # SGLang's default number of tokens that the low-latency kernels' buffers hold
 KNOWN: Mapping[str, Mapping[str, float]] = {
     "deepep_normal": {"num_core": DEEPEP_CORE},
     "deepep_low_latency": {"a_row_an_expert": 1.0},
-    "NVLinkOneSided": {"num_core": 1.0, "core_byte_per_s": 0.0, "token_byte_per_s": 0.0},  # cores are not told
-    "NVLinkTwoSided": {"num_core": 1.0, "core_byte_per_s": 0.0, "token_byte_per_s": 0.0},
+    "NVLinkOneSided": {"num_core": 1.0},  # how many is not told: rates are those of all
+    "NVLinkTwoSided": {"num_core": 1.0},
 }
 
 
@@ -103,9 +102,9 @@ def fit_kernel(ops: OpTable, seconds: Floats, system: str, name: str, data: str)
     arrays = machine(built)
     shape, core = shapes(ops), float(built.device.num_core)
     low = name == "deepep_low_latency"
-    known = dict(KNOWN.get(name, {}))
+    known = {**KNOWN.get(name, {}), "out_eff": OUT_EFF}
     if int(ops["group_node"].max()) == 1:
-        known |= dict.fromkeys(OVER_NODES, 0.0) | {"over_node_share": 1.0, "out_eff": OUT_EFF}
+        known |= {"node_s": 0.0, "over_node_share": 1.0}
     ideal = dict(zip(ONE_KERNEL, IDEAL_EXCHANGE, strict=False)) | known
     parameters = [
         Parameter(n, *FREE[n] if n in FREE and n not in known else (ideal[n],) * 3) for n in ONE_KERNEL
@@ -115,7 +114,7 @@ def fit_kernel(ops: OpTable, seconds: Floats, system: str, name: str, data: str)
         return np.asarray(seconds_of(shape[chosen], core, arrays.link, _vector(values, low)))
 
     mine = half(*(ops[column] for column in ("m", "n", "num_expert", "group_size")))
-    found = fit(lambda v: predict(mine, v), seconds[mine], parameters, search=20)
+    found = fit(lambda v: predict(mine, v), seconds[mine], parameters, search=SEARCH)
     values = _vector(np.array([found[n] for n in ONE_KERNEL]), low)
     price = np.asarray(seconds_of(shape, core, arrays.link, values))
     return Kernel(
