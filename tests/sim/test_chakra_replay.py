@@ -93,7 +93,9 @@ def test_the_command(routes: Routes, tmp_path, capsys) -> None:
     (tmp_path / "comm_group.json").write_text(json.dumps(groups))
     line = ["trace", "replay", *files, str(tmp_path / "out.csv"), "--system", "dgx_h100"]
     assert main([*line, "--groups", str(tmp_path / "comm_group.json")]) == 0
-    assert "2 ranks" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 ranks" in said
+    assert "collectives calibrated on h100_sxm" in said
     frame = pd.read_csv(tmp_path / "out.csv", comment="#")
     assert frame["end_s"].max() >= 4 * 15e-6
     assert len(frame) == sum(len(trace.node) for trace in traces)
