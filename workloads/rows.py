@@ -138,11 +138,22 @@ class Rows:
         if p.ep <= 1:
             return
         row = int(width * (value_byte + (1 / 32 if value_byte == 1 else 0)))
-        copies = distinct_rank(f.num_expert, f.topk, p.ep)
+        copies, node = distinct_rank(f.num_expert, f.topk, p.ep), p.group_node("ep", self.stage)
         self.add(
-            name, kind, m=token, n=row, topk=f.topk, num_expert=f.num_expert, group_size=p.ep,
-            group_node=p.group_node("ep", self.stage), link_byte=token * (copies * row),
+            name, kind, m=token, n=row, topk=f.topk, num_expert=f.num_expert, group_size=p.ep, group_node=node,
+            window=node_limit(f, node), link_byte=token * (copies * row),
         )  # fmt: skip
+
+
+def node_limit(f: FeedForward, node: int) -> int:
+    """Nodes of `node` that a token goes to at most, where its experts come from some groups of them; 0: all.
+
+    >>> v3 = FeedForward(0, num_expert=256, topk=8, num_group=8, topk_group=4)
+    >>> node_limit(v3, 8), node_limit(v3, 16), node_limit(v3, 4)
+    (4, 8, 0)
+    """
+    limit = f.topk_group * max(1, node // f.num_group)
+    return limit if f.num_group > 1 and limit < node else 0
 
 
 def ceil_div(value: Any, by: int) -> Any:

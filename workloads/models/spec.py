@@ -67,6 +67,8 @@ class FeedForward:
     expert_inter: int = 0
     router_bias: int = 0  # values of the router's bias or score correction
     shared_gate: bool = False  # a sigmoid gate on the shared expert (Qwen2-MoE)
+    num_group: int = 1  # equal groups of experts, of which a token's come from `topk_group` (node-limited routing)
+    topk_group: int = 1
 
     @property
     def num_up(self) -> int:

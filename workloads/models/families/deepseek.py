@@ -41,10 +41,13 @@ def _experts(fields: Fields) -> FeedForward:
     num_expert = fields.size("n_routed_experts")
     inter = fields.size("moe_intermediate_size")
     corrected = fields.word("model_type") != "deepseek_v2"  # a balancing bias a routed expert
+    num_group = fields.size("n_group", default=1, high=num_expert)
     return FeedForward(
         fields.size("n_shared_experts", default=0, low=0, high=10_000) * inter,
         num_expert=num_expert,
         topk=fields.size("num_experts_per_tok", high=num_expert),
         expert_inter=inter,
         router_bias=num_expert if corrected else 0,
+        num_group=num_group,
+        topk_group=fields.size("topk_group", default=num_group, high=num_group),
     )
