@@ -5,7 +5,7 @@ import numpy as np
 from kernels import optable as op
 from kernels.formats import FORMAT_CODE
 from workloads import kv
-from workloads.experts import active_expert, distinct_rank
+from workloads.experts import active_expert
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.rows import ACT_FLOP, ADD_FLOP, NORM_FLOP, ROPE_FLOP, Count, Rows, ceil_div
 
@@ -199,12 +199,11 @@ def _expert_exchanged(rows: Rows, f: FeedForward, h: int, skew: float) -> None:
     _latent_in(rows, f, h, own)
     wide = f.latent or h
     if p.moe_tp == 1:
-        copies = distinct_rank(f.num_expert, f.topk, p.ep)
         if rows.formats.converts("expert"):
             rows.convert("experts", own, wide, "expert")
-        rows.link("expert_dispatch", op.ALL_TO_ALL, "ep", p.ep, own * (copies * wide * rows.formats.act_byte("expert")))
+        rows.exchange("expert_dispatch", op.DISPATCH, f, own, wide, rows.formats.act_byte("expert"))
         _experts(rows, f, wide, m * p.attn_dp, skew)
-        rows.link("expert_combine", op.ALL_TO_ALL, "ep", p.ep, own * (copies * wide * rows.byte))
+        rows.exchange("expert_combine", op.COMBINE, f, own, wide, rows.byte)
     else:
         everything = m * (float(p.attn_dp) * wide * rows.byte)
         rows.link("expert_gather", op.ALL_GATHER, "expert", p.stage_device, everything)

@@ -21,7 +21,9 @@ import numpy.typing as npt
 from kernels import optable as op
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE, FORMATS
+from workloads.experts import distinct_rank
 from workloads.formats import Formats
+from workloads.models.spec import FeedForward
 from workloads.placement import Placement
 
 NORM_FLOP = {"rms": 4.0, "layer": 7.0}
@@ -146,6 +148,30 @@ class Rows:
         if size > 1:
             node = self.placement.group_node(group, self.stage)
             self.add(name, kind, link_byte=link_byte, group_size=size, group_node=node)
+
+    def exchange(self, name: str, kind: int, f: FeedForward, token: Any, width: int, value_byte: float) -> None:
+        """`token` rows of `width` values to the devices of their experts, or back; narrow values carry an fp32 scale
+        for 128 of them. A row is `link_byte` once to every device that holds one of its experts."""
+        p = self.placement
+        if p.ep <= 1:
+            return
+        row = int(width * (value_byte + (1 / 32 if value_byte == 1 else 0)))
+        copies, node = distinct_rank(f.num_expert, f.topk, p.ep), p.group_node("ep", self.stage)
+        self.add(
+            name, kind, m=token, n=row, topk=f.topk, num_expert=f.num_expert, group_size=p.ep, group_node=node,
+            window=node_limit(f, node), link_byte=token * (copies * row),
+        )  # fmt: skip
+
+
+def node_limit(f: FeedForward, node: int) -> int:
+    """Nodes of `node` that a token goes to at most, where its experts come from some groups of them; 0: all.
+
+    >>> v3 = FeedForward(0, num_expert=256, topk=8, num_group=8, topk_group=4)
+    >>> node_limit(v3, 8), node_limit(v3, 16), node_limit(v3, 4)
+    (4, 8, 0)
+    """
+    limit = f.topk_group * max(1, node // f.num_group)
+    return limit if f.num_group > 1 and limit < node else 0
 
 
 def ceil_div(value: Any, by: int) -> Any:

@@ -92,6 +92,16 @@ def test_attention_groups_exchange_tokens_with_their_experts():
     assert not (ops["kind"] == op.ALL_REDUCE).any()  # no tensor parallelism, nothing to sum
 
 
+def test_routing_limited_to_groups_limits_nodes():
+    v3 = models.load("deepseek-v3")  # 4 of 8 groups a token
+    for devices, limit in ((64, 4), (128, 8), (32, 0)):  # 8, 16 and 4 nodes
+        place = placement.make(v3, tp=1, dp=devices, ep=devices)
+        assert named(lower_dense(v3, parse("fp8_block"), place, 0, 128), "expert_dispatch")["window"] == limit
+    free = models.load("qwen3-30b-a3b")
+    place = placement.make(free, tp=1, dp=64, ep=64)
+    assert named(lower_dense(free, BF16, place, 0, 128), "expert_dispatch")["window"] == 0
+
+
 def test_experts_cut_inside_gather_and_scatter():
     mixtral = models.load("mixtral-8x7b")
     place = placement.make(mixtral, tp=2, attn_dp=2, ep=2)

@@ -87,6 +87,8 @@ class FeedForward:
     shared_gate: bool = False  # a sigmoid gate on the shared expert (Qwen2-MoE)
     latent: int = 0  # width that routed experts work in, projected from the hidden one and back; 0: the hidden width
     latent_norm: bool = False  # a norm of what the experts give, before it is projected back
+    num_group: int = 1  # equal groups of experts, of which a token's come from `topk_group` (node-limited routing)
+    topk_group: int = 1
 
     @property
     def num_up(self) -> int:

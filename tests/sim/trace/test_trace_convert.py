@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 
+from hw_models.calibration.measured import read_folder
 from kernels.errors import InputError
 from sim.cli import main
 from sim.trace.chakra_timeline import times_us, trace_events
@@ -100,6 +101,9 @@ def test_kineto(tmp_path) -> None:
     assert "barrier" in rows.index
     assert convert([str(path) for path in paths], str(tmp_path / "fit.csv")).endswith("2 rows")
     assert pd.read_csv(tmp_path / "fit.csv", comment="#")["op"].tolist() == ["all_gather", "barrier"]
+    (measured,) = read_folder(tmp_path / "fit.csv")  # as `validate ops` reads it
+    assert (measured.ops["link_byte"][0], measured.seconds[0]) == (2048, pytest.approx(9e-6))
+    assert measured.skipped == {1: "op barrier is no collective of ours"}
     assert convert([str(paths[0])], str(tmp_path / "kernels.csv"), kernels=True).endswith("1 rows")
 
 

@@ -53,6 +53,7 @@ def routed(
     num_expert = fields.size(*COUNT)
     inter = fields.size(*INTER)
     shared = shared_inter(fields, inter)
+    num_group = max(1, fields.size("n_group", default=1, low=0, high=num_expert))
     return FeedForward(
         shared,
         gated=gated,
@@ -64,6 +65,8 @@ def routed(
         shared_gate=shared_gate and shared > 0,
         latent=latent,
         latent_norm=latent_norm,
+        num_group=num_group,
+        topk_group=max(1, fields.size("topk_group", default=num_group, low=0, high=num_group)),
     )
 
 
