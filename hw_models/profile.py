@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
-from hw_models.forms import EAGER, FORMAT_RELATIVES, FORMS
+from hw_models.forms import EAGER, FORMAT_RELATIVES, FORMS, KIND_RELATIVES
 from hw_models.relatives import PROFILES
 from kernels.attention import PADDED
 from kernels.errors import InputError, from_validation
@@ -179,6 +179,8 @@ def fit_array(
             for relative in (fmt.name, *FORMAT_RELATIVES.get(fmt.name, ())):
                 if profile is not None and kernel is None:
                     kernel = profile.find(kind, relative, (named or {}).get((kind, relative)))
+            if profile is not None and kernel is None and kind in KIND_RELATIVES:
+                kernel = profile.find(KIND_RELATIVES[kind], fmt.name)
             slots = ideal if kernel is None else vector(kind, kernel.parameter, eager=eager)
             if kernel is not None and kernel.padded:
                 slots[PADDED] = 1.0

@@ -60,10 +60,29 @@ class TrainPlan:
     gather_limit: int = 2  # FSDP's rate limiter: layers gathered ahead and at work at most; 1: no prefetch, 0: no limit
     logit_chunk: int = 1  # parts of the sequence that the head and the loss are done in
     lora_rank: int = 0  # of adapters beside every linear map, which alone are trained; 0: everything is
+    fused_loss: bool = True  # cross entropy in one kernel that keeps no fp32 copy of the logits
+    layout: tuple[int, ...] = ()  # layers of each stage in the order of the model; none: as evenly as it goes
+    etp: int = 0  # tensor parallelism of the experts; 0: that of the layer where `ep` fits beside it, else 1
+    dispatch: str = "alltoall"  # a copy of a token for each of its experts; "deepep": one for each rank that has any
+    dispatch_byte: float = 0.0  # a value on its way to the experts; 0: `act_byte`
+    node_limit: int = 0  # nodes at most that a token is sent to (DeepSeek-V3: 4); 0: any
+    ep_overlap: float = 0.0  # share of dispatch and combine under another microbatch's compute
 
     @property
     def num_device(self) -> int:
         return self.tp * self.pp * self.dp * self.cp
+
+    @property
+    def expert_tp(self) -> int:
+        """Devices that share an expert."""
+        if self.etp:
+            return self.etp
+        return self.tp if (self.dp * self.cp) % self.ep == 0 else 1
+
+    @property
+    def expert_dp(self) -> int:
+        """Copies of every expert: what dp x cp x tp leaves beside `ep` and the experts' own tensor parallelism."""
+        return max(1, self.tp * self.cp * self.dp // (self.ep * self.expert_tp))
 
     @property
     def num_microbatch(self) -> int:
@@ -169,9 +188,10 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
     for field, usual in (("ep", 1), ("skew", 0.0), ("global_balance", False)):
         if experts == 0 and getattr(plan, field) != usual:
             raise InputError("the model has no experts", field=field, value=getattr(plan, field), allowed=str(usual))
-    if plan.ep > 1 and (experts % plan.ep or (plan.dp * plan.cp) % plan.ep):
-        raise InputError("must divide the experts and dp x cp", field="ep", value=plan.ep,
-                         allowed=f"divisors of {experts} and {plan.dp * plan.cp}")  # fmt: skip
+    whole = plan.tp * plan.dp * plan.cp
+    if plan.ep > 1 and (experts % plan.ep or whole % (plan.ep * plan.expert_tp)):
+        raise InputError("must divide the experts and tp x dp x cp", field="ep", value=plan.ep,
+                         allowed=f"divisors of {experts} and {whole // plan.expert_tp}")  # fmt: skip
 
 
 def model_vector(model: ModelSpec, seq: int, dropout: bool = False) -> Floats:

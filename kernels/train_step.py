@@ -1,0 +1,355 @@
+"""Times of a training step composed of a layer's prices: operations of a stage, the step in closed form, many plans.
+
+The prices are look-ups (`kernels.train_plan.LAYER`); what depends on a whole plan is added here with the kernels that
+price everything else: collectives of gradients and weights, hops between stages, the update.
+"""
+
+import math
+
+import numpy as np
+
+from kernels.collective import collective_s
+from kernels.formats import FORMAT_CODE
+from kernels.jit import njit
+from kernels.machine import Machine
+from kernels.optable import ALL_GATHER, ALL_REDUCE, OPTIMIZER, P2P, REDUCE_SCATTER
+from kernels.rank_layout import group_node
+from kernels.stream import stream_s
+from kernels.train_plan import (
+    BODY,
+    BREADTH_FIRST,
+    FIRST,
+    INTERLEAVED,
+    LAST,
+    MEMORY,
+    ONE_F_ONE_B,
+    ZB_H1,
+    ZB_H2,
+    ZB_V,
+    Floats,
+    Records,
+    peak_byte,
+    update_byte,
+)
+
+ANY_FORMAT = FORMAT_CODE["bf16"]
+UPDATE_FLOP = 12.0  # a value: two moments, their corrections, a square root, a division, decay
+
+STAGE: tuple[str, ...] = (
+    "forward_s", "input_grad_s", "weight_grad_s", "recompute_s", "tp_s", "ep_s", "cp_s", "hop_s", "dp_s", "optimizer_s",
+)  # fmt: skip
+FORWARD_S, INPUT_GRAD_S, WEIGHT_GRAD_S, RECOMPUTE_S, TP_S, EP_S, CP_S, HOP_S, DP_S, OPTIMIZER_S = range(len(STAGE))
+FIRST_STAGE, MIDDLE, LAST_STAGE, ONLY = 0, 1, 2, 3  # where a stage lies
+
+RESULT: tuple[str, ...] = ("step_s", "bubble_s", "tp_s", "ep_s", "cp_s", "pp_s", "dp_s", "optimizer_s", "recompute_s",
+                           "data_s")  # fmt: skip
+R_STEP, R_BUBBLE, R_TP, R_EP, R_CP, R_PP, R_DP, R_OPTIMIZER, R_RECOMPUTE, R_DATA = range(len(RESULT))
+
+
+@njit
+def group_collective_s(kind: int, message_byte: float, size: float, stride: float, plan: Records, stack: Records,
+                       machine: Machine) -> float:  # fmt: skip
+    """Seconds of a collective of `size` ranks of the plan, `stride` apart."""
+    if size <= 1 or message_byte <= 0:
+        return 0.0
+    ranks = int(plan["tp"] * plan["cp"] * plan["dp"] * plan["pp"])
+    node = group_node(int(size), int(stride), int(stack["device_per_node"]), ranks)
+    return collective_s(kind, message_byte, int(size), node, machine.link, machine.fit[kind, ANY_FORMAT])[0]
+
+
+@njit
+def replica_s(kind: int, dense_byte: float, expert_byte: float, plan: Records, stack: Records, machine: Machine) -> float:
+    """Seconds of a collective over the replicas: dense values over dp x cp ranks, experts over their copies."""
+    tp, group = plan["tp"], plan["dp"] * plan["cp"]
+    seconds = group_collective_s(kind, dense_byte, group, tp, plan, stack, machine)
+    apart = plan["expert_tp"] * plan["ep"]
+    return seconds + group_collective_s(kind, expert_byte, plan["expert_dp"], apart, plan, stack, machine)
+
+
+@njit
+def compressed(plan: Records) -> float:
+    """Bytes that a reduction sends, as a share: what everybody sends is summed on the way, or gathered by everybody."""
+    if plan["compress_ratio"] <= 0:
+        return 1.0
+    return plan["compress_ratio"] * (plan["dp"] * plan["cp"] / 2 if plan["compress_gathers"] > 0 else 1.0)
+
+
+@njit
+def hop_s(plan: Records, stack: Records, machine: Machine) -> float:
+    """Seconds of a microbatch's activations from a stage to the next. With plain tensor parallelism each rank sends its
+    share between nodes and the receivers gather it, or (`whole_hop`) each sends everything."""
+    if plan["pp"] <= 1:
+        return 0.0
+    tp, whole = plan["tp"], plan["hop_byte"]
+    stride = int(tp * plan["cp"] * plan["dp"])
+    node = group_node(2, stride, int(stack["device_per_node"]), int(stride * plan["pp"]))
+    message = whole / tp if plan["sequence_parallel"] > 0 or (node > 1 and plan["whole_hop"] == 0) else whole
+    seconds = collective_s(P2P, message, 2, node, machine.link, machine.fit[P2P, ANY_FORMAT])[0]
+    if node > 1 and tp > 1 and plan["sequence_parallel"] == 0 and plan["whole_hop"] == 0:
+        seconds += group_collective_s(ALL_GATHER, whole, tp, 1.0, plan, stack, machine)
+    return seconds
+
+
+@njit
+def _channel(byte_per_s: float, stack: Records) -> float:
+    """Rate of a channel to storage: no faster than the host link that leads there; 0 is host memory itself."""
+    return min(byte_per_s, stack["host_byte_per_s"]) if byte_per_s > 0 else stack["host_byte_per_s"]
+
+
+@njit
+def _hidden(traffic_s: float, compute_s: float, stack: Records) -> tuple[float, float]:
+    """Seconds of traffic beside compute: (what stands out, how much longer the compute takes by the cores that the
+    traffic holds)."""
+    hidden = min(traffic_s, compute_s) * (1 - stack["exposed"])
+    return traffic_s - hidden, hidden * stack["contention"] / (1 - stack["contention"])
+
+
+@njit
+def stage_times(
+    plan: Records, piece: Records, stack: Records, machine: Machine, layers: float, where: int, out: Floats
+) -> None:
+    """Times of one microbatch through `layers` layers of a rank (all its chunks), into `out[STAGE]`.
+
+    `forward_s`, `input_grad_s` and `recompute_s` include the exchanges that nothing hides (also apart, forward only);
+    `dp_s` and `optimizer_s` are once a step.
+    """
+    layer = piece[BODY]
+    forward, back = layer["forward_s"], layer["input_grad_s"] + layer["weight_grad_s"]
+    tp_s = layer["tp_s"] - min(layer["tp_s"] * plan["tp_overlap"], forward)
+    tp_back = layer["tp_back_s"] - min(layer["tp_back_s"] * plan["tp_overlap"], back)
+    ep_s = layer["ep_s"] - min(layer["ep_s"] * plan["ep_overlap"], forward)
+    ep_back = layer["ep_back_s"] - min(layer["ep_back_s"] * plan["ep_overlap"], back)
+    cp_s = layer["cp_s"]
+    forward = max(forward, layer["num_op"] * stack["host_s"]) + tp_s + ep_s + cp_s
+    back_alone = max(back, layer["num_back_op"] * stack["host_s"])
+    back_alone += tp_back + ep_back + layer["cp_back_s"]
+    again = max(layer["recompute_s"], layer["num_again_op"] * stack["host_s"])
+    again += layer["tp_again_s"] * (1 - plan["tp_overlap"]) + layer["ep_again_s"] * (1 - plan["ep_overlap"])
+    back = back_alone
+    if plan["act_offload"] > 0:  # kept tensors leave under the forward pass and come back under the backward pass
+        copy = layer["kept_byte"] * plan["act_offload"]
+        forward = max(forward, copy / _channel(plan["offload_write_byte_per_s"], stack))
+        back = max(back, copy / _channel(plan["offload_read_byte_per_s"], stack) - again)
+    if plan["weight_offload"] > 0:  # weights come in for each pass, under the layer before
+        fetch = (layer["dense"] + layer["expert"]) * plan["weight_byte"] * plan["weight_offload"]
+        forward = max(forward, fetch / stack["host_byte_per_s"])
+        back = max(back, fetch / stack["host_byte_per_s"] - again)
+    if plan["dp_scheduled"] == 0 and plan["dp"] * plan["cp"] > 1:
+        beside = 0.0 if plan["gather_limit"] == 1 else 1.0
+        if plan["zero"] >= 3:  # weights are gathered for each pass
+            gather = replica_s(ALL_GATHER, layer["dense"] * plan["act_byte"], layer["expert"] * plan["act_byte"],
+                               plan, stack, machine)  # fmt: skip
+            wait, slow = _hidden(gather, beside * forward, stack)
+            forward += wait + slow
+            wait, slow = _hidden(gather, beside * (back + again) / 2, stack)
+            back += wait + slow
+        if plan["zero"] >= 2:  # and gradients scattered after it, under the next layer's
+            byte = plan["act_byte"]
+            reduce = replica_s(REDUCE_SCATTER, layer["trained"] * byte, layer["trained_expert"] * byte,
+                               plan, stack, machine)  # fmt: skip
+            wait, slow = _hidden(reduce, (back_alone + again) / (2 if plan["zero"] >= 3 else 1), stack)
+            back += wait + slow
+    weight_grad = layer["weight_grad_s"]
+    out[FORWARD_S] = forward * layers
+    out[WEIGHT_GRAD_S] = weight_grad * layers
+    out[INPUT_GRAD_S] = max(0.0, back - weight_grad) * layers
+    out[RECOMPUTE_S] = again * layers
+    out[TP_S], out[EP_S], out[CP_S] = tp_s * layers, ep_s * layers, cp_s * layers
+    if where in (FIRST_STAGE, ONLY):
+        _end(piece[FIRST], out)
+    if where in (LAST_STAGE, ONLY):
+        _end(piece[LAST], out)
+    out[HOP_S] = hop_s(plan, stack, machine)
+    _once_a_step(plan, piece, stack, machine, layers, where, out)
+
+
+@njit
+def _end(end: Records, out: Floats) -> None:
+    out[FORWARD_S] += end["forward_s"] + end["tp_s"]
+    out[INPUT_GRAD_S] += end["input_grad_s"] + end["tp_back_s"]
+    out[WEIGHT_GRAD_S] += end["weight_grad_s"]
+
+
+@njit
+def trained_values(plan: Records, piece: Records, layers: float, where: int) -> tuple[float, float]:
+    """Values of a rank that have gradients: (dense, experts), the vocabulary's of the ends with them. One of a tied
+    pair is counted once where one rank has both."""
+    value = piece[BODY]["trained"] * layers
+    if where in (FIRST_STAGE, ONLY):
+        value += piece[FIRST]["trained"]
+    if where == LAST_STAGE or (where == ONLY and plan["tied"] == 0):
+        value += piece[LAST]["trained"]
+    return value, piece[BODY]["trained_expert"] * layers
+
+
+@njit
+def _once_a_step(
+    plan: Records, piece: Records, stack: Records, machine: Machine, layers: float, where: int, out: Floats
+) -> None:
+    """Gradient reduction and update of a stage."""
+    value, expert = trained_values(plan, piece, layers, where)
+    zero, grad = plan["zero"], plan["grad_byte"]
+    if zero == 0:
+        share = grad * compressed(plan)
+        out[DP_S] = replica_s(ALL_REDUCE, value * share, expert * share, plan, stack, machine)
+    else:
+        byte = plan["act_byte"] if zero >= 2 else grad
+        out[DP_S] = replica_s(REDUCE_SCATTER, value * byte, expert * byte, plan, stack, machine)
+        byte = plan["act_byte"]
+        out[DP_S] += replica_s(ALL_GATHER, value * byte, expert * byte, plan, stack, machine)
+    group, expert_group = plan["dp"] * plan["cp"], plan["expert_dp"]
+    state = value / (group if zero >= 1 else 1.0) + expert / (expert_group if zero >= 1 else 1.0)
+    held = state if zero >= 2 else value + expert
+    read, write = update_byte(plan, state, held)
+    fit = machine.fit[OPTIMIZER, ANY_FORMAT]
+    seconds = stream_s(UPDATE_FLOP * state, read, write, machine.rate, fit)[0] * stack["vector"]
+    if plan["optimizer_offload"] > 0:  # states come and go over the host link, both ways at once
+        moved = state * plan["optimizer_byte"] * plan["optimizer_offload"]
+        seconds = max(seconds, moved / stack["host_byte_per_s"])
+    # encoding and decoding stand before and after what they compress
+    seconds += plan["compress_pass"] * (value + expert) * grad / stack["mem_byte_per_s"]
+    out[OPTIMIZER_S] = seconds
+
+
+@njit
+def replicas_s(
+    plan: Records, piece: Records, stack: Records, machine: Machine, layers: float, row: Floats, slack_s: float
+) -> float:
+    """Seconds that data-parallel traffic adds to a stage whose times are `row[STAGE]` and that waits for `slack_s`
+    besides: what compute hides layer by layer is hidden. Passes of ZeRO 3 hold their own gathers already, unless they
+    are beside the schedule (`dp_scheduled`; `ridgeline train` then replays them)."""
+    if plan["dp"] * plan["cp"] <= 1:
+        return 0.0
+    zero, m, v = plan["zero"], plan["num_microbatch"], plan["num_chunk"]
+    layer = piece[BODY]
+    dense, expert = (layer["dense"], layer["expert"]) if zero >= 3 else (layer["trained"], layer["trained_expert"])
+    byte = plan["act_byte"]
+    gather = replica_s(ALL_GATHER, dense * byte, expert * byte, plan, stack, machine)
+    sent = (byte if zero >= 2 else plan["grad_byte"]) * compressed(plan)
+    kind = ALL_REDUCE if zero == 0 else REDUCE_SCATTER
+    reduce = replica_s(kind, layer["trained"] * sent, layer["trained_expert"] * sent, plan, stack, machine)
+    # the vocabulary's values wait for the end of the step, those of the layers for one layer each
+    total = row[DP_S]
+    ends = max(0.0, total - (gather * (zero >= 1) + reduce) * layers)
+    forward, recompute = row[FORWARD_S] / layers, row[RECOMPUTE_S] / layers
+    back = (row[INPUT_GRAD_S] + row[WEIGHT_GRAD_S]) / layers
+    keep = 1 - stack["exposed"]
+    if plan["dp_scheduled"] == 0 and zero >= 2:
+        first = gather if zero >= 3 else gather + (layers - 1) * max(0.0, gather - keep * forward)
+        return first + reduce + ends
+    once_a_batch = plan["keep_gathered"] > 0 and (v == 1 or plan["schedule"] == BREADTH_FIRST)
+    if zero >= 2 and once_a_batch:
+        traffic = layers * reduce + (layers / v * (2 * v - 1) * gather if zero >= 3 else layers * gather)
+        return max(gather + reduce, traffic - m * layers * (forward + recompute + back) - slack_s)
+    if zero >= 3:
+        beside = 0.0 if plan["gather_limit"] == 1 else 1.0
+        wait = max(0.0, gather - beside * forward) + max(0.0, beside * gather + reduce - back)
+        wait += (1 - beside) * gather
+        if plan["recompute"] == 2:
+            wait += max(0.0, gather - beside * recompute)
+        return m * layers * wait + gather + reduce
+    if zero >= 2:
+        return m * layers * max(0.0, reduce - back) + reduce + gather + (layers - 1) * max(0.0, gather - forward)
+    first = gather + (layers / v - 1) * max(0.0, gather - keep * forward) if zero >= 1 else 0.0
+    late = 1.0  # layers, of all microbatches, that run backward after the first reduction may begin
+    if plan["schedule"] == BREADTH_FIRST:
+        late = m
+    elif v > 1:
+        late = min(m, plan["pp"])
+    window = layers / v * ((v - 1) * late + 1) * back * keep
+    end = reduce + (layers / v - 1) * max(0.0, reduce - keep * back)
+    return first + max(end, layers * reduce - window) + ends * (1.0 - keep if m > 1 else 1.0)
+
+
+@njit
+def load_s(plan: Records, stack: Records) -> float:
+    """Seconds that the loaders of one replica take for a step's samples; the next step's load under this one."""
+    rate = plan["loader_byte_per_s"] if plan["loader_byte_per_s"] > 0 else stack["host_byte_per_s"]
+    return plan["num_microbatch"] * plan["micro_batch"] * plan["sample_byte"] / rate
+
+
+@njit
+def waited(plan: Records, stack: Records) -> float:
+    """How many times longer a step takes because every device waits for the slowest: the expected largest of as many
+    normal step times, about sqrt(2 ln n) deviations above the mean."""
+    number = plan["tp"] * plan["cp"] * plan["dp"] * plan["pp"]
+    return 1.0 + stack["jitter"] * math.sqrt(2.0 * math.log(number)) if number > 1 else 1.0
+
+
+@njit
+def plan_step(plan: Records, piece: Records, stack: Records, machine: Machine, stage: Floats, out: Floats) -> float:
+    """Seconds of a step in closed form, by kind in `out[RESULT]` (`stage[4, STAGE]` is filled on the way).
+
+    The slowest stage runs every microbatch; the others add one pass each while filling and draining (divided by the
+    chunks of an interleaved schedule, less what weight gradients fill). Exact for one slowest stage and no hop;
+    `ridgeline train` replays the order instead.
+    """
+    pp, m, v = plan["pp"], plan["num_microbatch"], plan["num_chunk"]
+    fullest, mean = plan["fullest"], plan["num_layer"] / pp
+    total = np.zeros(4)
+    slowest = ONLY
+    if pp == 1:
+        stage_times(plan, piece, stack, machine, plan["num_layer"], ONLY, stage[ONLY])
+    else:
+        for where in (FIRST_STAGE, MIDDLE, LAST_STAGE):
+            stage_times(plan, piece, stack, machine, fullest, where, stage[where])
+        slowest = FIRST_STAGE
+    for where in range(4):
+        row = stage[where]
+        total[where] = row[FORWARD_S] + row[INPUT_GRAD_S] + row[WEIGHT_GRAD_S] + row[RECOMPUTE_S]
+    if pp > 1:
+        slowest = LAST_STAGE if total[LAST_STAGE] >= total[FIRST_STAGE] else FIRST_STAGE
+        if pp > 2 and total[MIDDLE] > total[slowest]:
+            slowest = MIDDLE
+    busy = m * total[slowest]
+    bubble, hops = 0.0, 0.0
+    if pp > 1:
+        ramp = total[FIRST_STAGE] + total[LAST_STAGE] + (pp - 2) * total[MIDDLE] - total[slowest]
+        ramp -= (fullest - mean) * pp / fullest * total[MIDDLE]  # stages that have a layer less
+        filled = 0.0
+        kind = plan["schedule"]
+        if kind == ZB_H1:
+            filled = 2 * (pp - 1) * stage[MIDDLE, WEIGHT_GRAD_S]
+        elif kind in (ZB_H2, ZB_V):
+            filled = ramp
+        bubble = max(0.0, ramp / v - filled)
+        hop = stage[MIDDLE, HOP_S]
+        if kind in (ONE_F_ONE_B, ZB_H1, ZB_H2):
+            hops = 2 * hop * ((pp - 1) * (1 + m / pp) - 1)
+        elif kind in (INTERLEAVED, ZB_V):
+            hops = 2 * hop * (pp - 1) * 2
+        else:
+            hops = 2 * hop * (pp - 1)
+    row = stage[slowest]
+    out[R_BUBBLE], out[R_PP] = bubble, hops
+    passes = 3.0 if plan["recompute"] == 2 else 2.0
+    out[R_TP], out[R_EP], out[R_CP] = m * row[TP_S] * passes, m * row[EP_S] * passes, m * row[CP_S] * passes
+    out[R_RECOMPUTE] = m * row[RECOMPUTE_S]
+    layers = plan["num_layer"] if pp == 1 else fullest
+    out[R_DP] = replicas_s(plan, piece, stack, machine, layers, row, bubble + hops)
+    out[R_OPTIMIZER] = row[OPTIMIZER_S]
+    alone = busy + bubble + hops + out[R_DP] + out[R_OPTIMIZER] + stack["step_s"]
+    out[R_STEP] = alone * waited(plan, stack)
+    out[R_DATA] = max(0.0, load_s(plan, stack) - out[R_STEP])
+    out[R_STEP] += out[R_DATA]
+    return out[R_STEP]
+
+
+@njit
+def score_plans(
+    plans: Records, pieces: Records, stack: Records, machine: Machine, seconds: Floats, peak: Floats
+) -> int:
+    """`seconds[i]` (inf where it does not fit) and `peak[i]` bytes of each plan, whose prices are row `piece` of
+    `pieces[:, 3]`; returns how many fit."""
+    stage, out, memory = np.zeros((4, len(STAGE))), np.zeros(len(RESULT)), np.zeros(len(MEMORY))
+    num_fit = 0
+    for i in range(plans.shape[0]):
+        plan = plans[i]
+        piece = pieces[int(plan["piece"])]
+        peak[i] = peak_byte(plan, piece, stack, memory)
+        if peak[i] > stack["mem_byte"]:
+            seconds[i] = np.inf
+            continue
+        seconds[i] = plan_step(plan, piece, stack, machine, stage, out)
+        num_fit += 1
+    return num_fit

@@ -1,0 +1,214 @@
+"""Prices of a training step's layers: operator rows through `device.cost`, summed by pass, once a distinct shape."""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hw_models import attention_kernels, device
+from hw_models.spec import System
+from kernels import optable as op
+from kernels.errors import InputError
+from kernels.formats import FORMAT_CODE, FORMATS
+from kernels.machine import Machine
+from kernels.optable import CostTable
+from kernels.price import CLASS, LINK, STREAM
+from kernels.train_plan import BODY, FIRST, LAST, LAYER_DTYPE, PLAN_DTYPE, RECOMPUTES, SCHEDULES, Records
+from sim.training.stack_factors import TrainStack, stack_record
+from workloads.compression import hook
+from workloads.kept_activations import kept_byte, passing_byte, recomputed, work_byte
+from workloads.models.spec import Block, ModelSpec
+from workloads.training_values import trained_layer, vocabulary_values
+from workloads.training import TrainPlan
+from workloads.training_layers import lower_first, lower_last, lower_layer
+from workloads.training_rows import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Lowered, precision_format
+
+PS = 1e-12
+LOGIT_BYTE = {True: 4.0, False: 10.0}
+"""Bytes a logit at the peak. Fused cross entropy: the logits and their gradient in 16 bits. Not fused: the 16-bit
+logits, a 32-bit copy and the softmax's 32-bit gradient."""
+EXCHANGES = {"tp": "tp", "ep": "ep", "etp": "ep", "dp": "ep", "cp": "cp"}  # whose seconds a group's traffic is
+
+
+class Site(NamedTuple):
+    """A machine with a stack on it: the arrays that the kernels take, and what they stand for."""
+
+    system: System
+    machine: Machine
+    stack: Records  # one record of STACK_DTYPE
+    name: str
+    precision: str
+    inherited: str  # device whose calibration it is ("" none: speed of light)
+
+    @property
+    def per_node(self) -> int:
+        return self.system.node.num_device
+
+    @property
+    def peak_flop_per_s(self) -> float:
+        """Of the layer's products."""
+        return float(self.machine.peak_flop_per_s[FORMAT_CODE[precision_format(self.precision)]])
+
+
+def site(system: System, stack: TrainStack, attention: str = "", precision: str = "bf16") -> Site:
+    """The machine of a system under a stack, with the named attention kernel (none: the stack's). `InputError` where
+    the device has no pipe for the precision."""
+    fmt = precision_format(precision)
+    fidelity = "sol" if stack.name == "sol" else device.best_fidelity(system.device)
+    arrays = device.machine(system, fidelity)
+    if arrays.peak_flop_per_s[FORMAT_CODE[fmt]] <= 0:
+        has = [f.name for f, peak in zip(FORMATS, arrays.peak_flop_per_s, strict=True) if peak > 0]
+        raise InputError(f"{system.device.name} has no such pipe", field="format", value=precision, allowed=has)
+    if stack.name != "sol":
+        arrays = arrays._replace(fit=_with_kernel(arrays, system, attention or stack.file.attention))
+    inherited = device.calibration(system.device)[1] if fidelity == "calibrated" else ""
+    return Site(system, arrays, stack_record(stack, system), stack.name, precision, inherited)
+
+
+def _with_kernel(arrays: Machine, system: System, attention: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+    fit = arrays.fit.copy()
+    name = attention if attention in attention_kernels.names() else "flash2"  # others are products and streams
+    forward = attention_kernels.forward_fit(name, system.device)
+    if forward is not None:
+        fit[op.ATTN_PREFILL, :] = forward
+    fit[op.ATTN_BACKWARD, :] = attention_kernels.backward_fit(name, system.device)
+    return fit
+
+
+def piece(model: ModelSpec, plan: TrainPlan, where: Site) -> Records:
+    """`[3]` of LAYER_DTYPE: the mean layer, what the first stage has besides, and the last."""
+    return pieces(model, [plan], where)[0]
+
+
+def block_pieces(model: ModelSpec, plan: TrainPlan, where: Site) -> Records:
+    """`[block]` of LAYER_DTYPE: each distinct layer of the model, of which `model.layer` names the order."""
+    lowered = [lower_layer(model, block, plan, where.precision, where.per_node) for block in model.block]
+    out = np.zeros(len(model.block), LAYER_DTYPE)
+    for i, (low, cost) in enumerate(zip(lowered, _priced(lowered, where), strict=True)):
+        _fill(out, i, low, cost, plan, where)
+        _fill_byte(out, i, model, model.block[i], plan, where)
+    return out
+
+
+def pieces(model: ModelSpec, plans: Sequence[TrainPlan], where: Site) -> Records:
+    """`[plan, 3]` of LAYER_DTYPE, all priced at once. Layers that differ enter by their mean."""
+    share = np.bincount(model.layer, minlength=len(model.block)) / model.num_layer
+    num_block = len(model.block)
+    lowered: list[Lowered] = []
+    for plan in plans:
+        lowered += [lower_layer(model, block, plan, where.precision, where.per_node) for block in model.block]
+        lowered += [end(model, plan, where.precision, where.per_node) for end in (lower_first, lower_last)]
+    costs = _priced(lowered, where)
+    out = np.zeros((len(plans), 3), LAYER_DTYPE)
+    one = np.zeros(num_block, LAYER_DTYPE)
+    for p, plan in enumerate(plans):
+        at = p * (num_block + 2)
+        for i, block in enumerate(model.block):
+            _fill(one, i, lowered[at + i], costs[at + i], plan, where)
+            _fill_byte(one, i, model, block, plan, where)
+        for name in LAYER_DTYPE.names or ():
+            out[name][p, BODY] = float((one[name] * share).sum())
+        for end in (FIRST, LAST):
+            _fill(out[p], end, lowered[at + num_block + end - 1], costs[at + num_block + end - 1], plan, where)
+        _fill_ends(out[p], model, plan)
+    return out
+
+
+def _priced(lowered: Sequence[Lowered], where: Site) -> list[CostTable]:
+    """Costs of each table, in one call."""
+    ops = [low.ops for low in lowered]
+    work = [low.work for low in lowered]
+    start = np.cumsum([0, *(len(w) for w in work)])
+    for table, first in zip(ops, start[:-1], strict=True):
+        table["work_start"] += first
+        table["work_stop"] += first
+    cost = device.cost(np.concatenate(ops), np.concatenate(work), where.machine)
+    return np.split(cost, np.cumsum([len(table) for table in ops])[:-1])
+
+
+@functools.cache
+def _classes() -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
+    return np.array(CLASS, np.int64)
+
+
+def _fill(out: Records, row: int, low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> None:
+    """Seconds by pass and exchange of one table."""
+    ops, seconds, phase = low.ops, cost["time_ps"] * PS, low.ops["phase"]
+    kind = _classes()[ops["kind"]]
+    link = kind == LINK
+    factor = np.where(link, 1.0, np.where(kind == STREAM, where.stack["vector"], where.stack["compute"]))
+    seconds = seconds * factor
+    again = np.isin(low.module, recomputed(plan)) if plan.recompute != "full" else np.ones(len(ops), bool)
+    again &= phase == FORWARD
+    group = np.array([name.partition(b"_")[0].decode() for name in ops["name"].tolist()])
+    for field, chosen in (
+        ("forward_s", phase == FORWARD), ("input_grad_s", phase == INPUT_GRAD), ("weight_grad_s", phase == WEIGHT_GRAD),
+        ("recompute_s", again),
+    ):  # fmt: skip
+        out[field][row] = seconds[chosen & ~link].sum()
+    for field, chosen in (("num_op", phase == FORWARD), ("num_back_op", phase != FORWARD), ("num_again_op", again)):
+        out[field][row] = ops["count"][chosen].sum()
+    for name, (forward, back) in _EXCHANGE_FIELDS.items():
+        mine = link & np.array([EXCHANGES.get(g, "") == name for g in group], bool)
+        out[forward][row] = seconds[mine & (phase == FORWARD)].sum()
+        out[back][row] = seconds[mine & (phase == INPUT_GRAD)].sum()
+        if name != "cp":
+            out[f"{name}_again_s"][row] = seconds[mine & again].sum()
+    if plan.cp > 1 and not plan.ulysses:  # keys of the others come while their predecessors are attended to
+        attend = ops["kind"] == op.ATTN_PREFILL, ops["kind"] == op.ATTN_BACKWARD
+        for field, mine in (("cp_s", attend[0]), ("cp_back_s", attend[1])):
+            hidden = seconds[mine].sum() * (plan.cp - 1) / plan.cp
+            out[field][row] = max(0.0, float(out[field][row]) - hidden)
+
+
+_EXCHANGE_FIELDS = {"tp": ("tp_s", "tp_back_s"), "ep": ("ep_s", "ep_back_s"), "cp": ("cp_s", "cp_back_s")}
+
+
+def _fill_byte(out: Records, row: int, model: ModelSpec, block: Block, plan: TrainPlan, where: Site) -> None:
+    """Bytes that a layer keeps, and its values."""
+    kept = kept_byte(model.hidden, block, plan, where.precision)
+    out["kept_byte"][row] = kept.kept
+    out["passing_byte"][row] = passing_byte(model.hidden, block, plan, kept.passing)
+    out["work_byte"][row] = work_byte(model.hidden, block, plan)
+    values = trained_layer(model, block, plan)
+    for name, value in zip(("dense", "expert", "trained", "trained_expert"), values, strict=True):
+        out[name][row] = value
+
+
+def _fill_ends(out: Records, model: ModelSpec, plan: TrainPlan) -> None:
+    first, last = vocabulary_values(model, plan)
+    trained = 0.0 if plan.lora_rank else 1.0
+    out["dense"][FIRST], out["trained"][FIRST] = first, first * trained
+    out["dense"][LAST], out["trained"][LAST] = last, last * trained
+    token = plan.seq * plan.micro_batch / plan.cp
+    out["kept_byte"][LAST] = token * model.vocab / plan.tp * LOGIT_BYTE[plan.fused_loss]
+
+
+def plan_record(model: ModelSpec, plan: TrainPlan, row: int = 0) -> Records:
+    """One record of PLAN_DTYPE; `row` of its prices. A schedule that has no closed form is entered as 1F1B: the replay
+    prices it."""
+    out = np.zeros(1, PLAN_DTYPE)
+    for name in PLAN_DTYPE.names or ():
+        value = getattr(plan, name, None)
+        if isinstance(value, int | float):
+            out[name] = value
+    if plan.compression != "none":
+        ratio, passes, gathers = hook(plan.compression, model.hidden, plan.grad_byte, plan.compression_rank)
+        out["compress_ratio"], out["compress_pass"], out["compress_gathers"] = ratio, passes, gathers
+    out["num_chunk"] = plan.interleave
+    out["recompute"] = RECOMPUTES.index(plan.recompute) if plan.recompute in RECOMPUTES else 1
+    out["schedule"] = SCHEDULES.index(plan.schedule if plan.schedule in SCHEDULES else "1f1b")
+    out["dp_scheduled"] = plan.dp_traffic == "scheduled"
+    out["hop_byte"] = plan.seq * plan.micro_batch / plan.cp * model.hidden * plan.act_byte
+    out["num_layer"], out["tied"], out["piece"] = model.num_layer, model.tied, row
+    out["fullest"] = fullest(model, plan)
+    return out[0]
+
+
+def fullest(model: ModelSpec, plan: TrainPlan) -> float:
+    """Layers of the fullest pipeline rank."""
+    if plan.layout:
+        ranks = [sum(plan.layout[rank :: plan.pp]) for rank in range(plan.pp)]
+        return float(max(ranks))
+    return float(-(-model.num_layer // plan.pp))
