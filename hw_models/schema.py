@@ -56,7 +56,9 @@ class DeviceFile(HardwareFile):
     npu: NpuTable | None = None  # systolic arrays, where it has them
     pim: PimTable | None = None  # units in or under its memory, where it has them
     calibration: dict[str, Any] = Field(default={})  # a profile inside the file, as `hw_models.profile` has it
-    engine: dict[str, Any] = Field(default={})  # host times of the loop measured on it, as `sim.engine_profile` has
+    engine: dict[str, Any] = Field(
+        default={}
+    )  # host times of the loop measured on it, as `sim.serving.engine_profile` has
 
 
 class NodeFile(HardwareFile):

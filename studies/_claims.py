@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sim.plot_style import BLUE, ORANGE, new_figure, styled, suptitle
+from sim.show.plot_style import BLUE, ORANGE, new_figure, styled, suptitle
 from studies._table import COLUMNS
 
 if TYPE_CHECKING:

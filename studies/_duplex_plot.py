@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sim.plot_style import BLUE, ORANGE, PALETTE, new_figure, styled, suptitle
+from sim.show.plot_style import BLUE, ORANGE, PALETTE, new_figure, styled, suptitle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

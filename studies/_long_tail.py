@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sim.plot_style import PALETTE, new_figure, styled, suptitle
+from sim.show.plot_style import PALETTE, new_figure, styled, suptitle
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from hw_models import catalog
 from hw_models.device import best_fidelity, cost, machine, usable_byte
 from kernels import pim
 from kernels.errors import InputError
-from sim.interleave import Shape
+from studies._interleave import Shape
 from workloads import models, placement
 from workloads.formats import parse
 from workloads.lowering import Plan, lower_step

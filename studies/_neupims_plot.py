@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sim.plot_style import BLUE, FAINT, GREEN, ORANGE, SKY, styled, suptitle
+from sim.show.plot_style import BLUE, FAINT, GREEN, ORANGE, SKY, styled, suptitle
 from studies._neupims import LENGTHS, PAPER_MODELS
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from sim.plot_style import INK, MARKERS, PALETTE, new_figure, styled, suptitle
+from sim.show.plot_style import INK, MARKERS, PALETTE, new_figure, styled, suptitle
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,10 +15,10 @@ from kernels.optable import ATTN_PREFILL, MOE, WORK_DTYPE
 from kernels.serving import layout as at
 from kernels.serving.price import StepPrice
 from kernels.units import PS_PER_S
-from sim.energy import LINK_J_PER_BYTE, pin_j_per_byte
-from sim.experts import with_experts
+from sim.record.energy import LINK_J_PER_BYTE, pin_j_per_byte
 from sim.serving.accounts import BYTE, FLOP, LINK_BYTE, PIM_BYTE, PIM_FLOP, accounts
 from sim.serving.engine import serve
+from sim.serving.experts import with_experts
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
 from sim.serving.result import ServeResult

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sim.scenario import Scenario
-from sim.simulate import simulate
+from sim.run.scenario import Scenario
+from sim.run.simulate import simulate
 from studies._table import COLUMNS
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sim.plot_style import INK, PALETTE, new_figure, styled, suptitle
-from sim.training.backup import (
+from sim.show.plot_style import INK, PALETTE, new_figure, styled, suptitle
+from studies._backup import (
     Descent,
     Phase,
     best_static,

@@ -7,8 +7,8 @@ import pandas as pd
 
 from hw_models import catalog
 from kernels.training_step import collective_s
-from sim.plot_style import BLUE, GREEN, ORANGE, PURPLE, new_figure, styled, suptitle
-from sim.schedule import run_schedule
+from sim.pipeline.schedule import run_schedule
+from sim.show.plot_style import BLUE, GREEN, ORANGE, PURPLE, new_figure, styled, suptitle
 from sim.training.stack import hardware_vector, load
 from sim.training.step import train
 from studies._gpt import gpt

@@ -11,7 +11,7 @@ import pandas as pd
 from hw_models import catalog
 from kernels import training as t
 from kernels.training_step import RESULT, plan_step
-from sim.plot_style import MARKERS, PALETTE, new_figure, styled, suptitle
+from sim.show.plot_style import MARKERS, PALETTE, new_figure, styled, suptitle
 from sim.training.stack import Stack, hardware_vector, load
 from sim.training.step import train
 from studies._claims import frame, holds, row

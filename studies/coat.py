@@ -11,7 +11,7 @@ from kernels import optable
 from kernels import training as t
 from kernels.formats import FORMAT_CODE
 from kernels.training_step import RESULT, plan_step
-from sim.plot_style import PALETTE, new_figure, styled, suptitle
+from sim.show.plot_style import PALETTE, new_figure, styled, suptitle
 from sim.training.stack import hardware_vector, load
 from studies._table import row
 from workloads import models

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sim.critical_batch import examples_to_target, steps_to_target
-from sim.plot_style import FAINT, ORANGE, PALETTE, new_figure, styled, suptitle
+from sim.show.plot_style import FAINT, ORANGE, PALETTE, new_figure, styled, suptitle
+from sim.training.critical_batch import examples_to_target, steps_to_target
 from sim.training.search import batch_tradeoff
 from sim.training.space import Space
 from studies._table import row

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sim.plot_style import FAINT, PALETTE, new_figure, styled, suptitle
+from sim.show.plot_style import FAINT, PALETTE, new_figure, styled, suptitle
 from sim.training.offload import Host, OffloadRun, offload_iteration
 from sim.training.offload_measured import HOSTS
 from studies._table import row

@@ -10,11 +10,11 @@ from kernels import training as t
 from kernels.training import Floats
 from kernels.training_step import stage_times
 from sim.fabric.overlap import core_share
-from sim.training.split_batch import halves, split_step
 from sim.training.stack import hardware_vector, load
 from studies._claims import frame, holds, row
 from studies._gpt import gpt
 from studies._panels import Panel, panels
+from studies._split_batch import halves, split_step
 from workloads import models
 from workloads.models.spec import ModelSpec
 from workloads.training import TrainPlan, model_vector, plan_vector

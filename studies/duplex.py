@@ -13,9 +13,9 @@ from hw_models import catalog
 from hw_models.edap import edap
 from hw_models.spec import System
 from kernels.errors import InputError
-from sim.coprocess import POLICIES, Step, step
 from studies import _serve
 from studies._claims import frame, holds, row
+from studies._co_process import POLICIES, Step, step
 from studies._serve import Loop, Server, closed, server
 from workloads import models
 from workloads.lowering import Plan

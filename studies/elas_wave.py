@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from sim.faults.elastic import split_layers
-from sim.faults.migration import Worker, flows, migration_s
-from sim.faults.policies import POLICIES, Cluster, survive
-from sim.plot_style import FAINT, PALETTE, new_figure, styled, suptitle
+from sim.show.plot_style import FAINT, PALETTE, new_figure, styled, suptitle
+from studies._fault_policies import POLICIES, Cluster, survive
+from studies._migration import Worker, flows, migration_s
 from studies._table import row
 
 if TYPE_CHECKING:

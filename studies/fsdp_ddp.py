@@ -8,7 +8,7 @@ import pandas as pd
 
 from hw_models import catalog
 from sim.fabric.overlap import core_share
-from sim.plot_style import BLUE, GREEN, ORANGE, new_figure, styled, suptitle
+from sim.show.plot_style import BLUE, GREEN, ORANGE, new_figure, styled, suptitle
 from sim.training.sharded import Sharded, sharded_step
 from sim.training.stack import hardware_vector, load
 from sim.training.step import TrainResult, train

@@ -8,7 +8,7 @@ import pandas as pd
 from hw_models import catalog, topology
 from hw_models.spec import System
 from kernels.machine import LINK_HOST
-from sim.schedule import run_schedule
+from sim.pipeline.schedule import run_schedule
 from studies._claims import frame, row
 from studies._conv_nets import BYTE, Layer, amoebanet_d, resnet101, unet
 from studies._panels import Panel, panels

@@ -15,11 +15,11 @@ from hw_models import catalog
 from hw_models.spec import Device
 from kernels import pim
 from kernels.errors import InputError
-from sim.interleave import Shape, Stages, attention, in_turn, interleaved, layer, npu_attention, projection
-from sim.pim_energy import layer_j
 from studies import _neupims as setup_of
 from studies._claims import frame, holds, row
+from studies._interleave import Shape, Stages, attention, in_turn, interleaved, layer, npu_attention, projection
 from studies._neupims import MODELS, NUM_CHANNEL, PAPER_MODELS, Ints, place, read_trace, sample, uniform
+from studies._pim_energy import layer_j
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

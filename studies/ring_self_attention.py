@@ -10,7 +10,7 @@ import pandas as pd
 from hw_models import catalog
 from kernels import training as t
 from kernels.errors import InputError
-from sim.plot_style import BLUE, INK, ORANGE, new_figure, styled, suptitle
+from sim.show.plot_style import BLUE, INK, ORANGE, new_figure, styled, suptitle
 from studies._claims import frame, holds, row
 from studies._gpt import gpt
 from workloads.training import TrainPlan, check, model_vector, plan_vector

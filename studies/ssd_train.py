@@ -10,9 +10,9 @@ import pandas as pd
 from hw_models import catalog
 from kernels import training as t
 from kernels.training_step import stage_times
-from sim.plot_style import FAINT, PALETTE, new_figure, styled, suptitle
-from sim.training.activation_offload import Module, best_offload, offload_step
+from sim.show.plot_style import FAINT, PALETTE, new_figure, styled, suptitle
 from sim.training.stack import hardware_vector, load
+from studies._activation_offload import Module, best_offload, offload_step
 from studies._table import row
 from workloads import models
 from workloads.models.spec import ModelSpec

@@ -8,8 +8,8 @@ import pandas as pd
 from hw_models import catalog
 from kernels import training as t
 from kernels.training_step import stage_times
-from sim.plot_style import BLUE, GREEN, ORANGE, new_figure, styled, suptitle
-from sim.schedule import run_schedule
+from sim.pipeline.schedule import run_schedule
+from sim.show.plot_style import BLUE, GREEN, ORANGE, new_figure, styled, suptitle
 from sim.training.stack import hardware_vector, load
 from studies._table import row
 from workloads import models

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sim.plot_style import BLUE, GREEN, ORANGE, PURPLE, new_figure, styled, suptitle
-from sim.schedule import run_schedule
+from sim.pipeline.schedule import run_schedule
+from sim.show.plot_style import BLUE, GREEN, ORANGE, PURPLE, new_figure, styled, suptitle
 from studies._table import row
 from workloads.schedules import load
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from kernels import training as t
-from sim.plot_style import PALETTE, new_figure, styled, suptitle
+from sim.show.plot_style import PALETTE, new_figure, styled, suptitle
 from studies._table import row
 from workloads.training import TrainPlan, plan_vector
 

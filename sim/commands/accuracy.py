@@ -12,8 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from hw_models import accuracy
-    from sim import engine_accuracy
-    from sim.export import write_json
+    from sim.record.export import write_json
+    from sim.reference import engine_accuracy
 
     frame = engine_accuracy.left_out() if arguments.engines else accuracy.held_out()
     if arguments.json:

@@ -13,9 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import sys
 
-    from sim.bench import bench, exponent
-    from sim.export import write_json
-    from sim.show import table
+    from sim.bench.bench import bench, exponent
+    from sim.record.export import write_json
+    from sim.show.tables import table
 
     def progress(name: str) -> None:
         if sys.stderr.isatty():

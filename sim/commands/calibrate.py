@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.calibrate_run import execute, to_seconds
+    from sim.reference.calibrate_run import execute, to_seconds
 
     text = execute(
         arguments.device,

@@ -2,7 +2,7 @@
 
 import argparse
 
-from sim import scenario_arguments
+from sim.run import scenario_arguments
 
 HELP = "the largest request rate that meets --goodput, by search"
 
@@ -18,9 +18,9 @@ def run(arguments: argparse.Namespace) -> int:
     import sys
 
     from kernels.errors import InputError
-    from sim.capacity import capacity
-    from sim.export import write_json
-    from sim.show import table
+    from sim.record.export import write_json
+    from sim.run.capacity import capacity
+    from sim.show.tables import table
 
     scenario = scenario_arguments.build(arguments)
     if not 1e-4 <= arguments.tolerance <= 1:

@@ -12,8 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from hw_models import describe, plausible
-    from sim import show
-    from sim.export import write_json
+    from sim.record.export import write_json
+    from sim.show import tables as show
 
     kind, spec = describe.read(arguments.file)
     figures, odd = describe.derived(arguments.file), plausible.findings(arguments.file)

@@ -6,7 +6,7 @@ HELP = "run several scenarios (files, or one load on several systems) and print 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from sim import scenario_arguments
+    from sim.run import scenario_arguments
 
     parser.add_argument("--systems", metavar="A,B", help="machines to run the same scenario on")
     parser.add_argument("--policies", metavar="A;B", help="policies to run the same scenario under, `;` between them")
@@ -15,10 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim import scenario_arguments
-    from sim.compare import compare, vary
-    from sim.export import write_json
-    from sim.show import table
+    from sim.record.export import write_json
+    from sim.run import scenario_arguments
+    from sim.run.compare import compare, vary
+    from sim.show.tables import table
 
     base = [scenario_arguments.build(arguments, file=file) for file in arguments.scenarios or [None]]
     frame = compare(vary(base, arguments.systems, arguments.policies))

@@ -12,8 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from hw_models import describe
-    from sim import show
-    from sim.export import write_json
+    from sim.record.export import write_json
+    from sim.show import tables as show
 
     if arguments.name:
         kind, spec = describe.read(arguments.name)

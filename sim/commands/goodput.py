@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     import pandas as pd
 
     from kernels.errors import InputError
-    from sim.export import write_json
+    from sim.record.export import write_json
     from sim.training.goodput import LongRun, simulate_run
 
     a = arguments

@@ -44,7 +44,7 @@ def describe(model: Any, formats: str = "bf16") -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> int:
     from kernels.errors import InputError
-    from sim.export import write_json
+    from sim.record.export import write_json
     from workloads import models
 
     if arguments.name and arguments.config:

@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.export import write_json
+    from sim.record.export import write_json
     from sim.serving.listing import plugin_rows
 
     rows = plugin_rows()

@@ -2,7 +2,7 @@
 
 import argparse
 
-from sim import scenario_arguments
+from sim.run import scenario_arguments
 
 HELP = "one whole example: Llama-3-70B on 8 H100 under a conversation load"
 
@@ -20,10 +20,10 @@ def run(arguments: argparse.Namespace) -> int:
     import importlib.util
     import pathlib
 
-    from sim.progress import Progress
-    from sim.report import console
-    from sim.results import write_results
-    from sim.simulate import simulate
+    from sim.run.results import write_results
+    from sim.run.simulate import simulate
+    from sim.show.progress import Progress
+    from sim.show.report import console
 
     scenario = scenario_arguments.build(arguments, DEFAULTS)
     with Progress() as progress:

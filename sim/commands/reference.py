@@ -2,7 +2,7 @@
 
 import argparse
 
-from sim import scenario_arguments
+from sim.run import scenario_arguments
 
 HELP = "run a scenario for real with a reference model, beside its simulation"
 
@@ -23,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim import show
-    from sim.export import write_json
-    from sim.progress import Progress
-    from sim.reference_run import reference_run
+    from sim.record.export import write_json
+    from sim.reference.reference_run import reference_run
+    from sim.show.progress import Progress
+    from sim.show import tables as show
 
     scenario = scenario_arguments.build(arguments)
     with Progress(not arguments.quiet) as progress:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from sim import scenario_arguments
+from sim.run import scenario_arguments
 
 HELP = "operators of a prefill and a decode step: FLOPs, bytes, Op/B, time, and what bounds each"
 
@@ -20,8 +20,8 @@ def run(arguments: argparse.Namespace) -> int:
     import pathlib
 
     from kernels.errors import InputError
-    from sim.export import figure_bytes, write_files, write_json
-    from sim.roofline import draw, roofline, show
+    from sim.record.export import figure_bytes, write_files, write_json
+    from sim.show.roofline import draw, roofline, show
 
     scenario = scenario_arguments.build(arguments, {"fidelity": "sol"})
     for name in ("batch", "context", "chunk"):

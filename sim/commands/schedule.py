@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.schedule_run import execute
+    from sim.pipeline.schedule_run import execute
 
     print(execute(**{k: v for k, v in vars(arguments).items() if k not in ("command", "run")}))
     return 0

@@ -2,7 +2,7 @@
 
 import argparse
 
-from sim import scenario_arguments
+from sim.run import scenario_arguments
 
 HELP = "serve a load on a machine: latencies, throughput, goodput, KV use, energy and cost"
 
@@ -21,10 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import pathlib
 
-    from sim.progress import Progress
-    from sim.report import console
-    from sim.results import metrics_file, write_results
-    from sim.simulate import simulate, simulate_intervals
+    from sim.run.results import metrics_file, write_results
+    from sim.run.simulate import simulate, simulate_intervals
+    from sim.show.progress import Progress
+    from sim.show.report import console
 
     scenario = scenario_arguments.build(arguments)
     with Progress(not arguments.quiet) as progress:
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(console(done.run, done.metrics))
     intervals = None
     if arguments.uncertainty:
-        from sim.show import table
+        from sim.show.tables import table
 
         intervals = simulate_intervals(scenario, arguments.uncertainty)
         if not arguments.quiet:

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.study_run import execute, stages, step
+    from sim.run.study import execute, stages, step
 
     if getattr(arguments, "stages", None):
         print(stages(arguments.module, arguments.stages, arguments.model, arguments.plot, arguments.json))

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert or replay, and say what was written."""
-    from sim.trace_convert import convert, replay_files
+    from sim.trace.trace_convert import convert, replay_files
 
     a = arguments
     if a.action == "convert":

@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the list or the description."""
-    from sim.export import write_json
-    from sim.load_report import describe_load, list_sources, show_load, show_sources
+    from sim.record.export import write_json
+    from sim.show.load_report import describe_load, list_sources, show_load, show_sources
 
     if arguments.requests is None:
         sources = list_sources()

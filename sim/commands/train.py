@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dataclasses import fields
 
     from kernels.errors import InputError
-    from sim.export import write_json
+    from sim.record.export import write_json
     from sim.training.command import show
     from sim.training.stack import default_stack, load
     from sim.training.step import train
@@ -98,13 +98,13 @@ def run(arguments: argparse.Namespace) -> int:
     if a.json:
         write_json({"summary": result.summary, "memory": result.memory, "stage": result.stage}, a.json)
     if a.trace:
-        from sim.schedule_trace import write_trace
+        from sim.pipeline.schedule_trace import write_trace
         from sim.training.step import build_order, resolve
         from workloads.pipeline import compile_order
 
         write_trace(result.op, compile_order(build_order(resolve(plan))), a.trace, us_per_tick=1e-6)
     if a.plot:
-        from sim.schedule_plot import save_plot
+        from sim.pipeline.schedule_plot import save_plot
 
         s = result.summary
         save_plot(

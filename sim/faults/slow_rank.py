@@ -7,7 +7,7 @@ import pandas as pd
 
 from kernels.errors import InputError
 from kernels.schedule import Ints
-from sim.schedule import end_times
+from sim.pipeline.schedule import end_times
 from workloads.pipeline import Op, compile_order
 
 
@@ -18,7 +18,7 @@ def slow_rank_frame(
     as long. Columns: slowdown, makespan, relative (to no slowdown), felt: the step's relative delay over the rank's
     (1: all of it, 0: hidden in bubbles).
 
-    >>> from sim.schedule import duration_table
+    >>> from sim.pipeline.schedule import duration_table
     >>> from workloads.schedules import load
     >>> slow_rank_frame(load("1f1b").build(4, 8), duration_table(4, 10, 10, 10), 0, [2.0])["makespan"].tolist()
     [510]

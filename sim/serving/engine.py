@@ -9,7 +9,7 @@ import numpy as np
 from kernels.errors import InputError
 from kernels.serving import layout as at
 from kernels.serving.price import StepPrice, pack
-from sim import warm
+from sim.run import warm
 from sim.serving import state, stepping
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import Plugin, compile_function

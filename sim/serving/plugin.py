@@ -80,7 +80,7 @@ class Plugin:
 
 
 FUNCTION = {"policy": "plan", "router": "route"}
-PACKAGE = {"policy": "sim.policies", "router": "sim.routers"}
+PACKAGE = {"policy": "sim.serving.policies", "router": "sim.serving.routers"}
 _compiled: dict[str, Callable[..., int]] = {}
 
 
@@ -91,7 +91,7 @@ def options_of(module: ModuleType) -> dict[str, Option]:
 
 def names(kind: str) -> list[str]:
     """Names of the policies or routers that come with the project or are installed beside it."""
-    folder = pathlib.Path(__file__).parents[1] / PACKAGE[kind].split(".")[1]
+    folder = pathlib.Path(__file__).parent / PACKAGE[kind].rpartition(".")[2]
     found = {path.stem for path in folder.glob("[a-z]*.py")}
     return sorted(found | {entry.name for entry in _entry_points(kind)})
 
@@ -150,7 +150,7 @@ def _module(kind: str, name: str) -> ModuleType:
 
 
 def _own(kind: str) -> set[str]:
-    folder = pathlib.Path(__file__).parents[1] / PACKAGE[kind].split(".")[1]
+    folder = pathlib.Path(__file__).parent / PACKAGE[kind].rpartition(".")[2]
     return {path.stem for path in folder.glob("[a-z]*.py")}
 
 

@@ -32,7 +32,7 @@ from kernels.serving.price import (
 )
 from kernels.serving.sub_batch import interleaves, saved_ps
 from kernels.units import PS_PER_S
-from sim.slower import slower
+from sim.serving.slower import slower
 from workloads import lowering, memory
 from workloads.formats import Formats
 from workloads.models.spec import Attention, ModelSpec

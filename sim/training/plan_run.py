@@ -4,7 +4,7 @@ import pandas as pd
 
 from hw_models import catalog
 from kernels.errors import InputError
-from sim.export import write_json
+from sim.record.export import write_json
 from sim.training.search import batch_tradeoff, exhaustive, replay_best, search_sizes
 from sim.training.space import axes_table, named_space
 from sim.training.stack import default_stack, load

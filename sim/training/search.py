@@ -13,7 +13,7 @@ from kernels import training as t
 from kernels.errors import InputError
 from kernels.training import Floats
 from kernels.training_step import score_plans
-from sim.critical_batch import steps_to_target
+from sim.training.critical_batch import steps_to_target
 from sim.training.space import AXES, Space, layouts, plan_rows, to_plan
 from sim.training.stack import Stack, default_stack, hardware_vector, load
 from sim.training.step import train

@@ -14,8 +14,8 @@ from kernels.errors import InputError
 from kernels.schedule import BACKWARD, FORWARD, INPUT_GRAD, OP_KINDS, RECOMPUTE, WEIGHT_GRAD, Ints
 from kernels.training import Floats
 from kernels.training_step import load_s, stage_times
-from sim.schedule import end_times, memory_curve, rank_table
-from sim.schedule_run import with_recompute
+from sim.pipeline.schedule import end_times, memory_curve, rank_table
+from sim.pipeline.schedule_run import with_recompute
 from sim.training.stack import Stack, default_stack, hardware_vector, load
 from sim.training.step_replay import flows, run_on_links, step_work
 from sim.training.traffic import network_s, pair_layer, replay_with_traffic, traffic
@@ -33,7 +33,7 @@ class TrainResult(NamedTuple):
     summary: dict[str, Any]  # step time, MFU, bubble, exposed communication by kind, memory of the fullest rank, cost
     memory: pd.DataFrame  # a pipeline rank a row, a kind a column, bytes
     stage: pd.DataFrame  # a stage a row: times of one microbatch, seconds
-    op: pd.DataFrame  # the replayed schedule, as `sim.schedule.ScheduleResult.op`, picoseconds
+    op: pd.DataFrame  # the replayed schedule, as `sim.pipeline.schedule.ScheduleResult.op`, picoseconds
 
 
 def resolve(plan: TrainPlan) -> TrainPlan:

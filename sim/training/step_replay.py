@@ -25,8 +25,8 @@ from kernels.training import Floats
 from kernels.training_step import collective_parts_s, hop_parts_s
 from sim.fabric.collectives import Collective, Collectives
 from sim.fabric.overlap import core_share
-from sim.pipeline_step import together
-from sim.replay import Times, Work, replay, replay_fast, work
+from sim.fabric.replay import Times, Work, replay, replay_fast, work
+from sim.pipeline.pipeline_step import together
 from sim.training.traffic import Traffic, transfer_byte
 from workloads.graph import compile_graph
 from workloads.pipeline import OpArrays

@@ -17,7 +17,7 @@ from kernels.schedule import BACKWARD, FORWARD, INPUT_GRAD, RECOMPUTE, WEIGHT_GR
 from kernels.traffic_replay import Bools, replay_traffic
 from kernels.training import Floats
 from kernels.training_step import collective_s
-from sim.schedule import deadlock, op_hop
+from sim.pipeline.schedule import deadlock, op_hop
 from workloads.pipeline import OpArrays
 
 PS = 1e12

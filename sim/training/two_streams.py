@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 
 from kernels.graph_replay import Ints
-from sim.replay import replay, replay_fast, work
+from sim.fabric.replay import replay, replay_fast, work
 from workloads.graph import compile_graph
 
 PS = 1e12

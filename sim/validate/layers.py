@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.validation_rows import report
+    from sim.validate._rows import report
 
     print(report(validate_layers(arguments.file, arguments.system, arguments.fidelity), arguments.json))
     return 0
@@ -83,8 +83,8 @@ def validate_layers(path: str | pathlib.Path, system: str, fidelity: str = "cali
     from hw_models import catalog
     from hw_models.calibration.measured import csv_files
     from hw_models.device import machine
-    from sim.published_names import known_system
-    from sim.validation_rows import error_row
+    from sim.validate._published_names import known_system
+    from sim.validate._rows import error_row
 
     system = known_system(system)
     arrays = machine(catalog.system(system), fidelity)

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.validation_rows import report
+    from sim.validate._rows import report
 
     given = {name: getattr(arguments, name) for name in GIVEN if getattr(arguments, name)}
     rows, reasons = validate_offline(arguments.file, arguments.engine, **given)
@@ -62,8 +62,8 @@ def validate_offline(
     import numpy as np
 
     from kernels.errors import InputError
-    from sim.serving_light import check_light, check_slow, light_s
-    from sim.validation_rows import error_row
+    from sim.validate._light import check_light, check_slow, light_s
+    from sim.validate._rows import error_row
 
     path = pathlib.Path(file)
     frame = read(path, **given)
@@ -122,9 +122,9 @@ def read(path: pathlib.Path, **given: Any) -> Any:
 def throughput(row: dict[str, Any], engine: str) -> float:
     """Requests a second of one row."""
     from kernels.errors import InputError
-    from sim.published_names import known_model, known_system
-    from sim.scenario import from_mapping
-    from sim.simulate import simulate
+    from sim.run.scenario import from_mapping
+    from sim.run.simulate import simulate
+    from sim.validate._published_names import known_model, known_system
 
     if row["backend"] not in BACKENDS:
         raise InputError("unknown", field="backend", value=row["backend"], allowed=list(BACKENDS))

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.validation_rows import report
+    from sim.validate._rows import report
 
     rows, reasons = validate_ops(arguments.folder, arguments.system, arguments.fidelity)
     print(report(rows, arguments.json))
@@ -43,7 +43,7 @@ def validate_ops(
     from hw_models import catalog
     from hw_models.calibration.measured import check_slow, read_folder
     from hw_models.device import machine
-    from sim.published_names import known_system
+    from sim.validate._published_names import known_system
 
     system = known_system(system)
     reasons: Counter[str] = Counter()
@@ -109,7 +109,7 @@ def error_rows(files: Sequence[Any], prices: Sequence[Any], system: str) -> list
     """Error by (kind, format, kernel) and size class, and in all, of files of one kind with the seconds priced."""
     from hw_models.calibration.fit import size_class
     from kernels.optable import KINDS
-    from sim.validation_rows import error_row
+    from sim.validate._rows import error_row
 
     if files[0].kind == "collective":
         kinds = np.array([KINDS[kind] for measured in files for kind in measured.ops["kind"]])

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.validation_rows import report
+    from sim.validate._rows import report
 
     rows, reasons = validate_points(arguments.file, arguments.engine)
     print(report(rows, arguments.json))
@@ -61,8 +61,8 @@ def validate_points(file: str | pathlib.Path, engine: str = "vllm_0.15") -> tupl
     import numpy as np
 
     from kernels.errors import InputError
-    from sim.serving_light import check_light, check_slow, light_s
-    from sim.validation_rows import error_row
+    from sim.validate._light import check_light, check_slow, light_s
+    from sim.validate._rows import error_row
 
     path = pathlib.Path(file)
     frame = read(path)
@@ -115,7 +115,7 @@ def read(path: pathlib.Path) -> Any:
 
     from hw_models.calibration.measured import number, read_frame
     from kernels.errors import InputError
-    from sim.published_names import known_format
+    from sim.validate._published_names import known_format
 
     raw = read_frame(path)
     lower = {str(name).lower(): name for name in raw.columns}
@@ -154,7 +154,7 @@ def simulate_point(row: dict[str, Any], engine: str) -> tuple[float, float]:
 def steady_requests(row: dict[str, Any], engine: str) -> Any:
     """The requests of the steady rounds, in order of arrival; an `InputError` where none is served."""
     from kernels.errors import InputError
-    from sim.simulate import simulate
+    from sim.run.simulate import simulate
 
     users = int(row["concurrency"])
     answer_s = 0.0
@@ -171,8 +171,8 @@ def steady_requests(row: dict[str, Any], engine: str) -> Any:
 
 def scenario_of(row: dict[str, Any], engine: str, num_round: int, ramp_s: float) -> Any:
     """`num_round` requests for each of the row's users, who begin spread over `ramp_s`."""
-    from sim.published_names import known_model, known_system
-    from sim.scenario import from_mapping
+    from sim.run.scenario import from_mapping
+    from sim.validate._published_names import known_model, known_system
 
     users = int(row["concurrency"])
     load = (

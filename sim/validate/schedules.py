@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from kernels.errors import InputError
-from sim.schedule import run_schedule
-from sim.validation_rows import error_row, report
+from sim.pipeline.schedule import run_schedule
+from sim.validate._rows import error_row, report
 from workloads.pipeline import Order, serial
 from workloads.published_orders import Published, Timing, read_published
 from workloads.schedules import load

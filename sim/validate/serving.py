@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.validation_rows import report
+    from sim.validate._rows import report
 
     kind = kind_of(pathlib.Path(arguments.file))
     if kind == "steps":
@@ -92,8 +92,8 @@ def validate_serving(file: str | pathlib.Path, engine: str = VLLM) -> tuple[list
     import pandas as pd
 
     from kernels.errors import InputError
-    from sim.serving_light import check_slow
-    from sim.validation_rows import error_row
+    from sim.validate._light import check_slow
+    from sim.validate._rows import error_row
 
     path = pathlib.Path(file)
     frame = read(path)
@@ -167,8 +167,8 @@ def check_plausible(frame: Any, path: pathlib.Path) -> None:
     """An `InputError` with the first row whose first token comes after its end, or that beats the speed of light
     tenfold: a token each step at best, the prompt found in the cache."""
     from kernels.errors import InputError
-    from sim.published_names import known_format
-    from sim.serving_light import check_light, light_s
+    from sim.validate._light import check_light, light_s
+    from sim.validate._published_names import known_format
 
     for index, row in enumerate(frame.to_dict("records")):
         sizes = {name: int(row.get(name, 1)) for name in ("tp", *OPTIONAL)}
@@ -202,8 +202,8 @@ def overloaded(stages: Any) -> Any:
 
 def scenario_of(stages: Any, engine: str) -> Any:
     """The scenario of a run; its load holds the stages in order."""
-    from sim.published_names import known_format, known_model, known_system
-    from sim.scenario import from_mapping
+    from sim.run.scenario import from_mapping
+    from sim.validate._published_names import known_format, known_model, known_system
 
     first = stages.sort_values("stage").iloc[0]
     prompt = float(first.get("measured_prompt_len_mean", first["system_prompt_len"] + first["question_len"]))
@@ -236,7 +236,7 @@ def simulate_run(stages: Any, engine: str) -> Any:
     """The stages with `overloaded` and a `simulated_` column for each metric."""
     import numpy as np
 
-    from sim.simulate import simulate
+    from sim.run.simulate import simulate
 
     done = simulate(scenario_of(stages, engine))
     requests = done.run.requests

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from sim.step_time import Batch, Deployment
+    from sim.serving.step_time import Batch, Deployment
 
     Step = tuple[str, Deployment, Batch, float, int, str]  # kind, where, what, seconds, line, why it is not priced
 
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.validation_rows import report
+    from sim.validate._rows import report
 
     given = {name: getattr(arguments, name) for name in ("model", "system", "tp") if getattr(arguments, name)}
     rows, reasons = validate_steps(arguments.file, arguments.engine, unit=arguments.unit, **given)
@@ -120,8 +120,8 @@ def _unit_s(column: str, unit: str | None) -> float:
 def measured(frame: "pd.DataFrame") -> "list[Step]":
     """Everything that was measured. A batch that took much longer in all than its prompts and its tokens did not run
     as one: its times are of some part of it."""
-    from sim.published_names import known_model, known_system
-    from sim.step_time import Batch, Deployment
+    from sim.serving.step_time import Batch, Deployment
+    from sim.validate._published_names import known_model, known_system
 
     found = []
     for row in frame.to_dict("records"):
@@ -157,8 +157,8 @@ def predict(steps: "list[Step]", engine: str, path: pathlib.Path, reasons: Count
 
     from hw_models import catalog
     from kernels.errors import InputError
-    from sim.engine_profile import load, of_stack
-    from sim.step_time import step_s
+    from sim.serving.engine_profile import load, of_stack
+    from sim.serving.step_time import step_s
 
     ideal, host = load("none"), functools.cache(lambda name: load(of_stack(engine, name)))
     price = functools.cache(lambda where, batch: step_s(where, host(catalog.system(where.system).device.name), batch))
@@ -184,7 +184,7 @@ def _rows(steps: "list[Step]", predicted: "np.ndarray[Any, Any]") -> list[dict[s
     import numpy as np
     import pandas as pd
 
-    from sim.validation_rows import error_row
+    from sim.validate._rows import error_row
 
     frame = pd.DataFrame(
         {

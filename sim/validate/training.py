@@ -15,7 +15,7 @@ from sim.training.measured import Measured, read_measured
 from sim.training.measured_column import read_frame
 from sim.training.offload import offload_iteration
 from sim.training.offload_measured import is_offload, read_offload
-from sim.validation_rows import error_row, report
+from sim.validate._rows import error_row, report
 
 HELP = "measured training runs: step times, MFU, what does not fit"
 

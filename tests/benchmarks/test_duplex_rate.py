@@ -2,8 +2,8 @@
 
 import time
 
-from sim.scenario import Scenario
-from sim.simulate import simulate
+from sim.run.scenario import Scenario
+from sim.run.simulate import simulate
 
 
 def test_ten_thousand_requests_on_duplex():

@@ -8,7 +8,7 @@ from hw_models import catalog
 from hw_models.memory import load_memory
 from kernels.dram_command import REQUEST_DTYPE, run_channel
 from kernels.dram_timing import ACT, RD
-from sim.interleave import Shape, layer
+from studies._interleave import Shape, layer
 from studies._neupims import balanced, sample
 
 SHAPE, NUM_LAYER, REPEAT = Shape(4096, 32, 4), 32, 20

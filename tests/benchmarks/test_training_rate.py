@@ -1,6 +1,6 @@
 """How much work training does, as counts; the rates are printed (`pytest -s`), never asserted."""
 
-from sim.bench_training import plan_search, schedule_operations, step_on_links
+from sim.bench.bench_training import plan_search, schedule_operations, step_on_links
 
 
 def test_training_work_is_counted() -> None:

@@ -7,13 +7,16 @@ import sys
 import pytest
 from numba.core.dispatcher import Dispatcher
 
-import sim.policies
-import sim.routers
+import sim.serving.policies
+import sim.serving.routers
 from kernels import cache
 
 SOURCES = sorted(
     path
-    for folder in (cache.ROOT, *(pathlib.Path(room.__path__[0]) for room in (sim.policies, sim.routers)))
+    for folder in (
+        cache.ROOT,
+        *(pathlib.Path(room.__path__[0]) for room in (sim.serving.policies, sim.serving.routers)),
+    )
     for path in folder.rglob("*.py")
     if path.name != "__init__.py"
 )

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.order_polish import own_before, polish
-from sim.schedule import memory_table, run_schedule
+from sim.pipeline.schedule import memory_table, run_schedule
 from workloads.pipeline import Order, compile_order
 from workloads.schedules import load
 

@@ -5,7 +5,7 @@ import pytest
 
 from kernels.errors import InputError
 from kernels.schedule import replay
-from sim.schedule import duration_table, end_times, run_schedule
+from sim.pipeline.schedule import duration_table, end_times, run_schedule
 from workloads.pipeline import Op, compile_order, parse_ops
 from workloads.schedules import load
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sim.provenance import provenance
-from sim.records import Run, operator_frame, request_frame, step_frame
+from sim.record.provenance import provenance
+from sim.record.records import Run, operator_frame, request_frame, step_frame
 
 S = 10**12
 REASONS = ("", "longer than the context")

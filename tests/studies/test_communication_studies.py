@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from sim.schedule import run_schedule
+from sim.pipeline.schedule import run_schedule
 from studies import _conv_nets, breadth_first, domino, fsdp_ddp, gpipe, megatron, ring_self_attention, ulysses
 from studies._table import COLUMNS
 

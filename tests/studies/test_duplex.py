@@ -6,8 +6,8 @@ import pytest
 from hw_models import catalog
 from hw_models.edap import edap
 from kernels.errors import InputError
-from sim.coprocess import FLOP_J
 from studies import _serve, duplex
+from studies._co_process import FLOP_J
 
 
 def test_decode_steps_of_the_published_simulator():

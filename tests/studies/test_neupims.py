@@ -8,8 +8,8 @@ import pytest
 
 from hw_models import catalog
 from kernels.errors import InputError
-from sim.interleave import in_turn, interleaved
 from studies import _neupims, neupims
+from studies._interleave import in_turn, interleaved
 
 
 def test_stage_tables_are_reached():

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from sim.training.max_length import plan_byte
 from studies import stream_bp
+from studies._max_length import plan_byte
 from workloads import models
 
 

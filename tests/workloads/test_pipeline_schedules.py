@@ -8,7 +8,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from kernels.errors import InputError
-from sim.schedule import run_schedule
+from sim.pipeline.schedule import run_schedule
 from workloads.pipeline import Order, serial, split_backward
 from workloads.schedules import Schedule, catalogue, load
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.errors import InputError
-from sim.faults.policies import POLICIES, TICK, Cluster, alive_peers, makespan, reroute, survive
+from studies._fault_policies import POLICIES, TICK, Cluster, alive_peers, makespan, reroute, survive
 
 
 @pytest.mark.parametrize(("stages", "microbatches"), [(1, 4), (4, 4), (4, 8), (8, 32)])

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.errors import InputError
-from sim.faults.migration import Worker, flows, holdings, migration_s
+from studies._migration import Worker, flows, holdings, migration_s
 
 
 @settings(max_examples=30, deadline=None)

@@ -4,7 +4,7 @@ import pytest
 
 from kernels.errors import InputError
 from sim.faults.slow_rank import slow_rank_frame
-from sim.schedule import duration_table
+from sim.pipeline.schedule import duration_table
 from workloads.schedules import load
 
 

@@ -1,0 +1,136 @@
+"""Benchmarks of the simulator itself: work done, processor seconds of one core, and peak memory.
+
+Each case runs in a process of its own, so that its peak memory is its own; what it compiles is compiled before
+the clock starts. `cold_start` and `warm_start` time a whole `ridgeline simulate` from outside: cold begins with an
+empty folder of compiled kernels.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from kernels.errors import InputError
+from sim.bench.bench_training import plan_search, schedule_operations, step_on_links
+
+LOAD = "poisson:rate={rate},n={n},prompt=lognormal:mean=1064:max=3000,output=lognormal:mean=247:max=1000"
+MODEL = {"model": "llama-2-7b", "system": "a100_sxm_80gb", "policy": "sarathi:max_token=512,max_seq=128"}
+Row = dict[str, Any]
+
+
+def _serve(num_request: int, replicas: int = 1, router: str = "round_robin") -> Row:
+    """About 1,064 prompt and 247 output tokens at 2 requests a second a replica; Llama-2-7B on an A100, chunks of 512
+    tokens, 128 sequences."""
+    from sim.run.scenario import Scenario, from_mapping
+    from sim.run.simulate import simulate
+
+    def scenario(n: int) -> Scenario:
+        return from_mapping(
+            {**MODEL, "requests": LOAD.format(rate=2 * replicas, n=n), "dp": replicas, "router": router}
+        )
+
+    simulate(scenario(50))  # compiles, or loads what was compiled
+    start, wall = time.process_time(), time.perf_counter()
+    done = simulate(scenario(num_request))
+    cpu_s, wall_s = time.process_time() - start, time.perf_counter() - wall
+    count = done.result.counter
+    return {"requests": num_request, "steps": int(count["num_step"].sum()), "operators": done.accounts.num_operator,
+            "cpu_s": cpu_s, "wall_s": wall_s}  # fmt: skip
+
+
+def _price() -> Row:
+    """Operator rows of decode and prefill steps of Llama-2-7B for 4,000 token counts, priced again and again."""
+    import numpy as np
+
+    from hw_models.device import cost
+    from kernels import optable
+    from sim.run.scenario import from_mapping
+    from sim.run.setup import prepare
+    from workloads.lowering import lower_dense
+
+    setup = prepare(from_mapping(MODEL))
+    ops = lower_dense(setup.model, setup.formats, setup.placement, 0, np.arange(1, 4001)).reshape(-1)
+    work = optable.empty(0)[1]
+    cost(ops[:10], work, setup.machine)
+    start, wall, repeat = time.process_time(), time.perf_counter(), 50
+    for _ in range(repeat):
+        cost(ops, work, setup.machine)
+    return {"requests": 0, "steps": 0, "operators": repeat * len(ops), "cpu_s": time.process_time() - start,
+            "wall_s": time.perf_counter() - wall}  # fmt: skip
+
+
+CASES: dict[str, Callable[[], Row]] = {
+    "serve_1k": lambda: _serve(1_000),
+    "serve_100k": lambda: _serve(100_000),
+    "serve_1m": lambda: _serve(1_000_000),
+    "serve_router4_100k": lambda: _serve(100_000, 4, "least_token"),
+    "price_operators": _price,
+    "schedule_operations": schedule_operations,
+    "plan_search": plan_search,
+    "step_on_links": step_on_links,
+}
+STARTS = ("cold_start", "warm_start")  # in this order: the second finds what the first compiled
+
+
+def bench(names: Sequence[str] = (), progress: Callable[[str], None] = lambda name: None) -> pd.DataFrame:
+    """Columns `name, requests, steps, operators, cpu_s, wall_s, peak_rss_byte`, a row a case (all by default)."""
+    for name in names:
+        if name not in (*CASES, *STARTS):
+            raise InputError("no such benchmark", field="name", value=name, allowed=[*CASES, *STARTS])
+    chosen = [name for name in (*CASES, *STARTS) if not names or name in names]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in chosen:
+            progress(name)
+            rows.append(_start(name, folder, "cold_start" in chosen) if name in STARTS else _child(name))
+    return pd.DataFrame(rows)
+
+
+def _child(name: str) -> Row:
+    done = subprocess.run([sys.executable, "-m", "sim.bench.bench", name], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"benchmark {name} failed: {done.stderr.strip().splitlines()[-1]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _start(name: str, folder: str, after_cold: bool) -> Row:
+    """A whole `ridgeline simulate` of 1,000 requests, import to exit."""
+    words = ["simulate", "--quiet", "--requests", LOAD.format(rate=2, n=1000)]
+    words += [word for field, value in MODEL.items() for word in (f"--{field}", value)]
+    command = [sys.executable, "-m", "sim.cli", *words]
+    environment = {**os.environ, "RIDGELINE_CACHE_DIR": folder}
+    if name == "warm_start" and not after_cold:
+        subprocess.run(command, env=environment, check=True)
+    wall = time.perf_counter()
+    child = subprocess.Popen(command, env=environment)
+    _, code, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(code)  # reaped here, for its own peak memory
+    wall_s = time.perf_counter() - wall
+    if code:
+        raise InputError(f"benchmark {name} failed with status {code}")
+    return {"name": name, "requests": 1000, "steps": 0, "operators": 0, "cpu_s": used.ru_utime + used.ru_stime,
+            "wall_s": wall_s, "peak_rss_byte": used.ru_maxrss * 1024}  # fmt: skip
+
+
+def exponent(frame: pd.DataFrame) -> float | None:
+    """Growth of processor time with requests between the two largest serving cases: 1 is linear; None without both."""
+    import math
+
+    small, large = (frame[frame["name"] == name] for name in ("serve_100k", "serve_1m"))
+    if not len(small) or not len(large):
+        return None
+    ratio = float(large["cpu_s"].iloc[0]) / float(small["cpu_s"].iloc[0])
+    return math.log(ratio) / math.log(float(large["requests"].iloc[0]) / float(small["requests"].iloc[0]))
+
+
+if __name__ == "__main__":
+    found = CASES[sys.argv[1]]()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"name": sys.argv[1], **found, "peak_rss_byte": peak}))

@@ -1,0 +1,1 @@
+"""Pipeline schedules: run, drawn, replayed on links."""

@@ -1,0 +1,1 @@
+"""Against real hardware: calibration, real runs, fits of engine profiles."""

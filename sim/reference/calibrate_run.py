@@ -1,0 +1,210 @@
+"""`calibrate` as a function: probes and fit of the reference device, then the host time of its serving loop.
+
+Whole steps of a small model are run as well. What they take beyond the sum of their fitted operators is the loop's
+own time, a step, a layer, a sequence and a token, and goes into the same file under `[engine]`.
+"""
+
+import dataclasses
+import math
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.optimize import nnls
+
+from hw_models.device import cost
+from kernels.errors import InputError
+from kernels.machine import Machine
+from sim.record.export import write_json
+from workloads.formats import Formats
+from workloads.lowering import Plan, lower_step
+from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
+from workloads.placement import Placement
+
+STEP_SHARE = 0.12  # of the budget: whole steps
+PROBE = ModelSpec(  # small enough to be built in a second, with every operator of a dense model
+    "probe", "probe", 512, 8192, 4096, (Block(Attention(8, 4, 64, 64, rope_dim=64), FeedForward(1536)),), (0,) * 2
+)
+DEPTHS = (2, 8)  # layers: two, to tell a layer's share from a step's
+HOST = ("step_s", "layer_s", "seq_s", "token_s", "prefill_s")
+MAX_GRAPH = 256  # tokens of the largest captured step
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+STEPS: tuple[tuple[tuple[int, int], ...], ...] = (  # (new tokens, keys) of each sequence
+    ((1, 100),), ((1, 100),) * 4, ((1, 200),) * 16, ((1, 60),) * 32, ((64, 64),), ((256, 256),), ((128, 300),),
+    ((64, 64), *((1, 150),) * 8), ((1, 400),) * 8, ((1, 120),) * 24, ((200, 200), *((1, 200),) * 16), ((32, 32),) * 2,
+)  # fmt: skip
+MAX_BUDGET_S = 86400.0
+UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def to_seconds(text: str) -> float:
+    """A duration as written on the command line.
+
+    >>> to_seconds("90s"), to_seconds("3min"), to_seconds("45")
+    (90.0, 180.0, 45.0)
+    >>> to_seconds("soon")
+    Traceback (most recent call last):
+    ...
+    kernels.errors.InputError: budget = 'soon': not a time; allowed: a number and s, min or h, such as 180s
+    """
+    digits = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text.strip()[len(digits) :] or "s"
+    try:
+        seconds = float(digits) * UNITS[unit]
+    except (ValueError, KeyError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise InputError("not a time", field="budget", value=text, allowed="a number and s, min or h, such as 180s")
+    if not 1.0 <= seconds <= MAX_BUDGET_S:
+        raise InputError("out of range", field="budget", value=text, allowed="1s to 24h")
+    return seconds
+
+
+def execute(
+    device: str,
+    out: str | pathlib.Path,
+    *,
+    budget_s: float = 180.0,
+    formats: tuple[str, ...] = (),
+    seed: int = 0,
+    probes: str | pathlib.Path | None = None,
+    json: str | None = None,
+    quiet: bool = False,
+) -> str:
+    """Calibrate `device` ("cpu" or "cuda"), write the file (and the raw probes), and return the summary.
+
+    An interrupt ends the probing; what was measured until then is fitted and written.
+    """
+    file = pathlib.Path(out)
+    if file.suffix != ".toml":
+        raise InputError("a machine is named by a .toml file", field="--out", value=str(out), allowed="FILE.toml")
+    for folder in (file.parent, *([pathlib.Path(probes)] if probes else [])):
+        if folder.exists() and not folder.is_dir():
+            raise InputError("not a folder", file=folder)
+    from hw_models.reference import require_torch
+
+    require_torch()
+    from hw_models.reference.calibrate import calibrate, summary, write_text
+
+    show_progress = _progress(quiet)
+    command = f"ridgeline calibrate --device {device} --budget {budget_s:g}s --seed {seed}"
+    if formats:
+        command += f" --formats {','.join(formats)}"
+    found = calibrate(device, (1 - STEP_SHARE) * budget_s, formats, seed, command, show_progress)
+    steps, engine = measure_steps(found, STEP_SHARE * budget_s)
+    show_progress("", 0)
+    import tomli_w
+
+    write_text(file, tomli_w.dumps({**found.content(), **({"engine": engine} if engine else {})}))
+    if probes:
+        found.write_probes(probes)
+        write_text(pathlib.Path(probes) / "step.csv", steps.to_csv(index=False))
+    if json:
+        result = {"device": found.environment.name, "relative": found.relative, "errors": found.errors}
+        write_json({**result, "kernels": found.fitted.error, "steps": steps, "engine": engine}, json)
+    miss = (steps["simulated_s"] / steps["measured_s"] - 1).abs().mean()
+    steps_text = f"{100 * miss:.1f} % ({len(steps)} shapes)" if len(steps) else "not measured"
+    return f"{summary(found)}\n\nwhole steps of small models: {steps_text}\nwrote {file}"
+
+
+def _progress(quiet: bool) -> Any:
+    done: dict[str, int] = {}
+
+    def report(what: str, count: int) -> None:
+        if quiet or not sys.stderr.isatty():
+            return
+        done[what] = count
+        line = ", ".join(f"{name} {number}" for name, number in done.items()) if what else ""
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+    return report
+
+
+def measure_steps(found: Any, budget_s: float) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Whole steps of small models measured and priced (columns `num_layer, num_seq, num_token, num_prefill,
+    operator_s, simulated_s, measured_s`), and the engine profile that explains what the operators do not."""
+    from hw_models.reference.model import build_model, graph_batches
+
+    kind = found.environment.device
+    fmt = next(name for name in ("bf16", "fp16", "fp32") if name in {kernel.format for kernel in found.fitted.kernel})
+    captured = graph_batches(kind, max(len(shape) for shape in STEPS))
+    machine = found.machine()
+    rows = []
+    try:
+        for num_layer in DEPTHS:
+            spec = dataclasses.replace(PROBE, layer=(0,) * num_layer)
+            model = build_model(spec, kind, fmt, 1024, 16, captured)
+            for shape in STEPS:
+                took_s = _measured_s(model, shape, budget_s / len(STEPS) / len(DEPTHS))
+                rows.append((num_layer, *_priced(spec, shape, fmt, machine), took_s))
+    except KeyboardInterrupt:  # the probes are measured: what steps there are must do
+        pass
+    columns = ["num_layer", "num_seq", "num_token", "num_prefill", "operator_s", "measured_s"]
+    frame = pd.DataFrame(rows, columns=columns)
+    if frame.empty:
+        return frame.assign(simulated_s=0.0), {}
+    # launches run ahead of a GPU alone, where no graph holds them; a CPU computes in the call
+    eager = (frame["num_prefill"] > 0).to_numpy() & (kind == "cuda")
+    host, frame["simulated_s"] = fit_host(frame, eager)
+    return frame, {
+        "title": f"reference loop on {found.environment.name}",
+        "source": f"{found.profile.source}: {len(frame)} steps of models of {DEPTHS[0]} and {DEPTHS[1]} layers of "
+        f"width {PROBE.hidden}, in {fmt}, less their fitted operators",
+        **{name: float(f"{value:.4g}") for name, value in host.items()},
+        "request_s": 0.0,
+        "stream_s": 0.0,
+        "captured": graph_batches(kind, MAX_GRAPH),
+    }
+
+
+def fit_host(frame: pd.DataFrame, eager: Flags) -> tuple[dict[str, float], Floats]:
+    """Host seconds by field of the engine profile, and the seconds of each step that they and its operators give.
+
+    Terms are not negative and least in the squared relative error; a step that is `eager` lasts no shorter than the
+    launches of its layers, whose time is tried on a grid.
+    """
+    measured_s, operator_s = frame["measured_s"].to_numpy(float), frame["operator_s"].to_numpy(float)
+    counts = frame.assign(step=1, prefill=frame["num_prefill"] > 0)
+    terms = counts[["step", "num_layer", "num_seq", "num_token", "prefill"]].to_numpy(float)  # in the order of `HOST`
+    best_miss, best = math.inf, (0.0, np.zeros(len(HOST)))
+    for dispatch_s in (0.0, *np.geomspace(1e-6, 1e-2, 161)) if eager.any() else (0.0,):
+        device_s = np.maximum(operator_s, eager * frame["num_layer"].to_numpy(float) * dispatch_s)
+        host, miss = nnls(terms / measured_s[:, None], np.maximum(measured_s - device_s, 0.0) / measured_s)
+        over = np.maximum(device_s - measured_s, 0.0) / measured_s  # what no added term can mend
+        if (total := miss**2 + float(over @ over)) < best_miss:
+            best_miss, best = total, (float(dispatch_s), host)
+    dispatch_s, host = best
+    device_s = np.maximum(operator_s, eager * frame["num_layer"].to_numpy(float) * dispatch_s)
+    return {**dict(zip(HOST, host, strict=True)), "dispatch_layer_s": dispatch_s}, device_s + terms @ host
+
+
+def _priced(
+    spec: ModelSpec, shape: tuple[tuple[int, int], ...], fmt: str, machine: Machine
+) -> tuple[int, int, int, float]:
+    """Sequences, tokens, prompts and seconds of operators of a step of `spec`."""
+    query_len, kv_len = (np.array(column) for column in zip(*shape, strict=True))
+    plan = Plan(query_len, kv_len, query_len == 1, np.ones(len(shape), bool))
+    names = dict.fromkeys((field.name for field in dataclasses.fields(Formats)), fmt)
+    ops, work = lower_step(spec, Formats(**names), Placement(), 0, plan)
+    num_prefill = int((query_len > 1).sum())
+    return len(shape), int(query_len.sum()), num_prefill, float(cost(ops, work, machine)["time_ps"].sum()) * 1e-12
+
+
+def _measured_s(model: Any, shape: tuple[tuple[int, int], ...], budget_s: float) -> float:
+    """Median seconds of a step, of three repeats at least."""
+    import time
+
+    from hw_models.reference.model import Span
+
+    per_seq = -(-max(kv for _, kv in shape) // 16)
+    spans = [Span(q, kv, range(i * per_seq, (i + 1) * per_seq)) for i, (q, kv) in enumerate(shape)]
+    model.step(spans)
+    samples: list[float] = []
+    end = time.perf_counter() + budget_s
+    while len(samples) < 3 or (time.perf_counter() < end and len(samples) < 50):
+        samples.append(model.step(spans)[1])
+    return float(np.median(samples))

@@ -1,0 +1,1 @@
+"""What is run: scenarios, set-up, one simulation, capacity, comparisons."""

@@ -1,0 +1,47 @@
+"""Scenarios side by side: one column a scenario, one row a number, and the ratio to the first."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import pandas as pd
+
+from kernels.errors import InputError
+from sim.run.scenario import Scenario
+from sim.run.simulate import simulate
+
+NUMBERS = (
+    "completed", "failed", "duration", "request_throughput", "request_goodput", "output_throughput",
+    "mean_ttft_ms", "median_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "median_tpot_ms", "p99_tpot_ms",
+    "mean_e2el_ms", "p99_e2el_ms", "mean_power_w", "energy_j_per_million_output_token",
+    "usd_per_million_output_token",
+)  # fmt: skip
+
+
+def vary(base: Sequence[Scenario], systems: str | None, policies: str | None) -> list[Scenario]:
+    """Every scenario on each of `systems` (`a,b`) and under each of `policies` (`a;b`), in that order."""
+    found = list(base)
+    if systems:
+        found = [dataclasses.replace(one, system=name) for one in found for name in systems.split(",") if name]
+    if policies:
+        found = [dataclasses.replace(one, policy=name) for one in found for name in policies.split(";") if name]
+    return found
+
+
+def label(scenario: Scenario, among: Sequence[Scenario]) -> str:
+    """The values of the fields in which the scenarios differ."""
+    values = dataclasses.asdict(scenario)
+    others = [dataclasses.asdict(one) for one in among]
+    differing = [name for name in values if len({str(other[name]) for other in others}) > 1]
+    return " ".join(str(values[name]) for name in differing) or scenario.system
+
+
+def compare(scenarios: Sequence[Scenario]) -> pd.DataFrame:
+    """Columns `metric`, one a scenario (named by what it differs in), and with two or more their ratio to the first."""
+    names = [label(one, scenarios) for one in scenarios]
+    if len(set(names)) < len(names):
+        raise InputError("two of the scenarios are the same", field="scenarios", value=names)
+    columns = {name: simulate(one).metrics for name, one in zip(names, scenarios, strict=True)}
+    frame = pd.DataFrame({"metric": NUMBERS} | {name: [m.get(key) for key in NUMBERS] for name, m in columns.items()})
+    for name in names[1:]:
+        frame[f"{name} / {names[0]}"] = frame[name].astype(float) / frame[names[0]].astype(float)
+    return frame

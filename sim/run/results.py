@@ -1,0 +1,55 @@
+"""The files of a finished simulation: metrics, tables, plots and a timeline, written whole or not at all."""
+
+import pathlib
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from sim.record.export import benchmark_json, figure_bytes, run_files, write_files, write_json
+from sim.record.provenance import canonical
+from sim.run.simulate import Simulation
+from sim.show.trace_events import events, fitting_stop_s, trace_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def metrics_file(done: Simulation, path: str | pathlib.Path, intervals: pd.DataFrame | None = None) -> None:
+    """The metrics as vLLM's benchmark saves them, with the provenance (and the `intervals`) under `ridgeline`."""
+    content = benchmark_json(done.run, done.metrics, details=True)
+    if intervals is not None:
+        content["ridgeline"] = content["ridgeline"] | {"intervals": canonical(intervals.to_dict("records"))}
+    write_json(content, path)
+
+
+def write_results(done: Simulation, folder: pathlib.Path, form: str = "csv", plots: bool = True) -> list[pathlib.Path]:
+    """Everything a run leaves in `folder`; returns the files. Plots need the extra `plot`."""
+    files = run_files(done.run, done.metrics, folder, form=form)
+    files[folder / "timeline.json"] = trace_bytes(events(done.run, stop_s=fitting_stop_s(done.run)), done.run.about)
+    if plots:
+        files |= {folder / name: content for name, content in _figures(done).items()}
+    return write_files(files)
+
+
+def _figures(done: Simulation) -> dict[str, bytes]:
+    from sim.show import plots
+
+    title = f"{done.setup.model.name} on {done.setup.placement.num_device} {done.setup.system.device.name}"
+    figures = {
+        "latency.png": plots.latency_cdf(done.run, f"Latency: {title}"),
+        "load.png": plots.load_over_time(done.run, f"Load: {title}"),
+        "roofline.png": roofline_figure(done),
+    }
+    return {name: figure_bytes(figure, done.run.about) for name, figure in figures.items()}
+
+
+def roofline_figure(done: Simulation) -> "Figure":
+    """The operators of a mean prefill and a mean decode step of this run under its device's roofs."""
+    from sim.show.roofline import draw, operators, roofs, typical_plans
+
+    requests, tpot_ms = done.run.requests, done.metrics["mean_tpot_ms"] or 0.0
+    batch = max(1, round(done.metrics["output_throughput"] * tpot_ms / 1e3 / done.setup.placement.dp))
+    context = max(1, int((requests["prompt_token"] + requests["committed_token"] / 2).mean()))
+    plans = typical_plans(batch, context, max(1, int(requests["prompt_token"].mean())))
+    points = pd.concat([operators(done.setup, phase, plan) for phase, plan in plans.items()], ignore_index=True)
+    return draw(points, roofs(done.setup), done.setup.scenario)

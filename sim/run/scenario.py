@@ -1,0 +1,119 @@
+"""A scenario: everything that decides a serving simulation, as one flat record.
+
+The same record is a TOML file (`ridgeline simulate scenario.toml`), the options of the command line
+(`--tp 8`) and the arguments of a Python call (`Scenario(tp=8)`): each field below is all three, and its
+help text is the documentation. Nothing outside it, but the files it names, changes a result.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from kernels.errors import InputError, from_validation
+
+
+def _of(default: Any, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """What is simulated: a model on a system under a load, served by an engine.
+
+    >>> Scenario(model="llama-2-7b", system="a100_sxm").tp
+    1
+    """
+
+    model: str = _of("llama-3-8b", "a ready model (`ridgeline models`) or the path of a Hugging Face config.json")
+    system: str = _of("h100_sxm", "a catalogued machine (`ridgeline devices`) or the path of its TOML")
+    requests: str = _of(
+        "conversation:rate=8,n=1000", "load: a generator spec or a trace file (`ridgeline traces` lists both)"
+    )
+    # placement
+    tp: Annotated[int, Ge(1)] = _of(1, "tensor parallel devices")
+    pp: Annotated[int, Ge(1)] = _of(1, "pipeline stages")
+    dp: Annotated[int, Ge(1)] = _of(1, "replicas behind the router")
+    ep: Annotated[int, Ge(1)] = _of(1, "expert parallel devices (experts sharded over them)")
+    attn_dp: Annotated[int, Ge(1)] = _of(1, "attention data-parallel ranks inside a replica")
+    sequence_parallel: bool = _of(
+        False, "shard norms along the sequence: reduce-scatter and all-gather, not all-reduce"
+    )
+    # number formats
+    weight_format: str = _of("bf16", "weights and GEMMs: bf16, fp16, fp8, fp8_block, int8, int4, nvfp4, w4a16, ...")
+    kv_format: str = _of("bf16", "stored KV: bf16, fp16, fp8, int8, int4, int2, int1")
+    expert_skew: Annotated[float, Ge(0), Le(4)] = _of(0.0, "exponent of the power law of expert load; 0 is balanced")
+    dispatch: str = _of(
+        "",
+        "what units in the memory do: xpu, pim, best, op_b, co_process, each with options (`best:beside=attention`,"
+        " `xpu:routing=uniform`); empty: the device's own rule",
+    )
+    # engine
+    policy: str = _of("vllm_v1", "scheduling policy with its options, `NAME:option=value,...`, or a path of its file")
+    router: str = _of("round_robin", "router over replicas, likewise (`ridgeline policies` lists both)")
+    order: Literal["fcfs", "sjf", "priority"] = _of(
+        "fcfs", "order of the waiting queue: by arrival, predicted output, or priority"
+    )
+    token_budget: Annotated[int, Ge(0)] = _of(0, "tokens a step at most, which cuts prompts; 0: the policy's own")
+    max_num_seq: Annotated[int, Ge(0)] = _of(0, "sequences a step at most; 0: the policy's own")
+    max_model_len: Annotated[int, Ge(0)] = _of(0, "longest prompt plus output; 0: the model's context")
+    block_token: Annotated[int, Ge(1), Le(1024)] = _of(16, "tokens a KV block")
+    watermark: Annotated[float, Ge(-1), Le(0.5)] = _of(
+        -1.0, "share of KV blocks kept free at admission; -1: the policy's"
+    )
+    prefix_cache: bool = _of(True, "keep blocks of finished requests for prompts that share a prefix")
+    preemption: Literal["recompute", "swap"] = _of("recompute", "what happens to a sequence that loses its KV")
+    swap_GiB: Annotated[float, Ge(0)] = _of(0.0, "host memory for swapped KV, a replica")  # noqa: N815
+    memory_share: Annotated[float, Gt(0), Le(1)] = _of(0.9, "share of device memory that the engine may use")
+    engine: str = _of("vllm_0.15", "engine profile: host time a step, sequence and request, padded batches; or `none`")
+    # run
+    fidelity: Literal["sol", "calibrated", "replay"] = _of(
+        "calibrated",
+        "sol: peak rates; calibrated: fitted constants and host time; replay: every operator on SimPy engines",
+    )
+    timeout_s: Annotated[float, Ge(0)] = _of(0.0, "clients give up so many seconds after they asked; 0: never")
+    goodput: str = _of("ttft:1.0 tpot:0.05", "service level objective in seconds, `ttft:X tpot:Y e2el:Z`")
+    price_USDph: Annotated[float, Ge(0)] = _of(0.0, "rental price of a device an hour; 0: the catalogue's")  # noqa: N815
+    run_ahead: bool = _of(True, "advance unchanged decode steps together (same integers as one by one)")
+    seed: Annotated[int, Ge(0)] = _of(0, "seed of everything drawn")
+
+    def digest(self) -> str:
+        """Hexadecimal digits that name this configuration; written into every result as `config_hash`."""
+        from sim.record.provenance import config_hash
+
+        return config_hash(dataclasses.asdict(self))
+
+
+FIELD_NAMES = tuple(field.name for field in dataclasses.fields(Scenario))
+
+
+def from_mapping(values: Mapping[str, Any], file: object = None) -> Scenario:
+    """Check types and ranges of `values` and build the scenario; an `InputError` names what is wrong."""
+    import pydantic
+
+    for name in values:
+        if name not in FIELD_NAMES:
+            raise InputError("unknown field", file=file, field=name, value=name, allowed=FIELD_NAMES)
+    try:
+        return pydantic.TypeAdapter(Scenario).validate_python(dict(values), strict=False)
+    except pydantic.ValidationError as error:
+        raise from_validation(error, file) from None
+
+
+def from_file(path: str | pathlib.Path, **override: Any) -> Scenario:
+    """Read a scenario TOML; `override` wins over the file."""
+    return from_mapping({**read_toml(path), **override}, file=path)
+
+
+def read_toml(path: str | pathlib.Path) -> dict[str, Any]:
+    """A TOML file as a dictionary; unreadable or malformed files are an `InputError` with the line."""
+    import tomllib
+
+    try:
+        return tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"not TOML: {error}", file=path) from None

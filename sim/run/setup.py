@@ -1,0 +1,130 @@
+"""From a scenario to the things it names: model, system, machine arrays, formats, placement, memory, load."""
+
+import dataclasses
+
+from hw_models import catalog, dispatch
+from hw_models.device import best_fidelity, calibration, machine
+from hw_models.dispatch import Dispatch
+from hw_models.spec import System
+from kernels.errors import InputError
+from kernels.machine import Machine
+from sim.run.scenario import Scenario
+from sim.serving.experts import with_experts
+from workloads import formats as number_formats
+from workloads import memory, models, placement
+from workloads.formats import Formats
+from workloads.memory import Budget
+from workloads.models.spec import ModelSpec
+from workloads.placement import Placement
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A scenario resolved and checked: everything but the requests."""
+
+    scenario: Scenario
+    model: ModelSpec
+    system: System
+    machine: Machine  # one device
+    formats: Formats
+    placement: Placement
+    budget: Budget
+    fidelity: str  # what the numbers are: sol, calibrated, replay
+    calibrated_on: str  # the device whose fit prices the kernels; empty for speed of light
+    dispatch: Dispatch  # what its units in the memory do
+
+    @property
+    def num_block(self) -> int:
+        """KV blocks of a replica."""
+        return self.budget.token_capacity * self.placement.attn_dp // self.scenario.block_token
+
+    @property
+    def max_model_len(self) -> int:
+        return self.scenario.max_model_len or self.model.max_context
+
+    @property
+    def price_usd_per_h(self) -> float:
+        """Rental of all devices an hour."""
+        own = self.scenario.price_USDph * self.placement.num_device
+        return own or self.system.price_usd_per_h(self.placement.num_device)
+
+
+def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 256) -> Setup:
+    """Resolve every name of `scenario`; an `InputError` says what is unknown or does not fit.
+
+    `max_num_token` and `max_num_seq` are those of the policy's steps: activations are set aside for them.
+    """
+    model = models.load(scenario.model)
+    if scenario.max_model_len > model.max_context:
+        raise InputError(
+            f"{model.name} reads {model.max_context} tokens", field="max_model_len", value=scenario.max_model_len,
+            allowed=f"0 to {model.max_context}",
+        )  # fmt: skip
+    formats = number_formats.parse(scenario.weight_format, model.family, kv=scenario.kv_format)
+    device_per_node = catalog.system(scenario.system).node.num_device
+    placed = placement.make(
+        model,
+        scenario.tp,
+        scenario.pp,
+        scenario.dp,
+        scenario.ep,
+        scenario.attn_dp if scenario.attn_dp > 1 else None,
+        scenario.sequence_parallel,
+        device_per_node,
+    )
+    system = catalog.system(scenario.system, placed.num_device)
+    fidelity = "sol" if scenario.fidelity == "sol" else "calibrated"
+    if scenario.fidelity == "calibrated" and best_fidelity(system.device) == "sol":
+        raise InputError(
+            f"{system.device.name} has no calibration, nor a relative that has",
+            field="fidelity",
+            value="calibrated",
+            allowed="sol",
+        )
+    if scenario.fidelity == "replay":
+        fidelity = best_fidelity(system.device)
+    needed = {formats.attention, formats.ffn, formats.expert, formats.head, formats.activation}
+    _check_pipes(system, needed)
+    budget = memory.budget(
+        model,
+        formats,
+        placed,
+        system.device.mem_byte - system.device.mem_reserved_byte,
+        max_num_token=max_num_token,
+        max_num_seq=max_num_seq,
+        utilization=scenario.memory_share,
+    )
+    rule = dispatch.parse(scenario.dispatch, system.device)
+    if rule.draws and scenario.expert_skew > 0:
+        raise InputError(
+            f"the dispatch of {system.device.name} draws experts uniformly", field="expert_skew",
+            value=scenario.expert_skew, allowed="0; or a dispatch with routing=even, as best",
+        )  # fmt: skip
+    arrays = machine(system, fidelity, group_size=placed.tp * placed.attn_dp if placed.tp > 1 else None)
+    dispatch.fill(arrays.rate, system.device, rule)
+    arrays = with_experts(arrays, system.device, rule, model, formats, placed, max_num_token, scenario.seed)
+    return Setup(
+        scenario,
+        model,
+        system,
+        arrays,
+        formats,
+        placed,
+        budget,
+        scenario.fidelity,
+        calibration(system.device)[1] if fidelity == "calibrated" else "",
+        rule,
+    )
+
+
+def _check_pipes(system: System, names: set[str]) -> None:
+    """A format that the machine has no rate for is refused before anything is built."""
+    from kernels.formats import FORMAT_CODE, FORMATS
+
+    for name in sorted(names):
+        form = FORMATS[FORMAT_CODE[name]]
+        if system.device.peak(form.pipe) <= 0:
+            allowed = [f.name for f in FORMATS if system.device.peak(f.pipe) > 0]
+            raise InputError(
+                f"{system.device.name} has no {form.pipe} rate", field="weight_format", value=name, allowed=allowed
+            )

@@ -1,0 +1,120 @@
+"""The serving engine's own time: what its host spends a step, a sequence, a token and a request.
+
+One TOML a profile in `sim/serving/engines/`, or a user's file. Captured batch sizes are those of its CUDA graphs: a
+step of fewer tokens is computed at the next captured size.
+"""
+
+import dataclasses
+import math
+import pathlib
+from typing import TYPE_CHECKING
+
+from kernels.errors import InputError, from_validation
+
+if TYPE_CHECKING:
+    from sim.serving.step_price import HostTime
+
+FOLDER = pathlib.Path(__file__).parent / "engines"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Where constants come from. Errors are mean absolute fractions by metric, of what was fitted and of what was
+    left out (`left_out`: how)."""
+
+    data: str
+    command: str
+    date: str
+    num_run: int
+    error: dict[str, float]
+    left_out_error: dict[str, float]
+    left_out: str = "a model at a time"
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineProfile:
+    """Seconds of host time that a step's device time is lengthened by, and what a request meets outside steps."""
+
+    title: str
+    source: str
+    step_s: float  # an iteration: scheduling, input preparation, launch, output handling
+    seq_s: float  # a sequence in the step: sampling, detokenisation, streaming
+    token_s: float  # a token computed
+    request_s: float  # from the client to the queue: API entry, tokenisation
+    stream_s: float  # from the engine to the client, on the first token and on the last
+    prefill_s: float = 0.0  # an iteration that holds a prompt, beside `step_s`: it runs outside the full CUDA graph
+    layer_s: float = 0.0  # a layer in an iteration: gaps between its kernels, and those that nobody prices
+    dispatch_layer_s: float = 0.0  # launches of a layer without CUDA graphs, while the device computes: an iteration
+    # lasts as long as its kernels or as its layers' launches, whichever is longer
+    kernel_factor: float = 1.0  # times of the stack's kernels (not collectives) over those of the calibration
+    reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
+    reduce_byte_per_s: float = math.inf  # ... send no faster than this from a device
+    plan_ahead: bool = False  # a step is planned while the one before runs: an arrival waits for one more
+    captured: tuple[int, ...] = ()  # token counts that have a CUDA graph, ascending
+    stack: str = ""  # profiles of one software stack on several hosts share this name
+    device: str = ""  # of the host that was measured
+    note: str = ""
+    fit: Fit | None = None  # how the constants were found, and how wrong they are
+
+    def host_time(self) -> "HostTime":
+        """What lengthens steps, as prices take it."""
+        from sim.serving.step_price import HostTime
+
+        own = {field.name for field in dataclasses.fields(self)}
+        names = own & {field.name for field in dataclasses.fields(HostTime)}
+        return HostTime(graph_token=self.captured, **{name: getattr(self, name) for name in names})
+
+
+def names() -> list[str]:
+    """The profiles that come with the project."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def of_stack(name: str, device: str) -> str:
+    """Name of the profile `name`, or, where that names a stack, of its profile on the host of `device`.
+
+    >>> of_stack("vllm_0.15", "h100_sxm"), of_stack("vllm_2023", "h100_sxm")
+    ('vllm_0.15', 'vllm_2023_h100')
+    """
+    if name.endswith(".toml") or name in names():
+        return name
+    members = {profile.device: stem for stem in names() if (profile := load(stem)).stack == name}
+    if not members:
+        stacks = {load(stem).stack for stem in names()} - {""}
+        raise InputError("no such engine profile", field="engine", value=name, allowed=[*names(), *sorted(stacks)])
+    if device not in members:
+        raise InputError(f"{name} was not measured on this host", field="system", value=device, allowed=list(members))
+    return members[device]
+
+
+def load(name: str) -> EngineProfile:
+    """A profile by name or by the path of its TOML; an `InputError` names what is wrong."""
+    import pydantic
+
+    from sim.run.scenario import read_toml
+
+    path = pathlib.Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not name.endswith(".toml") and name not in names():
+        raise InputError(
+            "no such engine profile", field="engine", value=name, allowed=[*names(), "a path of a .toml file"]
+        )
+    known = [field.name for field in dataclasses.fields(EngineProfile)]
+    values = read_toml(path)
+    if values.get("kind") == "device" and values.get("engine"):  # of the loop that calibrated the machine
+        values = values["engine"]
+    for key in values:
+        if key not in known:
+            raise InputError("unknown field", file=path, field=key, value=values[key], allowed=known)
+    try:
+        profile = pydantic.TypeAdapter(EngineProfile).validate_python(values)
+    except pydantic.ValidationError as error:
+        raise from_validation(error, path) from None
+    for key in ("kernel_factor", "reduce_byte", "reduce_byte_per_s"):
+        if not getattr(profile, key) > 0:
+            raise InputError("not positive", file=path, field=key, value=getattr(profile, key), allowed="above 0")
+    for key in (name for name in known if name.endswith("_s") and name != "reduce_byte_per_s"):
+        if not 0 <= getattr(profile, key) < 10:
+            raise InputError("not a time", file=path, field=key, value=getattr(profile, key), allowed="0 to 10 seconds")
+    if list(profile.captured) != sorted(set(profile.captured)) or any(size < 1 for size in profile.captured):
+        raise InputError("not ascending sizes", file=path, field="captured", value=profile.captured)
+    return profile

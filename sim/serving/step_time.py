@@ -1,0 +1,92 @@
+"""One iteration of an engine: what a batch of prompts, or of tokens, takes on a machine under an engine profile.
+
+The same operators, kernels and host terms as `sim.serving`, for one plan and no queue.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from hw_models import catalog
+from hw_models.device import machine
+from kernels import optable as op
+from kernels.errors import InputError
+from kernels.units import PS_PER_S
+from sim.serving.engine_profile import EngineProfile
+from sim.serving.slower import slower
+from sim.serving.step_price import HostTime, Lowered
+from workloads import formats as number_formats
+from workloads import lowering, memory, models, placement
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployment:
+    """A model placed on a machine."""
+
+    model: str
+    system: str
+    tp: int = 1
+    pp: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """What an iteration computes: `num_prompt` prompts of `prompt_len` new tokens, and `num_decode` sequences whose
+    next token sees `kv_len` keys (`prompt_len` of them a prompt's). `kv_held` tokens of KV in all must fit (0: not
+    checked)."""
+
+    num_prompt: int = 0
+    prompt_len: int = 0
+    num_decode: int = 0
+    kv_len: int = 0
+    kv_held: int = 0
+
+
+def step_s(where: Deployment, profile: EngineProfile, batch: Batch, fidelity: str = "calibrated") -> float:
+    """Seconds from the start of the iteration to its end: host terms, then each stage for as long as it computes or
+    as its launches take, and the hand-overs. Raises `InputError` for what is unknown or does not fit."""
+    lowered, room = _lowered(where, profile.host_time(), fidelity)
+    if batch.kv_held > room:
+        raise InputError(
+            f"{where.model} at tp {where.tp} holds {room:,} tokens of KV", field="batch_size", value=batch.kv_held
+        )
+    host = lowered.host
+    plan = plan_of(batch)
+    step_ps, seq_ps, token_ps, _, prefill_ps, _ = host.vector_ps(lowered.model.num_layer, 0.0)
+    total_ps = step_ps + seq_ps * len(plan.query_len) + token_ps * int(plan.query_len.sum())
+    total_ps += prefill_ps if batch.num_prompt else 0
+    for stage, (start, stop) in enumerate(lowered.placement.stages(lowered.model.num_layer)):
+        ops, work = lowered.step(stage, plan)
+        cost_ps = lowered.price(ops, work)["time_ps"]
+        sends = ops["kind"] == op.P2P
+        launch_ps = host.dispatch_ps(stop - start, int(plan.query_len.sum()), batch.num_prompt)
+        total_ps += max(int(cost_ps[~sends].sum()), launch_ps) + int(cost_ps[sends].sum())
+    return float(total_ps / PS_PER_S)
+
+
+def plan_of(batch: Batch) -> lowering.Plan:
+    """The rows of the iteration, prompts first."""
+    prompts, tokens = np.full(batch.num_prompt, batch.prompt_len), np.full(batch.num_decode, batch.kv_len)
+    is_decode = np.arange(batch.num_prompt + batch.num_decode) >= batch.num_prompt
+    query = np.concatenate([prompts, np.ones_like(tokens)])
+    return lowering.Plan(query, np.concatenate([prompts, tokens]), is_decode, np.ones_like(is_decode))
+
+
+@functools.lru_cache(maxsize=256)
+def _deployed(where: Deployment, fidelity: str) -> tuple[Lowered, int]:
+    """What has no engine yet, and the tokens of KV that the devices hold."""
+    model = models.load(where.model)
+    device_per_node = catalog.system(where.system).node.num_device
+    placed = placement.make(model, where.tp, where.pp, 1, 1, None, False, device_per_node)
+    system = catalog.system(where.system, placed.num_device)
+    formats = number_formats.Formats()
+    room = memory.budget(model, formats, placed, system.device.mem_byte - system.device.mem_reserved_byte)
+    arrays = machine(system, fidelity, group_size=placed.tp if placed.tp > 1 else None)
+    return Lowered(model, formats, placed, arrays, 0.0, HostTime()), room.token_capacity
+
+
+@functools.lru_cache(maxsize=16)
+def _lowered(where: Deployment, host: HostTime, fidelity: str) -> tuple[Lowered, int]:
+    bare, room = _deployed(where, fidelity)
+    return dataclasses.replace(bare, host=host, machine=slower(bare.machine, host.kernel_factor)), room

@@ -1,0 +1,1 @@
+"""Execution traces of others: Chakra, Kineto."""
