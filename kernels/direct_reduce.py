@@ -31,7 +31,7 @@ DIRECT_FIT: tuple[str, ...] = (
     "switched_max_byte",  # largest message that takes it (half as large among three to five); 0: never
     "switched_host_s",  # eager dispatch of its kernels, where no CUDA graph is used
 )
-FIRST_DIRECT = 17  # slot of the first in kernels.collective.COLLECTIVE_FIT
+FIRST_DIRECT = 18  # slot of the first in kernels.collective.COLLECTIVE_FIT
 (
     CUSTOM_S, CUSTOM_PEER_S, CUSTOM_SYNC_S, ONE_SHOT_EFF, TWO_SHOT_EFF, CUSTOM_COPY, CUSTOM_MAX_BYTE,
     CUSTOM_WIDE_MAX_BYTE, SWITCHED_S, SWITCHED_EFF, SWITCHED_COPY, SWITCHED_MAX_BYTE, SWITCHED_HOST_S,
@@ -67,7 +67,7 @@ def direct_parts(
     """(algorithm, seconds of launch and barriers, seconds of bytes) of a direct all-reduce; `bandwidth` of a
     device's link, a direction.
 
-    >>> fit = np.zeros(32); fit[FIRST_DIRECT : FIRST_DIRECT + len(DIRECT_FIT)] = IDEAL_DIRECT
+    >>> fit = np.zeros(40); fit[FIRST_DIRECT : FIRST_DIRECT + len(DIRECT_FIT)] = IDEAL_DIRECT
     >>> fit[CUSTOM_MAX_BYTE] = 1e6
     >>> direct_parts(1e5, 4, 1e6, 0.0, fit)  # all of three peers
     (3, 0.0, 0.3)

@@ -66,7 +66,7 @@ LINK_BYTE_PER_S, LINK_LATENCY_S, LINK_NUM_DEVICE = range(len(LINK_FIELDS))
 LINKS: tuple[str, ...] = ("scale_up", "scale_out", "host")  # inside a node, between nodes, to host memory
 LINK_UP, LINK_OUT, LINK_HOST = range(len(LINKS))
 
-NUM_FIT = 32  # slots of a fit vector; each kernel file names its own in `<KIND>_FIT`
+NUM_FIT = 40  # slots of a fit vector; each kernel file names its own in `<KIND>_FIT`
 
 
 class Machine(NamedTuple):

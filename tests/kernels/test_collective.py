@@ -120,27 +120,6 @@ def test_a_hop_waits_for_a_slice_until_slices_are_largest() -> None:
     assert [bare(1e9), bare(2e9)] == pytest.approx([7 * 1e-5] * 2)
 
 
-def test_over_nodes_the_best_of_flat_ring_and_hierarchy() -> None:
-    # 2 nodes of 8: ports of a node carry 8 x 50 = 400 GB/s, less than NVLink
-    flat = 2 * 15 / 16 * 64 * MB / (8 * OUT)
-    hierarchy = 2 * 7 / 8 * 64 * MB / UP + 2 * 1 / 2 * 64 * MB / (8 * OUT)
-    seconds, ideal_s, _ = collective_s(ALL_REDUCE, 64 * MB, 16, 2, LINK, fit())
-    assert seconds == ideal_s == pytest.approx(min(flat, hierarchy))
-    # one port a node: the hierarchy wins, for it sends one piece in eight between nodes
-    narrow = LINK.copy()
-    narrow[1, 0] = OUT / 8
-    flat, hierarchy = 2 * 15 / 16 * 64 * MB / OUT, 2 * 7 / 8 * 64 * MB / UP + 64 * MB / OUT
-    assert hierarchy < flat
-    assert collective_s(ALL_REDUCE, 64 * MB, 16, 2, narrow, fit())[0] == pytest.approx(hierarchy)
-
-
-def test_a_tree_over_nodes_has_few_hops() -> None:
-    far = LINK.copy()
-    far[1, 1] = 5e-6
-    seconds = collective_s(ALL_REDUCE, 1024.0, 64, 64, far, fit())[0]  # one device a node
-    assert seconds == pytest.approx(2 * 6 * 5e-6, rel=1e-2)  # up and down log2(64) levels, not 126 hops
-
-
 def test_all_to_all_over_nodes_is_held_by_the_ports() -> None:
     seconds = collective_s(ALL_TO_ALL, 64 * MB, 16, 2, LINK, fit())[0]
     assert seconds == pytest.approx(8 / 16 * 64 * MB / OUT)  # half of the message leaves the node
