@@ -6,6 +6,7 @@ import numpy as np
 
 from hw_models import dispatch, profile, relatives, topology
 from hw_models.calibration.inherit import inherited
+from hw_models.clock import capped_clock
 from hw_models.profile import Profile
 from hw_models.spec import Device, System
 from kernels import machine as layout
@@ -23,7 +24,7 @@ def machine(system: System, fidelity: str = "sol", *, group_size: int | None = N
     """One device of `system` as arrays.
 
     `sol`: peak rates and ideal kernels. `calibrated`: the fit of the device's own profile or of its nearest relative
-    (see `calibration`). `group_size`: devices of the largest group inside a node, where the fabric depends on it
+    (see `calibration`). A power limit lowers the clock of matrix products (`hw_models.clock`). `group_size`: devices of the largest group inside a node, where the fabric depends on it
     (bridged pairs, tori). `eager`: kernels are launched one by one by the host, not from a CUDA graph.
 
     >>> from hw_models import catalog
@@ -40,7 +41,7 @@ def machine(system: System, fidelity: str = "sol", *, group_size: int | None = N
         rates[layout.PIM_BYTE_PER_S] = dispatch.timed_byte_per_s(device.pim)
     return Machine(
         rate=rates,
-        peak_flop_per_s=np.array([device.peak(form.pipe) for form in FORMATS]),
+        peak_flop_per_s=capped_clock(device) * np.array([device.peak(form.pipe) for form in FORMATS]),
         fit=fit_rows(system, fitted, eager=eager),
         link=topology.link_rows(system, group_size),
         expert=np.zeros((0, len(layout.EXPERT_COLUMNS))),

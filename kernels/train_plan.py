@@ -38,7 +38,7 @@ LAYER_DTYPE = np.dtype([(name, "f8") for name in LAYER])
 BODY, FIRST, LAST = 0, 1, 2  # of a row of prices: the mean layer, what the first stage has besides, and the last
 
 STACK: tuple[str, ...] = (
-    "compute",  # time of products and attention over their kernels' benchmarks: clocks under a lasting load
+    "compute",  # time of products and attention over their kernels' benchmarks
     "vector",  # time of element-wise operators over theirs: passes that are not fused
     "host_s",  # of the host, an operator
     "step_s",  # once a step
@@ -47,10 +47,10 @@ STACK: tuple[str, ...] = (
     "reserve_byte",  # driver context, communicators, workspaces
     "fragment",  # share lost to fragmentation
 )  # fmt: skip
-MACHINE: tuple[str, ...] = ("contention", "device_per_node", "host_byte_per_s", "mem_byte", "mem_byte_per_s")
-"""Of the machine: share of the cores that a collective holds, devices a node, a device's host link, usable memory."""
+MACHINE: tuple[str, ...] = ("clock", "contention", "device_per_node", "host_byte_per_s", "mem_byte", "mem_byte_per_s")
+"""Of the machine: clock of products under a lasting load relative to boost, share of the cores that a collective holds, devices a node, a device's host link, usable memory."""
 STACK_DTYPE = np.dtype([(name, "f8") for name in (*STACK, *MACHINE)])
-IDEAL_STACK: dict[str, float] = {"compute": 1.0, "vector": 1.0}  # speed of light: the rest is 0
+IDEAL_STACK: dict[str, float] = {"compute": 1.0, "vector": 1.0, "clock": 1.0}  # speed of light: the rest is 0
 
 RECOMPUTES: tuple[str, ...] = ("none", "selective", "full")
 ATTENTIONS: tuple[str, ...] = ("unfused", "fused_softmax", "flash1", "flash2", "flash3")

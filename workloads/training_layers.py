@@ -91,13 +91,15 @@ def _attention(rows: TrainRows, a: Attention, h: int, plan: TrainPlan) -> None:
         rows.linear_map("kv_up", m, head * (a.nope_dim + a.v_head_dim), a.kv_rank)
         kv_head = head
     else:
-        rows.linear_map("qkv", m, head * a.head_dim + kv_head * (a.head_dim + a.v_head_dim), h)
+        width = head * a.head_dim + kv_head * (a.head_dim + a.v_head_dim)
+        rows.linear_map("qkv", m, width, h, bias=a.qkv_bias)
+        rows.stream("qkv_join", op.COPY, m, width, 0.0, read=0, write=0, back=(1, 1))  # three gradients to one
     if a.qk_norm:
         rows.stream("qk_norm", op.NORM, m, (head + kv_head) * a.head_dim, NORM_FLOP["rms"])
     if a.rope_dim:
         rows.stream("rope", op.ROPE, m, (head + (1 if a.latent else kv_head)) * a.rope_dim, ROPE_FLOP, back=(1, 1))
     _core(rows, a, head, kv_head, plan)
-    rows.linear_map("attn_out", m, h, head * a.v_head_dim)
+    rows.linear_map("attn_out", m, h, head * a.v_head_dim, bias=a.out_bias)
 
 
 def _core(rows: TrainRows, a: Attention, head: int, kv_head: int, plan: TrainPlan) -> None:
@@ -145,12 +147,13 @@ def _unfused(rows: TrainRows, a: Attention, head: int, plan: TrainPlan) -> None:
 
 def _dense(rows: TrainRows, f: FeedForward, h: int, plan: TrainPlan, name: str) -> None:
     m, inter = rows.token, f.inter // plan.tp
-    rows.linear_map(f"{name}_up", m, f.num_up * inter, h)
+    bias = f.bias and not f.num_expert
+    rows.linear_map(f"{name}_up", m, f.num_up * inter, h, bias=bias)
     kept = rows.module
     rows.module = "activation"
     rows.stream(f"{name}_act", op.ACT, m, inter, ACT_FLOP, read=f.num_up, back=(f.num_up + 1, f.num_up))
     rows.module = kept
-    rows.linear_map(f"{name}_down", m, h, inter)
+    rows.linear_map(f"{name}_down", m, h, inter, bias=bias)
 
 
 def _experts(rows: TrainRows, f: FeedForward, h: int, plan: TrainPlan) -> None:

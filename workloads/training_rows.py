@@ -86,10 +86,14 @@ class TrainRows:
                 write_byte=float(a) * b * batch * out,
             )  # fmt: skip
 
-    def linear_map(self, name: str, m: float, n: float, k: float, *, narrow: bool = True) -> None:
-        """A weight with its low-rank adapter beside it, where the plan trains adapters alone."""
+    def linear_map(self, name: str, m: float, n: float, k: float, *, bias: bool = False) -> None:
+        """A weight, the gradient of whose bias sums that of its result over the tokens; with its low-rank adapter
+        beside it, where the plan trains adapters alone."""
         rank = self.plan.lora_rank
-        self.gemm(name, m, n, k, narrow=narrow, frozen=rank > 0)
+        self.gemm(name, m, n, k, frozen=rank > 0)
+        if bias and not rank:
+            size = float(m) * n
+            self.add(f"{name}_bias", op.ADD, WEIGHT_GRAD, m=round(m), n=round(n), flop=size, act_byte=size * self.byte)
         if rank:
             self.gemm(f"{name}_lora_a", m, rank, k, narrow=False)
             self.gemm(f"{name}_lora_b", m, n, rank, narrow=False)
@@ -100,8 +104,9 @@ class TrainRows:
         """An element-wise operator over `m x n` values: tensors read and written forward, and (`back`) backward."""
         size, byte = float(m) * n, byte or self.byte
         m, n = round(m), round(n)
-        self.add(name, kind, FORWARD, m=m, n=n, flop=flop * size, act_byte=read * size * byte,
-                 write_byte=write * size * byte)  # fmt: skip
+        if read or write:
+            self.add(name, kind, FORWARD, m=m, n=n, flop=flop * size, act_byte=read * size * byte,
+                     write_byte=write * size * byte)  # fmt: skip
         if any(back):
             self.add(name, kind, INPUT_GRAD, m=m, n=n, flop=2 * flop * size, act_byte=back[0] * size * byte,
                      write_byte=back[1] * size * byte)  # fmt: skip

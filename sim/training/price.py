@@ -138,7 +138,8 @@ def _fill(out: Records, row: int, low: Lowered, cost: CostTable, plan: TrainPlan
     kind = _classes()[ops["kind"]]
     link = kind == LINK
     factor = np.where(link, 1.0, np.where(kind == STREAM, where.stack["vector"], where.stack["compute"]))
-    seconds = seconds * factor
+    hot = ~link & (kind != STREAM) & (cost["bound"] == op.BOUND_COMPUTE)  # what draws full power
+    seconds = seconds * factor / np.where(hot, where.stack["clock"], 1.0)
     again = np.isin(low.module, recomputed(plan)) if plan.recompute != "full" else np.ones(len(ops), bool)
     again &= phase == FORWARD
     group = np.array([name.partition(b"_")[0].decode() for name in ops["name"].tolist()])

@@ -8,12 +8,14 @@ all: every operator at the peak of its engine, nothing launched, everything hidd
 
 import pathlib
 import tomllib
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hw_models import topology
+from hw_models.clock import lasting_clock
 from hw_models.spec import System
 from kernels.errors import InputError, from_validation
 from kernels.machine import LINK_BYTE_PER_S, LINK_HOST
@@ -118,6 +120,7 @@ def stack_record(stack: TrainStack, system: System) -> Records:
     for key, value in stack.factor.items():
         record[key] = value
     device = system.device
+    record["clock"] = 1.0 if stack.name == "sol" else lasting_clock(replace(device, power_limit_w=0.0))
     record["contention"] = 0.0 if stack.name == "sol" else core_share(device)
     record["device_per_node"] = system.node.num_device
     record["host_byte_per_s"] = topology.link_rows(system)[LINK_HOST][LINK_BYTE_PER_S]
