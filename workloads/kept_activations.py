@@ -16,10 +16,9 @@ from typing import NamedTuple
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE, FORMATS
 from workloads.models.spec import Block
-from workloads.training import TrainPlan
+from workloads.training import MODULES, TrainPlan
 from workloads.training_rows import precision_format
 
-MODULES = ("core_attn", "norm", "activation", "attention", "mlp", "moe")
 ACTIONS = ("keep", "shrink", "recompute", "offload", "skip")
 
 

@@ -6,11 +6,14 @@ import numpy as np
 
 from kernels import training as t
 from kernels.errors import InputError
+from kernels.train_plan import ATTENTIONS, RECOMPUTES
 from kernels.training import Floats
 from workloads.compression import hook
 from workloads.models.spec import ModelSpec
 
 DP_TRAFFICS = ("fitted", "scheduled")
+MODULES = ("core_attn", "norm", "activation", "attention", "mlp", "moe")  # parts of a layer that can be recomputed
+DISPATCHES = ("alltoall", "deepep")
 _LEAST_BYTE, _MOST_BYTE = 1 / 8, 64.0  # a value: a bit, and more than any format and its states take
 RATES = ("offload_write_byte_per_s", "offload_read_byte_per_s", "sample_byte", "loader_byte_per_s")
 
@@ -138,10 +141,15 @@ def check_effect(plan: TrainPlan) -> None:
 def check(model: ModelSpec, plan: TrainPlan) -> None:
     """Raise `InputError` where the model cannot be trained so."""
     check_sizes(plan)
-    choices = (("recompute", t.RECOMPUTES), ("attention", t.ATTENTIONS), ("dp_traffic", DP_TRAFFICS))
+    choices = (("attention", ATTENTIONS), ("dp_traffic", DP_TRAFFICS), ("dispatch", DISPATCHES))
     for field, allowed in choices:
         if getattr(plan, field) not in allowed:
             raise InputError("unknown", field=field, value=getattr(plan, field), allowed=allowed)
+    for name in () if plan.recompute in RECOMPUTES else plan.recompute.split("+"):
+        if name not in MODULES:
+            raise InputError("unknown", field="recompute", value=name, allowed=(*RECOMPUTES, *MODULES))
+    if plan.layout:
+        check_layout(model, plan)
     if plan.gather_limit < 0:
         raise InputError("too small", field="gather_limit", value=plan.gather_limit, allowed=">= 0")
     if plan.keep_gathered and (plan.dp_traffic != "scheduled" or plan.zero < 2):
@@ -192,6 +200,17 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
     if plan.ep > 1 and (experts % plan.ep or whole % (plan.ep * plan.expert_tp)):
         raise InputError("must divide the experts and tp x dp x cp", field="ep", value=plan.ep,
                          allowed=f"divisors of {experts} and {whole // plan.expert_tp}")  # fmt: skip
+
+
+def check_layout(model: ModelSpec, plan: TrainPlan) -> None:
+    """Raise `InputError` where a layout is not the model's layers on every stage of the pipeline."""
+    stages = plan.pp * plan.interleave
+    if len(plan.layout) != stages or min(plan.layout) < 0:
+        raise InputError("needs a number of layers for each stage", field="layout", value=plan.layout,
+                         allowed=f"{stages} numbers")  # fmt: skip
+    if sum(plan.layout) != model.num_layer:
+        raise InputError("does not add up to the layers", field="layout", value=sum(plan.layout),
+                         allowed=str(model.num_layer))  # fmt: skip
 
 
 def model_vector(model: ModelSpec, seq: int, dropout: bool = False) -> Floats:

@@ -51,6 +51,8 @@ class StackFile(BaseModel):
     optimizer_byte: float = 12.0
     tp_overlap: float = Field(0.0, ge=0, le=1)
     ep_overlap: float = Field(0.0, ge=0, le=1)
+    zero: int = Field(0, ge=0, le=3)  # where there are replicas
+    dispatch: str = "alltoall"
     factor: dict[str, Sourced]
 
 
@@ -64,7 +66,7 @@ class TrainStack(NamedTuple):
     def usual(self) -> dict[str, Any]:
         """Fields of a plan that the stack decides where nobody else does."""
         names = ("attention", "fused_norm", "fused_loss", "dropout", "recompute", "grad_byte", "optimizer_byte",
-                 "tp_overlap", "ep_overlap")  # fmt: skip
+                 "tp_overlap", "ep_overlap", "zero", "dispatch")  # fmt: skip
         return {name: getattr(self.file, name) for name in names}
 
 
