@@ -20,12 +20,16 @@ from kernels.price import price_table
 FIDELITIES: tuple[str, ...] = ("sol", "calibrated")
 
 
-def machine(system: System, fidelity: str = "sol", *, group_size: int | None = None, eager: bool = False) -> Machine:
+def machine(
+    system: System, fidelity: str = "sol", *, group_size: int | None = None, eager: bool = False,
+    named: Mapping[tuple[str, str], str] | None = None,
+) -> Machine:  # fmt: skip
     """One device of `system` as arrays.
 
     `sol`: peak rates and ideal kernels. `calibrated`: the fit of the device's own profile or of its nearest relative
     (see `calibration`). A power limit lowers the clock of matrix products (`hw_models.clock`). `group_size`: devices of the largest group inside a node, where the fabric depends on it
-    (bridged pairs, tori). `eager`: kernels are launched one by one by the host, not from a CUDA graph.
+    (bridged pairs, tori). `eager`: kernels are launched one by one by the host, not from a CUDA graph. `named`: kernels
+    other than the defaults, by (kind, format).
 
     >>> from hw_models import catalog
     >>> arrays = machine(catalog.system("h100_sxm"))
@@ -42,7 +46,7 @@ def machine(system: System, fidelity: str = "sol", *, group_size: int | None = N
     return Machine(
         rate=rates,
         peak_flop_per_s=capped_clock(device) * np.array([device.peak(form.pipe) for form in FORMATS]),
-        fit=fit_rows(system, fitted, eager=eager),
+        fit=fit_rows(system, fitted, named=named, eager=eager),
         link=topology.link_rows(system, group_size),
         expert=np.zeros((0, len(layout.EXPERT_COLUMNS))),
     )

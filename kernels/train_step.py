@@ -120,11 +120,12 @@ def stage_times(
     ep_s = layer["ep_s"] - min(layer["ep_s"] * plan["ep_overlap"], forward)
     ep_back = layer["ep_back_s"] - min(layer["ep_back_s"] * plan["ep_overlap"], back)
     cp_s = layer["cp_s"]
-    forward = max(forward, layer["num_op"] * stack["host_s"]) + tp_s + ep_s + cp_s
-    back_alone = max(back, layer["num_back_op"] * stack["host_s"])
-    back_alone += tp_back + ep_back + layer["cp_back_s"]
-    again = max(layer["recompute_s"], layer["num_again_op"] * stack["host_s"])
+    # the host runs ahead of kernels and exchanges alike
+    forward = max(forward + tp_s + ep_s + cp_s, layer["num_op"] * stack["host_s"])
+    back_alone = max(back + tp_back + ep_back + layer["cp_back_s"], layer["num_back_op"] * stack["host_s"])
+    again = layer["recompute_s"]
     again += layer["tp_again_s"] * (1 - plan["tp_overlap"]) + layer["ep_again_s"] * (1 - plan["ep_overlap"])
+    again = max(again, layer["num_again_op"] * stack["host_s"])
     back = back_alone
     if plan["act_offload"] > 0:  # kept tensors leave under the forward pass and come back under the backward pass
         copy = layer["kept_byte"] * plan["act_offload"]

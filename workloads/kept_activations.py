@@ -19,6 +19,7 @@ from workloads.models.spec import Block
 from workloads.training import MODULES, TrainPlan
 from workloads.training_rows import precision_format
 
+EAGER_NORM_BYTE = 10.0  # a value: 4 + 4 + 2
 ACTIONS = ("keep", "shrink", "recompute", "offload", "skip")
 
 
@@ -69,9 +70,10 @@ def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "b
     head = a.num_head / plan.tp
     kv_head = head if a.latent else max(a.num_kv_head / plan.tp, 1.0)
     stream = local * hidden
+    gathered = stream if plan.regather else token * hidden  # inputs of the split projections
     out = [
         Kept("input of the first norm", "attention", stream * byte, ("layer",)),
-        Kept("input of query, key and value", "attention", stream * narrow, ("norm", "layer")),
+        Kept("input of query, key and value", "attention", gathered * narrow, ("norm", "layer")),
         Kept("query", "attention", token * head * a.head_dim * byte, ("attention", "layer")),
         Kept("key", "attention", token * kv_head * a.head_dim * byte, ("attention", "layer")),
         Kept("value", "attention", token * kv_head * a.v_head_dim * byte, ("attention", "layer")),
@@ -89,8 +91,11 @@ def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "b
         score = plan.micro_batch * head * plan.seq * plan.seq / plan.cp
         out.append(Kept("scores", "attention", score * (byte + (byte + 1) * plan.dropout),
                         ("core_attn", "attention", "layer")))  # fmt: skip
-        if plan.attention == "unfused":  # and the masked scores before it
-            out.append(Kept("masked scores", "attention", score * byte, ("core_attn", "attention", "layer")))
+        if plan.attention == "unfused":  # and the masked scores before it, and the softmax in 32 bits
+            out.append(Kept("masked scores", "attention", score * (byte + 4), ("core_attn", "attention", "layer")))
+    if not plan.fused_norm:  # eager: the stream and its normed form in 32 bits, and that in 16
+        for which, part in (("first", "attention"), ("second", "feed-forward")):
+            out.append(Kept(f"wide copies of the {which} norm", part, stream * EAGER_NORM_BYTE, ("norm", "layer")))
     out.append(Kept("input of the second norm", "feed-forward", stream * byte, ("layer",)))
     if plan.dropout:
         out.append(Kept("mask after attention", "attention", stream, ("layer",)))
@@ -99,7 +104,7 @@ def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "b
         name = ("moe", "layer") if f.num_expert else ("mlp", "layer")
         out += _wide(token * f.inter / plan.tp, f.num_up, byte, narrow, plan.fused_norm, name, "")
         if not f.num_expert:
-            out.append(Kept("input of the up projections", "feed-forward", stream * narrow, ("norm", "layer"), f.num_up))
+            out.append(Kept("input of the up projections", "feed-forward", gathered * narrow, ("norm", "layer"), f.num_up))
     if f.num_expert:
         row = token * f.topk * (1 + plan.skew) / (plan.tp / plan.expert_tp)
         out.append(Kept("input of the router", "feed-forward", stream * byte, ("norm", "layer")))

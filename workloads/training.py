@@ -64,6 +64,8 @@ class TrainPlan:
     logit_chunk: int = 1  # parts of the sequence that the head and the loss are done in
     lora_rank: int = 0  # of adapters beside every linear map, which alone are trained; 0: everything is
     fused_loss: bool = True  # cross entropy in one kernel that keeps no fp32 copy of the logits
+    gather_logits: bool = False  # every tensor-parallel rank computes its loss on the logits of the whole vocabulary
+    regather: bool = True  # sequence parallelism keeps a rank's own tokens and gathers them again for backward
     layout: tuple[int, ...] = ()  # layers of each stage in the order of the model; none: as evenly as it goes
     etp: int = 0  # tensor parallelism of the experts; 0: that of the layer where `ep` fits beside it, else 1
     dispatch: str = "alltoall"  # a copy of a token for each of its experts; "deepep": one for each rank that has any

@@ -50,14 +50,15 @@ def lower_layer(
 
 
 def _norm(rows: TrainRows, model: ModelSpec, add: bool = True) -> None:
-    """A norm and the residual add before it: one kernel (`fused_norm`), or two."""
+    """A norm and the residual add before it: one kernel (`fused_norm`), or the operators of an eager framework."""
     h, flop = model.hidden, NORM_FLOP[model.norm]
     mask = 0.5 if rows.plan.dropout else 0.0  # a byte a value beside 16-bit ones
     if rows.plan.fused_norm:
         rows.stream("norm", op.ADD, rows.local, h, flop, read=2 if add else 1, write=(2 if add else 1) + mask,
                     back=((3 if add else 2) + mask, 1))  # fmt: skip
         return
-    rows.stream("norm", op.NORM, rows.local, h, flop, back=(2, 1))
+    # eager: widened, squared, averaged, scaled, narrowed and weighted, each a pass of its own, some of 32 bits
+    rows.stream("norm", op.ADD, rows.local, h, flop, read=10, write=8, back=(20, 14))
     if add:
         rows.stream("residual_add", op.ADD, rows.local, h, ADD_FLOP, read=2, write=1 + mask, back=(2 + mask, 1))
 
@@ -229,6 +230,9 @@ def lower_last(model: ModelSpec, plan: TrainPlan, precision: str = "bf16", per_n
     _norm(rows, model, add=False)
     _enter(rows, "head", h)
     rows.gemm("head", rows.token, vocab, h, narrow=False, frozen=plan.lora_rank > 0)
+    if plan.gather_logits:
+        rows.link("logits", op.ALL_GATHER, "tp", float(rows.token) * model.vocab * rows.byte, phases=(FORWARD,))
+        vocab = model.vocab
     if plan.fused_loss:
         rows.stream("loss", op.LOSS, rows.token, vocab, 5.0, read=1, write=0, back=(1, 1))
     else:

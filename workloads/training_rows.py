@@ -90,6 +90,11 @@ class TrainRows:
         """A weight, the gradient of whose bias sums that of its result over the tokens; with its low-rank adapter
         beside it, where the plan trains adapters alone."""
         rank = self.plan.lora_rank
+        if self.linear != self.wide:  # narrowed once for each direction, with its transpose for the weight's gradient
+            narrow = FORMATS[self.linear].act_bit / 8
+            for phase, size in ((FORWARD, float(m) * k), (INPUT_GRAD, float(m) * n)):
+                self.add(f"{name}_quant", op.CONVERT, phase, fmt=self.linear, m=round(m), n=round(size / m),
+                         flop=2 * size, act_byte=size * self.byte, write_byte=2 * size * narrow)  # fmt: skip
         self.gemm(name, m, n, k, frozen=rank > 0)
         if bias and not rank:
             size = float(m) * n

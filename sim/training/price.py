@@ -11,10 +11,11 @@ from hw_models.spec import System
 from kernels import optable as op
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE, FORMATS
+from kernels.gemm import THROTTLE
 from kernels.machine import Machine
 from kernels.optable import CostTable
-from kernels.price import CLASS, LINK, STREAM
-from kernels.train_plan import BODY, FIRST, LAST, LAYER_DTYPE, PLAN_DTYPE, RECOMPUTES, SCHEDULES, Records
+from kernels.price import CLASS, EXPERT, LINK, STREAM
+from kernels.train_plan import BODY, FIRST, LAST, LAYER_DTYPE, PLAN_DTYPE, RECOMPUTES, SCHEDULES, Floats, Records
 from sim.training.stack_factors import TrainStack, stack_record
 from workloads.compression import hook
 from workloads.kept_activations import kept_byte, passing_byte, recomputed, work_byte
@@ -28,6 +29,7 @@ PS = 1e-12
 LOGIT_BYTE = {True: 4.0, False: 10.0}
 """Bytes a logit at the peak. Fused cross entropy: the logits and their gradient in 16 bits. Not fused: the 16-bit
 logits, a 32-bit copy and the softmax's 32-bit gradient."""
+NARROW = ("fp8", "fp8_block", "nvfp4")
 EXCHANGES = {"tp": "tp", "ep": "ep", "etp": "ep", "dp": "ep", "cp": "cp"}  # whose seconds a group's traffic is
 
 
@@ -56,17 +58,22 @@ def site(system: System, stack: TrainStack, attention: str = "", precision: str 
     the device has no pipe for the precision."""
     fmt = precision_format(precision)
     fidelity = "sol" if stack.name == "sol" else device.best_fidelity(system.device)
-    arrays = device.machine(system, fidelity)
+    # training sums with the library's own all-reduce, not with those of serving engines
+    arrays = device.machine(system, fidelity, named={("all_reduce", form.name): "nccl" for form in FORMATS})
     if arrays.peak_flop_per_s[FORMAT_CODE[fmt]] <= 0:
         has = [f.name for f, peak in zip(FORMATS, arrays.peak_flop_per_s, strict=True) if peak > 0]
         raise InputError(f"{system.device.name} has no such pipe", field="format", value=precision, allowed=has)
+    if fmt in NARROW and fidelity != "sol":
+        # training libraries narrow with kernels of their own (rows of the table); their products, which nobody has
+        # measured here, reach the shares of the narrow peak that the 16-bit ones reach of theirs
+        arrays.fit[op.GEMM, FORMAT_CODE[fmt]] = arrays.fit[op.GEMM, FORMAT_CODE["bf16"]]
     if stack.name != "sol":
         arrays = arrays._replace(fit=_with_kernel(arrays, system, attention or stack.file.attention))
     inherited = device.calibration(system.device)[1] if fidelity == "calibrated" else ""
     return Site(system, arrays, stack_record(stack, system), stack.name, precision, inherited)
 
 
-def _with_kernel(arrays: Machine, system: System, attention: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+def _with_kernel(arrays: Machine, system: System, attention: str) -> Floats:
     fit = arrays.fit.copy()
     name = attention if attention in attention_kernels.names() else "flash2"  # others are products and streams
     forward = attention_kernels.forward_fit(name, system.device)
@@ -138,8 +145,7 @@ def _fill(out: Records, row: int, low: Lowered, cost: CostTable, plan: TrainPlan
     kind = _classes()[ops["kind"]]
     link = kind == LINK
     factor = np.where(link, 1.0, np.where(kind == STREAM, where.stack["vector"], where.stack["compute"]))
-    hot = ~link & (kind != STREAM) & (cost["bound"] == op.BOUND_COMPUTE)  # what draws full power
-    seconds = seconds * factor / np.where(hot, where.stack["clock"], 1.0)
+    seconds = _lasting(ops, cost, seconds, where) * factor
     again = np.isin(low.module, recomputed(plan)) if plan.recompute != "full" else np.ones(len(ops), bool)
     again &= phase == FORWARD
     group = np.array([name.partition(b"_")[0].decode() for name in ops["name"].tolist()])
@@ -149,7 +155,7 @@ def _fill(out: Records, row: int, low: Lowered, cost: CostTable, plan: TrainPlan
     ):  # fmt: skip
         out[field][row] = seconds[chosen & ~link].sum()
     for field, chosen in (("num_op", phase == FORWARD), ("num_back_op", phase != FORWARD), ("num_again_op", again)):
-        out[field][row] = ops["count"][chosen].sum()
+        out[field][row] = ops["count"][chosen & ~link].sum()
     for name, (forward, back) in _EXCHANGE_FIELDS.items():
         mine = link & np.array([EXCHANGES.get(g, "") == name for g in group], bool)
         out[forward][row] = seconds[mine & (phase == FORWARD)].sum()
@@ -161,6 +167,21 @@ def _fill(out: Records, row: int, low: Lowered, cost: CostTable, plan: TrainPlan
         for field, mine in (("cp_s", attend[0]), ("cp_back_s", attend[1])):
             hidden = seconds[mine].sum() * (plan.cp - 1) / plan.cp
             out[field][row] = max(0.0, float(out[field][row]) - hidden)
+
+
+def _lasting(ops: op.OpTable, cost: CostTable, seconds: Floats, where: Site) -> Floats:
+    """Seconds under a lasting load: what the cores bound runs at the clock that the power limit leaves.
+
+    A product's benchmark ran slower by itself where it drew full power (`throttle` of its fit); its time without that
+    solves t = s + throttle f^2 / s for s, with f the time at peak, and it is slowed once, by the larger of the two.
+    """
+    hot = (cost["bound"] == op.BOUND_COMPUTE) & (_classes()[ops["kind"]] <= EXPERT)
+    throttle = np.where(ops["kind"] == op.GEMM, where.machine.fit[op.GEMM, ops["fmt"], THROTTLE], 0.0)
+    peak = where.machine.peak_flop_per_s[ops["fmt"]]
+    ideal = np.divide(ops["flop"] * ops["count"], peak, out=np.zeros(len(ops)), where=peak > 0)
+    root = np.sqrt(np.maximum(seconds**2 - 4 * throttle * ideal**2, 0.0))
+    alone = (seconds + root) / 2
+    return np.where(hot, np.maximum(seconds, alone / where.stack["clock"]), seconds)
 
 
 _EXCHANGE_FIELDS = {"tp": ("tp_s", "tp_back_s"), "ep": ("ep_s", "ep_back_s"), "cp": ("cp_s", "cp_back_s")}
@@ -182,8 +203,16 @@ def _fill_ends(out: Records, model: ModelSpec, plan: TrainPlan) -> None:
     trained = 0.0 if plan.lora_rank else 1.0
     out["dense"][FIRST], out["trained"][FIRST] = first, first * trained
     out["dense"][LAST], out["trained"][LAST] = last, last * trained
-    token = plan.seq * plan.micro_batch / plan.cp
-    out["kept_byte"][LAST] = token * model.vocab / plan.tp * LOGIT_BYTE[plan.fused_loss]
+    out["kept_byte"][LAST] = logit_byte(model, plan)
+
+
+def logit_byte(model: ModelSpec, plan: TrainPlan) -> float:
+    """Bytes of the logits of a microbatch and what the loss keeps of them, on one device of the last stage. A gathered
+    loss has its own share and the gathered logits with both gradients in 16 bits besides."""
+    logits = plan.seq * plan.micro_batch / plan.cp * model.vocab
+    if plan.gather_logits and plan.tp > 1:
+        return logits * (2 * plan.act_byte / plan.tp + LOGIT_BYTE[plan.fused_loss] + 2 * plan.act_byte)
+    return logits / plan.tp * LOGIT_BYTE[plan.fused_loss]
 
 
 def plan_record(model: ModelSpec, plan: TrainPlan, row: int = 0) -> Records:

@@ -35,6 +35,19 @@ class Sourced(BaseModel):
     source: str = Field(min_length=1)
 
 
+class HeldOut(BaseModel):
+    """Error of step times on rows that a fit of the factors has not seen."""
+
+    model_config = ConfigDict(extra="forbid")
+    data: str
+    left_out: str  # a group at a time
+    n: int = Field(ge=1)
+    mape: float = Field(ge=0)
+    median: float = Field(ge=0)
+    p90: float = Field(ge=0)
+    bias: float
+
+
 class StackFile(BaseModel):
     """The fields of a stack file."""
 
@@ -45,6 +58,8 @@ class StackFile(BaseModel):
     attention: str
     fused_norm: bool = False
     fused_loss: bool = True
+    gather_logits: bool = False
+    regather: bool = True
     dropout: bool = False
     recompute: str = "none"
     grad_byte: float = 4.0
@@ -54,6 +69,7 @@ class StackFile(BaseModel):
     zero: int = Field(0, ge=0, le=3)  # where there are replicas
     dispatch: str = "alltoall"
     factor: dict[str, Sourced]
+    held_out: list[HeldOut] = []
 
 
 class TrainStack(NamedTuple):
@@ -65,7 +81,7 @@ class TrainStack(NamedTuple):
 
     def usual(self) -> dict[str, Any]:
         """Fields of a plan that the stack decides where nobody else does."""
-        names = ("attention", "fused_norm", "fused_loss", "dropout", "recompute", "grad_byte", "optimizer_byte",
+        names = ("attention", "fused_norm", "fused_loss", "gather_logits", "regather", "dropout", "recompute", "grad_byte", "optimizer_byte",
                  "tp_overlap", "ep_overlap", "zero", "dispatch")  # fmt: skip
         return {name: getattr(self.file, name) for name in names}
 
