@@ -76,13 +76,19 @@ def compressed(plan: Records) -> float:
 
 @njit
 def hop_s(plan: Records, stack: Records, machine: Machine) -> float:
-    """Seconds of a microbatch's activations from a stage to the next. With plain tensor parallelism each rank sends its
-    share between nodes and the receivers gather it, or (`whole_hop`) each sends everything."""
+    """Seconds of a microbatch's activations from a stage to the next, where any stage's ranks leave their nodes."""
     if plan["pp"] <= 1:
         return 0.0
-    tp, whole = plan["tp"], plan["hop_byte"]
-    stride = int(tp * plan["cp"] * plan["dp"])
+    stride = int(plan["tp"] * plan["cp"] * plan["dp"])
     node = group_node(2, stride, int(stack["device_per_node"]), int(stride * plan["pp"]))
+    return hop_over_s(plan, stack, machine, node)
+
+
+@njit
+def hop_over_s(plan: Records, stack: Records, machine: Machine, node: int) -> float:
+    """Seconds of a hop inside a node (1) or between two. With plain tensor parallelism each rank sends its share
+    between nodes and the receivers gather it, or (`whole_hop`) each sends everything."""
+    tp, whole = plan["tp"], plan["hop_byte"]
     message = whole / tp if plan["sequence_parallel"] > 0 or (node > 1 and plan["whole_hop"] == 0) else whole
     seconds = collective_s(P2P, message, 2, node, machine.link, machine.fit[P2P, ANY_FORMAT])[0]
     if node > 1 and tp > 1 and plan["sequence_parallel"] == 0 and plan["whole_hop"] == 0:

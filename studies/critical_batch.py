@@ -8,8 +8,8 @@ import pandas as pd
 
 from sim.show.plot_style import FAINT, ORANGE, PALETTE, new_figure, styled, suptitle
 from sim.training.critical_batch import examples_to_target, steps_to_target
-from sim.training.search import batch_tradeoff
-from sim.training.space import Space
+from sim.training.fitted.search import batch_tradeoff
+from sim.training.fitted.space import Space
 from studies._table import row
 
 if TYPE_CHECKING:

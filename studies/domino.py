@@ -10,7 +10,7 @@ from kernels import training as t
 from kernels.training import Floats
 from kernels.training_step import stage_times
 from sim.fabric.overlap import core_share
-from sim.training.stack import hardware_vector, load
+from sim.training.fitted.stack import hardware_vector, load
 from studies._claims import frame, holds, row
 from studies._gpt import gpt
 from studies._panels import Panel, panels

@@ -9,7 +9,7 @@ import pandas as pd
 from hw_models import catalog
 from hw_models.spec import System
 from sim.training.batch_plan import heterogeneous_batch, homogeneous_batch
-from sim.training.group_cost import GroupCost, group_cost
+from sim.training.fitted.group_cost import GroupCost, group_cost
 from studies._long_tail import DATA, grouped, lengths
 from studies._table import row
 from workloads.training import TrainPlan

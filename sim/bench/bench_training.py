@@ -37,8 +37,8 @@ def schedule_operations(repeat: int = 100) -> Row:
 
 def plan_search(num_device: int = 512, batch: int = 1536) -> Row:
     """Steps: plans of the space `execution` for GPT-3 175B, every one scored, memory first."""
-    from sim.training.search import exhaustive
-    from sim.training.space import Space, named_space
+    from sim.training.fitted.search import exhaustive
+    from sim.training.fitted.space import Space, named_space
 
     exhaustive("gpt2", "dgx_a100", Space(8, 8), stack="megatron-a100", top=1)  # compiles
     space = named_space("execution", num_device, batch)
@@ -47,7 +47,7 @@ def plan_search(num_device: int = 512, batch: int = 1536) -> Row:
 
 def step_on_links(dp: int = 80) -> Row:
     """Operators: those of one step of GPT-3 175B on 16 x 8 x `dp` devices whose traffic flows on shared links."""
-    from sim.training.step import train
+    from sim.training.fitted.step import train
     from workloads.training import TrainPlan
 
     def run(replicas: int) -> int:

@@ -71,8 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     from kernels.errors import InputError
     from sim.record.export import write_json
     from sim.training.command import show
-    from sim.training.stack import default_stack, load
-    from sim.training.step import train
+    from sim.training.fitted.stack import default_stack, load
+    from sim.training.fitted.step import train
     from workloads.training import TrainPlan, check_effect, check_sizes
 
     a = arguments
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_json({"summary": result.summary, "memory": result.memory, "stage": result.stage}, a.json)
     if a.trace:
         from sim.pipeline.schedule_trace import write_trace
-        from sim.training.step import build_order, resolve
+        from sim.training.fitted.step import build_order, resolve
         from workloads.pipeline import compile_order
 
         write_trace(result.op, compile_order(build_order(resolve(plan))), a.trace, us_per_tick=1e-6)

@@ -1,6 +1,6 @@
 """What `ridgeline train` prints, as a function of a result."""
 
-from sim.training.step import TrainResult
+from sim.training.fitted.step import TrainResult
 
 _GROUPS = (
     ("step", ("step_s", "token_per_s_per_device", "mfu", "mfu_causal", "pipeline_s", "bubble_s", "bubble_rate",

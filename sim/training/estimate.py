@@ -10,7 +10,7 @@ from hw_models.clock import limited_system
 from kernels.train_plan import MEMORY, Floats, Records, peak_byte
 from kernels.train_step import RESULT, STAGE, plan_step
 from sim.training.price import Site, piece, plan_record, site
-from sim.training.stack_factors import load_stack
+from sim.training.stack import load_stack
 from workloads.models.spec import ModelSpec
 from workloads.training import TrainPlan
 

@@ -16,7 +16,7 @@ from kernels.machine import Machine
 from kernels.optable import CostTable
 from kernels.price import CLASS, EXPERT, LINK, STREAM
 from kernels.train_plan import BODY, FIRST, LAST, LAYER_DTYPE, PLAN_DTYPE, RECOMPUTES, SCHEDULES, Floats, Records
-from sim.training.stack_factors import TrainStack, stack_record
+from sim.training.stack import TrainStack, stack_record
 from workloads.compression import hook
 from workloads.kept_activations import kept_byte, passing_byte, recomputed, work_byte
 from workloads.models.spec import Block, ModelSpec

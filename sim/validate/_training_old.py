@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kernels.errors import InputError
-from sim.training.stack_factors import load_stack
+from sim.training.stack import load_stack
 from sim.validate._training_rows import ReadRows, TrainRow, _number, _whole, gpt_model
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.training import TrainPlan, check, check_sizes

@@ -1,7 +1,7 @@
 """Rows of measured training runs in the common form: columns by name and alias, in any order, others beside them.
 
 A row becomes a model, a system, a plan and what was measured of it. What a blank cell leaves open is what the row's stack
-does by default (`sim.training.stack_factors`); a row that cannot be run is a reason, and no row stops a file.
+does by default (`sim.training.stack`); a row that cannot be run is a reason, and no row stops a file.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import pandas as pd
 
 from hw_models import catalog
 from kernels.errors import InputError
-from sim.training.stack_factors import default_stack, load_stack, names
+from sim.training.stack import default_stack, load_stack, names
 from sim.validate._published_names import known_model, known_system
 from workloads import models
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec

@@ -14,9 +14,9 @@ from kernels.errors import InputError
 from kernels.training import Floats
 from kernels.training_step import score_plans
 from sim.training.critical_batch import steps_to_target
-from sim.training.space import AXES, Space, layouts, plan_rows, to_plan
-from sim.training.stack import Stack, default_stack, hardware_vector, load
-from sim.training.step import train
+from sim.training.fitted.space import AXES, Space, layouts, plan_rows, to_plan
+from sim.training.fitted.stack import Stack, default_stack, hardware_vector, load
+from sim.training.fitted.step import train
 from workloads import models
 from workloads.models.spec import ModelSpec
 from workloads.training import TrainPlan, model_flop, model_vector

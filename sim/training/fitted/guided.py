@@ -10,9 +10,9 @@ from kernels import training as t
 from kernels.errors import InputError
 from kernels.training import Floats
 from kernels.training_step import score_plans
-from sim.training.search import frame
-from sim.training.space import Space, layouts, plan_rows
-from sim.training.stack import Stack, hardware_vector
+from sim.training.fitted.search import frame
+from sim.training.fitted.space import Space, layouts, plan_rows
+from sim.training.fitted.stack import Stack, hardware_vector
 from workloads import models
 from workloads.models.spec import ModelSpec
 from workloads.training import model_vector

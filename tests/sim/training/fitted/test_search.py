@@ -8,10 +8,10 @@ from kernels import training as t
 from kernels.errors import InputError
 from kernels.training_step import score_plans
 from sim.cli import main
-from sim.training.guided import guided_search
-from sim.training.search import batch_tradeoff, exhaustive, pareto, replay_best, search_sizes
-from sim.training.space import Space, layouts, named_space, plan_rows
-from sim.training.stack import hardware_vector, load
+from sim.training.fitted.guided import guided_search
+from sim.training.fitted.search import batch_tradeoff, exhaustive, pareto, replay_best, search_sizes
+from sim.training.fitted.space import Space, layouts, named_space, plan_rows
+from sim.training.fitted.stack import hardware_vector, load
 from workloads import models
 from workloads.training import check, model_vector, plan_vector
 
@@ -21,7 +21,7 @@ STACK = load("megatron-a100")
 
 
 def test_every_plan_of_the_space_uses_every_device_and_is_legal() -> None:
-    from sim.training.space import to_plan
+    from sim.training.fitted.space import to_plan
 
     for layout in layouts(GPT, SPACE):
         rows = plan_rows(GPT, SPACE, layout, STACK)
@@ -94,7 +94,7 @@ def test_the_command_prints_plans_and_front(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_execution_space_is_legal_distinct_and_large() -> None:
-    from sim.training.space import axes_table, to_plan
+    from sim.training.fitted.space import axes_table, to_plan
 
     space = named_space("execution", 32, 64, max_tp=8, max_micro_batch=2, max_chunk=2)
     count = 0

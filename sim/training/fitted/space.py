@@ -18,7 +18,7 @@ import pandas as pd
 from kernels import training as t
 from kernels.errors import InputError
 from kernels.training import Floats
-from sim.training.stack import Stack
+from sim.training.fitted.stack import Stack
 from workloads.models.spec import ModelSpec
 from workloads.training import DP_TRAFFICS, TrainPlan
 
