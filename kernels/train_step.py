@@ -111,6 +111,26 @@ def _hidden(traffic_s: float, compute_s: float, stack: Records) -> tuple[float, 
 
 
 @njit
+def layer_traffic_s(plan: Records, piece: Records, stack: Records, machine: Machine) -> tuple[float, float, float]:
+    """Seconds of data-parallel traffic on links of its own: (gather of one layer's weights, reduction or scatter of one
+    layer's gradients, both of the vocabulary at an end of the model). ZeRO 3 gathers all values, the others the trained
+    ones; what is scattered after every pass goes in the products' format, what waits for the step in its own."""
+    if plan["dp"] * plan["cp"] <= 1:
+        return 0.0, 0.0, 0.0
+    zero, byte, layer = plan["zero"], plan["act_byte"], piece[BODY]
+    dense, expert = (layer["dense"], layer["expert"]) if zero >= 3 else (layer["trained"], layer["trained_expert"])
+    sent = (byte if zero >= 2 else plan["grad_byte"]) * compressed(plan)
+    kind = ALL_REDUCE if zero == 0 else REDUCE_SCATTER
+    reduce = replica_s(kind, layer["trained"] * sent, layer["trained_expert"] * sent, plan, stack, machine)
+    end = replica_s(kind, piece[FIRST]["trained"] * sent, 0.0, plan, stack, machine)
+    gather = 0.0
+    if zero >= 1:
+        gather = replica_s(ALL_GATHER, dense * byte, expert * byte, plan, stack, machine)
+        end += replica_s(ALL_GATHER, piece[FIRST]["trained"] * byte, 0.0, plan, stack, machine)
+    return gather, reduce, end
+
+
+@njit
 def stage_times(
     plan: Records, piece: Records, stack: Records, machine: Machine, layers: float, where: int, out: Floats
 ) -> None:
@@ -119,6 +139,17 @@ def stage_times(
     `forward_s`, `input_grad_s` and `recompute_s` include the exchanges that nothing hides (also apart, forward only);
     `dp_s` and `optimizer_s` are once a step.
     """
+    gather, reduce, end = layer_traffic_s(plan, piece, stack, machine)
+    _passes(plan, piece, stack, gather, reduce, layers, where, out)
+    out[HOP_S] = hop_s(plan, stack, machine)
+    out[DP_S] = layers * (gather + reduce) + end * _num_end(plan, where)
+    out[OPTIMIZER_S] = update_s(plan, piece, stack, machine, layers, where)
+
+
+@njit
+def _passes(
+    plan: Records, piece: Records, stack: Records, gather: float, reduce: float, layers: float, where: int, out: Floats
+) -> None:
     layer = piece[BODY]
     forward, back = layer["forward_s"], layer["input_grad_s"] + layer["weight_grad_s"]
     tp_s = layer["tp_s"] - min(layer["tp_s"] * plan["tp_overlap"], forward)
@@ -126,6 +157,9 @@ def stage_times(
     ep_s = layer["ep_s"] - min(layer["ep_s"] * plan["ep_overlap"], forward)
     ep_back = layer["ep_back_s"] - min(layer["ep_back_s"] * plan["ep_overlap"], back)
     cp_s = layer["cp_s"]
+    held = stack["contention"] / (1 - stack["contention"])  # cores that hidden exchanges keep from the compute
+    forward += held * (layer["ep_s"] - ep_s)
+    back += held * (layer["ep_back_s"] - ep_back)
     # the host runs ahead of kernels and exchanges alike
     forward = max(forward + tp_s + ep_s + cp_s, layer["num_op"] * stack["host_s"])
     back_alone = max(back + tp_back + ep_back + layer["cp_back_s"], layer["num_back_op"] * stack["host_s"])
@@ -141,21 +175,17 @@ def stage_times(
         fetch = (layer["dense"] + layer["expert"]) * plan["weight_byte"] * plan["weight_offload"]
         forward = max(forward, fetch / stack["host_byte_per_s"])
         back = max(back, fetch / stack["host_byte_per_s"] - again)
-    if plan["dp_scheduled"] == 0 and plan["dp"] * plan["cp"] > 1:
+    if plan["dp_scheduled"] == 0 and plan["zero"] >= 2 and plan["dp"] * plan["cp"] > 1:
         beside = 0.0 if plan["gather_limit"] == 1 else 1.0
+        share = 1.0
         if plan["zero"] >= 3:  # weights are gathered for each pass
-            gather = replica_s(ALL_GATHER, layer["dense"] * plan["act_byte"], layer["expert"] * plan["act_byte"],
-                               plan, stack, machine)  # fmt: skip
             wait, slow = _hidden(gather, beside * forward, stack)
             forward += wait + slow
             wait, slow = _hidden(gather, beside * (back + again) / 2, stack)
             back += wait + slow
-        if plan["zero"] >= 2:  # and gradients scattered after it, under the next layer's
-            byte = plan["act_byte"]
-            reduce = replica_s(REDUCE_SCATTER, layer["trained"] * byte, layer["trained_expert"] * byte,
-                               plan, stack, machine)  # fmt: skip
-            wait, slow = _hidden(reduce, (back_alone + again) / (2 if plan["zero"] >= 3 else 1), stack)
-            back += wait + slow
+            share = 0.5
+        wait, slow = _hidden(reduce, (back_alone + again) * share, stack)  # gradients are scattered under the next
+        back += wait + slow
     weight_grad = layer["weight_grad_s"]
     out[FORWARD_S] = forward * layers
     out[WEIGHT_GRAD_S] = weight_grad * layers
@@ -166,8 +196,6 @@ def stage_times(
         _end(piece[FIRST], out)
     if where in (LAST_STAGE, ONLY):
         _end(piece[LAST], out)
-    out[HOP_S] = hop_s(plan, stack, machine)
-    _once_a_step(plan, piece, stack, machine, layers, where, out)
 
 
 @njit
@@ -175,6 +203,14 @@ def _end(end: Records, out: Floats) -> None:
     out[FORWARD_S] += end["forward_s"] + end["tp_s"]
     out[INPUT_GRAD_S] += end["input_grad_s"] + end["tp_back_s"]
     out[WEIGHT_GRAD_S] += end["weight_grad_s"]
+
+
+@njit
+def _num_end(plan: Records, where: int) -> float:
+    """Vocabularies whose gradients a rank holds: one of a tied pair where it has both."""
+    if where == ONLY:
+        return 1.0 if plan["tied"] > 0 else 2.0
+    return 0.0 if where == MIDDLE else 1.0
 
 
 @njit
@@ -190,20 +226,10 @@ def trained_values(plan: Records, piece: Records, layers: float, where: int) -> 
 
 
 @njit
-def _once_a_step(
-    plan: Records, piece: Records, stack: Records, machine: Machine, layers: float, where: int, out: Floats
-) -> None:
-    """Gradient reduction and update of a stage."""
+def update_s(plan: Records, piece: Records, stack: Records, machine: Machine, layers: float, where: int) -> float:
+    """Seconds of the update of a rank's values."""
     value, expert = trained_values(plan, piece, layers, where)
     zero, grad = plan["zero"], plan["grad_byte"]
-    if zero == 0:
-        share = grad * compressed(plan)
-        out[DP_S] = replica_s(ALL_REDUCE, value * share, expert * share, plan, stack, machine)
-    else:
-        byte = plan["act_byte"] if zero >= 2 else grad
-        out[DP_S] = replica_s(REDUCE_SCATTER, value * byte, expert * byte, plan, stack, machine)
-        byte = plan["act_byte"]
-        out[DP_S] += replica_s(ALL_GATHER, value * byte, expert * byte, plan, stack, machine)
     group, expert_group = plan["dp"] * plan["cp"], plan["expert_dp"]
     state = value / (group if zero >= 1 else 1.0) + expert / (expert_group if zero >= 1 else 1.0)
     held = state if zero >= 2 else value + expert
@@ -214,30 +240,21 @@ def _once_a_step(
         moved = state * plan["optimizer_byte"] * plan["optimizer_offload"]
         seconds = max(seconds, moved / stack["host_byte_per_s"])
     # encoding and decoding stand before and after what they compress
-    seconds += plan["compress_pass"] * (value + expert) * grad / stack["mem_byte_per_s"]
-    out[OPTIMIZER_S] = seconds
+    return seconds + plan["compress_pass"] * (value + expert) * grad / stack["mem_byte_per_s"]
 
 
 @njit
 def replicas_s(
-    plan: Records, piece: Records, stack: Records, machine: Machine, layers: float, row: Floats, slack_s: float
-) -> float:
-    """Seconds that data-parallel traffic adds to a stage whose times are `row[STAGE]` and that waits for `slack_s`
-    besides: what compute hides layer by layer is hidden. Passes of ZeRO 3 hold their own gathers already, unless they
-    are beside the schedule (`dp_scheduled`; `ridgeline train` then replays them)."""
+    plan: Records, stack: Records, gather: float, reduce: float, ends: float, layers: float, row: Floats,
+    slack_s: float,
+) -> float:  # fmt: skip
+    """Seconds that data-parallel traffic adds to a stage whose passes are `row[STAGE]` and that waits for `slack_s`
+    besides: what compute hides layer by layer is hidden. `gather` and `reduce` of a layer, `ends` of the vocabulary.
+    Passes of ZeRO 2 and 3 hold theirs already, unless they are beside the schedule (`dp_scheduled`; `ridgeline train`
+    then replays them)."""
     if plan["dp"] * plan["cp"] <= 1:
         return 0.0
     zero, m, v = plan["zero"], plan["num_microbatch"], plan["num_chunk"]
-    layer = piece[BODY]
-    dense, expert = (layer["dense"], layer["expert"]) if zero >= 3 else (layer["trained"], layer["trained_expert"])
-    byte = plan["act_byte"]
-    gather = replica_s(ALL_GATHER, dense * byte, expert * byte, plan, stack, machine)
-    sent = (byte if zero >= 2 else plan["grad_byte"]) * compressed(plan)
-    kind = ALL_REDUCE if zero == 0 else REDUCE_SCATTER
-    reduce = replica_s(kind, layer["trained"] * sent, layer["trained_expert"] * sent, plan, stack, machine)
-    # the vocabulary's values wait for the end of the step, those of the layers for one layer each
-    total = row[DP_S]
-    ends = max(0.0, total - (gather * (zero >= 1) + reduce) * layers)
     forward, recompute = row[FORWARD_S] / layers, row[RECOMPUTE_S] / layers
     back = (row[INPUT_GRAD_S] + row[WEIGHT_GRAD_S]) / layers
     keep = 1 - stack["exposed"]
@@ -265,7 +282,7 @@ def replicas_s(
         late = min(m, plan["pp"])
     window = layers / v * ((v - 1) * late + 1) * back * keep
     end = reduce + (layers / v - 1) * max(0.0, reduce - keep * back)
-    return first + max(end, layers * reduce - window) + ends * (1.0 - keep if m > 1 else 1.0)
+    return first + max(end, layers * reduce - window) + ends
 
 
 @njit
@@ -294,12 +311,13 @@ def plan_step(plan: Records, piece: Records, stack: Records, machine: Machine, s
     pp, m, v = plan["pp"], plan["num_microbatch"], plan["num_chunk"]
     fullest, mean = plan["fullest"], plan["num_layer"] / pp
     total = np.zeros(4)
+    gather, reduce, ends = layer_traffic_s(plan, piece, stack, machine)
     slowest = ONLY
     if pp == 1:
-        stage_times(plan, piece, stack, machine, plan["num_layer"], ONLY, stage[ONLY])
+        _passes(plan, piece, stack, gather, reduce, plan["num_layer"], ONLY, stage[ONLY])
     else:
         for where in (FIRST_STAGE, MIDDLE, LAST_STAGE):
-            stage_times(plan, piece, stack, machine, fullest, where, stage[where])
+            _passes(plan, piece, stack, gather, reduce, fullest, where, stage[where])
         slowest = FIRST_STAGE
     for where in range(4):
         row = stage[where]
@@ -320,7 +338,7 @@ def plan_step(plan: Records, piece: Records, stack: Records, machine: Machine, s
         elif kind in (ZB_H2, ZB_V):
             filled = ramp
         bubble = max(0.0, ramp / v - filled)
-        hop = stage[MIDDLE, HOP_S]
+        hop = hop_s(plan, stack, machine)
         if kind in (ONE_F_ONE_B, ZB_H1, ZB_H2):
             hops = 2 * hop * ((pp - 1) * (1 + m / pp) - 1)
         elif kind in (INTERLEAVED, ZB_V):
@@ -333,8 +351,9 @@ def plan_step(plan: Records, piece: Records, stack: Records, machine: Machine, s
     out[R_TP], out[R_EP], out[R_CP] = m * row[TP_S] * passes, m * row[EP_S] * passes, m * row[CP_S] * passes
     out[R_RECOMPUTE] = m * row[RECOMPUTE_S]
     layers = plan["num_layer"] if pp == 1 else fullest
-    out[R_DP] = replicas_s(plan, piece, stack, machine, layers, row, bubble + hops)
-    out[R_OPTIMIZER] = row[OPTIMIZER_S]
+    ends *= _num_end(plan, slowest)
+    out[R_DP] = replicas_s(plan, stack, gather, reduce, ends, layers, row, bubble + hops)
+    out[R_OPTIMIZER] = update_s(plan, piece, stack, machine, layers, slowest)
     alone = busy + bubble + hops + out[R_DP] + out[R_OPTIMIZER] + stack["step_s"]
     out[R_STEP] = alone * waited(plan, stack)
     out[R_DATA] = max(0.0, load_s(plan, stack) - out[R_STEP])

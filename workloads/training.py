@@ -133,6 +133,10 @@ def check_effect(plan: TrainPlan) -> None:
         "loader_byte_per_s": (plan.loader_byte_per_s > 0 and plan.sample_byte == 0, "needs sample_byte > 0"),
         "compression_rank": (plan.compression_rank != TrainPlan.compression_rank and plan.compression != "powersgd",
                              "needs compression = powersgd"),
+        "etp": (plan.etp > 0 and plan.ep == 1, "needs ep > 1"),
+        "node_limit": (plan.node_limit > 0 and plan.dispatch != "deepep", "needs dispatch = deepep"),
+        "dispatch_byte": (plan.dispatch_byte > 0 and plan.ep == 1, "needs ep > 1"),
+        "ep_overlap": (plan.ep_overlap > 0 and plan.ep == 1, "needs ep > 1"),
         "gather_limit": (plan.gather_limit != TrainPlan.gather_limit and plan.zero < 3, "needs ZeRO 3"),
     }  # fmt: skip
     for field, (useless, why) in idle.items():
@@ -177,7 +181,7 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
                          allowed=f"<= {model.num_layer}")  # fmt: skip
     if plan.seq % plan.cp:
         raise InputError("does not divide the sequence", field="cp", value=plan.cp, allowed=f"divisors of {plan.seq}")
-    for field in ("act_offload", "tp_overlap", "weight_offload", "optimizer_offload"):
+    for field in ("act_offload", "tp_overlap", "ep_overlap", "weight_offload", "optimizer_offload"):
         if not 0 <= getattr(plan, field) <= 1:
             raise InputError("out of range", field=field, value=getattr(plan, field), allowed="0 to 1")
     for field in ("backward_chunk", "logit_chunk"):

@@ -175,19 +175,16 @@ def _experts(rows: TrainRows, f: FeedForward, h: int, plan: TrainPlan) -> None:
     rows.link("dispatch", op.ALL_TO_ALL, "ep", own * copies * h * rows.byte, phases=(INPUT_GRAD,))
     if etp > 1:
         rows.link("gather", op.ALL_GATHER, "etp", own * etp * f.topk * h * rows.byte, back=op.REDUCE_SCATTER)
-    # rows that the group's tokens make together; an expert of two matrices is two thirds of a gated one
-    group = own * plan.ep * (etp if own < rows.token else 1) * (1 + plan.skew)
-    width = f.expert_inter if f.gated else f.expert_inter * 2 / 3
-    for phase in (FORWARD, INPUT_GRAD, WEIGHT_GRAD):
-        if phase == WEIGHT_GRAD and plan.lora_rank:
-            continue
-        values = 3.0 * f.num_expert / plan.ep * h * width / etp
-        row = group * f.topk / plan.ep
-        rows.add("experts", op.MOE, phase, fmt=rows.linear, m=round(group), k=h, n=round(width),
-                 num_expert=f.num_expert, topk=f.topk, tp=etp, ep=plan.ep, flop=6.0 * row * h * width / etp,
-                 weight_byte=values * 2, act_byte=row * h * rows.byte, write_byte=row * h * rows.byte)  # fmt: skip
-        if phase == WEIGHT_GRAD and plan.zero < 2:  # added to what is there
-            rows.add("expert_grads", op.ADD, phase, act_byte=values * plan.grad_byte, write_byte=values * plan.grad_byte)
+    # the rows of the fullest rank over its experts, each a product of its own: tokens of the group times their choices
+    local = max(f.num_expert // plan.ep, 1)
+    group = own * plan.ep * (etp if own < rows.token else 1)
+    each = max(1.0, group * f.topk * (1 + plan.skew) / f.num_expert)
+    width = f.expert_inter / etp
+    rows.linear_map("expert_up", each, f.num_up * width, h, batch=local)
+    rows.module = "activation"
+    rows.stream("expert_act", op.ACT, each * local, width, ACT_FLOP, read=f.num_up, back=(f.num_up + 1, f.num_up))
+    rows.module = "moe"
+    rows.linear_map("expert_down", each, h, width, batch=local)
     if etp > 1:
         rows.link("scatter", op.REDUCE_SCATTER, "etp", own * etp * f.topk * h * rows.byte, back=op.ALL_GATHER)
     rows.link("combine", op.ALL_TO_ALL, "ep", own * copies * h * rows.byte, phases=(FORWARD,))

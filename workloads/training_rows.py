@@ -20,7 +20,7 @@ FORWARD, INPUT_GRAD, WEIGHT_GRAD, UPDATE = (
     op.PHASE_CODE[name] for name in ("forward", "input_grad", "weight_grad", "update")
 )
 PRECISIONS: dict[str, str] = {  # format of the layer's products; everything else is 16-bit
-    "bf16": "bf16", "fp16": "fp16", "fp8": "fp8", "mxfp8": "fp8_block", "nvfp4": "nvfp4", "tf32": "tf32", "fp32": "fp32",
+    "bf16": "bf16", "fp16": "fp16", "fp8": "fp8", "mxfp8": "fp8_block", "fp8_block": "fp8_block", "nvfp4": "nvfp4", "tf32": "tf32", "fp32": "fp32",
 }  # fmt: skip
 GROUPS = ("tp", "cp", "ep", "etp", "dp", "pp")
 
@@ -86,23 +86,23 @@ class TrainRows:
                 write_byte=float(a) * b * batch * out,
             )  # fmt: skip
 
-    def linear_map(self, name: str, m: float, n: float, k: float, *, bias: bool = False) -> None:
+    def linear_map(self, name: str, m: float, n: float, k: float, *, bias: bool = False, batch: int = 1) -> None:
         """A weight, the gradient of whose bias sums that of its result over the tokens; with its low-rank adapter
         beside it, where the plan trains adapters alone."""
         rank = self.plan.lora_rank
         if self.linear != self.wide:  # narrowed once for each direction, with its transpose for the weight's gradient
             narrow = FORMATS[self.linear].act_bit / 8
-            for phase, size in ((FORWARD, float(m) * k), (INPUT_GRAD, float(m) * n)):
-                self.add(f"{name}_quant", op.CONVERT, phase, fmt=self.linear, m=round(m), n=round(size / m),
+            for phase, size in ((FORWARD, float(m) * k * batch), (INPUT_GRAD, float(m) * n * batch)):
+                self.add(f"{name}_quant", op.CONVERT, phase, fmt=self.linear, m=round(m * batch), n=round(size / m / batch),
                          flop=2 * size, act_byte=size * self.byte, write_byte=2 * size * narrow)  # fmt: skip
-        self.gemm(name, m, n, k, frozen=rank > 0)
+        self.gemm(name, m, n, k, frozen=rank > 0, batch=batch)
         if bias and not rank:
             size = float(m) * n
             self.add(f"{name}_bias", op.ADD, WEIGHT_GRAD, m=round(m), n=round(n), flop=size, act_byte=size * self.byte)
         if rank:
-            self.gemm(f"{name}_lora_a", m, rank, k, narrow=False)
-            self.gemm(f"{name}_lora_b", m, n, rank, narrow=False)
-            self.stream(f"{name}_lora_add", op.ADD, m, n, 1.0, read=2, back=(0, 0))
+            self.gemm(f"{name}_lora_a", m, rank, k, narrow=False, batch=batch)
+            self.gemm(f"{name}_lora_b", m, n, rank, narrow=False, batch=batch)
+            self.stream(f"{name}_lora_add", op.ADD, m * batch, n, 1.0, read=2, back=(0, 0))
 
     def stream(self, name: str, kind: int, m: float, n: float, flop: float, read: float = 1.0, write: float = 1.0,
                back: tuple[float, float] = (2.0, 1.0), byte: float = 0.0) -> None:  # fmt: skip

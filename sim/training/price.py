@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ PS = 1e-12
 LOGIT_BYTE = {True: 4.0, False: 10.0}
 """Bytes a logit at the peak. Fused cross entropy: the logits and their gradient in 16 bits. Not fused: the 16-bit
 logits, a 32-bit copy and the softmax's 32-bit gradient."""
-NARROW = ("fp8", "fp8_block", "nvfp4")
+NARROW = ("fp8", "nvfp4")
 EXCHANGES = {"tp": "tp", "ep": "ep", "etp": "ep", "dp": "ep", "cp": "cp"}  # whose seconds a group's traffic is
 
 
@@ -93,31 +94,39 @@ def block_pieces(model: ModelSpec, plan: TrainPlan, where: Site) -> Records:
     lowered = [lower_layer(model, block, plan, where.precision, where.per_node) for block in model.block]
     out = np.zeros(len(model.block), LAYER_DTYPE)
     for i, (low, cost) in enumerate(zip(lowered, _priced(lowered, where), strict=True)):
-        _fill(out, i, low, cost, plan, where)
+        _fill(out, i, _summed(low, cost, plan, where), plan)
         _fill_byte(out, i, model, model.block[i], plan, where)
     return out
 
 
 def pieces(model: ModelSpec, plans: Sequence[TrainPlan], where: Site) -> Records:
-    """`[plan, 3]` of LAYER_DTYPE, all priced at once. Layers that differ enter by their mean."""
+    """`[plan, 3]` of LAYER_DTYPE, all priced at once. Layers that differ enter by their mean; plans that differ in what
+    they recompute alone share their operators."""
     share = np.bincount(model.layer, minlength=len(model.block)) / model.num_layer
     num_block = len(model.block)
+    alike = [replace(plan, recompute="none") for plan in plans]
+    distinct = list(dict.fromkeys(alike))
     lowered: list[Lowered] = []
-    for plan in plans:
+    for plan in distinct:
         lowered += [lower_layer(model, block, plan, where.precision, where.per_node) for block in model.block]
         lowered += [end(model, plan, where.precision, where.per_node) for end in (lower_first, lower_last)]
     costs = _priced(lowered, where)
+    summed = [
+        _summed(low, cost, distinct[i // (num_block + 2)], where)
+        for i, (low, cost) in enumerate(zip(lowered, costs, strict=True))
+    ]
+    at = {plan: p * (num_block + 2) for p, plan in enumerate(distinct)}
     out = np.zeros((len(plans), 3), LAYER_DTYPE)
     one = np.zeros(num_block, LAYER_DTYPE)
+    flat = one.view(np.float64).reshape(num_block, -1)
     for p, plan in enumerate(plans):
-        at = p * (num_block + 2)
+        found = summed[at[alike[p]] : at[alike[p]] + num_block + 2]
         for i, block in enumerate(model.block):
-            _fill(one, i, lowered[at + i], costs[at + i], plan, where)
+            _fill(one, i, found[i], plan)
             _fill_byte(one, i, model, block, plan, where)
-        for name in LAYER_DTYPE.names or ():
-            out[name][p, BODY] = float((one[name] * share).sum())
+        out[p, BODY] = (share @ flat).view(LAYER_DTYPE)[0]
         for end in (FIRST, LAST):
-            _fill(out[p], end, lowered[at + num_block + end - 1], costs[at + num_block + end - 1], plan, where)
+            _fill(out[p], end, found[num_block + end - 1], plan)
         _fill_ends(out[p], model, plan)
     return out
 
@@ -139,34 +148,52 @@ def _classes() -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
     return np.array(CLASS, np.int64)
 
 
-def _fill(out: Records, row: int, low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> None:
+class Summed(NamedTuple):
+    """Sums over one table: fields of LAYER, and of its forward rows by module what recomputation repeats."""
+
+    field: dict[str, float]
+    module: dict[str, tuple[float, float, float, float]]  # seconds, operators, seconds of tp and of ep exchanges
+
+
+def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summed:
     """Seconds by pass and exchange of one table."""
     ops, seconds, phase = low.ops, cost["time_ps"] * PS, low.ops["phase"]
     kind = _classes()[ops["kind"]]
     link = kind == LINK
     factor = np.where(link, 1.0, np.where(kind == STREAM, where.stack["vector"], where.stack["compute"]))
     seconds = _lasting(ops, cost, seconds, where) * factor
-    again = np.isin(low.module, recomputed(plan)) if plan.recompute != "full" else np.ones(len(ops), bool)
-    again &= phase == FORWARD
-    group = np.array([name.partition(b"_")[0].decode() for name in ops["name"].tolist()])
-    for field, chosen in (
-        ("forward_s", phase == FORWARD), ("input_grad_s", phase == INPUT_GRAD), ("weight_grad_s", phase == WEIGHT_GRAD),
-        ("recompute_s", again),
-    ):  # fmt: skip
-        out[field][row] = seconds[chosen & ~link].sum()
-    for field, chosen in (("num_op", phase == FORWARD), ("num_back_op", phase != FORWARD), ("num_again_op", again)):
-        out[field][row] = ops["count"][chosen & ~link].sum()
-    for name, (forward, back) in _EXCHANGE_FIELDS.items():
-        mine = link & np.array([EXCHANGES.get(g, "") == name for g in group], bool)
-        out[forward][row] = seconds[mine & (phase == FORWARD)].sum()
-        out[back][row] = seconds[mine & (phase == INPUT_GRAD)].sum()
-        if name != "cp":
-            out[f"{name}_again_s"][row] = seconds[mine & again].sum()
+    forward, back, weight = phase == FORWARD, phase == INPUT_GRAD, phase == WEIGHT_GRAD
+    count = ops["count"] * ~link
+    own = seconds * ~link
+    field = {
+        "forward_s": own @ forward, "input_grad_s": own @ back, "weight_grad_s": own @ weight,
+        "num_op": float(count @ forward), "num_back_op": float(count @ ~forward),
+    }  # fmt: skip
+    exchange = {name: np.zeros(len(ops)) for name in ("tp", "ep", "cp")}
+    for row in np.flatnonzero(link).tolist():
+        exchange[EXCHANGES[ops["name"][row].partition(b"_")[0].decode()]][row] = seconds[row]
+    for name, values in exchange.items():
+        field[f"{name}_s"], field[f"{name}_back_s"] = values @ forward, values @ back
     if plan.cp > 1 and not plan.ulysses:  # keys of the others come while their predecessors are attended to
-        attend = ops["kind"] == op.ATTN_PREFILL, ops["kind"] == op.ATTN_BACKWARD
-        for field, mine in (("cp_s", attend[0]), ("cp_back_s", attend[1])):
-            hidden = seconds[mine].sum() * (plan.cp - 1) / plan.cp
-            out[field][row] = max(0.0, float(out[field][row]) - hidden)
+        for name, attend in (("cp_s", op.ATTN_PREFILL), ("cp_back_s", op.ATTN_BACKWARD)):
+            hidden = float(seconds[ops["kind"] == attend].sum()) * (plan.cp - 1) / plan.cp
+            field[name] = max(0.0, field[name] - hidden)
+    module: dict[str, tuple[float, float, float, float]] = {}
+    names = np.array(low.module)
+    for name in dict.fromkeys(low.module):
+        mine = forward & (names == name)
+        module[name] = (float(own @ mine), float(count @ mine), float(exchange["tp"] @ mine), float(exchange["ep"] @ mine))
+    return Summed({name: float(value) for name, value in field.items()}, module)
+
+
+def _fill(out: Records, row: int, found: Summed, plan: TrainPlan) -> None:
+    """One row of prices, with what the plan recomputes."""
+    for name, value in found.field.items():
+        out[name][row] = value
+    chosen = found.module if plan.recompute == "full" else recomputed(plan)
+    again = np.array([found.module[name] for name in chosen if name in found.module]).reshape(-1, 4).sum(axis=0)
+    for name, value in zip(("recompute_s", "num_again_op", "tp_again_s", "ep_again_s"), again, strict=True):
+        out[name][row] = value
 
 
 def _lasting(ops: op.OpTable, cost: CostTable, seconds: Floats, where: Site) -> Floats:
@@ -182,9 +209,6 @@ def _lasting(ops: op.OpTable, cost: CostTable, seconds: Floats, where: Site) -> 
     root = np.sqrt(np.maximum(seconds**2 - 4 * throttle * ideal**2, 0.0))
     alone = (seconds + root) / 2
     return np.where(hot, np.maximum(seconds, alone / where.stack["clock"]), seconds)
-
-
-_EXCHANGE_FIELDS = {"tp": ("tp_s", "tp_back_s"), "ep": ("ep_s", "ep_back_s"), "cp": ("cp_s", "cp_back_s")}
 
 
 def _fill_byte(out: Records, row: int, model: ModelSpec, block: Block, plan: TrainPlan, where: Site) -> None:

@@ -27,6 +27,7 @@ from kernels.train_step import (
     STAGE,
     TP_S,
     hop_over_s,
+    layer_traffic_s,
     load_s,
     replicas_s,
     stage_times,
@@ -222,7 +223,10 @@ def _once(rank: int, held: Ints, laid: Stages, record: Records, where: Site) -> 
     place = ONLY if first and last else FIRST_STAGE if first else LAST_STAGE if last else MIDDLE
     row = np.zeros(len(STAGE))
     stage_times(record, _mean_piece(held, laid), where.stack, where.machine, max(layers, 1.0), place, row)
-    exposed = float(replicas_s(record, _mean_piece(held, laid), where.stack, where.machine, max(layers, 1.0), row, 0.0))
+    prices = _mean_piece(held, laid)
+    gather, reduce, end = layer_traffic_s(record, prices, where.stack, where.machine)
+    ends = max(0.0, float(row[DP_S]) - layers * (gather + reduce)) if end else 0.0
+    exposed = float(replicas_s(record, where.stack, gather, reduce, ends, max(layers, 1.0), row, 0.0))
     return float(row[OPTIMIZER_S]), exposed, float(row[DP_S])
 
 
