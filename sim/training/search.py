@@ -19,7 +19,7 @@ from sim.training.stack import TrainStack, default_stack, load_stack
 from sim.training.step import train
 from workloads import models
 from workloads.models.spec import ModelSpec
-from workloads.training import model_flop
+from workloads.training import TrainPlan, model_flop
 
 
 def exhaustive(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kernels.errors import InputError
+from sim.training.offload_measured import COLUMNS as OFFLOAD_COLUMNS
 from sim.training.stack import load_stack
 from sim.validate._training_rows import ReadRows, TrainRow, _number, _whole, gpt_model
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
@@ -56,10 +57,11 @@ def read_old(frame: pd.DataFrame, path: Any) -> ReadRows:
                 try:
                     rows.append(reader({str(key): value for key, value in record.items()}, line))
                 except InputError as error:
-                    reasons.append(f"{path}:{line}: {error}")
+                    written = next((name for name, ours in columns.items() if ours == error.field), error.field)
+                    reasons.append(f"{path}:{line}: {str(error).replace(f'{error.field} =', f'{written} =', 1)}")
             return ReadRows(rows, reasons, len(frame))
     kinds = [[name for name, ours in columns.items() if ours not in OPTIONAL]
-             for columns in (NODE_COLUMNS, LAYOUT_COLUMNS)]  # fmt: skip
+             for columns in (NODE_COLUMNS, LAYOUT_COLUMNS)] + [list(OFFLOAD_COLUMNS)]  # fmt: skip
     nearest = max(kinds, key=lambda wanted: len(set(wanted) & set(frame.columns)))
     missing = [name for name in nearest if name not in frame.columns]
     raise InputError(f"not a known file of training runs; the nearest kind has also {', '.join(missing)}", file=path,

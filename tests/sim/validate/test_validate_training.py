@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from sim.cli import main
-from sim.validate.training import validate_training
+from sim.validate.training import validate_file, validate_training
 from tests.shared_data import folder
 
 
@@ -17,24 +17,43 @@ def rows_of(file: str, tmp_path: pathlib.Path) -> list[dict[str, float]]:
     return found
 
 
+def whole(rows: list[dict[str, float]], kind: str) -> dict[str, float]:
+    """The row over the whole file."""
+    names = ("format", "kernel", "system", "size_class")
+    (found,) = [row for row in rows if row["kind"] == kind and all(row[name] == "all" for name in names)]
+    return found
+
+
 def test_single_node_iterations(tmp_path: pathlib.Path) -> None:
-    (row,) = rows_of("a100_single_node_iterations.csv", tmp_path)
+    row = whole(rows_of("a100_single_node_iterations.csv", tmp_path), "step")
     assert (row["n"], row["coverage"]) == (1440, 1.0)
-    assert row["mape"] <= 0.09  # constants of every fifth row
+    assert row["mape"] <= 0.1  # four factors of every fifth row
 
 
 def test_layouts_and_what_does_not_fit(tmp_path: pathlib.Path) -> None:
     rows = rows_of("llama_layouts_a100.csv", tmp_path)
-    total = rows[-1]
-    assert total["mape"] <= 0.08
-    assert total["oom_wrong"] <= 0.05 * total["oom_n"]
-    assert min(row["rank_correlation"] for row in rows if row["n"] > 20) >= 0.85
+    assert whole(rows, "mfu")["mape"] <= 0.08
+    assert whole(rows, "fits")["mape"] <= 0.08  # share of wrong verdicts, of 603
+    assert min(row["rank_correlation"] for row in rows if row["kind"] == "step" and row["n"] > 20) >= 0.85
+
+
+def test_rows_of_the_common_form(tmp_path: pathlib.Path) -> None:
+    rows = rows_of("mosaic_mpt_throughput.csv", tmp_path)
+    assert (whole(rows, "step")["n"], whole(rows, "step")["coverage"]) == (123, 1.0)
+    assert whole(rows, "step")["mape"] <= 0.05  # two factors, a clock and an attention kernel of 118 rows
+    # rows in FP8, none of which was fitted
+    assert max(row["mape"] for row in rows if row["kind"] == "step" and row["format"] == "fp8") <= 0.15
+    assert whole(rows, "fits")["mape"] <= 0.08
+    lengths = {row["size_class"]: row["bias"] for row in rows if row["kind"] == "step" and "seq" in row["size_class"]}
+    assert len(lengths) == 8
+    assert max(map(abs, lengths.values())) <= 0.12
 
 
 def test_offloaded_optimizer(tmp_path: pathlib.Path) -> None:
     rows = rows_of("zero3_offload_iterations.csv", tmp_path)
-    assert (rows[-1]["n"], rows[-1]["coverage"]) == (151, 1.0)
-    assert rows[-1]["mape"] <= 0.15
+    total = whole(rows, "step")
+    assert (total["n"], total["coverage"]) == (151, 1.0)
+    assert total["mape"] <= 0.15
     assert max(row["mape"] for row in rows) <= 0.15  # forward, backward and update apart, on each machine
 
 
@@ -48,7 +67,7 @@ def test_the_command_says_time_memory_and_cost(tmp_path: pathlib.Path, capsys: p
     # 16 microbatches, 4 stages on 2 ranks: a slice an operation, an arrow each way where a stage has a neighbour
     assert [sum(event["ph"] == phase for event in events) for phase in "Xsf"] == [16 * 4 * 2, 16 * 6, 16 * 6]
     s = json.loads(out.read_text())["summary"]
-    parts = s["pipeline_s"] + s["exposed_dp_s"] + s["optimizer_s"] + s["host_s"]
+    parts = s["pipeline_s"] + s["exposed_dp_s"] + s["optimizer_s"] + s["host_s"] + s["wait_s"]
     assert s["step_s"] == pytest.approx(parts)
     assert 0.2 < s["mfu"] < 0.7
     kinds = ("weight", "grad", "optimizer", "activation", "logit", "buffer", "reserve")
@@ -112,7 +131,6 @@ def test_runs_on_several_nodes_are_slower_than_on_a_faster_network_only_by_their
     row = "{n},{batch},4,2304,24,24,2048,1,{n},1,{ms}\n"
     single = one_row(NODE + row.format(n=8, batch=32, ms=1000), tmp_path)
     several = one_row(NODE + row.format(n=64, batch=256, ms=1000), tmp_path)
-    assert (single["size_class"], several["size_class"]) == ("single node", "several nodes")
     # 3.5 GB of fp32 gradients each way over 25 GB/s a device and 30 % of it exposed
     step_s = [1 + row["bias"] for row in (single, several)]
     assert step_s[0] < step_s[1] < step_s[0] + 2 * 4 * 1.75e9 / 25e9
@@ -142,10 +160,17 @@ def test_an_offloaded_iteration_is_the_sum_of_its_parts(tmp_path: pathlib.Path) 
     assert parts["iteration"] == pytest.approx(parts["forward"] + parts["backward"] + parts["update"])
 
 
+def test_a_row_that_cannot_be_run_stops_no_file(tmp_path: pathlib.Path) -> None:
+    good, bad = "8,64,4,1024,16,24,1024,2,2,2,100\n", "8,64,4,1024,16,24,1024,2,2,4,100\n"
+    (tmp_path / "runs.csv").write_text(NODE + good + bad)
+    rows, reasons, _ = validate_file(tmp_path / "runs.csv")
+    assert (rows[0]["n"], rows[0]["coverage"]) == (1, 0.5)
+    assert reasons == [{"reason": "# GPUs = 8: is not tp x dp x pp", "n": 1}]
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        (NODE + "8,64,4,1024,16,24,1024,2,2,2,100\n8,64,4,1024,16,24,1024,2,2,4,100\n", "runs.csv:3"),
         (NODE + "8,63,4,1024,16,24,1024,2,2,2,100\n", "runs.csv:2"),
         (NODE + "8,64,4,1024,16,-24,1024,2,2,2,100\n", "# layers = -24"),
         (LAYOUT + "llama_13B_x,64,soon,torch,1,2,2,\n", "neither a time nor an OOM"),
