@@ -58,7 +58,9 @@ def group_collective_s(kind: int, message_byte: float, size: float, stride: floa
 
 
 @njit
-def replica_s(kind: int, dense_byte: float, expert_byte: float, plan: Records, stack: Records, machine: Machine) -> float:
+def replica_s(
+    kind: int, dense_byte: float, expert_byte: float, plan: Records, stack: Records, machine: Machine
+) -> float:
     """Seconds of a collective over the replicas: dense values over dp x cp ranks, experts over their copies."""
     tp, group = plan["tp"], plan["dp"] * plan["cp"]
     seconds = group_collective_s(kind, dense_byte, group, tp, plan, stack, machine)

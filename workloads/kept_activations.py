@@ -4,6 +4,7 @@ A tensor is kept as it is, shrunk (stored narrower), recomputed from what is kep
 because the weight that would need it is frozen. `recompute` of a plan names the parts of a layer that are recomputed:
 
     core_attn    scores, softmax and values (`selective`); with a fused kernel only its row sums are let go
+    mla_up_proj  queries, keys and values of latent attention, from their latents
     norm         results of norms, which the projections after them multiply
     activation   result of the activation function, which the down projection multiplies
     attention, mlp, moe   the whole part: only its input is kept
@@ -20,6 +21,7 @@ from workloads.training import MODULES, TrainPlan
 from workloads.training_rows import precision_format
 
 EAGER_NORM_BYTE = 10.0  # a value: 4 + 4 + 2
+INSIDE = {"attention": ("core_attn", "mla_up_proj"), "mlp": ("activation",), "moe": ("activation",)}
 ACTIONS = ("keep", "shrink", "recompute", "offload", "skip")
 
 
@@ -57,7 +59,7 @@ def recomputed(plan: TrainPlan) -> tuple[str, ...]:
         if name not in MODULES:
             raise InputError("no such part of a layer", field="recompute", value=name,
                              allowed=("none", "selective", "full", *MODULES))  # fmt: skip
-    return found
+    return tuple(dict.fromkeys(part for name in found for part in (name, *INSIDE.get(name, ()))))
 
 
 def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "bf16") -> list[Kept]:
@@ -71,12 +73,13 @@ def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "b
     kv_head = head if a.latent else max(a.num_kv_head / plan.tp, 1.0)
     stream = local * hidden
     gathered = stream if plan.regather else token * hidden  # inputs of the split projections
+    heads = (*(("mla_up_proj",) if a.latent else ()), "attention", "layer")
     out = [
         Kept("input of the first norm", "attention", stream * byte, ("layer",)),
         Kept("input of query, key and value", "attention", gathered * narrow, ("norm", "layer")),
-        Kept("query", "attention", token * head * a.head_dim * byte, ("attention", "layer")),
-        Kept("key", "attention", token * kv_head * a.head_dim * byte, ("attention", "layer")),
-        Kept("value", "attention", token * kv_head * a.v_head_dim * byte, ("attention", "layer")),
+        Kept("query", "attention", token * head * a.head_dim * byte, heads),
+        Kept("key", "attention", token * kv_head * a.head_dim * byte, heads),
+        Kept("value", "attention", token * kv_head * a.v_head_dim * byte, heads),
         Kept("result of attention", "attention", token * head * a.v_head_dim * byte, ("attention", "layer"), 2),
     ]
     if narrow < byte:
@@ -104,14 +107,18 @@ def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "b
         name = ("moe", "layer") if f.num_expert else ("mlp", "layer")
         out += _wide(token * f.inter / plan.tp, f.num_up, byte, narrow, plan.fused_norm, name, "")
         if not f.num_expert:
-            out.append(Kept("input of the up projections", "feed-forward", gathered * narrow, ("norm", "layer"), f.num_up))
+            out.append(
+                Kept("input of the up projections", "feed-forward", gathered * narrow, ("norm", "layer"), f.num_up)
+            )
     if f.num_expert:
         row = token * f.topk * (1 + plan.skew) / (plan.tp / plan.expert_tp)
         out.append(Kept("input of the router", "feed-forward", stream * byte, ("norm", "layer")))
         out.append(Kept("scores of the router", "feed-forward", 4 * local * f.num_expert, ("moe", "layer")))
         out.append(Kept("rows of the experts", "feed-forward", row * hidden * narrow, ("moe", "layer")))
         out.append(Kept("results of the experts", "feed-forward", row * hidden * byte, ("moe", "layer")))
-        out += _wide(row * f.expert_inter / plan.expert_tp, f.num_up, byte, narrow, True, ("moe", "layer"), " of experts")
+        out += _wide(
+            row * f.expert_inter / plan.expert_tp, f.num_up, byte, narrow, True, ("moe", "layer"), " of experts"
+        )
     return out
 
 
@@ -126,7 +133,11 @@ def _wide(value: float, num_up: int, byte: float, narrow: float, fused: bool, mo
 
 
 def kept_byte(
-    hidden: int, block: Block, plan: TrainPlan, precision: str = "bf16", policy: Mapping[str, tuple[str, float]] | None = None
+    hidden: int,
+    block: Block,
+    plan: TrainPlan,
+    precision: str = "bf16",
+    policy: Mapping[str, tuple[str, float]] | None = None,
 ) -> KeptByte:
     """Bytes that are kept, away and passing. `policy` overrides single tensors by name: ("keep", 1), ("shrink", share
     of its bytes), ("recompute", 1), ("offload", share that goes), ("skip", 1). `InputError` for an unknown action.

@@ -12,7 +12,15 @@ from workloads.compression import hook
 from workloads.models.spec import ModelSpec
 
 DP_TRAFFICS = ("fitted", "scheduled")
-MODULES = ("core_attn", "norm", "activation", "attention", "mlp", "moe")  # parts of a layer that can be recomputed
+MODULES = (
+    "core_attn",
+    "mla_up_proj",
+    "norm",
+    "activation",
+    "attention",
+    "mlp",
+    "moe",
+)  # parts of a layer that can be recomputed
 DISPATCHES = ("alltoall", "deepep")
 _LEAST_BYTE, _MOST_BYTE = 1 / 8, 64.0  # a value: a bit, and more than any format and its states take
 RATES = ("offload_write_byte_per_s", "offload_read_byte_per_s", "sample_byte", "loader_byte_per_s")

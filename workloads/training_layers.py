@@ -17,9 +17,7 @@ FUSED = ("flash1", "flash2", "flash3")
 OPTIMIZER_FLOP = 12.0  # a value: two moments, their corrections, a square root, a division, decay
 
 
-def lower_layer(
-    model: ModelSpec, block: Block, plan: TrainPlan, precision: str = "bf16", per_node: int = 8
-) -> Lowered:
+def lower_layer(model: ModelSpec, block: Block, plan: TrainPlan, precision: str = "bf16", per_node: int = 8) -> Lowered:
     """One microbatch through one layer on one device: forward, input and weight gradients, exchanges."""
     rows = TrainRows(plan, precision, per_node)
     h, last = model.hidden, not block.parallel
@@ -88,9 +86,11 @@ def _attention(rows: TrainRows, a: Attention, h: int, plan: TrainPlan) -> None:
     if a.latent:
         rows.linear_map("q_kv_down", m, a.q_rank + a.kv_rank + a.rope_dim, h)
         rows.stream("latent_norm", op.NORM, m, a.q_rank + a.kv_rank, NORM_FLOP["rms"])
+        rows.module = "mla_up_proj"
         rows.linear_map("q_up", m, head * a.head_dim, a.q_rank or h)
         rows.linear_map("kv_up", m, head * (a.nope_dim + a.v_head_dim), a.kv_rank)
         kv_head = head
+        rows.module = "attention"
     else:
         width = head * a.head_dim + kv_head * (a.head_dim + a.v_head_dim)
         rows.linear_map("qkv", m, width, h, bias=a.qkv_bias)

@@ -57,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ulysses", action="store_true", help="context parallelism by all-to-all, not by a ring")
     parser.add_argument("--tp-overlap", type=float, help="share of tensor-parallel traffic under compute")
     parser.add_argument(
-        "--dp-traffic", default="fitted", help="fitted: in closed form, with the stack's exposed share; scheduled: replayed beside the order"
+        "--dp-traffic",
+        default="fitted",
+        help="fitted: in closed form, with the stack's exposed share; scheduled: replayed beside the order",
     )
     parser.add_argument(
         "--keep-gathered", action="store_true", help="gather and scatter once for a run of operations on a chunk"

@@ -47,4 +47,3 @@ def composed(record: Records, prices: Records, where: Site) -> Estimate:
     step_s = plan_step(record, prices, where.stack, where.machine, np.zeros((4, len(STAGE))), out)
     peak = peak_byte(record, prices, where.stack, memory)
     return Estimate(float(step_s), float(peak), bool(peak <= where.stack["mem_byte"]), out, memory)
-

@@ -182,7 +182,12 @@ def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summ
     names = np.array(low.module)
     for name in dict.fromkeys(low.module):
         mine = forward & (names == name)
-        module[name] = (float(own @ mine), float(count @ mine), float(exchange["tp"] @ mine), float(exchange["ep"] @ mine))
+        module[name] = (
+            float(own @ mine),
+            float(count @ mine),
+            float(exchange["tp"] @ mine),
+            float(exchange["ep"] @ mine),
+        )
     return Summed({name: float(value) for name, value in field.items()}, module)
 
 

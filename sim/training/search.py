@@ -89,7 +89,11 @@ class PriceBook:
         place, new = np.zeros(len(first), np.int64), []
         for shape in np.flatnonzero(first >= 0).tolist():
             row = rows[first[shape]]
-            key = (*(float(row[name]) for name in self.KEY), float(row["zero"] >= 2), float(row["dp"] * (row["ep"] > 1)))
+            key = (
+                *(float(row[name]) for name in self.KEY),
+                float(row["zero"] >= 2),
+                float(row["dp"] * (row["ep"] > 1)),
+            )
             if key not in self.known:
                 self.known[key] = len(self.known)
                 new.append(to_plan(row, self.space, self.stack))
@@ -173,7 +177,12 @@ def frame(
 
 
 def replay_best(
-    best: pd.DataFrame, model: str | ModelSpec, system: str | System, space: Space, stack: TrainStack, number_format: str
+    best: pd.DataFrame,
+    model: str | ModelSpec,
+    system: str | System,
+    space: Space,
+    stack: TrainStack,
+    number_format: str,
 ) -> pd.DataFrame:
     """Exact step time and memory of each row of `best` beside the closed form; what fits first, then by exact time."""
     records = []

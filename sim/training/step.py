@@ -192,8 +192,15 @@ def inheritance(where: Site) -> str:
     own = where.system.device.name
     if where.name == "sol":
         return "nothing: speed of light"
-    kernels = "kernels of the device's own calibration" if where.inherited == own else (
-        f"kernels inherited from {where.inherited}" if where.inherited else "no calibration: kernels at speed of light")
+    kernels = (
+        "kernels of the device's own calibration"
+        if where.inherited == own
+        else (
+            f"kernels inherited from {where.inherited}"
+            if where.inherited
+            else "no calibration: kernels at speed of light"
+        )
+    )
     found = load_stack(where.name).file.device
     return f"{kernels}; factors of {where.name} found on {found}"
 
@@ -259,10 +266,11 @@ def memory_frame(laid: Stages, record: Records, where: Site, arrays: OpArrays) -
             most = float(laid.layers[held].max())
             short = 2 * most - min(float(record["gather_limit"]) or most, most)
             out[MEMORY.index("buffer")] += max(0.0, short) * float(
-                (prices[BODY]["dense"] + prices[BODY]["expert"]) * record["act_byte"])
+                (prices[BODY]["dense"] + prices[BODY]["expert"]) * record["act_byte"]
+            )
         buffers = out[M_ACTIVATION] + out[M_LOGIT] + out[MEMORY.index("buffer")]
         out[M_RESERVE] = where.stack["reserve_byte"] + where.stack["fragment"] * buffers
-        out[M_TOTAL] = out[: M_TOTAL].sum()
+        out[M_TOTAL] = out[:M_TOTAL].sum()
         rows.append(out)
     frame = pd.DataFrame(rows, columns=list(MEMORY))
     frame.insert(0, "rank", range(len(frame)))
@@ -279,6 +287,7 @@ def in_flight_byte(record: Records, prices: Records) -> float:
 
 def _rank_memory(record: Records, prices: Records, where: Site, first: bool, last: bool) -> Floats:
     """Bytes of a rank with the ends that it holds, its kept activations as in the middle of a pipeline."""
+
     def one(rank: float, changed: Records) -> Floats:
         out = np.zeros(len(MEMORY))
         rank_memory(changed, prices, where.stack, rank, out)

@@ -201,7 +201,9 @@ def _batch(cells: Mapping[str, Any], dp: int) -> tuple[int, int]:
         return batch // (steps * dp), batch
     if batch:
         return micro or 1, batch
-    raise InputError("two of micro_batch, global_batch and grad_accumulation are needed", field="global_batch", value="")
+    raise InputError(
+        "two of micro_batch, global_batch and grad_accumulation are needed", field="global_batch", value=""
+    )
 
 
 def _zero(cells: Mapping[str, Any], usual: int) -> int:
