@@ -25,6 +25,7 @@ Floats = npt.NDArray[np.float64]
 DATA = pathlib.Path(__file__).with_suffix(".toml")
 MEASURED = {"flash2": ("a100_sxm_80gb",), "flash3": ("h100_sxm",)}  # whose profile has this kernel as its default
 FALLBACK = "a100_sxm_80gb"  # whose shares a device takes that has no relative
+OLDER = {"flash3": "flash2"}  # the version that runs where a newer one does not (before Hopper)
 LAUNCH_S = 4e-6  # of a kernel in a stream, as the calibrated ones (3 to 6 us)
 TILE = 128.0
 TAIL = 0.0  # published speeds have it
@@ -48,13 +49,13 @@ def find(name: str, device: Device) -> dict[str, Any]:
     for held in relatives.line(device):
         if held.name in entries:
             return entries[held.name]
-    return entries.get(FALLBACK) or next(iter(entries.values()))
+    return entries[FALLBACK] if FALLBACK in entries else find(OLDER[name], device)
 
 
 def shares(tflops: dict[str, float], peak_flop_per_s: float, flop_per_dim: float) -> tuple[float, float]:
     """(share of peak, softmax FLOPs of a pair) that give the published speed at two head widths.
 
-    A pair takes `flop_per_dim d` FLOPs of products and `soft` more: speed(d) = eff peak / (1 + soft / (flop_per_dim d)).
+    A pair takes `flop_per_dim d` FLOPs of products and `soft` more: speed is eff peak / (1 + soft / (flop_per_dim d)).
 
     >>> eff, soft = shares({"64": 100.0, "128": 150.0}, 300e12, 4.0)
     >>> round(300 * eff / (1 + soft / 256), 6), round(300 * eff / (1 + soft / 512), 6)
@@ -72,7 +73,7 @@ def shares(tflops: dict[str, float], peak_flop_per_s: float, flop_per_dim: float
 def forward_fit(name: str, device: Device) -> Floats | None:
     """Fit vector of `attn_prefill`; None where the device's calibration measured this very kernel."""
     entry = find(name, device)
-    if any(held.name in MEASURED.get(name, ()) for held in relatives.line(device)):
+    if any(held.name in MEASURED.get(entry["name"], ()) for held in relatives.line(device)):
         return None
     eff, soft = shares(entry["forward"], catalog.device(entry["device"]).peak("bf16"), 4.0)
     values = dict(zip(ATTENTION_FIT, IDEAL_ATTENTION, strict=True))

@@ -27,9 +27,10 @@ def machine(
     """One device of `system` as arrays.
 
     `sol`: peak rates and ideal kernels. `calibrated`: the fit of the device's own profile or of its nearest relative
-    (see `calibration`). A power limit lowers the clock of matrix products (`hw_models.clock`). `group_size`: devices of the largest group inside a node, where the fabric depends on it
-    (bridged pairs, tori). `eager`: kernels are launched one by one by the host, not from a CUDA graph. `named`: kernels
-    other than the defaults, by (kind, format).
+    (see `calibration`). A power limit lowers the clock of matrix products (`hw_models.clock`). `group_size`:
+    devices of the largest group inside a node, where the fabric depends on it (bridged pairs, tori). `eager`: kernels
+    are launched one by one by the host, not from a CUDA graph. `named`: kernels other than the defaults, by (kind,
+    format).
 
     >>> from hw_models import catalog
     >>> arrays = machine(catalog.system("h100_sxm"))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from kernels.jit import njit
 
 Floats = npt.NDArray[np.float64]
+Record = np.void  # one of these
 Records = npt.NDArray[np.void]
 
 PLAN: tuple[str, ...] = (
@@ -48,7 +49,8 @@ STACK: tuple[str, ...] = (
     "fragment",  # share lost to fragmentation
 )  # fmt: skip
 MACHINE: tuple[str, ...] = ("clock", "contention", "device_per_node", "host_byte_per_s", "mem_byte", "mem_byte_per_s")
-"""Of the machine: clock of products under a lasting load relative to boost, share of the cores that a collective holds, devices a node, a device's host link, usable memory."""
+"""Of the machine: clock of products under a lasting load relative to boost, share of the cores that a collective holds,
+devices a node, a device's host link, usable memory."""
 STACK_DTYPE = np.dtype([(name, "f8") for name in (*STACK, *MACHINE)])
 IDEAL_STACK: dict[str, float] = {"compute": 1.0, "vector": 1.0, "clock": 1.0}  # speed of light: the rest is 0
 
@@ -63,7 +65,7 @@ BUCKET = 0.2e9  # values of a bucket of gradients under way (a distributed optim
 
 
 @njit
-def in_flight(plan: Records, rank: float) -> float:
+def in_flight(plan: Record, rank: float) -> float:
     """Microbatches through the whole rank whose activations are kept at once at most."""
     p, m, v, kind = plan["pp"], plan["num_microbatch"], plan["num_chunk"], plan["schedule"]
     if kind in (GPIPE, BREADTH_FIRST):
@@ -78,7 +80,7 @@ def in_flight(plan: Records, rank: float) -> float:
 
 
 @njit
-def gathered_layer(plan: Records, layers: float) -> float:
+def gathered_layer(plan: Record, layers: float) -> float:
     """Layers whose weights ZeRO 3 holds gathered at once: as many as the rate limiter lets in (0: all of the rank's),
     beside the whole chunk at work where that is kept."""
     held = plan["gather_limit"]
@@ -88,7 +90,7 @@ def gathered_layer(plan: Records, layers: float) -> float:
 
 
 @njit
-def plan_memory(plan: Records, piece: Records, stack: Records, rank: float, out: Floats) -> float:
+def plan_memory(plan: Record, piece: Records, stack: Record, rank: float, out: Floats) -> float:
     """Peak bytes on a device of pipeline rank `rank`, by kind in `out[MEMORY]`; returns the total.
 
     Dense values are shared by dp x cp ranks under ZeRO, experts by the copies of an expert. At the peak every kept
@@ -134,7 +136,7 @@ def plan_memory(plan: Records, piece: Records, stack: Records, rank: float, out:
 
 
 @njit
-def peak_byte(plan: Records, piece: Records, stack: Records, memory: Floats) -> float:
+def peak_byte(plan: Record, piece: Records, stack: Record, memory: Floats) -> float:
     """Bytes of the fullest device: the first or the last rank of the pipeline; `memory` is of that one."""
     end = plan_memory(plan, piece, stack, plan["pp"] - 1, memory)
     start = plan_memory(plan, piece, stack, 0.0, memory)
@@ -144,7 +146,7 @@ def peak_byte(plan: Records, piece: Records, stack: Records, memory: Floats) -> 
 
 
 @njit
-def update_byte(plan: Records, state: float, grad: float) -> tuple[float, float]:
+def update_byte(plan: Record, state: float, grad: float) -> tuple[float, float]:
     """Bytes read and written by an update of `state` values whose device holds `grad` gradients: the gradients' norm is
     read and zeros are written over them, states and master weights are read and written, weights written."""
     read = state * (plan["optimizer_byte"] + plan["grad_byte"]) + grad * plan["grad_byte"]

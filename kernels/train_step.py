@@ -27,6 +27,7 @@ from kernels.train_plan import (
     ZB_H2,
     ZB_V,
     Floats,
+    Record,
     Records,
     peak_byte,
     update_byte,
@@ -47,7 +48,7 @@ R_STEP, R_BUBBLE, R_TP, R_EP, R_CP, R_PP, R_DP, R_OPTIMIZER, R_RECOMPUTE, R_DATA
 
 
 @njit
-def group_collective_s(kind: int, message_byte: float, size: float, stride: float, plan: Records, stack: Records,
+def group_collective_s(kind: int, message_byte: float, size: float, stride: float, plan: Record, stack: Record,
                        machine: Machine) -> float:  # fmt: skip
     """Seconds of a collective of `size` ranks of the plan, `stride` apart."""
     if size <= 1 or message_byte <= 0:
@@ -58,9 +59,7 @@ def group_collective_s(kind: int, message_byte: float, size: float, stride: floa
 
 
 @njit
-def replica_s(
-    kind: int, dense_byte: float, expert_byte: float, plan: Records, stack: Records, machine: Machine
-) -> float:
+def replica_s(kind: int, dense_byte: float, expert_byte: float, plan: Record, stack: Record, machine: Machine) -> float:
     """Seconds of a collective over the replicas: dense values over dp x cp ranks, experts over their copies."""
     tp, group = plan["tp"], plan["dp"] * plan["cp"]
     seconds = group_collective_s(kind, dense_byte, group, tp, plan, stack, machine)
@@ -69,7 +68,7 @@ def replica_s(
 
 
 @njit
-def compressed(plan: Records) -> float:
+def compressed(plan: Record) -> float:
     """Bytes that a reduction sends, as a share: what everybody sends is summed on the way, or gathered by everybody."""
     if plan["compress_ratio"] <= 0:
         return 1.0
@@ -77,7 +76,7 @@ def compressed(plan: Records) -> float:
 
 
 @njit
-def hop_s(plan: Records, stack: Records, machine: Machine) -> float:
+def hop_s(plan: Record, stack: Record, machine: Machine) -> float:
     """Seconds of a microbatch's activations from a stage to the next, where any stage's ranks leave their nodes."""
     if plan["pp"] <= 1:
         return 0.0
@@ -87,7 +86,7 @@ def hop_s(plan: Records, stack: Records, machine: Machine) -> float:
 
 
 @njit
-def hop_over_s(plan: Records, stack: Records, machine: Machine, node: int) -> float:
+def hop_over_s(plan: Record, stack: Record, machine: Machine, node: int) -> float:
     """Seconds of a hop inside a node (1) or between two. With plain tensor parallelism each rank sends its share
     between nodes and the receivers gather it, or (`whole_hop`) each sends everything."""
     tp, whole = plan["tp"], plan["hop_byte"]
@@ -99,13 +98,13 @@ def hop_over_s(plan: Records, stack: Records, machine: Machine, node: int) -> fl
 
 
 @njit
-def _channel(byte_per_s: float, stack: Records) -> float:
+def _channel(byte_per_s: float, stack: Record) -> float:
     """Rate of a channel to storage: no faster than the host link that leads there; 0 is host memory itself."""
     return min(byte_per_s, stack["host_byte_per_s"]) if byte_per_s > 0 else stack["host_byte_per_s"]
 
 
 @njit
-def _hidden(traffic_s: float, compute_s: float, stack: Records) -> tuple[float, float]:
+def _hidden(traffic_s: float, compute_s: float, stack: Record) -> tuple[float, float]:
     """Seconds of traffic beside compute: (what stands out, how much longer the compute takes by the cores that the
     traffic holds)."""
     hidden = min(traffic_s, compute_s) * (1 - stack["exposed"])
@@ -113,7 +112,7 @@ def _hidden(traffic_s: float, compute_s: float, stack: Records) -> tuple[float, 
 
 
 @njit
-def layer_traffic_s(plan: Records, piece: Records, stack: Records, machine: Machine) -> tuple[float, float, float]:
+def layer_traffic_s(plan: Record, piece: Records, stack: Record, machine: Machine) -> tuple[float, float, float]:
     """Seconds of data-parallel traffic on links of its own: (gather of one layer's weights, reduction or scatter of one
     layer's gradients, both of the vocabulary at an end of the model). ZeRO 3 gathers all values, the others the trained
     ones; what is scattered after every pass goes in the products' format, what waits for the step in its own."""
@@ -134,7 +133,7 @@ def layer_traffic_s(plan: Records, piece: Records, stack: Records, machine: Mach
 
 @njit
 def stage_times(
-    plan: Records, piece: Records, stack: Records, machine: Machine, layers: float, where: int, out: Floats
+    plan: Record, piece: Records, stack: Record, machine: Machine, layers: float, where: int, out: Floats
 ) -> None:
     """Times of one microbatch through `layers` layers of a rank (all its chunks), into `out[STAGE]`.
 
@@ -150,7 +149,7 @@ def stage_times(
 
 @njit
 def _passes(
-    plan: Records, piece: Records, stack: Records, gather: float, reduce: float, layers: float, where: int, out: Floats
+    plan: Record, piece: Records, stack: Record, gather: float, reduce: float, layers: float, where: int, out: Floats
 ) -> None:
     layer = piece[BODY]
     forward, back = layer["forward_s"], layer["input_grad_s"] + layer["weight_grad_s"]
@@ -201,14 +200,14 @@ def _passes(
 
 
 @njit
-def _end(end: Records, out: Floats) -> None:
+def _end(end: Record, out: Floats) -> None:
     out[FORWARD_S] += end["forward_s"] + end["tp_s"]
     out[INPUT_GRAD_S] += end["input_grad_s"] + end["tp_back_s"]
     out[WEIGHT_GRAD_S] += end["weight_grad_s"]
 
 
 @njit
-def _num_end(plan: Records, where: int) -> float:
+def _num_end(plan: Record, where: int) -> float:
     """Vocabularies whose gradients a rank holds: one of a tied pair where it has both."""
     if where == ONLY:
         return 1.0 if plan["tied"] > 0 else 2.0
@@ -216,7 +215,7 @@ def _num_end(plan: Records, where: int) -> float:
 
 
 @njit
-def trained_values(plan: Records, piece: Records, layers: float, where: int) -> tuple[float, float]:
+def trained_values(plan: Record, piece: Records, layers: float, where: int) -> tuple[float, float]:
     """Values of a rank that have gradients: (dense, experts), the vocabulary's of the ends with them. One of a tied
     pair is counted once where one rank has both."""
     value = piece[BODY]["trained"] * layers
@@ -228,7 +227,7 @@ def trained_values(plan: Records, piece: Records, layers: float, where: int) -> 
 
 
 @njit
-def update_s(plan: Records, piece: Records, stack: Records, machine: Machine, layers: float, where: int) -> float:
+def update_s(plan: Record, piece: Records, stack: Record, machine: Machine, layers: float, where: int) -> float:
     """Seconds of the update of a rank's values."""
     value, expert = trained_values(plan, piece, layers, where)
     zero, grad = plan["zero"], plan["grad_byte"]
@@ -247,7 +246,7 @@ def update_s(plan: Records, piece: Records, stack: Records, machine: Machine, la
 
 @njit
 def replicas_s(
-    plan: Records, stack: Records, gather: float, reduce: float, ends: float, layers: float, row: Floats,
+    plan: Record, stack: Record, gather: float, reduce: float, ends: float, layers: float, row: Floats,
     slack_s: float,
 ) -> float:  # fmt: skip
     """Seconds that data-parallel traffic adds to a stage whose passes are `row[STAGE]` and that waits for `slack_s`
@@ -288,14 +287,14 @@ def replicas_s(
 
 
 @njit
-def load_s(plan: Records, stack: Records) -> float:
+def load_s(plan: Record, stack: Record) -> float:
     """Seconds that the loaders of one replica take for a step's samples; the next step's load under this one."""
     rate = plan["loader_byte_per_s"] if plan["loader_byte_per_s"] > 0 else stack["host_byte_per_s"]
     return plan["num_microbatch"] * plan["micro_batch"] * plan["sample_byte"] / rate
 
 
 @njit
-def waited(plan: Records, stack: Records) -> float:
+def waited(plan: Record, stack: Record) -> float:
     """How many times longer a step takes because every device waits for the slowest: the expected largest of as many
     normal step times, about sqrt(2 ln n) deviations above the mean."""
     number = plan["tp"] * plan["cp"] * plan["dp"] * plan["pp"]
@@ -303,7 +302,7 @@ def waited(plan: Records, stack: Records) -> float:
 
 
 @njit
-def plan_step(plan: Records, piece: Records, stack: Records, machine: Machine, stage: Floats, out: Floats) -> float:
+def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, stage: Floats, out: Floats) -> float:
     """Seconds of a step in closed form, by kind in `out[RESULT]` (`stage[4, STAGE]` is filled on the way).
 
     The slowest stage runs every microbatch; the others add one pass each while filling and draining (divided by the
@@ -364,9 +363,7 @@ def plan_step(plan: Records, piece: Records, stack: Records, machine: Machine, s
 
 
 @njit
-def score_plans(
-    plans: Records, pieces: Records, stack: Records, machine: Machine, seconds: Floats, peak: Floats
-) -> int:
+def score_plans(plans: Records, pieces: Records, stack: Record, machine: Machine, seconds: Floats, peak: Floats) -> int:
     """`seconds[i]` (inf where it does not fit) and `peak[i]` bytes of each plan, whose prices are row `piece` of
     `pieces[:, 3]`; returns how many fit."""
     stage, out, memory = np.zeros((4, len(STAGE))), np.zeros(len(RESULT)), np.zeros(len(MEMORY))

@@ -9,10 +9,10 @@ import pandas as pd
 from hw_models import catalog
 from sim.fabric.overlap import core_share
 from sim.show.plot_style import BLUE, GREEN, ORANGE, new_figure, styled, suptitle
-from sim.training.sharded import Sharded, sharded_step
 from sim.training.fitted.stack import hardware_vector, load
 from sim.training.fitted.step import TrainResult, train
 from sim.training.fitted.traffic import unit_seconds
+from sim.training.sharded import Sharded, sharded_step
 from studies._claims import frame, holds, row
 from studies._gpt import gpt
 from workloads.training import TrainPlan, model_flop, model_vector, plan_vector

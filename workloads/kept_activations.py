@@ -86,8 +86,8 @@ def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "b
         out.append(Kept("result of attention, narrow", "attention", token * head * a.v_head_dim * narrow,
                         ("attention", "layer")))  # fmt: skip
     if a.latent:
-        out.append(Kept("latents", "attention", token * (a.q_rank + a.kv_rank) * (byte + narrow) + token * a.rope_dim * byte,
-                        ("attention", "layer")))  # fmt: skip
+        latent = token * (a.q_rank + a.kv_rank) * (byte + narrow) + token * a.rope_dim * byte
+        out.append(Kept("latents", "attention", latent, ("attention", "layer")))  # fmt: skip
     if plan.attention.startswith("flash"):
         out.append(Kept("row sums of attention", "attention", 4 * token * head, ("core_attn", "attention", "layer")))
     else:  # softmax; with dropout its mask and its result
@@ -122,7 +122,9 @@ def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "b
     return out
 
 
-def _wide(value: float, num_up: int, byte: float, narrow: float, fused: bool, modules: tuple[str, ...], which: str) -> list[Kept]:  # fmt: skip
+def _wide(
+    value: float, num_up: int, byte: float, narrow: float, fused: bool, modules: tuple[str, ...], which: str
+) -> list[Kept]:  # fmt: skip
     """The wide tensors of a feed-forward part: a gated one that is not fused keeps the gate's result besides."""
     part = "feed-forward"
     found = [Kept(f"results of the up projections{which}", part, num_up * value * byte, modules, num_up)]

@@ -20,7 +20,8 @@ FORWARD, INPUT_GRAD, WEIGHT_GRAD, UPDATE = (
     op.PHASE_CODE[name] for name in ("forward", "input_grad", "weight_grad", "update")
 )
 PRECISIONS: dict[str, str] = {  # format of the layer's products; everything else is 16-bit
-    "bf16": "bf16", "fp16": "fp16", "fp8": "fp8", "mxfp8": "fp8_block", "fp8_block": "fp8_block", "nvfp4": "nvfp4", "tf32": "tf32", "fp32": "fp32",
+    "bf16": "bf16", "fp16": "fp16", "fp8": "fp8", "mxfp8": "fp8_block", "fp8_block": "fp8_block",
+    "nvfp4": "nvfp4", "tf32": "tf32", "fp32": "fp32",
 }  # fmt: skip
 GROUPS = ("tp", "cp", "ep", "etp", "dp", "pp")
 
@@ -63,9 +64,9 @@ class TrainRows:
         self._module.append(self.module)
 
     def gemm(self, name: str, m: float, n: float, k: float, *, narrow: bool = True, batch: int = 1,
-             frozen: bool = False, first: bool = False) -> None:  # fmt: skip
-        """`m x k` activations by a `k x n` weight: result, gradient of the input (not of a model's `first` operator) and
-        of the weight (not of a `frozen` one)."""
+             frozen: bool = False) -> None:  # fmt: skip
+        """`m x k` activations by a `k x n` weight: result, gradient of the input and (not of a `frozen` one) of the
+        weight."""
         m, n, k = round(m), round(n), round(k)
         if min(m, n, k) < 1:
             return
@@ -78,7 +79,7 @@ class TrainRows:
             (INPUT_GRAD, (m, k, n), act, weight, self.byte),
             (WEIGHT_GRAD, (k, n, m), act, act, grad),
         ):
-            if (phase == INPUT_GRAD and first) or (phase == WEIGHT_GRAD and frozen):
+            if phase == WEIGHT_GRAD and frozen:
                 continue
             self.add(
                 name, op.GEMM, phase, fmt=fmt, m=a, n=b, k=c, batch=batch, flop=2.0 * a * b * c * batch,
@@ -93,8 +94,9 @@ class TrainRows:
         if self.linear != self.wide:  # narrowed once for each direction, with its transpose for the weight's gradient
             narrow = FORMATS[self.linear].act_bit / 8
             for phase, size in ((FORWARD, float(m) * k * batch), (INPUT_GRAD, float(m) * n * batch)):
-                self.add(f"{name}_quant", op.CONVERT, phase, fmt=self.linear, m=round(m * batch), n=round(size / m / batch),
-                         flop=2 * size, act_byte=size * self.byte, write_byte=2 * size * narrow)  # fmt: skip
+                self.add(f"{name}_quant", op.CONVERT, phase, fmt=self.linear, m=round(m * batch),
+                         n=round(size / m / batch), flop=2 * size, act_byte=size * self.byte,
+                         write_byte=2 * size * narrow)  # fmt: skip
         self.gemm(name, m, n, k, frozen=rank > 0, batch=batch)
         if bias and not rank:
             size = float(m) * n
@@ -132,14 +134,15 @@ class TrainRows:
         }  # fmt: skip
         both = query * head * (dim + v_dim) * self.byte
         stored = key * kv_head * (dim + v_dim) * self.byte
+        out = query * head * v_dim * self.byte
         self.add("attention", op.ATTN_PREFILL, FORWARD, flop=2.0 * pair * head * (dim + v_dim), kv_byte=stored,
-                 act_byte=query * head * dim * self.byte, write_byte=query * head * v_dim * self.byte, **shared)  # fmt: skip
+                 act_byte=query * head * dim * self.byte, write_byte=out, **shared)  # fmt: skip
         self.add("attention", op.ATTN_BACKWARD, INPUT_GRAD, flop=2.0 * pair * head * (3 * dim + 2 * v_dim),
-                 kv_byte=stored, act_byte=both + query * head * v_dim * self.byte,
+                 kv_byte=stored, act_byte=both + out,
                  write_byte=query * head * dim * self.byte + stored, **shared)  # fmt: skip
 
-    def link(self, name: str, kind: int, group: str, link_byte: float, *, phases: tuple[int, ...] = (FORWARD, INPUT_GRAD),
-             back: int | None = None) -> None:  # fmt: skip
+    def link(self, name: str, kind: int, group: str, link_byte: float, *,
+             phases: tuple[int, ...] = (FORWARD, INPUT_GRAD), back: int | None = None) -> None:  # fmt: skip
         """A collective over a group of the plan, once in each of `phases`; `back`: its kind in the backward pass."""
         size, stride = group_shape(self.plan, group)
         if size <= 1 or link_byte <= 0:

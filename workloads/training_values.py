@@ -1,4 +1,4 @@
-"""Values (weights) of a layer and of the vocabulary on one device of a training plan, all and those that are trained."""
+"""Values (weights) of a layer and of the vocabulary on one device of a training plan: all, and the trained ones."""
 
 from dataclasses import replace
 

@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from sim.record.export import write_json
     from sim.reference.reference_run import reference_run
-    from sim.show.progress import Progress
     from sim.show import tables as show
+    from sim.show.progress import Progress
 
     scenario = scenario_arguments.build(arguments)
     with Progress(not arguments.quiet) as progress:

@@ -26,12 +26,14 @@ EVERY = {"megatron-2021": 5}  # of its rows, that a fit takes
 
 
 def stated() -> pd.DataFrame:
-    """A row a stack (`kernel`) and what was left out of its fit (`size_class`); stacks without one of their own say so."""
+    """A row a stack (`kernel`) and what was left out of its fit (`size_class`); stacks without any say so."""
     rows = []
     for name in names():
         file = load_stack(name).file
-        for held in file.held_out:
-            rows.append(_row(name, held.left_out, held.data, held.model_dump(exclude={"left_out", "data"})))
+        rows += [
+            _row(name, held.left_out, held.data, held.model_dump(exclude={"left_out", "data"}))
+            for held in file.held_out
+        ]
         if not file.held_out:
             rows.append(_row(name, "nothing", file.source, {"n": 0, "coverage": 0.0}))
     return pd.DataFrame(rows, columns=list(COLUMNS))

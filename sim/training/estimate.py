@@ -7,7 +7,7 @@ import numpy as np
 
 from hw_models import catalog
 from hw_models.clock import limited_system
-from kernels.train_plan import MEMORY, Floats, Records, peak_byte
+from kernels.train_plan import MEMORY, Floats, Record, Records, peak_byte
 from kernels.train_step import RESULT, STAGE, plan_step
 from sim.training.price import Site, piece, plan_record, site
 from sim.training.stack import load_stack
@@ -41,7 +41,7 @@ def estimate(model: ModelSpec, plan: TrainPlan, where: Site) -> Estimate:
     return composed(plan_record(model, plan), piece(model, plan, where), where)
 
 
-def composed(record: Records, prices: Records, where: Site) -> Estimate:
+def composed(record: Record, prices: Records, where: Site) -> Estimate:
     """The same from its record and prices."""
     out, memory = np.zeros(len(RESULT)), np.zeros(len(MEMORY))
     step_s = plan_step(record, prices, where.stack, where.machine, np.zeros((4, len(STAGE))), out)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import least_squares
 
-from kernels.train_plan import LAYER_DTYPE, Floats, Records
+from kernels.train_plan import LAYER_DTYPE, Floats, Record, Records
 from sim.training.estimate import composed
 from sim.training.price import Site, piece, plan_record
 from workloads.models.spec import ModelSpec
@@ -31,7 +31,7 @@ class Case(NamedTuple):
 
     group: str
     where: Site
-    record: Records
+    record: Record
     compute: Records  # [3] prices with vector operators free
     vector: Records  # [3] prices with products and attention free
     step_s: float
@@ -71,7 +71,7 @@ def fit(cases: Sequence[Case], free: Sequence[str]) -> dict[str, float]:
         return np.log(step_times(cases, dict(zip(free, x, strict=True)))) - measured
 
     found = least_squares(errors, start, bounds=(least, most), x_scale=np.maximum(start, 1e-9), loss="soft_l1",
-                          f_scale=ROBUST, diff_step=0.01)  # fmt: skip
+                          f_scale=ROBUST, diff_step=[0.01] * len(free))  # fmt: skip
     return {name: float(value) for name, value in zip(free, found.x, strict=True)}
 
 
@@ -84,7 +84,7 @@ def left_out(cases: Sequence[Case], free: Sequence[str], group: Callable[[Case],
         others = [one for one, held in zip(cases, names == name, strict=True) if not held]
         if not others:
             continue
-        chosen = [cases[i] for i in inside]
+        chosen = [cases[i] for i in inside.tolist()]
         measured = np.array([one.step_s for one in chosen])
         out[inside] = step_times(chosen, fit(others, free)) / measured - 1
     return out

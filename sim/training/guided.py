@@ -71,5 +71,5 @@ def guided_search(
     if not found:
         raise InputError(f"none of {num_trial} trials fits", field="guided", value=num_trial)
     best = sorted(found.values(), key=lambda entry: entry[0])[:top]
-    rows, values = np.array([entry[2] for entry in best]), np.array([entry[:2] for entry in best])
-    return frame(rows, values, spec, space, where, stack)
+    plans, values = np.array([entry[2] for entry in best]), np.array([entry[:2] for entry in best])
+    return frame(plans, values, spec, space, where, stack)

@@ -16,15 +16,26 @@ from kernels.gemm import THROTTLE
 from kernels.machine import Machine
 from kernels.optable import CostTable
 from kernels.price import CLASS, EXPERT, LINK, STREAM
-from kernels.train_plan import BODY, FIRST, LAST, LAYER_DTYPE, PLAN_DTYPE, RECOMPUTES, SCHEDULES, Floats, Records
+from kernels.train_plan import (
+    BODY,
+    FIRST,
+    LAST,
+    LAYER_DTYPE,
+    PLAN_DTYPE,
+    RECOMPUTES,
+    SCHEDULES,
+    Floats,
+    Record,
+    Records,
+)
 from sim.training.stack import TrainStack, stack_record
 from workloads.compression import hook
 from workloads.kept_activations import kept_byte, passing_byte, recomputed, work_byte
 from workloads.models.spec import Block, ModelSpec
-from workloads.training_values import trained_layer, vocabulary_values
 from workloads.training import TrainPlan
 from workloads.training_layers import lower_first, lower_last, lower_layer
 from workloads.training_rows import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Lowered, precision_format
+from workloads.training_values import trained_layer, vocabulary_values
 
 PS = 1e-12
 LOGIT_BYTE = {True: 4.0, False: 10.0}
@@ -39,7 +50,7 @@ class Site(NamedTuple):
 
     system: System
     machine: Machine
-    stack: Records  # one record of STACK_DTYPE
+    stack: Record  # one record of STACK_DTYPE
     name: str
     precision: str
     inherited: str  # device whose calibration it is ("" none: speed of light)
@@ -244,7 +255,7 @@ def logit_byte(model: ModelSpec, plan: TrainPlan) -> float:
     return logits / plan.tp * LOGIT_BYTE[plan.fused_loss]
 
 
-def plan_record(model: ModelSpec, plan: TrainPlan, row: int = 0) -> Records:
+def plan_record(model: ModelSpec, plan: TrainPlan, row: int = 0) -> Record:
     """One record of PLAN_DTYPE; `row` of its prices. A schedule that has no closed form is entered as 1F1B: the replay
     prices it."""
     out = np.zeros(1, PLAN_DTYPE)

@@ -105,8 +105,8 @@ class PriceBook:
 
 
 def search_sizes(
-    model: str | ModelSpec, system: str, spaces: Sequence[Space], *, stack: str | TrainStack | None = None, top: int = 10,
-    number_format: str = "bf16",
+    model: str | ModelSpec, system: str, spaces: Sequence[Space], *, stack: str | TrainStack | None = None,
+    top: int = 10, number_format: str = "bf16",
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:  # fmt: skip
     """As `exhaustive` over several spaces: the fastest of all, and the Pareto front of step time, memory and cost.
 

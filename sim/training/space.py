@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from kernels.errors import InputError
-from kernels.train_plan import INTERLEAVED, PLAN_DTYPE, RECOMPUTES, SCHEDULES, ZB_H1, Records
+from kernels.train_plan import INTERLEAVED, PLAN_DTYPE, RECOMPUTES, SCHEDULES, ZB_H1, Record, Records
 from sim.training.stack import TrainStack
 from workloads.models.spec import ModelSpec
 from workloads.training import DP_TRAFFICS, TrainPlan
@@ -187,12 +187,14 @@ def axes_table(model: ModelSpec, space: Space) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["axis", "values"])
 
 
-def to_plan(row: Records, space: Space, stack: TrainStack) -> TrainPlan:
+def to_plan(row: Record, space: Space, stack: TrainStack) -> TrainPlan:
     """A row of PLAN_DTYPE as a plan."""
     name = SCHEDULES[int(row["schedule"])]
-    whole = {key: int(row[key]) for key in ("tp", "pp", "dp", "cp", "ep", "micro_batch", "zero")}
-    flags = {key: bool(row[key]) for key in ("sequence_parallel", "fused_norm", "keep_gathered", "whole_hop")}
-    shares = {key: float(row[key]) for key in (
+    whole: dict[str, Any] = {key: int(row[key]) for key in ("tp", "pp", "dp", "cp", "ep", "micro_batch", "zero")}
+    flags: dict[str, Any] = {
+        key: bool(row[key]) for key in ("sequence_parallel", "fused_norm", "keep_gathered", "whole_hop")
+    }
+    shares: dict[str, Any] = {key: float(row[key]) for key in (
         "weight_byte", "act_byte", "grad_byte", "optimizer_byte", "tp_overlap", "act_offload", "weight_offload",
         "optimizer_offload")}  # fmt: skip
     usual = stack.file

@@ -1,9 +1,9 @@
 """A training stack: the software of a training run as choices (which attention kernel, what is fused, what is kept) and
-at most eight factors over the calibrated kernels, one TOML a stack in `sim/training/stacks/`.
+at most eight factors over the calibrated kernels, one TOML a stack in this folder's `stacks/`.
 
-A factor has its value, its unit in `kernels.train_plan.STACK` and its source: a publication, a derivation, or a fit with
-data, command and error. None is below the speed of light: times are never shortened by a factor. `sol` is no software at
-all: every operator at the peak of its engine, nothing launched, everything hidden.
+A factor has its value, its unit in `kernels.train_plan.STACK` and its source: a publication, a derivation, or a fit
+with data, command and error. None is below the speed of light: times are never shortened by a factor. `sol` is no
+software at all: every operator at the peak of its engine, nothing launched, everything hidden.
 """
 
 import pathlib
@@ -19,7 +19,7 @@ from hw_models.clock import lasting_clock
 from hw_models.spec import System
 from kernels.errors import InputError, from_validation
 from kernels.machine import LINK_BYTE_PER_S, LINK_HOST
-from kernels.train_plan import IDEAL_STACK, STACK, STACK_DTYPE, Records
+from kernels.train_plan import IDEAL_STACK, STACK, STACK_DTYPE, Record
 from sim.fabric.overlap import core_share
 
 FOLDER = pathlib.Path(__file__).parent / "stacks"
@@ -64,9 +64,9 @@ class StackFile(BaseModel):
     recompute: str = "none"
     grad_byte: float = 4.0
     optimizer_byte: float = 12.0
-    tp_overlap: float = Field(0.0, ge=0, le=1)
-    ep_overlap: float = Field(0.0, ge=0, le=1)
-    zero: int = Field(0, ge=0, le=3)  # where there are replicas
+    tp_overlap: float = Field(default=0.0, ge=0, le=1)
+    ep_overlap: float = Field(default=0.0, ge=0, le=1)
+    zero: int = Field(default=0, ge=0, le=3)  # where there are replicas
     dispatch: str = "alltoall"
     factor: dict[str, Sourced]
     held_out: list[HeldOut] = []
@@ -81,7 +81,8 @@ class TrainStack(NamedTuple):
 
     def usual(self) -> dict[str, Any]:
         """Fields of a plan that the stack decides where nobody else does."""
-        names = ("attention", "fused_norm", "fused_loss", "gather_logits", "regather", "dropout", "recompute", "grad_byte", "optimizer_byte",
+        names = ("attention", "fused_norm", "fused_loss", "gather_logits", "regather", "dropout", "recompute",
+                 "grad_byte", "optimizer_byte",
                  "tp_overlap", "ep_overlap", "zero", "dispatch")  # fmt: skip
         return {name: getattr(self.file, name) for name in names}
 
@@ -132,7 +133,7 @@ def default_stack(device: str, *, sharded: bool = False, family: str = "") -> st
     return "pytorch-fsdp" if sharded else "megatron-core"
 
 
-def stack_record(stack: TrainStack, system: System) -> Records:
+def stack_record(stack: TrainStack, system: System) -> Record:
     """One record of `STACK_DTYPE`: the factors, and what the machine adds to them."""
     record = np.zeros(1, STACK_DTYPE)
     for key, value in stack.factor.items():

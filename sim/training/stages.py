@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.schedule import BACKWARD, FORWARD, INPUT_GRAD, OP_KINDS, RECOMPUTE, WEIGHT_GRAD, Ints
-from kernels.train_plan import BODY, FIRST, LAST, LAYER_DTYPE, Floats, Records
+from kernels.train_plan import BODY, FIRST, LAST, LAYER_DTYPE, Floats, Record, Records
 from kernels.train_step import (
     FIRST_STAGE,
     FORWARD_S,
@@ -70,7 +70,7 @@ def stages(model: ModelSpec, plan: TrainPlan, blocks: Records, ends: Records, nu
     return Stages(np.array(layers, np.int64), where, piece)
 
 
-def mean(blocks: Records, held: Sequence[int]) -> Records:
+def mean(blocks: Records, held: Sequence[int]) -> Record:
     """The mean of the prices of some layers."""
     share = np.bincount(held, minlength=len(blocks)) / len(held)
     out = np.zeros(1, LAYER_DTYPE)
@@ -79,7 +79,7 @@ def mean(blocks: Records, held: Sequence[int]) -> Records:
     return out[0]
 
 
-def stage_seconds(found: Stages, record: Records, where: Site) -> Floats:
+def stage_seconds(found: Stages, record: Record, where: Site) -> Floats:
     """`[stage, STAGE]`: one microbatch through one stage (one chunk of a rank)."""
     out = np.zeros((len(found.layers), len(STAGE)))
     for stage in range(len(found.layers)):

@@ -12,7 +12,18 @@ from hw_models.routes import Routes
 from hw_models.spec import System
 from kernels.errors import InputError
 from kernels.schedule import BACKWARD, FORWARD, OP_KINDS, WEIGHT_GRAD, Ints
-from kernels.train_plan import BODY, LAYER_DTYPE, M_ACTIVATION, M_LOGIT, M_RESERVE, M_TOTAL, MEMORY, Floats, Records
+from kernels.train_plan import (
+    BODY,
+    LAYER_DTYPE,
+    M_ACTIVATION,
+    M_LOGIT,
+    M_RESERVE,
+    M_TOTAL,
+    MEMORY,
+    Floats,
+    Record,
+    Records,
+)
 from kernels.train_plan import plan_memory as rank_memory
 from kernels.train_step import (
     CP_S,
@@ -170,7 +181,7 @@ def train(
 class _Traffic:
     """Data-parallel traffic of an order: its collectives a layer, and what each operation waits for and sends."""
 
-    def __init__(self, arrays: OpArrays, laid: Stages, record: Records, where: Site) -> None:
+    def __init__(self, arrays: OpArrays, laid: Stages, record: Record, where: Site) -> None:
         body, ends = laid.piece[:, BODY], np.zeros(len(laid.layers), LAYER_DTYPE)
         for stage, layers in enumerate(laid.layers):
             for end, place in ((1, (FIRST_STAGE, ONLY)), (2, (LAST_STAGE,) if record["tied"] else (LAST_STAGE, ONLY))):
@@ -205,12 +216,12 @@ def inheritance(where: Site) -> str:
     return f"{kernels}; factors of {where.name} found on {found}"
 
 
-def hop_times(arrays: OpArrays, record: Records, where: Site) -> tuple[Ints, float]:
+def hop_times(arrays: OpArrays, record: Record, where: Site) -> tuple[list[int], float]:
     """(integer ps of the hop after each stage, the longest in seconds): a hop leaves its node only where the ranks of
     its two stages lie on different ones."""
     count = max(arrays.num_stage - 1, 1)
     if record["pp"] <= 1:
-        return np.zeros(count, np.int64), 0.0
+        return [0] * count, 0.0
     rank = np.zeros(arrays.num_stage, np.int64)
     rank[arrays.stage] = arrays.rank
     stride = int(record["tp"] * record["cp"] * record["dp"])
@@ -220,10 +231,10 @@ def hop_times(arrays: OpArrays, record: Records, where: Site) -> tuple[Ints, flo
     for stage in range(count):
         here, there = ((rank[stage + k] * stride + place) // where.per_node for k in (0, 1))
         out[stage] = seconds[int((here != there).any())]
-    return np.rint(out * PS).astype(np.int64), float(out.max())
+    return np.rint(out * PS).astype(np.int64).tolist(), float(out.max())
 
 
-def _once(rank: int, held: Ints, laid: Stages, record: Records, where: Site) -> tuple[float, float, float]:
+def _once(rank: int, held: Ints, laid: Stages, record: Record, where: Site) -> tuple[float, float, float]:
     """(update, exposed and whole data-parallel seconds) of a pipeline rank."""
     layers = float(laid.layers[held].sum())
     first, last = 0 in held, len(laid.layers) - 1 in held
@@ -247,7 +258,7 @@ def _mean_piece(held: Ints, laid: Stages) -> Records:
     return out
 
 
-def memory_frame(laid: Stages, record: Records, where: Site, arrays: OpArrays) -> pd.DataFrame:
+def memory_frame(laid: Stages, record: Record, where: Site, arrays: OpArrays) -> pd.DataFrame:
     """Bytes of every pipeline rank by kind: the activations at their peak over the replayed order."""
     kept = np.array([float(laid.piece[s, BODY]["kept_byte"]) * laid.layers[s] for s in range(len(laid.layers))])
     kept = np.rint(kept * (1 - float(record["act_offload"]))).astype(np.int64)
@@ -277,7 +288,7 @@ def memory_frame(laid: Stages, record: Records, where: Site, arrays: OpArrays) -
     return frame
 
 
-def in_flight_byte(record: Records, prices: Records) -> float:
+def in_flight_byte(record: Record, prices: Records) -> float:
     """Kept bytes that `kernels.train_plan.plan_memory` counts for a rank in the middle."""
     from kernels.train_plan import in_flight
 
@@ -285,10 +296,10 @@ def in_flight_byte(record: Records, prices: Records) -> float:
     return float(kept * in_flight(record, 0.5))
 
 
-def _rank_memory(record: Records, prices: Records, where: Site, first: bool, last: bool) -> Floats:
+def _rank_memory(record: Record, prices: Records, where: Site, first: bool, last: bool) -> Floats:
     """Bytes of a rank with the ends that it holds, its kept activations as in the middle of a pipeline."""
 
-    def one(rank: float, changed: Records) -> Floats:
+    def one(rank: float, changed: Record) -> Floats:
         out = np.zeros(len(MEMORY))
         rank_memory(changed, prices, where.stack, rank, out)
         return out

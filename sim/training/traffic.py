@@ -15,16 +15,58 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.collective import ANY, collective_parts
+from kernels.errors import InputError
 from kernels.optable import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER
 from kernels.rank_layout import group_node
 from kernels.schedule import BACKWARD, FORWARD, INPUT_GRAD, RECOMPUTE, WEIGHT_GRAD, Ints
-from kernels.train_plan import Floats, Records
+from kernels.traffic_replay import Bools, replay_traffic
+from kernels.train_plan import Floats, Record, Records
 from kernels.train_step import ANY_FORMAT, compressed
-from sim.training.fitted.traffic import NO_LIMIT, PS, Traffic, _once, _run_edge, network_s, replay_with_traffic
+from sim.pipeline.schedule import PerStage, deadlock, op_hop
 from sim.training.price import Site
 from workloads.pipeline import OpArrays
 
-__all__ = ["Traffic", "Unit", "collective_times", "network_s", "replay_with_traffic", "traffic", "units"]
+PS = 1e12
+NO_LIMIT = 2**40
+
+
+class Traffic(NamedTuple):
+    """Of every operation, as `kernels.traffic_replay` takes it; times in ps."""
+
+    unit: Ints
+    gathers: Bools
+    frees: Bools
+    reduces: Bools
+    gather: Ints
+    reduce: Ints
+    capacity: int
+
+
+class TrafficTimes(NamedTuple):
+    start: Ints  # [op] ps
+    end: Ints  # [op] ps
+    network: Ints  # [rank] ps: end of its last transfer
+
+
+def _run_edge(arrays: OpArrays, chosen: Bools) -> tuple[Bools, Bools]:
+    """First and last operations of runs: chosen ones of a rank that follow one another on one stage."""
+    first, last = np.zeros((2, arrays.kind.size), np.bool_)
+    index = np.flatnonzero(chosen)
+    if index.size:
+        change = (np.diff(arrays.stage[index]) != 0) | (np.diff(arrays.rank[index]) != 0)
+        first[index[np.append(True, change)]] = True
+        last[index[np.append(change, True)]] = True
+    return first, last
+
+
+def _once(arrays: OpArrays, chosen: Bools, *, final: bool) -> Bools:
+    """The first (or the final) chosen operation of each stage on each rank."""
+    out = np.zeros(arrays.kind.size, np.bool_)
+    index = np.flatnonzero(chosen)
+    order = index[::-1] if final else index
+    key = arrays.rank[order] * arrays.num_stage + arrays.stage[order]
+    out[order[np.unique(key, return_index=True)[1]]] = True
+    return out
 
 
 class Unit(NamedTuple):
@@ -36,7 +78,7 @@ class Unit(NamedTuple):
     stride: int
 
 
-def units(record: Records, stages: Records, ends: Records) -> dict[str, list[list[Unit]]]:
+def units(record: Record, stages: Records, ends: Records) -> dict[str, list[list[Unit]]]:
     """Collectives that gather one layer's weights and that reduce or scatter its gradients, of every stage.
 
     `stages[stage]` holds the mean layer of a stage and `ends[stage]` the values of embedding or head a layer of it
@@ -63,7 +105,7 @@ def units(record: Records, stages: Records, ends: Records) -> dict[str, list[lis
     return out
 
 
-def collective_times(one: Unit, record: Records, where: Site) -> tuple[float, float, float]:
+def collective_times(one: Unit, record: Record, where: Site) -> tuple[float, float, float]:
     """Seconds of a collective: (start and hops, bytes inside nodes, bytes between nodes at the same time)."""
     if one.size <= 1 or one.byte <= 0:
         return 0.0, 0.0, 0.0
@@ -74,7 +116,7 @@ def collective_times(one: Unit, record: Records, where: Site) -> tuple[float, fl
     return float(fixed_s), float(inside_s), float(between_s)
 
 
-def unit_seconds(found: list[list[Unit]], record: Records, where: Site) -> Floats:
+def unit_seconds(found: list[list[Unit]], record: Record, where: Site) -> Floats:
     """`[stage]` seconds of one layer's collectives, on links of their own."""
     out = np.zeros(len(found))
     for stage, members in enumerate(found):
@@ -84,7 +126,7 @@ def unit_seconds(found: list[list[Unit]], record: Records, where: Site) -> Float
     return out
 
 
-def traffic(arrays: OpArrays, record: Records, layers: Ints, gather_s: Floats, reduce_s: Floats) -> Traffic:
+def traffic(arrays: OpArrays, record: Record, layers: Ints, gather_s: Floats, reduce_s: Floats) -> Traffic:
     """What every operation of an order waits for and sends; `layers`, `gather_s` and `reduce_s` of every stage."""
     zero, keep = int(record["zero"]), record["keep_gathered"] > 0
     needs = np.isin(arrays.kind, (FORWARD, BACKWARD, INPUT_GRAD, RECOMPUTE))
@@ -107,3 +149,25 @@ def traffic(arrays: OpArrays, record: Records, layers: Ints, gather_s: Floats, r
     gather, reduce = (np.rint(part * PS).astype(np.int64)[arrays.stage] for part in (gather_s, reduce_s))
     unit = np.where(gathers | frees | reduces, np.maximum(layers[arrays.stage], 1), 1)
     return Traffic(unit, gathers, frees, reduces, gather, reduce, capacity)
+
+
+def replay_with_traffic(arrays: OpArrays, table: Ints, hop: PerStage, beside: Traffic) -> TrafficTimes:
+    """Times of the order with its traffic; `table[kind, stage]` in ps. Raises `InputError` on deadlock."""
+    duration = table[arrays.kind, arrays.stage]
+    first = np.flatnonzero(arrays.overlap)
+    duration[first] = duration[first + 1] = duration[first] + duration[first + 1]
+    start, end = np.empty((2, duration.size), np.int64)
+    network = np.empty(arrays.rank_start.size - 1, np.int64)
+    done = replay_traffic(
+        arrays.rank_start, arrays.dep, op_hop(arrays, hop), duration, arrays.overlap, beside.unit, beside.gathers,
+        beside.frees, beside.reduces, beside.gather, beside.reduce, beside.capacity, start, end, network,
+    )  # fmt: skip
+    if done < end.size:
+        raise InputError(deadlock(arrays, end))
+    return TrafficTimes(start, end, network)
+
+
+def network_s(arrays: OpArrays, beside: Traffic) -> float:
+    """Seconds that the busiest rank's network carries."""
+    time = beside.unit * (beside.gathers * beside.gather + beside.reduces * beside.reduce)
+    return float(np.bincount(arrays.rank, time).max()) / PS

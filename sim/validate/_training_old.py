@@ -42,7 +42,8 @@ SPLIT = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0"
 CHECKPOINT = {"disabled": "none", "every_layer": "full"}
 LAYOUT_VOCAB, LAYOUT_TOKEN = 128_000, 2048 * 2048
 NODE_VOCAB = 51_200  # GPT-2's, padded as Megatron pads it for 8 ways
-NODE_STACK, LAYOUT_STACK = "megatron-2021", "scaling-2023"
+NODE_STACK, CLUSTER_STACK, LAYOUT_STACK = "megatron-2021", "megatron-2022", "scaling-2023"
+NODE = 8  # devices of a node
 SYSTEM = "dgx_a100"
 
 
@@ -74,11 +75,13 @@ def node_row(cells: Mapping[str, Any], line: int) -> TrainRow:
     model = gpt_model("gpt", "gpt", size["hidden"], size["num_layer"], size["num_head"], NODE_VOCAB, size["seq_len"])
     if size["tp"] * size["dp"] * size["pp"] != size["num_gpu"]:
         raise InputError("is not tp x dp x pp", field="# GPUs", value=size["num_gpu"])
-    plan = _plan(NODE_STACK, model, tp=size["tp"], dp=size["dp"], pp=size["pp"], micro_batch=size["micro_batch"],
+    several = size["num_gpu"] > NODE  # large models, which do not wait for their host
+    stack = CLUSTER_STACK if several else NODE_STACK
+    plan = _plan(stack, model, tp=size["tp"], dp=size["dp"], pp=size["pp"], micro_batch=size["micro_batch"],
                  batch=size["global_batch"], seq=size["seq_len"])  # fmt: skip
-    group = "several nodes" if size["num_gpu"] > 8 else "single node"
-    otherwise = tuple({"recompute": kind} for kind in ("selective", "full"))
-    return _row(line, group, model, plan, "fp16", NODE_STACK, _number(cells, "time") / 1e3, otherwise)
+    group = "several nodes" if several else "single node"
+    # selective recomputation came in 2022
+    return _row(line, group, model, plan, "fp16", stack, _number(cells, "time") / 1e3, ({"recompute": "full"},))
 
 
 def layout_row(cells: Mapping[str, Any], line: int) -> TrainRow:

@@ -1,7 +1,7 @@
 """Rows of measured training runs in the common form: columns by name and alias, in any order, others beside them.
 
-A row becomes a model, a system, a plan and what was measured of it. What a blank cell leaves open is what the row's stack
-does by default (`sim.training.stack`); a row that cannot be run is a reason, and no row stops a file.
+A row becomes a model, a system, a plan and what was measured of it. What a blank cell leaves open is what the row's
+stack does by default (`sim.training.stack`); a row that cannot be run is a reason, and no row stops a file.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """`ridgeline validate training FILE`: measured training runs against the committed stacks.
 
 Rows are read in the common form (`sim.validate._training_rows`) or with the older headers of the shared files
-(`_training_old`, `sim.training.offload_measured`). Kinds: `step` (seconds), `mfu`, `memory` (bytes), `fits` (its mape is
-the share of wrong verdicts). What cannot be run is counted against coverage, with its reason.
+(`_training_old`, `sim.training.offload_measured`). Kinds: `step` (seconds), `mfu`, `memory` (bytes), `fits` (its
+mape is the share of wrong verdicts). What cannot be run is counted against coverage, with its reason.
 """
 
 import argparse
@@ -163,7 +163,8 @@ def _row(kind: str, some: Sequence[Found], num_failed: int, **label: str) -> dic
         ours, theirs = [one.step_s for one in some], [one.row.step_s for one in some]
     stacks = dict.fromkeys(one.row.stack for one in some)
     made = error_row(kind, "all", label.get("system", "all"), ours, theirs, len(some) + num_failed,
-                     number_format=label.get("number_format", "all"), size_class=label.get("size_class", "all"))  # fmt: skip
+                     number_format=label.get("number_format", "all"),
+                     size_class=label.get("size_class", "all"))  # fmt: skip
     made["stack"] = ", ".join(stacks)
     if kind in ("step", "mfu"):
         made["rank_correlation"] = float(spearmanr(ours, theirs).statistic) if len(some) > 2 else float("nan")

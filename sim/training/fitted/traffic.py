@@ -7,60 +7,23 @@ chunk instead, so that the schedule decides how often: once a batch and directio
 operation where chunks alternate (Lamy-Poirier 2023, "Breadth-First Pipeline Parallelism", section 4).
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from kernels import training as t
-from kernels.errors import InputError
-from kernels.schedule import BACKWARD, FORWARD, INPUT_GRAD, RECOMPUTE, WEIGHT_GRAD, Ints
-from kernels.traffic_replay import Bools, replay_traffic
+from kernels.schedule import BACKWARD, FORWARD, INPUT_GRAD, RECOMPUTE, WEIGHT_GRAD
 from kernels.training import Floats
 from kernels.training_step import collective_s
-from sim.pipeline.schedule import deadlock, op_hop
+from sim.training.traffic import (
+    NO_LIMIT,
+    PS,
+    Traffic,
+    TrafficTimes,
+    _once,
+    _run_edge,
+    network_s,
+    replay_with_traffic,
+)
 from workloads.pipeline import OpArrays
-
-PS = 1e12
-NO_LIMIT = 2**40
-
-
-class Traffic(NamedTuple):
-    """Of every operation, as `kernels.traffic_replay` takes it; times in ps."""
-
-    unit: Ints
-    gathers: Bools
-    frees: Bools
-    reduces: Bools
-    gather: Ints
-    reduce: Ints
-    capacity: int
-
-
-class TrafficTimes(NamedTuple):
-    start: Ints  # [op] ps
-    end: Ints  # [op] ps
-    network: Ints  # [rank] ps: end of its last transfer
-
-
-def _run_edge(arrays: OpArrays, chosen: Bools) -> tuple[Bools, Bools]:
-    """First and last operations of runs: chosen ones of a rank that follow one another on one stage."""
-    first, last = np.zeros((2, arrays.kind.size), np.bool_)
-    index = np.flatnonzero(chosen)
-    if index.size:
-        change = (np.diff(arrays.stage[index]) != 0) | (np.diff(arrays.rank[index]) != 0)
-        first[index[np.append(True, change)]] = True
-        last[index[np.append(change, True)]] = True
-    return first, last
-
-
-def _once(arrays: OpArrays, chosen: Bools, *, final: bool) -> Bools:
-    """The first (or the final) chosen operation of each stage on each rank."""
-    out = np.zeros(arrays.kind.size, np.bool_)
-    index = np.flatnonzero(chosen)
-    order = index[::-1] if final else index
-    key = arrays.rank[order] * arrays.num_stage + arrays.stage[order]
-    out[order[np.unique(key, return_index=True)[1]]] = True
-    return out
 
 
 def pair_layer(arrays: OpArrays, layers: int) -> int:
@@ -135,23 +98,4 @@ def traffic(arrays: OpArrays, vector: Floats, laid: Floats, hw: Floats, fit: Flo
     return Traffic(unit, gathers, frees, reduces, gather[arrays.stage], reduce[arrays.stage], capacity)
 
 
-def replay_with_traffic(arrays: OpArrays, table: Ints, hop: int, beside: Traffic) -> TrafficTimes:
-    """Times of the order with its traffic; `table[kind, stage]` in ps. Raises `InputError` on deadlock."""
-    duration = table[arrays.kind, arrays.stage]
-    first = np.flatnonzero(arrays.overlap)
-    duration[first] = duration[first + 1] = duration[first] + duration[first + 1]
-    start, end = np.empty((2, duration.size), np.int64)
-    network = np.empty(arrays.rank_start.size - 1, np.int64)
-    done = replay_traffic(
-        arrays.rank_start, arrays.dep, op_hop(arrays, hop), duration, arrays.overlap, beside.unit, beside.gathers,
-        beside.frees, beside.reduces, beside.gather, beside.reduce, beside.capacity, start, end, network,
-    )  # fmt: skip
-    if done < end.size:
-        raise InputError(deadlock(arrays, end))
-    return TrafficTimes(start, end, network)
-
-
-def network_s(arrays: OpArrays, beside: Traffic) -> float:
-    """Seconds that the busiest rank's network carries."""
-    time = beside.unit * (beside.gathers * beside.gather + beside.reduces * beside.reduce)
-    return float(np.bincount(arrays.rank, time).max()) / PS
+__all__ = ["Traffic", "TrafficTimes", "network_s", "pair_layer", "replay_with_traffic", "traffic", "transfer_byte"]

@@ -8,9 +8,9 @@ import pytest
 
 from kernels.errors import InputError
 from sim.cli import main
+from sim.validate._published_names import known_model
 from sim.validate.points import read as read_points
 from sim.validate.points import validate_points
-from sim.validate._published_names import known_model
 from sim.validate.serving import overloaded, read, scenario_of, validate_serving
 from tests.shared_data import folder
 
