@@ -153,8 +153,10 @@ def _passes(
 ) -> None:
     layer = piece[BODY]
     forward, back = layer["forward_s"], layer["input_grad_s"] + layer["weight_grad_s"]
-    tp_s = layer["tp_s"] - min(layer["tp_s"] * plan["tp_overlap"], forward)
-    tp_back = layer["tp_back_s"] - min(layer["tp_back_s"] * plan["tp_overlap"], back)
+    # products overlap with the traffic of their own links; between nodes nothing of it was ever measured to hide
+    overlap = plan["tp_overlap"] if plan["tp"] <= stack["device_per_node"] else 0.0
+    tp_s = layer["tp_s"] - min(layer["tp_s"] * overlap, forward)
+    tp_back = layer["tp_back_s"] - min(layer["tp_back_s"] * overlap, back)
     ep_s = layer["ep_s"] - min(layer["ep_s"] * plan["ep_overlap"], forward)
     ep_back = layer["ep_back_s"] - min(layer["ep_back_s"] * plan["ep_overlap"], back)
     cp_s = layer["cp_s"]
@@ -165,7 +167,7 @@ def _passes(
     forward = max(forward + tp_s + ep_s + cp_s, layer["num_op"] * stack["host_s"])
     back_alone = max(back + tp_back + ep_back + layer["cp_back_s"], layer["num_back_op"] * stack["host_s"])
     again = layer["recompute_s"]
-    again += layer["tp_again_s"] * (1 - plan["tp_overlap"]) + layer["ep_again_s"] * (1 - plan["ep_overlap"])
+    again += layer["tp_again_s"] * (1 - overlap) + layer["ep_again_s"] * (1 - plan["ep_overlap"])
     again = max(again, layer["num_again_op"] * stack["host_s"])
     back = back_alone
     if plan["act_offload"] > 0:  # kept tensors leave under the forward pass and come back under the backward pass

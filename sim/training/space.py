@@ -49,7 +49,7 @@ class Space:
     grad_bytes: tuple[float, ...] = (4.0, 2.0)
     optimizer_bytes: tuple[float, ...] = (12.0, 6.0)
     cps: tuple[int, ...] = (1,)
-    tp_overlaps: tuple[float, ...] = (0.0,)
+    tp_overlaps: tuple[float, ...] = ()  # none: the stack's
     dp_traffics: tuple[str, ...] = ("fitted",)
     fused_norms: tuple[bool, ...] = ()  # none: the stack's
     act_offloads: tuple[float, ...] = (0.0,)
@@ -131,7 +131,7 @@ def plan_rows(model: ModelSpec, space: Space, layout: tuple[int, int, int, int],
         "zero": [z for z in space.zeros if z == 0 or replicas],
         "grad_byte": space.grad_bytes,
         "optimizer_byte": space.optimizer_bytes,
-        "tp_overlap": space.tp_overlaps if tp > 1 else (0,),
+        "tp_overlap": (space.tp_overlaps or (usual.tp_overlap,)) if tp > 1 else (0,),
         "dp_scheduled": [DP_TRAFFICS.index(kind) for kind in space.dp_traffics] if replicas else (0,),
         "keep_gathered": (0, 1) if replicas and "scheduled" in space.dp_traffics and max(space.zeros) > 1 else (0,),
         "fused_norm": space.fused_norms or (usual.fused_norm,),
@@ -148,7 +148,7 @@ def plan_rows(model: ModelSpec, space: Space, layout: tuple[int, int, int, int],
         base[name] = values
     base["tp"], base["pp"], base["dp"], base["cp"] = layout
     base["weight_byte"] = base["act_byte"] = base["gather_limit"] = 2
-    base["logit_chunk"] = 1
+    base["logit_chunk"], base["ep_overlap"] = 1, usual.ep_overlap
     base = base[(base["keep_gathered"] == 0) | ((base["zero"] >= 2) & (base["dp_scheduled"] > 0))]
     base = base[(base["whole_hop"] == 0) | (base["sequence_parallel"] == 0)]
     micros = space.batch / dp / outer[:, 2]

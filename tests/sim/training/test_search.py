@@ -71,6 +71,13 @@ def test_replayed_times_are_near_the_closed_form_and_sorted() -> None:
     assert exact["replayed_s"].to_numpy() == pytest.approx(exact["step_s"].to_numpy(), rel=0.1)
 
 
+def test_tensor_parallelism_over_two_nodes_does_not_rank_first() -> None:
+    # what hides under products hides inside a node: a stack's overlap says nothing of the network
+    space = Space(64, 64, seq=8192, max_tp=16, max_micro_batch=1, max_chunk=1, schedules=("1f1b",))
+    best, _, _ = exhaustive(models.load("llama-3.1-70b"), "dgx_h100", space, top=5)
+    assert best["tp"].max() <= 8
+
+
 def test_guided_search_finds_what_is_there() -> None:
     best, _, _ = exhaustive(GPT, "dgx_a100", SPACE, stack=STACK, top=1)
     guided = guided_search(GPT, "dgx_a100", SPACE, STACK, num_trial=60, top=2)
