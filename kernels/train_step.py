@@ -242,6 +242,7 @@ def update_s(plan: Record, piece: Records, stack: Record, machine: Machine, laye
     if plan["optimizer_offload"] > 0:  # states come and go over the host link, both ways at once
         moved = state * plan["optimizer_byte"] * plan["optimizer_offload"]
         seconds = max(seconds, moved / stack["host_byte_per_s"])
+    seconds += piece[BODY]["update_s"] * layers / (group if zero >= 1 else 1.0)
     # encoding and decoding stand before and after what they compress
     return seconds + plan["compress_pass"] * (value + expert) * grad / stack["mem_byte_per_s"]
 

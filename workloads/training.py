@@ -10,6 +10,7 @@ from kernels.train_plan import ATTENTIONS, RECOMPUTES
 from kernels.training import Floats
 from workloads.compression import hook
 from workloads.models.spec import ModelSpec
+from workloads.optimizers import optimizer
 
 DP_TRAFFICS = ("fitted", "scheduled")
 MODULES = (
@@ -74,6 +75,8 @@ class TrainPlan:
     fused_loss: bool = True  # cross entropy in one kernel that keeps no fp32 copy of the logits
     gather_logits: bool = False  # every tensor-parallel rank computes its loss on the logits of the whole vocabulary
     regather: bool = True  # sequence parallelism keeps a rank's own tokens and gathers them again for backward
+    optimizer: str = "adam"  # of `workloads.optimizers`; its products on matrices are done once in `refresh` steps
+    refresh: int = 1
     layout: tuple[int, ...] = ()  # layers of each stage in the order of the model; none: as evenly as it goes
     etp: int = 0  # tensor parallelism of the experts; 0: that of the layer where `ep` fits beside it, else 1
     dispatch: str = "alltoall"  # a copy of a token for each of its experts; "deepep": one for each rank that has any
@@ -141,6 +144,7 @@ def check_effect(plan: TrainPlan) -> None:
         "loader_byte_per_s": (plan.loader_byte_per_s > 0 and plan.sample_byte == 0, "needs sample_byte > 0"),
         "compression_rank": (plan.compression_rank != TrainPlan.compression_rank and plan.compression != "powersgd",
                              "needs compression = powersgd"),
+        "refresh": (plan.refresh > 1 and not optimizer(plan.optimizer).rounds, "needs an optimizer with products"),
         "etp": (plan.etp > 0 and plan.ep == 1, "needs ep > 1"),
         "node_limit": (plan.node_limit > 0 and plan.dispatch != "deepep", "needs dispatch = deepep"),
         "dispatch_byte": (plan.dispatch_byte > 0 and plan.ep == 1, "needs ep > 1"),
@@ -159,6 +163,9 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
     for field, allowed in choices:
         if getattr(plan, field) not in allowed:
             raise InputError("unknown", field=field, value=getattr(plan, field), allowed=allowed)
+    optimizer(plan.optimizer)
+    if plan.refresh < 1:
+        raise InputError("too small", field="refresh", value=plan.refresh, allowed=">= 1")
     for name in () if plan.recompute in RECOMPUTES else plan.recompute.split("+"):
         if name not in MODULES:
             raise InputError("unknown", field="recompute", value=name, allowed=(*RECOMPUTES, *MODULES))

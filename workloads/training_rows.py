@@ -14,6 +14,7 @@ from kernels import optable as op
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE, FORMATS
 from kernels.rank_layout import group_node
+from workloads.optimizers import optimizer, products
 from workloads.training import TrainPlan
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD, UPDATE = (
@@ -98,6 +99,11 @@ class TrainRows:
                          n=round(size / m / batch), flop=2 * size, act_byte=size * self.byte,
                          write_byte=2 * size * narrow)  # fmt: skip
         self.gemm(name, m, n, k, frozen=rank > 0, batch=batch)
+        if not rank:
+            for a, b, c in products(self.plan.optimizer, round(n), round(k)):
+                self.add(f"{name}_update", op.GEMM, UPDATE, count=optimizer(self.plan.optimizer).rounds, m=a, n=b, k=c,
+                         batch=batch, flop=2.0 * a * b * c * batch, act_byte=float(a) * c * batch * self.byte,
+                         weight_byte=float(b) * c * batch * self.byte, write_byte=float(a) * b * batch * self.byte)  # fmt: skip
         if bias and not rank:
             size = float(m) * n
             self.add(f"{name}_bias", op.ADD, WEIGHT_GRAD, m=round(m), n=round(n), flop=size, act_byte=size * self.byte)

@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--act-byte", type=float, default=2.0, help="stored activations")
     parser.add_argument("--grad-byte", type=float, help="default: the stack's")
     parser.add_argument("--optimizer-byte", type=float, help="states and master weights a value (default: the stack's)")
+    parser.add_argument("--optimizer", default="adam", help="adam, adam_16bit, adam_8bit, sgd, lion, adafactor or muon")
+    parser.add_argument("--refresh", type=int, default=1, help="steps between an optimizer's products on matrices")
     parser.add_argument("--skew", type=float, default=0.0, help="extra tokens of the fullest expert rank, as a share")
     parser.add_argument(
         "--act-offload", type=float, default=0.0, help="share of kept activations that goes to the host"
@@ -86,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.training.stack import default_stack, load_stack
     from sim.training.step import train
     from workloads import models
+    from workloads.optimizers import optimizer
     from workloads.training import TrainPlan, check_effect, check_sizes
 
     a = arguments
@@ -101,6 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
     stack = load_stack(chosen)
     given = {field.name: getattr(a, field.name) for field in fields(TrainPlan) if hasattr(a, field.name)}
     given["layout"] = _layout(a.layout)
+    if a.optimizer != "adam" and a.optimizer_byte is None:
+        given["optimizer_byte"] = optimizer(a.optimizer).state_byte
     usual = stack.usual()
     if a.dp * a.cp == 1:
         usual["zero"] = 0

@@ -34,7 +34,7 @@ from workloads.kept_activations import kept_byte, passing_byte, recomputed, work
 from workloads.models.spec import Block, ModelSpec
 from workloads.training import TrainPlan
 from workloads.training_layers import lower_first, lower_last, lower_layer
-from workloads.training_rows import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Lowered, precision_format
+from workloads.training_rows import FORWARD, INPUT_GRAD, UPDATE, WEIGHT_GRAD, Lowered, precision_format
 from workloads.training_values import trained_layer, vocabulary_values
 
 PS = 1e-12
@@ -61,8 +61,8 @@ class Site(NamedTuple):
 
     @property
     def peak_flop_per_s(self) -> float:
-        """Of the layer's products."""
-        return float(self.machine.peak_flop_per_s[FORMAT_CODE[precision_format(self.precision)]])
+        """Of the layer's products, as the datasheet has it (whatever power a device is limited to)."""
+        return self.system.device.peak(FORMATS[FORMAT_CODE[precision_format(self.precision)]].pipe)
 
 
 def site(system: System, stack: TrainStack, attention: str = "", precision: str = "bf16") -> Site:
@@ -178,7 +178,8 @@ def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summ
     own = seconds * ~link
     field = {
         "forward_s": own @ forward, "input_grad_s": own @ back, "weight_grad_s": own @ weight,
-        "num_op": float(count @ forward), "num_back_op": float(count @ ~forward),
+        "num_op": float(count @ forward), "num_back_op": float(count @ (back | weight)),
+        "update_s": float(own @ (phase == UPDATE)) / plan.refresh,
     }  # fmt: skip
     exchange = {name: np.zeros(len(ops)) for name in ("tp", "ep", "cp")}
     for row in np.flatnonzero(link).tolist():

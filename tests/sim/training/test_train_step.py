@@ -337,3 +337,26 @@ def test_the_loss_reads_and_writes_what_it_keeps() -> None:
     moved = [float(op.mem_byte(rows)[rows["kind"] == op.LOSS].sum()) for rows in (fused, eager)]
     assert moved[0] == 3 * 2 * 4096 * LLAMA.vocab  # read, read again, gradient written
     assert moved[1] > 4 * moved[0]
+
+
+def test_an_optimizer_is_its_state_bytes_and_its_products() -> None:
+    from workloads.optimizers import OPTIMIZERS, products
+
+    adam, muon, rare = (
+        train(GPT, "dgx_h100", replace(BASE, optimizer=name, optimizer_byte=OPTIMIZERS[name].state_byte, refresh=every), stack="sol")
+        for name, every in (("adam", 1), ("muon", 1), ("muon", 4))
+    )  # fmt: skip
+    h = GPT.hidden
+    flop = sum(5 * 2 * m * n * k for shape in ((3 * h, h), (h, h), (4 * h, h), (h, 4 * h))
+               for m, n, k in products("muon", *shape)) * 40  # fmt: skip
+    value = num_param(GPT)
+    own = {name: found.summary["optimizer_s"] for name, found in (("adam", adam), ("muon", muon), ("rare", rare))}
+    saved = value * 2 * 4 / 3.352e12  # a moment of 4 bytes less to read and write
+    assert own["muon"] - own["adam"] == pytest.approx(flop / 989.4e12 - saved, rel=0.02)
+    assert own["muon"] - own["rare"] == pytest.approx(0.75 * flop / 989.4e12, rel=0.01)
+    assert adam.memory["optimizer"][0] / muon.memory["optimizer"][0] == pytest.approx(1.5)
+
+
+def test_mfu_is_of_the_datasheet_whatever_the_limit() -> None:
+    found = train(LLAMA, "dgx_h100", BASE, power_limit_w=500.0).summary
+    assert found["mfu"] == pytest.approx(model_flop(LLAMA, BASE) / (found["step_s"] * 989.4e12))
