@@ -34,6 +34,7 @@ LAYER: tuple[str, ...] = (
     "tp_again_s", "ep_again_s",  # of what is recomputed
     "update_s",  # products of an update of the layer's matrices, a step
     "kept_byte", "passing_byte", "work_byte",  # kept of a microbatch; recomputed at once; gradients under way
+    "away_byte",  # on the host meanwhile
     "dense", "expert", "trained", "trained_expert",  # values of a device: all, and those that have gradients
 )  # fmt: skip
 LAYER_DTYPE = np.dtype([(name, "f8") for name in LAYER])
@@ -117,8 +118,8 @@ def plan_memory(plan: Record, piece: Records, stack: Record, rank: float, out: F
     passing = layer["work_byte"] + (layer["passing_byte"] if plan["recompute"] > 0 else 0.0)
     out[M_ACTIVATION] = kept + max(0.0, passing - out[M_LOGIT])
     out[M_BUFFER] = 0.0
-    if plan["act_offload"] > 0:  # a layer on its way out, and one on its way back
-        out[M_BUFFER] += 2 * layer["kept_byte"] * plan["act_offload"]
+    # a layer on its way out, and one on its way back
+    out[M_BUFFER] += 2 * (layer["kept_byte"] * plan["act_offload"] + layer["away_byte"])
     if plan["weight_offload"] > 0:  # two layers: at work, and on its way
         out[M_BUFFER] += 2 * plan["weight_offload"] * (layer["dense"] + layer["expert"]) * plan["weight_byte"]
     if zero >= 3:  # gathered layers, in the format of the products

@@ -170,8 +170,8 @@ def _passes(
     again += layer["tp_again_s"] * (1 - overlap) + layer["ep_again_s"] * (1 - plan["ep_overlap"])
     again = max(again, layer["num_again_op"] * stack["host_s"])
     back = back_alone
-    if plan["act_offload"] > 0:  # kept tensors leave under the forward pass and come back under the backward pass
-        copy = layer["kept_byte"] * plan["act_offload"]
+    copy = layer["kept_byte"] * plan["act_offload"] + layer["away_byte"]
+    if copy > 0:  # kept tensors leave under the forward pass and come back under the backward pass
         forward = max(forward, copy / _channel(plan["offload_write_byte_per_s"], stack))
         back = max(back, copy / _channel(plan["offload_read_byte_per_s"], stack) - again)
     if plan["weight_offload"] > 0:  # weights come in for each pass, under the layer before

@@ -11,7 +11,6 @@ because the weight that would need it is frozen. `recompute` of a plan names the
     full         the whole layer: only its input is kept
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from kernels.errors import InputError
@@ -134,15 +133,10 @@ def _wide(
     return found
 
 
-def kept_byte(
-    hidden: int,
-    block: Block,
-    plan: TrainPlan,
-    precision: str = "bf16",
-    policy: Mapping[str, tuple[str, float]] | None = None,
-) -> KeptByte:
-    """Bytes that are kept, away and passing. `policy` overrides single tensors by name: ("keep", 1), ("shrink", share
-    of its bytes), ("recompute", 1), ("offload", share that goes), ("skip", 1). `InputError` for an unknown action.
+def kept_byte(hidden: int, block: Block, plan: TrainPlan, precision: str = "bf16") -> KeptByte:
+    """Bytes that are kept, away and passing. The plan's `policy` overrides single tensors by name: ("keep", 1),
+    ("shrink", share of its bytes), ("offload", share that goes to the host and comes back), ("skip", 1: nothing needs
+    it). What is recomputed costs time and is named by `recompute`. `InputError` for an unknown tensor or action.
 
     >>> from workloads import models
     >>> llama = models.load("llama-2-7b")
@@ -152,12 +146,13 @@ def kept_byte(
     """
     gone = set(recomputed(plan))
     kept = away = passing = 0.0
+    policy = {name: (action, share) for name, action, share in plan.policy}
     for tensor in kept_tensors(hidden, block, plan, precision):
         usual = "recompute" if gone & set(tensor.modules) else "keep"
         if tensor.name == "input of the first norm":
             usual = "keep"
-        action, share = (policy or {}).get(tensor.name, (usual, 1.0))
-        if action not in ACTIONS:
+        action, share = policy.pop(tensor.name, (usual, 1.0))
+        if action not in ACTIONS or (action == "recompute" and usual != action):
             raise InputError("no such action", field=tensor.name, value=action, allowed=ACTIONS)
         if action == "offload":
             away += tensor.byte * share
@@ -166,6 +161,9 @@ def kept_byte(
             passing += tensor.byte
         elif action != "skip":
             kept += tensor.byte * (share if action == "shrink" else 1.0)
+    if policy:
+        names = [tensor.name for tensor in kept_tensors(hidden, block, plan, precision)]
+        raise InputError("no such kept tensor", field="policy", value=next(iter(policy)), allowed=names)
     return KeptByte(kept, away, passing)
 
 

@@ -77,6 +77,7 @@ class TrainPlan:
     regather: bool = True  # sequence parallelism keeps a rank's own tokens and gathers them again for backward
     optimizer: str = "adam"  # of `workloads.optimizers`; its products on matrices are done once in `refresh` steps
     refresh: int = 1
+    policy: tuple[tuple[str, str, float], ...] = ()  # (tensor, action, share) of kept activations, by name
     layout: tuple[int, ...] = ()  # layers of each stage in the order of the model; none: as evenly as it goes
     etp: int = 0  # tensor parallelism of the experts; 0: that of the layer where `ep` fits beside it, else 1
     dispatch: str = "alltoall"  # a copy of a token for each of its experts; "deepep": one for each rank that has any

@@ -231,7 +231,7 @@ def _lasting(ops: op.OpTable, cost: CostTable, seconds: Floats, where: Site) -> 
 def _fill_byte(out: Records, row: int, model: ModelSpec, block: Block, plan: TrainPlan, where: Site) -> None:
     """Bytes that a layer keeps, and its values."""
     kept = kept_byte(model.hidden, block, plan, where.precision)
-    out["kept_byte"][row] = kept.kept
+    out["kept_byte"][row], out["away_byte"][row] = kept.kept, kept.offloaded
     out["passing_byte"][row] = passing_byte(model.hidden, block, plan, kept.passing)
     out["work_byte"][row] = work_byte(model.hidden, block, plan)
     values = trained_layer(model, block, plan)

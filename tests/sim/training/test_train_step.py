@@ -360,3 +360,23 @@ def test_an_optimizer_is_its_state_bytes_and_its_products() -> None:
 def test_mfu_is_of_the_datasheet_whatever_the_limit() -> None:
     found = train(LLAMA, "dgx_h100", BASE, power_limit_w=500.0).summary
     assert found["mfu"] == pytest.approx(model_flop(LLAMA, BASE) / (found["step_s"] * 989.4e12))
+
+
+def test_a_policy_for_a_kept_activation() -> None:
+    token, h = 4096 * 2, LLAMA.hidden
+    name, inter = "input of the down projection", LLAMA.block[0].ffn.inter
+    base = train(LLAMA, "dgx_h100", BASE)
+
+    def with_policy(*policy: tuple[str, str, float]) -> Any:
+        return train(LLAMA, "dgx_h100", replace(BASE, policy=policy))
+
+    shrunk, gone, away = (with_policy((name, action, share)) for action, share in (("shrink", 0.5), ("skip", 1.0), ("offload", 1.0)))  # fmt: skip
+    saved = [base.memory["activation"][0] - found.memory["activation"][0] for found in (shrunk, gone, away)]
+    assert saved == pytest.approx([token * inter * 32 * share for share in (0.5, 1, 1)], rel=0.01)
+    # 59 MB a layer each way over 63 GB/s is longer than a layer's forward pass alone takes
+    assert away.summary["step_s"] >= base.summary["step_s"] == shrunk.summary["step_s"]
+    both = with_policy((name, "offload", 1.0), ("input of the first norm", "offload", 0.5))
+    assert both.memory["buffer"][0] - base.memory["buffer"][0] == 2 * (token * inter + token * h / 2)
+    for policy in (("no such tensor", "skip", 1.0), (name, "forget", 1.0), (name, "recompute", 1.0)):
+        with pytest.raises(InputError):
+            with_policy(policy)
