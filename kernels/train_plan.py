@@ -20,11 +20,11 @@ PLAN: tuple[str, ...] = (
     "act_offload", "tp_overlap", "ep_overlap", "dp_scheduled", "keep_gathered", "gather_limit", "logit_chunk",
     "lora_rank", "offload_write_byte_per_s", "offload_read_byte_per_s", "weight_offload", "optimizer_offload",
     "compress_ratio", "compress_pass", "compress_gathers", "sample_byte", "loader_byte_per_s", "whole_hop",
-    "hop_byte", "num_layer", "fullest", "tied", "fused_norm", "piece",
+    "hop_byte", "num_layer", "fullest", "first_layer", "last_layer", "tied", "fused_norm", "piece",
 )  # fmt: skip
 """`recompute` is 2 where everything is recomputed, 1 for a part, 0 for nothing; `hop_byte` a microbatch's activations
-on their way to the next stage; `fullest` layers of the fullest pipeline rank; `tied` the head shares the embedding's
-values; `piece` the row of its prices."""
+on their way to the next stage; `fullest`, `first_layer` and `last_layer` layers of the fullest, the first and the last
+pipeline rank; `tied` the head shares the embedding's values; `piece` the row of its prices."""
 PLAN_DTYPE = np.dtype([(name, "f8") for name in PLAN])
 
 LAYER: tuple[str, ...] = (
@@ -99,6 +99,10 @@ def plan_memory(plan: Record, piece: Records, stack: Record, rank: float, out: F
     activation is there with the logits, or (recomputing) with one layer's: the logits are gone by then.
     """
     layer, first, last, layers = piece[BODY], piece[FIRST], piece[LAST], plan["fullest"]
+    if rank == 0:
+        layers = plan["first_layer"]
+    elif rank == plan["pp"] - 1:
+        layers = plan["last_layer"]
     group, expert_group, zero = plan["dp"] * plan["cp"], plan["expert_dp"], plan["zero"]
     dense, expert = layer["dense"] * layers, layer["expert"] * layers
     trained, trained_expert = layer["trained"] * layers, layer["trained_expert"] * layers
@@ -139,12 +143,16 @@ def plan_memory(plan: Record, piece: Records, stack: Record, rank: float, out: F
 
 @njit
 def peak_byte(plan: Record, piece: Records, stack: Record, memory: Floats) -> float:
-    """Bytes of the fullest device: the first or the last rank of the pipeline; `memory` is of that one."""
-    end = plan_memory(plan, piece, stack, plan["pp"] - 1, memory)
-    start = plan_memory(plan, piece, stack, 0.0, memory)
-    if end > start:
-        plan_memory(plan, piece, stack, plan["pp"] - 1, memory)
-    return max(start, end)
+    """Bytes of the fullest device: of the first, the second or the last rank of the pipeline; `memory` is of that one."""
+    most, fullest = 0.0, 0.0
+    for place in range(3):
+        rank = 0.0 if place == 0 else (1.0 if place == 1 else plan["pp"] - 1)
+        if place > 0 and (rank <= 0.0 or (place == 1 and plan["pp"] <= 2)):
+            continue
+        total = plan_memory(plan, piece, stack, rank, memory)
+        if total > most:
+            most, fullest = total, rank
+    return plan_memory(plan, piece, stack, fullest, memory)
 
 
 @njit

@@ -320,8 +320,9 @@ def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, sta
     if pp == 1:
         _passes(plan, piece, stack, gather, reduce, plan["num_layer"], ONLY, stage[ONLY])
     else:
-        for where in (FIRST_STAGE, MIDDLE, LAST_STAGE):
-            _passes(plan, piece, stack, gather, reduce, fullest, where, stage[where])
+        _passes(plan, piece, stack, gather, reduce, plan["first_layer"], FIRST_STAGE, stage[FIRST_STAGE])
+        _passes(plan, piece, stack, gather, reduce, fullest, MIDDLE, stage[MIDDLE])
+        _passes(plan, piece, stack, gather, reduce, plan["last_layer"], LAST_STAGE, stage[LAST_STAGE])
         slowest = FIRST_STAGE
     for where in range(4):
         row = stage[where]
@@ -334,7 +335,8 @@ def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, sta
     bubble, hops = 0.0, 0.0
     if pp > 1:
         ramp = total[FIRST_STAGE] + total[LAST_STAGE] + (pp - 2) * total[MIDDLE] - total[slowest]
-        ramp -= (fullest - mean) * pp / fullest * total[MIDDLE]  # stages that have a layer less
+        short = (fullest - mean) * pp - (2 * fullest - plan["first_layer"] - plan["last_layer"])
+        ramp -= max(0.0, short) / fullest * total[MIDDLE]  # ranks between the ends that have a layer less
         filled = 0.0
         kind = plan["schedule"]
         if kind == ZB_H1:
@@ -355,6 +357,10 @@ def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, sta
     out[R_TP], out[R_EP], out[R_CP] = m * row[TP_S] * passes, m * row[EP_S] * passes, m * row[CP_S] * passes
     out[R_RECOMPUTE] = m * row[RECOMPUTE_S]
     layers = plan["num_layer"] if pp == 1 else fullest
+    if slowest == FIRST_STAGE:
+        layers = plan["first_layer"]
+    elif slowest == LAST_STAGE:
+        layers = plan["last_layer"]
     ends *= _num_end(plan, slowest)
     out[R_DP] = replicas_s(plan, stack, gather, reduce, ends, layers, row, bubble + hops)
     out[R_OPTIMIZER] = update_s(plan, piece, stack, machine, layers, slowest)

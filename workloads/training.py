@@ -192,9 +192,11 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
             "does not divide by dp x micro_batch",
             field="batch", value=plan.batch, allowed=f"multiples of {plan.dp * plan.micro_batch}",
         )  # fmt: skip
-    if plan.pp * plan.interleave > model.num_layer:
+    # embedding and head may be chunks of their own (126 layers in 128 slots)
+    most = model.num_layer if plan.interleave == 1 else model.num_layer + 2
+    if plan.pp * plan.interleave > most and not plan.layout:
         raise InputError("more chunks than layers", field="pp", value=plan.pp * plan.interleave,
-                         allowed=f"<= {model.num_layer}")  # fmt: skip
+                         allowed=f"<= {most}")  # fmt: skip
     if plan.seq % plan.cp:
         raise InputError("does not divide the sequence", field="cp", value=plan.cp, allowed=f"divisors of {plan.seq}")
     for field in ("act_offload", "tp_overlap", "ep_overlap", "weight_offload", "optimizer_offload"):

@@ -273,13 +273,20 @@ def plan_record(model: ModelSpec, plan: TrainPlan, row: int = 0) -> Record:
     out["dp_scheduled"] = plan.dp_traffic == "scheduled"
     out["hop_byte"] = plan.seq * plan.micro_batch / plan.cp * model.hidden * plan.act_byte
     out["num_layer"], out["tied"], out["piece"] = model.num_layer, model.tied, row
-    out["fullest"] = fullest(model, plan)
+    out["fullest"], out["first_layer"], out["last_layer"] = rank_layers(model.num_layer, plan.pp, plan.layout)
     return out[0]
 
 
-def fullest(model: ModelSpec, plan: TrainPlan) -> float:
-    """Layers of the fullest pipeline rank."""
-    if plan.layout:
-        ranks = [sum(plan.layout[rank :: plan.pp]) for rank in range(plan.pp)]
-        return float(max(ranks))
-    return float(-(-model.num_layer // plan.pp))
+def rank_layers(num_layer: int, pp: int, layout: Sequence[int] = ()) -> tuple[float, float, float]:
+    """Layers of the fullest, the first and the last pipeline rank: where they do not divide the ends have one less
+    before others do (`sim.training.stages.spread`).
+
+    >>> rank_layers(126, 16), rank_layers(96, 16), rank_layers(32, 4, (7, 9, 9, 7))
+    ((8.0, 7.0, 7.0), (6.0, 6.0, 6.0), (9.0, 7.0, 7.0))
+    """
+    if layout:
+        ranks = [float(sum(layout[rank::pp])) for rank in range(pp)]
+        return max(ranks), ranks[0], ranks[-1]
+    most = -(-num_layer // pp)
+    short = most * pp - num_layer
+    return float(most), float(most - (short >= 2)), float(most - (short >= 1))

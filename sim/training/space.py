@@ -17,6 +17,7 @@ import pandas as pd
 
 from kernels.errors import InputError
 from kernels.train_plan import INTERLEAVED, PLAN_DTYPE, RECOMPUTES, SCHEDULES, ZB_H1, Record, Records
+from sim.training.price import rank_layers
 from sim.training.stack import TrainStack
 from workloads.models.spec import ModelSpec
 from workloads.training import DP_TRAFFICS, TrainPlan
@@ -169,7 +170,7 @@ def plan_rows(model: ModelSpec, space: Space, layout: tuple[int, int, int, int],
     rows["expert_dp"] = np.maximum(1, tp * cp * dp // (rows["ep"] * rows["expert_tp"]))
     rows["hop_byte"] = space.seq * rows["micro_batch"] / cp * model.hidden * rows["act_byte"]
     rows["num_layer"], rows["tied"] = model.num_layer, model.tied
-    rows["fullest"] = -(-model.num_layer // pp)
+    rows["fullest"], rows["first_layer"], rows["last_layer"] = rank_layers(model.num_layer, pp)
     return rows
 
 

@@ -112,7 +112,8 @@ def train(
     chosen = load_stack(stack) if isinstance(stack, str) else stack
     where = site(machine, chosen, plan.attention, number_format)
     arrays = compile_order(build_order(plan))
-    if arrays.num_stage > spec.num_layer and not plan.layout:
+    most = spec.num_layer + (2 if plan.interleave > 1 else 0)
+    if arrays.num_stage > most and not plan.layout:
         raise InputError(f"{plan.schedule} makes {arrays.num_stage} stages of {spec.num_layer} layers", field="pp",
                          value=plan.pp, allowed=f"<= {spec.num_layer * plan.pp // arrays.num_stage}")  # fmt: skip
     record = plan_record(spec, plan)
@@ -269,7 +270,8 @@ def memory_frame(laid: Stages, record: Record, where: Site, arrays: OpArrays) ->
     for rank, held in enumerate(rank_stages(arrays)):
         own = slice(arrays.rank_start[rank], arrays.rank_start[rank + 1])
         mine, prices = record.copy(), _mean_piece(held, laid)
-        mine["fullest"] = laid.layers[held].sum()
+        for name in ("fullest", "first_layer", "last_layer"):
+            mine[name] = laid.layers[held].sum()
         out = _rank_memory(mine, prices, where, 0 in held, len(laid.layers) - 1 in held)
         held_back = float(in_flight_byte(mine, prices))
         out[M_ACTIVATION] += float(curve[own].max()) - held_back

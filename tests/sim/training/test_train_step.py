@@ -123,6 +123,18 @@ def test_layers_that_do_not_divide_are_not_rounded_up_in_every_chunk() -> None:
     assert seven.summary["step_s"] < 1.15 * four.summary["step_s"]
 
 
+def test_embedding_and_head_may_be_chunks_of_their_own() -> None:
+    # 126 layers in 128 slots, as Llama 3 405B was trained: the ends of the pipeline hold no layer
+    plan = TrainPlan(8, 16, 2, batch=64, seq=8192, interleave=8, sequence_parallel=True, attention="flash3",
+                     fused_norm=True, tp_overlap=0.7)  # fmt: skip
+    found = train(BIG, "dgx_h100", plan)
+    layers = found.stage["layer"].tolist()
+    assert (layers[0], layers[-1], set(layers[1:-1])) == (0, 0, {1})
+    assert found.summary["step_s"] < train(BIG, "dgx_h100", replace(plan, interleave=4)).summary["step_s"]
+    with pytest.raises(InputError, match="more chunks"):
+        check(BIG, replace(plan, interleave=9))
+
+
 def test_an_explicit_layout_is_priced_as_it_is() -> None:
     # Llama 3's own: a layer less on the first and on the last stage, for the embedding and the head
     plan = replace(BASE, pp=4, batch=16, layout=(7, 9, 9, 7))
@@ -360,6 +372,29 @@ def test_an_optimizer_is_its_state_bytes_and_its_products() -> None:
 def test_mfu_is_of_the_datasheet_whatever_the_limit() -> None:
     found = train(LLAMA, "dgx_h100", BASE, power_limit_w=500.0).summary
     assert found["mfu"] == pytest.approx(model_flop(LLAMA, BASE) / (found["step_s"] * 989.4e12))
+
+
+CLOSED: list[tuple[str, dict[str, Any]]] = [
+    ("gpt3-13b", {}), ("gpt3-13b", {"pp": 1, "dp": 16, "zero": 3}), ("gpt3-13b", {"pp": 1, "dp": 16, "zero": 0}),
+    ("gpt3-13b", {"interleave": 5, "schedule": "interleaved-1f1b"}), ("gpt3-13b", {"schedule": "zb-h1"}),
+    ("gpt3-13b", {"recompute": "full"}),
+    ("llama-3.1-70b", {"tp": 4, "interleave": 5, "schedule": "interleaved-1f1b", "batch": 128}),
+    ("llama-3.1-405b", {"pp": 16, "dp": 2, "interleave": 4, "schedule": "interleaved-1f1b"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "change"), CLOSED)
+def test_the_closed_form_of_a_search_is_near_the_replay(name: str, change: dict[str, Any]) -> None:
+    from sim.training.estimate import estimate
+
+    plan = replace(BASE, tp=8, pp=4, dp=4, batch=64, zero=1, sequence_parallel=True)
+    plan = replace(plan, **change)
+    model = models.load(name)
+    found = train(model, "dgx_h100", plan, stack="megatron-core").summary
+    where = site(catalog.system("dgx_h100", plan.num_device), load_stack("megatron-core"), plan.attention)
+    near = estimate(model, plan, where)
+    assert near.step_s == pytest.approx(found["step_s"], rel=0.05)
+    assert near.peak_byte == pytest.approx(found["memory_byte"], rel=0.05)
 
 
 def test_a_policy_for_a_kept_activation() -> None:
