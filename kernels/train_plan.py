@@ -17,14 +17,15 @@ Records = npt.NDArray[np.void]
 PLAN: tuple[str, ...] = (
     "tp", "pp", "dp", "cp", "ep", "expert_tp", "expert_dp", "sequence_parallel", "num_chunk", "micro_batch",
     "num_microbatch", "recompute", "zero", "schedule", "weight_byte", "act_byte", "grad_byte", "optimizer_byte",
-    "act_offload", "tp_overlap", "ep_overlap", "dp_scheduled", "keep_gathered", "gather_limit", "logit_chunk",
+    "act_offload", "tp_overlap", "ep_overlap", "dp_scheduled", "keep_gathered", "gather_limit",
+    "logit_chunk", "hold_logits",
     "lora_rank", "offload_write_byte_per_s", "offload_read_byte_per_s", "weight_offload", "optimizer_offload",
     "compress_ratio", "compress_pass", "compress_gathers", "sample_byte", "loader_byte_per_s", "whole_hop",
     "hop_byte", "num_layer", "fullest", "first_layer", "last_layer", "tied", "fused_norm", "piece",
 )  # fmt: skip
 """`recompute` is 2 where everything is recomputed, 1 for a part, 0 for nothing; `hop_byte` a microbatch's activations
-on their way to the next stage; `fullest`, `first_layer` and `last_layer` layers of the fullest, the first and the last
-pipeline rank; `tied` the head shares the embedding's values; `piece` the row of its prices."""
+on their way to the next stage; `fullest`, `first_layer` and `last_layer` layers of the fullest, the first and the
+last pipeline rank; `tied` the head shares the embedding's values; `piece` the row of its prices."""
 PLAN_DTYPE = np.dtype([(name, "f8") for name in PLAN])
 
 LAYER: tuple[str, ...] = (
@@ -96,7 +97,8 @@ def plan_memory(plan: Record, piece: Records, stack: Record, rank: float, out: F
     """Peak bytes on a device of pipeline rank `rank`, by kind in `out[MEMORY]`; returns the total.
 
     Dense values are shared by dp x cp ranks under ZeRO, experts by the copies of an expert. At the peak every kept
-    activation is there with the logits, or (recomputing) with one layer's: the logits are gone by then.
+    activation is there with the logits, or (recomputing) with one layer's: the logits are gone by then, unless the
+    stack holds them.
     """
     layer, first, last, layers = piece[BODY], piece[FIRST], piece[LAST], plan["fullest"]
     if rank == 0:
@@ -120,7 +122,8 @@ def plan_memory(plan: Record, piece: Records, stack: Record, rank: float, out: F
     kept = layer["kept_byte"] * layers * in_flight(plan, rank) * (1 - plan["act_offload"])
     out[M_LOGIT] = last["kept_byte"] / max(plan["logit_chunk"], 1.0) if rank == plan["pp"] - 1 else 0.0
     passing = layer["work_byte"] + (layer["passing_byte"] if plan["recompute"] > 0 else 0.0)
-    out[M_ACTIVATION] = kept + max(0.0, passing - out[M_LOGIT])
+    gone = out[M_LOGIT] if plan["hold_logits"] == 0 else 0.0
+    out[M_ACTIVATION] = kept + max(0.0, passing - gone)
     out[M_BUFFER] = 0.0
     # a layer on its way out, and one on its way back
     out[M_BUFFER] += 2 * (layer["kept_byte"] * plan["act_offload"] + layer["away_byte"])
@@ -143,7 +146,7 @@ def plan_memory(plan: Record, piece: Records, stack: Record, rank: float, out: F
 
 @njit
 def peak_byte(plan: Record, piece: Records, stack: Record, memory: Floats) -> float:
-    """Bytes of the fullest device: of the first, the second or the last rank of the pipeline; `memory` is of that one."""
+    """Bytes of the fullest device: of the first, the second or the last pipeline rank; `memory` is of that one."""
     most, fullest = 0.0, 0.0
     for place in range(3):
         rank = 0.0 if place == 0 else (1.0 if place == 1 else plan["pp"] - 1)

@@ -74,6 +74,7 @@ class TrainPlan:
     lora_rank: int = 0  # of adapters beside every linear map, which alone are trained; 0: everything is
     fused_loss: bool = True  # cross entropy in one kernel that keeps no fp32 copy of the logits
     gather_logits: bool = False  # every tensor-parallel rank computes its loss on the logits of the whole vocabulary
+    hold_logits: bool = False  # logits stay until the backward pass has ended
     regather: bool = True  # sequence parallelism keeps a rank's own tokens and gathers them again for backward
     optimizer: str = "adam"  # of `workloads.optimizers`; its products on matrices are done once in `refresh` steps
     refresh: int = 1

@@ -103,7 +103,8 @@ class TrainRows:
             for a, b, c in products(self.plan.optimizer, round(n), round(k)):
                 self.add(f"{name}_update", op.GEMM, UPDATE, count=optimizer(self.plan.optimizer).rounds, m=a, n=b, k=c,
                          batch=batch, flop=2.0 * a * b * c * batch, act_byte=float(a) * c * batch * self.byte,
-                         weight_byte=float(b) * c * batch * self.byte, write_byte=float(a) * b * batch * self.byte)  # fmt: skip
+                         weight_byte=float(b) * c * batch * self.byte,
+                         write_byte=float(a) * b * batch * self.byte)  # fmt: skip
         if bias and not rank:
             size = float(m) * n
             self.add(f"{name}_bias", op.ADD, WEIGHT_GRAD, m=round(m), n=round(n), flop=size, act_byte=size * self.byte)

@@ -149,7 +149,7 @@ def plan_rows(model: ModelSpec, space: Space, layout: tuple[int, int, int, int],
         base[name] = values
     base["tp"], base["pp"], base["dp"], base["cp"] = layout
     base["weight_byte"] = base["act_byte"] = base["gather_limit"] = 2
-    base["logit_chunk"], base["ep_overlap"] = 1, usual.ep_overlap
+    base["logit_chunk"], base["ep_overlap"], base["hold_logits"] = 1, usual.ep_overlap, usual.hold_logits
     base = base[(base["keep_gathered"] == 0) | ((base["zero"] >= 2) & (base["dp_scheduled"] > 0))]
     base = base[(base["whole_hop"] == 0) | (base["sequence_parallel"] == 0)]
     micros = space.batch / dp / outer[:, 2]
@@ -203,6 +203,7 @@ def to_plan(row: Record, space: Space, stack: TrainStack) -> TrainPlan:
         **whole, **flags, **shares, batch=space.batch, seq=space.seq, schedule=name,
         interleave=1 if name == "zb-v" else int(row["num_chunk"]), recompute=RECOMPUTES[int(row["recompute"])],
         attention=usual.attention, dp_traffic=DP_TRAFFICS[int(row["dp_scheduled"])], dropout=usual.dropout,
-        fused_loss=usual.fused_loss, gather_logits=usual.gather_logits, regather=usual.regather,
+        fused_loss=usual.fused_loss, gather_logits=usual.gather_logits,
+        regather=usual.regather, hold_logits=usual.hold_logits,
         dispatch=usual.dispatch, ep_overlap=usual.ep_overlap if row["ep"] > 1 else 0.0,
     )  # fmt: skip

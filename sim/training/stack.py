@@ -59,6 +59,7 @@ class StackFile(BaseModel):
     fused_norm: bool = False
     fused_loss: bool = True
     gather_logits: bool = False
+    hold_logits: bool = False
     regather: bool = True
     dropout: bool = False
     recompute: str = "none"
@@ -81,7 +82,8 @@ class TrainStack(NamedTuple):
 
     def usual(self) -> dict[str, Any]:
         """Fields of a plan that the stack decides where nobody else does."""
-        names = ("attention", "fused_norm", "fused_loss", "gather_logits", "regather", "dropout", "recompute",
+        names = ("attention", "fused_norm", "fused_loss", "gather_logits", "hold_logits", "regather",
+                 "dropout", "recompute",
                  "grad_byte", "optimizer_byte",
                  "tp_overlap", "ep_overlap", "zero", "dispatch")  # fmt: skip
         return {name: getattr(self.file, name) for name in names}

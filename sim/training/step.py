@@ -318,7 +318,7 @@ def _rank_memory(record: Record, prices: Records, where: Site, first: bool, last
         wide["pp"] = max(float(record["pp"]), 2.0)
         ends = one(0.0, wide) if first else one(float(wide["pp"]) - 1, wide)
     ends[M_ACTIVATION] = middle[M_ACTIVATION]
-    if last:  # what a layer needs at once fits where the logits were
+    if last and not record["hold_logits"]:  # what a layer needs at once fits where the logits were
         need = float(prices[BODY]["work_byte"] + (prices[BODY]["passing_byte"] if record["recompute"] > 0 else 0.0))
         ends[M_ACTIVATION] -= min(need, ends[M_LOGIT])
     return ends

@@ -355,7 +355,8 @@ def test_an_optimizer_is_its_state_bytes_and_its_products() -> None:
     from workloads.optimizers import OPTIMIZERS, products
 
     adam, muon, rare = (
-        train(GPT, "dgx_h100", replace(BASE, optimizer=name, optimizer_byte=OPTIMIZERS[name].state_byte, refresh=every), stack="sol")
+        train(GPT, "dgx_h100", replace(BASE, optimizer=name, optimizer_byte=OPTIMIZERS[name].state_byte, refresh=every),
+              stack="sol")
         for name, every in (("adam", 1), ("muon", 1), ("muon", 4))
     )  # fmt: skip
     h = GPT.hidden
@@ -405,7 +406,8 @@ def test_a_policy_for_a_kept_activation() -> None:
     def with_policy(*policy: tuple[str, str, float]) -> Any:
         return train(LLAMA, "dgx_h100", replace(BASE, policy=policy))
 
-    shrunk, gone, away = (with_policy((name, action, share)) for action, share in (("shrink", 0.5), ("skip", 1.0), ("offload", 1.0)))  # fmt: skip
+    actions = (("shrink", 0.5), ("skip", 1.0), ("offload", 1.0))
+    shrunk, gone, away = (with_policy((name, action, share)) for action, share in actions)
     saved = [base.memory["activation"][0] - found.memory["activation"][0] for found in (shrunk, gone, away)]
     assert saved == pytest.approx([token * inter * 32 * share for share in (0.5, 1, 1)], rel=0.01)
     # 59 MB a layer each way over 63 GB/s is longer than a layer's forward pass alone takes
