@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from hw_models.profile import load, shipped
+from hw_models.profile import FOLDER, load, shipped
 
 FITTED_WITH = ("kv_write", "p2p")  # on the rows of prefill attention and of all-to-all, which are in the table
 COLUMNS = ("device", "operator", "format", "kernel", "n", "mape", "median", "p90", "bias")
@@ -15,12 +15,14 @@ def held_out() -> pd.DataFrame:
     True
     """
     rows = []
-    for device in shipped():
-        for kernel in load(device).kernel:
+    for device in (*shipped(), *sorted(file.name for file in FOLDER.glob("*.toml"))):
+        for kernel in load(FOLDER / device).kernel:
             found = kernel.held_out
             if found is not None and found.n and kernel.kind not in FITTED_WITH:
-                errors = (found.n, found.mape, found.median, found.p90, found.bias)
-                rows.append((device, kernel.kind, kernel.format, kernel.name, *errors))
+                for part, error in {"": found, **kernel.part}.items():
+                    errors = (error.n, error.mape, error.median, error.p90, error.bias)
+                    name = f"{kernel.name}, {part}" if part else kernel.name
+                    rows.append((device.removesuffix(".toml"), kernel.kind, kernel.format, name, *errors))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from hw_models import schema
 from hw_models.spec import Device, Link, Node, System
+from hw_models.torus import grown
 from kernels.errors import InputError
 
 SHIPPED = pathlib.Path(__file__).parent / "catalog"
@@ -161,6 +162,7 @@ def node(name: str, with_device: Device | None = None, beside: pathlib.Path | No
         fabric=parsed.fabric,
         dims=tuple(parsed.dims),
         wrap=parsed.wrap,
+        num_slice_device=int(parsed.num_slice_device.value),
         scale_up=link(parsed.scale_up, beside_of(path)) if parsed.scale_up else None,
         host_link=link(parsed.host_link, beside_of(path)) if parsed.host_link else None,
         num_socket=int(parsed.num_socket.value),
@@ -206,6 +208,7 @@ def system(name: str, num_device: int | None = None) -> System:
         box = node(held.node, held, beside_of(path))
     else:
         box = node(str(path))
+    box = grown(box, num_device or 1)
     count = 1 if num_device is None else math.ceil(num_device / box.num_device)
     if count > 1 and box.nic is None:
         raise InputError(

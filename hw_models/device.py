@@ -12,12 +12,13 @@ from hw_models.spec import Device, System
 from kernels import machine as layout
 from kernels.collective import COLLECTIVE_FIT
 from kernels.errors import InputError
-from kernels.formats import FORMATS
+from kernels.formats import FORMAT_CODE, FORMATS
 from kernels.machine import Floats, Machine
 from kernels.optable import KIND_CODE, CostTable, OpTable, WorkTable
 from kernels.price import price_table
 
 FIDELITIES: tuple[str, ...] = ("sol", "calibrated")
+LIBRARY = "nccl"  # the name of a library's all-reduce, beside those of serving engines
 
 
 def machine(
@@ -68,6 +69,16 @@ def fit_rows(
     return fit
 
 
+def library_fit(system: System) -> tuple[Floats, str]:
+    """`[NUM_KIND, NUM_FIT]` of collectives as a training job or a trace has them: the library's own, none of a serving
+    engine's; and the device that it was calibrated on ("" and ideal ones where nobody calibrated any)."""
+    named = {("all_reduce", "bf16"): LIBRARY}
+    if best_fidelity(system.device) == "sol":
+        return fit_rows(system, None)[:, FORMAT_CODE["bf16"]], ""
+    fitted, name = calibration(system.device)
+    return fit_rows(system, fitted, named=named)[:, FORMAT_CODE["bf16"]], name
+
+
 def cost(ops: OpTable, work: WorkTable, arrays: Machine) -> CostTable:
     """Seconds (integer ps), joules (integer nJ), engine and bound of every operator: `[len(ops)]` of `COST_DTYPE`."""
     return price_table(ops, work, arrays)
@@ -96,7 +107,8 @@ def rate(device: Device) -> layout.Floats:
 
 def calibration(device: Device) -> tuple[Profile, str]:
     """The profile that a device is priced by, and the name of the device that it was fitted on: its own, else that
-    of its nearest relative, and so on, scaled by the datasheets. `InputError` where none of them has one."""
+    of its nearest relative, and so on, scaled by the datasheets (but for what an overlay has of the device itself).
+    `InputError` where none of them has one."""
     line = relatives.line(device)
     own = relatives.own_profile(line[-1])
     if not own:
@@ -107,7 +119,14 @@ def calibration(device: Device) -> tuple[Profile, str]:
             value="calibrated",
             allowed="sol; or name a profile in the device's file",
         )
-    return inherited(profile.load(own), line[-1], device), line[-1].name
+    found = inherited(profile.load(own), line[-1], device)
+    measured = relatives.overlay(device)
+    if measured is not None and not relatives.own_profile(device):
+        over = profile.load(measured).kernel
+        kinds = {kernel.kind for kernel in over}
+        rest = tuple(kernel for kernel in found.kernel if kernel.kind not in kinds)
+        found = Profile(device=found.device, kernel=(*rest, *over))
+    return found, line[-1].name
 
 
 def best_fidelity(device: Device) -> str:

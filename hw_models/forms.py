@@ -5,6 +5,7 @@ from typing import NamedTuple
 from kernels.attention import ATTENTION_FIT, IDEAL_ATTENTION
 from kernels.attention_backward import BACKWARD_FIT, IDEAL_BACKWARD
 from kernels.collective import COLLECTIVE_FIT, IDEAL_COLLECTIVE
+from kernels.expert_exchange import EXCHANGE_FIT, IDEAL_EXCHANGE
 from kernels.gemm import GEMM_FIT, IDEAL_GEMM
 from kernels.kv_write import IDEAL_KV_WRITE, KV_WRITE_FIT
 from kernels.moe import IDEAL_MOE, MOE_FIT
@@ -18,6 +19,7 @@ class Form(NamedTuple):
 
 STREAM_KINDS = ("norm", "rope", "act", "add", "embed", "sample", "convert", "copy")
 COLLECTIVE_KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
+EXCHANGE_KINDS = ("dispatch", "combine")
 
 KIND_RELATIVES: dict[str, str] = {"optimizer": "add", "loss": "add"}
 """Whose constants an element-wise kind takes that was not measured: streams of many tensors, as an add is."""
@@ -30,6 +32,7 @@ FORMS: dict[str, Form] = {
     "kv_write": Form(KV_WRITE_FIT, IDEAL_KV_WRITE),
     **{kind: Form(STREAM_FIT, IDEAL_STREAM) for kind in (*STREAM_KINDS, *KIND_RELATIVES)},
     **{kind: Form(COLLECTIVE_FIT, IDEAL_COLLECTIVE) for kind in COLLECTIVE_KINDS},
+    **{kind: Form(EXCHANGE_FIT, IDEAL_EXCHANGE) for kind in EXCHANGE_KINDS},
 }
 
 EAGER = frozenset(

@@ -31,9 +31,11 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
-from hw_models.forms import EAGER, FORMAT_RELATIVES, FORMS, KIND_RELATIVES
+from hw_models.forms import EAGER, EXCHANGE_KINDS, FORMAT_RELATIVES, FORMS, KIND_RELATIVES
 from hw_models.relatives import PROFILES
 from kernels.attention import PADDED
+from kernels.collective_between import RING_NET_S
+from kernels.collective_layout import SIMPLE
 from kernels.errors import InputError, from_validation
 from kernels.formats import FORMAT_CODE, FORMATS, NUM_FORMAT
 from kernels.machine import NUM_FIT
@@ -70,6 +72,7 @@ class Kernel(Strict):
     parameter: dict[str, float]
     train: ErrorSummary | None = None
     held_out: ErrorSummary | None = None
+    part: dict[str, ErrorSummary] = {}  # held-out errors of parts of the rows (an exchange: by nodes and tokens)
     spread: dict[str, float] = {}
 
 
@@ -181,11 +184,27 @@ def fit_array(
                     kernel = profile.find(kind, relative, (named or {}).get((kind, relative)))
             if profile is not None and kernel is None and kind in KIND_RELATIVES:
                 kernel = profile.find(KIND_RELATIVES[kind], fmt.name)
+            if kernel is None and profile is not None and kind in EXCHANGE_KINDS:
+                kernel = exchange_of_peers(profile, kind)
             slots = ideal if kernel is None else vector(kind, kernel.parameter, eager=eager)
             if kernel is not None and kernel.padded:
                 slots[PADDED] = 1.0
             fit[KIND_CODE[kind], FORMAT_CODE[fmt.name]] = slots
     return fit
+
+
+def exchange_of_peers(profile: Profile, kind: str) -> Kernel | None:
+    """An expert exchange where nobody measured one: by the library's messages to all peers, a row once a device."""
+    peers = profile.find("all_to_all", "any")
+    if peers is None:
+        return None
+    own = peers.parameter
+    known = {
+        "start_s": own["launch_s"] + own["simple_s"], "peer_s": own["ll_hop_s"], "node_s": RING_NET_S[SIMPLE],
+        "up_eff": own["simple_eff"], "out_eff": own["out_eff"],
+    }  # fmt: skip
+    parameter = dict(zip(FORMS[kind].names, FORMS[kind].ideal, strict=True)) | known
+    return Kernel(kind=kind, format="any", name=peers.name, default=True, data=peers.data, parameter=parameter)
 
 
 def write_file(file: pathlib.Path, content: ProfileFile) -> None:

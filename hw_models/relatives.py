@@ -18,6 +18,12 @@ def own_profile(device: Device) -> str:
     return next((name for name in (device.name, *device.alias) if (PROFILES / name).is_dir()), "")
 
 
+def overlay(device: Device) -> Path | None:
+    """The shipped file of what was measured on the device itself, where its relative's profile has the rest."""
+    path = PROFILES / f"{device.name}.toml"
+    return path if path.is_file() else None
+
+
 def line(device: Device) -> list[Device]:
     """The device, its relative, the relative's relative, ... until one has a profile of its own or no relative."""
     found = [device]

@@ -69,6 +69,7 @@ class NodeFile(HardwareFile):
     fabric: str
     dims: list[int] = Field(default_factory=list)
     wrap: bool = False
+    num_slice_device: Sourced = quantity(0, 1e6, whole=True, absent=0)
     scale_up: str = ""
     host_link: str = ""
     switch_adds: Sourced = quantity(0, 1, whole=True, absent=0)
@@ -189,6 +190,9 @@ def check_node(parsed: NodeFile, file: str) -> None:
                 f"the sides of a torus multiply to num_device = {count}",
                 file=file, field="dims", value=parsed.dims, allowed="2 or 3 whole numbers",
             )  # fmt: skip
+    elif parsed.num_slice_device.value:
+        given = parsed.num_slice_device.value
+        raise InputError("only a torus has slices", file=file, field="num_slice_device", value=given)
     elif parsed.dims or parsed.wrap:
         raise InputError("only a torus has dims and wraps", file=file, field="dims", value=parsed.dims)
     if parsed.scale_up and parsed.fabric in ("pcie", "none"):

@@ -95,6 +95,7 @@ class Node:
     rest_w: float  # everything in the box but the devices
     rest_usd_per_h: float
     file: str
+    num_slice_device: int = 0  # torus only: devices of the largest slice that its cubes are joined to; 0: no larger one
     source: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 
 

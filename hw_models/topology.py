@@ -13,15 +13,17 @@ import numpy as np
 
 from hw_models.network import LATENCY, RATE, Graph, join, join_nodes
 from hw_models.spec import Node, System
+from hw_models.torus import box, peer_hop, ring_step
 from kernels.errors import InputError
-from kernels.machine import LINK_FIELDS, LINK_HOST, LINK_OUT, LINK_UP, LINKS, Floats
+from kernels.machine import LINK_FIELDS, LINK_HOST, LINK_OUT, LINK_PEER_HOP, LINK_RING_STEP, LINK_UP, LINKS, Floats
 
 
 def link_rows(system: System, group_size: int | None = None) -> Floats:
     """Rows `[len(LINKS), len(LINK_FIELDS)]` of `kernels.machine.Machine`, for groups of `group_size` devices inside
     a node (all of a node where not given).
 
-    `scale_up`: what a device sends into its group and the largest latency between neighbours. `scale_out`: a
+    `scale_up`: what a device sends into its group and the largest latency between neighbours (and what
+    a torus changes: `hw_models.torus`). `scale_out`: a
     device's share of its node's network ports when all of its devices send; zero without a port. `host`: a device's
     own link to its host; `num_device` devices share the way there.
 
@@ -37,14 +39,19 @@ def link_rows(system: System, group_size: int | None = None) -> Floats:
     graph = node_graph(node)
     group = [device_name(0, i) for i in range(size)]
     if size > 1:
-        rows[LINK_UP] = group_byte_per_s(graph, group), group_latency_s(graph, group), size
+        rows[LINK_UP] = group_byte_per_s(graph, group), group_latency_s(graph, group), size, 1.0, 1.0
+        sides = box(node.dims, size) if node.fabric == "torus" else None
+        if sides is not None:
+            rows[LINK_UP, LINK_RING_STEP] = ring_step(sides)
+            rows[LINK_UP, LINK_PEER_HOP] = peer_hop(node.dims, sides, node.wrap)
     host_latency_s = node.host_link.latency_s if node.host_link else 0.0
     host_byte_per_s = node.host_link.byte_per_s if node.host_link else node.host_mem_byte_per_s
     if node.nic is not None:
         share = node.nic.byte_per_s * node.num_nic / node.num_device
         latency_s = node.nic.latency_s + 2 * host_latency_s  # device to port, port to port, port to device
-        rows[LINK_OUT] = min(share, host_byte_per_s), latency_s, system.num_device
-    rows[LINK_HOST] = host_byte_per_s, host_latency_s, node.num_device / (node.num_pcie_switch or node.num_device)
+        rows[LINK_OUT] = min(share, host_byte_per_s), latency_s, system.num_device, 1.0, 1.0
+    sharing = node.num_device / (node.num_pcie_switch or node.num_device)
+    rows[LINK_HOST] = host_byte_per_s, host_latency_s, sharing, 1.0, 1.0
     return rows
 
 

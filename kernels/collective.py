@@ -8,7 +8,8 @@
 all-reduce, reduce-scatter or all-to-all, the output of an all-gather, the bytes sent point to point; all a device.
 `group_size` devices lie evenly on `group_node` nodes (`kernels.rank_layout` counts those of any parallel group, and
 says which hop of a pipeline leaves its node: P2P is a group of 2 on 1 or 2 nodes). `link` is `Machine.link`, `fit` is
-`Machine.fit[kind, format]`, `IDEAL_COLLECTIVE` at the speed of light. Jitted, O(1), monotone in bytes, in nodes, and in ranks inside a node.
+`Machine.fit[kind, format]`, `IDEAL_COLLECTIVE` at the speed of light. Jitted, O(1); over nodes monotone in bytes and in
+nodes (inside one, engines and tuners change algorithms by tables of sizes, which need not be).
 
 Every algorithm is (launch) + (hops x latency of a hop) + (bytes through a device's link / bandwidth):
 `kernels.collective_inside` and `kernels.collective_between` have them, `kernels.collective_layout` the constants.
@@ -30,12 +31,14 @@ from kernels.collective_layout import (
     NO_ALGORITHM,
     NVLS,
     NVLS_EFF,
+    NVLS_TREE,
     RING,
     SIMPLE,
     TREE,
     Floats,
     Parts,
     num_hop,
+    peer_hop,
     ring_byte,
     total_s,
 )
@@ -46,8 +49,8 @@ from kernels.optable import ALL_REDUCE, ALL_TO_ALL, BOUND_LATENCY, BOUND_LINK, P
 
 __all__ = [
     "ALGORITHMS", "ANY", "COLLECTIVE_FIT", "DIRECT", "HIERARCHICAL", "HOST_S", "IDEAL_COLLECTIVE", "LL", "LL128",
-    "NO_ALGORITHM", "NVLS", "RING", "SIMPLE", "TREE", "collective_parts", "collective_s", "num_hop", "protocol",
-    "ring_byte",
+    "NO_ALGORITHM", "NVLS", "NVLS_TREE", "RING", "SIMPLE", "TREE", "collective_parts", "collective_s",
+    "num_hop", "protocol", "ring_byte",
 ]  # fmt: skip
 
 
@@ -102,8 +105,10 @@ def _ideal_s(kind: int, message_byte: float, group_size: int, group_node: int, l
         return message_byte / out
     if group_node > 1 and kind == ALL_TO_ALL:
         away, home = message_byte * (group_size - per_node), message_byte * (per_node - 1.0)
-        return max(away / out, home / up if home > 0.0 else 0.0) / group_size
+        return max(away / out, home / up * peer_hop(link) if home > 0.0 else 0.0) / group_size
     inside_s = ring_byte(kind, message_byte, per_node) / up if per_node > 1 else 0.0
+    if kind == ALL_TO_ALL:
+        inside_s *= peer_hop(link)
     if kind == ALL_REDUCE and fit[NVLS_EFF] > 0.0 and per_node > 2:
         inside_s = min(inside_s, message_byte * (per_node + 1.0) / per_node / up)
     if group_node <= 1:

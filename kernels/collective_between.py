@@ -45,8 +45,11 @@ from kernels.collective_layout import (
     Floats,
     Parts,
     faster,
+    flat_ring,
     num_hop,
+    peer_hop,
     ring_byte,
+    ring_step,
 )
 from kernels.jit import njit
 from kernels.machine import LINK_BYTE_PER_S, LINK_LATENCY_S, LINK_OUT, LINK_UP
@@ -123,7 +126,7 @@ def _hop_s(protocol: int, fit: Floats) -> float:
 def _inside_rate(protocol: int, link: Floats, fit: Floats) -> float:
     """Bytes a second of a device's links inside its node in the protocol."""
     share = fit[LL_EFF] if protocol == LL else fit[SIMPLE_EFF] if protocol == SIMPLE else fit[LL128_EFF]
-    return link[LINK_UP, LINK_BYTE_PER_S] * share
+    return link[LINK_UP, LINK_BYTE_PER_S] * share  # of a whole node's devices; `crowd` was met in one node alone
 
 
 @njit
@@ -149,17 +152,15 @@ def _ring(
     kind: int, message_byte: float, group_size: int, group_node: int, link: Floats, fit: Floats, protocol: int
 ) -> Parts:
     """A flat ring: `per_node` rings leave and enter a node, each through its own port."""
-    per_node = max(1, group_size // group_node)
-    moved = ring_byte(kind, message_byte, group_size)
-    hop, out_hop = num_hop(kind, group_size), num_hop(kind, group_node)
     hop_s, net = _hop_s(protocol, fit), fit[NET_HOP]
-    up_s = max(link[LINK_UP, LINK_LATENCY_S] + hop_s, net * RING_UP_S[protocol])
+    up_s = ring_step(link) * max(link[LINK_UP, LINK_LATENCY_S] + hop_s, net * RING_UP_S[protocol])
     out_s = max(link[LINK_OUT, LINK_LATENCY_S] + hop_s, net * RING_NET_S[protocol])
-    hops_s = (hop - out_hop) * up_s + out_hop * out_s
+    out = _outside_rate(protocol, RING_SHARE[protocol], max(1, group_size // group_node), link, fit)
+    hops_s, inside_s, between_s = flat_ring(
+        kind, message_byte, group_size, group_node, up_s, out_s, _inside_rate(protocol, link, fit), out
+    )
     if kind == ALL_REDUCE and protocol == SIMPLE and net > 0.0:
         hops_s *= PLATEAU
-    inside_s = moved / _inside_rate(protocol, link, fit) if per_node > 1 else 0.0
-    between_s = moved / _outside_rate(protocol, RING_SHARE[protocol], per_node, link, fit)
     return RING, _start_s(protocol, fit) + hops_s, inside_s, between_s
 
 
@@ -170,7 +171,7 @@ def _tree(message_byte: float, group_size: int, group_node: int, link: Floats, f
     hop_s, net = _hop_s(protocol, fit), fit[NET_HOP]
     up_s = max(link[LINK_UP, LINK_LATENCY_S] + hop_s, net * TREE_UP_S[protocol])
     out_s = max(link[LINK_OUT, LINK_LATENCY_S] + hop_s, net * TREE_NET_S[protocol])
-    fixed_s = _start_s(protocol, fit) + 2.0 * ((per_node - 1.0) * up_s + _depth(group_node) * out_s)
+    fixed_s = _start_s(protocol, fit) + 2.0 * ((per_node - 1.0) * ring_step(link) * up_s + _depth(group_node) * out_s)
     ramp = tree_ramp(protocol, message_byte) if net > 0.0 else 1.0
     inside_s = 2.0 * message_byte / _inside_rate(protocol, link, fit) if per_node > 1 else 0.0
     between_s = _tree_byte(message_byte, group_node) / _outside_rate(
@@ -205,10 +206,10 @@ def _hierarchical(kind: int, message_byte: float, per_node: int, group_node: int
     """Rings inside, then the pieces between nodes, one a device (an all-reduce: and rings inside again)."""
     up_s = link[LINK_UP, LINK_LATENCY_S] + fit[SIMPLE_HOP_S]
     out_s = max(link[LINK_OUT, LINK_LATENCY_S] + fit[SIMPLE_HOP_S], fit[NET_HOP] * RING_NET_S[SIMPLE])
-    fixed_s = _start_s(SIMPLE, fit) + num_hop(kind, per_node) * up_s + num_hop(kind, group_node) * out_s
+    hops_s = num_hop(kind, per_node) * ring_step(link) * up_s + num_hop(kind, group_node) * out_s
     inside_s = ring_byte(kind, message_byte, per_node) / _inside_rate(SIMPLE, link, fit) if per_node > 1 else 0.0
     between_s = ring_byte(kind, message_byte, group_node) / _outside_rate(SIMPLE, 1.0, per_node, link, fit)
-    return HIERARCHICAL, fixed_s, inside_s, between_s
+    return HIERARCHICAL, _start_s(SIMPLE, fit) + hops_s, inside_s, between_s
 
 
 @njit
@@ -226,7 +227,7 @@ def _peers(
         hop_s = 0.0 if protocol == LL else fit[SIMPLE_HOP_S]
         out_s = max(link[LINK_OUT, LINK_LATENCY_S] + hop_s, fit[NET_HOP] * RING_NET_S[protocol])
         fixed_s = _start_s(protocol, fit) + (group_size - 1.0) * fit[LL_HOP_S] + out_s
-        inside_s = home / _inside_rate(protocol, link, fit) if home > 0.0 else 0.0
+        inside_s = home * peer_hop(link) / _inside_rate(protocol, link, fit) if home > 0.0 else 0.0
         between_s = away / _outside_rate(protocol, RING_SHARE[protocol], 1, link, fit)
         best = faster(best, (DIRECT, fixed_s, inside_s, between_s), only)
     return best

@@ -14,6 +14,7 @@ import math
 from kernels.collective_layout import (
     ANY,
     COPY_RATIO,
+    CROWD,
     DIRECT,
     FILL_S,
     FILL_SHARE,
@@ -40,7 +41,9 @@ from kernels.collective_layout import (
     Parts,
     faster,
     num_hop,
+    peer_hop,
     ring_byte,
+    ring_step,
 )
 from kernels.direct_reduce import ONE_SHOT, SWITCHED, direct_parts, is_direct
 from kernels.jit import njit
@@ -88,6 +91,8 @@ def _crowding(part_byte: float, full_byte: float, num_channel: float) -> float:
 def inside_parts(kind: int, message_byte: float, group_size: int, link: Floats, fit: Floats, only: int) -> Parts:
     """The fastest algorithm inside a node, or `only` that one; as `kernels.collective.collective_parts`."""
     bandwidth = link[LINK_UP, LINK_BYTE_PER_S]
+    if fit[CROWD] > 0.0 and group_size > 2:
+        bandwidth *= (2.0 / group_size) ** fit[CROWD]
     latency_s = link[LINK_UP, LINK_LATENCY_S]
     if (
         kind == ALL_REDUCE
@@ -97,10 +102,12 @@ def inside_parts(kind: int, message_byte: float, group_size: int, link: Floats, 
         algorithm, fixed_s, direct_byte_s = direct_parts(message_byte, group_size, bandwidth, latency_s, fit)
         return faster((NO_ALGORITHM, 0.0, 0.0, 0.0), (algorithm, fixed_s, direct_byte_s, 0.0), only)
     to_peer = kind in (P2P, ALL_TO_ALL)
-    hop = num_hop(kind, group_size)
+    hop = num_hop(kind, group_size) * ring_step(link)
     part = message_byte if kind == P2P else message_byte / group_size  # of a step, or to a peer
     moved = ring_byte(kind, message_byte, group_size)
     byte_s = (moved + fit[COPY_RATIO] * message_byte / group_size) / bandwidth
+    if to_peer and kind == ALL_TO_ALL:
+        byte_s *= peer_hop(link)
     start_s = fit[LAUNCH_S] + ((group_size - 1.0) * fit[LL_HOP_S] if to_peer else 0.0)  # to peers: posting each
     algorithm = DIRECT if to_peer else RING
     best = (NO_ALGORITHM, 0.0, 0.0, 0.0)

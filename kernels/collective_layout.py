@@ -5,8 +5,8 @@ import numpy.typing as npt
 
 from kernels.direct_reduce import DIRECT_FIT, FIRST_DIRECT, IDEAL_DIRECT, SWITCHED
 from kernels.jit import njit
-from kernels.machine import NUM_FIT
-from kernels.optable import ALL_REDUCE, ALL_TO_ALL, P2P
+from kernels.machine import LINK_PEER_HOP, LINK_RING_STEP, LINK_UP, NUM_FIT
+from kernels.optable import ALL_REDUCE, ALL_TO_ALL, P2P, REDUCE_SCATTER
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,6 +29,7 @@ COLLECTIVE_FIT: tuple[str, ...] = (
     "net_hop",  # a hop between nodes in its library's own reckoning (kernels.collective_between); 0: the link's alone
     "nvls_s",  # in-switch reduction: its launch
     "nvls_eff",  # and its share of the link's bandwidth; 0: the switch does not add
+    "crowd",  # power with which a device's rate falls with the devices over two, where all go through the host; else 0
     *DIRECT_FIT,
     "host_s",  # eager dispatch that hides the kernel where no CUDA graph is used
     "host_copy",  # and the copy into a registered buffer, as link bytes a byte
@@ -36,11 +37,13 @@ COLLECTIVE_FIT: tuple[str, ...] = (
 (
     LAUNCH_S, LL_HOP_S, LL128_HOP_S, SIMPLE_HOP_S, LL_EFF, LL128_EFF, SIMPLE_EFF, TUNER_LL_BYTE_PER_S, NUM_CHANNEL,
     SIMPLE_S, FILL_SHARE, FILL_S, LL_COPY, COPY_RATIO, OUT_EFF, NET_HOP, NVLS_S, NVLS_EFF,
+    CROWD,
 ) = range(FIRST_DIRECT)  # fmt: skip
 HOST_S, HOST_COPY = range(len(COLLECTIVE_FIT) - 2, len(COLLECTIVE_FIT))
 
 IDEAL_COLLECTIVE: tuple[float, ...] = (
-    0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, *IDEAL_DIRECT, 0.0, 0.0,
+    0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, *IDEAL_DIRECT,
+    0.0, 0.0,
 )  # fmt: skip
 assert COLLECTIVE_FIT[FIRST_DIRECT] == DIRECT_FIT[0]
 assert len(IDEAL_COLLECTIVE) == len(COLLECTIVE_FIT) <= NUM_FIT
@@ -69,6 +72,20 @@ def ring_byte(kind: int, message_byte: float, group_size: int) -> float:
 
 
 @njit
+def memory_byte(kind: int, message_byte: float, group_size: int) -> float:
+    """Bytes that a collective moves through a device's own memory: of what it sends and receives a gather and an
+    all-to-all read the own piece and write the peer's, a reduce-scatter reads both and writes the sum, an all-reduce
+    is one after the other; a sender reads.
+
+    >>> from kernels.optable import ALL_GATHER
+    >>> memory_byte(REDUCE_SCATTER, 8.0, 4), memory_byte(ALL_GATHER, 8.0, 4), memory_byte(ALL_REDUCE, 8.0, 4)
+    (18.0, 12.0, 30.0)
+    """
+    share = 2.5 if kind == ALL_REDUCE else 3.0 if kind == REDUCE_SCATTER else 1.0 if kind == P2P else 2.0
+    return share * ring_byte(kind, message_byte, group_size)
+
+
+@njit
 def num_hop(kind: int, group_size: int) -> int:
     """Steps that follow each other in a ring; the pieces of an all-to-all travel at the same time.
 
@@ -78,6 +95,37 @@ def num_hop(kind: int, group_size: int) -> int:
     if kind in (P2P, ALL_TO_ALL):
         return 1
     return (2 if kind == ALL_REDUCE else 1) * (group_size - 1)
+
+
+@njit
+def flat_ring(
+    kind: int, message_byte: float, group_size: int, group_node: int, up_hop_s: float, out_hop_s: float, up_rate: float,
+    out_rate: float,
+) -> tuple[float, float, float]:  # fmt: skip
+    """(seconds of hops, of bytes inside nodes, of bytes between nodes at the same time) of a ring through all devices:
+    every hop is counted, `group_node - 1` of a gather's between nodes. Rates are a device's inside its node and those
+    of all ports that the group's devices of one node share.
+
+    >>> flat_ring(ALL_REDUCE, 8.0, 4, 2, 1.0, 10.0, 2.0, 1.0)  # four hops inside and two out; 12 B
+    (24.0, 6.0, 12.0)
+    """
+    moved = ring_byte(kind, message_byte, group_size)
+    out_hop = num_hop(kind, group_node)
+    hops_s = (num_hop(kind, group_size) - out_hop) * up_hop_s + out_hop * out_hop_s
+    inside_s = moved / up_rate if group_size > group_node else 0.0
+    return hops_s, inside_s, moved / out_rate if group_node > 1 else 0.0
+
+
+@njit
+def peer_hop(link: Floats) -> float:
+    """How many times longer messages to all peers of a node take than with a link to each; 1 where rows do not say."""
+    return max(1.0, link[LINK_UP, LINK_PEER_HOP]) if link.shape[1] > LINK_PEER_HOP else 1.0
+
+
+@njit
+def ring_step(link: Floats) -> float:
+    """Steps inside a node that follow each other, over those of one flat ring; 1 where rows do not say."""
+    return link[LINK_UP, LINK_RING_STEP] if link.shape[1] > LINK_RING_STEP else 1.0
 
 
 @njit

@@ -31,7 +31,7 @@ DIRECT_FIT: tuple[str, ...] = (
     "switched_max_byte",  # largest message that takes it (half as large among three to five); 0: never
     "switched_host_s",  # eager dispatch of its kernels, where no CUDA graph is used
 )
-FIRST_DIRECT = 18  # slot of the first in kernels.collective.COLLECTIVE_FIT
+FIRST_DIRECT = 19  # slot of the first in kernels.collective.COLLECTIVE_FIT
 (
     CUSTOM_S, CUSTOM_PEER_S, CUSTOM_SYNC_S, ONE_SHOT_EFF, TWO_SHOT_EFF, CUSTOM_COPY, CUSTOM_MAX_BYTE,
     CUSTOM_WIDE_MAX_BYTE, SWITCHED_S, SWITCHED_EFF, SWITCHED_COPY, SWITCHED_MAX_BYTE, SWITCHED_HOST_S,

@@ -61,8 +61,14 @@ EXPERT_S, EXPERT_IDEAL_S, EXPERT_BOUND, EXPERT_PIM_BYTE, EXPERT_PIM_FLOP, EXPERT
 """Of a look-up by tokens: time of a layer's experts, its speed-of-light time, what bounds the engine that reads most,
 bytes and FLOPs of the units, and all bytes; of a mean device."""
 
-LINK_FIELDS: tuple[str, ...] = ("byte_per_s", "latency_s", "num_device")  # byte/s a direction a device
-LINK_BYTE_PER_S, LINK_LATENCY_S, LINK_NUM_DEVICE = range(len(LINK_FIELDS))
+LINK_FIELDS: tuple[str, ...] = (
+    "byte_per_s",  # a direction, a device
+    "latency_s",
+    "num_device",
+    "ring_step",  # scale-up: steps that follow each other, over those of one flat ring (tori have one an axis; else 1)
+    "peer_hop",  # scale-up: how many times longer messages to all peers take than with a link to each (tori; else 1)
+)
+LINK_BYTE_PER_S, LINK_LATENCY_S, LINK_NUM_DEVICE, LINK_RING_STEP, LINK_PEER_HOP = range(len(LINK_FIELDS))
 LINKS: tuple[str, ...] = ("scale_up", "scale_out", "host")  # inside a node, between nodes, to host memory
 LINK_UP, LINK_OUT, LINK_HOST = range(len(LINKS))
 

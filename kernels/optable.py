@@ -21,6 +21,9 @@ OPTIMIZER LOSS        bytes read and written, as the element-wise kinds
 ATTN_BACKWARD         as ATTN_PREFILL, of whose rows of work it is the backward pass
 ALL_REDUCE ...        ``link_byte``: message byte a device (input for reduce-type, output for gather),
                       ``group_size`` devices spread over ``group_node`` nodes
+DISPATCH COMBINE      ``m`` tokens of a device to their experts and back, ``n`` bytes a row, ``topk`` of
+                      ``num_expert``; ``group_size``, ``group_node`` as above, ``window`` nodes that a token goes to
+                      at most (0: all), ``k`` cores given to the kernel (0: its own number)
 TRANSFER              ``link_byte`` over a host or storage link
 ====================  =======================================================================
 """
@@ -32,7 +35,7 @@ KINDS: tuple[str, ...] = (
     "gemm", "attn_prefill", "attn_decode", "moe",
     "norm", "rope", "act", "add", "embed", "sample", "kv_write", "convert", "copy",
     "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p", "transfer",
-    "optimizer", "attn_backward", "loss",
+    "optimizer", "attn_backward", "loss", "dispatch", "combine",
 )  # fmt: skip
 KIND_CODE: dict[str, int] = {name: code for code, name in enumerate(KINDS)}
 NUM_KIND = len(KINDS)
@@ -40,7 +43,7 @@ NUM_KIND = len(KINDS)
     GEMM, ATTN_PREFILL, ATTN_DECODE, MOE,
     NORM, ROPE, ACT, ADD, EMBED, SAMPLE, KV_WRITE, CONVERT, COPY,
     ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, ALL_TO_ALL, P2P, TRANSFER,
-    OPTIMIZER, ATTN_BACKWARD, LOSS,
+    OPTIMIZER, ATTN_BACKWARD, LOSS, DISPATCH, COMBINE,
 ) = range(NUM_KIND)  # fmt: skip
 
 PHASES: tuple[str, ...] = ("any", "prefill", "decode", "forward", "input_grad", "weight_grad", "update")

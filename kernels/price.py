@@ -2,7 +2,8 @@
 
 Time and energy are integers (picoseconds, nanojoules), so that sums do not depend on their order. Energy of an
 operator is idle power over its time, dynamic power over its speed-of-light time, and explicit joules a FLOP and
-a byte where a machine states them.
+a byte where a machine states them. A collective or a transfer keeps no pipe busy: its dynamic power is that of the
+bytes that it moves through the device's memory (links and switches are in the node's power).
 """
 
 import numpy as np
@@ -12,7 +13,9 @@ from kernels.attention import attention_op_s
 from kernels.attention_backward import backward_s
 from kernels.attention_work import attention_shape
 from kernels.collective import collective_s
+from kernels.collective_layout import memory_byte
 from kernels.errors import InputError
+from kernels.expert_exchange import EXCHANGE_SHAPE, exchange_s
 from kernels.formats import FORMATS
 from kernels.gemm import gemm_s
 from kernels.jit import njit, njit_inline
@@ -28,17 +31,22 @@ from kernels.machine import (
     LINK_BYTE_PER_S,
     LINK_HOST,
     LINK_LATENCY_S,
+    MEM_BYTE_PER_S,
+    NUM_CORE,
     Machine,
 )
 from kernels.moe import moe_s
 from kernels.optable import (
     ALL_REDUCE,
+    ALL_TO_ALL,
     ATTN_BACKWARD,
     ATTN_DECODE,
     ATTN_PREFILL,
     BOUND_LINK,
     BOUND_PIM_COMPUTE,
+    COMBINE,
     COST_DTYPE,
+    DISPATCH,
     ENGINE_COPY,
     ENGINE_LINK,
     ENGINE_PIM,
@@ -70,7 +78,7 @@ CLASS = tuple(  # of each kind
     MULTIPLY if kind == GEMM
     else ATTEND if kind in (ATTN_PREFILL, ATTN_DECODE, ATTN_BACKWARD)
     else EXPERT if kind == MOE
-    else LINK if ALL_REDUCE <= kind <= TRANSFER
+    else LINK if ALL_REDUCE <= kind <= TRANSFER or kind in (DISPATCH, COMBINE)
     else STREAM
     for kind in range(NUM_KIND)
 )  # fmt: skip
@@ -212,19 +220,31 @@ def _attentions(
 @njit
 def _links(ops: OpTable, rows: Rows, rate: Floats, link: Links, fit: Fits, cost: CostTable) -> None:
     power = _power(rate)
+    shape = np.empty(len(EXCHANGE_SHAPE))
     host_byte_s, host_s = 1.0 / link[LINK_HOST, LINK_BYTE_PER_S], link[LINK_HOST, LINK_LATENCY_S]
     for i in rows:
         op = ops[i]
         kind = op["kind"]
         if ALL_REDUCE <= kind <= P2P:
-            seconds, ideal_s, bound = collective_s(
+            seconds, _, bound = collective_s(
                 kind, op["link_byte"], op["group_size"], op["group_node"], link, fit[kind, op["fmt"]]
             )
             byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"] + op["write_byte"]
-            _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_LINK, bound, power)
+            moved_s = memory_byte(kind, op["link_byte"], op["group_size"]) / rate[MEM_BYTE_PER_S]
+            busy_s = min(moved_s, seconds) if op["group_size"] > 1 else 0.0
+            _put(cost, i, op["count"], seconds, busy_s, op["flop"], byte, ENGINE_LINK, bound, power)
+        elif kind in (DISPATCH, COMBINE):
+            shape[:] = (
+                op["m"], op["n"], op["topk"], op["num_expert"], op["group_size"], op["group_node"], op["window"],
+                op["k"],
+            )  # fmt: skip
+            seconds, _, bound = exchange_s(shape, rate[NUM_CORE], link, fit[kind, op["fmt"]])
+            busy_s = min(memory_byte(ALL_TO_ALL, op["link_byte"], op["group_size"]) / rate[MEM_BYTE_PER_S], seconds)
+            _put(cost, i, op["count"], seconds, busy_s, op["flop"], 0.0, ENGINE_LINK, bound, power)
         elif kind == TRANSFER:
             seconds = op["link_byte"] * host_byte_s + host_s
-            _put(cost, i, op["count"], seconds, seconds, op["flop"], 0.0, ENGINE_COPY, BOUND_LINK, power)
+            busy_s = min(op["link_byte"] / rate[MEM_BYTE_PER_S], seconds)
+            _put(cost, i, op["count"], seconds, busy_s, op["flop"], 0.0, ENGINE_COPY, BOUND_LINK, power)
 
 
 @njit

@@ -50,6 +50,8 @@ def hop_node(stage: int, num_stage: int, stride: int, device_per_node: int, num_
     """
     if num_stage <= 1 or num_rank <= device_per_node:
         return 1
+    if stride >= device_per_node:
+        return 2
     block = num_stage * stride
     for start in range(0, max(num_rank, block), block):
         for place in range(stride):
@@ -60,3 +62,20 @@ def hop_node(stage: int, num_stage: int, stride: int, device_per_node: int, num_
         if (start + block) % device_per_node == 0:
             break
     return 1
+
+
+@njit
+def crossing_share(num_stage: int, stride: int, device_per_node: int, num_rank: int) -> float:
+    """Share of the hops from stage to stage that leave a node.
+
+    >>> crossing_share(16, 1, 8, 16), crossing_share(4, 8, 8, 32), crossing_share(2, 4, 8, 8)
+    (0.06666666666666667, 1.0, 0.0)
+    """
+    if num_stage <= 1 or num_rank <= device_per_node:
+        return 0.0
+    if stride >= device_per_node:
+        return 1.0
+    found = 0
+    for stage in range(num_stage - 1):
+        found += hop_node(stage, num_stage, stride, device_per_node, num_rank) - 1
+    return found / (num_stage - 1)

@@ -6,7 +6,10 @@ Roofline terms over fitted efficiencies, as laid out in `kernels.training`; memo
 import numpy as np
 
 from kernels import training as t
+from kernels.collective_layout import flat_ring
 from kernels.jit import njit
+from kernels.optable import ALL_GATHER
+from kernels.rank_layout import crossing_share, group_node
 from kernels.training import (
     Floats,
     activation_byte,
@@ -45,20 +48,19 @@ def collective_parts_s(
     """Seconds of `collective_s`: (start and hops, bytes inside nodes, bytes between nodes at the same time)."""
     if size <= 1:
         return 0.0, 0.0, 0.0
-    inside = max(1.0, min(size, np.floor(hw[t.DEVICE_PER_NODE] / stride))) if stride < hw[t.DEVICE_PER_NODE] else 1.0
-    part = volume_byte * (size - 1) / size
-    if inside >= size:
-        fixed = fit[t.COLLECTIVE_S] + (size - 1) * hw[t.UP_LATENCY_S]
-        return fixed, part / (hw[t.UP_BYTE_PER_S] * fit[t.UP]), 0.0
-    across = part / (hw[t.OUT_BYTE_PER_S] * fit[t.OUT] * inside)
-    within = part / (hw[t.UP_BYTE_PER_S] * fit[t.UP]) if inside > 1 else 0.0
-    steps = np.ceil(np.log2(size / inside)) * hw[t.OUT_LATENCY_S] + (inside - 1) * hw[t.UP_LATENCY_S]
-    return fit[t.COLLECTIVE_S] + steps, within, across
+    node = group_node(int(size), int(stride), int(hw[t.DEVICE_PER_NODE]), int(size * stride))
+    ports = hw[t.OUT_BYTE_PER_S] * fit[t.OUT] * max(1.0, size // node)
+    up = hw[t.UP_BYTE_PER_S] * fit[t.UP]
+    hops, within, across = flat_ring(
+        ALL_GATHER, volume_byte, int(size), node, hw[t.UP_LATENCY_S], hw[t.OUT_LATENCY_S], up, ports
+    )
+    return fit[t.COLLECTIVE_S] + hops, within, across
 
 
 @njit
 def hop_parts_s(model: Floats, plan: Floats, hw: Floats, fit: Floats) -> tuple[float, float]:
-    """Seconds of a microbatch's activations from a stage to the next: (start and what follows, bytes on the link).
+    """Seconds of a microbatch's activations from a stage to the next, the mean of all hops: (start and what follows,
+    bytes on the link). Only hops that leave their node go over its ports.
 
     With plain tensor parallelism each rank sends its share between nodes, and the receivers gather it; or (`whole_hop`)
     each sends everything.
@@ -67,15 +69,17 @@ def hop_parts_s(model: Floats, plan: Floats, hw: Floats, fit: Floats) -> tuple[f
         return 0.0, 0.0
     tp, token = plan[t.TP], model[t.SEQ] * plan[t.MICRO_BATCH] / plan[t.CP]
     whole = token * model[t.HIDDEN] * plan[t.ACT_BYTE]
-    if tp * plan[t.CP] * plan[t.DP] * plan[t.PP] <= hw[t.DEVICE_PER_NODE]:  # stages are outermost
-        message = whole / (tp if plan[t.SEQUENCE_PARALLEL] > 0 else 1.0)
-        return fit[t.COLLECTIVE_S], message / (hw[t.UP_BYTE_PER_S] * fit[t.P2P])
-    fixed = fit[t.COLLECTIVE_S]
-    if plan[t.SEQUENCE_PARALLEL] == 0 and plan[t.WHOLE_HOP] > 0:
-        return fixed, whole / (hw[t.OUT_BYTE_PER_S] * fit[t.P2P])
-    if plan[t.SEQUENCE_PARALLEL] == 0:
-        fixed += collective_s(whole, tp, 1, hw, fit)
-    return fixed, whole / tp / (hw[t.OUT_BYTE_PER_S] * fit[t.P2P])
+    stride = int(tp * plan[t.CP] * plan[t.DP])  # stages are outermost
+    away = crossing_share(int(plan[t.PP]), stride, int(hw[t.DEVICE_PER_NODE]), int(stride * plan[t.PP]))
+    near_s = whole / (tp if plan[t.SEQUENCE_PARALLEL] > 0 else 1.0) / (hw[t.UP_BYTE_PER_S] * fit[t.P2P])
+    if away <= 0.0:
+        return fit[t.COLLECTIVE_S], near_s
+    far_s, gather_s = whole / (hw[t.OUT_BYTE_PER_S] * fit[t.P2P]), 0.0
+    if plan[t.SEQUENCE_PARALLEL] > 0 or plan[t.WHOLE_HOP] == 0:
+        far_s /= tp
+    if plan[t.SEQUENCE_PARALLEL] == 0 and plan[t.WHOLE_HOP] == 0:
+        gather_s = collective_s(whole, tp, 1, hw, fit)
+    return fit[t.COLLECTIVE_S] + away * gather_s, away * far_s + (1.0 - away) * near_s
 
 
 @njit
@@ -84,7 +88,7 @@ def exchange_s(volume_byte: float, size: float, stride: float, hw: Floats, fit: 
     stays in a node goes over its own link, the rest over its own port."""
     if size <= 1:
         return 0.0
-    inside = max(1.0, min(size, np.floor(hw[t.DEVICE_PER_NODE] / stride))) if stride < hw[t.DEVICE_PER_NODE] else 1.0
+    inside = size // group_node(int(size), int(stride), int(hw[t.DEVICE_PER_NODE]), int(size * stride))
     within = volume_byte * (inside - 1) / size / (hw[t.UP_BYTE_PER_S] * fit[t.UP])
     across = volume_byte * (size - inside) / size / (hw[t.OUT_BYTE_PER_S] * fit[t.OUT])
     latency = hw[t.OUT_LATENCY_S] if inside < size else (size - 1) * hw[t.UP_LATENCY_S]

@@ -103,7 +103,7 @@ def step(model: ModelSpec, system: System, policy: Policy, plan: Plan, *, tp: in
         main_ps, pim_ps = (int(price["time_ps"][i]) // layers for i in (first, second))
         attention_s -= layers * hidden_ps(main_ps, pim_ps, int(price["bound"][second]), arrays.rate) / PS_PER_S
     exchange_s = float(sum(count[i] * exchange(ops[i], arrays.link, place) for i in np.flatnonzero(experts)))
-    links = (ops["kind"] >= op.ALL_REDUCE) & (ops["kind"] <= op.P2P)
+    links = (ops["kind"] >= op.ALL_REDUCE) & (ops["kind"] <= op.P2P) | np.isin(ops["kind"], (op.DISPATCH, op.COMBINE))
     rest = ~np.isin(ops["kind"], (op.ATTN_PREFILL, op.ATTN_DECODE))
     total_s = float(seconds[rest].sum()) + attention_s + exchange_s
     energy_j = _energy_j(ops, price, arrays, system, devices)

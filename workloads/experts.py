@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from kernels.expert_exchange import distinct
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -50,11 +52,7 @@ def distinct_rank(num_expert: int, topk: int, ep: int) -> float:
     >>> distinct_rank(8, 2, 1), distinct_rank(8, 2, 8)
     (1.0, 2.0)
     """
-    block = num_expert // ep
-    missed = 1.0
-    for i in range(topk):
-        missed *= max(num_expert - block - i, 0) / (num_expert - i)
-    return ep * (1.0 - missed)
+    return float(distinct(float(num_expert), float(topk), float(ep)))
 
 
 def distinct_node(num_expert: int, topk: int, num_node: int, limit: int = 0) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 
 from kernels import optable as op
 from kernels.formats import FORMAT_CODE
-from workloads.experts import active_expert, distinct_rank
+from workloads.experts import active_expert
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.rows import ACT_FLOP, ADD_FLOP, CONVERT_FLOP, NORM_FLOP, ROPE_FLOP, Count, Rows, ceil_div
 
@@ -139,12 +139,11 @@ def _expert_exchanged(rows: Rows, f: FeedForward, h: int, skew: float) -> None:
     own = ceil_div(m, p.tp)
     _router(rows, f, h, own)
     if p.moe_tp == 1:
-        copies = distinct_rank(f.num_expert, f.topk, p.ep)
         if rows.formats.converts("expert"):
             rows.convert("experts", own, h, "expert")
-        rows.link("expert_dispatch", op.ALL_TO_ALL, "ep", p.ep, own * (copies * h * rows.formats.act_byte("expert")))
+        rows.exchange("expert_dispatch", op.DISPATCH, f, own, h, rows.formats.act_byte("expert"))
         _experts(rows, f, h, m * p.attn_dp, skew)
-        rows.link("expert_combine", op.ALL_TO_ALL, "ep", p.ep, own * (copies * h * rows.byte))
+        rows.exchange("expert_combine", op.COMBINE, f, own, h, rows.byte)
     else:
         everything = m * (float(p.attn_dp) * h * rows.byte)
         rows.link("expert_gather", op.ALL_GATHER, "expert", p.stage_device, everything)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.errors import InputError
+from kernels.rank_layout import group_node, hop_node
 from workloads.models.spec import ModelSpec
 
 
@@ -72,22 +73,18 @@ class Placement:
         >>> Placement(tp=8, pp=2, device_per_node=8).group_node("pp")
         2
         """
+        if group == "pp":
+            if stage + 1 >= self.pp:
+                return 1
+            return hop_node(stage, self.pp, self.stage_device, self.device_per_node, self.num_device)
         size, stride = {
             "tp": (self.tp, 1),
             "attn_dp": (self.attn_dp, self.tp),
             "ep": (self.ep, self.moe_tp),
             "expert": (self.stage_device, 1),
             "dp": (self.dp, self.replica_device),
-            "pp": (2 if stage + 1 < self.pp else 1, self.stage_device),
         }[group]
-        if size == 1 or self.num_device <= self.device_per_node:
-            return 1
-        if group == "pp":  # devices of this stage, every replica
-            first = np.arange(self.dp)[:, None] * self.replica_device + stage * stride + np.arange(stride)
-        else:
-            first = np.arange(0, self.num_device, size * stride)[:, None] + np.arange(stride)
-        node = (first.reshape(-1, 1) + np.arange(size) * stride) // self.device_per_node
-        return int((1 + (np.diff(node, axis=1) > 0).sum(axis=1)).max())
+        return group_node(size, stride, self.device_per_node, self.num_device)
 
 
 def make(

@@ -21,7 +21,9 @@ import numpy.typing as npt
 from kernels import optable as op
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE
+from workloads.experts import distinct_rank
 from workloads.formats import Formats
+from workloads.models.spec import FeedForward
 from workloads.placement import Placement
 
 NORM_FLOP = {"rms": 4.0, "layer": 7.0}
@@ -128,6 +130,19 @@ class Rows:
         if size > 1:
             node = self.placement.group_node(group, self.stage)
             self.add(name, kind, link_byte=link_byte, group_size=size, group_node=node)
+
+    def exchange(self, name: str, kind: int, f: FeedForward, token: Any, width: int, value_byte: float) -> None:
+        """`token` rows of `width` values to the devices of their experts, or back; narrow values carry an fp32 scale
+        for 128 of them. A row is `link_byte` once to every device that holds one of its experts."""
+        p = self.placement
+        if p.ep <= 1:
+            return
+        row = int(width * (value_byte + (1 / 32 if value_byte == 1 else 0)))
+        copies = distinct_rank(f.num_expert, f.topk, p.ep)
+        self.add(
+            name, kind, m=token, n=row, topk=f.topk, num_expert=f.num_expert, group_size=p.ep,
+            group_node=p.group_node("ep", self.stage), link_byte=token * (copies * row),
+        )  # fmt: skip
 
 
 def ceil_div(value: Any, by: int) -> Any:

@@ -57,6 +57,8 @@ def scaled(kernel: Kernel, relative: Device, heir: Device) -> Kernel:
         name: value * _ratio(BY_KIND.get((kernel.kind, name), RULES.get(name, {})), relative, heir)
         for name, value in kernel.parameter.items()
     }
+    if "crowd" in parameter:  # of the box that was measured, not of its devices
+        parameter["crowd"] = 0.0
     variant = (relative.num_core, relative.peak_flop_per_s) == (heir.num_core, heir.peak_flop_per_s)
     extra = SIGMA_VARIANT if variant else SIGMA
     spread = {size: round((sigma**2 + extra**2) ** 0.5, 4) for size, sigma in kernel.spread.items()}

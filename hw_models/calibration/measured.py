@@ -16,6 +16,7 @@ import pandas as pd
 
 from kernels import optable as op
 from kernels.errors import InputError
+from kernels.expert_exchange import distinct
 from kernels.formats import ALIASES, FORMAT_CODE, FORMATS
 from kernels.machine import L2_BYTE, L2_BYTE_PER_S, LINK_BYTE_PER_S, LINK_UP, MEM_BYTE_PER_S, Machine
 from kernels.optable import OpTable, WorkTable
@@ -29,13 +30,21 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {  # kind -> columns that tell it, besi
     "attn_decode": ("dtype", "kv_dtype", "kernel", "batch", "kv_len", *HEADS),
     "moe": ("dtype", "kernel", "num_token", "hidden", "inter", "topk", "num_expert", "tp", "ep", "distribution"),
     "collective": ("op", "num_gpu", "message_byte"),
+    "exchange": ("op", "num_gpu", "num_token_per_rank", "hidden", "topk", "num_expert"),
 }  # fmt: skip
 TELLS = {
+    "exchange": "num_token_per_rank",  # before what has experts too
     "gemm": "n",
     "attn_prefill": "query_len",
     "attn_decode": "kv_len",
     "moe": "num_expert",
     "collective": "message_byte",
+}
+EXCHANGE_MS = ("dispatch_ms", "combine_ms")  # of a file that has both in a row
+EXCHANGE_BYTE: Mapping[str, float] = {  # bytes of a dispatched value, with the scales of narrow ones
+    "fp8": 1.0 + 1.0 / 32.0,  # an fp32 scale for 128 values
+    "bf16": 2.0,
+    "nvfp4": 0.5 + 1.0 / 16.0,  # an fp8 scale for 16 values
 }
 DTYPES = {**ALIASES, "w4a16_mxfp4": "mxfp4_a16", "float8_e4m3": "fp8"}
 COLLECTIVES = {
@@ -118,14 +127,23 @@ def read_frame(file: pathlib.Path) -> pd.DataFrame:
     try:
         with open(file, "rb") as stream:
             zipped = stream.read(2) == b"\x1f\x8b"
-        frame = pd.read_csv(file, compression="gzip" if zipped else None, skipinitialspace=True)
+        frame = pd.read_csv(file, compression="gzip" if zipped else None, skipinitialspace=True, comment="#")
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", file=file) from None
     except (ValueError, UnicodeDecodeError, EOFError) as error:
         raise InputError(f"not CSV: {error}", file=file) from None
     if frame.empty:
         raise InputError("no row under the header", file=file)
-    return frame.rename(columns=lambda name: str(name).strip().lower())
+    return _a_row_each(frame.rename(columns=lambda name: str(name).strip().lower()))
+
+
+def _a_row_each(frame: pd.DataFrame) -> pd.DataFrame:
+    """A file that times a dispatch and its combine in one row (DeepEP's) as rows of their own."""
+    if not set(EXCHANGE_MS) <= set(frame.columns) or "latency_ms" in frame.columns:
+        return frame
+    kernel = "deepep_normal" if "num_sm" in frame.columns else "deepep_low_latency"
+    parts = [frame.assign(op=name.removesuffix("_ms"), latency_ms=frame[name], kernel=kernel) for name in EXCHANGE_MS]
+    return pd.concat(parts, ignore_index=True)
 
 
 def from_frame(frame: pd.DataFrame, file: pathlib.Path, machine: Machine | None = None) -> Measured:
@@ -305,7 +323,40 @@ def _collective(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]
     return ops, work
 
 
-BUILDERS = {"gemm": _gemm, "attn_prefill": _prefill, "attn_decode": _decode, "moe": _moe, "collective": _collective}
+def _exchange(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) -> tuple[OpTable, WorkTable]:
+    """Expert dispatch and combine. Without columns for them: one node, the kernel's cores, fp8 out, bf16 back."""
+    ops, work = op.empty(len(frame))
+    names = ("num_token_per_rank", "hidden", "topk", "num_expert", "num_gpu")
+    token, hidden, topk, expert, group = (number(frame, name, file, positive=True) for name in names)
+    ops["m"], ops["topk"], ops["num_expert"], ops["group_size"] = token, topk, expert, group
+    ops["fmt"] = FORMAT_CODE["bf16"]
+    if "num_node" in frame.columns:
+        ops["group_node"] = number(frame, "num_node", file, positive=True)
+    if "num_sm" in frame.columns:
+        ops["k"] = number(frame, "num_sm", file)
+    sent = frame["dtype"].astype(str) if "dtype" in frame.columns else pd.Series("fp8", frame.index)
+    for row, (what, dtype) in enumerate(zip(frame["op"].astype(str), sent, strict=True)):
+        ops["kind"][row] = op.COMBINE if what == "combine" else op.DISPATCH
+        value_byte = 2.0 if what == "combine" else EXCHANGE_BYTE.get(DTYPES.get(dtype, dtype), 0.0)
+        if what not in ("dispatch", "combine") or not value_byte:
+            skipped[row] = f"{what} of {dtype} is no expert exchange of ours"
+        ops["n"][row] = int(hidden[row] * value_byte)
+    for row in np.flatnonzero((group < 2) | (topk > expert)).tolist():
+        skipped[row] = "one device, or fewer experts than topk"
+    reached = np.array([distinct(e, t, g) for e, t, g in zip(expert, topk, group, strict=True)])
+    ops["link_byte"] = token * ops["n"] * reached
+    ops["link_byte"][list(skipped)] = 0.0
+    return ops, work
+
+
+BUILDERS = {
+    "exchange": _exchange,
+    "gemm": _gemm,
+    "attn_prefill": _prefill,
+    "attn_decode": _decode,
+    "moe": _moe,
+    "collective": _collective,
+}
 
 
 def light_s(ops: OpTable, machine: Machine) -> Floats:

@@ -20,7 +20,7 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 from hw_models import profile
-from hw_models.calibration import attention_fit, collective_fit, ops, stream_fit
+from hw_models.calibration import attention_fit, collective_fit, exchange_fit, ops, stream_fit
 from hw_models.profile import Kernel, Profile, ProfileFile
 from kernels.errors import InputError
 
@@ -39,13 +39,19 @@ class Shipped(NamedTuple):
     device: str  # catalogue name
     layer: str = ""  # folder under layers/
     relative: Mapping[str, str] = {}
+    box: str = ""  # measured collectives of the same GPU in another box
+    pcie: bool = False  # measured collectives of a box without scale-up links
+    overlay: bool = False  # collectives alone were measured: a file that is laid over the relative's profile
 
 
 ALL = (
     Shipped("h100_sxm", "h100_sxm", "h100"),
     Shipped("a100_sxm", "a100_sxm_80gb", "a100"),
-    Shipped("b200_sxm", "b200", relative=dict.fromkeys(KINDS, "h100_sxm")),
-    Shipped("l40s", "l40s", relative={**dict.fromkeys(KINDS, "a100_sxm"), "gemm": "h100_sxm", "moe": "h100_sxm"}),
+    Shipped("b200_sxm", "b200", relative=dict.fromkeys(KINDS, "h100_sxm"), box="gb200"),
+    Shipped(
+        "l40s", "l40s", relative={**dict.fromkeys(KINDS, "a100_sxm"), "gemm": "h100_sxm", "moe": "h100_sxm"}, pcie=True
+    ),
+    Shipped("rtx_pro_6000", "rtx_pro_6000", pcie=True, overlay=True),
 )
 
 
@@ -70,11 +76,26 @@ def stream(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel
 
 
 def collective(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
-    if near is not None:
-        return stream_fit.taken(near, "collective")
     folder = data / "collectives"
+    own = of.box or of.name
+    exchanges = sorted(
+        path for path in folder.glob(f"{own}_*.csv*") if "deepep" in path.name or "alltoall" in path.name
+    )
+    found = exchange_fit.fit_files(exchanges, of.device)
+    if of.pcie:
+        return collective_fit.fit_pcie(folder / f"{of.name}_nccl.csv", of.device)
+    if near is not None and not of.box:
+        return stream_fit.taken(near, "collective")
+    if near is not None:
+        files = [folder / f"{of.box}_{tail}.csv" for tail in ("nccl", "custom_allreduce")]
+        return collective_fit.fit_few(files[0], files[1], of.device, stream_fit.taken(near, "collective")) + found
     files = [folder / f"{of.name}_{tail}.csv" for tail in ("nccl", "vllm_custom_allreduce")]
-    return collective_fit.fit_files(files[0], files[1], of.device)
+    library = collective_fit.fit_files(files[0], files[1], of.device)
+    others = folder / f"{of.name}_custom_allreduce.csv"
+    if others.exists():
+        ring = next(kernel for kernel in library if (kernel.kind, kernel.name) == ("all_reduce", "nccl"))
+        library += collective_fit.other_engines(others, of.device, ring.parameter)
+    return library + found
 
 
 FITS: Mapping[str, Callable[[Shipped, pathlib.Path, Profile | None], list[Kernel]]] = {
@@ -88,6 +109,10 @@ FITS: Mapping[str, Callable[[Shipped, pathlib.Path, Profile | None], list[Kernel
 
 def source_of(of: Shipped, kind: str) -> str:
     """Where the constants of a file come from, in a sentence."""
+    if of.box and kind == "collective":
+        return f"collectives of {of.box}, four GPUs: constants from {of.relative[kind]}'s on; error by cross-validation"
+    if of.pcie and kind == "collective":
+        return COLLECTIVES
     if of.relative and kind in ("stream", "collective"):
         return f"taken from {of.relative[kind]}: not measured on this device"
     if kind == "stream":
@@ -103,7 +128,7 @@ def fit_one(of: Shipped, kind: str, data: pathlib.Path, out: pathlib.Path, date:
     near = profile.load(out / of.relative[kind]) if of.relative else None
     kernels = FITS[kind](of, data, near)
     content = ProfileFile(device=of.name, command=COMMAND, date=date, source=source_of(of, kind), kernel=tuple(kernels))
-    profile.write_file(out / of.name / f"{kind}.toml", content)
+    profile.write_file(out / f"{of.name}.toml" if of.overlay else out / of.name / f"{kind}.toml", content)
     return time.process_time() - start
 
 
@@ -116,7 +141,7 @@ def fit_all(
     say: Callable[[str], None] = print,
 ) -> None:
     """Fits and writes `kinds` of the `chosen` profiles in two processes, relatives before those that need them."""
-    left = [(of, kind) for kind in kinds for of in chosen]
+    left = [(of, kind) for kind in kinds for of in chosen if kind == "collective" or not of.overlay]
     names = [of.name for of in chosen]
     total, done = len(left), 0
     finished: set[tuple[str, str]] = set()

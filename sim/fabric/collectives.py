@@ -31,6 +31,7 @@ from kernels.collective import (
     HOST_S,
     NO_ALGORITHM,
     NVLS,
+    NVLS_TREE,
     RING,
     TREE,
     collective_parts,
@@ -95,7 +96,8 @@ class Collectives:
         inside = self._phase(self._inside_name(kind, code), group, nodes, inside_s * link[LINK_UP, LINK_BYTE_PER_S])
         between = None
         if len(nodes) > 1:
-            name = {RING: "next", HIERARCHICAL: "next", TREE: "tree"}.get(code, "pair" if kind == P2P else "all")
+            over = {RING: "next", HIERARCHICAL: "next", TREE: "tree", NVLS_TREE: "tree"}
+            name = over.get(code, "pair" if kind == P2P else "all")
             between = self._phase(name, group, nodes, between_s * link[LINK_OUT, LINK_BYTE_PER_S])
         return Collective(
             ALGORITHMS[code], to_ps(fixed_s), to_ps(float(self._fit[kind, HOST_S])), _order(kind, code, inside, between)
@@ -143,7 +145,7 @@ class Collectives:
     def _inside_name(self, kind: int, code: int) -> str:
         if kind == P2P:
             return "pair"
-        if code == NVLS:
+        if code in (NVLS, NVLS_TREE):
             return "switch"
         if code in (RING, HIERARCHICAL, TREE):
             return "ring"
@@ -229,7 +231,8 @@ class Collectives:
 
     def _tree(self, nodes: list[list[int]]) -> Pattern:
         """Half of the bytes in each of two trees, up and down every edge: a device of an inner node, which has three
-        edges in one tree and one in the other, sends four quarters of its bytes."""
+        edges in one tree and one in the other, sends four quarters of its bytes; of two nodes, one edge each, halves.
+        """
         route = [
             self.routes.between(a, b)
             for tree in double_tree(len(nodes))
@@ -237,7 +240,7 @@ class Collectives:
             for low, high in zip(nodes[child], nodes[parent], strict=True)
             for a, b in ((low, high), (high, low))
         ]
-        return route, [0.25] * len(route)
+        return route, [0.5 if len(nodes) == 2 else 0.25] * len(route)
 
     def _all(self, nodes: list[list[int]]) -> Pattern:
         route = [

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from hw_models.spec import Device
+from kernels.collective_layout import memory_byte, ring_byte
 from kernels.errors import InputError
 from kernels.fairness import Floats
-from kernels.optable import BOUND_COMPUTE, BOUND_MEMORY, KINDS, CostTable
+from kernels.optable import ALL_REDUCE, BOUND_COMPUTE, BOUND_MEMORY, KINDS, P2P, CostTable
 
 DATA = pathlib.Path(__file__).with_suffix(".toml")
 
@@ -42,10 +43,9 @@ def core_share(device: Device) -> float:
 
 def memory_share(device: Device, kind: int, link_byte_per_s: float) -> float:
     """Share of a device's memory bandwidth that a collective of `kind` takes while it sends `link_byte_per_s`."""
-    known = _data()["mem_byte_per_link_byte"]
-    if KINDS[kind] not in known:
-        raise InputError("not a collective", field="kind", value=KINDS[kind], allowed=known)
-    share = float(known[KINDS[kind]]["value"]) * link_byte_per_s / device.mem_byte_per_s
+    if not ALL_REDUCE <= kind <= P2P:
+        raise InputError("not a collective", field="kind", value=KINDS[kind], allowed=KINDS[ALL_REDUCE : P2P + 1])
+    share = memory_byte(kind, 1.0, 2) / ring_byte(kind, 1.0, 2) * link_byte_per_s / device.mem_byte_per_s
     return min(share, 0.5)  # two parties at a memory that is full get half each
 
 

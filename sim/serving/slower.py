@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from hw_models.forms import COLLECTIVE_KINDS, FORMS
+from hw_models.forms import COLLECTIVE_KINDS, EXCHANGE_KINDS, FORMS
 from kernels.machine import Machine
 from kernels.optable import KINDS
 
@@ -31,7 +31,7 @@ def slower(machine: Machine, factor: float) -> Machine:
         return machine
     fit = machine.fit.copy()
     for code, kind in enumerate(KINDS):
-        if kind in FORMS and kind not in COLLECTIVE_KINDS:
+        if kind in FORMS and kind not in (*COLLECTIVE_KINDS, *EXCHANGE_KINDS):
             for slots in fit[code]:
                 scale_slots(slots, FORMS[kind].names, factor)
     return machine._replace(fit=fit)

@@ -2,8 +2,9 @@
 
 Rank r runs on device r. An engine of a rank (CPU, compute, memory, collectives) runs its nodes in the file's order as
 far as dependencies allow; a send and its receive start when both can and end together. Collectives are matched across
-ranks by process group and order of occurrence, sends by source, destination and tag. `comm_size` is the message as
-`kernels.collective` has it: the input of an all-reduce, reduce-scatter or all-to-all, the output of an all-gather.
+ranks by process group and order of occurrence, sends by source, destination and tag. `comm_size` is what a rank
+puts in, as the feeders of Chakra's simulators have it: of an all-gather the rank's shard, so that `kernels.collective`,
+which counts its output, sees it once a rank.
 """
 
 import json
@@ -131,7 +132,8 @@ def _match(
             raise InputError(f"ranks disagree on {_where(at, parts)}", field="comm_type", value=sorted(kinds))
         kind = COLLECTIVES[kinds.pop()]
         if kind in KIND:
-            collective[number] = made.make(KIND[kind], byte, wanted)
+            whole = byte * len(wanted) if KIND[kind] == ALL_GATHER else byte
+            collective[number] = made.make(KIND[kind], whole, wanted)
     return rendezvous, collective
 
 

@@ -11,8 +11,6 @@ written from Kineto         `.csv`: collectives to fit on, or with `kernels` all
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
-
 from kernels.errors import InputError
 from sim.record.export import csv_bytes, write_files
 from sim.show.trace_events import trace_bytes
@@ -90,8 +88,8 @@ def replay_files(
     roofline: bool = False,
     kernels: bool = False,
 ) -> str:
-    """Replay the traces of ranks 0, 1, ... (by the number in their names) on a system with ideal collectives, write a
-    node a row, and return what it took."""
+    """Replay the traces of ranks 0, 1, ... (by the number in their names) on a system, write a node a row, and return
+    what it took and how collectives were priced: by the machine's calibrated library, else at the links' speed."""
     if system is None:
         raise InputError("which machine?", field="system", value=None, allowed="a name of `ridgeline devices`")
     if kernels:
@@ -99,8 +97,8 @@ def replay_files(
     if not target.endswith(".csv"):
         raise InputError("a table", field="OUT", value=target, allowed=".csv")
     from hw_models import catalog
+    from hw_models.device import library_fit
     from hw_models.routes import Routes
-    from kernels.collective import IDEAL_COLLECTIVE
     from sim.trace.chakra_replay import link_frame, read_groups, replay_traces
 
     paths = sorted(map(pathlib.Path, source), key=rank_of)
@@ -108,13 +106,15 @@ def replay_files(
         raise InputError("one file for every rank from 0 on, NAME.<rank>.et", field="IN",
                          value=[path.name for path in paths])  # fmt: skip
     routes = Routes(catalog.system(system, len(paths)))
+    fit, calibrated_on = library_fit(routes.system)
     frame, times = replay_traces(
-        [read_trace(path) for path in paths], routes, np.array(IDEAL_COLLECTIVE),
-        groups=read_groups(groups) if groups else None, roofline=roofline,
+        [read_trace(path) for path in paths], routes, fit, groups=read_groups(groups) if groups else None,
+        roofline=roofline,
     )  # fmt: skip
-    about = {"source": [path.name for path in paths], "system": system, "fidelity": "replay"}
+    priced = f"calibrated on {calibrated_on}" if calibrated_on else "at the speed of the links: nobody calibrated them"
+    about = {"source": [path.name for path in paths], "system": system, "fidelity": "replay", "collectives": priced}
     write_files({pathlib.Path(target): csv_bytes(frame, about)})
-    line = f"{target}: {len(paths)} ranks, {len(frame)} nodes, {frame['end_s'].max():.6g} s"
+    line = f"{target}: {len(paths)} ranks, {len(frame)} nodes, {frame['end_s'].max():.6g} s; collectives {priced}"
     links = link_frame(routes, times)
     if len(links):
         line += f"; busiest link {links['link'].iloc[0]} {links['utilisation'].iloc[0]:.1%}"

@@ -111,7 +111,7 @@ def error_rows(files: Sequence[Any], prices: Sequence[Any], system: str) -> list
     from kernels.optable import KINDS
     from sim.validate._rows import error_row
 
-    if files[0].kind == "collective":
+    if files[0].kind in ("collective", "exchange"):
         kinds = np.array([KINDS[kind] for measured in files for kind in measured.ops["kind"]])
     else:  # as the file has it: a prefill of one token is priced by the decode kernel and is still a prefill
         kinds = np.array([measured.kind for measured in files for _ in measured.ops])

@@ -140,6 +140,18 @@ def test_slower_than_light_and_monotone(kind: int, byte: float, group: tuple[int
     assert collective_s(kind, byte * 1.1, *group, LINK, REAL)[0] >= seconds
 
 
+@pytest.mark.parametrize("kind", [ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, ALL_TO_ALL])
+@pytest.mark.parametrize("values", [fit(), REAL, TUNED])
+def test_more_devices_of_a_node_take_longer(kind: int, values: np.ndarray) -> None:
+    """At a message of one size: more hops, and a larger part of it has to move."""
+    for byte in (1e3, 1e6, 1e9):
+        times = [collective_s(kind, byte, group, 1, LINK, values)[1] for group in range(2, 17)]
+        assert (np.diff(times) > 0).all()
+        if values is not TUNED and kind != ALL_TO_ALL:  # a tuner changes protocols; to peers, the own piece shrinks
+            times = [collective_s(kind, byte, group, 1, LINK, values)[0] for group in range(2, 17)]
+            assert (np.diff(times) > -1e-15).all()
+
+
 def test_alone_there_is_nothing_to_send() -> None:
     assert collective_s(ALL_REDUCE, 1e6, 1, 1, LINK, REAL)[0] == 0.0
     assert collective_s(ALL_REDUCE, 0.0, 8, 1, LINK, REAL)[0] == 0.0

@@ -8,7 +8,7 @@ from hw_models.device import machine
 from kernels import optable as op
 from kernels.errors import InputError
 from kernels.gemm import gemm_s
-from kernels.machine import DYNAMIC_W, IDLE_W, Machine
+from kernels.machine import DYNAMIC_W, IDLE_W, MEM_BYTE_PER_S, Machine
 from kernels.moe import moe_s
 from kernels.optable import OpTable
 from kernels.price import BLOCK, price_table
@@ -88,3 +88,17 @@ def test_a_format_without_a_pipe_is_refused_with_its_row() -> None:
     ops["fmt"][2] = 8  # nvfp4, which an H100 has no pipe for
     with pytest.raises(InputError, match=r"operator 2, gemm.*nvfp4|nvfp4.*operator 2, gemm"):
         price_table(ops, np.zeros(0, op.WORK_DTYPE), arrays())
+
+
+@pytest.mark.parametrize("group", [4, 8])
+def test_a_collective_draws_the_power_of_the_bytes_that_it_moves(group: int) -> None:
+    """At the speed of light an all-reduce drew all of an H100's 700 W (698): it keeps no tensor pipe busy."""
+    built = arrays()
+    ops, work = op.empty(1)
+    ops["kind"], ops["link_byte"], ops["group_size"] = op.ALL_REDUCE, 2.0**30, group
+    cost = price_table(ops, work, built)
+    seconds = float(cost["time_ps"][0]) / 1e12
+    moved_s = 2.5 * 2 * (group - 1) / group * 2.0**30 / built.rate[MEM_BYTE_PER_S]
+    watt = float(cost["energy_nj"][0]) / 1e9 / seconds
+    assert watt == pytest.approx(built.rate[IDLE_W] + built.rate[DYNAMIC_W] * moved_s / seconds, rel=1e-6)
+    assert watt < 450

@@ -28,12 +28,15 @@ def closed_form(model: ModelSpec, plan: TrainPlan, fit: t.Floats) -> dict[str, f
 
 def test_ring_inside_a_node_and_across_nodes() -> None:
     # (n-1)/n of the bytes over one device's link and n-1 latencies; across nodes the 8 members of a node share its
-    # 8 ports, so that a ring over 2 nodes carries 15/16 of the bytes over 8 x 25 GB/s and one step across
+    # 8 ports, so that a ring over 2 nodes carries 15/16 of the bytes over 8 x 25 GB/s, and one of 15 steps goes across
     inside = collective_s(8e9, 8, 1, A100, IDEAL)
     assert inside == pytest.approx(7 / 8 * 8e9 / 300e9 + 7 * A100[t.UP_LATENCY_S])
     across = collective_s(8e9, 16, 1, A100, IDEAL)
     bandwidth = 15 / 16 * 8e9 / min(8 * 25e9, 300e9)
-    assert across == pytest.approx(bandwidth + A100[t.OUT_LATENCY_S] + 7 * A100[t.UP_LATENCY_S])
+    assert across == pytest.approx(bandwidth + A100[t.OUT_LATENCY_S] + 14 * A100[t.UP_LATENCY_S])  # 15 hops
+    # one device of each of 128 nodes: 127 hops, which a ring of log2 steps took for 7
+    alone = collective_s(8e9, 128, 8, A100, IDEAL)
+    assert alone == pytest.approx(127 / 128 * 8e9 / 25e9 + 127 * A100[t.OUT_LATENCY_S])
     # one member a node: one port
     assert collective_s(8e9, 2, 8, A100, IDEAL) == pytest.approx(0.5 * 8e9 / 25e9 + A100[t.OUT_LATENCY_S])
     assert collective_s(8e9, 1, 1, A100, IDEAL) == 0

@@ -47,6 +47,19 @@ def test_ranks_meet_in_a_collective(routes: Routes) -> None:
     assert links["byte"].sum() == pytest.approx(16 * 2 * 7 / 8 * 450e6)  # to and from the switch
 
 
+def test_a_gather_is_named_by_the_shard_of_a_rank(routes: Routes) -> None:
+    """`comm_size` of an all-gather is what one rank puts in; of a reduce-scatter all of it is."""
+    shard = 450_000_000 // 8
+
+    def ends(name: str, byte: int) -> float:
+        attr = attributes(comm_type=COLLECTIVES.index(name), comm_size=byte)
+        traces = [Trace(node=[compute(0), Node(1, name, "COMM_COLL_NODE", data_deps=[0], attr=attr)]) for _ in range(8)]
+        return float(replay_traces(traces, routes, IDEAL)[0]["end_s"].max())
+
+    assert ends("ALL_GATHER", shard) == pytest.approx(7 / 8 * 450e6 / 450e9, rel=0.01)
+    assert ends("ALL_GATHER", shard) == ends("REDUCE_SCATTER", 8 * shard)
+
+
 def test_roofline_of_compute_nodes(routes: Routes) -> None:
     device = routes.system.device
     trace = Trace(node=[compute(99, num_ops=10**12, tensor_size=1)])
