@@ -11,7 +11,7 @@ from workloads.experts import distinct_node, distinct_rank
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.rows import ACT_FLOP, ADD_FLOP, NORM_FLOP, ROPE_FLOP
 from workloads.training import TrainPlan
-from workloads.training_rows import FORWARD, INPUT_GRAD, UPDATE, WEIGHT_GRAD, Lowered, TrainRows, group_shape
+from workloads.training_rows import FORWARD, INPUT_GRAD, UPDATE, WEIGHT_GRAD, Lowered, TrainRows
 
 FUSED = ("flash1", "flash2", "flash3")
 OPTIMIZER_FLOP = 12.0  # a value: two moments, their corrections, a square root, a division, decay
@@ -165,14 +165,13 @@ def _experts(rows: TrainRows, f: FeedForward, h: int, plan: TrainPlan) -> None:
     rows.stream("route", op.ADD, own, f.num_expert, 5.0, byte=4.0)
     copies = float(f.topk)
     sent = plan.dispatch_byte or rows.byte
-    nodes = _exchange(rows, f, plan)
+    nodes = rows.num_node("ep")
     if plan.dispatch == "deepep":
         copies = distinct_rank(f.num_expert, f.topk, plan.ep)
         if nodes > 1:  # once to each node, then on inside it under the network's time
             copies = distinct_node(f.num_expert, f.topk, nodes, plan.node_limit)
     rows.stream("permute", op.ADD, own * copies, h, 0.0, back=(1, 1))
-    rows.link("dispatch", op.ALL_TO_ALL, "ep", own * copies * h * sent, phases=(FORWARD,))
-    rows.link("dispatch", op.ALL_TO_ALL, "ep", own * copies * h * rows.byte, phases=(INPUT_GRAD,))
+    _exchange(rows, f, "dispatch", own, h, copies, sent)
     if etp > 1:
         rows.link("gather", op.ALL_GATHER, "etp", own * etp * f.topk * h * rows.byte, back=op.REDUCE_SCATTER)
     # the rows of the fullest rank over its experts, each a product of its own: tokens of the group times their choices
@@ -187,19 +186,29 @@ def _experts(rows: TrainRows, f: FeedForward, h: int, plan: TrainPlan) -> None:
     rows.linear_map("expert_down", each, h, width, batch=local)
     if etp > 1:
         rows.link("scatter", op.REDUCE_SCATTER, "etp", own * etp * f.topk * h * rows.byte, back=op.ALL_GATHER)
-    rows.link("combine", op.ALL_TO_ALL, "ep", own * copies * h * rows.byte, phases=(FORWARD,))
-    rows.link("combine", op.ALL_TO_ALL, "ep", own * copies * h * sent, phases=(INPUT_GRAD,))
+    _exchange(rows, f, "combine", own, h, copies, sent)
     rows.stream("unpermute", op.ADD, own * f.topk, h, 1.0, back=(1, 1))
     if plan.global_balance:  # the loads of all experts, summed over the whole batch's ranks
         rows.link("balance", op.ALL_REDUCE, "dp", 4.0 * f.num_expert, phases=(FORWARD,))
 
 
-def _exchange(rows: TrainRows, f: FeedForward, plan: TrainPlan) -> int:
-    """Nodes that the devices of an expert group lie on."""
-    from kernels.rank_layout import group_node
-
-    size, stride = group_shape(plan, "ep")
-    return group_node(size, stride, rows.per_node, plan.num_device)
+def _exchange(rows: TrainRows, f: FeedForward, name: str, token: float, h: int, copies: float, sent: float) -> None:
+    """Tokens to their experts or results back, `copies` rows a token: what goes to the experts takes `sent` bytes a
+    value, what comes back the stream's. Backward the gradients go the other way. One kernel family (`deepep`), or a
+    plain all-to-all that sends a copy for each expert."""
+    wide = rows.byte
+    there, back = (op.DISPATCH, sent), (op.COMBINE, wide)
+    # gradients of results go to the experts, those of rows come back and are summed
+    pair = (there, (op.COMBINE, wide)) if name == "dispatch" else (back, (op.DISPATCH, sent))
+    for phase, (kind, byte) in zip((FORWARD, INPUT_GRAD), pair, strict=True):
+        moved = token * copies * h * byte
+        if rows.plan.dispatch != "deepep":
+            rows.link(name, op.ALL_TO_ALL, "ep", moved, phases=(phase,))
+        elif rows.plan.ep > 1:
+            row = int(h * (byte + (1 / 32 if byte == 1 else 0)))  # narrow values carry an fp32 scale for 128 of them
+            rows.add(f"ep_{name}", kind, phase, m=round(token), n=row, topk=f.topk, num_expert=f.num_expert,
+                     group_size=rows.plan.ep, group_node=rows.num_node("ep"), window=rows.plan.node_limit,
+                     link_byte=moved)  # fmt: skip
 
 
 def lower_first(model: ModelSpec, plan: TrainPlan, precision: str = "bf16", per_node: int = 8) -> Lowered:

@@ -151,13 +151,18 @@ class TrainRows:
     def link(self, name: str, kind: int, group: str, link_byte: float, *,
              phases: tuple[int, ...] = (FORWARD, INPUT_GRAD), back: int | None = None) -> None:  # fmt: skip
         """A collective over a group of the plan, once in each of `phases`; `back`: its kind in the backward pass."""
-        size, stride = group_shape(self.plan, group)
+        size, _ = group_shape(self.plan, group)
         if size <= 1 or link_byte <= 0:
             return
-        node = group_node(size, stride, self.per_node, self.plan.num_device)
+        node = self.num_node(group)
         for phase in phases:
             chosen = kind if phase == FORWARD or back is None else back
             self.add(f"{group}_{name}", chosen, phase, link_byte=link_byte, group_size=size, group_node=node)
+
+    def num_node(self, group: str) -> int:
+        """Nodes that the devices of a group lie on."""
+        size, stride = group_shape(self.plan, group)
+        return group_node(size, stride, self.per_node, self.plan.num_device)
 
     def table(self) -> Lowered:
         """The rows so far."""
