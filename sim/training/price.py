@@ -269,7 +269,10 @@ def plan_record(model: ModelSpec, plan: TrainPlan, row: int = 0) -> Record:
         out["compress_ratio"], out["compress_pass"], out["compress_gathers"] = ratio, passes, gathers
     out["num_chunk"] = plan.interleave
     out["recompute"] = RECOMPUTES.index(plan.recompute) if plan.recompute in RECOMPUTES else 1
-    out["schedule"] = SCHEDULES.index(plan.schedule if plan.schedule in SCHEDULES else "1f1b")
+    schedule = plan.schedule if plan.schedule in SCHEDULES else "1f1b"
+    if schedule == "1f1b" and plan.interleave > 1:
+        schedule = "interleaved-1f1b"
+    out["schedule"] = SCHEDULES.index(schedule)
     out["dp_scheduled"] = plan.dp_traffic == "scheduled"
     out["hop_byte"] = plan.seq * plan.micro_batch / plan.cp * model.hidden * plan.act_byte
     out["num_layer"], out["tied"], out["piece"] = model.num_layer, model.tied, row

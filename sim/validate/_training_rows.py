@@ -29,7 +29,11 @@ ALIASES: dict[str, str] = {  # as files have it: as the schema has it
 NEEDED = ("system", "num_gpu", "seq_len")
 MEASURED = ("step_s", "tok_per_s_per_gpu", "tflops_per_gpu", "mfu_pct", "memory_GiB", "fits")
 SHARDING = {"FULL_SHARD": 3, "SHARD_GRAD_OP": 2, "NO_SHARD": 0, "HYBRID_SHARD": 3, "DDP": 0}
-PRECISIONS = {"amp_bf16": "bf16", "amp_fp8": "fp8", "amp_fp16": "fp16", "bfloat16": "bf16", "float16": "fp16"}
+PRECISIONS = {  # as files write them; of the scaling that a name adds (CS, DS: one factor a tensor, MX: a block of 32)
+    "amp_bf16": "bf16", "amp_fp8": "fp8", "amp_fp16": "fp16", "bfloat16": "bf16", "float16": "fp16", "fp8_cs": "fp8",
+    "fp8_ds": "fp8", "fp8_sc": "fp8_block", "fp8_mx": "mxfp8", "fp8_hybrid": "fp8", "fp4": "nvfp4",
+}  # fmt: skip
+LORA_RANK = 32  # of a row that says LoRA and no rank: the default of the trainers whose tables say so (NeMo)
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 # Widths, layers and heads of MPT models (MosaicML's llm-foundry, scripts/train/yamls/pretrain); GPT blocks with biases,
 # tied embeddings and learned positions, a vocabulary of 50,368
@@ -116,8 +120,8 @@ def read_row(cells: Mapping[str, Any], line: int) -> TrainRow:
     for name in ("attention", "schedule"):
         if name in cells:
             given[name] = str(cells[name])
-    if "lora_rank" in cells:
-        given["lora_rank"] = _whole(cells, "lora_rank", 0, least=0)
+    adapters = "lora" in str(cells.get("phase", "")).lower()
+    given["lora_rank"] = _whole(cells, "lora_rank", LORA_RANK if adapters else 0, least=0)
     if "offload" in cells and str(cells["offload"]).lower() not in ("none", *FALSE):
         given["optimizer_offload"] = 1.0
     if _flag(cells, "activation_cpu_offload"):
@@ -126,7 +130,7 @@ def read_row(cells: Mapping[str, Any], line: int) -> TrainRow:
     plan = TrainPlan(**{name: value for name, value in (usual | given).items() if name in known})
     check_sizes(plan)
     check(model, plan)
-    precision = str(cells.get("precision", "bf16")).lower()
+    precision = str(cells.get("precision", "bf16")).strip().lower().replace("-", "_")
     step_s = _number(cells, "step_s")
     if np.isnan(step_s) and "tok_per_s_per_gpu" in cells:
         step_s = plan.token / (_number(cells, "tok_per_s_per_gpu") * num_gpu)

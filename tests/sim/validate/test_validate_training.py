@@ -6,6 +6,8 @@ import pathlib
 import pytest
 
 from sim.cli import main
+from sim.training.measured_column import read_frame
+from sim.validate._training_rows import read_rows
 from sim.validate.training import validate_file, validate_training
 from tests.shared_data import folder
 
@@ -166,6 +168,33 @@ def test_a_row_that_cannot_be_run_stops_no_file(tmp_path: pathlib.Path) -> None:
     rows, reasons, _ = validate_file(tmp_path / "runs.csv")
     assert (rows[0]["n"], rows[0]["coverage"]) == (1, 0.5)
     assert reasons == [{"reason": "# GPUs = 8: is not tp x dp x pp", "n": 1}]
+
+
+COMMON = "model,system,num_gpu,tp,pp,cp,vp,gbs,mbs,seq_len,precision,phase,tok_per_s_per_gpu,fits,sharding\n"
+
+
+def test_names_and_blanks_of_the_common_form(tmp_path: pathlib.Path) -> None:
+    lines = (
+        "LLAMA3-70B,DGX H100,64,4,8,1,5,128,1,8192,FP8-CS,pre-training,1600,,",
+        "llama-3.1-8b,H100-SXM,16,,,,,32,2,8192,bf16,,6000,,FULL_SHARD",
+        "Llama-3-8B,NVIDIA H100 80GB HBM3,8,1,1,2,,16,1,4096,bf16,LoRA,9000,,",
+        "mpt-7b,a100_80gb,8,,,,,16,2,2048,amp_bf16,,,true,FULL_SHARD",
+        "mpt-7b,h100_80gb,8,3,,,,16,2,2048,bf16,,1000,,",
+    )
+    (tmp_path / "runs.csv").write_text(COMMON + "\n".join(lines) + "\n")
+    frame = read_frame(tmp_path / "runs.csv")
+    read = read_rows(frame, "runs.csv")
+    big, sharded, tuned, verdict = read.rows
+    assert (big.plan.schedule, big.plan.interleave, big.precision, big.plan.dp) == ("1f1b", 5, "fp8", 2)
+    assert big.plan.sequence_parallel  # today's software where tensor parallelism is there
+    assert big.plan.zero == 1  # and a distributed optimizer
+    assert (big.stack, sharded.stack, verdict.stack) == ("megatron-core", "pytorch-fsdp", "llm-foundry")
+    assert (sharded.plan.zero, sharded.plan.dp, sharded.plan.num_microbatch) == (3, 16, 1)
+    assert (tuned.plan.lora_rank > 0, tuned.plan.cp, tuned.plan.dp) == (True, 2, 4)
+    assert verdict.fits is True
+    assert verdict.plan.attention == "flash1"
+    assert len(read.reasons) == 1
+    assert "num_gpu" in read.reasons[0]  # 8 devices are no multiple of three
 
 
 @pytest.mark.parametrize(
