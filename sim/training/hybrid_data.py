@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.errors import InputError
-from kernels.training import Floats
+from kernels.train_plan import Floats
 from sim.training.assign_sequences import Ints
 from sim.training.fitted.group_cost import GroupCost, group_seconds
 

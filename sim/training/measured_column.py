@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kernels.errors import InputError
-from kernels.training import Floats
+from kernels.train_plan import Floats
 
 
 def read_frame(path: str | pathlib.Path) -> pd.DataFrame:
