@@ -152,9 +152,10 @@ def _put(
     bound: int, power: Power,
 ) -> None:  # fmt: skip
     """Time and energy of all repetitions into a row of the cost table. Scalars in: a record costs more to pass."""
-    cost[i]["time_ps"] = count * to_ps(seconds)
+    number = int(count)  # 64 bits
+    cost[i]["time_ps"] = number * to_ps(seconds)
     energy_j = seconds * power[0] + ideal_s * power[1] + flop * power[2] + byte * power[3]
-    cost[i]["energy_nj"] = count * to_nj(energy_j)
+    cost[i]["energy_nj"] = number * to_nj(energy_j)
     cost[i]["engine"] = engine
     cost[i]["bound"] = bound
 
