@@ -114,10 +114,10 @@ def plan(
     from hw_models import catalog
     from sim.training.search import exhaustive, replay_best
     from sim.training.space import named_space
-    from sim.training.stack import default_stack, load
+    from sim.training.stack import default_stack, load_stack
 
     one = named_space(space, gpus, batch, seq=seq, max_tp=max_tp, cps=(1,))
-    constants = load(stack or default_stack(catalog.system(system, gpus).device.name))
+    constants = load_stack(stack or default_stack(catalog.system(system, gpus).device.name))
     best, _, _ = exhaustive(model, system, one, stack=constants, top=top, number_format=number_format)
     return replay_best(best, model, system, one, constants, number_format)
 

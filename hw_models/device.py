@@ -6,6 +6,7 @@ import numpy as np
 
 from hw_models import dispatch, profile, relatives, topology
 from hw_models.calibration.inherit import inherited
+from hw_models.clock import capped_clock
 from hw_models.profile import Profile
 from hw_models.spec import Device, System
 from kernels import machine as layout
@@ -20,12 +21,17 @@ FIDELITIES: tuple[str, ...] = ("sol", "calibrated")
 LIBRARY = "nccl"  # the name of a library's all-reduce, beside those of serving engines
 
 
-def machine(system: System, fidelity: str = "sol", *, group_size: int | None = None, eager: bool = False) -> Machine:
+def machine(
+    system: System, fidelity: str = "sol", *, group_size: int | None = None, eager: bool = False,
+    named: Mapping[tuple[str, str], str] | None = None,
+) -> Machine:  # fmt: skip
     """One device of `system` as arrays.
 
     `sol`: peak rates and ideal kernels. `calibrated`: the fit of the device's own profile or of its nearest relative
-    (see `calibration`). `group_size`: devices of the largest group inside a node, where the fabric depends on it
-    (bridged pairs, tori). `eager`: kernels are launched one by one by the host, not from a CUDA graph.
+    (see `calibration`). A power limit lowers the clock of matrix products (`hw_models.clock`). `group_size`:
+    devices of the largest group inside a node, where the fabric depends on it (bridged pairs, tori). `eager`: kernels
+    are launched one by one by the host, not from a CUDA graph. `named`: kernels other than the defaults, by (kind,
+    format).
 
     >>> from hw_models import catalog
     >>> arrays = machine(catalog.system("h100_sxm"))
@@ -41,8 +47,8 @@ def machine(system: System, fidelity: str = "sol", *, group_size: int | None = N
         rates[layout.PIM_BYTE_PER_S] = dispatch.timed_byte_per_s(device.pim)
     return Machine(
         rate=rates,
-        peak_flop_per_s=np.array([device.peak(form.pipe) for form in FORMATS]),
-        fit=fit_rows(system, fitted, eager=eager),
+        peak_flop_per_s=capped_clock(device) * np.array([device.peak(form.pipe) for form in FORMATS]),
+        fit=fit_rows(system, fitted, named=named, eager=eager),
         link=topology.link_rows(system, group_size),
         expert=np.zeros((0, len(layout.EXPERT_COLUMNS))),
     )

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from kernels.attention import ATTENTION_FIT, IDEAL_ATTENTION
+from kernels.attention_backward import BACKWARD_FIT, IDEAL_BACKWARD
 from kernels.collective import COLLECTIVE_FIT, IDEAL_COLLECTIVE
 from kernels.expert_exchange import EXCHANGE_FIT, IDEAL_EXCHANGE
 from kernels.gemm import GEMM_FIT, IDEAL_GEMM
@@ -20,12 +21,16 @@ STREAM_KINDS = ("norm", "rope", "act", "add", "embed", "sample", "convert", "cop
 COLLECTIVE_KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 EXCHANGE_KINDS = ("dispatch", "combine")
 
+KIND_RELATIVES: dict[str, str] = {"optimizer": "add", "loss": "add"}
+"""Whose constants an element-wise kind takes that was not measured: streams of many tensors, as an add is."""
+
 FORMS: dict[str, Form] = {
     "gemm": Form(GEMM_FIT, IDEAL_GEMM),
     "moe": Form(MOE_FIT, IDEAL_MOE),
     **{kind: Form(ATTENTION_FIT, IDEAL_ATTENTION) for kind in ("attn_prefill", "attn_decode")},
+    "attn_backward": Form(BACKWARD_FIT, IDEAL_BACKWARD),
     "kv_write": Form(KV_WRITE_FIT, IDEAL_KV_WRITE),
-    **{kind: Form(STREAM_FIT, IDEAL_STREAM) for kind in STREAM_KINDS},
+    **{kind: Form(STREAM_FIT, IDEAL_STREAM) for kind in (*STREAM_KINDS, *KIND_RELATIVES)},
     **{kind: Form(COLLECTIVE_FIT, IDEAL_COLLECTIVE) for kind in COLLECTIVE_KINDS},
     **{kind: Form(EXCHANGE_FIT, IDEAL_EXCHANGE) for kind in EXCHANGE_KINDS},
 }

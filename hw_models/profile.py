@@ -32,7 +32,7 @@ import numpy.typing as npt
 import pydantic
 
 from hw_models.files import read_toml
-from hw_models.forms import EAGER, EXCHANGE_KINDS, FORMAT_RELATIVES, FORMS
+from hw_models.forms import EAGER, EXCHANGE_KINDS, FORMAT_RELATIVES, FORMS, KIND_RELATIVES
 from hw_models.relatives import PROFILES
 from kernels.attention import PADDED
 from kernels.collective_between import RING_NET_S
@@ -187,6 +187,8 @@ def fit_array(
             for relative in (fmt.name, *FORMAT_RELATIVES.get(fmt.name, ())):
                 if profile is not None and kernel is None:
                     kernel = profile.find(kind, relative, (named or {}).get((kind, relative)))
+            if profile is not None and kernel is None and kind in KIND_RELATIVES:
+                kernel = profile.find(KIND_RELATIVES[kind], fmt.name)
             if kernel is None and profile is not None and kind in EXCHANGE_KINDS:
                 kernel = exchange_of_peers(profile, kind)
             slots = ideal if kernel is None else vector(kind, kernel.parameter, eager=eager)

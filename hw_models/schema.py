@@ -47,6 +47,8 @@ class DeviceFile(HardwareFile):
     l2_GBps: Sourced = quantity(1, 1e6)
     tdp_W: Sourced = quantity(0.1, 1e5)
     idle_W: Sourced = quantity(0, 1e5)
+    power_limit_W: Sourced = quantity(0, 1e5, absent=0)
+    boost_W: Sourced = quantity(0, 1e5, absent=0)
     price_USDph: Sourced = quantity(0, 1e4)
     num_link: Sourced = quantity(0, 1024, whole=True, absent=0)
     node: str
@@ -118,6 +120,14 @@ def to_device(raw: Mapping[str, Any], name: str, file: str) -> Device:
             value=parsed.idle_W.value,
             allowed=f"0 to tdp_W = {parsed.tdp_W.value:g} W",
         )
+    if parsed.power_limit_W.value and not parsed.idle_W.value < parsed.power_limit_W.value <= parsed.tdp_W.value:
+        raise InputError(
+            "not between idle power and board power",
+            file=file,
+            field="power_limit_W",
+            value=parsed.power_limit_W.value,
+            allowed=f"above {parsed.idle_W.value:g} to tdp_W = {parsed.tdp_W.value:g} W",
+        )
     if parsed.mem_reserved_GiB.value >= parsed.mem_GiB.value:
         raise InputError(
             "reserved memory takes all",
@@ -147,6 +157,8 @@ def to_device(raw: Mapping[str, Any], name: str, file: str) -> Device:
         l2_byte_per_s=si(parsed, "l2_GBps"),
         tdp_w=si(parsed, "tdp_W"),
         idle_w=si(parsed, "idle_W"),
+        power_limit_w=si(parsed, "power_limit_W"),
+        boost_w=si(parsed, "boost_W"),
         price_usd_per_h=si(parsed, "price_USDph"),
         num_link=int(parsed.num_link.value),
         node=parsed.node,

@@ -53,6 +53,8 @@ class Device:
     profile: str  # its own calibration profile, where its file names one
     alias: tuple[str, ...]
     file: str
+    power_limit_w: float = 0.0  # board power that it is limited to; 0: its TDP
+    boost_w: float = 0.0  # that matrix products would draw at the boost clock (`hw_models.clock`); 0: not stated
     memory: str = ""  # part of `hw_models.memory` ("" none named)
     npu: Npu | None = None  # its systolic arrays and vector units
     pim: Pim | None = None  # its units in or under the memory
@@ -65,7 +67,7 @@ class Device:
     @property
     def dynamic_w(self) -> float:
         """Board power at full use less idle power."""
-        return self.tdp_w - self.idle_w
+        return (self.power_limit_w or self.tdp_w) - self.idle_w
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ Shape = tuple[float, float, float, float, float, float]
 
 NUM_HEAD, NUM_KV_HEAD, HEAD_DIM, V_HEAD_DIM, WINDOW, KV_VALUE_BYTE = range(6)
 
+LEAST_LATENT = 256.0  # values of the narrowest published latent (512 in DeepSeek's); expanded value heads are 64 to 128
+
 SPAN, CAUSAL, FULL = 0, 1, 2
 """What a row of work sees. SPAN: every query sees all keys, and its partial result is merged with another row's
 (a shared prefix). CAUSAL: row r of q sees kv_len - query_len + r + 1 keys. FULL: as SPAN but whole (an
@@ -45,13 +47,15 @@ def attention_shape(
 def kv_token_byte(shape: Shape) -> float:
     """Bytes that one key and its value take in the cache of one layer.
 
-    One KV head whose values are narrower than its keys is a latent cache (MLA, absorbed): the values are the
-    first part of the same tensor, read once.
+    One KV head whose values are narrower than its keys and as wide as a latent is a latent cache (MLA, absorbed): the
+    values are the first part of the same tensor, read once. One expanded head of latent attention on a device is not.
 
     >>> kv_token_byte(attention_shape(32, 8, 128, 128, 0, 2.0)), kv_token_byte(attention_shape(16, 1, 576, 512, 0, 2.0))
     (4096.0, 1152.0)
+    >>> kv_token_byte(attention_shape(1, 1, 192, 128, 0, 2.0))
+    640.0
     """
-    if shape[1] == 1.0 and shape[3] < shape[2]:
+    if shape[1] == 1.0 and LEAST_LATENT <= shape[3] < shape[2]:
         return shape[2] * shape[5]
     return shape[1] * (shape[2] + shape[3]) * shape[5]
 

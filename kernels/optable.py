@@ -17,6 +17,8 @@ MOE                   ``m`` tokens of the whole expert group (before top-k), ``k
 NORM ROPE ACT ADD     ``m`` tokens, ``n`` width
 EMBED SAMPLE KV_WRITE ``m`` tokens, ``n`` width
 CONVERT COPY          bytes read and written
+OPTIMIZER LOSS        bytes read and written, as the element-wise kinds
+ATTN_BACKWARD         as ATTN_PREFILL, of whose rows of work it is the backward pass
 ALL_REDUCE ...        ``link_byte``: message byte a device (input for reduce-type, output for gather),
                       ``group_size`` devices spread over ``group_node`` nodes
 DISPATCH COMBINE      ``m`` tokens of a device to their experts and back, ``n`` bytes a row, ``topk`` of

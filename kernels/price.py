@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.attention import attention_op_s
+from kernels.attention_backward import backward_s
 from kernels.attention_work import attention_shape
 from kernels.collective import collective_s
 from kernels.collective_layout import memory_byte
@@ -38,6 +39,7 @@ from kernels.moe import moe_s
 from kernels.optable import (
     ALL_REDUCE,
     ALL_TO_ALL,
+    ATTN_BACKWARD,
     ATTN_DECODE,
     ATTN_PREFILL,
     BOUND_LINK,
@@ -74,7 +76,7 @@ CLASSES = ("multiply", "attend", "expert", "stream", "link")
 MULTIPLY, ATTEND, EXPERT, STREAM, LINK = range(len(CLASSES))
 CLASS = tuple(  # of each kind
     MULTIPLY if kind == GEMM
-    else ATTEND if kind in (ATTN_PREFILL, ATTN_DECODE)
+    else ATTEND if kind in (ATTN_PREFILL, ATTN_DECODE, ATTN_BACKWARD)
     else EXPERT if kind == MOE
     else LINK if ALL_REDUCE <= kind <= TRANSFER or kind in (DISPATCH, COMBINE)
     else STREAM
@@ -89,12 +91,15 @@ ACT_BYTE = tuple(f.act_bit / 8 for f in FORMATS)  # a stored activation
 def price_table(ops: OpTable, work: WorkTable, machine: Machine) -> CostTable:
     """Cost of every row of `ops` (all its repetitions), shape `[len(ops)]` of `COST_DTYPE`.
 
-    Raises `InputError` where a multiply asks for a number format that the machine has no rate for.
+    Raises `InputError` for a kind that nothing prices, and where a multiply asks for a number format that the machine
+    has no rate for.
     """
     cost = np.zeros(len(ops), COST_DTYPE)
     failed = price_into(ops, work, machine, cost)
     if failed >= 0:
         row = ops[failed]
+        if not 0 <= row["kind"] < NUM_KIND:
+            raise InputError(f"no such kind (operator {failed})", field="kind", value=int(row["kind"]), allowed=KINDS)
         raise InputError(
             f"the machine has no rate for this format (operator {failed}, {KINDS[row['kind']]})",
             field="fmt",
@@ -106,7 +111,8 @@ def price_table(ops: OpTable, work: WorkTable, machine: Machine) -> CostTable:
 
 @njit
 def price_into(ops: OpTable, work: WorkTable, machine: Machine, cost: CostTable) -> int:
-    """Fills `cost`; returns -1, or the first row whose format has no rate (then that block and the rest stay zero).
+    """Fills `cost`; returns -1, or the first row whose kind is none or whose format has no rate (then that block and
+    the rest stay zero).
 
     Rows go in blocks that stay in the first-level cache: sorted by class of kind, then one small loop a class,
     which compiles to faster code than one loop that can do everything.
@@ -118,7 +124,9 @@ def price_into(ops: OpTable, work: WorkTable, machine: Machine, cost: CostTable)
         count[:] = 0
         for i in range(start, min(start + BLOCK, len(ops))):
             kind = ops[i]["kind"]
-            if kind <= MOE and machine.peak_flop_per_s[ops[i]["fmt"]] <= 0.0:
+            if kind < 0 or kind >= NUM_KIND:
+                return i
+            if (kind <= MOE or kind == ATTN_BACKWARD) and machine.peak_flop_per_s[ops[i]["fmt"]] <= 0.0:
                 return i
             group = CLASS[kind]
             rows[group, count[group]] = i
@@ -144,9 +152,10 @@ def _put(
     bound: int, power: Power,
 ) -> None:  # fmt: skip
     """Time and energy of all repetitions into a row of the cost table. Scalars in: a record costs more to pass."""
-    cost[i]["time_ps"] = count * to_ps(seconds)
+    number = int(count)  # 64 bits
+    cost[i]["time_ps"] = number * to_ps(seconds)
     energy_j = seconds * power[0] + ideal_s * power[1] + flop * power[2] + byte * power[3]
-    cost[i]["energy_nj"] = count * to_nj(energy_j)
+    cost[i]["energy_nj"] = number * to_nj(energy_j)
     cost[i]["engine"] = engine
     cost[i]["bound"] = bound
 
@@ -199,9 +208,12 @@ def _attentions(
             op["num_head"], op["num_kv_head"], op["head_dim"], op["v_head_dim"], op["window"], WEIGHT_BYTE[kv_fmt]
         )
         spans = work[op["work_start"] : op["work_stop"]]
-        seconds, ideal_s, bound = attention_op_s(
-            spans, kind == ATTN_DECODE, shape, peak[op["fmt"]], rate, fit[kind, kv_fmt]
-        )
+        if kind == ATTN_BACKWARD:
+            seconds, ideal_s, bound = backward_s(spans, shape, peak[op["fmt"]], rate, fit[kind, kv_fmt])
+        else:
+            seconds, ideal_s, bound = attention_op_s(
+                spans, kind == ATTN_DECODE, shape, peak[op["fmt"]], rate, fit[kind, kv_fmt]
+            )
         byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"] + op["write_byte"]
         _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, _engine(bound), bound, power)
 

@@ -9,7 +9,7 @@ from hw_models.spec import System
 from kernels import training as t
 from kernels.errors import InputError
 from kernels.training import Floats
-from sim.training.stack import Stack, default_stack, hardware_vector, load
+from sim.training.fitted.stack import Stack, default_stack, hardware_vector, load
 from workloads import models
 from workloads.models.spec import ModelSpec
 from workloads.training import TrainPlan, check, model_vector, plan_vector

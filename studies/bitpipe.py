@@ -9,8 +9,8 @@ from hw_models import catalog
 from kernels.training_step import collective_s
 from sim.pipeline.schedule import run_schedule
 from sim.show.plot_style import BLUE, GREEN, ORANGE, PURPLE, new_figure, styled, suptitle
-from sim.training.stack import hardware_vector, load
-from sim.training.step import train
+from sim.training.fitted.stack import hardware_vector, load
+from sim.training.fitted.step import train
 from studies._gpt import gpt
 from studies._panels import records
 from studies._verdict import frame, point, row

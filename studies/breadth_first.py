@@ -12,8 +12,8 @@ from hw_models import catalog
 from kernels import training as t
 from kernels.training_step import RESULT, plan_step
 from sim.show.plot_style import MARKERS, PALETTE, new_figure, styled, suptitle
-from sim.training.stack import Stack, hardware_vector, load
-from sim.training.step import train
+from sim.training.fitted.stack import Stack, hardware_vector, load
+from sim.training.fitted.step import train
 from studies._gpt import gpt
 from studies._verdict import frame, order, point, row
 from workloads.training import TrainPlan, model_vector, plan_vector

@@ -13,7 +13,7 @@ from kernels import training as t
 from kernels.formats import FORMAT_CODE
 from kernels.training_step import RESULT, plan_step
 from sim.show.plot_style import PALETTE, new_figure, styled, suptitle
-from sim.training.stack import hardware_vector, load
+from sim.training.fitted.stack import hardware_vector, load
 from studies._panels import records
 from studies._verdict import frame, point, row
 from workloads import models

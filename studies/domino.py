@@ -10,7 +10,7 @@ from kernels import training as t
 from kernels.training import Floats
 from kernels.training_step import stage_times
 from sim.fabric.overlap import core_share
-from sim.training.stack import hardware_vector, load
+from sim.training.fitted.stack import hardware_vector, load
 from studies._gpt import gpt
 from studies._panels import Panel, panels
 from studies._split_batch import halves, split_step

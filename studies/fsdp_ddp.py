@@ -8,10 +8,10 @@ import pandas as pd
 from hw_models import catalog
 from sim.fabric.overlap import core_share
 from sim.show.plot_style import BLUE, GREEN, ORANGE, new_figure, styled, suptitle
+from sim.training.fitted.stack import hardware_vector, load
+from sim.training.fitted.step import TrainResult, train
+from sim.training.fitted.traffic import unit_seconds
 from sim.training.sharded import Sharded, sharded_step
-from sim.training.stack import hardware_vector, load
-from sim.training.step import TrainResult, train
-from sim.training.traffic import unit_seconds
 from studies._gpt import gpt
 from studies._panels import records
 from studies._verdict import frame, order, point, row

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sim.training.step import TrainResult, train
+from sim.training.fitted.step import TrainResult, train
 from studies._gpt import gpt
 from studies._panels import Panel, panels
 from studies._verdict import frame, row

@@ -11,7 +11,7 @@ from hw_models import catalog
 from kernels import training as t
 from kernels.training_step import stage_times
 from sim.show.plot_style import FAINT, PALETTE, new_figure, styled, suptitle
-from sim.training.stack import hardware_vector, load
+from sim.training.fitted.stack import hardware_vector, load
 from studies._activation_offload import Module, best_offload, offload_step
 from studies._verdict import frame, point, row
 from workloads import models

@@ -9,7 +9,7 @@ import pandas as pd
 from hw_models import catalog
 from kernels import training as t
 from sim.show.plot_style import BLUE, GREEN, ORANGE, PURPLE, RED, new_figure, styled, suptitle
-from sim.training.stack import Stack, hardware_vector, load
+from sim.training.fitted.stack import Stack, hardware_vector, load
 from studies._max_length import max_length, plan_byte
 from studies._verdict import frame, point, row
 from workloads import models

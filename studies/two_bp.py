@@ -10,7 +10,7 @@ from kernels import training as t
 from kernels.training_step import stage_times
 from sim.pipeline.schedule import run_schedule
 from sim.show.plot_style import BLUE, GREEN, ORANGE, new_figure, styled, suptitle
-from sim.training.stack import hardware_vector, load
+from sim.training.fitted.stack import hardware_vector, load
 from studies._verdict import frame, order, point, row
 from workloads import models
 from workloads.pipeline import Op, Order

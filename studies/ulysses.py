@@ -11,7 +11,7 @@ from kernels import training as t
 from kernels.training import Floats
 from kernels.training_step import RESULT, plan_step
 from sim.fabric.overlap import core_share
-from sim.training.stack import hardware_vector, load
+from sim.training.fitted.stack import hardware_vector, load
 from studies._gpt import gpt
 from studies._panels import Panel, panels
 from studies._verdict import frame, order, row

@@ -8,7 +8,7 @@ import pandas as pd
 from hw_models import catalog
 from kernels import training as t
 from sim.show.plot_style import PALETTE, new_figure, styled, suptitle
-from sim.training.stack import hardware_vector
+from sim.training.fitted.stack import hardware_vector
 from studies._gpt import gpt
 from studies._max_length import plan_byte
 from studies._verdict import frame, point, row

@@ -53,3 +53,15 @@ def distinct_rank(num_expert: int, topk: int, ep: int) -> float:
     (1.0, 2.0)
     """
     return float(distinct(float(num_expert), float(topk), float(ep)))
+
+
+def distinct_node(num_expert: int, topk: int, num_node: int, limit: int = 0) -> float:
+    """Expected nodes that hold at least one of a token's experts; no more than `limit` where routing is limited
+    (DeepSeek-V3: four; 0: any number). With fewer nodes the token's experts lie on `limit` nodes that it chose first.
+
+    >>> distinct_node(256, 8, 8), distinct_node(256, 8, 8, 4)  # 5.3 nodes; four at most, of which nearly all are used
+    (5.295..., 3.6...)
+    """
+    if limit <= 0 or limit >= num_node:
+        return distinct_rank(num_expert, topk, num_node)
+    return distinct_rank(num_expert // num_node * limit, topk, limit)

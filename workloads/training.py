@@ -6,12 +6,24 @@ import numpy as np
 
 from kernels import training as t
 from kernels.errors import InputError
+from kernels.train_plan import ATTENTIONS, RECOMPUTES
 from kernels.training import Floats
 from workloads.compression import hook
 from workloads.models.plain import refuse_unusual
 from workloads.models.spec import ModelSpec
+from workloads.optimizers import optimizer
 
 DP_TRAFFICS = ("fitted", "scheduled")
+MODULES = (
+    "core_attn",
+    "mla_up_proj",
+    "norm",
+    "activation",
+    "attention",
+    "mlp",
+    "moe",
+)  # parts of a layer that can be recomputed
+DISPATCHES = ("alltoall", "deepep")
 _LEAST_BYTE, _MOST_BYTE = 1 / 8, 64.0  # a value: a bit, and more than any format and its states take
 RATES = ("offload_write_byte_per_s", "offload_read_byte_per_s", "sample_byte", "loader_byte_per_s")
 
@@ -61,10 +73,35 @@ class TrainPlan:
     gather_limit: int = 2  # FSDP's rate limiter: layers gathered ahead and at work at most; 1: no prefetch, 0: no limit
     logit_chunk: int = 1  # parts of the sequence that the head and the loss are done in
     lora_rank: int = 0  # of adapters beside every linear map, which alone are trained; 0: everything is
+    fused_loss: bool = True  # cross entropy in one kernel that keeps no fp32 copy of the logits
+    gather_logits: bool = False  # every tensor-parallel rank computes its loss on the logits of the whole vocabulary
+    hold_logits: bool = False  # logits stay until the backward pass has ended
+    regather: bool = True  # sequence parallelism keeps a rank's own tokens and gathers them again for backward
+    optimizer: str = "adam"  # of `workloads.optimizers`; its products on matrices are done once in `refresh` steps
+    refresh: int = 1
+    policy: tuple[tuple[str, str, float], ...] = ()  # (tensor, action, share) of kept activations, by name
+    layout: tuple[int, ...] = ()  # layers of each stage in the order of the model; none: as evenly as it goes
+    etp: int = 0  # tensor parallelism of the experts; 0: that of the layer where `ep` fits beside it, else 1
+    dispatch: str = "alltoall"  # a copy of a token for each of its experts; "deepep": one for each rank that has any
+    dispatch_byte: float = 0.0  # a value on its way to the experts; 0: `act_byte`
+    node_limit: int = 0  # nodes at most that a token is sent to (DeepSeek-V3: 4); 0: any
+    ep_overlap: float = 0.0  # share of dispatch and combine under another microbatch's compute
 
     @property
     def num_device(self) -> int:
         return self.tp * self.pp * self.dp * self.cp
+
+    @property
+    def expert_tp(self) -> int:
+        """Devices that share an expert."""
+        if self.etp:
+            return self.etp
+        return self.tp if (self.dp * self.cp) % self.ep == 0 else 1
+
+    @property
+    def expert_dp(self) -> int:
+        """Copies of every expert: what dp x cp x tp leaves beside `ep` and the experts' own tensor parallelism."""
+        return max(1, self.tp * self.cp * self.dp // (self.ep * self.expert_tp))
 
     @property
     def num_microbatch(self) -> int:
@@ -117,6 +154,11 @@ def check_effect(plan: TrainPlan) -> None:
         "loader_byte_per_s": (plan.loader_byte_per_s > 0 and plan.sample_byte == 0, "needs sample_byte > 0"),
         "compression_rank": (plan.compression_rank != TrainPlan.compression_rank and plan.compression != "powersgd",
                              "needs compression = powersgd"),
+        "refresh": (plan.refresh > 1 and not optimizer(plan.optimizer).rounds, "needs an optimizer with products"),
+        "etp": (plan.etp > 0 and plan.ep == 1, "needs ep > 1"),
+        "node_limit": (plan.node_limit > 0 and plan.dispatch != "deepep", "needs dispatch = deepep"),
+        "dispatch_byte": (plan.dispatch_byte > 0 and plan.ep == 1, "needs ep > 1"),
+        "ep_overlap": (plan.ep_overlap > 0 and plan.ep == 1, "needs ep > 1"),
         "gather_limit": (plan.gather_limit != TrainPlan.gather_limit and plan.zero < 3, "needs ZeRO 3"),
     }  # fmt: skip
     for field, (useless, why) in idle.items():
@@ -128,10 +170,18 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
     """Raise `InputError` where the model cannot be trained so."""
     refuse_unusual(model, "training")
     check_sizes(plan)
-    choices = (("recompute", t.RECOMPUTES), ("attention", t.ATTENTIONS), ("dp_traffic", DP_TRAFFICS))
+    choices = (("attention", ATTENTIONS), ("dp_traffic", DP_TRAFFICS), ("dispatch", DISPATCHES))
     for field, allowed in choices:
         if getattr(plan, field) not in allowed:
             raise InputError("unknown", field=field, value=getattr(plan, field), allowed=allowed)
+    optimizer(plan.optimizer)
+    if plan.refresh < 1:
+        raise InputError("too small", field="refresh", value=plan.refresh, allowed=">= 1")
+    for name in () if plan.recompute in RECOMPUTES else plan.recompute.split("+"):
+        if name not in MODULES:
+            raise InputError("unknown", field="recompute", value=name, allowed=(*RECOMPUTES, *MODULES))
+    if plan.layout:
+        check_layout(model, plan)
     if plan.gather_limit < 0:
         raise InputError("too small", field="gather_limit", value=plan.gather_limit, allowed=">= 0")
     if plan.keep_gathered and (plan.dp_traffic != "scheduled" or plan.zero < 2):
@@ -152,12 +202,14 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
             "does not divide by dp x micro_batch",
             field="batch", value=plan.batch, allowed=f"multiples of {plan.dp * plan.micro_batch}",
         )  # fmt: skip
-    if plan.pp * plan.interleave > model.num_layer:
+    # embedding and head may be chunks of their own (126 layers in 128 slots)
+    most = model.num_layer if plan.interleave == 1 else model.num_layer + 2
+    if plan.pp * plan.interleave > most and not plan.layout:
         raise InputError("more chunks than layers", field="pp", value=plan.pp * plan.interleave,
-                         allowed=f"<= {model.num_layer}")  # fmt: skip
+                         allowed=f"<= {most}")  # fmt: skip
     if plan.seq % plan.cp:
         raise InputError("does not divide the sequence", field="cp", value=plan.cp, allowed=f"divisors of {plan.seq}")
-    for field in ("act_offload", "tp_overlap", "weight_offload", "optimizer_offload"):
+    for field in ("act_offload", "tp_overlap", "ep_overlap", "weight_offload", "optimizer_offload"):
         if not 0 <= getattr(plan, field) <= 1:
             raise InputError("out of range", field=field, value=getattr(plan, field), allowed="0 to 1")
     for field in ("backward_chunk", "logit_chunk"):
@@ -178,9 +230,21 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
     for field, usual in (("ep", 1), ("skew", 0.0), ("global_balance", False)):
         if experts == 0 and getattr(plan, field) != usual:
             raise InputError("the model has no experts", field=field, value=getattr(plan, field), allowed=str(usual))
-    if plan.ep > 1 and (experts % plan.ep or (plan.dp * plan.cp) % plan.ep):
-        raise InputError("must divide the experts and dp x cp", field="ep", value=plan.ep,
-                         allowed=f"divisors of {experts} and {plan.dp * plan.cp}")  # fmt: skip
+    whole = plan.tp * plan.dp * plan.cp
+    if plan.ep > 1 and (experts % plan.ep or whole % (plan.ep * plan.expert_tp)):
+        raise InputError("must divide the experts and tp x dp x cp", field="ep", value=plan.ep,
+                         allowed=f"divisors of {experts} and {whole // plan.expert_tp}")  # fmt: skip
+
+
+def check_layout(model: ModelSpec, plan: TrainPlan) -> None:
+    """Raise `InputError` where a layout is not the model's layers on every stage of the pipeline."""
+    stages = plan.pp * plan.interleave
+    if len(plan.layout) != stages or min(plan.layout) < 0:
+        raise InputError("needs a number of layers for each stage", field="layout", value=plan.layout,
+                         allowed=f"{stages} numbers")  # fmt: skip
+    if sum(plan.layout) != model.num_layer:
+        raise InputError("does not add up to the layers", field="layout", value=sum(plan.layout),
+                         allowed=str(model.num_layer))  # fmt: skip
 
 
 def model_vector(model: ModelSpec, seq: int, dropout: bool = False) -> Floats:

@@ -40,9 +40,9 @@ def plan_search(num_device: int = 512, batch: int = 1536) -> Row:
     from sim.training.search import exhaustive
     from sim.training.space import Space, named_space
 
-    exhaustive("gpt2", "dgx_a100", Space(8, 8), stack="megatron-a100", top=1)  # compiles
+    exhaustive("gpt2", "dgx_a100", Space(8, 8), stack="megatron-2022", top=1)  # compiles
     space = named_space("execution", num_device, batch)
-    return _timed(lambda: exhaustive("gpt3-175b", "dgx_a100", space, stack="megatron-a100")[2]["plan"], "steps")
+    return _timed(lambda: exhaustive("gpt3-175b", "dgx_a100", space, stack="megatron-2022")[2]["plan"], "steps")
 
 
 def step_on_links(dp: int = 80) -> Row:
@@ -52,7 +52,7 @@ def step_on_links(dp: int = 80) -> Row:
 
     def run(replicas: int) -> int:
         plan = TrainPlan(8, 16, replicas, batch=128 * replicas, interleave=2, recompute="full", zero=1)
-        return len(train("gpt3-175b", "dgx_a100", plan, stack="megatron-a100", fidelity="replay").op)
+        return len(train("gpt3-175b", "dgx_a100", plan, stack="megatron-2022", fidelity="replay").op)
 
     run(1)  # compiles
     return _timed(lambda: run(dp), "operators")

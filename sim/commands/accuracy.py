@@ -7,16 +7,34 @@ HELP = "errors of the shipped calibrations on shapes that their fits have not se
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engines", action="store_true", help="of the engine profiles, on runs or shapes left out")
+    parser.add_argument(
+        "--training", action="store_true", help="of the training stacks, on rows left out of their fits"
+    )
+    parser.add_argument("--data", metavar="DIR", help="with --training: fit again on the measured rows of a folder")
     parser.add_argument("--json", metavar="FILE", help="write the table")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from hw_models import accuracy
+    from kernels.errors import InputError
     from sim.record.export import write_json
     from sim.reference import engine_accuracy
+    from sim.training import accuracy as training_accuracy
 
-    frame = engine_accuracy.left_out() if arguments.engines else accuracy.held_out()
+    if arguments.data and not arguments.training:
+        raise InputError("has no effect: needs --training", field="data", value=arguments.data)
+    if arguments.training and arguments.engines:
+        raise InputError("one of --engines and --training", field="training", value=True)
+    if arguments.training:
+        frame = training_accuracy.fitted_again(arguments.data) if arguments.data else training_accuracy.stated()
+        text = training_accuracy.markdown(frame)
+    elif arguments.engines:
+        frame = engine_accuracy.left_out()
+        text = engine_accuracy.markdown(frame)
+    else:
+        frame = accuracy.held_out()
+        text = accuracy.markdown(frame)
     if arguments.json:
         write_json({"rows": frame}, arguments.json)
-    print(engine_accuracy.markdown(frame) if arguments.engines else accuracy.markdown(frame))
+    print(text)
     return 0

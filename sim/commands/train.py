@@ -17,14 +17,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schedule", default="1f1b", help="any schedule of `ridgeline schedule list`, or a file")
     parser.add_argument("--interleave", type=int, default=1, help="chunks a rank")
     parser.add_argument("--sequence-parallel", action="store_true")
-    parser.add_argument("--recompute", help="none, selective (attention) or full (default: what the stack's runs did)")
-    parser.add_argument("--zero", type=int, default=0, help="ZeRO stage, 3 is FSDP")
-    parser.add_argument("--attention", help="unfused, fused_softmax, flash1 or flash2 (default: the stack's)")
-    parser.add_argument("--format", default="bf16", help="compute format")
+    parser.add_argument(
+        "--recompute", help="none, selective (attention), full, or parts of a layer: core_attn+norm+activation+mlp+moe"
+    )
+    parser.add_argument("--zero", type=int, help="ZeRO stage, 3 is FSDP (default: the stack's)")
+    parser.add_argument("--attention", help="unfused, fused_softmax, flash1, flash2 or flash3 (default: the stack's)")
+    parser.add_argument("--format", default="bf16", help="of the layers' products: bf16, fp16, fp8, mxfp8, nvfp4")
+    parser.add_argument("--layout", help="layers of each stage in the model's order, with commas between")
+    parser.add_argument("--etp", type=int, default=0, help="tensor parallel size of the experts (0: as it fits)")
+    parser.add_argument("--dispatch", help="of tokens to experts: alltoall or deepep (default: the stack's)")
+    parser.add_argument("--dispatch-byte", type=float, default=0.0, help="a value on its way to the experts (0: 2)")
+    parser.add_argument("--node-limit", type=int, default=0, help="nodes at most that a token is sent to (0: any)")
+    parser.add_argument("--ep-overlap", type=float, help="share of expert exchanges under compute")
+    parser.add_argument("--power-limit-W", type=float, default=0.0, help="of every device's board (0: its own)")
     parser.add_argument("--weight-byte", type=float, default=2.0)
     parser.add_argument("--act-byte", type=float, default=2.0, help="stored activations")
     parser.add_argument("--grad-byte", type=float, help="default: the stack's")
     parser.add_argument("--optimizer-byte", type=float, help="states and master weights a value (default: the stack's)")
+    parser.add_argument("--optimizer", default="adam", help="adam, adam_16bit, adam_8bit, sgd, lion, adafactor or muon")
+    parser.add_argument("--refresh", type=int, default=1, help="steps between an optimizer's products on matrices")
     parser.add_argument("--skew", type=float, default=0.0, help="extra tokens of the fullest expert rank, as a share")
     parser.add_argument(
         "--act-offload", type=float, default=0.0, help="share of kept activations that goes to the host"
@@ -46,9 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--logit-chunk", type=int, default=1, help="parts of the sequence in head and loss")
     parser.add_argument("--lora-rank", type=int, default=0, help="train adapters of this rank alone (0: everything)")
     parser.add_argument("--ulysses", action="store_true", help="context parallelism by all-to-all, not by a ring")
-    parser.add_argument("--tp-overlap", type=float, default=0.0, help="share of tensor-parallel traffic under compute")
+    parser.add_argument("--tp-overlap", type=float, help="share of tensor-parallel traffic under compute")
     parser.add_argument(
-        "--dp-traffic", default="fitted", help="fitted: the stack's exposed share; scheduled: replayed beside the order"
+        "--dp-traffic",
+        default="fitted",
+        help="fitted: in closed form, with the stack's exposed share; scheduled: replayed beside the order",
     )
     parser.add_argument(
         "--keep-gathered", action="store_true", help="gather and scatter once for a run of operations on a chunk"
@@ -59,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fidelity", default="calibrated", help="calibrated, or replay: traffic on the system's links")
     parser.add_argument("--oversubscription", type=float, default=1.0, help="of the network, in a replay")
     parser.add_argument("--num-replica", type=int, default=1, help="replicas whose hops flow in a replay")
-    parser.add_argument("--stack", help="fitted constants: a name, a .toml file, or sol (speed of light)")
+    parser.add_argument("--stack", help="training software: a name, a .toml file, or sol (default: today's)")
     parser.add_argument("--plot", metavar="FILE", help="draw the replayed schedule (.svg, .png, .pdf)")
     parser.add_argument("--trace", metavar="FILE", help="write the replayed schedule as a Chrome trace")
     parser.add_argument("--json", metavar="FILE", help="write summary, memory and stages")
@@ -68,18 +81,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from dataclasses import fields
 
+    from hw_models import catalog
     from kernels.errors import InputError
     from sim.record.export import check_picture, write_json
     from sim.training.command import show
-    from sim.training.stack import default_stack, load
+    from sim.training.stack import default_stack, load_stack
     from sim.training.step import train
+    from workloads import models
+    from workloads.optimizers import optimizer
     from workloads.training import TrainPlan, check_effect, check_sizes
 
     a = arguments
     if a.plot:
         check_picture(a.plot)
-    from hw_models import catalog
-
     for field, usual_value in (("oversubscription", 1.0), ("num_replica", 1)):
         if getattr(a, field) != usual_value and a.fidelity == "calibrated":
             raise InputError("has no effect: needs fidelity = replay", field=field, value=getattr(a, field))
@@ -87,15 +101,24 @@ def run(arguments: argparse.Namespace) -> int:
     num_device = a.tp * a.pp * a.dp * a.cp
     if a.gpus is not None and a.gpus != num_device:
         raise InputError("is not tp x pp x dp x cp", field="gpus", value=a.gpus, allowed=str(num_device))
-    system = catalog.system(a.system, num_device)
-    stack = load(a.stack or default_stack(system.device.name))
+    system, model = catalog.system(a.system, num_device), models.load(a.model)
+    chosen = a.stack or default_stack(system.device.name, sharded=(a.zero or 0) >= 2, family=model.family)
+    stack = load_stack(chosen)
     given = {field.name: getattr(a, field.name) for field in fields(TrainPlan) if hasattr(a, field.name)}
-    usual = {field.name: getattr(stack, field.name) for field in fields(TrainPlan) if hasattr(stack, field.name)}
+    given["layout"] = _layout(a.layout)
+    if a.optimizer != "adam" and a.optimizer_byte is None:
+        given["optimizer_byte"] = optimizer(a.optimizer).state_byte
+    usual = stack.usual()
+    if a.dp * a.cp == 1:
+        usual["zero"] = 0
+    if a.tp == 1:
+        usual["tp_overlap"] = 0.0
     plan = TrainPlan(**usual | {name: value for name, value in given.items() if value is not None})
     check_sizes(plan)
     check_effect(plan)
-    result = train(a.model, system, plan, stack=stack, number_format=a.format, fidelity=a.fidelity,
-                   oversubscription=a.oversubscription, num_replica=a.num_replica)  # fmt: skip
+    result = train(model, system, plan, stack=stack, number_format=a.format, fidelity=a.fidelity,
+                   oversubscription=a.oversubscription, num_replica=a.num_replica,
+                   power_limit_w=a.power_limit_W)  # fmt: skip
     if a.json:
         write_json({"summary": result.summary, "memory": result.memory, "stage": result.stage}, a.json)
     if a.trace:
@@ -113,3 +136,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(show(result))
     return 0
+
+
+def _layout(text: str | None) -> tuple[int, ...]:
+    from kernels.errors import InputError
+
+    if text is None:
+        return ()
+    parts = text.split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise InputError("whole numbers with commas between", field="layout", value=text)
+    return tuple(int(part) for part in parts)

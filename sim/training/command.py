@@ -4,7 +4,7 @@ from sim.training.step import TrainResult
 
 _GROUPS = (
     ("step", ("step_s", "token_per_s_per_device", "mfu", "mfu_causal", "pipeline_s", "bubble_s", "bubble_rate",
-              "recompute_s", "optimizer_s", "host_s")),
+              "recompute_s", "optimizer_s", "host_s", "wait_s")),
     ("exposed communication", ("exposed_tp_s", "exposed_ep_s", "exposed_cp_s", "exposed_pp_s", "exposed_dp_s",
                                "exposed_data_s", "contention_s", "hop_s")),
     ("cost", ("step_usd", "usd_per_billion_token")),
@@ -16,7 +16,8 @@ def show(result: TrainResult) -> str:
     s = result.summary
     lines = [
         f"{s['model']} ({s['parameter'] / 1e9:.1f} B parameters) on {s['num_device']} x {s['system']}, "
-        f"{s['schedule']}, {s['num_microbatch']} microbatches, constants of {s['stack']}, {s['fidelity']}"
+        f"{s['schedule']}, {s['num_microbatch']} microbatches, {s['fidelity']}",
+        f"stack {s['stack']}, attention {s['attention']}; {s['inherited']}",
     ]
     for title, keys in _GROUPS:
         lines.append(f"{title}:")

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kernels.errors import InputError
-from kernels.training import Floats
+from kernels.train_plan import Floats
 from workloads import files
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.training import Floats
+from kernels.train_plan import Floats
 
 
 class Host(NamedTuple):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kernels.errors import InputError
-from kernels.training import Floats
+from kernels.train_plan import Floats
 from sim.training.measured_column import positive
 from sim.training.offload import Host, OffloadRun
 

@@ -7,7 +7,7 @@ from kernels.errors import InputError
 from sim.record.export import write_json
 from sim.training.search import batch_tradeoff, exhaustive, replay_best, search_sizes
 from sim.training.space import axes_table, named_space
-from sim.training.stack import default_stack, load
+from sim.training.stack import default_stack, load_stack
 from workloads import models
 
 MIN_STEP = 10_000.0  # steps to the target at endless batch, where none is given
@@ -49,7 +49,7 @@ def execute(
         return _text(table)
     if len(batches) > 1:
         raise InputError("several batches are compared by --critical-batch", field="batch", value=batch)
-    constants = load(stack or default_stack(catalog.system(system, devices[0]).device.name))
+    constants = load_stack(stack or default_stack(catalog.system(system, devices[0]).device.name))
     if len(devices) > 1:
         best, front, count = search_sizes(model, system, spaces, stack=constants, top=top, number_format=format)
         if json:

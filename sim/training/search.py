@@ -9,21 +9,21 @@ import pandas as pd
 
 from hw_models import catalog
 from hw_models.spec import System
-from kernels import training as t
 from kernels.errors import InputError
-from kernels.training import Floats
-from kernels.training_step import score_plans
+from kernels.train_plan import Floats, Records
+from kernels.train_step import score_plans
 from sim.training.critical_batch import steps_to_target
+from sim.training.price import Site, pieces, site
 from sim.training.space import AXES, Space, layouts, plan_rows, to_plan
-from sim.training.stack import Stack, default_stack, hardware_vector, load
+from sim.training.stack import TrainStack, default_stack, load_stack
 from sim.training.step import train
 from workloads import models
 from workloads.models.spec import ModelSpec
-from workloads.training import TrainPlan, model_flop, model_vector
+from workloads.training import TrainPlan, model_flop
 
 
 def exhaustive(
-    model: str | ModelSpec, system: str | System, space: Space, *, stack: str | Stack | None = None, top: int = 10,
+    model: str | ModelSpec, system: str | System, space: Space, *, stack: str | TrainStack | None = None, top: int = 10,
     number_format: str = "bf16",
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:  # fmt: skip
     """(the `top` fastest plans that fit, the Pareto front of step time and memory, counts of plans tried and fitting).
@@ -32,37 +32,81 @@ def exhaustive(
     """
     spec = models.load(model) if isinstance(model, str) else model
     machine = catalog.system(system, space.num_device) if isinstance(system, str) else system
-    constants = stack if isinstance(stack, Stack) else load(stack or default_stack(machine.device.name))
-    hw, vector = hardware_vector(machine, number_format), model_vector(spec, space.seq, constants.dropout)
-    kept: list[Floats] = []  # [row, seconds, bytes] of the fastest and of the front of each layout
+    chosen = known_stack(stack, machine)
+    where, book = site(machine, chosen, precision=number_format), PriceBook(spec, space, chosen)
+    kept: list[Records] = []  # the fastest and the front of each layout
+    times: list[Floats] = []
     count = {"plan": 0, "fit": 0}
     for layout in layouts(spec, space):
-        rows = plan_rows(spec, space, layout, constants)
+        rows = plan_rows(spec, space, layout, chosen)
+        if not len(rows):
+            continue
         seconds, peak = np.empty(len(rows)), np.empty(len(rows))
-        count["fit"] += score_plans(vector, rows, hw, constants.fit, seconds, peak)
+        table = book.price(rows, where)
+        count["fit"] += score_plans(rows, table, where.stack, where.machine, seconds, peak)
         count["plan"] += len(rows)
         best = np.argsort(seconds, kind="stable")[:top]
-        chosen = np.union1d(best[np.isfinite(seconds[best])], pareto(seconds, peak))
-        kept.append(np.column_stack([rows[chosen], seconds[chosen], peak[chosen]]))
-    found = np.concatenate(kept) if kept else np.zeros((0, len(t.PLAN) + 2))
+        found = np.union1d(best[np.isfinite(seconds[best])], pareto(seconds, peak))
+        kept.append(rows[found])
+        times.append(np.column_stack([seconds[found], peak[found]]))
     if not count["plan"]:
-        raise InputError("no layout: tp divides the heads, pp the layers, dp the batch, cp the sequence",
+        raise InputError("no layout: tp divides the heads, dp the batch, cp the sequence", field="num_device",
+                         value=space.num_device)  # fmt: skip
+    plans, values = np.concatenate(kept), np.concatenate(times)
+    if not len(plans):
+        raise InputError(f"none of {count['plan']} plans fits in {where.stack['mem_byte'] / 2**30:.1f} GiB",
                          field="num_device", value=space.num_device)  # fmt: skip
-    if not len(found):
-        raise InputError(f"none of {count['plan']} plans fits in {hw[t.MEM_BYTE] / 2**30:.1f} GiB",
-                         field="num_device", value=space.num_device)  # fmt: skip
-    seconds, peak = found[:, -2], found[:, -1]
+    seconds, peak = values.T
     fastest = np.argsort(seconds, kind="stable")[:top]
-    usd_per_s = machine.price_usd_per_h(space.num_device) / 3600
     fast, front = (
-        frame(found[chosen], spec, space, hw, constants, usd_per_s) for chosen in (fastest, pareto(seconds, peak))
+        frame(plans[index], values[index], spec, space, where, chosen) for index in (fastest, pareto(seconds, peak))
     )
     return fast, front, count
 
 
+def known_stack(stack: str | TrainStack | None, machine: System) -> TrainStack:
+    """A stack by its name, or today's on a machine."""
+    if isinstance(stack, TrainStack):
+        return stack
+    return load_stack(stack or default_stack(machine.device.name))
+
+
+class PriceBook:
+    """Prices of the distinct layer shapes of a space: each is lowered and priced once, every plan looks its own up."""
+
+    KEY = ("tp", "cp", "ep", "micro_batch", "sequence_parallel", "recompute", "fused_norm", "grad_byte")
+
+    def __init__(self, model: ModelSpec, space: Space, stack: TrainStack) -> None:
+        self.model, self.space, self.stack = model, space, stack
+        self.known: dict[tuple[float, ...], int] = {}
+        self.table: list[Records] = []
+
+    def price(self, rows: Records, where: Site) -> Records:
+        """Sets `piece` of every row; returns `[distinct, 3]` of LAYER_DTYPE, all priced so far."""
+        code = rows["piece"].astype(np.int64)
+        first = np.full(int(code.max()) + 1, -1)
+        first[code[::-1]] = np.arange(len(rows))[::-1]  # the first row of every shape
+        place, new = np.zeros(len(first), np.int64), []
+        for shape in np.flatnonzero(first >= 0).tolist():
+            row = rows[first[shape]]
+            key = (
+                *(float(row[name]) for name in self.KEY),
+                float(row["zero"] >= 2),
+                float(row["dp"] * (row["ep"] > 1)),
+            )
+            if key not in self.known:
+                self.known[key] = len(self.known)
+                new.append(to_plan(row, self.space, self.stack))
+            place[shape] = self.known[key]
+        if new:
+            self.table.append(pieces(self.model, new, where))
+        rows["piece"] = place[code]
+        return np.concatenate(self.table)
+
+
 def search_sizes(
-    model: str | ModelSpec, system: str, spaces: Sequence[Space], *, stack: str | Stack | None = None, top: int = 10,
-    number_format: str = "bf16",
+    model: str | ModelSpec, system: str, spaces: Sequence[Space], *, stack: str | TrainStack | None = None,
+    top: int = 10, number_format: str = "bf16",
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:  # fmt: skip
     """As `exhaustive` over several spaces: the fastest of all, and the Pareto front of step time, memory and cost.
 
@@ -114,28 +158,40 @@ def undominated(values: Floats) -> npt.NDArray[np.bool_]:
     return out
 
 
-def frame(found: Floats, model: ModelSpec, space: Space, hw: Floats, stack: Stack, usd_per_s: float) -> pd.DataFrame:
-    """Plans as rows: their layout and what was chosen, step time, MFU, peak memory, cost of a step."""
+def frame(
+    rows: Records, values: Floats, model: ModelSpec, space: Space, where: Site, stack: TrainStack
+) -> pd.DataFrame:
+    """Plans as rows: their layout and what was chosen, step time, MFU, peak memory, cost of a step. `values` are
+    `[n, 2]` seconds and bytes."""
+    usd_per_s = where.system.price_usd_per_h(space.num_device) / 3600
     records = []
-    for row in found:
+    for row, (step_s, peak) in zip(rows, values, strict=True):
         plan = to_plan(row, space, stack)
         chosen = {name: getattr(plan, name) for name in ("tp", "pp", "dp", "cp", *AXES)}
         records.append({
-            "num_device": space.num_device, **chosen, "step_s": row[-2], "peak_byte": row[-1],
-            "mfu": model_flop(model, plan) / (row[-2] * space.num_device * hw[t.FLOP_PER_S]),
-            "step_usd": row[-2] * usd_per_s,
+            "num_device": space.num_device, **chosen, "step_s": step_s, "peak_byte": peak,
+            "mfu": model_flop(model, plan) / (step_s * space.num_device * where.peak_flop_per_s),
+            "step_usd": step_s * usd_per_s,
         })  # fmt: skip
     return pd.DataFrame(records)
 
 
 def replay_best(
-    best: pd.DataFrame, model: str | ModelSpec, system: str | System, space: Space, stack: Stack, number_format: str
+    best: pd.DataFrame,
+    model: str | ModelSpec,
+    system: str | System,
+    space: Space,
+    stack: TrainStack,
+    number_format: str,
 ) -> pd.DataFrame:
     """Exact step time and memory of each row of `best` beside the closed form; what fits first, then by exact time."""
     records = []
     for record in best.to_dict("records"):
         chosen = {str(key): record[key] for key in ("tp", "pp", "dp", "cp", *AXES)}
-        plan = TrainPlan(**chosen, batch=space.batch, seq=space.seq, attention=stack.attention, dropout=stack.dropout)
+        usual = {name: value for name, value in stack.usual().items() if name not in chosen}
+        if chosen["ep"] == 1:
+            usual["ep_overlap"] = 0.0
+        plan = TrainPlan(**usual, **chosen, batch=space.batch, seq=space.seq)
         summary = train(model, system, plan, stack=stack, number_format=number_format).summary
         records.append(record | {"replayed_s": summary["step_s"], "replayed_peak_byte": summary["mem_total_byte"],
                                  "bubble_rate": summary["bubble_rate"], "fits": summary["fits"]})  # fmt: skip

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kernels import training as t
 from kernels.errors import InputError
-from kernels.training import Floats
-from sim.training.stack import Stack
+from kernels.train_plan import INTERLEAVED, PLAN_DTYPE, RECOMPUTES, SCHEDULES, ZB_H1, Record, Records
+from sim.training.price import rank_layers
+from sim.training.stack import TrainStack
 from workloads.models.spec import ModelSpec
 from workloads.training import DP_TRAFFICS, TrainPlan
 
@@ -31,6 +31,9 @@ AXES = (  # fields of a plan that a search chooses besides its layout
 )  # fmt: skip
 
 
+SHAPE = ("sequence_parallel", "recompute", "fused_norm", "grad_byte")  # what the prices of a layer depend on besides
+
+
 @dataclass(frozen=True)
 class Space:
     """What a search may choose; sizes that do not divide, and choices without effect, are left out."""
@@ -41,13 +44,13 @@ class Space:
     max_tp: int = 64
     max_micro_batch: int = 64
     max_chunk: int = 16
-    schedules: tuple[str, ...] = t.SCHEDULES
-    recomputes: tuple[str, ...] = t.RECOMPUTES
+    schedules: tuple[str, ...] = SCHEDULES
+    recomputes: tuple[str, ...] = RECOMPUTES
     zeros: tuple[int, ...] = (0, 1, 2, 3)
     grad_bytes: tuple[float, ...] = (4.0, 2.0)
     optimizer_bytes: tuple[float, ...] = (12.0, 6.0)
     cps: tuple[int, ...] = (1,)
-    tp_overlaps: tuple[float, ...] = (0.0,)
+    tp_overlaps: tuple[float, ...] = ()  # none: the stack's
     dp_traffics: tuple[str, ...] = ("fitted",)
     fused_norms: tuple[bool, ...] = ()  # none: the stack's
     act_offloads: tuple[float, ...] = (0.0,)
@@ -84,14 +87,14 @@ def divisors(value: int, most: int) -> list[int]:
 
 
 def layouts(model: ModelSpec, space: Space) -> Iterator[tuple[int, int, int, int]]:
-    """(tp, pp, dp, cp) that use every device: tp divides the heads, pp the layers, dp the batch, cp the sequence."""
+    """(tp, pp, dp, cp) that use every device: tp divides the heads, dp the batch, cp the sequence; stages need not be
+    equal."""
     heads = min(block.attention.num_head for block in model.block)
     for cp in (cp for cp in space.cps if space.seq % cp == 0 and space.num_device % cp == 0):
         for tp in (tp for tp in divisors(heads, space.max_tp) if (space.num_device // cp) % tp == 0):
-            for pp in divisors(model.num_layer, space.num_device // cp // tp):
-                dp, rest = divmod(space.num_device // cp // tp, pp)
-                if rest == 0 and space.batch % dp == 0:
-                    yield tp, pp, dp, cp
+            rest = space.num_device // cp // tp
+            for pp in (pp for pp in divisors(rest, model.num_layer) if space.batch % (rest // pp) == 0):
+                yield tp, pp, rest // pp, cp
 
 
 def _chunks(model: ModelSpec, space: Space, pp: int) -> list[tuple[int, int]]:
@@ -102,51 +105,72 @@ def _chunks(model: ModelSpec, space: Space, pp: int) -> list[tuple[int, int]]:
             continue
         if name in LOOPED:
             chunks += [(name, v) for v in divisors(model.num_layer // pp, space.max_chunk) if v > 1]
-        elif name != "zb-v" or (model.num_layer // pp) % 2 == 0:
+        elif name != "zb-v" or 2 * pp <= model.num_layer:
             chunks.append((name, 2 if name == "zb-v" else 1))
-    return [(t.SCHEDULES.index(name), v) for name, v in chunks]
+    return [(SCHEDULES.index(name), v) for name, v in chunks]
 
 
-def plan_rows(model: ModelSpec, space: Space, layout: tuple[int, int, int, int], stack: Stack) -> Floats:
-    """`[n, PLAN]`: every plan of the space with this layout."""
-    tp, pp, dp, cp = layout
+def expert_sizes(model: ModelSpec, tp: int, replicas: int) -> list[int]:
+    """Sizes of expert parallelism over `replicas` = dp x cp ranks, or over the tensor-parallel ranks too."""
     experts = max(block.ffn.num_expert for block in model.block)
-    eps = divisors(int(np.gcd(experts, dp * cp)), dp * cp) if experts else [1]
+    if not experts:
+        return [1]
+    return divisors(int(np.gcd(experts, tp * replicas)), tp * replicas)
+
+
+def plan_rows(model: ModelSpec, space: Space, layout: tuple[int, int, int, int], stack: TrainStack) -> Records:
+    """`[n]` of PLAN_DTYPE: every plan of the space with this layout; `piece` numbers its distinct layer shapes."""
+    tp, pp, dp, cp = layout
     micro = divisors(space.batch // dp, space.max_micro_batch)
-    outer = np.array([(s, v, b, e) for (s, v), b, e in itertools.product(_chunks(model, space, pp), micro, eps)], float)
+    choices = itertools.product(_chunks(model, space, pp), micro, expert_sizes(model, tp, dp * cp))
+    outer = np.array([(s, v, b, e) for (s, v), b, e in choices], float)
     replicas = dp * cp > 1
-    inner = {
-        t.RECOMPUTE_KIND: [t.RECOMPUTES.index(kind) for kind in space.recomputes],
-        t.SEQUENCE_PARALLEL: (0, 1) if tp > 1 else (0,),
-        t.ZERO: [z for z in space.zeros if z == 0 or replicas],
-        t.GRAD_BYTE: space.grad_bytes,
-        t.OPTIMIZER_BYTE: space.optimizer_bytes,
-        t.TP_OVERLAP: space.tp_overlaps if tp > 1 else (0,),
-        t.DP_SCHEDULED: [DP_TRAFFICS.index(kind) for kind in space.dp_traffics] if replicas else (0,),
-        t.KEEP_GATHERED: (0, 1) if replicas and "scheduled" in space.dp_traffics and max(space.zeros) > 1 else (0,),
-        t.FUSED_NORM: space.fused_norms or (stack.fused_norm,),
-        t.ACT_OFFLOAD: space.act_offloads,
-        t.WEIGHT_OFFLOAD: space.weight_offloads,
-        t.OPTIMIZER_OFFLOAD: space.optimizer_offloads,
-        t.WHOLE_HOP: space.whole_hops if tp > 1 and pp > 1 else (0,),
+    usual = stack.file
+    inner: dict[str, Any] = {
+        "recompute": [RECOMPUTES.index(kind) for kind in space.recomputes],
+        "sequence_parallel": (0, 1) if tp > 1 else (0,),
+        "zero": [z for z in space.zeros if z == 0 or replicas],
+        "grad_byte": space.grad_bytes,
+        "optimizer_byte": space.optimizer_bytes,
+        "tp_overlap": (space.tp_overlaps or (usual.tp_overlap,)) if tp > 1 else (0,),
+        "dp_scheduled": [DP_TRAFFICS.index(kind) for kind in space.dp_traffics] if replicas else (0,),
+        "keep_gathered": (0, 1) if replicas and "scheduled" in space.dp_traffics and max(space.zeros) > 1 else (0,),
+        "fused_norm": space.fused_norms or (usual.fused_norm,),
+        "act_offload": space.act_offloads,
+        "weight_offload": space.weight_offloads,
+        "optimizer_offload": space.optimizer_offloads,
+        "whole_hop": space.whole_hops if tp > 1 and pp > 1 else (0,),
     }
     if not len(outer) or not all(len(values) for values in inner.values()):
-        return np.zeros((0, len(t.PLAN)))
+        return np.zeros(0, PLAN_DTYPE)
     grid = np.stack([part.ravel() for part in np.meshgrid(*map(np.array, inner.values()), indexing="ij")], axis=1)
-    base = np.zeros((len(grid), len(t.PLAN)))
-    base[:, list(inner)] = grid
-    base[:, [t.TP, t.PP, t.DP, t.CP]] = layout[0], layout[1], layout[2], layout[3]
-    base[:, [t.WEIGHT_BYTE, t.ACT_BYTE, t.BACKWARD_CHUNK, t.LOGIT_CHUNK, t.GATHER_LIMIT]] = 2, 2, 1, 1, 2
-    base[:, t.ATTENTION] = t.ATTENTIONS.index(stack.attention)
-    base = base[(base[:, t.KEEP_GATHERED] == 0) | ((base[:, t.ZERO] >= 2) & (base[:, t.DP_SCHEDULED] > 0))]
-    base = base[(base[:, t.WHOLE_HOP] == 0) | (base[:, t.SEQUENCE_PARALLEL] == 0)]
+    base = np.zeros(len(grid), PLAN_DTYPE)
+    for name, values in zip(inner, grid.T, strict=True):
+        base[name] = values
+    base["tp"], base["pp"], base["dp"], base["cp"] = layout
+    base["weight_byte"] = base["act_byte"] = base["gather_limit"] = 2
+    base["logit_chunk"], base["ep_overlap"], base["hold_logits"] = 1, usual.ep_overlap, usual.hold_logits
+    base = base[(base["keep_gathered"] == 0) | ((base["zero"] >= 2) & (base["dp_scheduled"] > 0))]
+    base = base[(base["whole_hop"] == 0) | (base["sequence_parallel"] == 0)]
     micros = space.batch / dp / outer[:, 2]
     rounds = np.maximum(1, micros // pp)  # what the orders can do: interleaving wants whole rounds
-    outer = outer[(micros % rounds == 0) | ~np.isin(outer[:, 0], (t.INTERLEAVED, t.ZB_H1))]
-    rows = np.tile(base, (len(outer), 1))
-    columns = [t.SCHEDULE, t.NUM_CHUNK, t.MICRO_BATCH, t.EP]
-    rows[:, columns] = np.repeat(outer, len(base), axis=0)
-    rows[:, t.NUM_MICROBATCH] = space.batch / dp / rows[:, t.MICRO_BATCH]
+    outer = outer[(micros % rounds == 0) | ~np.isin(outer[:, 0], (INTERLEAVED, ZB_H1))]
+    # distinct layer shapes: of the choices inside and outside the grid, each a few
+    inside, base_code = np.unique(np.stack([base[name] for name in SHAPE] + [base["zero"] >= 2], 1), axis=0,
+                                  return_inverse=True)  # fmt: skip
+    _, outer_code = np.unique(outer[:, 2:], axis=0, return_inverse=True)
+    grid_rows = np.empty((len(outer), len(base)), PLAN_DTYPE)
+    grid_rows[:] = base
+    grid_rows["piece"] = outer_code.reshape(-1, 1) * len(inside) + base_code.ravel()
+    for name, values in zip(("schedule", "num_chunk", "micro_batch", "ep"), outer.T, strict=True):
+        grid_rows[name] = values[:, None]
+    rows = grid_rows.ravel()
+    rows["num_microbatch"] = space.batch / dp / rows["micro_batch"]
+    rows["expert_tp"] = np.where((dp * cp) % rows["ep"] == 0, tp, 1)
+    rows["expert_dp"] = np.maximum(1, tp * cp * dp // (rows["ep"] * rows["expert_tp"]))
+    rows["hop_byte"] = space.seq * rows["micro_batch"] / cp * model.hidden * rows["act_byte"]
+    rows["num_layer"], rows["tied"] = model.num_layer, model.tied
+    rows["fullest"], rows["first_layer"], rows["last_layer"] = rank_layers(model.num_layer, pp)
     return rows
 
 
@@ -164,19 +188,22 @@ def axes_table(model: ModelSpec, space: Space) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["axis", "values"])
 
 
-def to_plan(row: Floats, space: Space, stack: Stack | None = None) -> TrainPlan:
-    """A row of `[PLAN]` as a plan."""
-    name = t.SCHEDULES[int(row[t.SCHEDULE])]
+def to_plan(row: Record, space: Space, stack: TrainStack) -> TrainPlan:
+    """A row of PLAN_DTYPE as a plan."""
+    name = SCHEDULES[int(row["schedule"])]
+    whole: dict[str, Any] = {key: int(row[key]) for key in ("tp", "pp", "dp", "cp", "ep", "micro_batch", "zero")}
+    flags: dict[str, Any] = {
+        key: bool(row[key]) for key in ("sequence_parallel", "fused_norm", "keep_gathered", "whole_hop")
+    }
+    shares: dict[str, Any] = {key: float(row[key]) for key in (
+        "weight_byte", "act_byte", "grad_byte", "optimizer_byte", "tp_overlap", "act_offload", "weight_offload",
+        "optimizer_offload")}  # fmt: skip
+    usual = stack.file
     return TrainPlan(
-        tp=int(row[t.TP]), pp=int(row[t.PP]), dp=int(row[t.DP]), cp=int(row[t.CP]), ep=int(row[t.EP]),
-        micro_batch=int(row[t.MICRO_BATCH]), batch=space.batch, seq=space.seq, schedule=name,
-        interleave=1 if name == "zb-v" else int(row[t.NUM_CHUNK]),
-        sequence_parallel=bool(row[t.SEQUENCE_PARALLEL]), recompute=t.RECOMPUTES[int(row[t.RECOMPUTE_KIND])],
-        zero=int(row[t.ZERO]), attention=t.ATTENTIONS[int(row[t.ATTENTION])], fused_norm=bool(row[t.FUSED_NORM]),
-        weight_byte=row[t.WEIGHT_BYTE], act_byte=row[t.ACT_BYTE], grad_byte=row[t.GRAD_BYTE],
-        optimizer_byte=row[t.OPTIMIZER_BYTE], tp_overlap=row[t.TP_OVERLAP],
-        dp_traffic=DP_TRAFFICS[int(row[t.DP_SCHEDULED])], keep_gathered=bool(row[t.KEEP_GATHERED]),
-        act_offload=row[t.ACT_OFFLOAD], weight_offload=row[t.WEIGHT_OFFLOAD],
-        optimizer_offload=row[t.OPTIMIZER_OFFLOAD], whole_hop=bool(row[t.WHOLE_HOP]),
-        dropout=stack.dropout if stack is not None else False,
+        **whole, **flags, **shares, batch=space.batch, seq=space.seq, schedule=name,
+        interleave=1 if name == "zb-v" else int(row["num_chunk"]), recompute=RECOMPUTES[int(row["recompute"])],
+        attention=usual.attention, dp_traffic=DP_TRAFFICS[int(row["dp_scheduled"])], dropout=usual.dropout,
+        fused_loss=usual.fused_loss, gather_logits=usual.gather_logits,
+        regather=usual.regather, hold_logits=usual.hold_logits,
+        dispatch=usual.dispatch, ep_overlap=usual.ep_overlap if row["ep"] > 1 else 0.0,
     )  # fmt: skip

@@ -7,26 +7,57 @@ import numpy as np
 import pandas as pd
 
 from hw_models import catalog
+from hw_models.clock import limited_system
 from hw_models.routes import Routes
 from hw_models.spec import System
-from kernels import training as t
 from kernels.errors import InputError
-from kernels.schedule import BACKWARD, FORWARD, INPUT_GRAD, OP_KINDS, RECOMPUTE, WEIGHT_GRAD, Ints
-from kernels.training import Floats
-from kernels.training_step import load_s, stage_times
+from kernels.schedule import BACKWARD, FORWARD, OP_KINDS, WEIGHT_GRAD, Ints
+from kernels.train_plan import (
+    BODY,
+    LAYER_DTYPE,
+    M_ACTIVATION,
+    M_LOGIT,
+    M_RESERVE,
+    M_TOTAL,
+    MEMORY,
+    Floats,
+    Record,
+    Records,
+)
+from kernels.train_plan import plan_memory as rank_memory
+from kernels.train_step import (
+    CP_S,
+    DP_S,
+    EP_S,
+    FIRST_STAGE,
+    LAST_STAGE,
+    MIDDLE,
+    ONLY,
+    OPTIMIZER_S,
+    RECOMPUTE_S,
+    STAGE,
+    TP_S,
+    hop_over_s,
+    layer_traffic_s,
+    load_s,
+    replicas_s,
+    stage_times,
+    waited,
+)
 from sim.pipeline.schedule import end_times, memory_curve, rank_table
 from sim.pipeline.schedule_run import with_recompute
-from sim.training.stack import Stack, default_stack, hardware_vector, load
+from sim.training.price import Site, block_pieces, piece, plan_record, site
+from sim.training.stack import TrainStack, default_stack, load_stack
+from sim.training.stages import PS, Stages, duration_ps, mean, rank_stages, stage_seconds, stages
 from sim.training.step_replay import flows, run_on_links, step_work
-from sim.training.traffic import network_s, pair_layer, replay_with_traffic, traffic
+from sim.training.traffic import network_s, replay_with_traffic, traffic, unit_seconds, units
 from workloads import models
 from workloads.models.spec import ModelSpec
+from workloads.models.tensors import num_param
 from workloads.pipeline import OpArrays, Order, compile_order
-from workloads.requests import MAX_TIME_S
 from workloads.schedules import load as load_schedule
-from workloads.training import TrainPlan, check, model_flop, model_vector, parameter_count, plan_vector
+from workloads.training import TrainPlan, check, model_flop
 
-PS = 1e12
 FIDELITIES = ("calibrated", "replay")
 
 
@@ -56,8 +87,9 @@ def build_order(plan: TrainPlan) -> Order:
 
 
 def train(
-    model: str | ModelSpec, system: str | System, plan: TrainPlan, *, stack: str | Stack | None = None,
+    model: str | ModelSpec, system: str | System, plan: TrainPlan, *, stack: str | TrainStack | None = None,
     number_format: str = "bf16", fidelity: str = "calibrated", oversubscription: float = 1.0, num_replica: int = 1,
+    power_limit_w: float = 0.0,
 ) -> TrainResult:  # fmt: skip
     """Simulate one step. Never refuses what does not fit: `summary["fits"]` says so, times are given all the same.
 
@@ -65,170 +97,231 @@ def train(
 
     `fidelity` "replay" puts hops and data-parallel traffic on the links of the system, whose network is narrowed by
     `oversubscription` above its leaves, with the hops of `num_replica` replicas (`sim.training.step_replay`).
+    `power_limit_w` limits every device's board power, and with it the clock of its products (`hw_models.clock`).
     """
     spec = models.load(model) if isinstance(model, str) else model
     plan = resolve(plan)
     check(spec, plan)
-    machine = catalog.system(system, plan.num_device) if isinstance(system, str) else system
-    constants = stack if isinstance(stack, Stack) else load(stack or default_stack(machine.device.name))
-    hw, fit = hardware_vector(machine, number_format), constants.fit
-    arrays = compile_order(build_order(plan))
-    if arrays.num_stage > spec.num_layer:
-        raise InputError(f"{plan.schedule} makes {arrays.num_stage} stages of {spec.num_layer} layers", field="pp",
-                         value=plan.pp, allowed=f"<= {spec.num_layer * plan.pp // arrays.num_stage}")  # fmt: skip
-    vector, laid = model_vector(spec, plan.seq, plan.dropout), plan_vector(plan, spec.hidden)
-    laid[t.NUM_CHUNK] = arrays.num_stage / plan.pp
-    times, table = stage_table(vector, laid, hw, fit, arrays, plan)
-    hop = round(times[0, t.HOP_S] * PS) if plan.pp > 1 else 0
-    end = end_times(arrays, table, hop)
-    start, pipeline_s = _start(arrays, table, end), int(end.max()) / PS
-    # hops on the critical path, and the share of every hop that a stage itself waits for
-    exposed_pp_s = pipeline_s - int(end_times(arrays, table, 0).max()) / PS if hop else 0.0
-    if hop:
-        exposed_pp_s += 2 * plan.num_microbatch * arrays.num_stage / plan.pp * fit[t.HOP_BLOCK] * times[0, t.HOP_S]
-    busy_s = float(rank_table(arrays, start, end, start)["busy"].max()) / PS
-    memory = _memory(vector, laid, fit, arrays)
-    once = np.zeros(len(t.STAGE))
-    stage_times(vector, laid, hw, fit, t.ONLY if plan.pp == 1 else t.FIRST, once)
-    dp_s, carried_s = float(once[t.DP_S] * fit[t.DP_EXPOSED]), float(once[t.DP_S])
-    scheduled = fidelity == "replay" or plan.dp_traffic == "scheduled"
     if fidelity not in FIDELITIES:
         raise InputError("unknown", field="fidelity", value=fidelity, allowed=FIDELITIES)
-    beside = traffic(arrays, vector, laid, hw, fit) if scheduled else None
+    machine = catalog.system(system, plan.num_device) if isinstance(system, str) else system
+    if power_limit_w:
+        machine = limited_system(machine, power_limit_w)
+    if stack is None:
+        stack = default_stack(machine.device.name, sharded=plan.zero >= 2, family=spec.family)
+    chosen = load_stack(stack) if isinstance(stack, str) else stack
+    where = site(machine, chosen, plan.attention, number_format)
+    arrays = compile_order(build_order(plan))
+    most = spec.num_layer + (2 if plan.interleave > 1 else 0)
+    if arrays.num_stage > most and not plan.layout:
+        raise InputError(f"{plan.schedule} makes {arrays.num_stage} stages of {spec.num_layer} layers", field="pp",
+                         value=plan.pp, allowed=f"<= {spec.num_layer * plan.pp // arrays.num_stage}")  # fmt: skip
+    record = plan_record(spec, plan)
+    record["num_chunk"] = arrays.num_stage / plan.pp
+    record["dp_scheduled"] = plan.dp_traffic == "scheduled" or fidelity == "replay"
+    blocks, ends = block_pieces(spec, plan, where), piece(spec, plan, where)
+    laid = stages(spec, plan, blocks, ends, arrays.num_stage)
+    times = stage_seconds(laid, record, where)
+    table = duration_ps(times, plan.recompute == "full")
+    hop, hop_most_s = hop_times(arrays, record, where)
+    end = end_times(arrays, table, hop)
+    start, pipeline_s = _start(arrays, table, end), int(end.max()) / PS
+    exposed_pp_s = pipeline_s - int(end_times(arrays, table, 0).max()) / PS if plan.pp > 1 else 0.0
+    busy_s = float(rank_table(arrays, start, end, start)["busy"].max()) / PS
+    memory = memory_frame(laid, record, where, arrays)
+    once = [_once(rank, held, laid, record, where) for rank, held in enumerate(rank_stages(arrays))]
+    optimizer_s, dp_s, carried_s = (max(column) for column in zip(*once, strict=True))
     contention_s = 0.0
-    if beside is not None:
-        start, end, network = replay_with_traffic(arrays, table, hop, beside)
+    if record["dp_scheduled"]:
+        traded = _Traffic(arrays, laid, record, where)
+        start, end, network = replay_with_traffic(arrays, table, hop, traded.beside)
         dp_s = max(int(end.max()), int(network.max())) / PS - pipeline_s
-        carried_s = network_s(arrays, beside)
-    if beside is not None and fidelity == "replay":
-        graph = step_work(arrays, table, hop, beside)
-        routes = Routes(machine, oversubscription=oversubscription)
-        shared = run_on_links(graph, flows(graph, vector, laid, hw, fit, routes, num_replica), routes)
-        start, end = shared.start_ps[graph.first], shared.end_ps[graph.last]
-        contention_s = int(shared.end_ps.max()) / PS - pipeline_s - dp_s
-    hidden_s = max(0.0, carried_s - dp_s) * float(fit[t.OVERLAP_SLOW])
-    step_s = pipeline_s + dp_s + contention_s + hidden_s + float(once[t.OPTIMIZER_S]) + float(fit[t.STEP_S])
-    data_s = max(0.0, load_s(laid, hw) - step_s)
+        carried_s = network_s(arrays, traded.beside)
+        if fidelity == "replay":
+            graph = step_work(arrays, table, int(np.max(hop)), traded.beside)
+            routes = Routes(machine, oversubscription=oversubscription)
+            collective = flows(graph, traded.unit, record, hop_most_s, routes, where, num_replica)
+            shared = run_on_links(graph, collective, routes)
+            start, end = shared.start_ps[graph.first], shared.end_ps[graph.last]
+            contention_s = int(shared.end_ps.max()) / PS - pipeline_s - dp_s
+    host_s = float(where.stack["step_s"])
+    wait_s = (pipeline_s + dp_s + contention_s + optimizer_s + host_s) * (float(waited(record, where.stack)) - 1)
+    step_s = pipeline_s + dp_s + contention_s + optimizer_s + host_s + wait_s
+    data_s = max(0.0, float(load_s(record, where.stack)) - step_s)
     step_s += data_s
-    op = _op_frame(arrays, start, end)
     fullest = memory.iloc[int(memory["total"].to_numpy().argmax())]
-    m = plan.num_microbatch
-    passes = 3 if plan.recompute == "full" else 2
-    column = np.array([times[:, part].max() for part in range(len(t.STAGE))]) * arrays.num_stage / plan.pp
+    m, passes = plan.num_microbatch, 3 if plan.recompute == "full" else 2
+    column = np.array([times[:, part].max() for part in range(len(STAGE))]) * arrays.num_stage / plan.pp
+    peak = where.peak_flop_per_s * plan.num_device * step_s
     summary: dict[str, Any] = {
-        "fidelity": fidelity if constants.name != "sol" or fidelity == "replay" else "sol",
-        "model": spec.name, "system": machine.name, "stack": constants.name, "schedule": plan.schedule,
-        "num_device": plan.num_device, "parameter": parameter_count(spec), "num_microbatch": m,
-        "fits": bool(fullest["total"] <= hw[t.MEM_BYTE]),
-        "step_s": step_s,
+        "fidelity": fidelity if chosen.name != "sol" or fidelity == "replay" else "sol",
+        "model": spec.name, "system": machine.name, "stack": chosen.name, "attention": plan.attention,
+        "calibrated_on": where.inherited or "none (speed of light)", "inherited": inheritance(where),
+        "schedule": plan.schedule, "num_device": plan.num_device, "parameter": float(num_param(spec)),
+        "num_microbatch": m, "fits": bool(fullest["total"] <= where.stack["mem_byte"]), "step_s": step_s,
         "token_per_s_per_device": plan.token / step_s / plan.num_device,
-        "mfu": model_flop(spec, plan) / (step_s * plan.num_device * hw[t.FLOP_PER_S]),
-        "mfu_causal": model_flop(spec, plan, causal=True) / (step_s * plan.num_device * hw[t.FLOP_PER_S]),
-        "pipeline_s": pipeline_s,
-        "bubble_s": pipeline_s - busy_s,
-        "bubble_rate": 1 - busy_s / pipeline_s,
-        "exposed_tp_s": float(column[t.TP_S] * m * passes),
-        "exposed_ep_s": float(column[t.EP_S] * m * passes),
-        "exposed_cp_s": float(column[t.CP_S] * m * passes),
-        "exposed_pp_s": exposed_pp_s,
-        "exposed_dp_s": dp_s + hidden_s,
-        "dp_s": carried_s,
-        "exposed_data_s": data_s,
-        "contention_s": contention_s,
-        "hop_s": float(times[0, t.HOP_S]),
-        "recompute_s": float(column[t.RECOMPUTE_S] * m),
-        "optimizer_s": float(once[t.OPTIMIZER_S]),
-        "host_s": float(fit[t.STEP_S]),
+        "tok_per_s_per_device": plan.token / step_s / plan.num_device,
+        "mfu": model_flop(spec, plan) / peak, "mfu_causal": model_flop(spec, plan, causal=True) / peak,
+        "pipeline_s": pipeline_s, "bubble_s": pipeline_s - busy_s, "bubble_rate": 1 - busy_s / pipeline_s,
+        "exposed_tp_s": float(column[TP_S] * m * passes), "exposed_ep_s": float(column[EP_S] * m * passes),
+        "exposed_cp_s": float(column[CP_S] * m * passes), "exposed_pp_s": exposed_pp_s, "exposed_dp_s": dp_s,
+        "dp_s": carried_s, "exposed_data_s": data_s, "contention_s": contention_s, "hop_s": hop_most_s,
+        "recompute_s": float(column[RECOMPUTE_S] * m), "optimizer_s": optimizer_s, "host_s": host_s, "wait_s": wait_s,
+        "memory_byte": float(fullest["total"]),
     }  # fmt: skip
-    summary |= {f"mem_{kind}_byte": float(fullest[kind]) for kind in t.MEMORY}
-    summary["mem_limit_byte"] = float(hw[t.MEM_BYTE])
+    summary |= {f"mem_{kind}_byte": float(fullest[kind]) for kind in MEMORY}
+    summary["mem_limit_byte"] = float(where.stack["mem_byte"])
     usd_per_s = machine.price_usd_per_h(plan.num_device) / 3600
     summary |= {"step_usd": usd_per_s * step_s, "usd_per_billion_token": usd_per_s * step_s / plan.token * 1e9}
-    stage = pd.DataFrame(times, columns=list(t.STAGE))
+    stage = pd.DataFrame(times, columns=list(STAGE))
     stage.insert(0, "stage", range(len(stage)))
-    return TrainResult(summary, memory, stage, op)
+    stage.insert(1, "layer", laid.layers)
+    return TrainResult(summary, memory, stage, _op_frame(arrays, start, end))
 
 
-def stage_table(
-    vector: Floats, laid: Floats, hw: Floats, fit: Floats, arrays: OpArrays, plan: TrainPlan
-) -> tuple[Floats, Ints]:
-    """`[stage, STAGE]` seconds of one microbatch, and `[kind, stage]` integer ps for the replay."""
-    times = _stage_seconds(vector, laid, hw, fit, arrays.num_stage)
-    return times, _duration_ps(times, plan)
+class _Traffic:
+    """Data-parallel traffic of an order: its collectives a layer, and what each operation waits for and sends."""
+
+    def __init__(self, arrays: OpArrays, laid: Stages, record: Record, where: Site) -> None:
+        body, ends = laid.piece[:, BODY], np.zeros(len(laid.layers), LAYER_DTYPE)
+        for stage, layers in enumerate(laid.layers):
+            for end, place in ((1, (FIRST_STAGE, ONLY)), (2, (LAST_STAGE,) if record["tied"] else (LAST_STAGE, ONLY))):
+                if laid.where[stage] in place:
+                    for name in ("dense", "trained"):
+                        ends[name][stage] += laid.piece[stage, end][name] / max(int(layers), 1)
+        self.unit = units(record, body, ends)
+        gather_s, reduce_s = (unit_seconds(self.unit[name], record, where) for name in ("gather", "reduce"))
+        self.beside = traffic(arrays, record, laid.layers, gather_s, reduce_s)
 
 
-def _stage_seconds(vector: Floats, laid: Floats, hw: Floats, fit: Floats, num_stage: int) -> Floats:
-    """`[num_stage, STAGE]`: one microbatch through one stage (one chunk of a rank)."""
-    rows = np.zeros((4, len(t.STAGE)))
-    if laid[t.PP] == 1 and num_stage == 1:
-        stage_times(vector, laid, hw, fit, t.ONLY, rows[t.ONLY])
-        return rows[t.ONLY : t.ONLY + 1]
-    for where in (t.FIRST, t.MIDDLE, t.LAST):
-        stage_times(vector, laid, hw, fit, where, rows[where])
-    out = np.tile(rows[t.MIDDLE] / laid[t.NUM_CHUNK], (num_stage, 1))
-    out[:, t.HOP_S] = rows[t.MIDDLE, t.HOP_S]
-    out[0] += rows[t.FIRST] - rows[t.MIDDLE]
-    out[-1] += rows[t.LAST] - rows[t.MIDDLE]
+def inheritance(where: Site) -> str:
+    """What a result rests on, in words.
+
+    >>> from hw_models import catalog
+    >>> inheritance(site(catalog.system("h800"), load_stack("megatron-core")))
+    'kernels inherited from h100_sxm; factors of megatron-core found on h100_sxm'
+    """
+    own = where.system.device.name
+    if where.name == "sol":
+        return "nothing: speed of light"
+    kernels = (
+        "kernels of the device's own calibration"
+        if where.inherited == own
+        else (
+            f"kernels inherited from {where.inherited}"
+            if where.inherited
+            else "no calibration: kernels at speed of light"
+        )
+    )
+    found = load_stack(where.name).file.device
+    return f"{kernels}; factors of {where.name} found on {found}"
+
+
+def hop_times(arrays: OpArrays, record: Record, where: Site) -> tuple[list[int], float]:
+    """(integer ps of the hop after each stage, the longest in seconds): a hop leaves its node only where the ranks of
+    its two stages lie on different ones."""
+    count = max(arrays.num_stage - 1, 1)
+    if record["pp"] <= 1:
+        return [0] * count, 0.0
+    rank = np.zeros(arrays.num_stage, np.int64)
+    rank[arrays.stage] = arrays.rank
+    stride = int(record["tp"] * record["cp"] * record["dp"])
+    place = np.arange(stride)
+    seconds = [float(hop_over_s(record, where.stack, where.machine, node)) for node in (1, 2)]
+    out = np.zeros(count)
+    for stage in range(count):
+        here, there = ((rank[stage + k] * stride + place) // where.per_node for k in (0, 1))
+        out[stage] = seconds[int((here != there).any())]
+    return np.rint(out * PS).astype(np.int64).tolist(), float(out.max())
+
+
+def _once(rank: int, held: Ints, laid: Stages, record: Record, where: Site) -> tuple[float, float, float]:
+    """(update, exposed and whole data-parallel seconds) of a pipeline rank."""
+    layers = float(laid.layers[held].sum())
+    first, last = 0 in held, len(laid.layers) - 1 in held
+    place = ONLY if first and last else FIRST_STAGE if first else LAST_STAGE if last else MIDDLE
+    row = np.zeros(len(STAGE))
+    stage_times(record, _mean_piece(held, laid), where.stack, where.machine, max(layers, 1.0), place, row)
+    prices = _mean_piece(held, laid)
+    gather, reduce, end = layer_traffic_s(record, prices, where.stack, where.machine)
+    ends = max(0.0, float(row[DP_S]) - layers * (gather + reduce)) if end else 0.0
+    exposed = float(replicas_s(record, where.stack, gather, reduce, ends, max(layers, 1.0), row, 0.0))
+    return float(row[OPTIMIZER_S]), exposed, float(row[DP_S])
+
+
+def _mean_piece(held: Ints, laid: Stages) -> Records:
+    """Prices of a rank's mean layer with those of the ends."""
+    out = laid.piece[held[0]].copy()
+    layers = laid.layers[held]
+    if layers.sum() > 0:
+        for name in LAYER_DTYPE.names or ():
+            out[name][BODY] = float((laid.piece[held, BODY][name] * layers).sum() / layers.sum())
     return out
 
 
-def _duration_ps(times: Floats, plan: TrainPlan) -> Ints:
-    """`[kind, stage]` for the replay. Partial recomputation belongs to the backward that it precedes."""
-    table = np.zeros((len(OP_KINDS), len(times)), np.int64)
-    if not (times < MAX_TIME_S).all():
-        raise InputError("an operation of a stage takes longer than picoseconds hold", field="step_s",
-                         value=float(times.max()), allowed=f"below {MAX_TIME_S:g} s")  # fmt: skip
-    ps = np.rint(times * PS).astype(np.int64)
-    table[FORWARD], table[INPUT_GRAD], table[WEIGHT_GRAD] = (
-        ps[:, t.FORWARD_S],
-        ps[:, t.INPUT_GRAD_S],
-        ps[:, t.WEIGHT_GRAD_S],
-    )
-    if plan.recompute == "full":
-        table[RECOMPUTE] = ps[:, t.RECOMPUTE_S]
-    else:
-        table[INPUT_GRAD] += ps[:, t.RECOMPUTE_S]
-    table[BACKWARD] = table[INPUT_GRAD] + table[WEIGHT_GRAD]
-    return table
-
-
-def _memory(vector: Floats, laid: Floats, fit: Floats, arrays: OpArrays) -> pd.DataFrame:
+def memory_frame(laid: Stages, record: Record, where: Site, arrays: OpArrays) -> pd.DataFrame:
     """Bytes of every pipeline rank by kind: the activations at their peak over the replayed order."""
-    full = laid[t.RECOMPUTE_KIND] == t.RECOMPUTES.index("full")
-    layers = t.stage_layer(vector, laid) / laid[t.NUM_CHUNK]
-    kept = round(t.activation_byte(vector, laid, fit, full) * layers * (1 - laid[t.ACT_OFFLOAD]))
-    delta = np.zeros(len(OP_KINDS), np.int64)
+    kept = np.array([float(laid.piece[s, BODY]["kept_byte"]) * laid.layers[s] for s in range(len(laid.layers))])
+    kept = np.rint(kept * (1 - float(record["act_offload"]))).astype(np.int64)
+    delta = np.zeros((len(OP_KINDS), len(kept)), np.int64)
     delta[FORWARD], delta[BACKWARD], delta[WEIGHT_GRAD] = kept, -kept, -kept
     curve = memory_curve(arrays, delta)
-    pair_byte = 0.0  # an overlapped pair gathers the layers of both
-    if laid[t.ZERO] >= 3 and laid[t.DP_SCHEDULED] > 0:
-        short = pair_layer(arrays, round(layers)) - t.gathered_layer(laid, layers * laid[t.NUM_CHUNK])
-        pair_byte = max(0.0, short) * sum(t.layer_value(vector, laid)) * laid[t.WEIGHT_BYTE]
-    body, first, last = np.zeros((3, len(t.MEMORY)))  # a rank between the ends, and what each end has besides
-    t.plan_memory(vector, laid, fit, 0.5, body)
-    t.plan_memory(vector, laid, fit, 0.0, first)
-    t.plan_memory(vector, laid, fit, laid[t.PP] - 1, last)
-    first -= body
-    last -= body if laid[t.PP] > 1 else first + body
     rows = []
-    for rank in range(arrays.rank_start.size - 1):
+    for rank, held in enumerate(rank_stages(arrays)):
         own = slice(arrays.rank_start[rank], arrays.rank_start[rank + 1])
-        stages = np.unique(arrays.stage[own])
-        out = body * len(stages) / laid[t.NUM_CHUNK]  # two directions: a rank holds a part of each copy of the model
-        for stage, edge in ((0, first), (arrays.num_stage - 1, last)):
-            out += edge if stage in stages else 0.0
-        out[t.M_BUFFER] = body[t.M_BUFFER] + pair_byte
-        out[t.M_ACTIVATION] = float(curve[own].max())
-        if full:  # and the layer that is being recomputed
-            passing = t.passing_byte(vector, laid, fit)
-            out[t.M_ACTIVATION] += passing - fit[t.LOGIT_REUSE] * min(passing, out[t.M_LOGIT])
-        held = out[t.M_ACTIVATION] + out[t.M_LOGIT] + out[t.M_BUFFER]
-        out[t.M_RESERVE] = fit[t.RESERVE_BYTE] + fit[t.FRAGMENT] * held
-        out[t.M_TOTAL] = out[: t.M_TOTAL].sum()
+        mine, prices = record.copy(), _mean_piece(held, laid)
+        for name in ("fullest", "first_layer", "last_layer"):
+            mine[name] = laid.layers[held].sum()
+        out = _rank_memory(mine, prices, where, 0 in held, len(laid.layers) - 1 in held)
+        held_back = float(in_flight_byte(mine, prices))
+        out[M_ACTIVATION] += float(curve[own].max()) - held_back
+        if record["zero"] >= 3 and arrays.overlap.any():  # an overlapped pair gathers the layers of both
+            most = float(laid.layers[held].max())
+            short = 2 * most - min(float(record["gather_limit"]) or most, most)
+            out[MEMORY.index("buffer")] += max(0.0, short) * float(
+                (prices[BODY]["dense"] + prices[BODY]["expert"]) * record["act_byte"]
+            )
+        buffers = out[M_ACTIVATION] + out[M_LOGIT] + out[MEMORY.index("buffer")]
+        out[M_RESERVE] = where.stack["reserve_byte"] + where.stack["fragment"] * buffers
+        out[M_TOTAL] = out[:M_TOTAL].sum()
         rows.append(out)
-    frame = pd.DataFrame(rows, columns=list(t.MEMORY))
+    frame = pd.DataFrame(rows, columns=list(MEMORY))
     frame.insert(0, "rank", range(len(frame)))
     return frame
+
+
+def in_flight_byte(record: Record, prices: Records) -> float:
+    """Kept bytes that `kernels.train_plan.plan_memory` counts for a rank in the middle."""
+    from kernels.train_plan import in_flight
+
+    kept = prices[BODY]["kept_byte"] * record["fullest"] * (1 - record["act_offload"])
+    return float(kept * in_flight(record, 0.5))
+
+
+def _rank_memory(record: Record, prices: Records, where: Site, first: bool, last: bool) -> Floats:
+    """Bytes of a rank with the ends that it holds, its kept activations as in the middle of a pipeline."""
+
+    def one(rank: float, changed: Record) -> Floats:
+        out = np.zeros(len(MEMORY))
+        rank_memory(changed, prices, where.stack, rank, out)
+        return out
+
+    alone = record.copy()
+    alone["pp"] = 1.0
+    middle = one(0.5, record)
+    if not first and not last:
+        return middle
+    if first and last:
+        ends = one(0.0, alone)
+    else:
+        wide = record.copy()
+        wide["pp"] = max(float(record["pp"]), 2.0)
+        ends = one(0.0, wide) if first else one(float(wide["pp"]) - 1, wide)
+    ends[M_ACTIVATION] = middle[M_ACTIVATION]
+    if last and not record["hold_logits"]:  # what a layer needs at once fits where the logits were
+        need = float(prices[BODY]["work_byte"] + (prices[BODY]["passing_byte"] if record["recompute"] > 0 else 0.0))
+        ends[M_ACTIVATION] -= min(need, ends[M_LOGIT])
+    return ends
 
 
 def _start(arrays: OpArrays, table: Ints, end: Ints) -> Ints:
@@ -246,3 +339,6 @@ def _op_frame(arrays: OpArrays, start: Ints, end: Ints) -> pd.DataFrame:
          "microbatch": arrays.microbatch, "start": start, "end": end, "overlap": arrays.overlap,
          "memory": memory_curve(arrays, unit)}
     )  # fmt: skip
+
+
+__all__ = ["TrainResult", "build_order", "mean", "resolve", "train"]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kernels.errors import InputError
-from kernels.training import Floats
+from kernels.train_plan import Floats
 
 
 def step_s(sample_s: Floats, num_backup: int) -> float:

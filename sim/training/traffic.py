@@ -5,19 +5,25 @@ and 2 gather the new weights under the first forward pass besides; ZeRO 2 scatte
 ZeRO 3 (FSDP) also gathers weights for every pass. With `keep_gathered` both happen once for a run of operations on one
 chunk instead, so that the schedule decides how often: once a batch and direction in a breadth-first one, every
 operation where chunks alternate (Lamy-Poirier 2023, "Breadth-First Pipeline Parallelism", section 4).
+
+Dense values are exchanged over dp x cp ranks, experts over their copies; embedding and head are spread over the layers
+of their stages.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from kernels import training as t
+from kernels.collective import ANY, collective_parts
 from kernels.errors import InputError
+from kernels.optable import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER
+from kernels.rank_layout import group_node
 from kernels.schedule import BACKWARD, FORWARD, INPUT_GRAD, RECOMPUTE, WEIGHT_GRAD, Ints
 from kernels.traffic_replay import Bools, replay_traffic
-from kernels.training import Floats
-from kernels.training_step import collective_s
-from sim.pipeline.schedule import deadlock, op_hop
+from kernels.train_plan import Floats, Record, Records
+from kernels.train_step import ANY_FORMAT, compressed
+from sim.pipeline.schedule import PerStage, deadlock, op_hop
+from sim.training.price import Site
 from workloads.pipeline import OpArrays
 
 PS = 1e12
@@ -63,59 +69,70 @@ def _once(arrays: OpArrays, chosen: Bools, *, final: bool) -> Bools:
     return out
 
 
-def pair_layer(arrays: OpArrays, layers: int) -> int:
-    """Layers that an overlapped forward and backward need gathered at once; 0 where nothing overlaps."""
-    return 2 * layers if arrays.overlap.any() else 0
+class Unit(NamedTuple):
+    """A collective of one layer's values: its kind, bytes, ranks, ranks between neighbours."""
+
+    kind: int
+    byte: float
+    size: int
+    stride: int
 
 
-def transfer_byte(vector: Floats, laid: Floats, num_stage: int) -> dict[str, list[list[tuple[float, float, float]]]]:
-    """Collectives that gather one layer's weights, and that reduce (ZeRO 0: twice the bytes) or scatter its gradients,
-    of every stage: (group size, ranks between its members, bytes). Embedding and head are spread over the layers of
-    their stages; dense weights and experts have groups of their own."""
-    layers = t.stage_layer(vector, laid) / laid[t.NUM_CHUNK]
-    tp, group = laid[t.TP], laid[t.DP] * laid[t.CP]
-    edge = vector[t.VOCAB] / tp * vector[t.HIDDEN] / layers
-    gathered = t.layer_value(vector, laid) if laid[t.ZERO] >= 3 else t.trained_value(vector, laid)
-    passes = 2.0 if laid[t.ZERO] == 0 else 1.0
-    if laid[t.COMPRESS_RATIO] > 0:
-        passes *= laid[t.COMPRESS_RATIO] * (group / 2 if laid[t.COMPRESS_GATHERS] > 0 else 1.0)
+def units(record: Record, stages: Records, ends: Records) -> dict[str, list[list[Unit]]]:
+    """Collectives that gather one layer's weights and that reduce or scatter its gradients, of every stage.
 
-    def groups(dense: float, expert: float, byte: float, edges: bool) -> list[list[tuple[float, float, float]]]:
-        value = np.full(num_stage, dense)
-        if edges:
-            value[0] += edge
-            if num_stage > 1 or vector[t.TIED] == 0:
-                value[-1] += edge
-        experts = [(max(group / laid[t.EP], 1.0), tp * laid[t.EP], expert * byte)] if expert else []
-        return [[(group, tp, part * byte), *experts] for part in value]
+    `stages[stage]` holds the mean layer of a stage and `ends[stage]` the values of embedding or head a layer of it
+    (all, and trained).
+    """
+    zero = int(record["zero"])
+    group, tp = int(record["dp"] * record["cp"]), int(record["tp"])
+    copies, apart = int(record["expert_dp"]), int(record["expert_tp"] * record["ep"])
+    sent = float((record["act_byte"] if zero >= 2 else record["grad_byte"]) * compressed(record))
+    reduce = ALL_REDUCE if zero == 0 else REDUCE_SCATTER
 
-    whole = laid[t.LORA_RANK] == 0  # adapters are beside layers alone
-    return {
-        "gather": groups(*gathered, laid[t.WEIGHT_BYTE], whole or laid[t.ZERO] >= 3),
-        "reduce": groups(*t.trained_value(vector, laid), laid[t.GRAD_BYTE] * passes, whole),
-    }
+    def pair(kind: int, dense: float, expert: float, byte: float) -> list[Unit]:
+        found = [Unit(kind, dense * byte, group, tp)]
+        return [*found, Unit(kind, expert * byte, copies, apart)] if expert > 0 else found
 
-
-def unit_seconds(vector: Floats, laid: Floats, hw: Floats, fit: Floats, num_stage: int) -> tuple[Floats, Floats]:
-    """`[stage]` seconds of the gather and of the reduction of one layer, on links of their own."""
-    byte = transfer_byte(vector, laid, num_stage)
-    gather, reduce = (
-        np.array(
-            [sum(collective_s(volume, size, stride, hw, fit) for size, stride, volume in stage) for stage in byte[what]]
-        )
-        for what in ("gather", "reduce")
-    )
-    return gather, reduce
+    gather_all = zero >= 3
+    out: dict[str, list[list[Unit]]] = {"gather": [], "reduce": []}
+    for layer, end in zip(stages, ends, strict=True):
+        dense, expert = (layer["dense"], layer["expert"]) if gather_all else (layer["trained"], layer["trained_expert"])
+        more = end["dense"] if gather_all else end["trained"]
+        out["gather"].append(pair(ALL_GATHER, float(dense + more), float(expert), float(record["act_byte"])))
+        trained = float(layer["trained"] + end["trained"])
+        out["reduce"].append(pair(reduce, trained, float(layer["trained_expert"]), sent))
+    return out
 
 
-def traffic(arrays: OpArrays, vector: Floats, laid: Floats, hw: Floats, fit: Floats) -> Traffic:
-    """What every operation of an order waits for and sends, for the vectors of a model and a plan."""
-    zero, keep = int(laid[t.ZERO]), laid[t.KEEP_GATHERED] > 0
+def collective_times(one: Unit, record: Record, where: Site) -> tuple[float, float, float]:
+    """Seconds of a collective: (start and hops, bytes inside nodes, bytes between nodes at the same time)."""
+    if one.size <= 1 or one.byte <= 0:
+        return 0.0, 0.0, 0.0
+    ranks = int(record["tp"] * record["cp"] * record["dp"] * record["pp"])
+    node = group_node(one.size, one.stride, where.per_node, ranks)
+    fit = where.machine.fit[one.kind, ANY_FORMAT]
+    _, fixed_s, inside_s, between_s = collective_parts(one.kind, one.byte, one.size, node, where.machine.link, fit, ANY)
+    return float(fixed_s), float(inside_s), float(between_s)
+
+
+def unit_seconds(found: list[list[Unit]], record: Record, where: Site) -> Floats:
+    """`[stage]` seconds of one layer's collectives, on links of their own."""
+    out = np.zeros(len(found))
+    for stage, members in enumerate(found):
+        for one in members:
+            fixed, inside, between = collective_times(one, record, where)
+            out[stage] += fixed + max(inside, between)
+    return out
+
+
+def traffic(arrays: OpArrays, record: Record, layers: Ints, gather_s: Floats, reduce_s: Floats) -> Traffic:
+    """What every operation of an order waits for and sends; `layers`, `gather_s` and `reduce_s` of every stage."""
+    zero, keep = int(record["zero"]), record["keep_gathered"] > 0
     needs = np.isin(arrays.kind, (FORWARD, BACKWARD, INPUT_GRAD, RECOMPUTE))
     makes = np.isin(arrays.kind, (BACKWARD, WEIGHT_GRAD))
     none = np.zeros(arrays.kind.size, np.bool_)
-    layers = round(t.stage_layer(vector, laid) / laid[t.NUM_CHUNK])
-    limit = int(laid[t.GATHER_LIMIT])
+    most, limit = int(layers.max()), int(record["gather_limit"])
     capacity = NO_LIMIT
     if zero == 0:
         gathers, frees = none, none
@@ -124,18 +141,17 @@ def traffic(arrays: OpArrays, vector: Floats, laid: Floats, hw: Floats, fit: Flo
     else:
         gathers, frees = _run_edge(arrays, needs) if keep else (needs, needs)
         if limit:
-            capacity = max(limit + (layers - 1 if keep else 0), pair_layer(arrays, layers))
+            pair = 2 * most if arrays.overlap.any() else 0
+            capacity = max(limit + (most - 1 if keep else 0), pair)
     reduces = _run_edge(arrays, makes)[1] if keep else makes
     if zero < 2:
         reduces = _once(arrays, makes, final=True)
-    gather, reduce = (
-        np.rint(part * PS).astype(np.int64) for part in unit_seconds(vector, laid, hw, fit, arrays.num_stage)
-    )
-    unit = np.where(gathers | frees | reduces, layers, 1)
-    return Traffic(unit, gathers, frees, reduces, gather[arrays.stage], reduce[arrays.stage], capacity)
+    gather, reduce = (np.rint(part * PS).astype(np.int64)[arrays.stage] for part in (gather_s, reduce_s))
+    unit = np.where(gathers | frees | reduces, np.maximum(layers[arrays.stage], 1), 1)
+    return Traffic(unit, gathers, frees, reduces, gather, reduce, capacity)
 
 
-def replay_with_traffic(arrays: OpArrays, table: Ints, hop: int, beside: Traffic) -> TrafficTimes:
+def replay_with_traffic(arrays: OpArrays, table: Ints, hop: PerStage, beside: Traffic) -> TrafficTimes:
     """Times of the order with its traffic; `table[kind, stage]` in ps. Raises `InputError` on deadlock."""
     duration = table[arrays.kind, arrays.stage]
     first = np.flatnonzero(arrays.overlap)

@@ -1,23 +1,47 @@
-"""`ridgeline validate training FILE`: measured steps and out-of-memory verdicts against the committed constants."""
+"""`ridgeline validate training FILE`: measured training runs against the committed stacks.
+
+Rows are read in the common form (`sim.validate._training_rows`) or with the older headers of the shared files
+(`_training_old`, `sim.training.offload_measured`). Kinds: `step` (seconds), `mfu`, `memory` (bytes), `fits` (its
+mape is the share of wrong verdicts). What cannot be run is counted against coverage, with its reason.
+"""
 
 import argparse
 import pathlib
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.stats import spearmanr
 
-from kernels import training as t
-from kernels.training_step import score_plans
-from sim.training.measured import Measured, read_measured
+from kernels.errors import InputError
+from sim.record.export import write_json
+from sim.training.estimate import estimate, known_site
 from sim.training.measured_column import read_frame
 from sim.training.offload import offload_iteration
 from sim.training.offload_measured import is_offload, read_offload
-from sim.validate._rows import error_row, report
+from sim.validate._rows import error_row
+from sim.validate._training_old import read_old
+from sim.validate._training_rows import ReadRows, TrainRow, is_common, read_rows
+from workloads.training import model_flop
 
-HELP = "measured training runs: step times, MFU, what does not fit"
+HELP = "measured training runs: step times, MFU, memory, what does not fit"
+KINDS = ("step", "mfu", "memory", "fits")
+
+
+class Found(NamedTuple):
+    """A row with what the simulation says of it."""
+
+    row: TrainRow
+    step_s: float
+    mfu: float
+    measured_mfu: float  # a share, whatever the file gave
+    peak_byte: float
+    fits: bool  # as written
+    changed: bool  # timed as the nearest plan that fits
+    inherited: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,28 +50,139 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    print(report(validate_training(arguments.file), arguments.json))
+    rows, reasons, notes = validate_file(arguments.file)
+    if arguments.json:
+        write_json({"rows": rows, "reasons": reasons}, arguments.json)
+    print(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="-"))
+    for note in notes:
+        print(note)
+    for reason in reasons[:10]:
+        print(f"not run ({reason['n']}): {reason['reason']}")
     return 0
 
 
 def validate_training(path: str | pathlib.Path) -> list[dict[str, Any]]:
-    """A row of step time (or of MFU) a group of the file and one for all, with the rank correlation inside the group;
-    `oom_n` runs that were tried for memory and `oom_wrong` wrong verdicts among them; `otherwise_n` runs that ran
-    though our memory rules them out as written, timed as the nearest plan that fits (`as_it_ran`)."""
+    """The error rows of a file."""
+    return validate_file(path)[0]
+
+
+def validate_file(path: str | pathlib.Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """(error rows, reasons of rows that were not run, what the result rests on). Raises `InputError` for a file that
+    has no row that can be run."""
     table = read_frame(path)
     if is_offload(table):
-        return _offload_rows(table, path)
-    measured = read_measured(table, path)
-    seconds, peak = simulate(measured)
-    other, changed = as_it_ran(measured, peak)
-    if changed.any():
-        seconds[changed] = simulate(other)[0][changed]
-    ran = ~np.isnan(measured.step_s)
-    groups = np.array(measured.group)
-    rows = [_row(measured, name, groups == name, seconds, peak, ran, changed) for name in dict.fromkeys(measured.group)]
-    if len(rows) > 1:
-        rows.append(_row(measured, "all", np.ones(len(groups), bool), seconds, peak, ran, changed))
-    return rows
+        return _offload_rows(table, path), [], []
+    read = read_rows(table, path) if is_common(table) else read_old(table, path)
+    found, reasons = [], list(read.reasons)
+    for row in read.rows:
+        try:
+            found.append(simulate(row))
+        except InputError as error:
+            reasons.append(f"{path}:{row.line}: {error}")
+    if not found:
+        raise InputError(f"no row can be run; {reasons[0]}", file=path)
+    counted = Counter(_kind_of_reason(reason, path) for reason in reasons)
+    return (
+        error_rows(found, read, len(reasons)),
+        [{"reason": reason, "n": number} for reason, number in counted.most_common()],
+        notes(found),
+    )
+
+
+def simulate(row: TrainRow) -> Found:
+    """One row: its time as it can have run, its verdict as it is written."""
+    stated = _estimate(row)
+    chosen, changed = stated, False
+    ran = row.fits is not False and not (np.isnan(row.step_s) and np.isnan(row.mfu))
+    if ran and not stated[0].fits:
+        for change in row.otherwise:
+            other = row._replace(plan=replace(row.plan, **change))
+            tried = _estimate(other)
+            if tried[0].fits:
+                chosen, changed, row = tried, True, other._replace(otherwise=row.otherwise)
+                break
+    result, where = chosen
+    peak = where.peak_flop_per_s
+    flop = model_flop(row.model, row.plan, causal=row.mfu_causal)
+    measured = -row.mfu / peak if row.mfu < 0 else row.mfu
+    if np.isnan(measured) and row.step_s == row.step_s:
+        measured = flop / (row.step_s * row.plan.num_device * peak)
+    mfu = flop / (result.step_s * row.plan.num_device * peak)
+    return Found(row, result.step_s, mfu, measured, stated[0].peak_byte, stated[0].fits, changed, where.inherited)
+
+
+def _estimate(row: TrainRow) -> Any:
+    plan = row.plan
+    where = known_site(row.system, plan.num_device, row.stack, plan.attention, row.precision, row.power_limit_w)
+    return estimate(row.model, plan, where), where
+
+
+def error_rows(found: Sequence[Found], read: ReadRows, num_failed: int) -> list[dict[str, Any]]:
+    """Of each kind: one row over the whole file, then by system and precision, by model and by sequence length."""
+    out: list[dict[str, Any]] = []
+    for kind in KINDS:
+        pick = _MEASURED[kind]
+        some = [one for one in found if pick(one)]
+        if not some:
+            continue
+        out.append(_row(kind, some, num_failed))
+        groups: list[tuple[dict[str, str], Callable[[Found], str]]] = [
+            ({"column": "system"}, lambda f: f"{f.row.system}|{f.row.precision}"),
+            ({"column": "size_class"}, lambda f: f.row.group),
+            ({"column": "size_class"}, lambda f: f"seq {f.row.plan.seq}"),
+        ]
+        for where, key in groups:
+            names = dict.fromkeys(key(one) for one in some)
+            if len(names) < 2:
+                continue
+            for name in names:
+                chosen = [one for one in some if key(one) == name]
+                system, _, form = name.partition("|")
+                label = {"system": system, "number_format": form} if form else {where["column"]: name}
+                out.append(_row(kind, chosen, 0, **label))
+    return out
+
+
+_MEASURED: dict[str, Callable[[Found], bool]] = {
+    "step": lambda f: f.row.step_s == f.row.step_s,
+    "mfu": lambda f: f.measured_mfu == f.measured_mfu,
+    "memory": lambda f: f.row.memory_byte == f.row.memory_byte,
+    "fits": lambda f: f.row.fits is not None or f.row.step_s == f.row.step_s,
+}
+
+
+def _row(kind: str, some: Sequence[Found], num_failed: int, **label: str) -> dict[str, Any]:
+    if kind == "fits":  # a run that has a time fitted
+        wrong = [float(one.fits != (one.row.fits is not False)) for one in some]
+        ours, theirs = [1 + value for value in wrong], [1.0] * len(wrong)
+    elif kind == "memory":
+        ours, theirs = [one.peak_byte for one in some], [one.row.memory_byte for one in some]
+    elif kind == "mfu":
+        ours, theirs = [one.mfu for one in some], [one.measured_mfu for one in some]
+    else:
+        ours, theirs = [one.step_s for one in some], [one.row.step_s for one in some]
+    stacks = dict.fromkeys(one.row.stack for one in some)
+    made = error_row(kind, "all", label.get("system", "all"), ours, theirs, len(some) + num_failed,
+                     number_format=label.get("number_format", "all"),
+                     size_class=label.get("size_class", "all"))  # fmt: skip
+    made["stack"] = ", ".join(stacks)
+    if kind in ("step", "mfu"):
+        made["rank_correlation"] = float(spearmanr(ours, theirs).statistic) if len(some) > 2 else float("nan")
+        made["otherwise_n"] = sum(one.changed for one in some)
+    return made
+
+
+def notes(found: Sequence[Found]) -> list[str]:
+    """What the result rests on: which stack and whose calibration."""
+    used = Counter((one.row.stack, one.row.system, one.inherited or "none: speed of light") for one in found)
+    return [f"{n} rows of {system}: stack {stack}, calibration of {by}" for (stack, system, by), n in used.items()]
+
+
+def _kind_of_reason(reason: str, path: Any) -> str:
+    """A reason without its line, so that equal ones are counted together."""
+    text = reason.removeprefix(str(path))
+    head, _, rest = text.partition(": ")
+    return rest if head.lstrip(":").isdigit() else text
 
 
 def _offload_rows(table: pd.DataFrame, path: str | pathlib.Path) -> list[dict[str, Any]]:
@@ -64,51 +199,6 @@ def _offload_rows(table: pd.DataFrame, path: str | pathlib.Path) -> list[dict[st
                 )
             )
     both = [np.concatenate(parts) for parts in zip(*every, strict=True)]
-    return [*rows, error_row("iteration", "zero3_offload", "all", both[0].tolist(), both[1].tolist(), len(table))]
-
-
-def simulate(measured: Measured) -> tuple[t.Floats, t.Floats]:
-    """Step seconds of every run, whether or not it fits, and peak bytes."""
-    seconds, peak = np.zeros((2, len(measured.model)))
-    boundless = measured.hardware.copy()
-    boundless[t.MEM_BYTE] = np.inf
-    for i, model in enumerate(measured.model):
-        one = slice(i, i + 1)
-        score_plans(model, measured.plan[one], boundless, measured.stack.fit, seconds[one], peak[one])
-    return seconds, peak
-
-
-def as_it_ran(measured: Measured, peak: t.Floats) -> tuple[Measured, npt.NDArray[np.bool_]]:
-    """What ran fitted: a run that our memory rules out as written gets the first of the file's other plans that fits.
-
-    Its time is of that plan, its verdict of the one written. Returns the runs and which of them changed.
-    """
-    limit, plan = measured.hardware[t.MEM_BYTE], measured.plan.copy()
-    changed = np.zeros(len(plan), bool)
-    memory = np.zeros(len(t.MEMORY))
-    for i in np.flatnonzero((peak > limit) & ~np.isnan(measured.step_s) & measured.doubt).tolist():
-        for column, value in measured.otherwise:
-            tried = plan[i].copy()
-            tried[column] = value
-            if t.peak_byte(measured.model[i], tried, measured.stack.fit, memory) <= limit:
-                plan[i], changed[i] = tried, True
-                break
-    return measured._replace(plan=plan), changed
-
-
-def _row(measured: Measured, name: str, chosen: Any, seconds: Any, peak: Any, ran: Any, changed: Any) -> dict[str, Any]:
-    """MFU where the file is of layouts (its error is that of 1 / step time), else step time."""
-    used = chosen & ran
-    ours, theirs = seconds[used], measured.step_s[used]
-    if measured.kind == "layout":
-        ours, theirs = 1 / ours, 1 / theirs
-    kind = "mfu" if measured.kind == "layout" else "step_time"
-    row = error_row(kind, measured.stack.name, "dgx_a100", ours, theirs, int(used.sum()), size_class=name)
-    row["coverage"] = 1.0  # a run that did not fit was tried too, for memory
-    row["rank_correlation"] = float(spearmanr(ours, theirs).statistic) if used.sum() > 2 else float("nan")
-    if (chosen & changed).any():  # contradicted by memory as written
-        row["otherwise_n"] = int((chosen & changed).sum())
-    if (~ran).any():
-        wrong = (peak > measured.hardware[t.MEM_BYTE]) == ran
-        row |= {"oom_n": int(chosen.sum()), "oom_wrong": int((wrong & chosen).sum())}
-    return row
+    whole = error_row("iteration", "zero3_offload", "all", both[0].tolist(), both[1].tolist(), len(table))
+    step = error_row("step", "all", "all", both[0].tolist(), both[1].tolist(), len(table), number_format="all")
+    return [*rows, whole, step]

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hw_models import catalog
 from kernels import training as t
 from kernels.training_step import RESULT, collective_s, exchange_s, plan_step, ring_s, score_plans, stage_times
-from sim.training.stack import hardware_vector, load
-from sim.training.step import train
+from sim.training.fitted.stack import hardware_vector, load
+from sim.training.fitted.step import train
 from workloads import models
 from workloads.models.spec import ModelSpec
 from workloads.training import TrainPlan, model_flop, model_vector, plan_vector

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from sim.pipeline.schedule import run_schedule
-from sim.training.step import train
+from sim.training.fitted.step import train
 from studies import _conv_nets, breadth_first, domino, fsdp_ddp, gpipe, megatron, ring_self_attention, ulysses
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from kernels.errors import InputError
-from sim.training.stack import load
+from sim.training.fitted.stack import load
 from studies._max_length import max_length, plan_byte
 from workloads import models
 from workloads.training import TrainPlan

@@ -29,8 +29,8 @@ def written(row: dict[str, object], path: pathlib.Path, **change: object) -> pat
         (NODE, "iteration time (ms)", -1.0, "runs.csv:2: iteration time (ms) = -1.0: not a number above 0"),
         (NODE, "hidden size", 1000.5, "not a whole number"),
         (NODE, "attention heads", 7, "does not divide the hidden size"),
-        (NODE, "# layers", 1, "more stages than layers"),
-        (LAYOUT, "pipe_parallel_size", 64, "pipe_parallel_size = 64: more stages than layers"),  # 40 layers
+        (NODE, "# layers", 1, "more chunks than layers"),
+        (LAYOUT, "pipe_parallel_size", 64, "pipe_parallel_size = 64: more chunks than layers"),  # 40 layers
         (LAYOUT, "sequence_parallel", "maybe", "not true or false"),
         (LAYOUT, "Average Step Time", "inf", "neither a time nor an OOM"),
         (OFFLOAD, "fwd_ms", 0.0, "fwd_ms = 0.0: not a number above 0"),  # a relative error of nothing is endless
@@ -60,12 +60,12 @@ def test_an_empty_table_and_a_missing_column_are_named(tmp_path: pathlib.Path) -
 def test_runs_that_did_not_fit_are_covered_by_their_verdict(spelling: str, tmp_path: pathlib.Path) -> None:
     (row,) = validate_training(written(LAYOUT, tmp_path, **{"Average Step Time": spelling}))
     # 13 B in 16 bits with fp32 gradients is 78 GB before any activation: eight sequences of it do not fit 80 GB
-    assert (row["n"], row["coverage"], row["oom_n"], row["oom_wrong"]) == (0, 1.0, 1, 0)
+    assert (row["kind"], row["n"], row["coverage"], row["mape"]) == ("fits", 1, 1.0, 0.0)
 
 
 @pytest.mark.parametrize(("spelling", "same"), [("True", True), ("1.0", True), ("false", False)])
 def test_sequence_parallelism_in_any_spelling(spelling: str, same: bool, tmp_path: pathlib.Path) -> None:
     change = {"Average Step Time": 30.0, "model_parallel_size": 4, "micro_batch_size": 1}
-    (one,) = validate_training(written(LAYOUT, tmp_path, **change, sequence_parallel="true"))
-    (other,) = validate_training(written(LAYOUT, tmp_path, **change, sequence_parallel=spelling))
+    one = validate_training(written(LAYOUT, tmp_path, **change, sequence_parallel="true"))[0]
+    other = validate_training(written(LAYOUT, tmp_path, **change, sequence_parallel=spelling))[0]
     assert (one["bias"] == other["bias"]) == same

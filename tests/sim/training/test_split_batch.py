@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hw_models import catalog
 from kernels import training as t
-from sim.training.stack import hardware_vector, load
+from sim.training.fitted.stack import hardware_vector, load
 from sim.training.two_streams import COMPUTE, LINK, TwoStreams
 from studies._split_batch import Half, halves, split_step
 from workloads import models

@@ -6,7 +6,9 @@ import pathlib
 import pytest
 
 from sim.cli import main
-from sim.validate.training import validate_training
+from sim.training.measured_column import read_frame
+from sim.validate._training_rows import read_rows
+from sim.validate.training import validate_file, validate_training
 from tests.shared_data import folder
 
 
@@ -17,24 +19,43 @@ def rows_of(file: str, tmp_path: pathlib.Path) -> list[dict[str, float]]:
     return found
 
 
+def whole(rows: list[dict[str, float]], kind: str) -> dict[str, float]:
+    """The row over the whole file."""
+    names = ("format", "kernel", "system", "size_class")
+    (found,) = [row for row in rows if row["kind"] == kind and all(row[name] == "all" for name in names)]
+    return found
+
+
 def test_single_node_iterations(tmp_path: pathlib.Path) -> None:
-    (row,) = rows_of("a100_single_node_iterations.csv", tmp_path)
+    row = whole(rows_of("a100_single_node_iterations.csv", tmp_path), "step")
     assert (row["n"], row["coverage"]) == (1440, 1.0)
-    assert row["mape"] <= 0.09  # constants of every fifth row
+    assert row["mape"] <= 0.1  # four factors of every fifth row
 
 
 def test_layouts_and_what_does_not_fit(tmp_path: pathlib.Path) -> None:
     rows = rows_of("llama_layouts_a100.csv", tmp_path)
-    total = rows[-1]
-    assert total["mape"] <= 0.08
-    assert total["oom_wrong"] <= 0.05 * total["oom_n"]
-    assert min(row["rank_correlation"] for row in rows if row["n"] > 20) >= 0.85
+    assert whole(rows, "mfu")["mape"] <= 0.08
+    assert whole(rows, "fits")["mape"] <= 0.08  # share of wrong verdicts, of 603
+    assert min(row["rank_correlation"] for row in rows if row["kind"] == "step" and row["n"] > 20) >= 0.85
+
+
+def test_rows_of_the_common_form(tmp_path: pathlib.Path) -> None:
+    rows = rows_of("mosaic_mpt_throughput.csv", tmp_path)
+    assert (whole(rows, "step")["n"], whole(rows, "step")["coverage"]) == (123, 1.0)
+    assert whole(rows, "step")["mape"] <= 0.05  # two factors, a clock and an attention kernel of 118 rows
+    # rows in FP8, none of which was fitted
+    assert max(row["mape"] for row in rows if row["kind"] == "step" and row["format"] == "fp8") <= 0.15
+    assert whole(rows, "fits")["mape"] <= 0.08
+    lengths = {row["size_class"]: row["bias"] for row in rows if row["kind"] == "step" and "seq" in row["size_class"]}
+    assert len(lengths) == 8
+    assert max(map(abs, lengths.values())) <= 0.12
 
 
 def test_offloaded_optimizer(tmp_path: pathlib.Path) -> None:
     rows = rows_of("zero3_offload_iterations.csv", tmp_path)
-    assert (rows[-1]["n"], rows[-1]["coverage"]) == (151, 1.0)
-    assert rows[-1]["mape"] <= 0.15
+    total = whole(rows, "step")
+    assert (total["n"], total["coverage"]) == (151, 1.0)
+    assert total["mape"] <= 0.15
     assert max(row["mape"] for row in rows) <= 0.15  # forward, backward and update apart, on each machine
 
 
@@ -48,7 +69,7 @@ def test_the_command_says_time_memory_and_cost(tmp_path: pathlib.Path, capsys: p
     # 16 microbatches, 4 stages on 2 ranks: a slice an operation, an arrow each way where a stage has a neighbour
     assert [sum(event["ph"] == phase for event in events) for phase in "Xsf"] == [16 * 4 * 2, 16 * 6, 16 * 6]
     s = json.loads(out.read_text())["summary"]
-    parts = s["pipeline_s"] + s["exposed_dp_s"] + s["optimizer_s"] + s["host_s"]
+    parts = s["pipeline_s"] + s["exposed_dp_s"] + s["optimizer_s"] + s["host_s"] + s["wait_s"]
     assert s["step_s"] == pytest.approx(parts)
     assert 0.2 < s["mfu"] < 0.7
     kinds = ("weight", "grad", "optimizer", "activation", "logit", "buffer", "reserve")
@@ -105,14 +126,13 @@ def one_row(text: str, tmp_path: pathlib.Path) -> dict[str, float]:
     return validate_training(tmp_path / "runs.csv")[0]
 
 
-def test_runs_on_several_nodes_are_slower_than_on_a_faster_network_only_by_their_gradients(
+def test_runs_on_more_nodes_are_slower_only_by_their_gradients(
     tmp_path: pathlib.Path,
 ) -> None:
-    # 1.7 B parameters, 4 sequences a device: 8 devices of a node, and 64 of eight nodes with the same work each
+    # 1.7 B parameters, 4 sequences a device: 16 devices of two nodes, and 512 of 64 nodes with the same work each
     row = "{n},{batch},4,2304,24,24,2048,1,{n},1,{ms}\n"
-    single = one_row(NODE + row.format(n=8, batch=32, ms=1000), tmp_path)
-    several = one_row(NODE + row.format(n=64, batch=256, ms=1000), tmp_path)
-    assert (single["size_class"], several["size_class"]) == ("single node", "several nodes")
+    single = one_row(NODE + row.format(n=16, batch=64, ms=1000), tmp_path)
+    several = one_row(NODE + row.format(n=512, batch=2048, ms=1000), tmp_path)
     # 3.5 GB of fp32 gradients each way over 25 GB/s a device and 30 % of it exposed
     step_s = [1 + row["bias"] for row in (single, several)]
     assert step_s[0] < step_s[1] < step_s[0] + 2 * 4 * 1.75e9 / 25e9
@@ -142,10 +162,44 @@ def test_an_offloaded_iteration_is_the_sum_of_its_parts(tmp_path: pathlib.Path) 
     assert parts["iteration"] == pytest.approx(parts["forward"] + parts["backward"] + parts["update"])
 
 
+def test_a_row_that_cannot_be_run_stops_no_file(tmp_path: pathlib.Path) -> None:
+    good, bad = "8,64,4,1024,16,24,1024,2,2,2,100\n", "8,64,4,1024,16,24,1024,2,2,4,100\n"
+    (tmp_path / "runs.csv").write_text(NODE + good + bad)
+    rows, reasons, _ = validate_file(tmp_path / "runs.csv")
+    assert (rows[0]["n"], rows[0]["coverage"]) == (1, 0.5)
+    assert reasons == [{"reason": "# GPUs = 8: is not tp x dp x pp", "n": 1}]
+
+
+COMMON = "model,system,num_gpu,tp,pp,cp,vp,gbs,mbs,seq_len,precision,phase,tok_per_s_per_gpu,fits,sharding\n"
+
+
+def test_names_and_blanks_of_the_common_form(tmp_path: pathlib.Path) -> None:
+    lines = (
+        "LLAMA3-70B,DGX H100,64,4,8,1,5,128,1,8192,FP8-CS,pre-training,1600,,",
+        "llama-3.1-8b,H100-SXM,16,,,,,32,2,8192,bf16,,6000,,FULL_SHARD",
+        "Llama-3-8B,NVIDIA H100 80GB HBM3,8,1,1,2,,16,1,4096,bf16,LoRA,9000,,",
+        "mpt-7b,a100_80gb,8,,,,,16,2,2048,amp_bf16,,,true,FULL_SHARD",
+        "mpt-7b,h100_80gb,8,3,,,,16,2,2048,bf16,,1000,,",
+    )
+    (tmp_path / "runs.csv").write_text(COMMON + "\n".join(lines) + "\n")
+    frame = read_frame(tmp_path / "runs.csv")
+    read = read_rows(frame, "runs.csv")
+    big, sharded, tuned, verdict = read.rows
+    assert (big.plan.schedule, big.plan.interleave, big.precision, big.plan.dp) == ("1f1b", 5, "fp8", 2)
+    assert big.plan.sequence_parallel  # today's software where tensor parallelism is there
+    assert big.plan.zero == 1  # and a distributed optimizer
+    assert (big.stack, sharded.stack, verdict.stack) == ("megatron-core", "pytorch-fsdp", "llm-foundry")
+    assert (sharded.plan.zero, sharded.plan.dp, sharded.plan.num_microbatch) == (3, 16, 1)
+    assert (tuned.plan.lora_rank > 0, tuned.plan.cp, tuned.plan.dp) == (True, 2, 4)
+    assert verdict.fits is True
+    assert verdict.plan.attention == "flash1"
+    assert len(read.reasons) == 1
+    assert "num_gpu" in read.reasons[0]  # 8 devices are no multiple of three
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        (NODE + "8,64,4,1024,16,24,1024,2,2,2,100\n8,64,4,1024,16,24,1024,2,2,4,100\n", "runs.csv:3"),
         (NODE + "8,63,4,1024,16,24,1024,2,2,2,100\n", "runs.csv:2"),
         (NODE + "8,64,4,1024,16,-24,1024,2,2,2,100\n", "# layers = -24"),
         (LAYOUT + "llama_13B_x,64,soon,torch,1,2,2,\n", "neither a time nor an OOM"),

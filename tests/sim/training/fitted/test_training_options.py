@@ -8,7 +8,7 @@ import pytest
 from kernels import training as t
 from kernels.errors import InputError
 from sim.cli import main
-from sim.training.step import TrainResult, train
+from sim.training.fitted.step import TrainResult, train
 from workloads import models
 from workloads.compression import NAMES, hook
 from workloads.training import TrainPlan, model_vector, parameter_count, plan_vector

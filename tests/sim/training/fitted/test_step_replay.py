@@ -11,10 +11,10 @@ from hw_models.routes import Routes
 from kernels import training as t
 from kernels.errors import InputError
 from sim.fabric.replay import Times, replay_fast
-from sim.training.stack import hardware_vector, load
-from sim.training.step import PS, build_order, stage_table, train
-from sim.training.step_replay import StepWork, flows, run_on_links, step_work
-from sim.training.traffic import TrafficTimes, replay_with_traffic, traffic
+from sim.training.fitted.stack import hardware_vector, load
+from sim.training.fitted.step import PS, build_order, stage_table, train
+from sim.training.fitted.step_replay import StepWork, flows, run_on_links, step_work
+from sim.training.fitted.traffic import TrafficTimes, replay_with_traffic, traffic
 from workloads import models
 from workloads.pipeline import compile_order
 from workloads.training import TrainPlan, model_vector, plan_vector

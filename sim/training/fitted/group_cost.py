@@ -19,7 +19,7 @@ from kernels import training as t
 from kernels.errors import InputError
 from kernels.training import Floats
 from kernels.training_step import collective_s, ring_s, stage_times
-from sim.training.stack import Stack, default_stack, hardware_vector, load
+from sim.training.fitted.stack import Stack, default_stack, hardware_vector, load
 from workloads import models
 from workloads.models.spec import ModelSpec
 from workloads.training import TrainPlan, model_vector, plan_vector

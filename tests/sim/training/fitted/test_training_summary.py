@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sim.training.step import TrainResult, train
+from sim.training.fitted.step import TrainResult, train
 from workloads import models
 from workloads.models.spec import ModelSpec
 from workloads.training import TrainPlan

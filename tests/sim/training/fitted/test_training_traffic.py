@@ -10,9 +10,9 @@ from hw_models import catalog
 from kernels import training as t
 from kernels.errors import InputError
 from kernels.training_step import RESULT, plan_step
-from sim.training.stack import hardware_vector, load
-from sim.training.step import train
-from sim.training.traffic import transfer_byte
+from sim.training.fitted.stack import hardware_vector, load
+from sim.training.fitted.step import train
+from sim.training.fitted.traffic import transfer_byte
 from workloads import models
 from workloads.training import TrainPlan, check, model_vector, plan_vector
 

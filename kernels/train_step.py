@@ -1,0 +1,389 @@
+"""Times of a training step composed of a layer's prices: operations of a stage, the step in closed form, many plans.
+
+The prices are look-ups (`kernels.train_plan.LAYER`); what depends on a whole plan is added here with the kernels that
+price everything else: collectives of gradients and weights, hops between stages, the update.
+"""
+
+import math
+
+import numpy as np
+
+from kernels.collective import collective_s
+from kernels.formats import FORMAT_CODE
+from kernels.jit import njit
+from kernels.machine import Machine
+from kernels.optable import ALL_GATHER, ALL_REDUCE, OPTIMIZER, P2P, REDUCE_SCATTER
+from kernels.rank_layout import group_node
+from kernels.stream import stream_s
+from kernels.train_plan import (
+    BODY,
+    BREADTH_FIRST,
+    FIRST,
+    INTERLEAVED,
+    LAST,
+    MEMORY,
+    ONE_F_ONE_B,
+    ZB_H1,
+    ZB_H2,
+    ZB_V,
+    Floats,
+    Record,
+    Records,
+    peak_byte,
+    update_byte,
+)
+
+ANY_FORMAT = FORMAT_CODE["bf16"]
+UPDATE_FLOP = 12.0  # a value: two moments, their corrections, a square root, a division, decay
+
+STAGE: tuple[str, ...] = (
+    "forward_s", "input_grad_s", "weight_grad_s", "recompute_s", "tp_s", "ep_s", "cp_s", "hop_s", "dp_s", "optimizer_s",
+)  # fmt: skip
+FORWARD_S, INPUT_GRAD_S, WEIGHT_GRAD_S, RECOMPUTE_S, TP_S, EP_S, CP_S, HOP_S, DP_S, OPTIMIZER_S = range(len(STAGE))
+FIRST_STAGE, MIDDLE, LAST_STAGE, ONLY = 0, 1, 2, 3  # where a stage lies
+
+RESULT: tuple[str, ...] = ("step_s", "bubble_s", "tp_s", "ep_s", "cp_s", "pp_s", "dp_s", "optimizer_s", "recompute_s",
+                           "data_s")  # fmt: skip
+R_STEP, R_BUBBLE, R_TP, R_EP, R_CP, R_PP, R_DP, R_OPTIMIZER, R_RECOMPUTE, R_DATA = range(len(RESULT))
+
+
+@njit
+def group_collective_s(kind: int, message_byte: float, size: float, stride: float, plan: Record, stack: Record,
+                       machine: Machine) -> float:  # fmt: skip
+    """Seconds of a collective of `size` ranks of the plan, `stride` apart."""
+    if size <= 1 or message_byte <= 0:
+        return 0.0
+    ranks = int(plan["tp"] * plan["cp"] * plan["dp"] * plan["pp"])
+    node = group_node(int(size), int(stride), int(stack["device_per_node"]), ranks)
+    return collective_s(kind, message_byte, int(size), node, machine.link, machine.fit[kind, ANY_FORMAT])[0]
+
+
+@njit
+def replica_s(kind: int, dense_byte: float, expert_byte: float, plan: Record, stack: Record, machine: Machine) -> float:
+    """Seconds of a collective over the replicas: dense values over dp x cp ranks, experts over their copies."""
+    tp, group = plan["tp"], plan["dp"] * plan["cp"]
+    seconds = group_collective_s(kind, dense_byte, group, tp, plan, stack, machine)
+    apart = plan["expert_tp"] * plan["ep"]
+    return seconds + group_collective_s(kind, expert_byte, plan["expert_dp"], apart, plan, stack, machine)
+
+
+@njit
+def compressed(plan: Record) -> float:
+    """Bytes that a reduction sends, as a share: what everybody sends is summed on the way, or gathered by everybody."""
+    if plan["compress_ratio"] <= 0:
+        return 1.0
+    return plan["compress_ratio"] * (plan["dp"] * plan["cp"] / 2 if plan["compress_gathers"] > 0 else 1.0)
+
+
+@njit
+def hop_s(plan: Record, stack: Record, machine: Machine) -> float:
+    """Seconds of a microbatch's activations from a stage to the next, where any stage's ranks leave their nodes."""
+    if plan["pp"] <= 1:
+        return 0.0
+    stride = int(plan["tp"] * plan["cp"] * plan["dp"])
+    node = group_node(2, stride, int(stack["device_per_node"]), int(stride * plan["pp"]))
+    return hop_over_s(plan, stack, machine, node)
+
+
+@njit
+def hop_over_s(plan: Record, stack: Record, machine: Machine, node: int) -> float:
+    """Seconds of a hop inside a node (1) or between two. With plain tensor parallelism each rank sends its share
+    between nodes and the receivers gather it, or (`whole_hop`) each sends everything."""
+    tp, whole = plan["tp"], plan["hop_byte"]
+    message = whole / tp if plan["sequence_parallel"] > 0 or (node > 1 and plan["whole_hop"] == 0) else whole
+    seconds = collective_s(P2P, message, 2, node, machine.link, machine.fit[P2P, ANY_FORMAT])[0]
+    if node > 1 and tp > 1 and plan["sequence_parallel"] == 0 and plan["whole_hop"] == 0:
+        seconds += group_collective_s(ALL_GATHER, whole, tp, 1.0, plan, stack, machine)
+    return seconds
+
+
+@njit
+def _channel(byte_per_s: float, stack: Record) -> float:
+    """Rate of a channel to storage: no faster than the host link that leads there; 0 is host memory itself."""
+    return min(byte_per_s, stack["host_byte_per_s"]) if byte_per_s > 0 else stack["host_byte_per_s"]
+
+
+@njit
+def _hidden(traffic_s: float, compute_s: float, stack: Record) -> tuple[float, float]:
+    """Seconds of traffic beside compute: (what stands out, how much longer the compute takes by the cores that the
+    traffic holds)."""
+    hidden = min(traffic_s, compute_s) * (1 - stack["exposed"])
+    return traffic_s - hidden, hidden * stack["contention"] / (1 - stack["contention"])
+
+
+@njit
+def layer_traffic_s(plan: Record, piece: Records, stack: Record, machine: Machine) -> tuple[float, float, float]:
+    """Seconds of data-parallel traffic on links of its own: (gather of one layer's weights, reduction or scatter of one
+    layer's gradients, both of the vocabulary at an end of the model). ZeRO 3 gathers all values, the others the trained
+    ones; what is scattered after every pass goes in the products' format, what waits for the step in its own."""
+    if plan["dp"] * plan["cp"] <= 1:
+        return 0.0, 0.0, 0.0
+    zero, byte, layer = plan["zero"], plan["act_byte"], piece[BODY]
+    dense, expert = (layer["dense"], layer["expert"]) if zero >= 3 else (layer["trained"], layer["trained_expert"])
+    sent = (byte if zero >= 2 else plan["grad_byte"]) * compressed(plan)
+    kind = ALL_REDUCE if zero == 0 else REDUCE_SCATTER
+    reduce = replica_s(kind, layer["trained"] * sent, layer["trained_expert"] * sent, plan, stack, machine)
+    end = replica_s(kind, piece[FIRST]["trained"] * sent, 0.0, plan, stack, machine)
+    gather = 0.0
+    if zero >= 1:
+        gather = replica_s(ALL_GATHER, dense * byte, expert * byte, plan, stack, machine)
+        end += replica_s(ALL_GATHER, piece[FIRST]["trained"] * byte, 0.0, plan, stack, machine)
+    return gather, reduce, end
+
+
+@njit
+def stage_times(
+    plan: Record, piece: Records, stack: Record, machine: Machine, layers: float, where: int, out: Floats
+) -> None:
+    """Times of one microbatch through `layers` layers of a rank (all its chunks), into `out[STAGE]`.
+
+    `forward_s`, `input_grad_s` and `recompute_s` include the exchanges that nothing hides (also apart, forward only);
+    `dp_s` and `optimizer_s` are once a step.
+    """
+    gather, reduce, end = layer_traffic_s(plan, piece, stack, machine)
+    _passes(plan, piece, stack, gather, reduce, layers, where, out)
+    out[HOP_S] = hop_s(plan, stack, machine)
+    out[DP_S] = layers * (gather + reduce) + end * _num_end(plan, where)
+    out[OPTIMIZER_S] = update_s(plan, piece, stack, machine, layers, where)
+
+
+@njit
+def _passes(
+    plan: Record, piece: Records, stack: Record, gather: float, reduce: float, layers: float, where: int, out: Floats
+) -> None:
+    layer = piece[BODY]
+    forward, back = layer["forward_s"], layer["input_grad_s"] + layer["weight_grad_s"]
+    # products overlap with the traffic of their own links; between nodes nothing of it was ever measured to hide
+    overlap = plan["tp_overlap"] if plan["tp"] <= stack["device_per_node"] else 0.0
+    tp_s = layer["tp_s"] - min(layer["tp_s"] * overlap, forward)
+    tp_back = layer["tp_back_s"] - min(layer["tp_back_s"] * overlap, back)
+    ep_s = layer["ep_s"] - min(layer["ep_s"] * plan["ep_overlap"], forward)
+    ep_back = layer["ep_back_s"] - min(layer["ep_back_s"] * plan["ep_overlap"], back)
+    cp_s = layer["cp_s"]
+    held = stack["contention"] / (1 - stack["contention"])  # cores that hidden exchanges keep from the compute
+    forward += held * (layer["ep_s"] - ep_s)
+    back += held * (layer["ep_back_s"] - ep_back)
+    # the host runs ahead of kernels and exchanges alike
+    forward = max(forward + tp_s + ep_s + cp_s, layer["num_op"] * stack["host_s"])
+    back_alone = max(back + tp_back + ep_back + layer["cp_back_s"], layer["num_back_op"] * stack["host_s"])
+    again = layer["recompute_s"]
+    again += layer["tp_again_s"] * (1 - overlap) + layer["ep_again_s"] * (1 - plan["ep_overlap"])
+    again = max(again, layer["num_again_op"] * stack["host_s"])
+    back = back_alone
+    copy = layer["kept_byte"] * plan["act_offload"] + layer["away_byte"]
+    if copy > 0:  # kept tensors leave under the forward pass and come back under the backward pass
+        forward = max(forward, copy / _channel(plan["offload_write_byte_per_s"], stack))
+        back = max(back, copy / _channel(plan["offload_read_byte_per_s"], stack) - again)
+    if plan["weight_offload"] > 0:  # weights come in for each pass, under the layer before
+        fetch = (layer["dense"] + layer["expert"]) * plan["weight_byte"] * plan["weight_offload"]
+        forward = max(forward, fetch / stack["host_byte_per_s"])
+        back = max(back, fetch / stack["host_byte_per_s"] - again)
+    if plan["dp_scheduled"] == 0 and plan["zero"] >= 2 and plan["dp"] * plan["cp"] > 1:
+        beside = 0.0 if plan["gather_limit"] == 1 else 1.0
+        share = 1.0
+        if plan["zero"] >= 3:  # weights are gathered for each pass
+            wait, slow = _hidden(gather, beside * forward, stack)
+            forward += wait + slow
+            wait, slow = _hidden(gather, beside * (back + again) / 2, stack)
+            back += wait + slow
+            share = 0.5
+        wait, slow = _hidden(reduce, (back_alone + again) * share, stack)  # gradients are scattered under the next
+        back += wait + slow
+    weight_grad = layer["weight_grad_s"]
+    out[FORWARD_S] = forward * layers
+    out[WEIGHT_GRAD_S] = weight_grad * layers
+    out[INPUT_GRAD_S] = max(0.0, back - weight_grad) * layers
+    out[RECOMPUTE_S] = again * layers
+    out[TP_S], out[EP_S], out[CP_S] = tp_s * layers, ep_s * layers, cp_s * layers
+    if where in (FIRST_STAGE, ONLY):
+        _end(piece[FIRST], out)
+    if where in (LAST_STAGE, ONLY):
+        _end(piece[LAST], out)
+
+
+@njit
+def _end(end: Record, out: Floats) -> None:
+    out[FORWARD_S] += end["forward_s"] + end["tp_s"]
+    out[INPUT_GRAD_S] += end["input_grad_s"] + end["tp_back_s"]
+    out[WEIGHT_GRAD_S] += end["weight_grad_s"]
+
+
+@njit
+def _num_end(plan: Record, where: int) -> float:
+    """Vocabularies whose gradients a rank holds: one of a tied pair where it has both."""
+    if where == ONLY:
+        return 1.0 if plan["tied"] > 0 else 2.0
+    return 0.0 if where == MIDDLE else 1.0
+
+
+@njit
+def trained_values(plan: Record, piece: Records, layers: float, where: int) -> tuple[float, float]:
+    """Values of a rank that have gradients: (dense, experts), the vocabulary's of the ends with them. One of a tied
+    pair is counted once where one rank has both."""
+    value = piece[BODY]["trained"] * layers
+    if where in (FIRST_STAGE, ONLY):
+        value += piece[FIRST]["trained"]
+    if where == LAST_STAGE or (where == ONLY and plan["tied"] == 0):
+        value += piece[LAST]["trained"]
+    return value, piece[BODY]["trained_expert"] * layers
+
+
+@njit
+def update_s(plan: Record, piece: Records, stack: Record, machine: Machine, layers: float, where: int) -> float:
+    """Seconds of the update of a rank's values."""
+    value, expert = trained_values(plan, piece, layers, where)
+    zero, grad = plan["zero"], plan["grad_byte"]
+    group, expert_group = plan["dp"] * plan["cp"], plan["expert_dp"]
+    state = value / (group if zero >= 1 else 1.0) + expert / (expert_group if zero >= 1 else 1.0)
+    held = state if zero >= 2 else value + expert
+    read, write = update_byte(plan, state, held)
+    fit = machine.fit[OPTIMIZER, ANY_FORMAT]
+    seconds = stream_s(UPDATE_FLOP * state, read, write, machine.rate, fit)[0] * stack["vector"]
+    if plan["optimizer_offload"] > 0:  # states come and go over the host link, both ways at once
+        moved = state * plan["optimizer_byte"] * plan["optimizer_offload"]
+        seconds = max(seconds, moved / stack["host_byte_per_s"])
+    seconds += piece[BODY]["update_s"] * layers / (group if zero >= 1 else 1.0)
+    # encoding and decoding stand before and after what they compress
+    return seconds + plan["compress_pass"] * (value + expert) * grad / stack["mem_byte_per_s"]
+
+
+@njit
+def replicas_s(
+    plan: Record, stack: Record, gather: float, reduce: float, ends: float, layers: float, row: Floats,
+    slack_s: float,
+) -> float:  # fmt: skip
+    """Seconds that data-parallel traffic adds to a stage whose passes are `row[STAGE]` and that waits for `slack_s`
+    besides: what compute hides layer by layer is hidden. `gather` and `reduce` of a layer, `ends` of the vocabulary.
+    Passes of ZeRO 2 and 3 hold theirs already, unless they are beside the schedule (`dp_scheduled`; `ridgeline train`
+    then replays them)."""
+    if plan["dp"] * plan["cp"] <= 1:
+        return 0.0
+    zero, m, v = plan["zero"], plan["num_microbatch"], plan["num_chunk"]
+    forward, recompute = row[FORWARD_S] / layers, row[RECOMPUTE_S] / layers
+    back = (row[INPUT_GRAD_S] + row[WEIGHT_GRAD_S]) / layers
+    keep = 1 - stack["exposed"]
+    if plan["dp_scheduled"] == 0 and zero >= 2:
+        first = gather if zero >= 3 else gather + (layers - 1) * max(0.0, gather - keep * forward)
+        return first + reduce + ends
+    once_a_batch = plan["keep_gathered"] > 0 and (v == 1 or plan["schedule"] == BREADTH_FIRST)
+    if zero >= 2 and once_a_batch:
+        traffic = layers * reduce + (layers / v * (2 * v - 1) * gather if zero >= 3 else layers * gather)
+        return max(gather + reduce, traffic - m * layers * (forward + recompute + back) - slack_s)
+    if zero >= 3:
+        beside = 0.0 if plan["gather_limit"] == 1 else 1.0
+        wait = max(0.0, gather - beside * forward) + max(0.0, beside * gather + reduce - back)
+        wait += (1 - beside) * gather
+        if plan["recompute"] == 2:
+            wait += max(0.0, gather - beside * recompute)
+        return m * layers * wait + gather + reduce
+    if zero >= 2:
+        return m * layers * max(0.0, reduce - back) + reduce + gather + (layers - 1) * max(0.0, gather - forward)
+    first = gather + (layers / v - 1) * max(0.0, gather - keep * forward) if zero >= 1 else 0.0
+    late = 1.0  # layers, of all microbatches, that run backward after the first reduction may begin
+    if plan["schedule"] == BREADTH_FIRST:
+        late = m
+    elif v > 1:
+        late = min(m, plan["pp"])
+    window = layers / v * ((v - 1) * late + 1) * back * keep
+    end = reduce + (layers / v - 1) * max(0.0, reduce - keep * back)
+    return first + max(end, layers * reduce - window) + ends
+
+
+@njit
+def load_s(plan: Record, stack: Record) -> float:
+    """Seconds that the loaders of one replica take for a step's samples; the next step's load under this one."""
+    rate = plan["loader_byte_per_s"] if plan["loader_byte_per_s"] > 0 else stack["host_byte_per_s"]
+    return plan["num_microbatch"] * plan["micro_batch"] * plan["sample_byte"] / rate
+
+
+@njit
+def waited(plan: Record, stack: Record) -> float:
+    """How many times longer a step takes because every device waits for the slowest: the expected largest of as many
+    normal step times, about sqrt(2 ln n) deviations above the mean."""
+    number = plan["tp"] * plan["cp"] * plan["dp"] * plan["pp"]
+    return 1.0 + stack["jitter"] * math.sqrt(2.0 * math.log(number)) if number > 1 else 1.0
+
+
+@njit
+def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, stage: Floats, out: Floats) -> float:
+    """Seconds of a step in closed form, by kind in `out[RESULT]` (`stage[4, STAGE]` is filled on the way).
+
+    The slowest stage runs every microbatch; the others add one pass each while filling and draining (divided by the
+    chunks of an interleaved schedule, less what weight gradients fill). Exact for one slowest stage and no hop;
+    `ridgeline train` replays the order instead.
+    """
+    pp, m, v = plan["pp"], plan["num_microbatch"], plan["num_chunk"]
+    fullest, mean = plan["fullest"], plan["num_layer"] / pp
+    total = np.zeros(4)
+    gather, reduce, ends = layer_traffic_s(plan, piece, stack, machine)
+    slowest = ONLY
+    if pp == 1:
+        _passes(plan, piece, stack, gather, reduce, plan["num_layer"], ONLY, stage[ONLY])
+    else:
+        _passes(plan, piece, stack, gather, reduce, plan["first_layer"], FIRST_STAGE, stage[FIRST_STAGE])
+        _passes(plan, piece, stack, gather, reduce, fullest, MIDDLE, stage[MIDDLE])
+        _passes(plan, piece, stack, gather, reduce, plan["last_layer"], LAST_STAGE, stage[LAST_STAGE])
+        slowest = FIRST_STAGE
+    for where in range(4):
+        row = stage[where]
+        total[where] = row[FORWARD_S] + row[INPUT_GRAD_S] + row[WEIGHT_GRAD_S] + row[RECOMPUTE_S]
+    if pp > 1:
+        slowest = LAST_STAGE if total[LAST_STAGE] >= total[FIRST_STAGE] else FIRST_STAGE
+        if pp > 2 and total[MIDDLE] > total[slowest]:
+            slowest = MIDDLE
+    busy = m * total[slowest]
+    bubble, hops = 0.0, 0.0
+    if pp > 1:
+        ramp = total[FIRST_STAGE] + total[LAST_STAGE] + (pp - 2) * total[MIDDLE] - total[slowest]
+        short = (fullest - mean) * pp - (2 * fullest - plan["first_layer"] - plan["last_layer"])
+        ramp -= max(0.0, short) / fullest * total[MIDDLE]  # ranks between the ends that have a layer less
+        filled = 0.0
+        kind = plan["schedule"]
+        if kind == ZB_H1:
+            filled = 2 * (pp - 1) * stage[MIDDLE, WEIGHT_GRAD_S]
+        elif kind in (ZB_H2, ZB_V):
+            filled = ramp
+        bubble = max(0.0, ramp / v - filled)
+        hop = hop_s(plan, stack, machine)
+        if kind in (ONE_F_ONE_B, ZB_H1, ZB_H2):
+            hops = 2 * hop * ((pp - 1) * (1 + m / pp) - 1)
+        elif kind in (INTERLEAVED, ZB_V):
+            hops = 2 * hop * (pp - 1) * 2
+        else:
+            hops = 2 * hop * (pp - 1)
+    row = stage[slowest]
+    out[R_BUBBLE], out[R_PP] = bubble, hops
+    passes = 3.0 if plan["recompute"] == 2 else 2.0
+    out[R_TP], out[R_EP], out[R_CP] = m * row[TP_S] * passes, m * row[EP_S] * passes, m * row[CP_S] * passes
+    out[R_RECOMPUTE] = m * row[RECOMPUTE_S]
+    layers = plan["num_layer"] if pp == 1 else fullest
+    if slowest == FIRST_STAGE:
+        layers = plan["first_layer"]
+    elif slowest == LAST_STAGE:
+        layers = plan["last_layer"]
+    ends *= _num_end(plan, slowest)
+    out[R_DP] = replicas_s(plan, stack, gather, reduce, ends, layers, row, bubble + hops)
+    out[R_OPTIMIZER] = update_s(plan, piece, stack, machine, layers, slowest)
+    alone = busy + bubble + hops + out[R_DP] + out[R_OPTIMIZER] + stack["step_s"]
+    out[R_STEP] = alone * waited(plan, stack)
+    out[R_DATA] = max(0.0, load_s(plan, stack) - out[R_STEP])
+    out[R_STEP] += out[R_DATA]
+    return out[R_STEP]
+
+
+@njit
+def score_plans(plans: Records, pieces: Records, stack: Record, machine: Machine, seconds: Floats, peak: Floats) -> int:
+    """`seconds[i]` (inf where it does not fit) and `peak[i]` bytes of each plan, whose prices are row `piece` of
+    `pieces[:, 3]`; returns how many fit."""
+    stage, out, memory = np.zeros((4, len(STAGE))), np.zeros(len(RESULT)), np.zeros(len(MEMORY))
+    num_fit = 0
+    for i in range(plans.shape[0]):
+        plan = plans[i]
+        piece = pieces[int(plan["piece"])]
+        peak[i] = peak_byte(plan, piece, stack, memory)
+        if peak[i] > stack["mem_byte"]:
+            seconds[i] = np.inf
+            continue
+        seconds[i] = plan_step(plan, piece, stack, machine, stage, out)
+        num_fit += 1
+    return num_fit

@@ -1,0 +1,49 @@
+"""Step time and memory of one plan in closed form: what a search gives a plan, for one plan by its name."""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from hw_models import catalog
+from hw_models.clock import limited_system
+from kernels.train_plan import MEMORY, Floats, Record, Records, peak_byte
+from kernels.train_step import RESULT, STAGE, plan_step
+from sim.training.price import Site, piece, plan_record, site
+from sim.training.stack import load_stack
+from workloads.models.spec import ModelSpec
+from workloads.training import TrainPlan
+
+
+class Estimate(NamedTuple):
+    """One plan: seconds of a step and their parts, peak bytes of the fullest device and theirs."""
+
+    step_s: float
+    peak_byte: float
+    fits: bool
+    part: Floats  # [RESULT] seconds
+    memory: Floats  # [MEMORY] bytes
+
+
+@functools.lru_cache(maxsize=512)
+def known_site(
+    system: str, num_device: int, stack: str, attention: str, precision: str = "bf16", power_limit_w: float = 0.0
+) -> Site:
+    """`sim.training.price.site` by names."""
+    machine = catalog.system(system, num_device)
+    if power_limit_w:
+        machine = limited_system(machine, power_limit_w)
+    return site(machine, load_stack(stack), attention, precision)
+
+
+def estimate(model: ModelSpec, plan: TrainPlan, where: Site) -> Estimate:
+    """A plan on a machine under a stack."""
+    return composed(plan_record(model, plan), piece(model, plan, where), where)
+
+
+def composed(record: Record, prices: Records, where: Site) -> Estimate:
+    """The same from its record and prices."""
+    out, memory = np.zeros(len(RESULT)), np.zeros(len(MEMORY))
+    step_s = plan_step(record, prices, where.stack, where.machine, np.zeros((4, len(STAGE))), out)
+    peak = peak_byte(record, prices, where.stack, memory)
+    return Estimate(float(step_s), float(peak), bool(peak <= where.stack["mem_byte"]), out, memory)

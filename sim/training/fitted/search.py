@@ -1,0 +1,168 @@
+"""Search over plans: every plan of a space in closed form, memory first; the best ones replayed exactly."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hw_models import catalog
+from hw_models.spec import System
+from kernels import training as t
+from kernels.errors import InputError
+from kernels.training import Floats
+from kernels.training_step import score_plans
+from sim.training.critical_batch import steps_to_target
+from sim.training.fitted.space import AXES, Space, layouts, plan_rows, to_plan
+from sim.training.fitted.stack import Stack, default_stack, hardware_vector, load
+from sim.training.fitted.step import train
+from workloads import models
+from workloads.models.spec import ModelSpec
+from workloads.training import TrainPlan, model_flop, model_vector
+
+
+def exhaustive(
+    model: str | ModelSpec, system: str | System, space: Space, *, stack: str | Stack | None = None, top: int = 10,
+    number_format: str = "bf16",
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:  # fmt: skip
+    """(the `top` fastest plans that fit, the Pareto front of step time and memory, counts of plans tried and fitting).
+
+    Raises `InputError` where nothing fits.
+    """
+    spec = models.load(model) if isinstance(model, str) else model
+    machine = catalog.system(system, space.num_device) if isinstance(system, str) else system
+    constants = stack if isinstance(stack, Stack) else load(stack or default_stack(machine.device.name))
+    hw, vector = hardware_vector(machine, number_format), model_vector(spec, space.seq, constants.dropout)
+    kept: list[Floats] = []  # [row, seconds, bytes] of the fastest and of the front of each layout
+    count = {"plan": 0, "fit": 0}
+    for layout in layouts(spec, space):
+        rows = plan_rows(spec, space, layout, constants)
+        seconds, peak = np.empty(len(rows)), np.empty(len(rows))
+        count["fit"] += score_plans(vector, rows, hw, constants.fit, seconds, peak)
+        count["plan"] += len(rows)
+        best = np.argsort(seconds, kind="stable")[:top]
+        chosen = np.union1d(best[np.isfinite(seconds[best])], pareto(seconds, peak))
+        kept.append(np.column_stack([rows[chosen], seconds[chosen], peak[chosen]]))
+    found = np.concatenate(kept) if kept else np.zeros((0, len(t.PLAN) + 2))
+    if not count["plan"]:
+        raise InputError("no layout: tp divides the heads, pp the layers, dp the batch, cp the sequence",
+                         field="num_device", value=space.num_device)  # fmt: skip
+    if not len(found):
+        raise InputError(f"none of {count['plan']} plans fits in {hw[t.MEM_BYTE] / 2**30:.1f} GiB",
+                         field="num_device", value=space.num_device)  # fmt: skip
+    seconds, peak = found[:, -2], found[:, -1]
+    fastest = np.argsort(seconds, kind="stable")[:top]
+    usd_per_s = machine.price_usd_per_h(space.num_device) / 3600
+    fast, front = (
+        frame(found[chosen], spec, space, hw, constants, usd_per_s) for chosen in (fastest, pareto(seconds, peak))
+    )
+    return fast, front, count
+
+
+def search_sizes(
+    model: str | ModelSpec, system: str, spaces: Sequence[Space], *, stack: str | Stack | None = None, top: int = 10,
+    number_format: str = "bf16",
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:  # fmt: skip
+    """As `exhaustive` over several spaces: the fastest of all, and the Pareto front of step time, memory and cost.
+
+    Plans of one number of devices cost by their time alone; between numbers of devices time and cost part. Sizes where
+    nothing fits are left out; raises `InputError` where none of them does.
+    """
+    fast, fronts, count = [], [], {"plan": 0, "fit": 0}
+    refused: InputError | None = None
+    for space in spaces:
+        try:
+            best, front, tried = exhaustive(model, system, space, stack=stack, top=top, number_format=number_format)
+        except InputError as error:
+            refused = error
+            continue
+        fast.append(best)
+        fronts.append(front)
+        count = {key: count[key] + tried[key] for key in count}
+    if not fast:
+        raise refused or InputError("no size to search", field="spaces", value=0)
+    front = pd.concat(fronts, ignore_index=True)
+    kept = front[undominated(front[["step_s", "peak_byte", "step_usd"]].to_numpy())]
+    best = pd.concat(fast).sort_values("step_s", kind="stable")
+    return best.head(top).reset_index(drop=True), kept.sort_values("step_s", ignore_index=True), count
+
+
+def pareto(seconds: Floats, peak: Floats) -> Any:
+    """Indices of what nothing beats in both, by rising time; infinite times never.
+
+    >>> pareto(np.array([1.0, 2.0, 3.0]), np.array([5.0, 6.0, 4.0])).tolist()
+    [0, 2]
+    """
+    order = np.lexsort((peak, seconds))
+    order = order[np.isfinite(seconds[order])]
+    least = np.minimum.accumulate(peak[order])
+    better = np.ones(len(order), bool)
+    better[1:] = peak[order][1:] < least[:-1]
+    return order[better]
+
+
+def undominated(values: Floats) -> npt.NDArray[np.bool_]:
+    """Rows that no other row beats or equals in every column and beats in one.
+
+    >>> undominated(np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 4.0], [2.0, 1.0, 4.0]])).tolist()
+    [True, False, True]
+    """
+    out = np.ones(len(values), bool)
+    for i, row in enumerate(values):
+        out[i] = not ((values <= row).all(axis=1) & (values < row).any(axis=1)).any()
+    return out
+
+
+def frame(found: Floats, model: ModelSpec, space: Space, hw: Floats, stack: Stack, usd_per_s: float) -> pd.DataFrame:
+    """Plans as rows: their layout and what was chosen, step time, MFU, peak memory, cost of a step."""
+    records = []
+    for row in found:
+        plan = to_plan(row, space, stack)
+        chosen = {name: getattr(plan, name) for name in ("tp", "pp", "dp", "cp", *AXES)}
+        records.append({
+            "num_device": space.num_device, **chosen, "step_s": row[-2], "peak_byte": row[-1],
+            "mfu": model_flop(model, plan) / (row[-2] * space.num_device * hw[t.FLOP_PER_S]),
+            "step_usd": row[-2] * usd_per_s,
+        })  # fmt: skip
+    return pd.DataFrame(records)
+
+
+def replay_best(
+    best: pd.DataFrame, model: str | ModelSpec, system: str | System, space: Space, stack: Stack, number_format: str
+) -> pd.DataFrame:
+    """Exact step time and memory of each row of `best` beside the closed form; what fits first, then by exact time."""
+    records = []
+    for record in best.to_dict("records"):
+        chosen = {str(key): record[key] for key in ("tp", "pp", "dp", "cp", *AXES)}
+        plan = TrainPlan(**chosen, batch=space.batch, seq=space.seq, attention=stack.attention, dropout=stack.dropout)
+        summary = train(model, system, plan, stack=stack, number_format=number_format).summary
+        records.append(record | {"replayed_s": summary["step_s"], "replayed_peak_byte": summary["mem_total_byte"],
+                                 "bubble_rate": summary["bubble_rate"], "fits": summary["fits"]})  # fmt: skip
+    return pd.DataFrame(records).sort_values(["fits", "replayed_s"], ascending=[False, True], ignore_index=True)
+
+
+def batch_tradeoff(
+    model: str | ModelSpec, system: str, spaces: Sequence[Space], *, critical_batch: float, min_step: float,
+    stack: str | None = None, number_format: str = "bf16",
+) -> pd.DataFrame:  # fmt: skip
+    """The best plan of each space judged by time and cost to a target loss, not by throughput.
+
+    Steps to the target at batch B are `min_step (1 + critical_batch / B)` (McCandlish et al. 2018): below the critical
+    batch size a larger batch saves steps, above it only tokens are spent.
+    """
+    records = []
+    for space in spaces:
+        best, _, _ = exhaustive(model, system, space, stack=stack, top=1, number_format=number_format)
+        step_s = float(best["step_s"].iloc[0])
+        num_step = steps_to_target(space.batch, min_step, critical_batch)
+        machine = catalog.system(system, space.num_device)
+        hours = num_step * step_s / 3600
+        records.append({
+            "batch": space.batch, **best.iloc[0].to_dict(), "num_step": num_step,
+            "target_h": hours, "target_usd": hours * machine.price_usd_per_h(space.num_device),
+            "token": num_step * space.batch * space.seq,
+        })  # fmt: skip
+    out = pd.DataFrame(records)
+    out["pareto"] = np.isin(np.arange(len(out)), pareto(out["target_h"].to_numpy(), out["target_usd"].to_numpy()))
+    return out

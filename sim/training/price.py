@@ -1,0 +1,295 @@
+"""Prices of a training step's layers: operator rows through `device.cost`, summed by pass, once a distinct shape."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from hw_models import attention_kernels, device
+from hw_models.spec import System
+from kernels import optable as op
+from kernels.errors import InputError
+from kernels.formats import FORMAT_CODE, FORMATS
+from kernels.gemm import THROTTLE
+from kernels.machine import Machine
+from kernels.optable import CostTable
+from kernels.price import CLASS, EXPERT, LINK, STREAM
+from kernels.train_plan import (
+    BODY,
+    FIRST,
+    LAST,
+    LAYER_DTYPE,
+    PLAN_DTYPE,
+    RECOMPUTES,
+    SCHEDULES,
+    Floats,
+    Record,
+    Records,
+)
+from sim.training.stack import TrainStack, stack_record
+from workloads.compression import hook
+from workloads.kept_activations import kept_byte, passing_byte, recomputed, work_byte
+from workloads.models.spec import Block, ModelSpec
+from workloads.training import TrainPlan
+from workloads.training_layers import lower_first, lower_last, lower_layer
+from workloads.training_rows import FORWARD, INPUT_GRAD, UPDATE, WEIGHT_GRAD, Lowered, precision_format
+from workloads.training_values import trained_layer, vocabulary_values
+
+PS = 1e-12
+LOGIT_BYTE = {True: 4.0, False: 10.0}
+"""Bytes a logit at the peak. Fused cross entropy: the logits and their gradient in 16 bits. Not fused: the 16-bit
+logits, a 32-bit copy and the softmax's 32-bit gradient."""
+NARROW = ("fp8", "nvfp4")
+EXCHANGES = {"tp": "tp", "ep": "ep", "etp": "ep", "dp": "ep", "cp": "cp"}  # whose seconds a group's traffic is
+
+
+class Site(NamedTuple):
+    """A machine with a stack on it: the arrays that the kernels take, and what they stand for."""
+
+    system: System
+    machine: Machine
+    stack: Record  # one record of STACK_DTYPE
+    name: str
+    precision: str
+    inherited: str  # device whose calibration it is ("" none: speed of light)
+
+    @property
+    def per_node(self) -> int:
+        return self.system.node.num_device
+
+    @property
+    def peak_flop_per_s(self) -> float:
+        """Of the layer's products, as the datasheet has it (whatever power a device is limited to)."""
+        return self.system.device.peak(FORMATS[FORMAT_CODE[precision_format(self.precision)]].pipe)
+
+
+def site(system: System, stack: TrainStack, attention: str = "", precision: str = "bf16") -> Site:
+    """The machine of a system under a stack, with the named attention kernel (none: the stack's). `InputError` where
+    the device has no pipe for the precision."""
+    fmt = precision_format(precision)
+    fidelity = "sol" if stack.name == "sol" else device.best_fidelity(system.device)
+    # training sums with the library's own all-reduce, not with those of serving engines
+    arrays = device.machine(system, fidelity, named={("all_reduce", form.name): "nccl" for form in FORMATS})
+    if arrays.peak_flop_per_s[FORMAT_CODE[fmt]] <= 0:
+        has = [f.name for f, peak in zip(FORMATS, arrays.peak_flop_per_s, strict=True) if peak > 0]
+        raise InputError(f"{system.device.name} has no such pipe", field="format", value=precision, allowed=has)
+    if fmt in NARROW and fidelity != "sol":
+        # training libraries narrow with kernels of their own (rows of the table); their products, which nobody has
+        # measured here, reach the shares of the narrow peak that the 16-bit ones reach of theirs
+        arrays.fit[op.GEMM, FORMAT_CODE[fmt]] = arrays.fit[op.GEMM, FORMAT_CODE["bf16"]]
+    if stack.name != "sol":
+        arrays = arrays._replace(fit=_with_kernel(arrays, system, attention or stack.file.attention))
+    inherited = device.calibration(system.device)[1] if fidelity == "calibrated" else ""
+    return Site(system, arrays, stack_record(stack, system), stack.name, precision, inherited)
+
+
+def _with_kernel(arrays: Machine, system: System, attention: str) -> Floats:
+    fit = arrays.fit.copy()
+    name = attention if attention in attention_kernels.names() else "flash2"  # others are products and streams
+    forward = attention_kernels.forward_fit(name, system.device)
+    if forward is not None:
+        fit[op.ATTN_PREFILL, :] = forward
+    fit[op.ATTN_BACKWARD, :] = attention_kernels.backward_fit(name, system.device)
+    return fit
+
+
+def piece(model: ModelSpec, plan: TrainPlan, where: Site) -> Records:
+    """`[3]` of LAYER_DTYPE: the mean layer, what the first stage has besides, and the last."""
+    return pieces(model, [plan], where)[0]
+
+
+def block_pieces(model: ModelSpec, plan: TrainPlan, where: Site) -> Records:
+    """`[block]` of LAYER_DTYPE: each distinct layer of the model, of which `model.layer` names the order."""
+    lowered = [lower_layer(model, block, plan, where.precision, where.per_node) for block in model.block]
+    out = np.zeros(len(model.block), LAYER_DTYPE)
+    for i, (low, cost) in enumerate(zip(lowered, _priced(lowered, where), strict=True)):
+        _fill(out, i, _summed(low, cost, plan, where), plan)
+        _fill_byte(out, i, model, model.block[i], plan, where)
+    return out
+
+
+def pieces(model: ModelSpec, plans: Sequence[TrainPlan], where: Site) -> Records:
+    """`[plan, 3]` of LAYER_DTYPE, all priced at once. Layers that differ enter by their mean; plans that differ in what
+    they recompute alone share their operators."""
+    share = np.bincount(model.layer, minlength=len(model.block)) / model.num_layer
+    num_block = len(model.block)
+    alike = [replace(plan, recompute="none") for plan in plans]
+    distinct = list(dict.fromkeys(alike))
+    lowered: list[Lowered] = []
+    for plan in distinct:
+        lowered += [lower_layer(model, block, plan, where.precision, where.per_node) for block in model.block]
+        lowered += [end(model, plan, where.precision, where.per_node) for end in (lower_first, lower_last)]
+    costs = _priced(lowered, where)
+    summed = [
+        _summed(low, cost, distinct[i // (num_block + 2)], where)
+        for i, (low, cost) in enumerate(zip(lowered, costs, strict=True))
+    ]
+    at = {plan: p * (num_block + 2) for p, plan in enumerate(distinct)}
+    out = np.zeros((len(plans), 3), LAYER_DTYPE)
+    one = np.zeros(num_block, LAYER_DTYPE)
+    flat = one.view(np.float64).reshape(num_block, -1)
+    for p, plan in enumerate(plans):
+        found = summed[at[alike[p]] : at[alike[p]] + num_block + 2]
+        for i, block in enumerate(model.block):
+            _fill(one, i, found[i], plan)
+            _fill_byte(one, i, model, block, plan, where)
+        out[p, BODY] = (share @ flat).view(LAYER_DTYPE)[0]
+        for end in (FIRST, LAST):
+            _fill(out[p], end, found[num_block + end - 1], plan)
+        _fill_ends(out[p], model, plan)
+    return out
+
+
+def _priced(lowered: Sequence[Lowered], where: Site) -> list[CostTable]:
+    """Costs of each table, in one call."""
+    ops = [low.ops for low in lowered]
+    work = [low.work for low in lowered]
+    start = np.cumsum([0, *(len(w) for w in work)])
+    for table, first in zip(ops, start[:-1], strict=True):
+        table["work_start"] += first
+        table["work_stop"] += first
+    cost = device.cost(np.concatenate(ops), np.concatenate(work), where.machine)
+    return np.split(cost, np.cumsum([len(table) for table in ops])[:-1])
+
+
+@functools.cache
+def _classes() -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
+    return np.array(CLASS, np.int64)
+
+
+class Summed(NamedTuple):
+    """Sums over one table: fields of LAYER, and of its forward rows by module what recomputation repeats."""
+
+    field: dict[str, float]
+    module: dict[str, tuple[float, float, float, float]]  # seconds, operators, seconds of tp and of ep exchanges
+
+
+def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summed:
+    """Seconds by pass and exchange of one table."""
+    ops, seconds, phase = low.ops, cost["time_ps"] * PS, low.ops["phase"]
+    kind = _classes()[ops["kind"]]
+    link = kind == LINK
+    factor = np.where(link, 1.0, np.where(kind == STREAM, where.stack["vector"], where.stack["compute"]))
+    seconds = _lasting(ops, cost, seconds, where) * factor
+    forward, back, weight = phase == FORWARD, phase == INPUT_GRAD, phase == WEIGHT_GRAD
+    count = ops["count"] * ~link
+    own = seconds * ~link
+    field = {
+        "forward_s": own @ forward, "input_grad_s": own @ back, "weight_grad_s": own @ weight,
+        "num_op": float(count @ forward), "num_back_op": float(count @ (back | weight)),
+        "update_s": float(own @ (phase == UPDATE)) / plan.refresh,
+    }  # fmt: skip
+    exchange = {name: np.zeros(len(ops)) for name in ("tp", "ep", "cp")}
+    for row in np.flatnonzero(link).tolist():
+        exchange[EXCHANGES[ops["name"][row].partition(b"_")[0].decode()]][row] = seconds[row]
+    for name, values in exchange.items():
+        field[f"{name}_s"], field[f"{name}_back_s"] = values @ forward, values @ back
+    if plan.cp > 1 and not plan.ulysses:  # keys of the others come while their predecessors are attended to
+        for name, attend in (("cp_s", op.ATTN_PREFILL), ("cp_back_s", op.ATTN_BACKWARD)):
+            hidden = float(seconds[ops["kind"] == attend].sum()) * (plan.cp - 1) / plan.cp
+            field[name] = max(0.0, field[name] - hidden)
+    module: dict[str, tuple[float, float, float, float]] = {}
+    names = np.array(low.module)
+    for name in dict.fromkeys(low.module):
+        mine = forward & (names == name)
+        module[name] = (
+            float(own @ mine),
+            float(count @ mine),
+            float(exchange["tp"] @ mine),
+            float(exchange["ep"] @ mine),
+        )
+    return Summed({name: float(value) for name, value in field.items()}, module)
+
+
+def _fill(out: Records, row: int, found: Summed, plan: TrainPlan) -> None:
+    """One row of prices, with what the plan recomputes."""
+    for name, value in found.field.items():
+        out[name][row] = value
+    chosen = found.module if plan.recompute == "full" else recomputed(plan)
+    again = np.array([found.module[name] for name in chosen if name in found.module]).reshape(-1, 4).sum(axis=0)
+    for name, value in zip(("recompute_s", "num_again_op", "tp_again_s", "ep_again_s"), again, strict=True):
+        out[name][row] = value
+
+
+def _lasting(ops: op.OpTable, cost: CostTable, seconds: Floats, where: Site) -> Floats:
+    """Seconds under a lasting load: what the cores bound runs at the clock that the power limit leaves.
+
+    A product's benchmark ran slower by itself where it drew full power (`throttle` of its fit); its time without that
+    solves t = s + throttle f^2 / s for s, with f the time at peak, and it is slowed once, by the larger of the two.
+    """
+    hot = (cost["bound"] == op.BOUND_COMPUTE) & (_classes()[ops["kind"]] <= EXPERT)
+    throttle = np.where(ops["kind"] == op.GEMM, where.machine.fit[op.GEMM, ops["fmt"], THROTTLE], 0.0)
+    peak = where.machine.peak_flop_per_s[ops["fmt"]]
+    ideal = np.divide(ops["flop"] * ops["count"], peak, out=np.zeros(len(ops)), where=peak > 0)
+    root = np.sqrt(np.maximum(seconds**2 - 4 * throttle * ideal**2, 0.0))
+    alone = (seconds + root) / 2
+    return np.where(hot, np.maximum(seconds, alone / where.stack["clock"]), seconds)
+
+
+def _fill_byte(out: Records, row: int, model: ModelSpec, block: Block, plan: TrainPlan, where: Site) -> None:
+    """Bytes that a layer keeps, and its values."""
+    kept = kept_byte(model.hidden, block, plan, where.precision)
+    out["kept_byte"][row], out["away_byte"][row] = kept.kept, kept.offloaded
+    out["passing_byte"][row] = passing_byte(model.hidden, block, plan, kept.passing)
+    out["work_byte"][row] = work_byte(model.hidden, block, plan)
+    values = trained_layer(model, block, plan)
+    for name, value in zip(("dense", "expert", "trained", "trained_expert"), values, strict=True):
+        out[name][row] = value
+
+
+def _fill_ends(out: Records, model: ModelSpec, plan: TrainPlan) -> None:
+    first, last = vocabulary_values(model, plan)
+    trained = 0.0 if plan.lora_rank else 1.0
+    out["dense"][FIRST], out["trained"][FIRST] = first, first * trained
+    out["dense"][LAST], out["trained"][LAST] = last, last * trained
+    out["kept_byte"][LAST] = logit_byte(model, plan)
+
+
+def logit_byte(model: ModelSpec, plan: TrainPlan) -> float:
+    """Bytes of the logits of a microbatch and what the loss keeps of them, on one device of the last stage. A gathered
+    loss has its own share and the gathered logits with both gradients in 16 bits besides."""
+    logits = plan.seq * plan.micro_batch / plan.cp * model.vocab
+    if plan.gather_logits and plan.tp > 1:
+        return logits * (2 * plan.act_byte / plan.tp + LOGIT_BYTE[plan.fused_loss] + 2 * plan.act_byte)
+    return logits / plan.tp * LOGIT_BYTE[plan.fused_loss]
+
+
+def plan_record(model: ModelSpec, plan: TrainPlan, row: int = 0) -> Record:
+    """One record of PLAN_DTYPE; `row` of its prices. A schedule that has no closed form is entered as 1F1B: the replay
+    prices it."""
+    out = np.zeros(1, PLAN_DTYPE)
+    for name in PLAN_DTYPE.names or ():
+        value = getattr(plan, name, None)
+        if isinstance(value, int | float):
+            out[name] = value
+    if plan.compression != "none":
+        ratio, passes, gathers = hook(plan.compression, model.hidden, plan.grad_byte, plan.compression_rank)
+        out["compress_ratio"], out["compress_pass"], out["compress_gathers"] = ratio, passes, gathers
+    out["num_chunk"] = plan.interleave
+    out["recompute"] = RECOMPUTES.index(plan.recompute) if plan.recompute in RECOMPUTES else 1
+    schedule = plan.schedule if plan.schedule in SCHEDULES else "1f1b"
+    if schedule == "1f1b" and plan.interleave > 1:
+        schedule = "interleaved-1f1b"
+    out["schedule"] = SCHEDULES.index(schedule)
+    out["dp_scheduled"] = plan.dp_traffic == "scheduled"
+    out["hop_byte"] = plan.seq * plan.micro_batch / plan.cp * model.hidden * plan.act_byte
+    out["num_layer"], out["tied"], out["piece"] = model.num_layer, model.tied, row
+    out["fullest"], out["first_layer"], out["last_layer"] = rank_layers(model.num_layer, plan.pp, plan.layout)
+    return out[0]
+
+
+def rank_layers(num_layer: int, pp: int, layout: Sequence[int] = ()) -> tuple[float, float, float]:
+    """Layers of the fullest, the first and the last pipeline rank: where they do not divide the ends have one less
+    before others do (`sim.training.stages.spread`).
+
+    >>> rank_layers(126, 16), rank_layers(96, 16), rank_layers(32, 4, (7, 9, 9, 7))
+    ((8.0, 7.0, 7.0), (6.0, 6.0, 6.0), (9.0, 7.0, 7.0))
+    """
+    if layout:
+        ranks = [float(sum(layout[rank::pp])) for rank in range(pp)]
+        return max(ranks), ranks[0], ranks[-1]
+    most = -(-num_layer // pp)
+    short = most * pp - num_layer
+    return float(most), float(most - (short >= 2)), float(most - (short >= 1))

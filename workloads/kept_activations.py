@@ -1,0 +1,192 @@
+"""What a layer keeps of a microbatch for its backward pass: tensor by tensor, each with what becomes of it.
+
+A tensor is kept as it is, shrunk (stored narrower), recomputed from what is kept, sent to the host and back, or skipped
+because the weight that would need it is frozen. `recompute` of a plan names the parts of a layer that are recomputed:
+
+    core_attn    scores, softmax and values (`selective`); with a fused kernel only its row sums are let go
+    mla_up_proj  queries, keys and values of latent attention, from their latents
+    norm         results of norms, which the projections after them multiply
+    activation   result of the activation function, which the down projection multiplies
+    attention, mlp, moe   the whole part: only its input is kept
+    full         the whole layer: only its input is kept
+"""
+
+from typing import NamedTuple
+
+from kernels.errors import InputError
+from kernels.formats import FORMAT_CODE, FORMATS
+from workloads.models.spec import Block
+from workloads.training import MODULES, TrainPlan
+from workloads.training_rows import precision_format
+
+EAGER_NORM_BYTE = 10.0  # a value: 4 + 4 + 2
+INSIDE = {"attention": ("core_attn", "mla_up_proj"), "mlp": ("activation",), "moe": ("activation",)}
+ACTIONS = ("keep", "shrink", "recompute", "offload", "skip")
+
+
+class Kept(NamedTuple):
+    """A tensor of one microbatch on one device. `part`: which half of the layer makes it; `modules`: the parts whose
+    recomputation brings it back."""
+
+    name: str
+    part: str  # "attention" or "feed-forward"
+    byte: float
+    modules: tuple[str, ...] = ()
+    num_saved: int = 1  # operators that save it
+
+
+class KeptByte(NamedTuple):
+    """Bytes of one layer and microbatch on one device."""
+
+    kept: float  # on the device until the backward pass
+    offloaded: float  # away meanwhile
+    passing: float  # brought back by recomputation, for one layer at a time
+
+
+def recomputed(plan: TrainPlan) -> tuple[str, ...]:
+    """Modules that the plan recomputes. `InputError` for an unknown one.
+
+    >>> recomputed(TrainPlan(recompute="selective")), recomputed(TrainPlan(recompute="norm+activation"))
+    (('core_attn',), ('norm', 'activation'))
+    """
+    if plan.recompute in ("none", "full"):
+        return () if plan.recompute == "none" else (*MODULES, "layer")
+    if plan.recompute == "selective":
+        return ("core_attn",)
+    found = tuple(plan.recompute.split("+"))
+    for name in found:
+        if name not in MODULES:
+            raise InputError("no such part of a layer", field="recompute", value=name,
+                             allowed=("none", "selective", "full", *MODULES))  # fmt: skip
+    return tuple(dict.fromkeys(part for name in found for part in (name, *INSIDE.get(name, ()))))
+
+
+def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "bf16") -> list[Kept]:
+    """Every tensor of a layer that some backward operator reads, before anything is recomputed."""
+    a, f, byte = block.attention, block.ffn, plan.act_byte
+    form = FORMATS[FORMAT_CODE[precision_format(precision)]]
+    narrow = min(byte, form.act_bit / 8)  # inputs of products are kept in the products' own format
+    token = plan.seq * plan.micro_batch / plan.cp
+    local = token / (plan.tp if plan.sequence_parallel else 1)
+    head = a.num_head / plan.tp
+    kv_head = head if a.latent else max(a.num_kv_head / plan.tp, 1.0)
+    stream = local * hidden
+    gathered = stream if plan.regather else token * hidden  # inputs of the split projections
+    heads = (*(("mla_up_proj",) if a.latent else ()), "attention", "layer")
+    out = [
+        Kept("input of the first norm", "attention", stream * byte, ("layer",)),
+        Kept("input of query, key and value", "attention", gathered * narrow, ("norm", "layer")),
+        Kept("query", "attention", token * head * a.head_dim * byte, heads),
+        Kept("key", "attention", token * kv_head * a.head_dim * byte, heads),
+        Kept("value", "attention", token * kv_head * a.v_head_dim * byte, heads),
+        Kept("result of attention", "attention", token * head * a.v_head_dim * byte, ("attention", "layer"), 2),
+    ]
+    if narrow < byte:
+        out.append(Kept("result of attention, narrow", "attention", token * head * a.v_head_dim * narrow,
+                        ("attention", "layer")))  # fmt: skip
+    if a.latent:
+        latent = token * (a.q_rank + a.kv_rank) * (byte + narrow) + token * a.rope_dim * byte
+        out.append(Kept("latents", "attention", latent, ("attention", "layer")))  # fmt: skip
+    if plan.attention.startswith("flash"):
+        out.append(Kept("row sums of attention", "attention", 4 * token * head, ("core_attn", "attention", "layer")))
+    else:  # softmax; with dropout its mask and its result
+        score = plan.micro_batch * head * plan.seq * plan.seq / plan.cp
+        out.append(Kept("scores", "attention", score * (byte + (byte + 1) * plan.dropout),
+                        ("core_attn", "attention", "layer")))  # fmt: skip
+        if plan.attention == "unfused":  # and the masked scores before it, and the softmax in 32 bits
+            out.append(Kept("masked scores", "attention", score * (byte + 4), ("core_attn", "attention", "layer")))
+    if not plan.fused_norm:  # eager: the stream and its normed form in 32 bits, and that in 16
+        for which, part in (("first", "attention"), ("second", "feed-forward")):
+            out.append(Kept(f"wide copies of the {which} norm", part, stream * EAGER_NORM_BYTE, ("norm", "layer")))
+    out.append(Kept("input of the second norm", "feed-forward", stream * byte, ("layer",)))
+    if plan.dropout:
+        out.append(Kept("mask after attention", "attention", stream, ("layer",)))
+        out.append(Kept("mask after the feed-forward part", "feed-forward", stream, ("layer",)))
+    if f.inter:
+        name = ("moe", "layer") if f.num_expert else ("mlp", "layer")
+        out += _wide(token * f.inter / plan.tp, f.num_up, byte, narrow, plan.fused_norm, name, "")
+        if not f.num_expert:
+            out.append(
+                Kept("input of the up projections", "feed-forward", gathered * narrow, ("norm", "layer"), f.num_up)
+            )
+    if f.num_expert:
+        row = token * f.topk * (1 + plan.skew) / (plan.tp / plan.expert_tp)
+        out.append(Kept("input of the router", "feed-forward", stream * byte, ("norm", "layer")))
+        out.append(Kept("scores of the router", "feed-forward", 4 * local * f.num_expert, ("moe", "layer")))
+        out.append(Kept("rows of the experts", "feed-forward", row * hidden * narrow, ("moe", "layer")))
+        out.append(Kept("results of the experts", "feed-forward", row * hidden * byte, ("moe", "layer")))
+        out += _wide(
+            row * f.expert_inter / plan.expert_tp, f.num_up, byte, narrow, True, ("moe", "layer"), " of experts"
+        )
+    return out
+
+
+def _wide(
+    value: float, num_up: int, byte: float, narrow: float, fused: bool, modules: tuple[str, ...], which: str
+) -> list[Kept]:  # fmt: skip
+    """The wide tensors of a feed-forward part: a gated one that is not fused keeps the gate's result besides."""
+    part = "feed-forward"
+    found = [Kept(f"results of the up projections{which}", part, num_up * value * byte, modules, num_up)]
+    if num_up == 2 and not fused:
+        found.append(Kept(f"result of the gate{which}", part, value * byte, ("activation", *modules)))
+    found.append(Kept(f"input of the down projection{which}", part, value * narrow, ("activation", *modules)))
+    return found
+
+
+def kept_byte(hidden: int, block: Block, plan: TrainPlan, precision: str = "bf16") -> KeptByte:
+    """Bytes that are kept, away and passing. The plan's `policy` overrides single tensors by name: ("keep", 1),
+    ("shrink", share of its bytes), ("offload", share that goes to the host and comes back), ("skip", 1: nothing needs
+    it). What is recomputed costs time and is named by `recompute`. `InputError` for an unknown tensor or action.
+
+    >>> from workloads import models
+    >>> llama = models.load("llama-2-7b")
+    >>> full = kept_byte(llama.hidden, llama.block[0], TrainPlan(recompute="full"))
+    >>> full.kept == 2048 * 4096 * 2
+    True
+    """
+    gone = set(recomputed(plan))
+    kept = away = passing = 0.0
+    policy = {name: (action, share) for name, action, share in plan.policy}
+    for tensor in kept_tensors(hidden, block, plan, precision):
+        usual = "recompute" if gone & set(tensor.modules) else "keep"
+        if tensor.name == "input of the first norm":
+            usual = "keep"
+        action, share = policy.pop(tensor.name, (usual, 1.0))
+        if action not in ACTIONS or (action == "recompute" and usual != action):
+            raise InputError("no such action", field=tensor.name, value=action, allowed=ACTIONS)
+        if action == "offload":
+            away += tensor.byte * share
+            kept += tensor.byte * (1 - share)
+        elif action == "recompute":
+            passing += tensor.byte
+        elif action != "skip":
+            kept += tensor.byte * (share if action == "shrink" else 1.0)
+    if policy:
+        names = [tensor.name for tensor in kept_tensors(hidden, block, plan, precision)]
+        raise InputError("no such kept tensor", field="policy", value=next(iter(policy)), allowed=names)
+    return KeptByte(kept, away, passing)
+
+
+def passing_byte(hidden: int, block: Block, plan: TrainPlan, whole: float) -> float:
+    """Bytes of one layer that recomputation brings back at once: `whole`, or with `backward_chunk` parts of the
+    sequence two parts of that (one is let go when the next is built), and normed input, keys and values of all that
+    went before; but never less than the forward pass itself holds, which runs whole."""
+    chunk = plan.backward_chunk
+    if chunk == 1:
+        return whole
+    a, f, byte = block.attention, block.ffn, plan.act_byte
+    token = plan.seq * plan.micro_batch / plan.cp
+    split = plan.tp if plan.sequence_parallel else 1
+    keys = max(a.num_kv_head / plan.tp, 1.0) * (a.head_dim + a.v_head_dim)
+    before = token * (hidden / split + keys) * byte
+    forward = token * (2 * hidden / split + (f.num_up + 1) * (f.inter + f.topk * f.expert_inter) / plan.tp) * byte
+    return min(whole, max(2 * whole / chunk + before * (chunk - 2) / chunk, forward))
+
+
+def work_byte(hidden: int, block: Block, plan: TrainPlan) -> float:
+    """Bytes of the gradients under way in the backward pass of a layer: of the widest operator's inputs and result,
+    and of the residual stream."""
+    f, token = block.ffn, plan.seq * plan.micro_batch / plan.cp
+    split = plan.tp if plan.sequence_parallel else 1
+    wide = max(f.inter / plan.tp, f.topk * f.expert_inter / plan.expert_tp / (plan.tp / plan.expert_tp))
+    return token * plan.act_byte * ((f.num_up + 1) * wide / plan.backward_chunk + 2 * hidden / split)
