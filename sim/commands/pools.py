@@ -18,9 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--transfer", default="whole", help="rule of KV transfer: whole, layered, or a path of its file"
     )
-    parser.add_argument(
-        "--latency-s", type=float, default=0.0, metavar="X", help="added to a hand-over (default: 0)"
-    )
+    parser.add_argument("--latency-s", type=float, default=0.0, metavar="X", help="added to a hand-over (default: 0)")
     parser.add_argument(
         "--link-gbps", type=float, default=0.0, metavar="X",
         help="GB/s a direction between an engine and the network; 0: its machine's ports",
