@@ -7,9 +7,10 @@ one into it.
 """
 
 import importlib
+import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import simpy
@@ -23,7 +24,7 @@ from sim.cluster.pool import Pool, PoolPart
 from sim.fabric.flows import Fabric
 from sim.serving import state
 from sim.serving.limits import Options
-from sim.serving.plugin import find
+from sim.serving.plugin import module_from
 from sim.serving.result import Ints, ServeResult
 
 ARRIVE = 1  # SimPy's order of events of one instant: transfers end before requests arrive
@@ -43,12 +44,15 @@ class ClusterResult:
 def transfer_rule(name: str) -> Callable[[float, int, float, float], float]:
     """The rule of KV transfer `name`: one of `sim.cluster.transfers`, or the path of a file with `left_byte`."""
     if name.endswith(".py"):
-        rule = getattr(find("transfer", name).module, "left_byte", None)
+        module = module_from("transfer", pathlib.Path(name))
     elif name in TRANSFERS:
-        rule = importlib.import_module(f"sim.cluster.transfers.{name}").left_byte
+        module = importlib.import_module(f"sim.cluster.transfers.{name}")
     else:
         raise InputError("no such rule", field="transfer", value=name, allowed=[*TRANSFERS, "a path of a .py file"])
-    return rule
+    rule = getattr(module, "left_byte", None)
+    if not callable(rule):
+        raise InputError("has no function left_byte", file=module.__file__, field="transfer", value=name)
+    return cast(Callable[[float, int, float, float], float], rule)
 
 
 def serve_pools(

@@ -74,11 +74,10 @@ def _drive(
     from kernels.engine.advance import ASTRAY, BROKEN, HORIZON, STUCK
     from kernels.engine.types import fleet_of
 
-    def run(*arguments: Any) -> int:
-        if outside:
-            return stepping.run(*arguments, options.execute)
+    def ahead(*arguments: Any) -> int:
         return compiled_loop()(*arguments, folds, FOREVER_PS)
 
+    run: Callable[..., int] = functools.partial(stepping.run, execute=options.execute) if outside else ahead
     plan = compile_function(policy) if policy.compiled else policy.function
     route = compile_function(router) if router.compiled else router.function
     budget = STEPPING_BUDGET if outside else options.budget

@@ -228,7 +228,7 @@ def _whole(route: Callable[..., int]) -> Callable[..., int]:
 
 def _module(kind: str, name: str) -> ModuleType:
     if name.endswith(".py"):
-        module = _from_path(kind, pathlib.Path(name))
+        module = module_from(kind, pathlib.Path(name))
     elif name in _own(kind):
         module = importlib.import_module(f"{PACKAGE[kind]}.{name}")
     else:
@@ -283,7 +283,7 @@ def _own(kind: str) -> set[str]:
     return {path.stem for path in folder.glob("[a-z]*.py")}
 
 
-def _from_path(kind: str, path: pathlib.Path) -> ModuleType:
+def module_from(kind: str, path: pathlib.Path) -> ModuleType:
     """The file as a module, run from its text as it stands now; what it imports from outside the project is imported
     anew where that has changed since an earlier load."""
     if not path.is_file():

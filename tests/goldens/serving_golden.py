@@ -9,16 +9,26 @@ from hw_models import catalog
 from hw_models.device import machine
 from sim.serving.accounts import accounts
 from sim.serving.limits import Limits
+from sim.serving.rules import Group, Rules
 from sim.serving.step_price import HostTime, build
 from tests.sim.serving.serving_case import load, run
 from workloads import formats, models, placement
 
 FILE = pathlib.Path(__file__).with_name("serving.json")
+VLLM = Rules(own_cache=True, share_early=True, end_late=True, pooled=True, by_admission=True, keep_duplicate=True)
+RULES = {  # what an engine decides beside its policy, groups of layers, steps planned ahead
+    "vllm_v1_cache": (VLLM, (Group(),), 1),
+    "vllm_v1_shared_stages": (VLLM, (Group(),), 0),
+    "vllm_v1_window": (VLLM, (Group("window", 128), Group()), 1),
+}
 SCENARIOS = {  # policy, pipeline stages, replicas, preemption
     "sarathi": ("sarathi:max_token=256,max_seq=16", 1, 1, "recompute"),
     "vllm_v1_pipeline": ("vllm_v1:max_token=256,max_seq=8", 2, 1, "recompute"),
     "vllm_v0_swap": ("vllm_v0:max_token=1024,max_seq=16", 1, 2, "swap"),
     "orca_pow2": ("orca:max_token=1024,max_seq=16,reserve=pow2", 1, 1, "recompute"),
+    "vllm_v1_cache": ("vllm_v1:max_token=256,max_seq=16", 1, 1, "recompute"),
+    "vllm_v1_shared_stages": ("vllm_v1:max_token=256,max_seq=16", 2, 1, "recompute"),
+    "vllm_v1_window": ("vllm_v1:max_token=256,max_seq=16", 1, 2, "recompute"),
     "static": ("static:max_token=1024,max_seq=8,reserve=oracle", 1, 1, "recompute"),
 }
 
@@ -36,9 +46,10 @@ def measure(name: str) -> dict[str, int]:
         model, formats.Formats(), placement.make(model, 1, pp), machine(catalog.system("a100_sxm_80gb")),
         max_token=1024, max_seq=16, host=HostTime(step_s=1e-3, seq_s=1e-5, token_s=1e-7, request_s=1e-4),
     )  # fmt: skip
+    rules, groups, plan_ahead = RULES.get(name, (Rules(), (Group(),), 0))
     limits = Limits(
         num_block=160, max_context_token=1024, num_replica=num_replica, preemption=preemption,
-        host_block=400 if preemption == "swap" else 0,
+        host_block=400 if preemption == "swap" else 0, rules=rules, groups=groups, plan_ahead=plan_ahead,
     )  # fmt: skip
     result = run(requests, price, policy, limits, "least_token")
     found = accounts(result, lowered)

@@ -105,3 +105,16 @@ def test_pools_that_make_no_way_are_refused():
         part("d", "decode", policy="orca:max_token=64,max_seq=8")
     with pytest.raises(InputError, match="sessions"):
         serve_pools(load([0, 0], [5, 5], [2, 2], parent=[-1, 0]), [part("p", "mixed")])
+
+
+def test_a_rule_of_transfer_is_one_file(tmp_path):
+    rule = tmp_path / "half.py"
+    rule.write_text("def left_byte(kv_byte, num_layer, step_s, link_byte_per_s):\n    return kv_byte / 2\n")
+    found = serve_pools(load([0], [50], [10]), [part("p", "prefill"), part("d", "decode")], str(rule))
+    assert found.request["transfer_ps"].tolist() == [25 * US]
+    rule.write_text("x = 1\n")
+    with pytest.raises(InputError, match="no function left_byte"):
+        serve_pools(load([0], [50], [10]), [part("p", "prefill"), part("d", "decode")], str(rule))
+    rule.write_text("def left_byte(kv_byte, num_layer, step_s, link_byte_per_s):\n    return 2 * kv_byte\n")
+    with pytest.raises(InputError, match="more than there is"):
+        serve_pools(load([0], [50], [10]), [part("p", "prefill"), part("d", "decode")], str(rule))
