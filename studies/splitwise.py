@@ -56,9 +56,9 @@ def run(machines: tuple[str, ...] = tuple(MACHINES), prompt: int = PROMPT, outpu
         ("layered", SECOND, 0.165, "exact"), ("whole", SECOND, 0.64, "exact"), ("layered", WHOLE, 0.008, "exact"),
         ("whole", WHOLE, 0.03, "exact"),
     ):  # fmt: skip
-        values = found[rule, claim]
-        mean = sum(values) / len(values)
-        table.append(row("Splitwise", f"{claim}, {rule}", "coding", paper, mean, OPEN, tag=tag, spread=values))
+        each = found[rule, claim]
+        mean = sum(each) / len(each)
+        table.append(row("Splitwise", f"{claim}, {rule}", "coding", paper, mean, OPEN, tag=tag, spread=each))
     table.append(
         order("Splitwise", "layered transfers stay below 7 % of the prompt's time", "coding",
               all(value < 0.07 for value in found["layered", SHARE]))
