@@ -39,9 +39,10 @@ from kernels.engine.records import (
     STUCK_ENGINE,
     WAITING,
     Engine,
+    Fleet,
     World,
 )
-from kernels.engine.types import FLEET_TYPE, PLAN_SIGNATURE, ROUTE_SIGNATURE, WORLD_TYPE, Fleet, engine_of
+from kernels.engine.types import FLEET_TYPE, PLAN_SIGNATURE, ROUTE_SIGNATURE, WORLD_TYPE, engine_of
 from kernels.engine.verbs import end_kv
 from kernels.jit import njit, njit_pasted
 from kernels.units import FOREVER_PS

@@ -292,6 +292,17 @@ class World(NamedTuple):
     control: Ints  # [CONTROL_FIELDS]
 
 
+class Fleet(NamedTuple):
+    """What a router sees: every engine, and its own options and memory."""
+
+    seq: Records
+    engine: Records
+    unit: Records
+    unit_id: SmallInts
+    option: Floats  # in the order of the file's OPTIONS
+    memory: Ints  # [0]: the seed; the rest is the router's own, zero at first
+
+
 CONTROL_FIELDS: tuple[str, ...] = ("cursor", "linked", "stuck_engine", "request_ps", "future_root", "handed_root")
 CURSOR, LINKED, STUCK_ENGINE, REQUEST_PS, FUTURE_ROOT, HANDED_ROOT = range(len(CONTROL_FIELDS))
 

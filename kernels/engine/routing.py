@@ -2,7 +2,7 @@
 
 from kernels.engine.cache import NONE
 from kernels.engine.draw import draw
-from kernels.engine.types import Fleet
+from kernels.engine.records import Fleet
 from kernels.jit import njit
 
 __all__ = ["draw", "held_token", "load_token", "num_replica", "option", "outstanding", "prompt_token", "seed"]

@@ -1,13 +1,11 @@
 """The compiled types of the engine's tuples, and the views of one engine in a world."""
 
-from typing import NamedTuple
-
 import numba
 import numpy as np
 from numba import types
 
 from kernels.engine.borrow import borrow
-from kernels.engine.records import Engine, Floats, Ints, Records, Sizes, SmallInts, World, world
+from kernels.engine.records import Engine, Fleet, Floats, Sizes, World, world
 from kernels.jit import njit_pasted
 
 
@@ -23,17 +21,6 @@ def engine_of(w: World, k: int) -> Engine:
 def view_of(w: World, k: int) -> Engine:
     """Engine k, as views."""
     return Engine(w.seq, w.engine[k], w.lane[k], w.work[k], w.unit, w.unit_id, w.store[k], w.real[k], w.book)
-
-
-class Fleet(NamedTuple):
-    """What a router sees: every engine, and its own options and memory."""
-
-    seq: Records
-    engine: Records
-    unit: Records
-    unit_id: SmallInts
-    option: Floats  # in the order of the file's OPTIONS
-    memory: Ints  # [0]: the seed; the rest is the router's own, zero at first
 
 
 def fleet_of(w: World, option: Floats, seed: int) -> Fleet:

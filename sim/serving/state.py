@@ -63,11 +63,13 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     if has_unit:
         unit_id[0] = requests.unit_id
     unit_block = run_weight * (requests.unit_token // limits.block_token) if has_unit else 1
-    resident = limits.num_replica * (limits.num_block // unit_block)  # at most, and as many as the load names
+    num_unit = limits.num_replica * (limits.num_block // unit_block)  # what fits, copies counted
+    if not limits.rules.keep_duplicate:
+        num_unit = min(num_unit, unit_id.shape[1])  # one a name and engine
     node = np.zeros(1, np.int32) if paged else buddy.build(limits.num_block)
     size = at.Sizes(
         num_stage, len(price.decode_shape), len(limits.groups), seqs, tokens, limits.block_token, len(node),
-        min(unit_id.shape[1], resident) if has_unit else 0, NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
+        num_unit if has_unit else 0, NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
         LOG_CAPACITY if options.record_steps else 0,
     )  # fmt: skip
     order = np.flatnonzero(requests.parent < 0).astype(np.int32)

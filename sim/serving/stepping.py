@@ -11,8 +11,8 @@ from kernels.engine.advance import ASTRAY, BROKEN, BUDGET, next_event
 from kernels.engine.heap import reset
 from kernels.engine.party import PLAN_NEXT, ROUTE_NEXT, next_arrival, place, planned, until
 from kernels.engine.price import PackedPrice
-from kernels.engine.records import LOG_COLUMNS, NUM_LOG_COLUMN, STUCK_ENGINE, Engine, World
-from kernels.engine.types import Fleet, view_of
+from kernels.engine.records import LOG_COLUMNS, NUM_LOG_COLUMN, STUCK_ENGINE, Engine, Fleet, World
+from kernels.engine.types import view_of
 
 Execute = Callable[[Any, int], int]
 

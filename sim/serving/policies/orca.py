@@ -6,7 +6,7 @@ before it starts: for the longest context, for its output rounded up to a power 
 (the three variants of Kwon et al., SOSP 2023, section 6.1).
 """
 
-from kernels.engine.types import Engine
+from kernels.engine.records import Engine
 from kernels.engine.verbs import (
     FOREVER,
     admit,

@@ -4,7 +4,7 @@ Ongoing decodes come first and are never delayed, then the chunks of prompts tha
 each cut to what is left of the budget. A prompt's KV blocks are all taken at its admission.
 """
 
-from kernels.engine.types import Engine
+from kernels.engine.records import Engine
 from kernels.engine.verbs import (
     FOREVER,
     admit,

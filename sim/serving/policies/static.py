@@ -6,8 +6,7 @@ computing beside the others, and all leave together, as with FasterTransformer b
 baseline of Yu et al., OSDI 2022). KV is reserved as for `orca`.
 """
 
-from kernels.engine.records import DECODE, PREFILL
-from kernels.engine.types import Engine
+from kernels.engine.records import DECODE, PREFILL, Engine
 from kernels.engine.verbs import (
     FOREVER,
     admit,

@@ -4,7 +4,7 @@ While a waiting prompt fits, the step prefills waiting prompts, whole, and every
 running sequences decode. What was preempted comes back before anything new, by order of key.
 """
 
-from kernels.engine.types import Engine
+from kernels.engine.records import Engine
 from kernels.engine.verbs import (
     FOREVER,
     admit,

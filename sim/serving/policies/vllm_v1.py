@@ -5,7 +5,7 @@ of the budget admits from the queue. KV blocks are taken as they are needed; wit
 running list is preempted, and such a step admits nobody.
 """
 
-from kernels.engine.types import Engine
+from kernels.engine.records import Engine
 from kernels.engine.verbs import (
     FOREVER,
     admit,

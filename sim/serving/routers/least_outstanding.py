@@ -1,7 +1,7 @@
 """Each request to the replica with the fewest requests not yet ended; the first of equals."""
 
+from kernels.engine.records import Fleet
 from kernels.engine.routing import num_replica, outstanding
-from kernels.engine.types import Fleet
 
 HELP = "to the replica with the fewest requests waiting or running"
 

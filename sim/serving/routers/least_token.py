@@ -1,7 +1,7 @@
 """Each request to the replica with the fewest tokens: prompts and what was produced of all that wait or run."""
 
+from kernels.engine.records import Fleet
 from kernels.engine.routing import load_token, num_replica
-from kernels.engine.types import Fleet
 
 HELP = "to the replica with the fewest tokens waiting or running"
 

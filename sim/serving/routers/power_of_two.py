@@ -1,8 +1,8 @@
 """The power of two choices: of two different replicas drawn at random, the one with fewer requests
 (Mitzenmacher, 2001)."""
 
+from kernels.engine.records import Fleet
 from kernels.engine.routing import draw, num_replica, outstanding, seed
-from kernels.engine.types import Fleet
 
 HELP = "of two replicas drawn at random, the one with fewer requests"
 

@@ -4,8 +4,8 @@ Where the most and the least loaded replica differ by more than `max_gap` reques
 `min_share` of the prompt, the request goes to the least loaded one (the rule of SGLang's cache-aware router).
 """
 
+from kernels.engine.records import Fleet
 from kernels.engine.routing import held_token, num_replica, option, outstanding, prompt_token
-from kernels.engine.types import Fleet
 from sim.serving.plugin import Option
 
 HELP = "to the replica that holds the longest part of the prompt, while loads are even"

@@ -1,7 +1,7 @@
 """Each request to a replica drawn at random."""
 
+from kernels.engine.records import Fleet
 from kernels.engine.routing import draw, num_replica, seed
-from kernels.engine.types import Fleet
 
 HELP = "each request to a replica drawn at random"
 

@@ -1,7 +1,7 @@
 """Each request to the next replica in turn."""
 
+from kernels.engine.records import Fleet
 from kernels.engine.routing import num_replica
-from kernels.engine.types import Fleet
 
 HELP = "each request to the next replica in turn"
 
