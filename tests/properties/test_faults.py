@@ -26,7 +26,19 @@ def start(words: list[str], folder: pathlib.Path, **environment: str) -> subproc
     """A command in a process of its own, in `folder`."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     command = [sys.executable, "-m", "sim.cli", *words]
-    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=hears_interrupts,  # noqa: PLW1509 - no thread runs here
+    )
+
+
+def hears_interrupts() -> None:
+    """A shell that runs tests in the background has them ignore Ctrl-C, and what they start inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end(child: subprocess.Popen[bytes]) -> tuple[int, str, str]:
