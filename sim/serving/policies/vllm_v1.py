@@ -53,7 +53,7 @@ def plan(e: Engine) -> int:
             k = place_of(e, i, k) + 1  # who was preempted may have stood before it
             schedule_next(e, i, token)
         else:
-            stopped = not goes_on(e)
+            stopped = not goes_on(e) or wanted_token(e, i) > 0  # it waits with what it holds
         budget = left_token(e)
     if stopped or touched(e) or k < num_running(e):
         return 0
