@@ -134,6 +134,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     if num_prefill == 0:
         _split(e, p, at, num_decode + num_idle)
     clean = num_prefill == 0 and me.touched == 0 and num_row == _num_ready(e, number) and me.hidden <= me.num_plan
+    if me.pooled == 1 and not clean:
+        me.epoch += 1  # what this lane leaves undone, any lane may do
     # where windows give blocks back, who waits may come in and who needs one may find none: a plan each step
     lane.stands = max(0, left) if clean and me.plain == 1 else 0
     lane.repeat_epoch = me.epoch
