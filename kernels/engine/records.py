@@ -10,7 +10,7 @@ integers an engine::
     a lane:  KV_FIELDS of each attention class | need[block_token] | running[max_seq] | plan[max_seq, ROW_FIELDS]
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -272,6 +272,8 @@ class Engine(NamedTuple):
     store: SmallInts  # [node] the buddy tree of a contiguous store
     real: Floats  # the policy's options, then attention features of the step
     book: Ints  # logged steps | steps by tokens | by sampled tokens | gaps | attention accounts | log of steps
+    table: Ints  # where all of it lies, for compiled code (see `kernels.engine.handle`)
+    at: int
 
 
 class World(NamedTuple):
@@ -290,6 +292,9 @@ class World(NamedTuple):
     heap: Ints  # [2, engine] engines by their next event, and where each stands (see `kernels.engine.heap`)
     event: Ints  # [engine] when each acts next, twice the picoseconds plus the kind of event
     control: Ints  # [CONTROL_FIELDS]
+    handle: Ints  # [engine, ...] the table of each
+    table: Ints
+    at: int
 
 
 class Fleet(NamedTuple):
@@ -301,6 +306,40 @@ class Fleet(NamedTuple):
     unit_id: SmallInts
     option: Floats  # in the order of the file's OPTIONS
     memory: Ints  # [0]: the seed; the rest is the router's own, zero at first
+    table: Ints
+    at: int
+
+
+PLACE = 3  # numbers of a table a field: address, shape
+Tabled = TypeVar("Tabled", World, Fleet)
+
+
+def addressed(made: type[Tabled], *arrays: Any) -> Tabled:
+    """A tuple of arrays with the table by which compiled code knows it."""
+    table = np.zeros(PLACE * len(arrays), np.int64)
+    for k, array in enumerate(arrays):
+        table[PLACE * k] = array.ctypes.data
+        table[PLACE * k + 1 : PLACE * k + 1 + array.ndim] = array.shape
+    return made(*arrays, table, table.ctypes.data)
+
+
+def with_order(w: World, order: SmallInts) -> World:
+    """The same engines with other arrivals."""
+    return addressed(World, *w._replace(order=order)[:-2])
+
+
+def _handles(*arrays: Any) -> Ints:
+    """The tables of engines: of each array, the row of the engine, or the whole where all share it (a pair)."""
+    num_engine = len(arrays[1])
+    handle = np.zeros((num_engine, PLACE * len(arrays)), np.int64)
+    for k, array in enumerate(arrays):
+        if isinstance(array, tuple):
+            handle[:, PLACE * k] = array[0].ctypes.data
+            handle[:, PLACE * k + 1 : PLACE * k + 1 + array[0].ndim] = array[0].shape
+        else:
+            handle[:, PLACE * k] = array.ctypes.data + np.arange(num_engine) * array.strides[0]
+            handle[:, PLACE * k + 1 : PLACE * k + array.ndim] = array.shape[1:]
+    return handle
 
 
 CONTROL_FIELDS: tuple[str, ...] = ("cursor", "linked", "stuck_engine", "request_ps", "future_root", "handed_root")
@@ -350,11 +389,12 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
     heap = np.tile(np.arange(num_engine), (2, 1))
     control = np.zeros(len(CONTROL_FIELDS), np.int64)
     control[FUTURE_ROOT] = control[HANDED_ROOT] = -1
-    return World(
-        zeros(num_seq, SEQUENCE), engine, zeros((num_engine, size.num_stage), LANE),
-        np.zeros((num_engine, at_lane + size.num_stage * lane_size), np.int64), zeros(1 + size.num_unit, UNIT),
-        unit_id, np.zeros((num_engine, max(size.num_node, 1)), np.int32),
-        np.zeros((num_engine, IN_FEATURE + size.num_class * size.num_feature)),
-        np.zeros(book_log + size.num_log * NUM_LOG_COLUMN, np.int64), order, heap,
-        np.full(num_engine, np.iinfo(np.int64).max, np.int64), control,
-    )  # fmt: skip
+    seq, lane = zeros(num_seq, SEQUENCE), zeros((num_engine, size.num_stage), LANE)
+    work = np.zeros((num_engine, at_lane + size.num_stage * lane_size), np.int64)
+    unit = zeros(1 + size.num_unit, UNIT)
+    store = np.zeros((num_engine, max(size.num_node, 1)), np.int32)
+    real = np.zeros((num_engine, IN_FEATURE + size.num_class * size.num_feature))
+    book = np.zeros(book_log + size.num_log * NUM_LOG_COLUMN, np.int64)
+    event = np.full(num_engine, np.iinfo(np.int64).max, np.int64)
+    handle = _handles((seq,), engine, lane, work, (unit,), (unit_id,), store, real, (book,))
+    return addressed(World, seq, engine, lane, work, unit, unit_id, store, real, book, order, heap, event, control, handle)

@@ -1,39 +1,38 @@
-"""The compiled types of the engine's tuples, and the views of one engine in a world."""
+"""The compiled types of the engine's tuples, and the view of one engine in a world."""
 
-import numba
 import numpy as np
 from numba import types
+from numba.extending import overload
 
-from kernels.engine.borrow import borrow
-from kernels.engine.records import Engine, Fleet, Floats, Sizes, World, world
-from kernels.jit import njit_pasted
+from kernels.engine.handle import passed_by_address, row_reader
+from kernels.engine.records import Engine, Fleet, Floats, Sizes, World, addressed, world
 
 
-@njit_pasted
 def engine_of(w: World, k: int) -> Engine:
-    """Engine k, as borrowed views: for compiled code that runs while `w` is held."""
-    return Engine(
-        borrow(w.seq), w.engine[k], borrow(w.lane[k]), borrow(w.work[k]), borrow(w.unit), borrow(w.unit_id),
-        borrow(w.store[k]), borrow(w.real[k]), borrow(w.book),
-    )  # fmt: skip
-
-
-def view_of(w: World, k: int) -> Engine:
-    """Engine k, as views."""
-    return Engine(w.seq, w.engine[k], w.lane[k], w.work[k], w.unit, w.unit_id, w.store[k], w.real[k], w.book)
+    """Engine k, as views; in compiled code the address of its table."""
+    arrays = (w.seq, w.engine[k], w.lane[k], w.work[k], w.unit, w.unit_id, w.store[k], w.real[k], w.book)
+    return Engine(*arrays, w.handle[k], int(w.handle[k].ctypes.data))
 
 
 def fleet_of(w: World, option: Floats, seed: int) -> Fleet:
     """What a router sees of the engines."""
     memory = np.zeros(16, np.int64)
     memory[0] = seed
-    return Fleet(w.seq, w.engine, w.unit, w.unit_id, option, memory)
+    return addressed(Fleet, w.seq, w.engine, w.unit, w.unit_id, option, memory)
 
 
 _small = world(1, 1, Sizes(), np.zeros((2, 1), np.int32), np.zeros(1, np.int32))
-WORLD_TYPE = numba.typeof(_small)
-FLEET_TYPE = numba.typeof(fleet_of(_small, np.zeros(1), 0))
-ENGINE_TYPE = numba.typeof(view_of(_small, 0))
+WORLD_TYPE = passed_by_address(_small)
+FLEET_TYPE = passed_by_address(fleet_of(_small, np.zeros(1), 0))
+ENGINE_TYPE = passed_by_address(engine_of(_small, 0))
+_row = row_reader(ENGINE_TYPE)
+
+
+@overload(engine_of)
+def _engine_of(w, k):  # type: ignore[no-untyped-def]
+    return lambda w, k: _row(w.handle, k)
+
+
 PLAN_SIGNATURE = types.int64(ENGINE_TYPE)
 """A policy: `plan(engine) -> repeat`, the number of following steps for which, as long as nothing arrives,
 ends or runs out of blocks, the same plan of decodes stands (0: ask again each step)."""

@@ -57,7 +57,7 @@ class Pool:
     def __init__(self, part: PoolPart, requests: state.Requests, options: Options) -> None:
         self.part, self.options = part, options
         world = state.build(requests, part.price, part.policy, part.limits, options)
-        self.world = world._replace(order=np.zeros(0, np.int32))
+        self.world = at.with_order(world, np.zeros(0, np.int32))
         self.num_engine = part.limits.num_replica
         self.fleet = fleet_of(self.world, part.router.vector(), options.seed)
         self.logs: list[Ints] = []

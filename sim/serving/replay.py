@@ -30,7 +30,7 @@ from kernels.engine.price import (
     pack,
 )
 from kernels.engine.records import Engine
-from kernels.engine.types import fleet_of, view_of
+from kernels.engine.types import fleet_of, engine_of
 from kernels.errors import InputError
 from sim.serving import state
 from sim.serving.limits import Limits, Options
@@ -86,7 +86,7 @@ class Replay:
         self.price, self.packed, self.lowered = price, pack(price), lowered
         self.plan: Callable[..., int] = policy.function
         self.route: Callable[..., int] = router.function
-        self.views = [view_of(self.world, k) for k in range(limits.num_replica)]
+        self.views = [engine_of(self.world, k) for k in range(limits.num_replica)]
         num_stage = len(price.dense_ps)
         self.stages = [[simpy.Resource(self.env) for _ in range(num_stage)] for _ in self.views]
         self.ends: list[dict[int, int]] = [{} for _ in self.views]  # of each lane in flight

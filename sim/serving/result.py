@@ -86,8 +86,8 @@ def collect(
 
 def _settle_all(w: at.World) -> None:
     """Writes what an interrupted run has deferred."""
-    from kernels.engine.types import view_of
+    from kernels.engine.types import engine_of
     from kernels.engine.verbs import settle_all
 
     for k in range(len(w.engine)):
-        settle_all(view_of(w, k))
+        settle_all(engine_of(w, k))

@@ -12,7 +12,7 @@ from kernels.engine.heap import reset
 from kernels.engine.party import PLAN_NEXT, ROUTE_NEXT, next_arrival, place, planned, until
 from kernels.engine.price import PackedPrice
 from kernels.engine.records import LOG_COLUMNS, NUM_LOG_COLUMN, STUCK_ENGINE, Engine, Fleet, World
-from kernels.engine.types import view_of
+from kernels.engine.types import engine_of
 
 Execute = Callable[[Any, int], int]
 
@@ -28,7 +28,7 @@ def run(
     number leaves the price.
     """
     num = len(w.engine)
-    views = [view_of(w, k) for k in range(num)]
+    views = [engine_of(w, k) for k in range(num)]
     for _ in range(budget):
         code = until(w, p)
         if code == ROUTE_NEXT:
@@ -61,4 +61,4 @@ def _take(w: World, k: int, number: int, time_ps: int) -> None:
     if me["log_max"] > 0:
         row = int(me["book_log"] + (w.book[0] - 1) * NUM_LOG_COLUMN)
         w.book[row + LOG_COLUMNS.index("end_ps")] = end
-    reset(w, k, next_event(view_of(w, k)))
+    reset(w, k, next_event(engine_of(w, k)))

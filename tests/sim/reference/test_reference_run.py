@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from kernels.engine import records as at
-from kernels.engine.types import view_of
+from kernels.engine.types import engine_of
 from kernels.errors import InputError
 from sim.cli import main
 from sim.reference.reference_run import Comparison, Executor, reference_run
@@ -48,7 +48,7 @@ def arrays(kv: list[int], plan: list[tuple[int, int, int, int]]) -> at.Engine:
     world = at.world(len(kv), 1, size, np.zeros((2, 1), np.int32), np.zeros(1, np.int32))
     world.seq["kv"] = kv
     world.lane[0, 0]["end_ps"] = 2_000_000_000  # priced at two milliseconds
-    engine = view_of(world, 0)
+    engine = engine_of(world, 0)
     return with_plan(engine, plan)
 
 

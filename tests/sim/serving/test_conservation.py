@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernels.engine import records as at
 from kernels.engine.price import pack
-from kernels.engine.types import fleet_of, view_of
+from kernels.engine.types import fleet_of, engine_of
 from kernels.engine.verbs import settle_all
 from kernels.errors import InputError
 from sim.serving import state, stepping
@@ -49,7 +49,7 @@ def check(w):
     """The state of every engine between two events."""
     for k in range(len(w.engine)):
         me = w.engine[k]
-        settle_all(view_of(w, k))
+        settle_all(engine_of(w, k))
         here = w.seq[w.seq["replica"] == k]
         held = here[np.isin(here["status"], (at.RUNNING, at.DONE, at.LEAVING))]
         gone = here[~np.isin(here["status"], (at.RUNNING, at.DONE, at.LEAVING))]

@@ -5,7 +5,7 @@ import pytest
 
 from kernels.engine import records as at
 from kernels.engine.store import block_for
-from kernels.engine.types import view_of
+from kernels.engine.types import engine_of
 from sim.serving import state
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
@@ -20,7 +20,7 @@ POLICY = "vllm_v1:max_token=512,max_seq=8"
 def engine(groups, block_token=4):
     limits = Limits(num_block=1000, block_token=block_token, groups=groups)
     price = flat_price(max_token=512, max_seq=16)
-    return view_of(state.build(load([0], [5], [5]), price, find("policy", POLICY), limits, Options()), 0)
+    return engine_of(state.build(load([0], [5], [5]), price, find("policy", POLICY), limits, Options()), 0)
 
 
 @pytest.mark.parametrize(
