@@ -18,7 +18,7 @@ NONE = 0
 def bucket_of(e: Engine, unit: int) -> int:
     """The bucket of a unit of this engine's store."""
     x = int(unit) * 0x9E3779B1 + int(e.me.index) * 0x85EBCA77
-    return (x ^ (x >> 17)) % len(e.unit)
+    return (x ^ (x >> 17)) & (int(e.unit[0].unit) - 1)
 
 
 @njit

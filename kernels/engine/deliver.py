@@ -13,7 +13,7 @@ from kernels.engine.records import (
     WAITING,
     Engine,
 )
-from kernels.engine.store import block_for, ceil_div
+from kernels.engine.store import block_for, ceil_div, step_block
 from kernels.engine.verbs import reserved_token
 from kernels.jit import njit
 
@@ -26,9 +26,8 @@ def refusal(e: Engine, i: int) -> int:
     if total > me.max_context_token:
         return REASON_CONTEXT
     if me.reserve == PAGED:
-        # the most that it holds at once: a step of its prompt, computed with nothing before it kept, or its last token
-        step = min(s.prompt, me.max_step_token)
-        most = max(block_for(e, total - 2, total - 1), block_for(e, s.prompt - step, s.prompt))
+        # the most that it holds at once: with the last of what it may have to compute again in one step
+        most = max(block_for(e, total - 2, total - 1), step_block(e, 0, s.prompt), step_block(e, 0, total - 1))
         if most + (me.watermark_block if me.by_admission == 0 else 0) > me.num_block:
             return REASON_KV
     elif ceil_pow2(ceil_div(reserved_token(e, i), me.block_token)) > ceil_pow2(me.num_block + 1) // 2:

@@ -11,7 +11,6 @@ the table's address. The other fields are records, and C-contiguous arrays of on
 
 from typing import Any
 
-from llvmlite import ir
 from numba import typeof
 from numba.core import cgutils, types
 from numba.core.datamodel import models
@@ -23,14 +22,14 @@ from numba.np.arrayobj import populate_array
 
 from kernels.engine.records import PLACE
 
-_BYTES = ir.IntType(8).as_pointer()
-_NUMBER = ir.IntType(64)
+_BYTES = cgutils.voidptr_t
+_NUMBER = cgutils.intp_t
 
 
 class Address(types.Type):
     """The type of a tuple that is passed by the address of its table."""
 
-    def __init__(self, made: type, field: tuple[tuple[str, types.Type], ...]) -> None:
+    def __init__(self, made: type, field: tuple[tuple[str, Any], ...]) -> None:
         self.made = made
         self.field = field
         super().__init__(made.__qualname__)  # short: it is a part of the name of every compiled function
@@ -46,7 +45,7 @@ def passed_by_address(example: Any) -> Address:
 
 
 @register_default(Address)
-class _Model(models.PrimitiveModel):  # type: ignore[misc]
+class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Address) -> None:
         super().__init__(manager, kind, _BYTES)
 
@@ -56,11 +55,13 @@ def _unbox(kind: Address, value: Any, c: Any) -> NativeValue:
     at = c.pyapi.object_getattr_string(value, "at")
     number = c.pyapi.long_as_longlong(at)
     c.pyapi.decref(at)
-    return NativeValue(c.builder.inttoptr(number, _BYTES), is_error=cgutils.is_not_null(c.builder, c.pyapi.err_occurred()))
+    return NativeValue(
+        c.builder.inttoptr(number, _BYTES), is_error=cgutils.is_not_null(c.builder, c.pyapi.err_occurred())
+    )
 
 
 @infer_getattr
-class _Attribute(AttributeTemplate):  # type: ignore[misc]
+class _Attribute(AttributeTemplate):
     key = Address
 
     def generic_resolve(self, kind: Address, name: str) -> types.Type | None:
@@ -74,15 +75,15 @@ def _read(context: Any, builder: Any, kind: Address, value: Any, name: str) -> A
     table = builder.bitcast(value, _NUMBER.as_pointer())
 
     def number(k: int) -> Any:
-        read = builder.load(builder.gep(table, [ir.Constant(_NUMBER, PLACE * place + k)]))
+        read = builder.load(builder.gep(table, [context.get_constant(types.intp, PLACE * place + k)]))
         read.set_metadata("invariant.load", builder.module.add_metadata([]))  # tables do not change
         return read
 
-    held = kind.field[place][1]
+    held: Any = kind.field[place][1]
     if isinstance(held, types.Record):
         return builder.inttoptr(number(0), context.get_value_type(held))
     item = context.get_data_type(held.dtype)
-    size = ir.Constant(_NUMBER, context.get_abi_sizeof(item))
+    size = context.get_constant(types.intp, context.get_abi_sizeof(item))
     shape = [number(1 + dimension) for dimension in range(held.ndim)]
     array = context.make_array(held)(context, builder)
     populate_array(

@@ -229,7 +229,8 @@ UNIT_FIELDS: tuple[Field, ...] = (
     ("bucket", "i4", "first entry of the bucket of this number"),
 )
 UNIT = record(UNIT_FIELDS)
-"""Entry 0 is none: its `chain` heads the free entries, its `ref` is the highest entry ever used."""
+"""Entry 0 is none: its `chain` heads the free entries, its `ref` is the highest entry ever used, its `unit` the number
+of buckets, a power of two. Entries are used from the first on, so that what is never resident takes no memory."""
 
 PREFILL, DECODE, IDLE = range(3)  # roles; IDLE is computed beside the others and commits nothing
 ROW_FIELDS: tuple[str, ...] = ("sequence", "role", "token", "pad")  # of a plan
@@ -320,7 +321,8 @@ def addressed(made: type[Tabled], *arrays: Any) -> Tabled:
     for k, array in enumerate(arrays):
         table[PLACE * k] = array.ctypes.data
         table[PLACE * k + 1 : PLACE * k + 1 + array.ndim] = array.shape
-    return made(*arrays, table, table.ctypes.data)
+    values: Any = (*arrays, table, table.ctypes.data)
+    return made(*values)
 
 
 def with_order(w: World, order: SmallInts) -> World:
@@ -356,7 +358,8 @@ class Sizes(NamedTuple):
     max_token: int = 1
     block_token: int = 1
     num_node: int = 1
-    num_unit: int = 0
+    num_unit: int = 0  # resident at once at most, in all engines
+    num_bucket: int = 1  # of their hash table, a power of two
     num_feature: int = 1
     num_bound: int = 1
     num_gap: int = 1
@@ -391,10 +394,13 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
     control[FUTURE_ROOT] = control[HANDED_ROOT] = -1
     seq, lane = zeros(num_seq, SEQUENCE), zeros((num_engine, size.num_stage), LANE)
     work = np.zeros((num_engine, at_lane + size.num_stage * lane_size), np.int64)
-    unit = zeros(1 + size.num_unit, UNIT)
+    unit = zeros(max(1 + size.num_unit, size.num_bucket), UNIT)
+    unit["unit"][0] = size.num_bucket
     store = np.zeros((num_engine, max(size.num_node, 1)), np.int32)
     real = np.zeros((num_engine, IN_FEATURE + size.num_class * size.num_feature))
     book = np.zeros(book_log + size.num_log * NUM_LOG_COLUMN, np.int64)
     event = np.full(num_engine, np.iinfo(np.int64).max, np.int64)
     handle = _handles((seq,), engine, lane, work, (unit,), (unit_id,), store, real, (book,))
-    return addressed(World, seq, engine, lane, work, unit, unit_id, store, real, book, order, heap, event, control, handle)
+    return addressed(
+        World, seq, engine, lane, work, unit, unit_id, store, real, book, order, heap, event, control, handle
+    )

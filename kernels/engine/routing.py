@@ -52,7 +52,7 @@ def held_token(f: Fleet, k: int, i: int) -> int:
     while count < s.num_unit:
         unit = f.unit_id[0, s.unit_start + count]
         x = int(unit) * 0x9E3779B1 + k * 0x85EBCA77
-        entry = f.unit[(x ^ (x >> 17)) % len(f.unit)].bucket
+        entry = f.unit[(x ^ (x >> 17)) & (int(f.unit[0].unit) - 1)].bucket
         while entry != NONE and (f.unit[entry].unit != unit or f.unit[entry].engine != k):
             entry = f.unit[entry].chain
         if entry == NONE:

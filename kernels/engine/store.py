@@ -63,6 +63,12 @@ def _by_group(me: Any, work: Ints, computed: int, num_token: int) -> int:
 
 
 @njit
+def step_block(e: Engine, computed: int, num_token: int) -> int:
+    """The most blocks that `num_token` tokens take while what is not `computed` is, in steps as long as may be."""
+    return block_for(e, max(computed, num_token - e.me.max_step_token), num_token)
+
+
+@njit
 def allocate(e: Engine, num_block: int) -> bool:
     """Takes free blocks, evicting as far as needed; False where that is not enough."""
     me = e.me

@@ -29,7 +29,17 @@ from kernels.engine.records import (
     WAITING,
     Engine,
 )
-from kernels.engine.store import allocate, block_for, ceil_div, missing_block, own_block, release, resident_unit, share
+from kernels.engine.store import (
+    allocate,
+    block_for,
+    ceil_div,
+    missing_block,
+    own_block,
+    release,
+    resident_unit,
+    share,
+    step_block,
+)
 from kernels.jit import njit, njit_inline
 
 FOREVER = 1 << 40
@@ -308,7 +318,7 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
     floor = me.watermark_block if me.num_running > 0 or me.by_admission == 0 else 0
     if need + floor > room:
         return False
-    if me.admit_whole == 1 and block_for(e, token, max(num_token, s.target)) - held > room:
+    if me.admit_whole == 1 and step_block(e, token, max(num_token, s.target)) - held > room:
         return False
     if own > 0:
         s.run -= back  # its own blocks are its own again; what is left of them is of no use to anybody

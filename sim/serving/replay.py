@@ -30,7 +30,7 @@ from kernels.engine.price import (
     pack,
 )
 from kernels.engine.records import Engine
-from kernels.engine.types import fleet_of, engine_of
+from kernels.engine.types import engine_of, fleet_of
 from kernels.errors import InputError
 from sim.serving import state
 from sim.serving.limits import Limits, Options

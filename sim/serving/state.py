@@ -69,8 +69,8 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     node = np.zeros(1, np.int32) if paged else buddy.build(limits.num_block)
     size = at.Sizes(
         num_stage, len(price.decode_shape), len(limits.groups), seqs, tokens, limits.block_token, len(node),
-        num_unit if has_unit else 0, NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
-        LOG_CAPACITY if options.record_steps else 0,
+        num_unit if has_unit else 0, buddy.ceil_pow2(max(1, min(num_unit, unit_id.shape[1]))), NUM_FEATURE,
+        len(BOUNDS), NUM_BUCKET, LOG_CAPACITY if options.record_steps else 0,
     )  # fmt: skip
     order = np.flatnonzero(requests.parent < 0).astype(np.int32)
     w = at.world(len(requests.arrival_ps), limits.num_replica, size, unit_id, order)

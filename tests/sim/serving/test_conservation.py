@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernels.engine import records as at
 from kernels.engine.price import pack
-from kernels.engine.types import fleet_of, engine_of
+from kernels.engine.types import engine_of, fleet_of
 from kernels.engine.verbs import settle_all
 from kernels.errors import InputError
 from sim.serving import state, stepping
