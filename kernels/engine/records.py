@@ -46,6 +46,7 @@ SEQUENCE_FIELDS: tuple[Field, ...] = (
     ("step_ps", "i8", "where it was handed over: length of the step that computed the last of it"),
     ("key", "i8", "rank in the waiting queue, smallest first; ties by index"),
     ("seen", "i8", "the plan (by `num_plan`) that sees it first"),
+    ("planned", "i8", "the plan (by `num_plan`) that has a row of it"),
     ("unit_start", "i8", "its first prefix unit in `unit_id`"),
     ("num_unit", "i4", "prefix units that the load names"),
     ("prompt", "i4", "tokens"),
