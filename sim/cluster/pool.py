@@ -104,9 +104,9 @@ class Pool:
     def _no_engine(self) -> InputError:
         return place.of_function(f"names no replica; allowed: 0 to {self.num_engine - 1}", self.part.router)
 
-    def result(self) -> ServeResult:
+    def result(self, complete: bool) -> ServeResult:
         """What came of it."""
         return collect(
-            self.world, self.part.price, "run-ahead", True, self.part.policy.name, self.part.router.name, self.logs,
+            self.world, self.part.price, "run-ahead", complete, self.part.policy.name, self.part.router.name, self.logs,
             self.options.record_steps,
         )  # fmt: skip

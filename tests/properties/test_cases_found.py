@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sim.cli import main
-from tests.properties.cases import AZURE, KINETO, MEASURED, chakra
+from tests.properties.cases import AZURE, KINETO, chakra
+from tests.properties.cases_measured import MEASURED
 from workloads.chakra_json import json_text
 
 
