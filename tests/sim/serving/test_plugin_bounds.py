@@ -59,7 +59,7 @@ OPTIONS = {{"max_token": Option(64, "t"), "max_seq": Option(4, "s"), "what": Opt
 def forever(e):
     k = 0
     while k >= 0:
-        k = num_running(e) - num_running(e)
+        k = 0
 
 
 if COMPILED:
