@@ -111,6 +111,7 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("lru_head", "i8", "what is evicted next (see `kernels.engine.cache`)"),
     ("lru_tail", "i8", "what is evicted last"),
     ("host_free_block", "i8", "host memory for swapped KV"),
+    ("checked", "i8", "1: every row and sequence that the policy names is checked, since it is a user's"),
     ("reserve", "i8", "how much KV an admission takes, of `RESERVES`"),
     ("swap", "i8", "1: a preempted sequence moves to host memory while there is room"),
     ("hold", "i8", "1: a finished sequence keeps its place until its batch ends"),
