@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable
 from types import CodeType, ModuleType
 
+from kernels import turns
 from kernels.errors import InputError
 
 FILES: set[str] = set()
@@ -11,13 +12,14 @@ FILES: set[str] = set()
 MAX_SOURCE_BYTE = 1 << 24
 
 
-def run_source(source: bytes, path: str, module: ModuleType, what: str) -> None:
-    """Run a user's file as `module`, from its text and leaving no bytecode beside it; whatever it raises, `sys.exit`
-    included, is an `InputError` that names its line."""
+def run_source(source: bytes, path: str, module: ModuleType, what: str, is_bounded: bool = True) -> None:
+    """Run a user's file as `module`, from its text, its loops counted where it `is_bounded`, and leaving no bytecode
+    beside it; whatever it raises, `sys.exit` included, is an `InputError` that names its line."""
     FILES.add(path)
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        code: CodeType = compile(source, path, "exec", dont_inherit=True)
+        text = turns.bounded(source, path, module.__dict__) if is_bounded else source
+        code: CodeType = compile(text, path, "exec", dont_inherit=True)
         exec(code, module.__dict__)
     except KeyboardInterrupt:
         raise

@@ -225,7 +225,8 @@ def keep(dispatcher: Any, source: str) -> None:
                 return None, b""
             function = dispatcher.py_func
             cells = [repr(cell.cell_contents) for cell in function.__closure__ or ()]
-            text = repr((numba_version(), np.__version__, str(sig), codegen.magic_tuple(), cells))
+            named = (function.__module__, numba_version(), np.__version__)  # what is kept is read back by its module
+            text = repr((named, str(sig), codegen.magic_tuple(), cells))
             key = hashlib.sha256(text.encode() + function.__code__.co_code).hexdigest()
             name = re.sub(r"\W", "", function.__qualname__)[:80]
             return held / f"{name}-{function.__code__.co_firstlineno}-{key[:16]}.bin", key.encode()

@@ -45,6 +45,11 @@ class NothingServedError(InputError):
     exit_code = 3
 
 
+class PlanError(ValueError):
+    """A policy or a router asks the engine for what there is not: raised by the functions that such a file imports,
+    before anything is touched."""
+
+
 def _shown(value: Any) -> str:
     try:
         shown = repr(value)

@@ -84,12 +84,13 @@ def njit_once(signature: Any) -> Callable[[F], F]:
     return wrap
 
 
-def njit_as(signature: Any) -> Callable[[F], F]:
+def njit_as(signature: Any, is_checked: bool = False) -> Callable[[F], F]:
     """Compile now for one signature, so that the result can be passed as a typed function pointer: a loop that takes
-    such a pointer is compiled once for every policy or router."""
+    such a pointer is compiled once for every policy or router. Where it `is_checked`, an index beyond an array is an
+    `IndexError`, as in Python."""
 
     def wrap(function: F) -> F:
-        return cast(F, _dispatcher(function, (signature,), {}))
+        return cast(F, _dispatcher(function, (signature,), {"boundscheck": True} if is_checked else {}))
 
     return wrap
 

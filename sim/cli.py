@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # a process of its own: it loads many objects and drops few
         gc.set_threshold(100_000, 50, 100)
     try:
-        with stop.signals():
+        with stop.signals(last=argv is None):
             return _run(sys.argv[1:] if argv is None else list(argv))
     except InputError as error:
         return _refuse(str(error), error.exit_code)

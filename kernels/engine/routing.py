@@ -3,9 +3,22 @@
 from kernels.engine.cache import NONE
 from kernels.engine.draw import draw
 from kernels.engine.records import Fleet
-from kernels.jit import njit
+from kernels.errors import PlanError
+from kernels.jit import njit, njit_inline
 
 __all__ = ["draw", "held_token", "load_token", "num_replica", "option", "outstanding", "prompt_token", "seed"]
+
+
+@njit_inline
+def _is_engine(f: Fleet, k: int) -> None:
+    if k < 0 or k >= len(f.engine):
+        raise PlanError("names a replica that does not exist")
+
+
+@njit_inline
+def _is_request(f: Fleet, i: int) -> None:
+    if i < 0 or i >= len(f.seq):
+        raise PlanError("names a request that does not exist")
 
 
 @njit
@@ -17,24 +30,29 @@ def num_replica(f: Fleet) -> int:
 @njit
 def outstanding(f: Fleet, k: int) -> int:
     """Requests delivered to engine k that have not ended."""
+    _is_engine(f, k)
     return f.engine[k].outstanding
 
 
 @njit
 def load_token(f: Fleet, k: int) -> int:
     """Prompt and produced tokens of engine k's outstanding requests."""
+    _is_engine(f, k)
     return f.engine[k].load_token
 
 
 @njit
 def prompt_token(f: Fleet, i: int) -> int:
     """Tokens of the prompt of request i."""
+    _is_request(f, i)
     return f.seq[i].prompt
 
 
 @njit
 def option(f: Fleet, k: int) -> float:
     """The k-th of the router's options."""
+    if k < 0 or k >= len(f.option):
+        raise PlanError("asks for an option that does not exist")
     return f.option[k]
 
 
@@ -47,6 +65,8 @@ def seed(f: Fleet) -> int:
 @njit
 def held_token(f: Fleet, k: int, i: int) -> int:
     """Leading tokens of request i whose prefix units lie in engine k's store."""
+    _is_engine(f, k)
+    _is_request(f, i)
     s = f.seq[i]
     count = 0
     while count < s.num_unit:

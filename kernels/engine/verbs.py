@@ -3,7 +3,8 @@
 This is the module that a policy file imports. A plan is made for one lane (a microbatch of the pipeline; without
 pipeline stages there is one lane). Its running sequences stand in order of key or of admission, as the engine's
 profile says, so that the tail is the one to preempt. A policy that wants something that does not fit gets `False`
-(or -1) and decides what to do. `e` is the engine, `i` a sequence.
+(or -1) and decides what to do; one that asks for what cannot be (a sequence that does not exist or does not run, one
+twice in a plan, tokens without KV) gets a `PlanError`. `e` is the engine, `i` a sequence.
 """
 
 from kernels.engine import buddy
@@ -15,6 +16,7 @@ from kernels.engine.records import (
     HANDED,
     IDLE,
     LEAVING,
+    MAX_OPTION,
     PAD,
     PAGED,
     PREFILL,
@@ -40,8 +42,10 @@ from kernels.engine.store import (
     share,
     step_block,
 )
+from kernels.errors import PlanError
 from kernels.jit import njit, njit_inline
 
+MOST_PREEMPTED = 1 << 20  # times; a policy that preempts one sequence more often goes round in a circle
 FOREVER = 1 << 40
 """A plan of decodes that stands until something arrives, ends or runs out of blocks."""
 
@@ -89,8 +93,16 @@ def list_of(e: Engine, lane: int) -> int:
 
 
 @njit_inline
+def _exists(e: Engine, i: int) -> None:
+    if e.me.checked == 1 and (i < 0 or i >= len(e.seq)):
+        raise PlanError("names a sequence that does not exist")
+
+
+@njit_inline
 def option(e: Engine, k: int) -> float:
     """The k-th of the policy's options."""
+    if k < 0 or k >= MAX_OPTION:
+        raise PlanError("asks for an option that does not exist")
     return e.real[k]
 
 
@@ -109,24 +121,28 @@ def touched(e: Engine) -> bool:
 @njit
 def prompt_token(e: Engine, i: int) -> int:
     """Tokens of the prompt of sequence i."""
+    _exists(e, i)
     return e.seq[i].prompt
 
 
 @njit
 def output_token(e: Engine, i: int) -> int:
     """Tokens that sequence i will produce: what only an oracle knows."""
+    _exists(e, i)
     return e.seq[i].output
 
 
 @njit
 def target_token(e: Engine, i: int) -> int:
     """Tokens to prefill before sequence i decodes: its prompt, after a recompute what it produced too."""
+    _exists(e, i)
     return e.seq[i].target
 
 
 @njit
 def kv_token(e: Engine, i: int) -> int:
     """Tokens of sequence i whose KV is held."""
+    _exists(e, i)
     return e.seq[i].kv
 
 
@@ -139,12 +155,15 @@ def num_running(e: Engine) -> int:
 @njit_inline
 def running(e: Engine, k: int) -> int:
     """The k-th sequence of that list."""
+    if e.me.checked == 1 and (k < 0 or k >= num_running(e)):
+        raise PlanError("looks beyond the ends of the running list")
     return e.work[lane_at(e, list_of(e, e.me.plan_lane)) + e.me.in_running + k]
 
 
 @njit_inline
 def prefill_left(e: Engine, i: int) -> int:
     """Tokens of sequence i to prefill before it decodes; 0: it decodes."""
+    _exists(e, i)
     s = e.seq[i]
     return max(0, s.target - s.kv - s.ahead)
 
@@ -152,6 +171,7 @@ def prefill_left(e: Engine, i: int) -> int:
 @njit_inline
 def decode_token(e: Engine, i: int) -> int:
     """Tokens that a decode of sequence i computes: the next one and those drafted beyond it, none beyond its end."""
+    _exists(e, i)
     s = e.seq[i]
     return min(1 + e.me.lookahead, s.output - s.produced)
 
@@ -160,6 +180,7 @@ def decode_token(e: Engine, i: int) -> int:
 def wanted_token(e: Engine, i: int) -> int:
     """Tokens that running sequence i could compute now: the rest of its prompt, or a decode; 0 where its last step has
     not ended or it has no more to do."""
+    _exists(e, i)
     s = e.seq[i]
     if s.status != RUNNING:
         return 0
@@ -174,18 +195,21 @@ def wanted_token(e: Engine, i: int) -> int:
 @njit
 def is_swapped(e: Engine, i: int) -> bool:
     """Whether the KV of sequence i lies whole elsewhere: in host memory, or computed by another pool."""
+    _exists(e, i)
     return e.seq[i].status == SWAPPED or e.seq[i].status == HANDED
 
 
 @njit
 def is_done(e: Engine, i: int) -> bool:
     """Whether sequence i has produced all its tokens and waits for its batch, or for the engine to hear of it."""
+    _exists(e, i)
     return e.seq[i].status == DONE or e.seq[i].status == LEAVING
 
 
 @njit
 def cached_token(e: Engine, i: int) -> int:
     """Tokens that sequence i would find computed at admission: in the prefix cache, or swapped out."""
+    _exists(e, i)
     if is_swapped(e, i):
         return e.seq[i].kv
     found = resident_unit(e, i)
@@ -196,6 +220,8 @@ def cached_token(e: Engine, i: int) -> int:
 def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None:
     """Adds to the plan: sequence i computes `num_token` tokens, and `num_pad` of padding."""
     me = e.me
+    if me.checked == 1:
+        _check_row(e, i, role, num_token, num_pad)
     lane = e.lane[me.plan_lane]
     row = lane_at(e, me.plan_lane) + me.in_plan + ROW * lane.num_plan
     e.work[row + SEQ] = i
@@ -205,6 +231,7 @@ def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None
     lane.num_plan += 1
     lane.plan_token += num_token
     s = e.seq[i]
+    s.planned = me.num_plan
     if role != IDLE:
         s.ahead += num_token
         if me.pooled == 1:
@@ -213,6 +240,34 @@ def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None
             share(e, i, s.kv + s.ahead)
     if s.start_ps < 0:
         s.start_ps = me.now_ps
+
+
+@njit
+def _check_row(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None:
+    """Raises where such a row cannot be in the plan."""
+    _exists(e, i)
+    me, s = e.me, e.seq[i]
+    if s.planned == me.num_plan and s.replica == me.index:
+        raise PlanError("schedules a sequence twice in one plan")
+    if s.replica != me.index or s.lane != list_of(e, me.plan_lane):
+        raise PlanError("schedules a sequence that is not in this running list")
+    if role == IDLE:
+        if s.status not in (DONE, LEAVING):
+            raise PlanError("schedules a sequence as idle that is not done, or does not run")
+        if num_token != 1 or num_pad != 0:
+            raise PlanError("schedules an idle sequence with other than one token")
+        return
+    if s.status != RUNNING:
+        raise PlanError("schedules a sequence that does not run, or is done")
+    most = wanted_token(e, i)
+    if num_token < 1 or num_token > most:
+        raise PlanError("schedules other than 1 to wanted_token(e, i) tokens")
+    if role != (PREFILL if prefill_left(e, i) > 0 else DECODE):
+        raise PlanError("schedules with a role that the sequence is not in")
+    if num_pad < 0 or num_pad > me.max_step_token or (num_pad > 0 and role == DECODE):
+        raise PlanError("schedules padding that cannot be")
+    if me.reserve == PAGED and missing_block(e, i, s.kv + s.ahead + num_token) > 0:
+        raise PlanError("schedules tokens without KV blocks for them: ask admit or grow_or_preempt first")
 
 
 @njit_inline
@@ -248,6 +303,8 @@ def admit(e: Engine, num_token: int) -> int:
     back with its KV; where KV is reserved, a contiguous chunk is taken and `num_token` is not looked at.
     """
     me = e.me
+    if num_token < 0 or num_token > me.max_context_token:
+        raise PlanError("admits with tokens below 0 or beyond the longest context")
     here = list_of(e, me.plan_lane)
     lane = e.lane[here]
     if lane.num >= me.max_seq:
@@ -346,9 +403,22 @@ def _count_moved(e: Engine, num_block: int) -> None:
     e.me.num_moved_block += num_block
 
 
+@njit
+def _check_grow(e: Engine, i: int, num_token: int) -> None:
+    """Raises where sequence i cannot ask for KV, or not for so much."""
+    _exists(e, i)
+    s = e.seq[i]
+    if s.status != RUNNING or s.replica != e.me.index or s.lane != list_of(e, e.me.plan_lane):
+        raise PlanError("asks for KV of a sequence that does not run in this lane")
+    if num_token < 0 or num_token > e.me.max_context_token:
+        raise PlanError("asks for KV of tokens below 0 or beyond the longest context")
+
+
 @njit_inline
 def grow(e: Engine, i: int, num_token: int) -> bool:
     """Blocks for `num_token` more tokens of running sequence i; False where there are none left."""
+    if e.me.checked == 1:
+        _check_grow(e, i, num_token)
     if e.me.reserve != PAGED:
         return True
     s = e.seq[i]
@@ -381,7 +451,6 @@ def grow_or_preempt(e: Engine, i: int, num_token: int) -> bool:
                         victim = tail
             if victim == i and me.num_flight > 0:
                 return False
-        _unschedule(e, victim)
         preempt(e, victim)
         if victim == i:
             return False
@@ -399,6 +468,7 @@ def _unschedule(e: Engine, i: int) -> None:
         row += ROW
     if row == stop:
         return
+    e.seq[i].planned = 0
     e.seq[i].ahead -= e.work[row + TOKEN]
     lane.plan_token -= e.work[row + TOKEN]
     lane.num_plan -= 1
@@ -462,7 +532,7 @@ def _tail(e: Engine, lane: int, i: int) -> int:
         j = e.work[k]
         s = e.seq[j]
         waits = e.me.pooled == 1 and (s.ahead > 0 or (s.flight > 0 and e.lane[s.flight - 1].in_flight == 1))
-        if j == i or not (waits or s.status == LEAVING):
+        if j == i or (s.status == RUNNING and not waits):
             return j
         k -= 1
     return -1
@@ -472,8 +542,18 @@ def _tail(e: Engine, lane: int, i: int) -> int:
 def preempt(e: Engine, i: int) -> None:
     """Sequence i leaves its lane for the waiting queue and gives its blocks back: its KV moves to host memory
     where swapping is on and there is room, else it will be computed again from the prompt and what was produced, but
-    for what it finds in the cache."""
+    for what it finds in the cache. What the plan had of it is taken out."""
+    _exists(e, i)
     me, s = e.me, e.seq[i]
+    if s.status != RUNNING or s.replica != me.index:
+        raise PlanError("preempts a sequence that does not run")
+    if s.preempted >= MOST_PREEMPTED:
+        raise PlanError("has preempted one sequence a million times")
+    if s.planned == me.num_plan:
+        _unschedule(e, i)
+    last = s.flight - 1 if me.pooled == 1 else s.lane
+    if s.ahead > 0 or (last >= 0 and e.lane[last].in_flight == 1):
+        raise PlanError("preempts a sequence whose step has not ended")
     settle_all(e)
     leave(e, i, s.lane)
     moved = block_for(e, s.kv, s.kv)

@@ -7,14 +7,15 @@ from typing import Literal
 
 import numpy as np
 
+from kernels import blame
 from kernels.engine import records as at
 from kernels.engine.advance import BROKEN, BUDGET, FULL, HORIZON, MESSAGE, STUCK
 from kernels.engine.party import run
 from kernels.engine.price import StepPrice, pack
 from kernels.engine.types import fleet_of
 from kernels.errors import InputError
-from sim.serving import state
-from sim.serving.engine import compiled_loop, flush, who_waits
+from sim.serving import place, state
+from sim.serving.engine import BROKEN_PLAN, compiled_loop, flush, who_waits
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import Plugin, compile_function
 from sim.serving.result import Ints, ServeResult, collect
@@ -76,27 +77,36 @@ class Pool:
     def advance(self, until_ps: int) -> bool:
         """Lets happen what happens before `until_ps` (steps may end at it); True where a message stopped it."""
         while True:
-            code = self._run(self.options.budget, True, until_ps)
+            try:
+                code = self._run(self.options.budget, True, until_ps)
+            except Exception as error:
+                own = place.is_users(self.part.policy) or place.is_users(self.part.router)
+                if isinstance(error, InputError) or not own or blame.blame(error) is not None:
+                    raise
+                raise place.of_function(blame.describe(error), self.part.policy, self.part.router) from error
             flush(self.world, self.logs)
             if code in (HORIZON, MESSAGE):
                 return bool(code == MESSAGE)
             if code == STUCK:
                 raise InputError(f"pool {self.part.name}: {who_waits(self.world, self.part.policy.name)}")
             if code == BROKEN:
-                raise InputError("plans more tokens than a step may have", field="policy", value=self.part.policy.name)
+                raise place.of_function(BROKEN_PLAN, self.part.policy)
             if code not in (BUDGET, FULL):
-                raise InputError("names no replica", field="router", value=self.part.router.name)
+                raise self._no_engine()
 
     def route(self, i: int) -> int:
         """The engine that the pool's router chooses for request i."""
         k = int(self._route(self.fleet, i)) if self.num_engine > 1 else 0
         if not 0 <= k < self.num_engine:
-            raise InputError("names no replica", field="router", value=self.part.router.name)
+            raise self._no_engine()
         return k
 
-    def result(self) -> ServeResult:
+    def _no_engine(self) -> InputError:
+        return place.of_function(f"names no replica; allowed: 0 to {self.num_engine - 1}", self.part.router)
+
+    def result(self, complete: bool) -> ServeResult:
         """What came of it."""
         return collect(
-            self.world, self.part.price, "run-ahead", True, self.part.policy.name, self.part.router.name, self.logs,
+            self.world, self.part.price, "run-ahead", complete, self.part.policy.name, self.part.router.name, self.logs,
             self.options.record_steps,
         )  # fmt: skip

@@ -39,6 +39,7 @@ class ClusterResult:
     pool: dict[str, ServeResult]
     moved_byte: float
     num_meeting: int  # events of the clock
+    complete: bool = True  # False: it was interrupted
 
 
 def transfer_rule(name: str) -> Callable[[float, int, float, float], float]:
@@ -64,8 +65,8 @@ def serve_pools(
 ) -> ClusterResult:
     """Serves requests on pools: one mixed pool, or one that prefills and one that decodes.
 
-    `latency_s` is added to each transfer. Raises `InputError` for pools that do not make a way, and for requests that
-    wait for others' ends.
+    Ctrl-C ends the run early: what was done until then is returned, marked as not complete. `latency_s` is added to
+    each transfer. Raises `InputError` for pools that do not make a way, and for requests that wait for others' ends.
     """
     return Cluster(requests, pools, transfer, latency_s, options or Options()).run()
 
@@ -102,7 +103,14 @@ class Cluster:
         self.fabric = Fabric(self.env, np.array(ports)) if self.first is not self.last else None
 
     def run(self) -> ClusterResult:
-        """Serves everything."""
+        """Serves everything, or what is done until an interrupt."""
+        try:
+            self._serve()
+        except KeyboardInterrupt:
+            return self._result(False)
+        return self._result(True)
+
+    def _serve(self) -> None:
         order = np.argsort(self.arrival_ps, kind="stable")
         self.env.process(self._arrivals(order))
         while True:
@@ -117,7 +125,6 @@ class Cluster:
                 self.num_meeting += 1
         for pool in (self.first, self.last):
             pool.advance(FOREVER_PS)
-        return self._result()
 
     def _arrivals(self, order: Ints) -> Any:
         host_ps = int(self.first.part.price.host_ps[HOST_REQUEST])
@@ -176,7 +183,7 @@ class Cluster:
         me["outstanding"][k] += sign
         me["load_token"][k] += sign * token
 
-    def _result(self) -> ClusterResult:
+    def _result(self, complete: bool) -> ClusterResult:
         first, last = self.first.world.seq, self.last.world.seq
         there = (last["status"] != FUTURE) & (self.first is not self.last)  # what went on to the other pool
         request = {
@@ -194,5 +201,5 @@ class Cluster:
             ("reason", "reason"),
         ):  # fmt: skip
             request[name] = np.where(there, last[field], first[field]).astype(np.int64)
-        pools = {pool.part.name: pool.result() for pool in self.pools.values()}
-        return ClusterResult(request, pools, self.sent_byte, self.num_meeting)
+        pools = {pool.part.name: pool.result(complete) for pool in self.pools.values()}
+        return ClusterResult(request, pools, self.sent_byte, self.num_meeting, complete)

@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from kernels.errors import InputError
     from sim.record.export import write_json
+    from sim.run.stop import keeping
     from sim.training.goodput import LongRun, simulate_run
 
     a = arguments
@@ -42,8 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"has no effect: recovery is {a.recovery}", field=option, value=getattr(a, option))
     job = LongRun(a.steps, a.step_s, a.gpus, a.mtbf_h, a.checkpoint_s, a.interval_step, a.detect_s, a.restart_s,
                   a.repair_s, a.spares, a.recovery, a.dp, a.reshard_s)  # fmt: skip
-    table = pd.DataFrame([simulate_run(job, a.seed + n) for n in range(a.runs)])
+    runs: list[dict[str, float]] = []
+    with keeping(runs) as work:
+        for n in range(a.runs):
+            runs.append(simulate_run(job, a.seed + n))  # noqa: PERF401 - those that have ended are kept
+    table = pd.DataFrame(runs)
     if a.json:
-        write_json({"mean": table.mean().to_dict(), "run": table}, a.json)
+        rest = {} if work.complete else {"complete": False}
+        write_json({"mean": table.mean().to_dict(), "run": table} | rest, a.json)
     print(table.mean().to_string(float_format=lambda value: f"{value:.6g}"))
-    return 0
+    return 0 if work.complete else 130

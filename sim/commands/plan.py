@@ -28,5 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from sim.training.plan_run import execute
 
-    print(execute(**{k: v for k, v in vars(arguments).items() if k not in ("command", "run")}))
-    return 0
+    text, complete = execute(**{k: v for k, v in vars(arguments).items() if k not in ("command", "run")})
+    print(text)
+    return 0 if complete else 130

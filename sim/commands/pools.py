@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    import sys
+
     scenario = scenario_arguments.build(arguments)
     prefill, decode = (changes(role, getattr(arguments, role)) for role in ("prefill", "decode"))
 
@@ -39,13 +41,19 @@ def run(arguments: argparse.Namespace) -> int:
         link_byte_per_s=arguments.link_gbps * 1e9,
     )  # fmt: skip
     served = int(done.requests["served"].sum())
+    complete = done.result.complete
     if arguments.json:
-        write_json({"rows": done.summary, "pools": done.pools, "requests": len(done.requests), "served": served},
-                   arguments.json)  # fmt: skip
+        tables = {"rows": done.summary, "pools": done.pools, "requests": len(done.requests), "served": served}
+        write_json(tables | ({} if complete else {"complete": False}), arguments.json)
     print(f"{served} of {len(done.requests)} requests served, {done.result.moved_byte / 1e9:.3f} GB of KV handed over")
     print(table(done.summary))
     print(table(done.pools))
-    return 0 if served else 3
+    if not complete:
+        return 130
+    if not served:
+        print("ridgeline: no request was served", file=sys.stderr)
+        return 3
+    return 0
 
 
 def changes(role: str, text: str) -> dict[str, Any]:

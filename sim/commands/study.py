@@ -91,9 +91,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.all:
         rows = studies.run_all(small=arguments.small, progress=_progress)
         if arguments.json:
-            write_json({"rows": rows}, arguments.json)
+            write_json({"rows": rows} | _mark(rows), arguments.json)
         print(board(rows))
-        return 0
+        return 0 if rows.attrs["complete"] else 130
     module = studies.find(arguments.study)
     given = dict(getattr(module, "SMALL", {})) if arguments.small else {}
     for key, one in studies.parameters(module).items():
@@ -124,12 +124,18 @@ def _report(arguments: argparse.Namespace) -> int:
         if file and not pathlib.Path(file).absolute().parent.is_dir():
             raise InputError("cannot be written: name a file in a folder that is there", field=field, value=file)
     rows = read(arguments.files) if arguments.files else run_all(small=arguments.small, progress=_progress)
-    pages = {arguments.markdown: markdown, arguments.html: html}
-    write_files({pathlib.Path(file): page(rows).encode() for file, page in pages.items() if file})
+    complete = rows.attrs.get("complete", True)
+    if complete:  # a board of some studies is none
+        pages = {arguments.markdown: markdown, arguments.html: html}
+        write_files({pathlib.Path(file): page(rows).encode() for file, page in pages.items() if file})
     if arguments.json:
-        write_json({"rows": rows}, arguments.json)
+        write_json({"rows": rows} | _mark(rows), arguments.json)
     print(board(rows))
-    return 0
+    return 0 if complete else 130
+
+
+def _mark(rows: Any) -> dict[str, bool]:
+    return {} if rows.attrs.get("complete", True) else {"complete": False}
 
 
 def _progress(done: int, number: int, name: str) -> None:

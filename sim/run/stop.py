@@ -3,7 +3,8 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
+from types import TracebackType
 from typing import Any
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -16,10 +17,35 @@ class Stopped(KeyboardInterrupt):
     """A signal other than SIGINT; whatever keeps its work on Ctrl-C keeps it here too."""
 
 
+class keeping:  # noqa: N801 - read as words
+    """Within: what stops the work ends it, and is kept, once a part is done (`done` is not empty); `complete` says
+    whether it was not stopped.
+
+    >>> done = []
+    >>> with keeping(done) as work:
+    ...     done.append(1)
+    ...     raise KeyboardInterrupt
+    >>> work.complete
+    False
+    """
+
+    def __init__(self, done: Sized) -> None:
+        self.done, self.complete = done, True
+
+    def __enter__(self) -> "keeping":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> bool:  # fmt: skip
+        self.complete = not isinstance(error, KeyboardInterrupt)
+        return not self.complete and len(self.done) > 0
+
+
 @contextlib.contextmanager
-def signals() -> Iterator[None]:
+def signals(last: bool = False) -> Iterator[None]:
     """Within: SIGTERM and SIGHUP raise `Stopped` in the main thread (nothing changes in another thread, or where
-    somebody else handles them already)."""
+    somebody else handles them already). Where it is the `last` that the process does, they and SIGINT are ignored from
+    then on: what is done is done, and the exit code says it."""
     global _stopped_by  # noqa: PLW0603
     _stopped_by = signal.SIGINT
     before: dict[signal.Signals, Any] = {}
@@ -30,8 +56,10 @@ def signals() -> Iterator[None]:
     try:
         yield
     finally:
+        if last and before:
+            before[signal.SIGINT] = signal.SIG_IGN
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if last else handler)
 
 
 def _stop(number: int, frame: Any) -> None:

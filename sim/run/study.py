@@ -18,8 +18,11 @@ from typing import Any, get_args, get_origin
 
 import pandas as pd
 
+from kernels import blame
 from kernels.errors import InputError
 from sim.record.export import check_picture, write_picture
+from sim.run.stop import keeping
+from workloads.files import read_byte
 
 COLUMNS = (
     "system", "claim", "setup", "paper", "simulated", "error", "bound", "verdict", "kind", "assumptions", "seconds",
@@ -75,19 +78,16 @@ def find(study: str) -> ModuleType:
 def _from_path(path: pathlib.Path) -> ModuleType:
     if not path.is_file():
         raise InputError("no such file", file=path, field="study", value=str(path))
-    name = f"ridgeline_study_{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"  # edited within a process: as edited
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    source = read_byte(path, blame.MAX_SOURCE_BYTE)
+    # edited within a process: as edited
+    module = ModuleType(f"ridgeline_study_{hashlib.sha256(source).hexdigest()[:16]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot be imported: {error}", file=path, field="study", value=path.name) from error
+        blame.run_source(source, str(path), module, "study", is_bounded=False)
+    except InputError:
+        del sys.modules[module.__name__]
+        raise
     return module
 
 
@@ -151,20 +151,24 @@ def run_all(
     chosen: Sequence[str] = (), *, small: bool = False, progress: Callable[[int, int, str], None] | None = None
 ) -> pd.DataFrame:
     """Every shipped study (or those `chosen`), one after another: all rows, with a first column `study`. `small` takes
-    each study's quick pass; `progress(done, number, name)` is called before each and at the end."""
+    each study's quick pass; `progress(done, number, name)` is called before each and at the end. Ctrl-C leaves the
+    studies that had ended, with `attrs["complete"]` False."""
     every = list(chosen) or names()
-    tables = []
-    for at, name in enumerate(every):
-        if progress:
-            progress(at, len(every), name)
-        module = find(name)
-        given = dict(getattr(module, "SMALL", {})) if small else {}
-        table = run_module(module, **given)
-        table.insert(0, "study", name)
-        tables.append(table)
+    tables: list[pd.DataFrame] = []
+    with keeping(tables) as work:
+        for at, name in enumerate(every):
+            if progress:
+                progress(at, len(every), name)
+            module = find(name)
+            given = dict(getattr(module, "SMALL", {})) if small else {}
+            table = run_module(module, **given)
+            table.insert(0, "study", name)
+            tables.append(table)
     if progress:
         progress(len(every), len(every), "")
-    return pd.concat(tables, ignore_index=True)
+    rows = pd.concat(tables, ignore_index=True)
+    rows.attrs["complete"] = work.complete
+    return rows
 
 
 def save_plot(module: ModuleType, table: pd.DataFrame, path: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hw_models.process import child_environment, end_with_parent
 from kernels import cache
+from kernels.jit import PLAIN
 
 STEPS = (cache.ROOT / "engine" / "advance.py", "steps_compiled")
 PRICE = (cache.ROOT / "price.py", "price_compiled")
@@ -21,8 +22,8 @@ Child = subprocess.Popen[bytes]
 
 
 def start() -> Child | None:
-    """A child that compiles its half, or None where all is compiled already or nothing can be kept."""
-    if cache.base() is None or (cache.is_marked(*STEPS) and cache.is_marked(*PRICE)):
+    """A child that compiles its half, or None where all is compiled already, nothing can be kept, or nothing is."""
+    if PLAIN or cache.base() is None or (cache.is_marked(*STEPS) and cache.is_marked(*PRICE)):
         return None
     return subprocess.Popen(
         [sys.executable, "-m", "sim.run.warm"],

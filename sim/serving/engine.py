@@ -3,20 +3,21 @@
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from kernels import blame
 from kernels.engine import records as at
-from kernels.engine.price import StepPrice, pack
+from kernels.engine.price import PackedPrice, StepPrice, pack
 from kernels.errors import InputError
 from kernels.units import FOREVER_PS
 from sim.run import warm
-from sim.serving import state, stepping
+from sim.serving import place, state, stepping
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import Plugin, compile_function
 from sim.serving.result import Ints, ServeResult, collect
 
+BROKEN_PLAN = "plans more tokens than a step may have, or idle sequences alone"
 STEPPING_BUDGET = 20_000  # about half a second of plain Python
 
 
@@ -42,7 +43,17 @@ def serve(
     outside = plain is not None or options.execute is not None
     engine = "stepping" if outside or options.engine == "stepping" else "run-ahead"
     logs: list[Ints] = []
-    complete = _drive(w, step_price, policy, router, options, outside, engine == "run-ahead", logs)
+    packed = pack(step_price)
+    call = _caller(packed, policy, router, options, outside, engine == "run-ahead")
+    try:
+        complete = _drive(w, policy, router, options, STEPPING_BUDGET if outside else options.budget, call, logs)
+    except InputError:
+        raise
+    except Exception as error:
+        if outside or not (place.is_users(policy) or place.is_users(router)) or blame.blame(error) is not None:
+            raise
+        again = state.build(requests, step_price, policy, limits, options)
+        raise place.of_error(error, w, again, packed, policy, router, options.seed, call) from error
     return collect(w, step_price, engine, complete, policy.name, router.name, logs, options.record_steps)
 
 
@@ -66,35 +77,43 @@ def compiled_loop() -> Callable[..., int]:
     return njit_as(RUN_SIGNATURE)(run)
 
 
+def _caller(
+    price: PackedPrice, policy: Plugin, router: Plugin, options: Options, outside: bool, folds: bool
+) -> Callable[[at.World, at.Fleet, int], int]:
+    """What runs a world for a budget of steps and arrivals."""
+    plan = compile_function(policy) if policy.compiled else policy.function
+    route = compile_function(router) if router.compiled else router.function
+
+    def call(w: at.World, fleet: at.Fleet, budget: int) -> int:
+        if outside:
+            return stepping.run(w, fleet, price, plan, route, budget, options.execute)
+        return compiled_loop()(w, fleet, price, plan, route, budget, folds, FOREVER_PS)
+
+    return call
+
+
 def _drive(
-    w: at.World, price: StepPrice, policy: Plugin, router: Plugin, options: Options, outside: bool, folds: bool,
-    logs: list[Ints],
+    w: at.World, policy: Plugin, router: Plugin, options: Options, budget: int,
+    call: Callable[[at.World, at.Fleet, int], int], logs: list[Ints],
 ) -> bool:  # fmt: skip
     """Calls the loop again and again until all is done; False where it was interrupted."""
     from kernels.engine.advance import ASTRAY, BROKEN, HORIZON, STUCK
     from kernels.engine.types import fleet_of
 
-    def ahead(*arguments: Any) -> int:
-        return compiled_loop()(*arguments, folds, FOREVER_PS)
-
-    run: Callable[..., int] = functools.partial(stepping.run, execute=options.execute) if outside else ahead
-    plan = compile_function(policy) if policy.compiled else policy.function
-    route = compile_function(router) if router.compiled else router.function
-    budget = STEPPING_BUDGET if outside else options.budget
-    fleet, packed = fleet_of(w, router.vector(), options.seed), pack(price)
+    fleet = fleet_of(w, router.vector(), options.seed)
     shown = time.monotonic()
     try:
         while True:
-            code = run(w, fleet, packed, plan, route, budget)
+            code = call(w, fleet, budget)
             flush(w, logs)
             if code == HORIZON:
                 return True
             if code == STUCK:
                 raise InputError(who_waits(w, policy.name))
             if code == BROKEN:
-                raise InputError("plans more tokens than a step may have", field="policy", value=policy.name)
+                raise place.of_function(BROKEN_PLAN, policy)
             if code == ASTRAY:
-                raise InputError("names no replica", field="router", value=router.name)
+                raise place.of_function(f"names no replica; allowed: 0 to {len(w.engine) - 1}", router)
             if options.progress is not None and time.monotonic() - shown > 0.5:
                 shown = time.monotonic()
                 options.progress(int(w.engine["num_finished"].sum()), int(w.engine["num_step"].sum()))

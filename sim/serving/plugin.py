@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels import blame, cache
+from kernels import blame, cache, turns
 from kernels.errors import InputError
+from kernels.jit import PLAIN
 from sim.run import stop
 
 
@@ -75,6 +76,11 @@ class Plugin:
         """The plain function."""
         function: Callable[..., int] = getattr(self.module, FUNCTION[self.kind])
         return function if self.kind == "policy" else _whole(function)
+
+    @property
+    def line(self) -> int:
+        """Where its function begins."""
+        return int(getattr(self.module, FUNCTION[self.kind]).__code__.co_firstlineno)
 
     def vector(self) -> npt.NDArray[np.float64]:
         """Its options in the order of `OPTIONS`, shape `[max(1, len(OPTIONS))]`."""
@@ -174,7 +180,7 @@ def compile_function(plugin: Plugin) -> Callable[..., int]:
         signature = PLAN_SIGNATURE if plugin.kind == "policy" else ROUTE_SIGNATURE
         function = getattr(plugin.module, FUNCTION[plugin.kind])
         try:
-            made = njit_as(signature)(function)
+            made = njit_as(signature, file in blame.FILES)(function)
         except KeyboardInterrupt:
             raise
         except Exception as error:
@@ -295,13 +301,15 @@ def module_from(kind: str, path: pathlib.Path) -> ModuleType:
         source = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", file=path) from None
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]  # the same in every process: kept code names its module
-    name = f"ridgeline_{kind}_{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{digest}"
+    stem = f"ridgeline_{kind}_{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_"
     _forget_changed(str(path))
-    module = ModuleType(name)
+    # kept code names its module: by the content, which is the same wherever the file lies
+    module = ModuleType(stem + hashlib.sha256(source).hexdigest()[:16])
     module.__file__ = str(path)
-    sys.modules[name] = module
+    sys.modules[module.__name__] = sys.modules[stem + hashlib.sha256(os.fsencode(path)).hexdigest()[:16]] = module
     blame.run_source(source, str(path), module, kind)
+    if kind in FUNCTION and (PLAIN or not getattr(module, "COMPILED", True)):
+        turns.set_most(module.__dict__, turns.MOST_OF_A_STEP)
     below = {key: found for key, found in cache.outside(path).items() if found is not module}
     _stands_on[str(path)] = {key: cache.key_of(_path(found)) for key, found in below.items()}
     blame.FILES.update(str(found.__file__) for found in below.values())

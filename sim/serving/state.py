@@ -5,6 +5,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from kernels import blame
 from kernels.attention import NUM_FEATURE
 from kernels.engine import buddy
 from kernels.engine import records as at
@@ -12,6 +13,7 @@ from kernels.engine.gap import NUM_BUCKET
 from kernels.engine.heap import NEVER, reset
 from kernels.engine.price import HOST_REQUEST, StepPrice
 from kernels.errors import InputError
+from kernels.jit import PLAIN
 from kernels.optable import BOUNDS
 from kernels.units import to_ps
 from sim.serving.limits import Limits, Options, max_seq, max_token
@@ -95,6 +97,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("unit_block", unit_block),
         ("host_free_block", limits.host_block),
         ("reserve", reserve),
+        ("checked", int(PLAIN or str(policy.module.__file__) in blame.FILES)),
         ("swap", int(limits.preemption == "swap")),
         ("hold", int(policy.flag("HOLD"))),
         ("whole_prompt", int(policy.flag("WHOLE_PROMPT"))),

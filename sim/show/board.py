@@ -1,7 +1,6 @@
 """The rows of studies for people: one study's table, and the board of all, on a terminal, in Markdown and as a page."""
 
 import html as escape
-import json
 import math
 import pathlib
 from collections.abc import Sequence
@@ -9,12 +8,15 @@ from typing import Any
 
 import pandas as pd
 
+from kernels.content import json_of
 from kernels.errors import InputError
 from sim.run.study import COLUMNS
 from sim.show.tables import markdown as markdown_table
 from sim.show.tables import number, table
+from workloads.files import read_byte
 
 SHOWN = ("system", "claim", "setup", "paper", "simulated", "error", "bound", "verdict", "kind")
+MAX_BYTE = 1 << 28  # of a file of rows
 NUMBERS = ("paper", "simulated", "error", "bound")
 STYLE = (
     "body{font:14px/1.45 system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse}"
@@ -28,19 +30,31 @@ def read(files: Sequence[str]) -> pd.DataFrame:
     """The rows of files that `ridgeline study run --json` wrote, one after another; `InputError` for any other file."""
     tables = []
     for file in files:
-        try:
-            rows = pd.DataFrame(json.loads(pathlib.Path(file).read_text("utf-8"))["rows"])
-        except OSError as error:
-            raise InputError(f"not readable: {error.strerror or error}", file=file) from None
-        except (ValueError, KeyError, TypeError):
-            raise InputError("not the rows of a study", file=file, field="rows") from None
-        missing = [name for name in COLUMNS if name not in rows.columns]
-        if missing:
-            raise InputError("no such column", file=file, field=missing[0], value=list(rows.columns), allowed=COLUMNS)
+        content = json_of(read_byte(pathlib.Path(file), MAX_BYTE), file)
+        found = content.get("rows") if isinstance(content, dict) else None
+        if not isinstance(found, list) or not found:
+            raise InputError("not the rows of a study", file=file, field="rows", value=found)
+        for at, row in enumerate(found):
+            _check(row, at, file)
+        rows = pd.DataFrame(found)
         if "study" not in rows.columns:
             rows.insert(0, "study", pathlib.Path(file).stem)
         tables.append(rows)
     return pd.concat(tables, ignore_index=True)
+
+
+def _check(row: Any, at: int, file: str) -> None:
+    """A row has every column, with numbers or nothing where numbers belong."""
+    if not isinstance(row, dict):
+        raise InputError("not the row of a study", file=file, field=f"rows[{at}]", value=row)
+    for name in (*COLUMNS, *(("study",) if "study" in row else ())):
+        if name not in row:
+            raise InputError("no such column", file=file, field=f"rows[{at}]", value=name, allowed=COLUMNS)
+        value, is_number = row[name], name in (*NUMBERS, "seconds")
+        good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+        if value is not None and not (good if is_number else isinstance(value, str)):
+            raise InputError("not a number" if is_number else "not a text", file=file, field=f"rows[{at}].{name}",
+                             value=value)  # fmt: skip
 
 
 def judged(rows: pd.DataFrame) -> pd.DataFrame:

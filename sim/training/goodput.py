@@ -213,6 +213,8 @@ def simulate_run(run: LongRun, seed: int = 0) -> Goodput:
     1.0
     """
     check(run)
+    if not 0 <= seed < 2**63:
+        raise InputError("out of range", field="seed", value=seed, allowed="0 to 9223372036854775807")
     job = _Job(run, seed)
     job.env.run(until=job.trainer)
     seconds = {kind: value / PS for kind, value in job.account.items()}

@@ -9,6 +9,7 @@ from hw_models import catalog
 from kernels.errors import InputError
 from kernels.train_plan import Records
 from kernels.train_step import score_plans
+from sim.run.stop import keeping
 from sim.training.price import site
 from sim.training.search import PriceBook, frame
 from sim.training.space import Space, layouts, plan_rows
@@ -28,8 +29,8 @@ def guided_search(
     number_format: str = "bf16", seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """The `top` fastest distinct plans that `num_trial` trials of a tree-structured Parzen estimator found: a trial
-    picks a layout, then a value of every axis among what is legal with those before. Raises `InputError` where none
-    fits."""
+    picks a layout, then a value of every axis among what is legal with those before. Ctrl-C leaves what was found until
+    then, with `attrs["complete"]` False. Raises `InputError` where none fits."""
     try:
         import optuna
     except ImportError as error:
@@ -67,9 +68,12 @@ def guided_search(
         return float(seconds[0])
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed)).optimize(objective, n_trials=num_trial)
+    with keeping(found) as work:
+        optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed)).optimize(objective, n_trials=num_trial)
     if not found:
         raise InputError(f"none of {num_trial} trials fits", field="guided", value=num_trial)
     best = sorted(found.values(), key=lambda entry: entry[0])[:top]
     plans, values = np.array([entry[2] for entry in best]), np.array([entry[:2] for entry in best])
-    return frame(plans, values, spec, space, where, stack)
+    fastest = frame(plans, values, spec, space, where, stack)
+    fastest.attrs["complete"] = work.complete
+    return fastest

@@ -25,8 +25,9 @@ def execute(
     model: str, system: str, gpus: str, batch: str, space: str, seq: int, cp: str, max_tp: int, format: str,
     stack: str | None, top: int, guided: int | None, critical_batch: float | None, min_steps: float | None,
     json: str | None,
-) -> str:  # fmt: skip
-    """Search and return the text; several sizes or a critical batch compare the best plan of each."""
+) -> tuple[str, bool]:  # fmt: skip
+    """Search and return the text, and whether all of it was done (Ctrl-C leaves what was found until then); several
+    sizes or a critical batch compare the best plan of each."""
     for field, value in (("top", top), ("seq", seq), ("max_tp", max_tp)):
         if value < 1:
             raise InputError("too small", field=field, value=value, allowed=">= 1")
@@ -44,19 +45,21 @@ def execute(
         min_step = MIN_STEP if min_steps is None else min_steps
         table = batch_tradeoff(model, system, spaces, critical_batch=critical_batch, min_step=min_step, stack=stack,
                                number_format=format)  # fmt: skip
+        complete = bool(table.attrs["complete"])
         if json:
-            write_json({"tradeoff": table}, json)
-        return _text(table)
+            write_json({"tradeoff": table} | _mark(complete), json)
+        return _text(table), complete
     if len(batches) > 1:
         raise InputError("several batches are compared by --critical-batch", field="batch", value=batch)
     constants = load_stack(stack or default_stack(catalog.system(system, devices[0]).device.name))
     if len(devices) > 1:
         best, front, count = search_sizes(model, system, spaces, stack=constants, top=top, number_format=format)
+        complete = bool(best.attrs["complete"])
         if json:
-            write_json({"count": count, "best": best, "front": front}, json)
+            write_json({"count": count, "best": best, "front": front} | _mark(complete), json)
         return "\n".join(
             [_count(count), "fastest:", _text(best), "Pareto front of step time, memory and cost:", _text(front)]
-        )
+        ), complete
     (only,) = spaces
     if guided is not None:
         from sim.training.guided import guided_search
@@ -65,14 +68,24 @@ def execute(
         front, count = best.iloc[:0], {"plan": guided, "fit": len(best)}
     else:
         best, front, count = exhaustive(model, system, only, stack=constants, top=top, number_format=format)
-    best = replay_best(best, model, system, only, constants, format)
+    complete, how = bool(best.attrs["complete"]), "fastest, in closed form:"
+    if complete:
+        try:
+            best = replay_best(best, model, system, only, constants, format)
+            complete, how = bool(best.attrs["complete"]), "fastest, replayed exactly:"
+        except KeyboardInterrupt:  # in the first replay: the closed forms are what there is
+            complete = False
     if json:
         axes = axes_table(models.load(model), only)
-        write_json({"count": count, "axes": axes, "best": best, "front": front}, json)
-    lines = [_count(count), "fastest, replayed exactly:", _text(best)]
+        write_json({"count": count, "axes": axes, "best": best, "front": front} | _mark(complete), json)
+    lines = [_count(count), how, _text(best)]
     if len(front):
         lines += ["Pareto front of step time and memory (and, of one size, cost):", _text(front)]
-    return "\n".join(lines)
+    return "\n".join(lines), complete
+
+
+def _mark(complete: bool) -> dict[str, bool]:
+    return {} if complete else {"complete": False}
 
 
 def _count(count: dict[str, int]) -> str:

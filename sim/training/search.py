@@ -12,6 +12,7 @@ from hw_models.spec import System
 from kernels.errors import InputError
 from kernels.train_plan import Floats, Records
 from kernels.train_step import score_plans
+from sim.run.stop import keeping
 from sim.training.critical_batch import steps_to_target
 from sim.training.price import Site, pieces, site
 from sim.training.space import AXES, Space, layouts, plan_rows, to_plan
@@ -28,32 +29,33 @@ def exhaustive(
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:  # fmt: skip
     """(the `top` fastest plans that fit, the Pareto front of step time and memory, counts of plans tried and fitting).
 
-    Raises `InputError` where nothing fits.
+    Ctrl-C ends the search: of the layouts tried until then, with `attrs["complete"]` of the first frame False. Raises
+    `InputError` where nothing fits.
     """
     spec = models.load(model) if isinstance(model, str) else model
     machine = catalog.system(system, space.num_device) if isinstance(system, str) else system
     chosen = known_stack(stack, machine)
     where, book = site(machine, chosen, precision=number_format), PriceBook(spec, space, chosen)
-    kept: list[Records] = []  # the fastest and the front of each layout
-    times: list[Floats] = []
-    count = {"plan": 0, "fit": 0}
-    for layout in layouts(spec, space):
-        rows = plan_rows(spec, space, layout, chosen)
-        if not len(rows):
-            continue
-        seconds, peak = np.empty(len(rows)), np.empty(len(rows))
-        table = book.price(rows, where)
-        count["fit"] += score_plans(rows, table, where.stack, where.machine, seconds, peak)
-        count["plan"] += len(rows)
-        best = np.argsort(seconds, kind="stable")[:top]
-        found = np.union1d(best[np.isfinite(seconds[best])], pareto(seconds, peak))
-        kept.append(rows[found])
-        times.append(np.column_stack([seconds[found], peak[found]]))
+    kept: list[tuple[Records, Floats, int, int]] = []  # the fastest and the front of each layout, and counts
+    with keeping(kept) as work:
+        for layout in layouts(spec, space):
+            rows = plan_rows(spec, space, layout, chosen)
+            if not len(rows):
+                continue
+            seconds, peak = np.empty(len(rows)), np.empty(len(rows))
+            table = book.price(rows, where)
+            num_fit = score_plans(rows, table, where.stack, where.machine, seconds, peak)
+            best = np.argsort(seconds, kind="stable")[:top]
+            found = np.union1d(best[np.isfinite(seconds[best])], pareto(seconds, peak))
+            kept.append((rows[found], np.column_stack([seconds[found], peak[found]]), len(rows), num_fit))
+    count = {"plan": sum(part[2] for part in kept), "fit": sum(part[3] for part in kept)}
     if not count["plan"]:
         raise InputError("no layout: tp divides the heads, dp the batch, cp the sequence", field="num_device",
                          value=space.num_device)  # fmt: skip
-    plans, values = np.concatenate(kept), np.concatenate(times)
+    plans, values = np.concatenate([part[0] for part in kept]), np.concatenate([part[1] for part in kept])
     if not len(plans):
+        if not work.complete:
+            raise KeyboardInterrupt
         raise InputError(f"none of {count['plan']} plans fits in {where.stack['mem_byte'] / 2**30:.1f} GiB",
                          field="num_device", value=space.num_device)  # fmt: skip
     seconds, peak = values.T
@@ -61,6 +63,7 @@ def exhaustive(
     fast, front = (
         frame(plans[index], values[index], spec, space, where, chosen) for index in (fastest, pareto(seconds, peak))
     )
+    fast.attrs["complete"] = work.complete
     return fast, front, count
 
 
@@ -111,25 +114,29 @@ def search_sizes(
     """As `exhaustive` over several spaces: the fastest of all, and the Pareto front of step time, memory and cost.
 
     Plans of one number of devices cost by their time alone; between numbers of devices time and cost part. Sizes where
-    nothing fits are left out; raises `InputError` where none of them does.
+    nothing fits are left out; raises `InputError` where none of them does. Ctrl-C as in `exhaustive`.
     """
     fast, fronts, count = [], [], {"plan": 0, "fit": 0}
     refused: InputError | None = None
-    for space in spaces:
-        try:
-            best, front, tried = exhaustive(model, system, space, stack=stack, top=top, number_format=number_format)
-        except InputError as error:
-            refused = error
-            continue
-        fast.append(best)
-        fronts.append(front)
-        count = {key: count[key] + tried[key] for key in count}
+    with keeping(fast) as work:
+        for space in spaces:
+            try:
+                best, front, tried = exhaustive(model, system, space, stack=stack, top=top, number_format=number_format)
+            except InputError as error:
+                refused = error
+                continue
+            fronts.append(front)
+            count = {key: count[key] + tried[key] for key in count}
+            fast.append(best)
+            if not best.attrs["complete"]:
+                raise KeyboardInterrupt
     if not fast:
         raise refused or InputError("no size to search", field="spaces", value=0)
     front = pd.concat(fronts, ignore_index=True)
     kept = front[undominated(front[["step_s", "peak_byte", "step_usd"]].to_numpy())]
-    best = pd.concat(fast).sort_values("step_s", kind="stable")
-    return best.head(top).reset_index(drop=True), kept.sort_values("step_s", ignore_index=True), count
+    best = pd.concat(fast).sort_values("step_s", kind="stable").head(top).reset_index(drop=True)
+    best.attrs = {"complete": work.complete}
+    return best, kept.sort_values("step_s", ignore_index=True), count
 
 
 def pareto(seconds: Floats, peak: Floats) -> Any:
@@ -184,18 +191,22 @@ def replay_best(
     stack: TrainStack,
     number_format: str,
 ) -> pd.DataFrame:
-    """Exact step time and memory of each row of `best` beside the closed form; what fits first, then by exact time."""
-    records = []
-    for record in best.to_dict("records"):
-        chosen = {str(key): record[key] for key in ("tp", "pp", "dp", "cp", *AXES)}
-        usual = {name: value for name, value in stack.usual().items() if name not in chosen}
-        if chosen["ep"] == 1:
-            usual["ep_overlap"] = 0.0
-        plan = TrainPlan(**usual, **chosen, batch=space.batch, seq=space.seq)
-        summary = train(model, system, plan, stack=stack, number_format=number_format).summary
-        records.append(record | {"replayed_s": summary["step_s"], "replayed_peak_byte": summary["mem_total_byte"],
-                                 "bubble_rate": summary["bubble_rate"], "fits": summary["fits"]})  # fmt: skip
-    return pd.DataFrame(records).sort_values(["fits", "replayed_s"], ascending=[False, True], ignore_index=True)
+    """Exact step time and memory of each row of `best` beside the closed form; what fits first, then by exact time.
+    Ctrl-C leaves the rows replayed until then, with `attrs["complete"]` False."""
+    records: list[dict[str, Any]] = []
+    with keeping(records) as work:
+        for record in best.to_dict("records"):
+            chosen = {str(key): record[key] for key in ("tp", "pp", "dp", "cp", *AXES)}
+            usual = {name: value for name, value in stack.usual().items() if name not in chosen}
+            if chosen["ep"] == 1:
+                usual["ep_overlap"] = 0.0
+            plan = TrainPlan(**usual, **chosen, batch=space.batch, seq=space.seq)
+            summary = train(model, system, plan, stack=stack, number_format=number_format).summary
+            records.append(record | {"replayed_s": summary["step_s"], "replayed_peak_byte": summary["mem_total_byte"],
+                                     "bubble_rate": summary["bubble_rate"], "fits": summary["fits"]})  # fmt: skip
+    replayed = pd.DataFrame(records).sort_values(["fits", "replayed_s"], ascending=[False, True], ignore_index=True)
+    replayed.attrs["complete"] = work.complete
+    return replayed
 
 
 def batch_tradeoff(
@@ -205,20 +216,25 @@ def batch_tradeoff(
     """The best plan of each space judged by time and cost to a target loss, not by throughput.
 
     Steps to the target at batch B are `min_step (1 + critical_batch / B)` (McCandlish et al. 2018): below the critical
-    batch size a larger batch saves steps, above it only tokens are spent.
+    batch size a larger batch saves steps, above it only tokens are spent. Ctrl-C leaves the spaces searched until then,
+    with `attrs["complete"]` False.
     """
-    records = []
-    for space in spaces:
-        best, _, _ = exhaustive(model, system, space, stack=stack, top=1, number_format=number_format)
-        step_s = float(best["step_s"].iloc[0])
-        num_step = steps_to_target(space.batch, min_step, critical_batch)
-        machine = catalog.system(system, space.num_device)
-        hours = num_step * step_s / 3600
-        records.append({
-            "batch": space.batch, **best.iloc[0].to_dict(), "num_step": num_step,
-            "target_h": hours, "target_usd": hours * machine.price_usd_per_h(space.num_device),
-            "token": num_step * space.batch * space.seq,
-        })  # fmt: skip
+    records: list[dict[str, Any]] = []
+    with keeping(records) as work:
+        for space in spaces:
+            best, _, _ = exhaustive(model, system, space, stack=stack, top=1, number_format=number_format)
+            if not best.attrs["complete"]:
+                raise KeyboardInterrupt
+            step_s = float(best["step_s"].iloc[0])
+            num_step = steps_to_target(space.batch, min_step, critical_batch)
+            machine = catalog.system(system, space.num_device)
+            hours = num_step * step_s / 3600
+            records.append({
+                "batch": space.batch, **best.iloc[0].to_dict(), "num_step": num_step,
+                "target_h": hours, "target_usd": hours * machine.price_usd_per_h(space.num_device),
+                "token": num_step * space.batch * space.seq,
+            })  # fmt: skip
     out = pd.DataFrame(records)
+    out.attrs["complete"] = work.complete
     out["pareto"] = np.isin(np.arange(len(out)), pareto(out["target_h"].to_numpy(), out["target_usd"].to_numpy()))
     return out

@@ -1,17 +1,21 @@
 """Runs a verb in this process as the command line would, and says what of its promise it broke.
 
-The promise: exit 0 with finite output, 3 with a reason, or 2 with one line; nothing but the named outputs is written,
-inputs stay as they were, and it ends within a minute.
+The promise: exit 0 with finite output, 3 with a reason, or 2 with one line; nothing but the named outputs and the cache
+is written, inputs stay as they were, and it ends within a minute and 6 GB.
 """
 
 import contextlib
+import functools
 import io
 import json
 import math
 import os
 import pathlib
 import re
+import resource
+import shutil
 import signal
+import sys
 import time
 import traceback
 import warnings
@@ -20,9 +24,15 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+from kernels import cache
 from sim.cli import main
 
-LIMIT_S = 60.0
+LIMIT_S = 60.0  # of the processor, whatever else it does
+HANGS_S = 300.0
+LIMIT_BYTE = 6_000_000_000
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+CHANGES = frozenset(f"os.{name}" for name in ("mkdir", "rename", "remove", "rmdir", "symlink", "link", "truncate",
+                                              "chmod", "chown", "utime"))  # fmt: skip
 ENDLESS = re.compile(r"(?<![\w./=:'\"-])-?(nan|inf|infinity)(?![\w./:'\"-])", re.I)
 
 
@@ -47,28 +57,82 @@ class Outcome:
 
 
 class TooLongError(Exception):
-    """More than `LIMIT_S` seconds."""
+    """More than `LIMIT_S` seconds of the processor, or `HANGS_S` in all."""
+
+
+class _Watch:
+    """What this process writes outside the folder of the case and the cache, seen by an audit hook."""
+
+    def __init__(self) -> None:
+        self.folder: str | None = None
+        self.strange: list[str] = []
+        sys.addaudithook(self._see)
+
+    def _see(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.folder is None:
+            return
+        if event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES:
+            self._note(event, arguments[0])
+        elif event in CHANGES:
+            for place in arguments[: 2 if event in ("os.rename", "os.link", "os.symlink") else 1]:
+                self._note(event, place)
+
+    def _note(self, event: str, place: Any) -> None:
+        if isinstance(place, int) or self.folder is None:
+            return
+        path = os.path.abspath(os.fsdecode(place))
+        bytecode = "__pycache__" in path and any(path.startswith(root) for root in OURS)  # Python's own
+        if not path.startswith((self.folder, str(cache.base()), "/dev/")) and not bytecode:
+            self.strange.append(f"{event} {path}")
+
+
+OURS = (str(cache.ROOT.parent), sys.prefix, sys.base_prefix)
+_watch = _Watch()
 
 
 @contextlib.contextmanager
 def _limit() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TooLongError(f"more than {LIMIT_S:g} s")
+        raise TooLongError("takes too long")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    timers = ((signal.SIGPROF, signal.ITIMER_PROF, LIMIT_S), (signal.SIGALRM, signal.ITIMER_REAL, HANGS_S))
+    before = [signal.signal(number, stop) for number, _, _ in timers]
+    for _, timer, seconds in timers:
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for (number, timer, _), handler in zip(timers, before, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)
+
+
+ORDINARY = (
+    *(("simulate", "--model", "gpt2", "--system", "a100_sxm", "--requests", "batch:n=3,prompt=8,output=4", *more)
+      for more in (("--dp", "2", "--router", "prefix_aware"), ("--policy", "static"), ("--no-run-ahead",))),
+    ("pools", "--model", "gpt2", "--system", "a100_sxm", "--requests", "batch:n=2,prompt=8,output=4"),
+    ("train", "--model", "gpt2", "--system", "dgx_a100", "--batch", "4", "--seq", "64"),
+    ("plan", "--model", "gpt2", "--system", "dgx_a100", "--gpus", "2", "--batch", "4", "--seq", "64", "--top", "1"),
+    ("schedule", "zb-v", "--stages", "2", "--microbatches", "4"), ("goodput", "--steps=50", "--step-s=1", "--gpus=8",
+                                                                   "--mtbf-h=100", "--runs=1"),
+)  # fmt: skip
+
+
+@functools.cache
+def warm() -> None:
+    """Compile what cases use: that takes a minute or more the very first time, and is none of the faults looked for."""
+    for words in ORDINARY:
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main(words) == 0, words
 
 
 def run(case: Case, folder: pathlib.Path) -> Outcome:
     """Run the case in `folder`, which must be the working directory and empty; it is emptied again."""
+    warm()
     for name, content in case.files.items():
         (folder / name).write_bytes(content)
-    out, err, start = io.StringIO(), io.StringIO(), time.monotonic()
+    out, err, start, most = io.StringIO(), io.StringIO(), time.process_time(), _peak_byte()
+    _watch.folder, _watch.strange = str(folder), []
     code, broken, place = -1, "", ""
     try:
         with _limit(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
@@ -83,12 +147,29 @@ def run(case: Case, folder: pathlib.Path) -> Outcome:
                       if "/tests/" not in f.filename and "/lib/python" not in f.filename), "")  # fmt: skip
         if isinstance(error, KeyboardInterrupt):
             raise
+    finally:
+        _watch.folder = None
+    seconds, peak = time.process_time() - start, _peak_byte()
+    if seconds > LIMIT_S:
+        broken = broken or f"took {seconds:.0f} s"
+    if peak > max(most, LIMIT_BYTE):
+        broken = broken or f"took {peak / 1e9:.1f} GB"
+    if _watch.strange:
+        broken = broken or f"wrote elsewhere: {_watch.strange[:3]}"
+    folders = [path.name for path in folder.iterdir() if path.is_dir()]
+    if folders:
+        broken = broken or f"left folders: {folders}"
     written = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     for path in folder.iterdir():
-        path.unlink() if path.is_file() else None
-    found = Outcome(code, out.getvalue(), err.getvalue(), time.monotonic() - start, written, broken, place)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    found = Outcome(code, out.getvalue(), err.getvalue(), seconds, written, broken, place)
     why = broken or _promise(found, case)
     return Outcome(code, found.out, found.err, found.seconds, written, why, place)
+
+
+def _peak_byte() -> int:
+    """The most memory that this process ever held (it never falls: a case shows where it raises it)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _promise(found: Outcome, case: Case) -> str:

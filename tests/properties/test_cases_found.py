@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sim.cli import main
-from tests.properties.cases import AZURE, KINETO, MEASURED, chakra
+from tests.properties.cases import AZURE, KINETO, chakra
+from tests.properties.cases_measured import MEASURED
 from workloads.chakra_json import json_text
 
 
@@ -161,3 +162,9 @@ def test_numbers_of_an_order_beyond_what_there_is(
 def test_an_order_with_gaps_makes_no_table_of_gaps(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "p.csv").write_text("65535F0,0F9999999\n")
     refused(["schedule", str(tmp_path / "p.csv")], capsys, "are numbered from 0 on")
+
+
+@pytest.mark.parametrize("seed", ["-1", "-9223372036854775808", "9223372036854775808"])
+def test_seeds_of_a_long_run(capsys: pytest.CaptureFixture[str], seed: str) -> None:
+    words = ["goodput", "--steps=50", "--step-s=1", "--gpus=8", "--mtbf-h=100", "--runs=1", f"--seed={seed}"]
+    refused(words, capsys, f"seed = {seed}: out of range; allowed: 0 to")

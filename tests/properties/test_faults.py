@@ -1,6 +1,7 @@
 """Fifty faults in processes of their own: signals at random moments, full disks, folders that cannot be written,
 readers and writers that are not there, two cold processes at once, children of a killed parent."""
 
+import importlib
 import json
 import os
 import pathlib
@@ -119,9 +120,34 @@ def test_stopped_at_a_random_moment(tmp_path: pathlib.Path, number: signal.Signa
     assert code in (0, 128 + number, -number), (code, err)  # done already; said; before Python listened
     assert "Traceback" not in err or code == -number or "import" in err, err
     content = (tmp_path / "o.json").read_bytes()
-    if content != OLD:
-        assert json.loads(content)["ridgeline"]["complete"] is (code == 0)
+    if content == OLD:
+        assert code != 0
+    else:  # a file that says that it is complete is, whatever came after it; one that is not was said
+        written = json.loads(content)
+        assert code != -number
+        if written["ridgeline"]["complete"]:
+            assert written["completed"] == 400_000
+        else:
+            assert code == 128 + number
+            assert written["completed"] < 400_000
     assert left(tmp_path) == {"o.json"}
+
+
+def test_a_signal_after_the_work_does_not_undo_it(tmp_path: pathlib.Path) -> None:
+    """The command has returned its exit code, and the interpreter is being taken down."""
+    script = (
+        "import atexit, os, signal, sys\n"
+        "sys.argv[1:] = ['schedule', 'gpipe', '--stages', '2', '--microbatches', '2', '--json', 'o.json']\n"
+        "for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):\n"
+        "    atexit.register(os.kill, os.getpid(), each)\n"
+        "from sim.cli import main\n"
+        "sys.exit(main())\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=env, capture_output=True, timeout=WAIT_S,
+                          check=False, preexec_fn=hears_interrupts)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    json.loads((tmp_path / "o.json").read_bytes())
 
 
 @pytest.mark.parametrize("option", ["--json", "--trace", "--csv", "--plot"])
@@ -263,6 +289,49 @@ def _is_alive(pid: int) -> bool:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("verb", ["goodput", "plan", "study", "report"])
+def test_what_is_stopped_keeps_its_parts(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    """The third part is interrupted within."""
+    from sim.cli import main
+
+    words, place = {
+        "goodput": (["goodput", "--steps=50", "--step-s=1", "--gpus=8", "--mtbf-h=100", "--runs=5"],
+                    "sim.training.goodput.simulate_run"),
+        "plan": (["plan", "--model=gpt2", "--system=dgx_a100", "--gpus=8", "--batch=8", "--seq=64", "--top=2"],
+                 "sim.training.search.score_plans"),
+        "study": (["study", "run", "--all", "--small"], "sim.run.study.run_module"),
+        "report": (["study", "report", "--small", "--markdown", str(tmp_path / "o.md")], "sim.run.study.run_module"),
+    }[verb]  # fmt: skip
+    room, _, name = place.rpartition(".")
+    whole, count = getattr(importlib.import_module(room), name), 0
+    monkeypatch.setattr("sim.run.study.names", lambda: ["two-bp", "attacc", "two-bp", "attacc"])
+
+    def interrupted(*arguments: object, **more: object) -> object:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return whole(*arguments, **more)
+
+    monkeypatch.setattr(place, interrupted)
+    assert main([*words, "--json", str(tmp_path / "o.json")]) == 130
+    content = json.loads((tmp_path / "o.json").read_bytes())
+    assert count == 3
+    assert content["complete"] is False
+    if verb == "goodput":
+        assert len(content["run"]) == 2
+    elif verb == "plan":
+        assert content["count"]["plan"] > 0
+        assert content["best"]
+        assert "replayed_s" not in content["best"][0]
+    else:
+        assert {row["study"] for row in content["rows"]} == {"two-bp", "attacc"}
+    assert left(tmp_path) == {"o.json"}  # no page of a part of the studies
+    assert "interrupted: what was done until then is kept" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["capacity", "compare"])

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.properties.cases import KINDS
 from tests.properties.driver import Case, Outcome, run, shown
+from tests.properties.kinds import KINDS
 
 NUM, NUM_HOSTILE = 10_000, 100_000
 PARTS = 8  # of the hundred thousand, so that processes share them

@@ -17,6 +17,7 @@ from typing import Any
 
 from kernels import blame
 from kernels.errors import InputError
+from workloads.files import read_byte
 from workloads.pipeline import Op, Order
 
 FOLDER = pathlib.Path(__file__).parent
@@ -91,7 +92,7 @@ def load(name: str) -> Schedule:
             raise InputError("no such file", file=path)
         module = ModuleType(f"ridgeline_schedule_{path.stem}")
         module.__file__ = str(path)
-        blame.run_source(path.read_bytes(), str(path), module, "schedule")
+        blame.run_source(read_byte(path, blame.MAX_SOURCE_BYTE), str(path), module, "schedule")
         return Schedule(path, module)
     known = catalogue()
     if name not in known:
