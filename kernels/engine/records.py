@@ -118,6 +118,7 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("own_cache", "i8", "1: a sequence's own full blocks stay behind as cache, named by the load or not"),
     ("share_early", "i8", "1: a block can be found from its scheduling on, 0: from the end of its step"),
     ("end_late", "i8", "1: who ends keeps seat and blocks until the next step is planned"),
+    ("ends_unseen", "i8", "1: with `end_late`, the step planned beside a last token computes a row for who ends"),
     ("admit_whole", "i8", "1: an admission needs room for the whole prompt, whatever its first chunk"),
     ("pooled", "i8", "1: lanes share one running list and are planned as soon as one is free"),
     ("by_admission", "i8", "1: the running list is in order of admission, 0: of key"),

@@ -149,10 +149,10 @@ def decode_token(e: Engine, i: int) -> int:
 @njit_inline
 def wanted_token(e: Engine, i: int) -> int:
     """Tokens that running sequence i could compute now: the rest of its prompt, or a decode; 0 where its last step has
-    not ended or it has no more to do."""
+    not ended or it has no more to do. Who has ended unseen is computed along."""
     s = e.seq[i]
     if s.status != RUNNING:
-        return 0
+        return 1 if s.status == LEAVING and e.me.ends_unseen == 1 and s.kv + 1 < e.me.max_context_token else 0
     left = s.target - s.kv - s.ahead
     if left > 0:
         return left
@@ -208,7 +208,8 @@ def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None
 @njit_inline
 def schedule_next(e: Engine, i: int, num_token: int) -> None:
     """Adds running sequence i to the plan: `num_token` tokens of its prompt, or decoded ones."""
-    schedule(e, i, PREFILL if prefill_left(e, i) > 0 else DECODE, num_token, 0)
+    role = PREFILL if prefill_left(e, i) > 0 else DECODE
+    schedule(e, i, IDLE if e.seq[i].status == LEAVING else role, num_token, 0)
 
 
 @njit

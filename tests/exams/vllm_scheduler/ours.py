@@ -1,29 +1,20 @@
 """The policy `vllm_v1` on cases, a step at a time, with the rules of an engine profile."""
 
 import dataclasses
-import functools
 
 import numpy as np
 
 from kernels.engine import records as at
-from kernels.engine.price import StepPrice, blank
 from sim.serving.engine import serve
 from sim.serving.engine_profile import load
 from sim.serving.limits import Limits, Options
 from sim.serving.plan import plan_rows
 from sim.serving.plugin import find
 from tests.exams.vllm_scheduler.cases import BLOCK_TOKEN, Case
+from tests.sim.serving.serving_case import US, flat_price
 from workloads.requests import Requests, build
 
-STEP_PS = 1_000_000
 Plan = tuple[int, dict[int, int]]
-
-
-@functools.cache
-def _price(case_budget: int, seats: int, stages: int) -> StepPrice:
-    price = blank(stages, 1, case_budget, seats)
-    price.dense_ps[:] = STEP_PS
-    return price
 
 
 def _requests(case: Case) -> tuple[list[int], Requests]:
@@ -41,7 +32,7 @@ def _requests(case: Case) -> tuple[list[int], Requests]:
     asks = [case.asks[i] for i in order]
     shared = dict(unit_start=start, unit_stop=stop, unit_id=unit, unit_token=BLOCK_TOKEN) if unit else {}
     return order, build(
-        np.array([ask.arrival for ask in asks]) * STEP_PS, [ask.prompt for ask in asks], [ask.output for ask in asks],
+        np.array([ask.arrival for ask in asks]) * US, [ask.prompt for ask in asks], [ask.output for ask in asks],
         priority=[ask.priority for ask in asks], **shared,
     )  # fmt: skip
 
@@ -53,17 +44,17 @@ def run(case: Case, profile: str) -> list[Plan]:
 
     def note(engine: at.Engine, lane: int) -> int:
         rows = plan_rows(engine, lane)
-        start = int(engine.lane[lane]["begun_ps"]) // STEP_PS
+        start = int(engine.lane[lane]["begun_ps"]) // US
         plans.append((start, {order[int(row["sequence"])]: int(row["token"]) for row in rows}))
         return -1
 
     rules = load(profile).scheduler
     limits = Limits(
         num_block=case.num_block, block_token=BLOCK_TOKEN, max_context_token=case.max_context,
-        prefix_cache=case.cache, plan_ahead=int(case.ahead),
+        prefix_cache=case.cache, plan_ahead=int(case.ahead), ends="token" if case.by_token else "length",
         rules=dataclasses.replace(rules, admit_whole=rules.admit_whole and case.whole),
     )  # fmt: skip
     policy = find("policy", f"vllm_v1:max_token={case.budget},max_seq={case.seats},max_chunk={case.longest_chunk}")
     options = Options(order="priority" if case.by_priority else "fcfs", engine="stepping", execute=note)
-    serve(requests, _price(case.budget, case.seats, case.stages), policy, find("router", "round_robin"), limits, options)
+    serve(requests, flat_price(1, 0, case.budget, case.seats, case.stages), policy, find("router", "round_robin"), limits, options)
     return plans
