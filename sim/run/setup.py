@@ -10,6 +10,7 @@ from kernels.errors import InputError
 from kernels.machine import Machine
 from sim.run.effect import check_placement
 from sim.run.scenario import Scenario
+from sim.serving import engine_profile
 from sim.serving.experts import with_experts
 from sim.serving.stores import Store, store_of
 from workloads import formats as number_formats
@@ -52,6 +53,13 @@ class Setup:
     def store(self) -> Store:
         """Pages of KV of a replica, and the rules by which groups of layers take them."""
         return store_of(self.budget, self.placement.attn_dp, self.scenario.block_token)
+
+    @property
+    def kv_concurrency(self) -> float:
+        """Sequences of the longest length that a replica holds at once, in whole blocks."""
+        size = self.scenario.block_token
+        length = -(-self.max_model_len // size) * size
+        return self.budget.kv * self.placement.attn_dp / self.budget.sequence_byte(length)
 
     @property
     def max_model_len(self) -> int:
@@ -99,6 +107,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         )
     if scenario.fidelity == "replay":
         fidelity = best_fidelity(system.device)
+    kept = engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine).memory
     needed = {formats.attention, formats.mixer, formats.ffn, formats.expert, formats.head, formats.activation}
     _check_pipes(system, needed)
     budget = memory.budget(
@@ -108,7 +117,9 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         system.device.mem_byte - system.device.mem_reserved_byte,
         max_num_token=max_num_token,
         max_num_seq=max_num_seq,
-        utilization=scenario.memory_share,
+        utilization=scenario.memory_share or kept.share,
+        reserve_byte=kept.beside(placed.tp),
+        sampled_byte=kept.sampled_byte,
     )
     rule = dispatch.parse(scenario.dispatch, system.device)
     if rule.draws and scenario.expert_skew > 0:

@@ -10,6 +10,7 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from kernels.errors import InputError, from_validation
+from sim.serving.engine_defaults import Memory, StepLimit
 from sim.serving.rules import Rules
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class EngineProfile:
     device: str = ""  # of the host that was measured
     note: str = ""
     scheduler: Rules = dataclasses.field(default_factory=Rules)  # what it decides beside the policy
+    memory: Memory = dataclasses.field(default_factory=Memory)  # what it leaves for KV
+    step_limit: tuple[StepLimit, ...] = ()  # tokens and sequences a step that it takes by itself
     fit: Fit | None = None  # how the constants were found, and how wrong they are
 
     def host_time(self) -> "HostTime":
