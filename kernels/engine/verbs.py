@@ -12,9 +12,11 @@ from kernels.engine.heap import head, pop, push
 from kernels.engine.records import (
     DECODE,
     DONE,
+    FINISHED,
     HANDED,
     IDLE,
     LEAVING,
+    LOST,
     PAD,
     PAGED,
     PREFILL,
@@ -357,19 +359,19 @@ def grow(e: Engine, i: int, num_token: int) -> bool:
 def grow_or_preempt(e: Engine, i: int, num_token: int) -> bool:
     """Blocks for `num_token` more tokens of running sequence i, preempting from the tail of the list as vLLM does.
 
-    Where i itself is the tail, the tail of another lane that is not in flight goes first if its key is larger;
-    while a lane is in flight i waits with what it holds; else i is preempted. False: i does nothing this step.
+    Where lanes have lists of their own and i itself is the tail, the tail of another lane that is not in flight goes
+    first if its key is larger; while a lane is in flight i waits with what it holds. Where they share one, its tail
+    goes, in flight or not. Else i is preempted. False: i does nothing this step.
     """
     me = e.me
     while not grow(e, i, num_token):
         here = list_of(e, me.plan_lane)
-        victim = _largest(e, here, i) if me.victim_by_key == 1 else _tail(e, here, i)
-        if victim == i:
-            if me.pooled == 0:
-                for lane in range(me.num_lane):
-                    tail = _tail(e, lane, i)
-                    if tail >= 0 and e.lane[lane].in_flight == 0 and comes_after(e, tail, victim):
-                        victim = tail
+        victim = _largest(e, here, i) if me.victim_by_key == 1 else _tail(e, here)
+        if victim == i and me.pooled == 0:
+            for lane in range(me.num_lane):
+                tail = _tail(e, lane)
+                if tail >= 0 and e.lane[lane].in_flight == 0 and comes_after(e, tail, victim):
+                    victim = tail
             if victim == i and me.num_flight > 0:
                 return False
         _unschedule(e, victim)
@@ -390,7 +392,8 @@ def _unschedule(e: Engine, i: int) -> None:
         row += ROW
     if row == stop:
         return
-    e.seq[i].ahead -= e.work[row + TOKEN]
+    if e.work[row + ROLE] != IDLE:
+        e.seq[i].ahead -= e.work[row + TOKEN]
     lane.plan_token -= e.work[row + TOKEN]
     lane.num_plan -= 1
     for k in range(row, stop - ROW):
@@ -431,32 +434,48 @@ def comes_after(e: Engine, i: int, j: int) -> bool:
 
 @njit
 def _largest(e: Engine, lane: int, i: int) -> int:
-    """The sequence of a running list with the largest key (i itself, or one that no other lane computes)."""
+    """The sequence of a running list with the largest key."""
     first = lane_at(e, lane) + e.me.in_running
     worst = i
     for k in range(first, first + e.lane[lane].num):
-        j = e.work[k]
-        s = e.seq[j]
-        away = s.flight > 0 and s.flight != e.me.plan_lane + 1 and e.lane[s.flight - 1].in_flight == 1
-        if s.status == RUNNING and not away and comes_after(e, j, worst):
-            worst = j
+        if comes_after(e, e.work[k], worst):
+            worst = e.work[k]
     return worst
 
 
 @njit
-def _tail(e: Engine, lane: int, i: int) -> int:
-    """The last sequence of a running list that can go (i itself can; where lanes share a list, none whose step has
-    not ended); -1: none."""
-    first = lane_at(e, lane) + e.me.in_running
-    k = first + e.lane[lane].num - 1
-    while k >= first:
-        j = e.work[k]
-        s = e.seq[j]
-        waits = e.me.pooled == 1 and (s.ahead > 0 or (s.flight > 0 and e.lane[s.flight - 1].in_flight == 1))
-        if j == i or not (waits or s.status == LEAVING):
-            return j
-        k -= 1
-    return -1
+def _tail(e: Engine, lane: int) -> int:
+    """The last sequence of a running list; -1: it has none."""
+    num = e.lane[lane].num
+    return e.work[lane_at(e, lane) + e.me.in_running + num - 1] if num > 0 else -1
+
+
+@njit
+def _lose(e: Engine, i: int) -> None:
+    """Marks the rows of sequence i in steps in flight: they leave no KV, and the token that one may sample."""
+    me, s = e.me, e.seq[i]
+    done = s.kv + s.ahead
+    late = 0
+    for number in range(me.num_lane):
+        lane = e.lane[number]
+        if number == me.plan_lane or lane.in_flight == 0 or lane.empty == 1:
+            continue
+        first = lane_at(e, number) + me.in_plan
+        num = lane.num_still
+        if lane.repeating == 1:  # it counts its rows alone: from now on as a plan of its own
+            lane.repeating = 0
+            lane.num_plan = num
+            for row in range(first, first + ROW * num, ROW):
+                e.seq[e.work[row + SEQ]].ahead += e.work[row + TOKEN] if e.work[row + ROLE] == DECODE else 0
+            done = s.kv + s.ahead
+        for row in range(first, first + ROW * num, ROW):
+            if e.work[row + SEQ] == i and e.work[row + ROLE] != IDLE:
+                samples = e.work[row + ROLE] == DECODE or (s.flight == number + 1 and done >= s.target)
+                e.work[row + ROLE] = LOST
+                e.work[row + TOKEN] = 1 if samples else 0
+                late += e.work[row + TOKEN]
+    s.ahead = late  # while it waits: tokens that are still to come
+    s.flight = 0
 
 
 @njit
@@ -467,6 +486,13 @@ def preempt(e: Engine, i: int) -> None:
     me, s = e.me, e.seq[i]
     settle_all(e)
     leave(e, i, s.lane)
+    if s.status == LEAVING:  # it has ended, and gives its blocks back before the engine hears of it
+        end_kv(e, i)
+        s.status = FINISHED
+        me.num_leaving -= 1
+        return
+    if me.pooled == 1:
+        _lose(e, i)
     moved = block_for(e, s.kv, s.kv)
     if me.swap == 1 and moved <= me.host_free_block and s.kv > 0:
         me.host_free_block -= moved
