@@ -57,7 +57,13 @@ class Scenario:
     kv_format: str = _of(
         "auto", "stored KV: bf16, fp16, fp8, int8, int4, int2, int1; auto: the checkpoint's own, else 16 bits"
     )
-    expert_skew: Annotated[float, Ge(0), Le(4)] = _of(0.0, "exponent of the power law of expert load; 0 is balanced")
+    expert_skew: Annotated[float, Ge(-1), Le(4)] = _of(
+        -1.0, "exponent of the power law of expert load; 0 is balanced; -1: the engine profile's"
+    )
+    eplb: bool = _of(False, "experts are placed, and doubled, by their load: every expert-parallel rank has the same")
+    kernels: str = _of(
+        "", "kernels other than an engine's choice, `gemm.w4a16=awq,moe.fp8=NAME` (every result names those that ran)"
+    )
     dispatch: str = _of(
         "",
         "what units in the memory do: xpu, pim, best, op_b, co_process, each with options (`best:beside=attention`,"

@@ -109,7 +109,7 @@ def simulate(
         setup.machine,
         max_token=max_token(policy, limits),
         max_seq=max_seq(policy),
-        skew=scenario.expert_skew,
+        skew=setup.expert_skew,
         host=profile.host_time(),
         block_token=scenario.block_token,
     )
@@ -237,6 +237,7 @@ def _run(
     about = provenance(dataclasses.asdict(setup.scenario), seed=setup.scenario.seed, fidelity=setup.fidelity)
     about |= {"mode": result.engine, "calibrated_on": setup.calibrated_on, "complete": result.complete}
     about |= {"formats": setup.formats.said or setup.formats.label()}
+    about |= {"kernels": "; ".join(setup.kernels)} if setup.kernels else {}
     about |= {"note": left_out} if left_out else {}
     steps = None if result.step is None else step_columns(result.step, at.LOG_COLUMNS)
     edges = edges_s()

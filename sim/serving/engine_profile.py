@@ -52,6 +52,7 @@ class EngineProfile:
     reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
     reduce_byte_per_s: float = math.inf  # ... send no faster than this from a device
     plan_ahead: bool = False  # a step is planned while the one before runs: an arrival waits for one more
+    expert_skew: float = 0.0  # exponent of the load law of experts (`kernels.moe_load`), where nobody says another
     captured: tuple[int, ...] = ()  # token counts that have a CUDA graph, ascending
     stack: str = ""  # profiles of one software stack on several hosts share this name
     device: str = ""  # of the host that was measured

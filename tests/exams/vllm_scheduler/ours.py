@@ -56,5 +56,12 @@ def run(case: Case, profile: str) -> list[Plan]:
     )  # fmt: skip
     policy = find("policy", f"vllm_v1:max_token={case.budget},max_seq={case.seats},max_chunk={case.longest_chunk}")
     options = Options(order="priority" if case.by_priority else "fcfs", engine="stepping", execute=note)
-    serve(requests, flat_price(1, 0, case.budget, case.seats, case.stages), policy, find("router", "round_robin"), limits, options)
+    serve(
+        requests,
+        flat_price(1, 0, case.budget, case.seats, case.stages),
+        policy,
+        find("router", "round_robin"),
+        limits,
+        options,
+    )
     return plans

@@ -25,13 +25,15 @@ def planned_by_vllm(cases: list[Case], folders: list[Path]) -> list[list[ours.Pl
     root = Path(__file__).parents[3]
     done = subprocess.run(command, input=given, capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    return [[(start, {int(i): n for i, n in rows.items()}) for start, rows in plans] for plans in json.loads(done.stdout)]
+    return [
+        [(start, {int(i): n for i, n in rows.items()}) for start, rows in plans] for plans in json.loads(done.stdout)
+    ]
 
 
 def compare(version: str, folder: Path, number: int) -> None:
     """Plans of `number` cases of every class are the same in so many of them as the class promises."""
     wheel = unpacked("vllm", version, folder, ("vllm/", f"vllm-{version}"))
-    needed = unpacked("msgspec", "0.21.1", folder)
+    needed = unpacked("msgspec", "0.23.0", folder)
     cases = [case(kind, k) for kind in CLASSES for k in range(number)]
     same, differ = Counter[str](), []
     for given, theirs in zip(cases, planned_by_vllm(cases, [wheel, needed]), strict=True):
