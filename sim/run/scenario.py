@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 
 MAX_GROUP = 65_536  # devices of a group: above every machine that was built
 MAX_TOKEN = 1 << 24  # of a step, as of a request

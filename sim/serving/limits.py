@@ -8,7 +8,6 @@ from kernels.errors import InputError
 from sim.serving.plugin import Plugin
 from sim.serving.rules import Group, Rules
 
-
 ENDS = ("length", "token")
 
 
