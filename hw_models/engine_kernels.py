@@ -1,9 +1,10 @@
 """Kernels that a serving engine runs and nobody measured under their own name, out of ones that were.
 
-A profile has what was measured. An engine may choose another kernel than the one measured most: experts in fp8 with one
-scale a tensor run Triton's kernel, of which the block-scaled rows tell the constants (FlashInfer's Cutlass kernel, which
-was measured in that format, takes three times as long and longer than bf16). Weight-only multiplies were not measured at
-all: they are derived from the machine's 16-bit multiply. Each says of what, and how unsure it is (`spread`).
+A profile has what was measured. An engine may choose another kernel than the one measured most: experts in fp8 with
+one scale a tensor run Triton's kernel, of which the block-scaled rows tell the constants (FlashInfer's Cutlass kernel,
+which was measured in that format, takes three times as long and longer than bf16). Weight-only multiplies were not
+measured at all: they are derived from the machine's 16-bit multiply. Each says of what, and how unsure it is
+(`spread`).
 """
 
 from collections.abc import Iterable
@@ -28,13 +29,13 @@ class WeightOnly(NamedTuple):
 
 MARLIN = WeightOnly(
     0.8, 0.2, ("w4a16", "w8a16", "mxfp4_a16"),
-    "Marlin (arXiv 2408.11743): at small batches the bytes of its weights at the bandwidth of the 16-bit multiply (3.87 of"
-    " 3.88 times as fast), at large ones near the 16-bit multiply; its stripes have no waves",
+    "Marlin (arXiv 2408.11743): at small batches the bytes of its weights at the bandwidth of the 16-bit multiply (3.87"
+    " of 3.88 times as fast), at large ones near the 16-bit multiply; its stripes have no waves",
 )  # fmt: skip
 MARLIN_HOPPER = MARLIN._replace(compute=0.8 * 0.63, sigma=0.25)  # mma reaches 62.9 % of wgmma (arXiv 2402.13499)
 MACHETE = WeightOnly(
     0.8, 0.25, ("w4a16", "w8a16"),
-    "Machete: Marlin's layout on wgmma; its authors have it 1.3 to 1.4 times as fast as Marlin at large batches on H100",
+    "Machete: Marlin's layout on wgmma; its authors have it 1.3 to 1.4 times as fast as Marlin at large batches (H100)",
 )  # fmt: skip
 AWQ = WeightOnly(
     0.35, 0.5, ("w4a16",),
@@ -99,7 +100,8 @@ def chosen(profile: Profile, kind: str, fmt: str, named: dict[tuple[str, str], s
         if kernel is None:
             continue
         if relative != fmt:
-            return f"{kind} {fmt}: constants of {kernel.name} in {relative}, not measured (+-{100 * UNMEASURED_SIGMA:.0f} %)"
+            unsure = f"not measured (+-{100 * UNMEASURED_SIGMA:.0f} %)"
+            return f"{kind} {fmt}: constants of {kernel.name} in {relative}, {unsure}"
         if kernel.data.startswith(DERIVED):
             sigma = max(kernel.spread.values())
             return f"{kind} {fmt}: {kernel.name} ({kernel.data}, +-{100 * sigma:.0f} %)"

@@ -249,8 +249,9 @@ def _experts(rows: Rows, f: FeedForward, h: int, m: Count, skew: float) -> None:
     what fused-expert kernels are benchmarked at: `num_token` tokens routed over all experts, of which the
     local share is computed. FLOPs and bytes of rows are a device's averages, of each pair the tensors between the two
     grouped GEMMs; weights are those of the experts that the load law of their price wakes on the fullest device
-    (`kernels.moe_load`). Narrow activations are made inside the kernel. `n` counts a gated expert's width (three matrices); a plain expert of two is written as a gated one
-    of two thirds its width, which has the same weights and FLOPs.
+    (`kernels.moe_load`). Narrow activations are made inside the kernel. `n` counts a gated expert's width (three
+    matrices); a plain expert of two is written as a gated one of two thirds its width, which has the same weights and
+    FLOPs.
     """
     p, formats = rows.placement, rows.formats
     inter = f.expert_inter // p.moe_tp

@@ -174,8 +174,8 @@ def _a_row_each(frame: pd.DataFrame) -> pd.DataFrame:
 def from_frame(
     frame: pd.DataFrame, file: pathlib.Path, machine: Machine | None = None, mends: bool = False
 ) -> Measured:
-    """Check a frame and build its operators. With `machine`, rows that beat its speed of light tenfold are refused. With
-    `mends`, bad rows that are fewer than half are skipped instead."""
+    """Check a frame and build its operators. With `machine`, rows that beat its speed of light tenfold are refused.
+    With `mends`, bad rows that are fewer than half are skipped instead."""
     kind = kind_of(frame)
     if kind is None:
         raise InputError("not the columns of a measured operator", file=file)

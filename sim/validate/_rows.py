@@ -52,8 +52,8 @@ def error_row(
 def report(
     rows: Sequence[dict[str, Any]], path: str | pathlib.Path | None, reasons: Mapping[str, int] | None = None
 ) -> str:
-    """Write the JSON where asked (missing numbers as null; why cases were left out, most frequent first), and return the
-    table as text."""
+    """Write the JSON where asked (missing numbers as null; why cases were left out, most frequent first), and return
+    the table as text."""
     if path:
         told = sorted((reasons or {}).items(), key=lambda item: -item[1])
         write_json({"rows": list(rows), "reasons": [{"reason": text, "n": n} for text, n in told if n]}, path)

@@ -1,4 +1,4 @@
-"""Kernels that an engine would run: weight-only multiplies, experts in fp8, and what a working directory cannot change."""
+"""Kernels that an engine would run: weight-only multiplies, experts in fp8; what a working directory cannot change."""
 
 import itertools
 

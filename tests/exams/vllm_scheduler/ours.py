@@ -30,7 +30,7 @@ def _requests(case: Case) -> tuple[list[int], Requests]:
         unit += [number.setdefault(name, len(number)) for name in names]
         stop.append(len(unit))
     asks = [case.asks[i] for i in order]
-    shared = dict(unit_start=start, unit_stop=stop, unit_id=unit, unit_token=BLOCK_TOKEN) if unit else {}
+    shared = {"unit_start": start, "unit_stop": stop, "unit_id": unit, "unit_token": BLOCK_TOKEN} if unit else {}
     return order, build(
         np.array([ask.arrival for ask in asks]) * US, [ask.prompt for ask in asks], [ask.output for ask in asks],
         priority=[ask.priority for ask in asks], **shared,

@@ -17,10 +17,10 @@ from tests.exams.vllm_scheduler.cases import BLOCK_TOKEN, Ask, Case
 
 BLANK = (
     "torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "gguf", "openai", "aiohttp", "requests",
-    "regex", "psutil", "zmq", "cloudpickle", "pybase64", "cbor2", "blake3", "cpuinfo", "einops", "cachetools", "urllib3",
-    "uvloop", "prometheus_client", "vllm.distributed", "vllm.multimodal", "vllm.compilation", "vllm.model_executor",
-    "vllm.lora", "vllm.inputs", "vllm.connections", "vllm.usage", "vllm.entrypoints", "vllm.reasoning", "vllm.renderers",
-    "vllm.tool_parsers", "vllm.transformers_utils", "vllm.config.quantization", "vllm.v1.structured_output",
+    "regex", "psutil", "zmq", "cloudpickle", "pybase64", "cbor2", "blake3", "cpuinfo", "einops", "cachetools",
+    "urllib3", "uvloop", "prometheus_client", "vllm.distributed", "vllm.multimodal", "vllm.compilation", "vllm.model_executor",
+    "vllm.lora", "vllm.inputs", "vllm.connections", "vllm.usage", "vllm.entrypoints", "vllm.reasoning",
+    "vllm.renderers", "vllm.tool_parsers", "vllm.transformers_utils", "vllm.config.quantization", "vllm.v1.structured_output",
 )  # fmt: skip
 STOP = 7
 MANY_TOKENS = 100_000
@@ -75,7 +75,8 @@ class Engine:
                 mamba_cache_mode="none",
             ),
             num_speculative_tokens=0, num_lookahead_tokens=0, num_prefill_lookahead_tokens=0,
-            num_hash_lookahead_tokens=0, max_concurrent_batches=self.depth, max_in_flight_tokens=self.depth * case.budget,
+            num_hash_lookahead_tokens=0, max_concurrent_batches=self.depth,
+            max_in_flight_tokens=self.depth * case.budget,
             ec_manager_config=Given(get_encoder_cache_manager_obj=lambda: None), aux_output_config=Given(enabled=False),
         )  # fmt: skip
         layout = FullAttentionSpec(block_size=BLOCK_TOKEN, num_kv_heads=1, head_size=1, dtype="float32")
@@ -113,11 +114,11 @@ class Engine:
                 max_tokens=5000 if case.by_token else ask.output, ignore_eos=not case.by_token,
                 stop_token_ids=[STOP] if case.by_token else None,
             )  # fmt: skip
-            given: dict[str, Any] = dict(
-                request_id=str(i), prompt_token_ids=token, sampling_params=sampling, pooling_params=None,
-                arrival_time=float(self.delivered), priority=ask.priority,
-                block_hasher=get_request_block_hasher(BLOCK_TOKEN, sha256),
-            )  # fmt: skip
+            given: dict[str, Any] = {
+                "request_id": str(i), "prompt_token_ids": token, "sampling_params": sampling, "pooling_params": None,
+                "arrival_time": float(self.delivered), "priority": ask.priority,
+                "block_hasher": get_request_block_hasher(BLOCK_TOKEN, sha256),
+            }  # fmt: skip
             if "eos_token_id" in inspect.signature(Request).parameters:
                 given["eos_token_id"] = None
             self.scheduler.add_request(Request(**given))
@@ -176,7 +177,7 @@ class Engine:
             token.append([STOP if last else (int(name) + 1) * 1_000_000 + MANY_TOKENS + made] if sampled else [])
             self.num_output[name] = made + sampled
         index = {name: k for k, name in enumerate(samples)}
-        given = dict(logprobs=None, prompt_logprobs_dict={}, pooler_output=[], sampled_token_ids=token)
+        given = {"logprobs": None, "prompt_logprobs_dict": {}, "pooler_output": [], "sampled_token_ids": token}
         fields = inspect.signature(ModelRunnerOutput).parameters
         given = {name: value for name, value in given.items() if name in fields}
         self.scheduler.update_from_output(batch, ModelRunnerOutput(list(samples), index, **given))

@@ -1,5 +1,5 @@
-"""What an engine leaves for KV, against start-up logs that others published: vLLM on H100 of 79.18 GiB at share 0.9 with
-its own limits of 8,192 tokens and 1,024 sequences (llm-d-benchmark, `empirical-vllm-memory-results`)."""
+"""What an engine leaves for KV, against start-up logs that others published: vLLM on H100 of 79.18 GiB at share 0.9
+with its own limits of 8,192 tokens and 1,024 sequences (llm-d-benchmark, `empirical-vllm-memory-results`)."""
 
 import pytest
 
