@@ -7,6 +7,7 @@ import numpy as np
 from hw_models import dispatch, profile, relatives, topology
 from hw_models.calibration.inherit import inherited
 from hw_models.clock import capped_clock
+from hw_models.engine_kernels import with_derived
 from hw_models.profile import Profile
 from hw_models.spec import Device, System
 from kernels import machine as layout
@@ -126,7 +127,7 @@ def calibration(device: Device) -> tuple[Profile, str]:
         kinds = {kernel.kind for kernel in over}
         rest = tuple(kernel for kernel in found.kernel if kernel.kind not in kinds)
         found = Profile(device=found.device, kernel=(*rest, *over))
-    return found, line[-1].name
+    return with_derived(found, device), line[-1].name
 
 
 def best_fidelity(device: Device) -> str:

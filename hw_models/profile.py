@@ -103,10 +103,11 @@ class Profile(Strict):
 
 
 def load(device_or_path: str | pathlib.Path) -> Profile:
-    """The profile of a shipped device, or of a file or folder; `InputError` where there is none."""
-    path = pathlib.Path(device_or_path)
-    if not path.exists():
-        path = FOLDER / str(device_or_path)
+    """The profile of a shipped device, or of a file or folder; `InputError` where there is none. A shipped name is
+    never looked for in the working directory."""
+    path = FOLDER / str(device_or_path)
+    if str(device_or_path) not in shipped():
+        path = pathlib.Path(device_or_path)
     if not path.exists():
         raise InputError("no such profile", field="profile", value=str(device_or_path), allowed=shipped())
     files = sorted(path.glob("*.toml")) if path.is_dir() else [path]

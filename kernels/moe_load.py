@@ -11,7 +11,13 @@ is timed, for the others wait for it. The expectations are in closed form, with
 
 import math
 
+import numpy as np
+import numpy.typing as npt
+
 from kernels.jit import njit
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 @njit
@@ -44,6 +50,19 @@ def local_load(m: int, num_expert: int, topk: int, ep: int, skew: float, tile_m:
     large = local * (1.0 - (edge**b - low_b) / span_b)
     tile = max(active - large, 0.0) + row * (1.0 - (edge**c - low_c) / span_c) / tile_m + 0.5 * large
     return row, active, max(tile, active)
+
+
+@njit
+def awake_experts(m: Ints, num_expert: int, topk: int, ep: int, skew: float) -> Floats:
+    """Experts with at least one row on the heaviest of `ep` ranks, for each count of tokens.
+
+    >>> awake_experts(np.array([1, 32, 4096]), 256, 8, 1, 1.01).round().tolist()
+    [8.0, 136.0, 247.0]
+    """
+    found = np.zeros(len(m))
+    for i in range(len(m)):
+        found[i] = local_load(m[i], num_expert, topk, ep, skew, 1.0)[1] if m[i] > 0 else 0.0
+    return found
 
 
 @njit

@@ -4,8 +4,8 @@ import numpy as np
 
 from kernels import optable as op
 from kernels.formats import FORMAT_CODE
+from kernels.moe_load import awake_experts
 from workloads import kv
-from workloads.experts import active_expert
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.rows import ACT_FLOP, ADD_FLOP, NORM_FLOP, ROPE_FLOP, Count, Rows, ceil_div
 
@@ -247,15 +247,16 @@ def _experts(rows: Rows, f: FeedForward, h: int, m: Count, skew: float) -> None:
     `num_expert / ep` experts of `expert_inter / moe_tp` channels (columns `num_expert`, `ep`, `tp`, `n` are
     those of the whole model) and computes `m * topk / ep` token-expert pairs of them on average; this is also
     what fused-expert kernels are benchmarked at: `num_token` tokens routed over all experts, of which the
-    local share is computed. FLOPs and bytes are a device's averages: weights of the experts expected to be
-    awake, and for each pair the tensors between the two grouped GEMMs. Narrow activations are made inside the
-    kernel. `n` counts a gated expert's width (three matrices); a plain expert of two is written as a gated one
-    of two thirds its width, which has the same weights and FLOPs.
+    local share is computed. FLOPs and bytes of rows are a device's averages, of each pair the tensors between the two
+    grouped GEMMs; weights are those of the experts that the load law of their price wakes on the fullest device
+    (`kernels.moe_load`). Narrow activations are made inside the kernel. `n` counts a gated expert's width (three
+    matrices); a plain expert of two is written as a gated one of two thirds its width, which has the same weights and
+    FLOPs.
     """
     p, formats = rows.placement, rows.formats
     inter = f.expert_inter // p.moe_tp
     pair = m * (f.topk / p.ep)
-    awake = active_expert(m, f.num_expert, f.topk, skew) / p.ep
+    awake = awake_experts(m.ravel(), f.num_expert, f.topk, p.ep, skew).reshape(m.shape)
     narrow = formats.act_byte("expert")
     value = float(h) * inter * (f.num_up + 1)
     bias = (f.num_up * inter + h) * rows.byte if f.bias else 0.0

@@ -64,7 +64,7 @@ def lower_dense(
     stage) and the hand-over to the next stage. Identical layers are one row with `count`.
 
     `num_token`: one number gives a 1-D table; an array of shape `S` a table of shape `[*S, rows]`.
-    `skew`: Zipf exponent of the expert load.
+    `skew`: exponent of the expert load (`kernels.moe_load`; 0: even).
 
     >>> from workloads import models, placement
     >>> from workloads.formats import parse

@@ -72,13 +72,16 @@ def kv_byte_per_token(model: ModelSpec, formats: Formats, placement: Placement, 
 
 
 def activation_byte(
-    model: ModelSpec, formats: Formats, placement: Placement, stage: int, num_token: int, num_seq: int
-) -> float:
-    """Peak activation bytes of an inference step on one device (derivation: tensors alive at the widest point).
+    model: ModelSpec, formats: Formats, placement: Placement, stage: int, num_token: int, num_seq: int,
+    sampled_byte: float = 0.0,
+) -> float:  # fmt: skip
+    """Peak activation bytes of an inference step on one device: of its layers (derivation: tensors alive at the widest
+    point) or of its sampler, whichever is more; they follow each other.
 
     Per token the residual stream and the normalised copy, and the widest of: queries, keys, values and the
     attention's result; up projection and its activation; for experts, `topk` times up projection, activation
-    and result over the experts held here. Sampling holds `num_seq` rows of logits in 16 and 32 bits.
+    and result over the experts held here. Sampling holds `num_seq` rows of logits at `sampled_byte` an entry (0: in the
+    activations' format and in 32 bits).
     """
     start, stop = placement.stages(model.num_layer)[stage]
     tp, byte = placement.tp, formats.act_byte("activation")
@@ -94,8 +97,8 @@ def activation_byte(
             expert = pair * ((f.num_up + 1) * f.expert_inter / placement.moe_tp + (f.latent or model.hidden))
         mixer = block.mixer.width / tp if block.mixer is not None else 0.0
         widest = max(widest, query, dense, expert, mixer)
-    logit = num_seq * model.vocab * (byte + 4.0) if stage == placement.pp - 1 else 0.0
-    return num_token * byte * (2.0 * model.hidden + widest) + logit
+    logit = num_seq * model.vocab * (sampled_byte or byte + 4.0) if stage == placement.pp - 1 else 0.0
+    return max(num_token * byte * (2.0 * model.hidden + widest), logit)
 
 
 @dataclass(frozen=True)
@@ -155,11 +158,13 @@ def budget(
     context: int = 0,
     utilization: float = UTILIZATION,
     reserve_byte: float = 0.0,
+    sampled_byte: float = 0.0,
 ) -> Budget:
     """The memory budget of the fullest stage; raises `InputError` carrying it where the weights and activations
     leave no room for the KV of one sequence of `context` tokens (0: for one token).
 
-    `max_num_token` and `max_num_seq` bound a step. Reserve is what `utilization` leaves, plus `reserve_byte`.
+    `max_num_token` and `max_num_seq` bound a step, `sampled_byte` is of `activation_byte`. Reserve is what
+    `utilization` leaves, plus `reserve_byte`.
     """
     if not 0 < utilization <= 1:
         raise InputError("not a share", field="utilization", value=utilization, allowed="above 0, at most 1")
@@ -168,7 +173,7 @@ def budget(
     fullest = min(
         (
             _stage_budget(model, formats, placement, s, device_byte, max_num_token, max_num_seq, context, utilization,
-                          reserve_byte)
+                          reserve_byte, sampled_byte)
             for s in range(placement.pp)
         ),
         key=lambda b: (b.kv / b.sequence_byte(max(1, context)) if b.group else math.inf, b.kv),
@@ -196,12 +201,13 @@ def _stage_budget(
     context: int,
     utilization: float,
     reserve_byte: float,
+    sampled_byte: float,
 ) -> Budget:
     kept = kv.groups(model, formats, placement, stage)
     weight = weight_byte(model, formats, placement, stage)
     if model.vision is not None and stage == 0:  # the encoder lies whole on every device of the first stage
         weight["vision"] = round(vision.num_param(model.vision) * formats.act_byte("activation"))
-    activation = round(activation_byte(model, formats, placement, stage, max_num_token, max_num_seq))
+    activation = round(activation_byte(model, formats, placement, stage, max_num_token, max_num_seq, sampled_byte))
     reserve = round(device_byte * (1 - utilization) + reserve_byte)
     return Budget(
         stage=stage,

@@ -9,6 +9,7 @@ that beats the machine's speed of light tenfold (seconds given as milliseconds),
 import dataclasses
 import io
 import pathlib
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -86,19 +87,40 @@ def kind_of(frame: pd.DataFrame) -> str | None:
     return next((kind for kind, tell in TELLS.items() if tell in frame.columns and "latency_ms" in frame.columns), None)
 
 
-def read_folder(folder: str | pathlib.Path, machine: Machine | None = None) -> list[Measured]:
+def read_folder(
+    folder: str | pathlib.Path, machine: Machine | None = None, left_out: Counter[str] | None = None
+) -> list[Measured]:
     """Every operator file of a folder (CSV, plain or gzipped), or the one file given; other CSV files are passed by.
 
-    Raises `InputError` for an unreadable folder, one without any such file, or a bad row.
+    Raises `InputError` for an unreadable folder, one without any such file, or a bad row. With `left_out`, files of a
+    folder that are almost an operator's are counted there by rows, and single bad rows are `skipped`: a file is refused
+    where most of its rows are bad (other units, another machine).
     """
     path = pathlib.Path(folder)
     found = []
     for file in csv_files(path) if path.is_dir() else [path]:
-        frame = read_frame(file)
-        if kind_of(frame) is not None:
-            found.append(from_frame(frame, file, machine))
-        else:
-            _refuse_almost(frame, file)
+        try:
+            frame = read_frame(file)
+        except InputError as error:
+            if left_out is None or not path.is_dir():
+                raise
+            left_out[str(error)] += 1
+            continue
+        kind = kind_of(frame)
+        try:
+            if kind is None:
+                _refuse_almost(frame, file)
+            else:
+                _check_columns(frame, kind, file)
+        except InputError as error:
+            if left_out is None or not path.is_dir():
+                raise
+            left_out[str(error)] += len(frame)
+            continue
+        if kind is not None:
+            found.append(from_frame(frame, file, machine, mends=left_out is not None))
+        elif left_out is not None and "latency_ms" in frame.columns:
+            left_out[f"{file.name}: no operator of ours has these columns"] += len(frame)
     if not found:
         allowed = "; ".join(", ".join(columns) for columns in COLUMNS.values())
         raise InputError("no file with the columns of a measured operator", file=path, allowed=allowed)
@@ -149,23 +171,56 @@ def _a_row_each(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def from_frame(frame: pd.DataFrame, file: pathlib.Path, machine: Machine | None = None) -> Measured:
-    """Check a frame and build its operators. With `machine`, rows that beat its speed of light tenfold are refused."""
+def from_frame(
+    frame: pd.DataFrame, file: pathlib.Path, machine: Machine | None = None, mends: bool = False
+) -> Measured:
+    """Check a frame and build its operators. With `machine`, rows that beat its speed of light tenfold are refused.
+    With `mends`, bad rows that are fewer than half are skipped instead."""
     kind = kind_of(frame)
     if kind is None:
         raise InputError("not the columns of a measured operator", file=file)
-    for name in COLUMNS[kind]:
-        if name not in frame.columns:
-            raise InputError("column is missing", file=file, field=name, value="", allowed=COLUMNS[kind])
+    _check_columns(frame, kind, file)
     frame = frame.reset_index(drop=True)
+    odd = _mended(frame, kind) if mends else {}
     milliseconds = number(frame, "latency_ms", file, positive=True)
     skipped: dict[int, str] = {}
     ops, work = BUILDERS[kind](frame, file, skipped)
+    skipped |= odd
     beside = _kv_write(ops, work) if kind.startswith("attn") else None
     measured = Measured(file, kind, frame, ops, work, milliseconds * 1e-3, skipped, beside)
     if machine is not None:
-        check_light(ops, measured.seconds, machine, file, "latency_ms")
+        fast = light_s(ops, machine) > TOO_FAST * measured.seconds
+        fast[list(odd)] = False
+        if mends and 2 * fast.sum() < len(fast):
+            skipped |= dict.fromkeys(np.flatnonzero(fast).tolist(), "beats the machine's speed of light ten times")
+        else:
+            check_light(ops, measured.seconds, machine, file, "latency_ms")
     return measured
+
+
+def _check_columns(frame: pd.DataFrame, kind: str, file: pathlib.Path) -> None:
+    for name in COLUMNS[kind]:
+        if name not in frame.columns:
+            raise InputError("column is missing", file=file, field=name, value="", allowed=COLUMNS[kind])
+
+
+TEXT = ("dtype", "kv_dtype", "kernel", "distribution", "op")
+MAY_BE_ZERO = ("prefix_len", "window", "num_sm")
+
+
+def _mended(frame: pd.DataFrame, kind: str) -> dict[int, str]:
+    """Rows of a frame that hold what is no measurement, and why; their cells become 1. Where they are most of a column,
+    it stays as it is."""
+    found: dict[int, str] = {}
+    for name in (name for name in (*COLUMNS[kind], "latency_ms") if name not in TEXT):
+        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
+        bad = ~np.isfinite(values) | (values < 0 if name in MAY_BE_ZERO else values <= 0)
+        if name in ("m", "n", "k"):
+            bad |= values != np.floor(values)
+        if bad.any() and 2 * bad.sum() < len(bad):
+            frame[name] = np.where(bad, 1.0, values)
+            found |= dict.fromkeys(np.flatnonzero(bad).tolist(), f"{name} is no measurement")
+    return found
 
 
 def number(frame: pd.DataFrame, name: str, file: pathlib.Path, positive: bool = False, whole: bool = False) -> Floats:
@@ -398,11 +453,15 @@ def check_light(ops: OpTable, seconds: Floats, machine: Machine, file: pathlib.P
         )
 
 
+def slow_rows(seconds: Floats, price_s: Floats) -> npt.NDArray[np.bool_]:
+    """Rows that took a hundred times their price; none of those without one."""
+    return np.asarray(seconds > TOO_SLOW * np.maximum(price_s, SLOWEST_START_S))
+
+
 def check_slow(seconds: Floats, price_s: Floats, file: pathlib.Path, column: str) -> None:
     """`InputError` with the first row of `file` whose `seconds` (from a `column` of milliseconds) are a hundred times
     its calibrated price (NaN: not priced): they were counted in a smaller unit."""
-    most = TOO_SLOW * np.maximum(price_s, SLOWEST_START_S)
-    bad = seconds > most  # never of NaN
+    bad = slow_rows(seconds, price_s)
     if bad.any():
         row = int(np.argmax(bad))
         raise InputError(

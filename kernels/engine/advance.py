@@ -129,7 +129,7 @@ def close_lane(e: Engine, p: PackedPrice, number: int, repeat: int) -> bool:
         for row in range(first, first + ROW * lane.num_plan, ROW):
             token += e.work[row + TOKEN] + e.work[row + PAD]
             num_idle += 1 if e.work[row + ROLE] == IDLE else 0
-        if token > me.max_step_token or num_idle == lane.num_plan:
+        if token > me.max_step_token or (me.hold == 1 and num_idle == lane.num_plan):
             return False
         begin(e, p, number, me.now_ps, repeat)
     if me.num_leaving > 0:

@@ -1,7 +1,7 @@
 """A step ends: what it computed is committed, and sequences that are done leave."""
 
 from kernels.engine.gap import bucket
-from kernels.engine.heap import BY_ARRIVAL, BY_END, NONE, insert
+from kernels.engine.heap import BY_ARRIVAL, BY_END, NONE, insert, take_out
 from kernels.engine.records import (
     DONE,
     FINISHED,
@@ -12,6 +12,7 @@ from kernels.engine.records import (
     KV_MAX_GROW,
     KV_SUM,
     LEAVING,
+    LOST,
     NUM_KV_FIELD,
     PREFILL,
     ROLE,
@@ -39,22 +40,29 @@ def integrate(e: Engine, time_ps: int) -> None:
 
 
 @njit
-def commit(e: Engine) -> int:
-    """Commits the oldest step in flight at its end and returns that time."""
+def _oldest(e: Engine) -> int:
+    """Takes the lane whose step was launched first out of those in flight."""
     me = e.me
     number = e.work[IN_FLIGHT_RING + me.flight_head]
     me.flight_head = (me.flight_head + 1) % me.num_lane
     me.num_flight -= 1
+    e.lane[number].in_flight = 0
+    return number
+
+
+@njit
+def commit(e: Engine) -> int:
+    """Commits the oldest step in flight at its end and returns that time."""
+    me = e.me
+    number = _oldest(e)
     lane = e.lane[number]
     if lane.empty == 1:
         lane.empty = 0
-        lane.in_flight = 0
         for k in range(me.num_lane):
             e.lane[k].asleep = 0
         return me.now_ps
     end = lane.end_ps
     integrate(e, end)
-    lane.in_flight = 0
     if lane.repeating == 1:
         num_grow = lane.num_grow
         lane.deferred += 1
@@ -70,6 +78,8 @@ def commit(e: Engine) -> int:
         e.work[kv + KV_SUM] += e.work[kv + KV_GROW]
         e.work[kv + KV_MAX_GROW] += 1 if e.work[kv + KV_GROW] > 0 else 0
     lane.last_end_ps = end
+    while me.empty_ends == 1 and me.num_flight > 0 and e.lane[e.work[IN_FLIGHT_RING + me.flight_head]].empty == 1:
+        e.lane[_oldest(e)].empty = 0
     for k in range(me.num_lane):
         e.lane[k].asleep = 0
     return end
@@ -88,6 +98,11 @@ def _commit_plan(e: Engine, number: int, end: int) -> None:
         i = e.work[row + SEQ]
         s = e.seq[i]
         token = e.work[row + TOKEN]
+        if role == LOST:
+            num_output += token
+            if token > 0:
+                _arrive_late(e, i, end)
+            continue
         num_token += token
         s.kv += token
         s.ahead -= token
@@ -117,6 +132,35 @@ def _commit_plan(e: Engine, number: int, end: int) -> None:
 
 
 @njit
+def _arrive_late(e: Engine, i: int, end: int) -> None:
+    """Sequence i was preempted while its token was in flight; it has it all the same."""
+    me, s = e.me, e.seq[i]
+    s.produced += 1
+    if s.produced == 1:
+        s.first_ps = end
+    else:
+        e.book[me.book_gap + bucket(end - s.last_ps)] += 1
+    s.last_ps = end
+    s.target += 1
+    s.ahead -= 1
+    me.epoch += 1
+    if s.produced == s.output:
+        take_out(e, i)
+        s.status = FINISHED
+        _count_end(e, i, end)
+
+
+@njit
+def _count_end(e: Engine, i: int, end: int) -> None:
+    me, s = e.me, e.seq[i]
+    s.end_ps = end
+    me.outstanding -= 1
+    me.load_token -= s.prompt + s.output
+    me.num_finished += 1
+    release_children(e, i, end)
+
+
+@njit
 def end_done(e: Engine, number: int, end: int) -> None:
     """Ends the sequences of a running list that are done; where a batch is held together, once all of it is done;
     where the engine hears of it late, they keep seat and blocks until `let_leave`."""
@@ -133,11 +177,7 @@ def end_done(e: Engine, number: int, end: int) -> None:
         i = e.work[k]
         s = e.seq[i]
         if s.status == DONE:
-            s.end_ps = end
-            me.outstanding -= 1
-            me.load_token -= s.prompt + s.output
-            me.num_finished += 1
-            release_children(e, i, end)
+            _count_end(e, i, end)
             if me.hands_over == 1:
                 s.step_ps = (
                     end - e.lane[e.work[IN_FLIGHT_RING + (me.flight_head + me.num_lane - 1) % me.num_lane]].begun_ps

@@ -71,9 +71,10 @@ def push(e: Engine, i: int) -> None:
 
 @njit_inline
 def head(e: Engine) -> int:
-    """The sequence that waits with the smallest key, or -1; -1 too while the plan being made cannot see it."""
+    """The sequence that waits with the smallest key, or -1; -1 too while the plan being made cannot see it, or while a
+    token of it is in flight."""
     i = e.me.wait_root
-    return NONE if i != NONE and e.seq[i].seen > e.me.sees else i
+    return NONE if i != NONE and (e.seq[i].seen > e.me.sees or e.seq[i].ahead > 0) else i
 
 
 @njit
@@ -83,6 +84,19 @@ def pop(e: Engine) -> int:
     e.me.wait_root = without_first(e.seq, BY_KEY, i)
     e.me.num_waiting -= 1
     return i
+
+
+@njit
+def take_out(e: Engine, i: int) -> None:
+    """Takes sequence `i` out of the waiting queue, wherever it stands."""
+    aside = NONE  # who stands before it, in the order of arrival: any order keeps them
+    while e.me.wait_root != i:
+        aside = insert(e.seq, BY_ARRIVAL, aside, pop(e))
+    pop(e)
+    while aside != NONE:
+        first = aside
+        aside = without_first(e.seq, BY_ARRIVAL, aside)
+        push(e, first)
 
 
 @njit

@@ -52,7 +52,7 @@ SEQUENCE_FIELDS: tuple[Field, ...] = (
     ("prompt", "i4", "tokens"),
     ("output", "i4", "tokens until its end"),
     ("kv", "i4", "tokens computed and committed: their KV is held"),
-    ("ahead", "i4", "tokens scheduled in steps that have not ended"),
+    ("ahead", "i4", "tokens scheduled in steps that have not ended (of one that waits: those that are still to come)"),
     ("target", "i4", "tokens to prefill at this admission: the prompt, after a recompute what was produced too"),
     ("produced", "i4", "committed output tokens"),
     ("block", "i4", "private blocks held (a buddy chunk's, where KV is reserved)"),
@@ -120,6 +120,8 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("own_cache", "i8", "1: a sequence's own full blocks stay behind as cache, named by the load or not"),
     ("share_early", "i8", "1: a block can be found from its scheduling on, 0: from the end of its step"),
     ("end_late", "i8", "1: who ends keeps seat and blocks until the next step is planned"),
+    ("ends_unseen", "i8", "1: with `end_late`, the step planned beside a last token computes a row for who ends"),
+    ("empty_ends", "i8", "1: where lanes share a running list, an empty batch ends with the step before it"),
     ("admit_whole", "i8", "1: an admission needs room for the whole prompt, whatever its first chunk"),
     ("pooled", "i8", "1: lanes share one running list and are planned as soon as one is free"),
     ("by_admission", "i8", "1: the running list is in order of admission, 0: of key"),
@@ -234,7 +236,8 @@ UNIT = record(UNIT_FIELDS)
 """Entry 0 is none: its `chain` heads the free entries, its `ref` is the highest entry ever used, its `unit` the number
 of buckets, a power of two. Entries are used from the first on, so that what is never resident takes no memory."""
 
-PREFILL, DECODE, IDLE = range(3)  # roles; IDLE is computed beside the others and commits nothing
+PREFILL, DECODE, IDLE, LOST = range(4)  # roles; IDLE is computed beside the others and commits nothing
+# LOST: its sequence was preempted while it was in flight: no KV, and of its tokens (0 or 1) the one that it samples
 ROW_FIELDS: tuple[str, ...] = ("sequence", "role", "token", "pad")  # of a plan
 SEQ, ROLE, TOKEN, PAD = range(len(ROW_FIELDS))
 ROW = len(ROW_FIELDS)

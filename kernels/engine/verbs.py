@@ -13,10 +13,12 @@ from kernels.engine.heap import head, pop, push
 from kernels.engine.records import (
     DECODE,
     DONE,
+    FINISHED,
     HANDED,
     IDLE,
     LEAVING,
     MAX_OPTION,
+    LOST,
     PAD,
     PAGED,
     PREFILL,
@@ -179,11 +181,11 @@ def decode_token(e: Engine, i: int) -> int:
 @njit_inline
 def wanted_token(e: Engine, i: int) -> int:
     """Tokens that running sequence i could compute now: the rest of its prompt, or a decode; 0 where its last step has
-    not ended or it has no more to do."""
+    not ended or it has no more to do. Who has ended unseen is computed along."""
     _exists(e, i)
     s = e.seq[i]
     if s.status != RUNNING:
-        return 0
+        return 1 if s.status == LEAVING and e.me.ends_unseen == 1 and s.kv + 1 < e.me.max_context_token else 0
     left = s.target - s.kv - s.ahead
     if left > 0:
         return left
@@ -273,7 +275,8 @@ def _check_row(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> No
 @njit_inline
 def schedule_next(e: Engine, i: int, num_token: int) -> None:
     """Adds running sequence i to the plan: `num_token` tokens of its prompt, or decoded ones."""
-    schedule(e, i, PREFILL if prefill_left(e, i) > 0 else DECODE, num_token, 0)
+    role = PREFILL if prefill_left(e, i) > 0 else DECODE
+    schedule(e, i, IDLE if e.seq[i].status == LEAVING else role, num_token, 0)
 
 
 @njit
@@ -436,19 +439,19 @@ def grow(e: Engine, i: int, num_token: int) -> bool:
 def grow_or_preempt(e: Engine, i: int, num_token: int) -> bool:
     """Blocks for `num_token` more tokens of running sequence i, preempting from the tail of the list as vLLM does.
 
-    Where i itself is the tail, the tail of another lane that is not in flight goes first if its key is larger;
-    while a lane is in flight i waits with what it holds; else i is preempted. False: i does nothing this step.
+    Where lanes have lists of their own and i itself is the tail, the tail of another lane that is not in flight goes
+    first if its key is larger; while a lane is in flight i waits with what it holds. Where they share one, its tail
+    goes, in flight or not. Else i is preempted. False: i does nothing this step.
     """
     me = e.me
     while not grow(e, i, num_token):
         here = list_of(e, me.plan_lane)
-        victim = _largest(e, here, i) if me.victim_by_key == 1 else _tail(e, here, i)
-        if victim == i:
-            if me.pooled == 0:
-                for lane in range(me.num_lane):
-                    tail = _tail(e, lane, i)
-                    if tail >= 0 and e.lane[lane].in_flight == 0 and comes_after(e, tail, victim):
-                        victim = tail
+        victim = _largest(e, here, i) if me.victim_by_key == 1 else _tail(e, here)
+        if victim == i and me.pooled == 0:
+            for lane in range(me.num_lane):
+                tail = _tail(e, lane)
+                if tail >= 0 and e.lane[lane].in_flight == 0 and comes_after(e, tail, victim):
+                    victim = tail
             if victim == i and me.num_flight > 0:
                 return False
         preempt(e, victim)
@@ -469,7 +472,8 @@ def _unschedule(e: Engine, i: int) -> None:
     if row == stop:
         return
     e.seq[i].planned = 0
-    e.seq[i].ahead -= e.work[row + TOKEN]
+    if e.work[row + ROLE] != IDLE:
+        e.seq[i].ahead -= e.work[row + TOKEN]
     lane.plan_token -= e.work[row + TOKEN]
     lane.num_plan -= 1
     for k in range(row, stop - ROW):
@@ -510,32 +514,48 @@ def comes_after(e: Engine, i: int, j: int) -> bool:
 
 @njit
 def _largest(e: Engine, lane: int, i: int) -> int:
-    """The sequence of a running list with the largest key (i itself, or one that no other lane computes)."""
+    """The sequence of a running list with the largest key."""
     first = lane_at(e, lane) + e.me.in_running
     worst = i
     for k in range(first, first + e.lane[lane].num):
-        j = e.work[k]
-        s = e.seq[j]
-        away = s.flight > 0 and s.flight != e.me.plan_lane + 1 and e.lane[s.flight - 1].in_flight == 1
-        if s.status == RUNNING and not away and comes_after(e, j, worst):
-            worst = j
+        if comes_after(e, e.work[k], worst):
+            worst = e.work[k]
     return worst
 
 
 @njit
-def _tail(e: Engine, lane: int, i: int) -> int:
-    """The last sequence of a running list that can go (i itself can; where lanes share a list, none whose step has
-    not ended); -1: none."""
-    first = lane_at(e, lane) + e.me.in_running
-    k = first + e.lane[lane].num - 1
-    while k >= first:
-        j = e.work[k]
-        s = e.seq[j]
-        waits = e.me.pooled == 1 and (s.ahead > 0 or (s.flight > 0 and e.lane[s.flight - 1].in_flight == 1))
-        if j == i or (s.status == RUNNING and not waits):
-            return j
-        k -= 1
-    return -1
+def _tail(e: Engine, lane: int) -> int:
+    """The last sequence of a running list; -1: it has none."""
+    num = e.lane[lane].num
+    return e.work[lane_at(e, lane) + e.me.in_running + num - 1] if num > 0 else -1
+
+
+@njit
+def _lose(e: Engine, i: int) -> None:
+    """Marks the rows of sequence i in steps in flight: they leave no KV, and the token that one may sample."""
+    me, s = e.me, e.seq[i]
+    done = s.kv + s.ahead
+    late = 0
+    for number in range(me.num_lane):
+        lane = e.lane[number]
+        if number == me.plan_lane or lane.in_flight == 0 or lane.empty == 1:
+            continue
+        first = lane_at(e, number) + me.in_plan
+        num = lane.num_still
+        if lane.repeating == 1:  # it counts its rows alone: from now on as a plan of its own
+            lane.repeating = 0
+            lane.num_plan = num
+            for row in range(first, first + ROW * num, ROW):
+                e.seq[e.work[row + SEQ]].ahead += e.work[row + TOKEN] if e.work[row + ROLE] == DECODE else 0
+            done = s.kv + s.ahead
+        for row in range(first, first + ROW * num, ROW):
+            if e.work[row + SEQ] == i and e.work[row + ROLE] != IDLE:
+                samples = e.work[row + ROLE] == DECODE or (s.flight == number + 1 and done >= s.target)
+                e.work[row + ROLE] = LOST
+                e.work[row + TOKEN] = 1 if samples else 0
+                late += e.work[row + TOKEN]
+    s.ahead = late  # while it waits: tokens that are still to come
+    s.flight = 0
 
 
 @njit
@@ -545,17 +565,23 @@ def preempt(e: Engine, i: int) -> None:
     for what it finds in the cache. What the plan had of it is taken out."""
     _exists(e, i)
     me, s = e.me, e.seq[i]
-    if s.status != RUNNING or s.replica != me.index:
+    if (s.status != RUNNING and s.status != LEAVING) or s.replica != me.index:
         raise PlanError("preempts a sequence that does not run")
     if s.preempted >= MOST_PREEMPTED:
         raise PlanError("has preempted one sequence a million times")
     if s.planned == me.num_plan:
         _unschedule(e, i)
-    last = s.flight - 1 if me.pooled == 1 else s.lane
-    if s.ahead > 0 or (last >= 0 and e.lane[last].in_flight == 1):
+    if me.pooled == 0 and (s.ahead > 0 or e.lane[s.lane].in_flight == 1):
         raise PlanError("preempts a sequence whose step has not ended")
     settle_all(e)
     leave(e, i, s.lane)
+    if s.status == LEAVING:  # it has ended, and gives its blocks back before the engine hears of it
+        end_kv(e, i)
+        s.status = FINISHED
+        me.num_leaving -= 1
+        return
+    if me.pooled == 1:
+        _lose(e, i)
     moved = block_for(e, s.kv, s.kv)
     if me.swap == 1 and moved <= me.host_free_block and s.kv > 0:
         me.host_free_block -= moved

@@ -24,7 +24,7 @@ def pool_part(scenario: Scenario, role: Role, name: str = "", link_byte_per_s: f
     limits = limits_of(setup, profile)
     price, _ = build(
         setup.model, setup.formats, setup.placement, setup.machine, max_token=max_token(policy, limits),
-        max_seq=max_seq(policy), skew=scenario.expert_skew, host=profile.host_time(), block_token=scenario.block_token,
+        max_seq=max_seq(policy), skew=setup.expert_skew, host=profile.host_time(), block_token=scenario.block_token,
     )  # fmt: skip
     devices = setup.placement.num_device // setup.placement.dp
     return PoolPart(

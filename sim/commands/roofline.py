@@ -9,7 +9,7 @@ HELP = "operators of a prefill and a decode step: FLOPs, bytes, Op/B, time, and 
 
 READ = (
     "model", "system", "tp", "pp", "dp", "ep", "attn_dp", "sequence_parallel", "weight_format", "kv_format",
-    "expert_skew", "dispatch", "memory_share", "fidelity", "seed",
+    "expert_skew", "eplb", "kernels", "dispatch", "memory_share", "fidelity", "seed",
 )  # fmt: skip
 
 

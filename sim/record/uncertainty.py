@@ -16,7 +16,7 @@ import pandas as pd
 
 from hw_models.profile import Kernel, Profile
 from kernels.errors import InputError
-from kernels.formats import FORMATS
+from kernels.formats import FORMATS, Format
 from kernels.machine import Machine
 from kernels.optable import KINDS
 from sim.serving.slower import scale_slots
@@ -52,19 +52,27 @@ def resampled(
     """One replicate: every kernel of `machine` faster or slower by a factor of its own.
 
     `names`: slots of each kind's fit vector (`hw_models.forms.FORMS`). A format priced by a relative's constants moves
-    with the relative. Kernels at speed of light (of which the profile says nothing) stay.
+    with the relative, and by how unsure that is. Kernels at speed of light (of which the profile says nothing) stay.
     """
     fit = machine.fit.copy()
     factor = {key: float(np.exp(sigma * rng.standard_normal())) for key, sigma in sorted(spreads(profile).items())}
-    from hw_models.forms import FORMAT_RELATIVES
+    from hw_models.forms import FORMAT_RELATIVES, UNMEASURED_SIGMA
 
+    other = {name: float(np.exp(UNMEASURED_SIGMA * rng.standard_normal())) for name in sorted(f.name for f in FORMATS)}
     for code, kind in enumerate(KINDS):
         for fmt, form in enumerate(FORMATS):
             line = (form.name, *FORMAT_RELATIVES.get(form.name, ()), "any")
-            own = next((factor[kind, name] for name in line if (kind, name) in factor), None)
-            if own is not None:
+            priced = next((name for name in line if (kind, name) in factor), None)
+            if priced is not None:
+                own = factor[kind, priced] * (1.0 if _as_wide(priced, form) else other[form.name])
                 scale_slots(fit[code, fmt], names[kind], own)
     return machine._replace(fit=fit)
+
+
+def _as_wide(priced: str, form: Format) -> bool:
+    """Whether a kernel of the format `priced` moves and multiplies values of the same widths."""
+    same = [other for other in FORMATS if other.name == priced]
+    return not same or (same[0].weight_bit, same[0].act_bit) == (form.weight_bit, form.act_bit)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 
 MAX_GROUP = 65_536  # devices of a group: above every machine that was built
 MAX_TOKEN = 1 << 24  # of a step, as of a request
@@ -57,7 +57,13 @@ class Scenario:
     kv_format: str = _of(
         "auto", "stored KV: bf16, fp16, fp8, int8, int4, int2, int1; auto: the checkpoint's own, else 16 bits"
     )
-    expert_skew: Annotated[float, Ge(0), Le(4)] = _of(0.0, "exponent of the power law of expert load; 0 is balanced")
+    expert_skew: Annotated[float, Ge(-1), Le(4)] = _of(
+        -1.0, "exponent of the power law of expert load; 0 is balanced; -1: the engine profile's"
+    )
+    eplb: bool = _of(False, "experts are placed, and doubled, by their load: every expert-parallel rank has the same")
+    kernels: str = _of(
+        "", "kernels other than an engine's choice, `gemm.w4a16=awq,moe.fp8=NAME` (every result names those that ran)"
+    )
     dispatch: str = _of(
         "",
         "what units in the memory do: xpu, pim, best, op_b, co_process, each with options (`best:beside=attention`,"
@@ -70,9 +76,11 @@ class Scenario:
         "fcfs", "order of the waiting queue: by arrival, predicted output, or priority"
     )
     token_budget: Annotated[int, Ge(0), Le(MAX_TOKEN)] = _of(
-        0, "tokens a step at most, which cuts prompts; 0: the policy's own"
+        0, "tokens a step at most, which cuts prompts; 0: the engine profile's for this machine, else the policy's"
     )
-    max_num_seq: Annotated[int, Ge(0), Le(MAX_TOKEN)] = _of(0, "sequences a step at most; 0: the policy's own")
+    max_num_seq: Annotated[int, Ge(0), Le(MAX_TOKEN)] = _of(
+        0, "sequences a step at most; 0: the engine profile's for this machine, else the policy's"
+    )
     max_model_len: Annotated[int, Ge(0), Le(2 * MAX_TOKEN)] = _of(
         0, "longest prompt plus output, beyond the model's context where its positions can; 0: the context"
     )
@@ -83,7 +91,15 @@ class Scenario:
     prefix_cache: bool = _of(True, "keep blocks of finished requests for prompts that share a prefix")
     preemption: Literal["recompute", "swap"] = _of("recompute", "what happens to a sequence that loses its KV")
     swap_GiB: Annotated[float, Ge(0), Le(1e6)] = _of(0.0, "host memory for swapped KV, a replica")  # noqa: N815
-    memory_share: Annotated[float, Gt(0), Le(1)] = _of(0.9, "share of device memory that the engine may use")
+    memory_share: Annotated[float, Ge(0), Le(1)] = _of(
+        0.0, "share of device memory that the engine may use; 0: the engine profile's own (0.9, or 0.92 in vLLM 0.33)"
+    )
+    front: Literal["server", "offline"] = _of(
+        "server", "what stands before the engine: where nothing is said, an offline batch takes more tokens a step"
+    )
+    ends: Literal["length", "token"] = _of(
+        "length", "what ends outputs: a length that the engine knows, or a stop token that it meets"
+    )
     engine: str = _of("vllm_0.15", "engine profile: host time a step, sequence and request, padded batches; or `none`")
     # run
     fidelity: Literal["sol", "calibrated", "replay"] = _of(

@@ -145,6 +145,8 @@ def _together(value: dict[str, Any]) -> typing.Iterator[tuple[str, Any, str, str
             yield name, value[name], "is empty", "a name or a path"
     if -1 < value["watermark"] < 0:
         yield "watermark", value["watermark"], "out of range", "0 to 0.5; or -1, the policy's"
+    if -1 < value["expert_skew"] < 0:
+        yield "expert_skew", value["expert_skew"], "out of range", "0 to 4; or -1, the engine profile's"
     if value["max_model_len"] == 1:
         yield "max_model_len", 1, "no room for a prompt and an output token", "0, the model's; or 2 and more"
     if value["sequence_parallel"] and value["tp"] == 1:

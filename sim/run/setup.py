@@ -5,11 +5,13 @@ import dataclasses
 from hw_models import catalog, dispatch
 from hw_models.device import best_fidelity, calibration, machine
 from hw_models.dispatch import Dispatch
+from hw_models.engine_kernels import chosen
 from hw_models.spec import System
 from kernels.errors import InputError
 from kernels.machine import Machine
 from sim.run.effect import check_placement
 from sim.run.scenario import Scenario
+from sim.serving import engine_profile
 from sim.serving.experts import with_experts
 from sim.serving.stores import Store, store_of
 from workloads import formats as number_formats
@@ -34,6 +36,8 @@ class Setup:
     fidelity: str  # what the numbers are: sol, calibrated, replay
     calibrated_on: str  # the device whose fit prices the kernels; empty for speed of light
     dispatch: Dispatch  # what its units in the memory do
+    kernels: tuple[str, ...] = ()  # in words, what multiplies its weights
+    expert_skew: float = 0.0  # exponent of the load law of its experts
 
     def __repr__(self) -> str:
         return f"<Setup of {self.scenario!r}>"
@@ -52,6 +56,13 @@ class Setup:
     def store(self) -> Store:
         """Pages of KV of a replica, and the rules by which groups of layers take them."""
         return store_of(self.budget, self.placement.attn_dp, self.scenario.block_token)
+
+    @property
+    def kv_concurrency(self) -> float:
+        """Sequences of the longest length that a replica holds at once, in whole blocks."""
+        size = self.scenario.block_token
+        length = -(-self.max_model_len // size) * size
+        return self.budget.kv * self.placement.attn_dp / self.budget.sequence_byte(length)
 
     @property
     def max_model_len(self) -> int:
@@ -99,6 +110,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         )
     if scenario.fidelity == "replay":
         fidelity = best_fidelity(system.device)
+    kept = engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine).memory
     needed = {formats.attention, formats.mixer, formats.ffn, formats.expert, formats.head, formats.activation}
     _check_pipes(system, needed)
     budget = memory.budget(
@@ -108,15 +120,20 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         system.device.mem_byte - system.device.mem_reserved_byte,
         max_num_token=max_num_token,
         max_num_seq=max_num_seq,
-        utilization=scenario.memory_share,
+        utilization=scenario.memory_share or kept.share,
+        reserve_byte=kept.beside(placed.tp),
+        sampled_byte=kept.sampled_byte,
     )
     rule = dispatch.parse(scenario.dispatch, system.device)
+    skew = _expert_skew(scenario, model, placed, rule)
     if rule.draws and scenario.expert_skew > 0:
         raise InputError(
             f"the dispatch of {system.device.name} draws experts uniformly", field="expert_skew",
             value=scenario.expert_skew, allowed="0; or a dispatch with routing=even, as best",
         )  # fmt: skip
-    arrays = machine(system, fidelity, group_size=placed.tp * placed.attn_dp if placed.tp > 1 else None)
+    named = _named_kernels(scenario, system, fidelity, formats)
+    group_size = placed.tp * placed.attn_dp if placed.tp > 1 else None
+    arrays = machine(system, fidelity, group_size=group_size, named=named)
     dispatch.fill(arrays.rate, system.device, rule)
     arrays = with_experts(arrays, system.device, rule, model, formats, placed, max_num_token, scenario.seed)
     return Setup(
@@ -130,7 +147,53 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         scenario.fidelity,
         calibration(system.device)[1] if fidelity == "calibrated" else "",
         rule,
+        _said_kernels(model, system, formats, named) if fidelity == "calibrated" else (),
+        skew,
     )
+
+
+def _expert_skew(scenario: Scenario, model: ModelSpec, placed: Placement, rule: Dispatch) -> float:
+    """The exponent of the load law of experts: what is asked for, else the engine's; 0 where ranks are made even."""
+    if not any(block.ffn.num_expert for block in model.block) or rule.draws:
+        skew = 0.0
+    elif scenario.expert_skew < 0:
+        skew = engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine).expert_skew
+    else:
+        skew = scenario.expert_skew
+    if scenario.eplb and (placed.ep == 1 or skew == 0):
+        raise InputError(
+            "has no effect: expert load is even already, or experts are not spread", field="eplb", value=True,
+            allowed="false; or ep above 1 and a load that is skewed",
+        )  # fmt: skip
+    return 0.0 if scenario.eplb else skew
+
+
+def _pairs(formats: Formats) -> list[tuple[str, str]]:
+    """Kinds and formats of the multiplies that a model's parts make."""
+    parts = (formats.attention, formats.mixer, formats.ffn, formats.head)
+    return [*(("gemm", name) for name in dict.fromkeys(parts)), ("moe", formats.expert)]
+
+
+def _named_kernels(scenario: Scenario, system: System, fidelity: str, formats: Formats) -> dict[tuple[str, str], str]:
+    """The kernels that a scenario names, by kind and format; an `InputError` says what is there."""
+    found: dict[tuple[str, str], str] = {}
+    for part in filter(None, scenario.kernels.split(",")):
+        place, _, name = part.partition("=")
+        kind, _, fmt = place.strip().partition(".")
+        known = calibration(system.device)[0].kernel if fidelity == "calibrated" else ()
+        allowed = [f"{k.kind}.{k.format}={k.name}" for k in known if (k.kind, k.format) in _pairs(formats)]
+        if f"{kind}.{fmt}={name.strip()}" not in allowed:
+            raise InputError("no such kernel of this run", field="kernels", value=part, allowed=allowed)
+        found[kind, fmt] = name.strip()
+    return found
+
+
+def _said_kernels(
+    model: ModelSpec, system: System, formats: Formats, named: dict[tuple[str, str], str]
+) -> tuple[str, ...]:
+    experts = any(block.ffn.num_expert for block in model.block)
+    profile = calibration(system.device)[0]
+    return tuple(chosen(profile, kind, fmt, named) for kind, fmt in _pairs(formats) if kind != "moe" or experts)
 
 
 def _check_pipes(system: System, names: set[str]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from hw_models import catalog
 from hw_models.device import calibration
 from kernels.engine import records as at
 from kernels.engine.gap import edges_s
@@ -28,6 +29,7 @@ from sim.run.setup import Setup, prepare
 from sim.serving import engine_profile
 from sim.serving.accounts import Accounts, accounts
 from sim.serving.engine import compile_loop, serve
+from sim.serving.engine_defaults import step_limit
 from sim.serving.limits import Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin, find
 from sim.serving.result import REQUEST_COLUMNS, ServeResult
@@ -107,7 +109,7 @@ def simulate(
         setup.machine,
         max_token=max_token(policy, limits),
         max_seq=max_seq(policy),
-        skew=scenario.expert_skew,
+        skew=setup.expert_skew,
         host=profile.host_time(),
         block_token=scenario.block_token,
     )
@@ -155,9 +157,22 @@ def simulate_intervals(scenario: Scenario, num: int) -> "pd.DataFrame":
 
 
 def policy_of(scenario: Scenario) -> Plugin:
+    """The policy with its options: those given, else the engine's for this machine, else its own."""
     policy = find("policy", scenario.policy)
     check_policy(scenario, policy)
     value = dict(policy.value)
+    profile = engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine)
+    device = catalog.system(scenario.system).device
+    limit = step_limit(profile.step_limit, policy.name, device.name, device.mem_byte - device.mem_reserved_byte)
+    given = {part.partition("=")[0].strip() for part in scenario.policy.partition(":")[2].split(",")}
+    if scenario.front == "offline" and (limit is None or scenario.token_budget or "max_token" in given):
+        raise InputError(
+            "has no effect: nothing is left for it to decide", field="front", value="offline",
+            allowed="server; or an engine profile with limits of its own, and no token budget",
+        )  # fmt: skip
+    if limit is not None:
+        own = {"max_token": limit.offline_token if scenario.front == "offline" else limit.server_token}
+        value |= {name: number for name, number in (own | {"max_seq": limit.max_seq}).items() if name not in given}
     for name, field in FIELD_OF.items():
         if number := getattr(scenario, field):
             value[name] = policy.module.OPTIONS[name].parse(field, str(number))
@@ -181,6 +196,11 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
             f"holds {host_block} KV blocks of {scenario.block_token} tokens", field="swap_GiB",
             value=scenario.swap_GiB, allowed=f"{low:.3g} to {high:.3g}",
         )  # fmt: skip
+    late = profile.plan_ahead and profile.scheduler.end_late and setup.placement.pp == 1
+    if scenario.ends == "token" and not late:
+        raise InputError(
+            "has no effect: no step is planned while another runs", field="ends", value="token", allowed="length",
+        )  # fmt: skip
     if not 1 <= store.num_block <= MAX_BLOCK:
         token = setup.budget.token_capacity * setup.placement.attn_dp
         raise InputError(
@@ -199,6 +219,7 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
         plan_ahead=int(profile.plan_ahead),
         timeout_s=scenario.timeout_s,
         watermark=scenario.watermark if scenario.watermark >= 0 else None,
+        ends=scenario.ends,
         rules=profile.scheduler,
     )
 
@@ -216,6 +237,7 @@ def _run(
     about = provenance(dataclasses.asdict(setup.scenario), seed=setup.scenario.seed, fidelity=setup.fidelity)
     about |= {"mode": result.engine, "calibrated_on": setup.calibrated_on, "complete": result.complete}
     about |= {"formats": setup.formats.said or setup.formats.label()}
+    about |= {"kernels": "; ".join(setup.kernels)} if setup.kernels else {}
     about |= {"note": left_out} if left_out else {}
     steps = None if result.step is None else step_columns(result.step, at.LOG_COLUMNS)
     edges = edges_s()
@@ -240,6 +262,9 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
         "energy_j": (int(spent.energy_nj.sum()) + spent.idle_nj) / NJ_PER_J,
         "kv_block": float(result.num_block),
         "kv_block_token": float(result.block_token),
+        "kv_capacity_token": float(setup.budget.token_capacity_at(0) * setup.placement.attn_dp),
+        "kv_concurrency": setup.kv_concurrency,
+        "max_model_len": float(setup.max_model_len),
         "kv_mean_share": held / capacity,
         "kv_token_share": token / held if held and setup.store.groups == (Group(),) else math.nan,
         "num_computed_token": float(count["num_token"].sum() + count["num_pad_token"].sum()),

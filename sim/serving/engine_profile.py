@@ -10,6 +10,7 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from kernels.errors import InputError, from_validation
+from sim.serving.engine_defaults import Memory, StepLimit
 from sim.serving.rules import Rules
 
 if TYPE_CHECKING:
@@ -51,11 +52,14 @@ class EngineProfile:
     reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
     reduce_byte_per_s: float = math.inf  # ... send no faster than this from a device
     plan_ahead: bool = False  # a step is planned while the one before runs: an arrival waits for one more
+    expert_skew: float = 0.0  # exponent of the load law of experts (`kernels.moe_load`), where nobody says another
     captured: tuple[int, ...] = ()  # token counts that have a CUDA graph, ascending
     stack: str = ""  # profiles of one software stack on several hosts share this name
     device: str = ""  # of the host that was measured
     note: str = ""
     scheduler: Rules = dataclasses.field(default_factory=Rules)  # what it decides beside the policy
+    memory: Memory = dataclasses.field(default_factory=Memory)  # what it leaves for KV
+    step_limit: tuple[StepLimit, ...] = ()  # tokens and sequences a step that it takes by itself
     fit: Fit | None = None  # how the constants were found, and how wrong they are
 
     def host_time(self) -> "HostTime":

@@ -8,6 +8,8 @@ from kernels.errors import InputError
 from sim.serving.plugin import Plugin
 from sim.serving.rules import Group, Rules
 
+ENDS = ("length", "token")
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -23,6 +25,7 @@ class Limits:
     prefix_cache: bool = True  # where requests name prefix units
     preemption: str = "recompute"  # or "swap"
     host_block: int = 0  # host memory for swapped KV, a replica
+    ends: str = "length"  # what ends outputs: a known length (benchmarks that ignore stop tokens), or a "token"
     plan_ahead: int = 0  # steps between a plan and its step: 1 where the next step is planned while one runs
     timeout_s: float = 0.0  # clients give up so long after they asked; 0: never
     watermark: float | None = None  # share of blocks that an admission leaves free; None: the policy's
@@ -43,6 +46,8 @@ class Limits:
                 raise InputError("out of range", field=name, value=value, allowed=f"{low} to 2147483647")
         if self.plan_ahead not in (0, 1):
             raise InputError("out of range", field="plan_ahead", value=self.plan_ahead, allowed="0 or 1")
+        if self.ends not in ENDS:
+            raise InputError("unknown", field="ends", value=self.ends, allowed=ENDS)
         if self.preemption not in ("recompute", "swap"):
             raise InputError("unknown", field="preemption", value=self.preemption, allowed=["recompute", "swap"])
         if self.preemption == "swap" and self.host_block == 0:

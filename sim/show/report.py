@@ -122,6 +122,13 @@ def _percent(value: float) -> float:
 def _memory(run: Run) -> list[str]:
     totals = run.totals
     lines = [_title("KV Cache")]
+    if "kv_capacity_token" in totals:
+        length = int(totals["max_model_len"])
+        lines += [
+            _line("KV blocks (a replica):", int(totals["kv_block"])),
+            _line("KV cache size (tokens):", int(totals["kv_capacity_token"])),
+            _line(f"Largest concurrency ({length} tokens a request):", totals["kv_concurrency"]),
+        ]
     for label, key in (
         ("Mean use of KV blocks (%):", "kv_mean_share"),
         ("Peak use of KV blocks (%):", "kv_peak_share"),

@@ -61,7 +61,7 @@ def operators(setup: Setup, phase: str, plan: Plan) -> pd.DataFrame:
     """One row an operator of one step on the first device of each stage; stages are added up."""
     frames = []
     for stage in range(setup.placement.pp):
-        ops, work = lower_step(setup.model, setup.formats, setup.placement, stage, plan, setup.scenario.expert_skew)
+        ops, work = lower_step(setup.model, setup.formats, setup.placement, stage, plan, setup.expert_skew)
         ops = ops[ops["count"] > 0]
         price = cost(ops, work, setup.machine)
         count = ops["count"]

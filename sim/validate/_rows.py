@@ -1,4 +1,5 @@
-"""The rows that every `ridgeline validate` verb prints and writes: one JSON shape, `{"rows": [{...}]}`.
+"""The rows that every `ridgeline validate` verb prints and writes: one JSON shape,
+`{"rows": [{...}], "reasons": [{"reason": ..., "n": ...}]}`.
 
 ========== ==================================================================
 kind       what was compared (an operator, a schedule, a metric)
@@ -16,7 +17,7 @@ bias       mean of the signed relative error
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,12 @@ def error_row(
     return row | more
 
 
-def report(rows: Sequence[dict[str, Any]], path: str | pathlib.Path | None) -> str:
-    """Write the JSON where asked (missing numbers as null), and return the table as text."""
+def report(
+    rows: Sequence[dict[str, Any]], path: str | pathlib.Path | None, reasons: Mapping[str, int] | None = None
+) -> str:
+    """Write the JSON where asked (missing numbers as null; why cases were left out, most frequent first), and return
+    the table as text."""
     if path:
-        write_json({"rows": list(rows)}, path)
+        told = sorted((reasons or {}).items(), key=lambda item: -item[1])
+        write_json({"rows": list(rows), "reasons": [{"reason": text, "n": n} for text, n in told if n]}, path)
     return table(pd.DataFrame(rows))

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     given = {name: getattr(arguments, name) for name in GIVEN if getattr(arguments, name)}
     rows, reasons = validate_offline(arguments.file, arguments.engine, **given)
-    print(report(rows, arguments.json))
+    print(report(rows, arguments.json, reasons))
     for reason, count in reasons.most_common():
         print(f"not simulated: {count} rows: {reason}")
     return 0

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.validate._rows import report
 
     rows, reasons = validate_ops(arguments.folder, arguments.system, arguments.fidelity)
-    print(report(rows, arguments.json))
+    print(report(rows, arguments.json, reasons))
     for reason, count in reasons.most_common():
         print(f"not priced: {count} rows: {reason}")
     return 0
@@ -41,7 +41,7 @@ def validate_ops(
     of that kind and format prices it.
     """
     from hw_models import catalog
-    from hw_models.calibration.measured import check_slow, read_folder
+    from hw_models.calibration.measured import check_slow, read_folder, slow_rows
     from hw_models.device import machine
     from sim.validate._published_names import known_system
 
@@ -53,13 +53,18 @@ def validate_ops(
     except InputError:
         widest = catalog.system(system)
     arrays = machine(widest, fidelity)
-    files = read_folder(folder, arrays)
+    files = read_folder(folder, arrays, reasons)
     for kind in dict.fromkeys(measured.kind for measured in files):  # several files of a kind are one
         alike = [measured for measured in files if measured.kind == kind]
         prices = [predict(measured, system, fidelity, reasons) for measured in alike]
         if fidelity == "calibrated":
             for measured, price_s in zip(alike, prices, strict=True):
-                check_slow(measured.seconds, price_s, measured.file, "latency_ms")
+                slow = slow_rows(measured.seconds, price_s)
+                if 2 * slow.sum() < np.isfinite(price_s).sum():
+                    price_s[slow] = np.nan
+                    reasons.update(["took over a hundred times our price"] * int(slow.sum()))
+                else:
+                    check_slow(measured.seconds, price_s, measured.file, "latency_ms")
         rows += error_rows(alike, prices, system)
     return rows, reasons
 
@@ -129,7 +134,8 @@ def error_rows(files: Sequence[Any], prices: Sequence[Any], system: str) -> list
                     chosen = of_kernel & ((classes == name) | (name == "all"))
                     priced = chosen & np.isfinite(predicted)
                     pair = predicted[priced].tolist(), seconds[priced].tolist()
-                    rows.append(
-                        error_row(kind, kernel, system, *pair, int(chosen.sum()), number_format=fmt, size_class=name)
-                    )
+                    row = error_row(kind, kernel, system, *pair, int(chosen.sum()), number_format=fmt, size_class=name)
+                    rows.append(row)
+                    if fmt == kernel == name == "all":
+                        rows.append(row | {"system": "all"})  # over the whole of what was given
     return rows

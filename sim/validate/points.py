@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.validate._rows import report
 
     rows, reasons = validate_points(arguments.file, arguments.engine)
-    print(report(rows, arguments.json))
+    print(report(rows, arguments.json, reasons))
     for reason, count in reasons.most_common():
         print(f"not simulated: {count} rows: {reason}")
     return 0

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         rows, reasons = offline.validate_offline(arguments.file, arguments.engine or offline.ENGINE)
     else:
         rows, reasons = validate_serving(arguments.file, arguments.engine or VLLM)
-    print(report(rows, arguments.json))
+    print(report(rows, arguments.json, reasons))
     for reason, count in reasons.most_common():
         print(f"not simulated: {count} rows: {reason}")
     return 0

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     given = {name: getattr(arguments, name) for name in ("model", "system", "tp") if getattr(arguments, name)}
     rows, reasons = validate_steps(arguments.file, arguments.engine, unit=arguments.unit, **given)
-    print(report(rows, arguments.json))
+    print(report(rows, arguments.json, reasons))
     for reason, count in reasons.most_common():
         print(f"not priced: {count} rows: {reason}")
     return 0

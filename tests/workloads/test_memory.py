@@ -74,8 +74,12 @@ def test_budget_of_llama_2_7b_on_80_gb():
     found = budget(llama, BF16, placement.make(llama), 80e9, max_num_token=2048, max_num_seq=128)
     assert found.reserve == 8e9  # a tenth
     assert sum(found.weight.values()) == 2 * 6_738_415_616
-    # widest: residual and norm, gate, up and their product; logits of 128 sequences in 2 and 4 bytes
-    assert found.activation == 2048 * 2 * (2 * 4096 + 3 * 11008) + 128 * 32_000 * 6
+    # widest: residual and norm, gate, up and their product
+    assert found.activation == 2048 * 2 * (2 * 4096 + 3 * 11008)
+    # or, where they need more, the logits of all sequences in 2 and 4 bytes: the sampler comes after the layers
+    assert budget(llama, BF16, placement.make(llama), 80e9, max_num_seq=2048).activation == 2048 * 32_000 * 6
+    wide = budget(llama, BF16, placement.make(llama), 80e9, max_num_seq=1024, sampled_byte=38.5)
+    assert wide.activation == 1024 * 32_000 * 38.5
     assert found.kv == 80e9 - found.reserve - sum(found.weight.values()) - found.activation
     assert found.token_capacity == found.kv // (2 * 32 * 4096 * 2)
     rows = dict(found.table())

@@ -116,10 +116,15 @@ def test_a_row_in_seconds_among_milliseconds_is_named(tmp_path: pathlib.Path, ki
 
 @pytest.mark.parametrize("change", [{"latency_ms": 0.0}, {"latency_ms": -0.1}, {"latency_ms": "n/a"}])
 @pytest.mark.parametrize("kind", list(SLOW))
-def test_bad_latencies_are_refused_with_their_row_on_one_line(
+def test_one_bad_latency_is_counted_and_most_are_refused_with_their_row_on_one_line(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], kind: str, change: dict
 ) -> None:
-    pd.DataFrame([SLOW[kind], SLOW[kind], {**SLOW[kind], **change}]).to_csv(tmp_path / "x.csv", index=False)
+    bad = {**SLOW[kind], **change}
+    pd.DataFrame([SLOW[kind], SLOW[kind], bad]).to_csv(tmp_path / "x.csv", index=False)
+    rows, reasons = validate_ops(tmp_path, "h100_sxm")
+    assert (rows[0]["n"], rows[0]["coverage"]) == (2, pytest.approx(2 / 3))
+    assert dict(reasons) == {"latency_ms is no measurement": 1}
+    pd.DataFrame([SLOW[kind], SLOW[kind], bad, bad, bad]).to_csv(tmp_path / "x.csv", index=False)
     assert main(["validate", "ops", str(tmp_path), "--system", "h100_sxm"]) == 2
     said = capsys.readouterr().err.strip()
     assert "x.csv:4: latency_ms" in said
@@ -183,17 +188,35 @@ def test_compression_and_header_do_not_depend_on_names(tmp_path: pathlib.Path) -
 
 
 @pytest.mark.parametrize("gone", ["latency_ms", "n", "k"])
-def test_a_file_short_of_a_column_is_refused_beside_whole_ones(tmp_path: pathlib.Path, gone: str) -> None:
+def test_a_file_short_of_a_column_is_counted_beside_whole_ones_and_refused_alone(
+    tmp_path: pathlib.Path, gone: str
+) -> None:
     pd.DataFrame([SLOW["decode"]]).to_csv(tmp_path / "a.csv", index=False)
     pd.DataFrame([SLOW["gemm"]]).drop(columns=gone).to_csv(tmp_path / "b.csv", index=False)
+    rows, reasons = validate_ops(tmp_path, "h100_sxm")
+    assert [row["n"] for row in rows if row["system"] == "all"] == [1]
+    assert list(reasons.values()) == [1]
     with pytest.raises(InputError, match=rf"b\.csv: {gone} = '': column is missing"):
-        validate_ops(tmp_path, "h100_sxm")
+        validate_ops(tmp_path / "b.csv", "h100_sxm")
 
 
-def test_a_file_without_rows_is_refused(tmp_path: pathlib.Path) -> None:
+def test_odd_rows_count_against_coverage(tmp_path: pathlib.Path) -> None:
+    good = SLOW["gemm"]
+    odd = [{**good, "latency_ms": good["latency_ms"] * factor} for factor in (1e3, 1e-3)]
+    pd.DataFrame([good] * 8 + odd).to_csv(tmp_path / "x.csv", index=False)
+    rows, reasons = validate_ops(tmp_path, "h100_sxm")
+    assert (rows[0]["n"], rows[0]["coverage"]) == (8, 0.8)
+    assert sorted(reasons.values()) == [1, 1]
+    whole, _ = validate_ops(tmp_path, "h100_sxm")
+    assert whole[0]["mape"] == pytest.approx(rows[0]["mape"])
+
+
+def test_a_file_without_rows_is_refused_alone(tmp_path: pathlib.Path) -> None:
     pd.DataFrame([SLOW["gemm"]]).head(0).to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(InputError, match=r"a\.csv: no row"):
-        validate_ops(tmp_path, "h100_sxm")
+        validate_ops(tmp_path / "a.csv", "h100_sxm")
+    pd.DataFrame([SLOW["gemm"]]).to_csv(tmp_path / "b.csv", index=False)
+    assert validate_ops(tmp_path, "h100_sxm")[0][0]["n"] == 1
 
 
 @pytest.mark.parametrize(
