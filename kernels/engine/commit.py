@@ -137,7 +137,9 @@ def end_done(e: Engine, number: int, end: int) -> None:
             me.outstanding -= 1
             me.load_token -= s.prompt + s.output
             me.num_finished += 1
+            me.num_stop -= s.stopped
             release_children(e, i, end)
+            tell(e, i)
             if me.hands_over == 1:
                 s.step_ps = (
                     end - e.lane[e.work[IN_FLIGHT_RING + (me.flight_head + me.num_lane - 1) % me.num_lane]].begun_ps
@@ -183,6 +185,13 @@ def let_leave(e: Engine) -> None:
     me.epoch += 1
     for k in range(me.num_lane):
         e.lane[k].asleep = 0
+
+
+@njit
+def tell(e: Engine, i: int) -> None:
+    """Makes the end of sequence i a message, where somebody listens."""
+    if e.me.tells == 1:
+        e.me.handed = insert(e.seq, BY_END, e.me.handed, i)
 
 
 @njit
