@@ -18,6 +18,7 @@ Everything that the command line does is one function here; it returns frames, o
 | find the largest rate | `capacity(scenario)` | requests/s, and a frame of the rates tried |
 | put scenarios side by side | `compare([a, b])` | a frame, a column a scenario |
 | place operators under the roofs | `roofline(scenario)` | frames of operators and roofs |
+| share a model out over device, host and disk | `offload("opt-30b", "n1_t4", find=True)` | `.policy`, `.summary` |
 | price a training step | `train(model, system, TrainPlan(...))` | `.summary`, `.memory`, `.stage`, `.op` |
 | search training plans | `plan(model, system, gpus, batch)` | a frame, a row a plan |
 | replay a pipeline schedule | `schedule("zb-v", 4, 8)` | `.op`, `.rank`, `.summary` |
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from hw_models.describe import devices, links, nodes
     from kernels.errors import InputError
+    from sim.offload.simulate import offload
     from sim.run.capacity import capacity
     from sim.run.compare import compare
     from sim.run.scenario import Scenario
@@ -57,15 +59,16 @@ _HOME = {
     "InputError": "kernels.errors", "Scenario": "sim.run.scenario", "Simulation": "sim.run.simulate",
     "TrainPlan": "workloads.training", "TrainResult": "sim.training.step", "capacity": "sim.run.capacity",
     "compare": "sim.run.compare", "devices": "hw_models.describe", "links": "hw_models.describe",
-    "load_requests": "workloads.load", "nodes": "hw_models.describe", "roofline": "sim.show.roofline",
-    "simulate": "sim.run.simulate", "studies": "sim.run.study", "study": "sim.run.study", "train": "sim.training.step",
+    "load_requests": "workloads.load", "nodes": "hw_models.describe", "offload": "sim.offload.simulate",
+    "roofline": "sim.show.roofline", "simulate": "sim.run.simulate",
+    "studies": "sim.run.study", "study": "sim.run.study", "train": "sim.training.step",
 }  # fmt: skip
 """Where each name that is imported on first use lives."""
 
 __all__ = [
     "InputError", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
-    "links", "load_requests", "main", "models", "nodes", "plan", "policies", "roofline", "schedule", "schedules",
-    "simulate", "studies", "study", "train", "validate",
+    "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "roofline", "schedule",
+    "schedules", "simulate", "studies", "study", "train", "validate",
 ]  # fmt: skip
 
 PACKAGES = ("kernels", "hw_models", "workloads", "sim", "studies")

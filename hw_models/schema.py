@@ -78,6 +78,9 @@ class NodeFile(HardwareFile):
     socket_GBps: Sourced = quantity(0, 1e4, absent=0)
     host_mem_GiB: Sourced = quantity(1, 1e6)
     host_mem_GBps: Sourced = quantity(1, 1e5)
+    disk_GiB: Sourced = quantity(0, 1e7, absent=0)
+    disk_read_GBps: Sourced = quantity(0, 1e4, absent=0)
+    disk_write_GBps: Sourced = quantity(0, 1e4, absent=0)
     nic: str = ""
     num_nic: Sourced = quantity(0, 1024, whole=True, absent=0)
     network: str = "none"
@@ -212,5 +215,9 @@ def check_node(parsed: NodeFile, file: str) -> None:
             "the rate between sockets goes with two sockets or more",
             file=file, field="socket_GBps", value=parsed.socket_GBps.value,
         )  # fmt: skip
+    disk = [parsed.disk_GiB.value > 0, parsed.disk_read_GBps.value > 0, parsed.disk_write_GBps.value > 0]
+    if any(disk) != all(disk):
+        raise InputError("size, read and write rate of a disk go together", file=file, field="disk_GiB",
+                         value=parsed.disk_GiB.value)  # fmt: skip
     if bool(parsed.nic) != (parsed.num_nic.value > 0) or bool(parsed.nic) != (parsed.network != "none"):
         raise InputError("nic, num_nic and network go together", file=file, field="nic", value=parsed.nic)

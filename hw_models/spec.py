@@ -95,6 +95,9 @@ class Node:
     rest_w: float  # everything in the box but the devices
     rest_usd_per_h: float
     file: str
+    disk_byte: float = 0.0  # whole node; 0: none stated
+    disk_read_byte_per_s: float = 0.0  # whole node
+    disk_write_byte_per_s: float = 0.0  # whole node
     num_slice_device: int = 0  # torus only: devices of the largest slice that its cubes are joined to; 0: no larger one
     source: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 

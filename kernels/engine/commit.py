@@ -157,7 +157,9 @@ def _count_end(e: Engine, i: int, end: int) -> None:
     me.outstanding -= 1
     me.load_token -= s.prompt + s.output
     me.num_finished += 1
+    me.num_stop -= s.stopped
     release_children(e, i, end)
+    tell(e, i)
 
 
 @njit
@@ -223,6 +225,13 @@ def let_leave(e: Engine) -> None:
     me.epoch += 1
     for k in range(me.num_lane):
         e.lane[k].asleep = 0
+
+
+@njit
+def tell(e: Engine, i: int) -> None:
+    """Makes the end of sequence i a message, where somebody listens."""
+    if e.me.tells == 1:
+        e.me.handed = insert(e.seq, BY_END, e.me.handed, i)
 
 
 @njit

@@ -1,7 +1,7 @@
 """A request reaches an engine: it is refused for good, or joins the waiting queue."""
 
 from kernels.engine.buddy import ceil_pow2
-from kernels.engine.commit import release_children
+from kernels.engine.commit import release_children, tell
 from kernels.engine.heap import push
 from kernels.engine.records import (
     NO_REASON,
@@ -49,6 +49,7 @@ def deliver(e: Engine, i: int, time_ps: int) -> None:
         s.end_ps = time_ps
         me.num_refused += 1
         release_children(e, i, time_ps)
+        tell(e, i)
         return
     s.status = WAITING
     s.target = s.prompt

@@ -36,7 +36,9 @@ from kernels.engine.records import (
     HANDED_ROOT,
     LINKED,
     REQUEST_PS,
+    RUNNING,
     STUCK_ENGINE,
+    SWAPPED,
     WAITING,
     Engine,
     Fleet,
@@ -122,6 +124,19 @@ def send(w: World, i: int, k: int, time_ps: int) -> None:
         e.me.load_token += s.produced
     fetch(w, k)
     _wake(w, e, k, time_ps)
+
+
+@njit
+def stop(w: World, i: int, time_ps: int) -> None:
+    """Nobody wants more of sequence i: at the next plan that finds it without a step in flight it is given up. One that
+    has ended is left as it is."""
+    s = w.seq[i]
+    if s.stopped == 1 or s.status not in (WAITING, RUNNING, SWAPPED, HANDED):
+        return
+    s.stopped = 1
+    e = engine_of(w, s.replica)
+    e.me.num_stop += 1
+    _wake(w, e, s.replica, time_ps)
 
 
 @njit_pasted

@@ -72,6 +72,9 @@ SEQUENCE_FIELDS: tuple[Field, ...] = (
     ("cached", "i4", "tokens found in the prefix cache at first admission"),
     ("preempted", "i4", "times"),
     ("replica", "i4", "engine that serves it"),
+    ("program", "i4", "live program that asked for it; -1: none"),
+    ("part", "i4", "requests that its program had asked for before it: how far the program has come"),
+    ("stopped", "i4", "1: who asked for it wants no more of it"),
     ("status", "i4", "of `STATUSES`"),
     ("reason", "i4", "why it was refused or aborted, of `REASONS`"),
 )
@@ -85,8 +88,8 @@ FUTURE, WAITING, RUNNING, SWAPPED, HANDED, DONE, LEAVING, HELD, FINISHED, REFUSE
 # handed to its client, but the next step is planned before the engine hears of it. HELD: ended here, its KV stays until
 # another pool has it. HANDED: waits with KV that another pool has computed
 
-REASONS: tuple[str, ...] = ("", "context", "kv", "step", "timeout")
-NO_REASON, REASON_CONTEXT, REASON_KV, REASON_STEP, REASON_TIMEOUT = range(len(REASONS))
+REASONS: tuple[str, ...] = ("", "context", "kv", "step", "timeout", "stopped")
+NO_REASON, REASON_CONTEXT, REASON_KV, REASON_STEP, REASON_TIMEOUT, REASON_STOPPED = range(len(REASONS))
 
 ENGINE_FIELDS: tuple[Field, ...] = (
     ("now_ps", "i8", "its clock"),
@@ -127,6 +130,8 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("by_admission", "i8", "1: the running list is in order of admission, 0: of key"),
     ("victim_by_key", "i8", "1: who has the largest key is preempted, 0: the tail of the running list"),
     ("hands_over", "i8", "1: who ends keeps its KV until `kernels.engine.party.give_back`, and is a message"),
+    ("tells", "i8", "1: every request that ends, is refused or given up is a message"),
+    ("num_stop", "i8", "stopped requests that have not left"),
     ("goes_on", "i8", "1: who preempts itself does not end the plan"),
     ("keep_duplicate", "i8", "1: who computes a block that is resident already keeps its own copy"),
     ("lone_prompt", "i8", "1: a prompt that is alone is not cut to the policy's longest chunk"),

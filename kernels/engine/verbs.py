@@ -68,9 +68,11 @@ __all__ = [
     "num_running",
     "option",
     "output_token",
+    "part_of",
     "place_of",
     "preempt",
     "prefill_left",
+    "program_of",
     "prompt_token",
     "running",
     "schedule",
@@ -146,6 +148,18 @@ def kv_token(e: Engine, i: int) -> int:
     """Tokens of sequence i whose KV is held."""
     _exists(e, i)
     return e.seq[i].kv
+
+
+@njit
+def program_of(e: Engine, i: int) -> int:
+    """The live program that asked for sequence i; -1: none."""
+    return e.seq[i].program
+
+
+@njit
+def part_of(e: Engine, i: int) -> int:
+    """Requests that its program had asked for before sequence i."""
+    return e.seq[i].part
 
 
 @njit_inline

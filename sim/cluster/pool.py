@@ -69,16 +69,29 @@ class Pool:
         if part.role == "decode":
             self.world.seq["produced"] = 1
         compiled = part.policy.compiled and part.router.compiled
-        loop = compiled_loop() if compiled else run
-        plan: Callable[..., int] = compile_function(part.policy) if compiled else part.policy.function
+        self._loop: Callable[..., int] = compiled_loop() if compiled else run
+        self._plan: Callable[..., int] = compile_function(part.policy) if compiled else part.policy.function
         self._route: Callable[..., int] = compile_function(part.router) if compiled else part.router.function
-        self._run = functools.partial(loop, self.world, self.fleet, pack(part.price), plan, self._route)
+        self._take(self.world)
+
+    def _take(self, world: at.World) -> None:
+        """Goes on with these arrays."""
+        self.world = world
+        view = fleet_of(world, self.part.router.vector(), self.options.seed)
+        self.fleet = view._replace(memory=self.fleet.memory)
+        self._run = functools.partial(
+            self._loop, self.world, self.fleet, pack(self.part.price), self._plan, self._route
+        )
+
+    def widen(self, seq: at.Records, unit_id: at.SmallInts) -> None:
+        """Goes on with larger arrays of sequences and of the names of their units, which begin with what there was."""
+        self._take(self.world._replace(seq=seq, unit_id=unit_id))
 
     def advance(self, until_ps: int) -> bool:
         """Lets happen what happens before `until_ps` (steps may end at it); True where a message stopped it."""
         while True:
             try:
-                code = self._run(self.options.budget, True, until_ps)
+                code = self._run(self.options.budget, self.options.engine != "stepping", until_ps)
             except Exception as error:
                 own = place.is_users(self.part.policy) or place.is_users(self.part.router)
                 if isinstance(error, InputError) or not own or blame.blame(error) is not None:

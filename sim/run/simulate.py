@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 MAX_BLOCK = 2**31 - 1  # of a replica, and of its host: what the engine counts
 STATUS = {at.FINISHED: 0, at.LEAVING: 0, at.REFUSED: 1}  # everything else is unfinished
 WHY = {"": "", "context": "longer than the context", "kv": "more KV than a replica has", "step": "longer than a step",
-       "timeout": "the client gave up"}  # fmt: skip
+       "timeout": "the client gave up", "stopped": "its program wanted no more of it"}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -131,6 +131,7 @@ def _fill_seq(seq: at.Records, requests: Requests, has_unit: bool, order: str) -
     seq["output"] = requests.output_token
     seq["think_ps"] = requests.think_ps
     seq["key"] = -1
+    seq["program"] = -1
     if order != "fcfs":
         seq["key"] = requests.predicted_token if order == "sjf" else requests.priority
     for field in ("replica", "child", "sibling", "start_ps", "first_ps", "last_ps", "end_ps", "left", "right"):

@@ -54,6 +54,8 @@ PUBLISHED = {
     "megatron-22b": 22.0e9,  # Korthikanti et al. 2022, table 3
     "megatron-530b": 529.6e9,
     "megatron-1t": 1008.0e9,
+    "opt-6.7b": 6.66e9,  # 12 L E^2 + (V + 2050) E, which arXiv 2205.01068, table 1 rounds to 6.7 B
+    "opt-30b": 30e9,  # arXiv 2205.01068, table 1
     "opt-13b": 12_853_473_280,  # model class
     "opt-66b": 65.7e9,  # model class, rounded
     "opt-175b": 175e9,  # arXiv 2205.01068
