@@ -235,18 +235,20 @@ def attention_op_s(
 ) -> tuple[float, float, int]:
     """Seconds, speed-of-light seconds and bound of one operator's rows of work: what `price_table` calls.
 
-    Decode rows that hold one query length are priced as one batch, the same way as from running sums; anything
-    else goes through the features. `fit` is the vector of the operator's kind.
+    Decode rows that hold one query length, or are padded to the largest one, are priced as one batch, the same way as
+    from running sums; anything else goes through the features. `fit` is the vector of the operator's kind.
     """
     if decode and len(work) > 0:
         window = int(shape[WINDOW])
         num_seq = kv_sum = kv_max = 0
         query_len = work[0]["query_len"]
+        padded = len(fit) > PADDED and fit[PADDED] > 0.0
         for i in range(len(work)):
             row = work[i]
-            if row["query_len"] != query_len or row["causal"] != CAUSAL:
+            if row["causal"] != CAUSAL or (row["query_len"] != query_len and not padded):
                 query_len = 0
                 break
+            query_len = max(query_len, row["query_len"])
             keys = keys_seen(query_len, row["kv_len"], CAUSAL, window)
             num_seq += row["count"]
             kv_sum += row["count"] * keys

@@ -3,6 +3,8 @@
 from kernels.engine.gap import bucket
 from kernels.engine.heap import BY_ARRIVAL, BY_END, NONE, insert
 from kernels.engine.records import (
+    ACCEPT,
+    DECODE,
     DONE,
     FINISHED,
     HELD,
@@ -88,21 +90,31 @@ def _commit_plan(e: Engine, number: int, end: int) -> None:
         i = e.work[row + SEQ]
         s = e.seq[i]
         token = e.work[row + TOKEN]
+        s.ahead -= token
+        new = 1  # tokens committed
+        if role == DECODE:
+            if token > 1:
+                new = min(1 + e.work[row + ACCEPT], s.output - s.produced)
+                s.verified += 1
+                s.drafted += token - 1
+                s.accepted += new - 1
+            token = new
         num_token += token
         s.kv += token
-        s.ahead -= token
         if role == PREFILL:
             if s.shared < s.num_unit:
                 share(e, i, s.kv)
             if s.kv < s.target:
                 continue
-        produced = s.produced + 1
-        s.produced = produced
-        num_output += 1
-        if produced == 1:
+        produced = s.produced + new
+        if s.produced == 0:
             s.first_ps = end
         else:
             e.book[gap + bucket(end - s.last_ps)] += 1
+        if new > 1:
+            e.book[gap] += new - 1  # they arrive together
+        s.produced = produced
+        num_output += new
         s.last_ps = end
         if produced == s.output:
             num_end += 1

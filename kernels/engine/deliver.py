@@ -27,8 +27,10 @@ def refusal(e: Engine, i: int) -> int:
         return REASON_CONTEXT
     if me.reserve == PAGED:
         # the most that it holds at once: a step of its prompt, computed with nothing before it kept, or its last token
+        # and what is drafted beyond it
         step = min(s.prompt, me.max_step_token)
-        most = max(block_for(e, total - 2, total - 1), block_for(e, s.prompt - step, s.prompt))
+        last = min(total - 1 + me.lookahead, me.max_context_token)
+        most = max(block_for(e, total - 2, last), block_for(e, s.prompt - step, s.prompt))
         if most + (me.watermark_block if me.by_admission == 0 else 0) > me.num_block:
             return REASON_KV
     elif ceil_pow2(ceil_div(reserved_token(e, i), me.block_token)) > ceil_pow2(me.num_block + 1) // 2:

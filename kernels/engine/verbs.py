@@ -10,6 +10,7 @@ from kernels.engine import buddy
 from kernels.engine.cache import find, hold, take_back, unlink
 from kernels.engine.heap import head, pop, push
 from kernels.engine.records import (
+    ACCEPT,
     DECODE,
     DONE,
     HANDED,
@@ -141,9 +142,10 @@ def prefill_left(e: Engine, i: int) -> int:
 
 @njit_inline
 def decode_token(e: Engine, i: int) -> int:
-    """Tokens that a decode of sequence i computes: the next one and those drafted beyond it, none beyond its end."""
+    """Tokens that a decode of sequence i computes: the next one and those drafted beyond it, none beyond the context
+    (where its end is, nobody knows)."""
     s = e.seq[i]
-    return min(1 + e.me.lookahead, s.output - s.produced)
+    return min(1 + s.draft, e.me.max_context_token - s.kv)
 
 
 @njit_inline
@@ -192,6 +194,7 @@ def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None
     e.work[row + ROLE] = role
     e.work[row + TOKEN] = num_token
     e.work[row + PAD] = num_pad
+    e.work[row + ACCEPT] = 0
     lane.num_plan += 1
     lane.plan_token += num_token
     s = e.seq[i]
@@ -220,13 +223,12 @@ def schedule_idle(e: Engine, i: int) -> None:
 @njit
 def reserved_token(e: Engine, i: int) -> int:
     """Tokens that a contiguous reservation of sequence i asks for: the longest context; the prompt and its
-    output rounded up to a power of two; the prompt and exactly its output (an oracle)."""
-    s = e.seq[i]
-    if e.me.reserve == RESERVE_MAX:
-        return e.me.max_context_token
-    if e.me.reserve == RESERVE_POW2:
-        return min(e.me.max_context_token, s.prompt + buddy.ceil_pow2(s.output))
-    return s.prompt + s.output
+    output rounded up to a power of two; the prompt and exactly its output (an oracle); and room to verify drafts."""
+    s, me = e.seq[i], e.me
+    if me.reserve == RESERVE_MAX:
+        return me.max_context_token
+    output = buddy.ceil_pow2(s.output) if me.reserve == RESERVE_POW2 else s.output
+    return min(me.max_context_token, s.prompt + output + me.lookahead)
 
 
 @njit

@@ -14,7 +14,7 @@ from kernels.engine.price import StepPrice, pack
 from kernels.engine.types import fleet_of
 from kernels.errors import InputError
 from sim.serving import state
-from sim.serving.engine import compiled_loop, flush, who_waits
+from sim.serving.engine import TOO_MUCH, compiled_loop, flush, who_waits
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import Plugin, compile_function
 from sim.serving.result import Ints, ServeResult, collect
@@ -83,7 +83,7 @@ class Pool:
             if code == STUCK:
                 raise InputError(f"pool {self.part.name}: {who_waits(self.world, self.part.policy.name)}")
             if code == BROKEN:
-                raise InputError("plans more tokens than a step may have", field="policy", value=self.part.policy.name)
+                raise InputError(TOO_MUCH, field="policy", value=self.part.policy.name)
             if code not in (BUDGET, FULL):
                 raise InputError("names no replica", field="router", value=self.part.router.name)
 

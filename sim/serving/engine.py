@@ -17,6 +17,7 @@ from sim.serving.limits import Limits, Options
 from sim.serving.plugin import Plugin, compile_function
 from sim.serving.result import Ints, ServeResult, collect
 
+TOO_MUCH = "plans more tokens than a step may have, or than its progress model may verify or commit"
 STEPPING_BUDGET = 20_000  # about half a second of plain Python
 
 
@@ -92,7 +93,7 @@ def _drive(
             if code == STUCK:
                 raise InputError(who_waits(w, policy.name))
             if code == BROKEN:
-                raise InputError("plans more tokens than a step may have", field="policy", value=policy.name)
+                raise InputError(TOO_MUCH, field="policy", value=policy.name)
             if code == ASTRAY:
                 raise InputError("names no replica", field="router", value=router.name)
             if options.progress is not None and time.monotonic() - shown > 0.5:

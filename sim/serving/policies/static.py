@@ -10,8 +10,10 @@ from kernels.engine.records import DECODE, PREFILL, Engine
 from kernels.engine.verbs import (
     FOREVER,
     admit,
+    decode_token,
     head,
     is_done,
+    left_token,
     max_step_token,
     num_running,
     prompt_token,
@@ -33,12 +35,13 @@ HOLD = True
 
 def plan(e: Engine) -> int:
     if num_running(e) > 0:
-        for k in range(num_running(e)):
+        num = num_running(e)
+        for k in range(num):
             i = running(e, k)
             if is_done(e, i):
                 schedule_idle(e, i)
-            else:
-                schedule(e, i, DECODE, 1, 0)
+            else:  # of drafts, as many as leave a token to each that follows
+                schedule(e, i, DECODE, min(decode_token(e, i), left_token(e) - (num - 1 - k)), 0)
         return FOREVER
     longest = 0
     while head(e) >= 0:
