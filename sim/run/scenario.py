@@ -84,6 +84,15 @@ class Scenario:
     preemption: Literal["recompute", "swap"] = _of("recompute", "what happens to a sequence that loses its KV")
     swap_GiB: Annotated[float, Ge(0), Le(1e6)] = _of(0.0, "host memory for swapped KV, a replica")  # noqa: N815
     memory_share: Annotated[float, Gt(0), Le(1)] = _of(0.9, "share of device memory that the engine may use")
+    speculate: str = _of(
+        "",
+        "speculative decoding: a progress model with its options (`chain:k=4,accept=0.7`), or a path of its file; empty:"
+        " a token a step",
+    )
+    draft_model: str = _of(
+        "", "model that drafts, by name or by config.json; empty: drafts cost nothing (n-gram tables, prompt look-up)"
+    )
+    draft_tp: Annotated[int, Ge(1), Le(MAX_GROUP)] = _of(1, "tensor parallel devices of the draft model")
     engine: str = _of("vllm_0.15", "engine profile: host time a step, sequence and request, padded batches; or `none`")
     # run
     fidelity: Literal["sol", "calibrated", "replay"] = _of(

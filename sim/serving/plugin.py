@@ -184,8 +184,9 @@ def compile_function(plugin: Plugin) -> Callable[..., int]:
 
     file = str(plugin.module.__file__)
     model = plugin.progress
-    with_model = (str(model.module.__file__), cache.key_of(str(model.module.__file__))) if model is not None else ("", "")
-    key = (f"{plugin.kind} {file} {with_model[0]}", cache.key_of(file) + with_model[1])
+    model_file = str(model.module.__file__) if model is not None else ""
+    content = cache.key_of(file) + (cache.key_of(model_file) if model_file else "")
+    key = (f"{plugin.kind} {file} {model_file}", content)
     if key not in _compiled:
         signature = ROUTE_SIGNATURE if plugin.kind == "router" else PLAN_SIGNATURE
         function = getattr(plugin.module, FUNCTION[plugin.kind])
@@ -193,7 +194,7 @@ def compile_function(plugin: Plugin) -> Callable[..., int]:
             if model is not None:
                 from sim.serving.speculation import planned
 
-                made = njit_as(signature)(planned(function, model.module, key[1]))
+                made = njit_as(signature)(planned(function, model.module, content))
             else:
                 made = njit_as(signature)(function)
         except KeyboardInterrupt:

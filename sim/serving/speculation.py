@@ -1,5 +1,6 @@
 """A policy and a progress model as one plan: the model proposes, the policy plans, the model says what will hold."""
 
+import hashlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,8 @@ def planned(plan: Callable[..., int], model: ModuleType, content: str = "") -> C
     propose, accept = model.propose, model.accept
     if content:
         plan, propose, accept = njit(plan), njit(propose), njit(accept)
-    identity = int(content or "0", 16)  # in its closure, so that code kept for other files is not taken for it
+    # in its closure, so that code kept for other files is not taken for it
+    identity = int(hashlib.sha256(content.encode()).hexdigest()[:15], 16)
 
     def speculative(e: Any) -> int:
         stands = propose(e)

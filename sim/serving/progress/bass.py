@@ -1,4 +1,4 @@
-"""BASS: a batch speculates together, each sequence goes on by what holds for itself (Qian et al., Findings of ACL 2024).
+"""BASS: a batch speculates together, each sequence goes on by what holds for itself (Qian et al., ACL Findings 2024).
 
 All sequences of a step draft the same number of tokens; accepted lengths differ, so that spans become ragged. Two
 kernels do that: PAD computes every sequence at the longest span of the batch, SPLIT launches one kernel a sequence

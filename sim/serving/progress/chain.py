@@ -17,6 +17,7 @@ from kernels.engine.progress import (
     running,
 )
 from kernels.engine.records import Engine
+from kernels.errors import InputError
 from sim.serving.plugin import Option
 
 HELP = "k tokens drafted one after another, verified at once"
@@ -31,6 +32,10 @@ K, ACCEPT, FIRST_PLACE = range(3)
 
 
 def most(value: Mapping[str, float]) -> int:
+    for n in range(1, NUM_PLACE + 1):
+        if -1 < value[f"p{n}"] < 0:
+            raise InputError("not a probability", field=f"progress chain: p{n}", value=value[f"p{n}"],
+                             allowed="0 to 1; or -1")  # fmt: skip
     return int(value["k"])
 
 
