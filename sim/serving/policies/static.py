@@ -10,7 +10,6 @@ from kernels.engine.records import DECODE, PREFILL, Engine
 from kernels.engine.verbs import (
     FOREVER,
     admit,
-    decode_token,
     head,
     is_done,
     left_token,
@@ -20,6 +19,7 @@ from kernels.engine.verbs import (
     running,
     schedule,
     schedule_idle,
+    wanted_token,
 )
 from sim.serving.plugin import Option
 
@@ -38,10 +38,14 @@ def plan(e: Engine) -> int:
         num = num_running(e)
         for k in range(num):
             i = running(e, k)
+            if not is_done(e, i) and wanted_token(e, i) == 0:
+                return 0  # the batch's last step has not ended: lanes may share a running list
+        for k in range(num):
+            i = running(e, k)
             if is_done(e, i):
                 schedule_idle(e, i)
             else:  # of drafts, as many as leave a token to each that follows
-                schedule(e, i, DECODE, min(decode_token(e, i), left_token(e) - (num - 1 - k)), 0)
+                schedule(e, i, DECODE, min(wanted_token(e, i), left_token(e) - (num - 1 - k)), 0)
         return FOREVER
     longest = 0
     while head(e) >= 0:
