@@ -94,6 +94,6 @@ def plot(table: pd.DataFrame) -> "Figure":
     said = table[(table["claim"] == SPEEDUP) & table["paper"].notna()]
     axis.plot(words["batch"].max(), float(said["paper"].iloc[0]), "o", color=ORANGE, mfc="white", label="said")
     axis.set(xlabel="sequences (dotted: PAD kernels)", ylabel=SPEEDUP, ylim=(0, None))
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, ncol=4, loc="lower left")
     suptitle(figure, "BASS: a 7.8B model on an A100, drafts by algorithm 1")
     return figure

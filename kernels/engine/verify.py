@@ -54,6 +54,7 @@ from kernels.jit import njit
 from kernels.optable import BOUNDS
 
 NUM_BOUND = len(BOUNDS)
+MANY = 1 << 30
 
 
 @njit
@@ -90,20 +91,34 @@ def draft(e: Engine, p: PackedPrice, number: int) -> int:
     if p.table[DRAFT_TABLE] == 0:
         return 0
     d = draft_of(p)
-    time_ps = most = token = 0
+    time_ps = most = token = num_row = kv_sum = kv_max = width = 0
+    least = MANY
+    alike = True  # passes of as many tokens a sequence, on whole spans
+    for c in range(d.table[NUM_CLASS]):
+        alike = alike and window_of(d, c) == 0
     first = lane_at(e, number) + e.me.in_plan
     for row in range(first, first + ROW * e.lane[number].num_plan, ROW):
         if e.work[row + ROLE] == PREFILL:
             token += e.work[row + TOKEN] + e.work[row + PAD]
-        elif e.work[row + ROLE] == DECODE:
-            most = max(most, num_pass(e, row))
+        elif e.work[row + ROLE] == DECODE and num_pass(e, row) > 0:
+            s = e.seq[e.work[row + SEQ]]
+            most, least = max(most, num_pass(e, row)), min(least, num_pass(e, row))
+            alike = alike and (num_row == 0 or s.draft_width == width)
+            width = s.draft_width
+            num_row += 1
+            kv = s.kv + s.ahead - e.work[row + TOKEN]
+            kv_sum, kv_max = kv_sum + kv, max(kv_max, kv)
     energy_nj = 0
     if token > 0:
         spent_ps, spent_nj = _prompts(e, d, number, token)
         time_ps += spent_ps
         energy_nj += spent_nj
     for j in range(1, most + 1):
-        spent_ps, spent_nj = _pass(e, d, number, j)
+        if alike and j <= least:
+            kv_sum, kv_max = kv_sum + num_row * width, kv_max + width
+            spent_ps, spent_nj = _even_pass(e, d, num_row, width, kv_sum, kv_max)
+        else:
+            spent_ps, spent_nj = _pass(e, d, number, j)
         time_ps += spent_ps
         energy_nj += spent_nj
     e.lane[0].draft_ps = time_ps
@@ -175,10 +190,29 @@ def _pass(e: Engine, d: PackedPrice, number: int, j: int) -> tuple[int, int]:
         spent_ps, spent_nj = _account(e, d, c, 1, cost)
         device_ps += spent_ps
         energy_nj += spent_nj
+    return _end_pass(e, d, num_row, token, device_ps), energy_nj
+
+
+@njit
+def _even_pass(e: Engine, d: PackedPrice, num_row: int, width: int, kv_sum: int, kv_max: int) -> tuple[int, int]:
+    """A pass of `width` tokens for each of `num_row` sequences, which no window cuts: what `_pass` gives, from sums."""
+    token = num_row * width
+    device_ps = d.table[d.table[DENSE_PS] + token] + d.table[d.table[HEAD_PS] + token]
+    energy_nj = d.table[d.table[DENSE_NJ] + token] + d.table[d.table[HEAD_NJ] + token]
+    for c in range(d.table[NUM_CLASS]):
+        spent_ps, spent_nj = _account(e, d, c, 1, verify_cost(d, c, num_row, width, kv_sum, kv_max))
+        device_ps += spent_ps
+        energy_nj += spent_nj
+    return _end_pass(e, d, num_row, token, device_ps), energy_nj
+
+
+@njit
+def _end_pass(e: Engine, d: PackedPrice, num_row: int, token: int, device_ps: int) -> int:
+    """Books a pass; its picoseconds with the host's."""
     e.book[e.me.book_draft + token] += 1
     e.book[e.me.book_draft_head + token] += 1
     host_ps = d.table[STEP_PS] + d.table[SEQ_PS] * num_row + d.table[TOKEN_PS] * token
-    return host_ps + max(device_ps, dispatch_ps(d, 0, token, 0)), energy_nj
+    return int(host_ps + max(device_ps, dispatch_ps(d, 0, token, 0)))
 
 
 @njit
