@@ -1,7 +1,7 @@
 """A batch that decodes with and without drafts: what the studies of speculation share."""
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from sim.serving.speculation import machine_of
 from sim.serving.step_price import HostTime, build
 from workloads import placement
 from workloads.formats import parse
-from workloads.models.tensors import num_param
 from workloads.models.spec import ModelSpec
+from workloads.models.tensors import num_param
 from workloads.requests import build as requests_of
 
 MAX_TOKEN = 1024
@@ -56,7 +56,7 @@ def decode(
     load = requests_of(np.zeros(num, np.int64), [prompt] * num, [output] * num)
     limits = Limits(num_block=1 << 20, max_context_token=1 << 20, prefix_cache=False)
     router, options = find("router", "round_robin"), Options(record_steps=True)
-    result = serve(load, price, policy, router, limits, options)
+    result = serve(cast(Any, load), price, policy, router, limits, options)
     assert result.step is not None
     step = {name: result.step[:, i] for i, name in enumerate(at.LOG_COLUMNS)}
     plain = step["num_prefill"] == 0

@@ -58,14 +58,17 @@ def run(
         middle = sorted(values)[len(values) // 2]
         table.append(row("BASS", claim, f"7.8B, A100, batch {most}", paper, middle, OPEN, said=True, spread=values))
     pays = all(plain[key[0]].token_s > each.token_s for key, each in found.items())
-    table.append(order("BASS", "speculation beats regular decoding at every batch", "batches, drafts, acceptances", pays))
+    table.append(
+        order("BASS", "speculation beats regular decoding at every batch", "batches, drafts, acceptances", pays)
+    )
     regular = max(each.peak_share for each in plain.values())
     table.append(
         order("BASS", "use of the peak: more than 3x the highest of regular decoding", "best of the choices",
               max(each.peak_share for each in full) > 3 * regular)
     )  # fmt: skip
     grows = all(
-        found[most, *key].peak_share > found[least, *key].peak_share for _, *key in found if least < most
+        each.peak_share > found[least, draft, accept, form].peak_share
+        for (batch, draft, accept, form), each in found.items() if batch > least
     )  # fmt: skip
     table.append(order("BASS", "a batch uses more of the peak than a sequence alone", "every choice", grows))
     for accept in accepts:  # algorithm 1 beside chains of a fixed length
@@ -74,7 +77,9 @@ def run(
         fixed = {k: one(most, f"chain:k={k},accept={accept}", draft) for k in FIXED}
         best = min(each.token_s for each in fixed.values())
         setup = f"batch {most}; acceptance {accept:g}; chains of {', '.join(map(str, FIXED))}; {adapted.drafted:.1f}"
-        table.append(point("BASS", "algorithm 1: time over that of the best fixed length", setup, adapted.token_s / best))
+        table.append(
+            point("BASS", "algorithm 1: time over that of the best fixed length", setup, adapted.token_s / best)
+        )
     return frame(table)
 
 
@@ -85,7 +90,8 @@ def plot(table: pd.DataFrame) -> "Figure":
     part = table[(table["claim"] == SPEEDUP) & table["paper"].isna()]
     words = part["setup"].str.split("; ", expand=True)
     words = words.assign(batch=words[0].str.split().str[1].astype(int), value=part["simulated"])
-    for n, ((draft, accept, form), line) in enumerate(words.groupby([1, 2, 3])):
+    for n, (key, line) in enumerate(words.groupby([1, 2, 3])):
+        draft, accept, form = (str(word) for word in tuple(key))
         axis.plot(
             line["batch"], line["value"], "-" if form == "split" else ":", marker=".",
             color=BLUE if "0.2B" in draft else "#6a9a4a", alpha=0.4 + 0.2 * (n // 2 % 3),

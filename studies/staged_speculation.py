@@ -19,14 +19,14 @@ CLAIM = "Staged speculation (Spector & Re 2023): GPT-2-L 762M, batch 1, an RTX 4
 MODEL = gpt("gpt2-large", 1280, 36, 20, vocab=50257, position_row=1024)
 # shapes of about 40 million parameters: the paper gives the sum alone
 DRAFTS = {2: (576, 9), 4: (512, 8), 6: (448, 7)}
-PROMPT, OUTPUT, NUM_PROMPT = 128, 256, 164  # HumanEval: tokens of a prompt in the mean, room for its answer, prompts
+PROMPT, OUTPUT, NUM_PROMPT = 128, 256, 164  # HumanEval: a prompt, room for its answer
 STAGES = ("one stage", "staged")
 # tokens/s and weight traffic over plain decoding's, by sampling
 PAPER = {"greedy": (150.0, (350.0, 475.0), (0.31, 0.23)), "top-k 50": (150.0, (219.0, 298.0), (0.48, 0.35))}
 DEPTH = 6  # of the spine
 INNER, SECOND, SIDE = 4, 0.6, 0.5  # staged: n-gram proposals to the draft model, how much holds; a second candidate
 OPEN = (
-    "acceptance is fitted on the published weight traffic; depth (6), n-gram proposals (4, 0.6 hold), a second candidate "
+    "acceptance is fitted on the published weight traffic; depth (6), n-gram proposals (4, 0.6 hold), another candidate "
     "(0.5 right where the first is not) and the draft's shape (2, 4 or 6 layers) are open; the host's time a layer is "
     "fitted on 150 tokens/s, and what it does once a round is left out: the paper has 35 % of staged time in Python"
 )
@@ -35,8 +35,8 @@ SMALL: dict[str, Any] = {"layers": (4,), "sampling": ("greedy",), "prompts": 6}
 
 
 def fitted(stage: str, share: float, draft_share: float) -> str:
-    """Options of the progress model whose mean weight traffic a token (a round of the model and the passes of its draft,
-    over the tokens that they commit) is `share` of plain decoding's."""
+    """Options of the progress model whose mean weight traffic a token (a round of the model and the passes of its
+    draft, over the tokens that they commit) is `share` of plain decoding's."""
     inner, side = (0, 0.0) if stage == STAGES[0] else (INNER, SIDE)
     read = 1 + draft_share * spine_pass(DEPTH, inner, SECOND)
     low, high = 0.0, 1.0
@@ -66,8 +66,9 @@ def run(
                 hidden, num_head = DRAFTS[num_layer]
                 draft = gpt(f"draft-{num_layer}", hidden, num_layer, num_head, vocab=50257, position_row=1024)
                 part = num_param(draft) / num_param(MODEL)
-                found = decode(MODEL, system, "fp16", 1, PROMPT, OUTPUT, rounds=prompts, progress=fitted(stage, share, part),
-                               draft=draft, host=host, fidelity="sol")  # fmt: skip
+                model = fitted(stage, share, part)
+                found = decode(MODEL, system, "fp16", 1, PROMPT, OUTPUT, rounds=prompts, progress=model, draft=draft,
+                               host=host, fidelity="sol")  # fmt: skip
                 gain[stage].append(plain.token_s / found.token_s)
                 reads.append(found.rounds + found.passes * part)
             mean = sum(gain[stage]) / len(layers)

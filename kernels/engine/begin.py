@@ -137,7 +137,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
                 _hide(e, p, c, hidden_ps(prefill[0], decode[0], decode[2], p.real))
     if num_prefill == 0 and query_high == 1:  # two sub-batches are of plain decodes
         _split(e, p, at, num_decode + num_idle)
-    clean = num_prefill == 0 and query_high == 1 and me.touched == 0 and num_row == _num_ready(e, number) and me.hidden <= me.num_plan
+    clean = num_prefill == 0 and me.touched == 0 and num_row == _num_ready(e, number) and me.hidden <= me.num_plan
+    clean = clean and query_high == 1
     # where windows give blocks back, who waits may come in and who needs one may find none: a plan each step
     lane.stands = max(0, left) if clean and me.plain == 1 else 0
     lane.repeat_epoch = me.epoch
@@ -303,7 +304,8 @@ def _launch(
     me, table, lane = e.me, p.table, e.lane[number]
     num_stage = table[NUM_STAGE]
     start = begun_ps = max(time_ps, e.lane[0].free_ps)
-    end = start + e.lane[0].draft_ps + table[STEP_PS] + table[SEQ_PS] * num_row + table[TOKEN_PS] * token + table[BLOCK_PS] * moved
+    end = start + table[STEP_PS] + table[SEQ_PS] * num_row + table[TOKEN_PS] * token + table[BLOCK_PS] * moved
+    end += e.lane[0].draft_ps
     if num_prefill > 0:
         end += table[PREFILL_PS]
     for s in range(num_stage):

@@ -21,8 +21,8 @@ Cost = tuple[int, int, int, int, int]  # of attention: picoseconds, nanojoules, 
 
 
 class StepPrice(NamedTuple):
-    """Prices of a replica's steps. Times are of one device; energies of all devices of a stage. `draft` has the prices of
-    a draft model's passes, which come before what they propose is verified."""
+    """Prices of a replica's steps. Times are of one device; energies of all devices of a stage. `draft` has the
+    prices of a draft model's passes, which come before what they propose is verified."""
 
     dense_ps: Ints  # [stage, token] all operators but attention and head
     dense_nj: Ints
@@ -68,7 +68,7 @@ class PackedPrice(NamedTuple):
     """A `StepPrice` in two arrays, as the compiled loop takes it (see `pack`)."""
 
     table: Ints  # PRICE_FIELDS, the tables that its last fields point to, and the same of the draft model
-    real: Floats  # rate | of each class: prefill shape and fit, decode shape and fit, peak | the same of the draft model
+    real: Floats  # rate | of each class: prefill shape and fit, decode shape and fit, peak | a draft model's likewise
 
 
 PRICE_FIELDS: tuple[str, ...] = (

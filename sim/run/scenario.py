@@ -86,8 +86,8 @@ class Scenario:
     memory_share: Annotated[float, Gt(0), Le(1)] = _of(0.9, "share of device memory that the engine may use")
     speculate: str = _of(
         "",
-        "speculative decoding: a progress model with its options (`chain:k=4,accept=0.7`), or a path of its file; empty:"
-        " a token a step",
+        "speculative decoding: a progress model with its options (`chain:k=4,accept=0.7`), or a path of its file;"
+        " empty: a token a step",
     )
     draft_model: str = _of(
         "", "model that drafts, by name or by config.json; empty: drafts cost nothing (n-gram tables, prompt look-up)"

@@ -34,9 +34,7 @@ def priced(setup: Setup, profile: EngineProfile, policy: Plugin, limits: Limits)
     return price._replace(draft=passes), dataclasses.replace(lowered, draft=drafted)
 
 
-def draft_price(
-    draft: DraftModel, host: HostTime, max_token: int, block_token: int
-) -> tuple[StepPrice, Lowered]:
+def draft_price(draft: DraftModel, host: HostTime, max_token: int, block_token: int) -> tuple[StepPrice, Lowered]:
     """Prices of a draft model's passes. Of the host's time they have what belongs to layers and kernels; what is done
     once a step (scheduling, inputs, detokenization) stands in the verification's."""
     own = HostTime(

@@ -60,7 +60,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Plugin:
-    """A policy, router or progress model with its options set; of a policy also the progress model that it plans for."""
+    """A policy, router or progress model with its options set; of a policy also the model that it plans under."""
 
     name: str
     kind: str  # of `FUNCTION`
@@ -152,7 +152,7 @@ def names(kind: str) -> list[str]:
 
 
 def find(kind: str, text: str) -> Plugin:
-    """The policy, router or progress model that `text` names: `NAME`, `NAME:option=value,...`, or a path of a `.py` file.
+    """The plug-in of a kind that `text` names: `NAME`, `NAME:option=value,...`, or a path of a `.py` file.
 
     >>> find("policy", "sarathi:max_token=256").value["max_token"]
     256.0

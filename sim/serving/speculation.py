@@ -20,8 +20,6 @@ def planned(plan: Callable[..., int], model: ModuleType, content: str = "") -> C
     propose, accept = model.propose, model.accept
     if content:
         plan, propose, accept = njit(plan), njit(propose), njit(accept)
-    # in its closure, so that code kept for other files is not taken for it
-    identity = int(hashlib.sha256(content.encode()).hexdigest()[:15], 16)
 
     def speculative(e: Any) -> int:
         stands = propose(e)
@@ -30,8 +28,10 @@ def planned(plan: Callable[..., int], model: ModuleType, content: str = "") -> C
             num_token = drafted_token(e, k)
             if num_token > 0:
                 set_accept(e, k, accept(e, planned_sequence(e, k), num_token))
-        return min(stands, repeat) if identity >= 0 else 0
+        return min(stands, repeat)
 
+    # compiled code is kept, and linked, by its function's name: two that share one are taken for each other
+    speculative.__qualname__ = f"speculative_{hashlib.sha256(content.encode()).hexdigest()[:16]}"
     return speculative
 
 

@@ -198,9 +198,10 @@ def test_draws_belong_to_requests_and_positions():
     num = 12
     requests = load(np.sort(random.integers(0, 900, num)), random.integers(1, 40, num), random.integers(20, 90, num))
     column = []
+    flat = flat_price(max_seq=512)
     for price, policy, num_block in (
-        (flat_price(max_seq=512), "vllm_v1:max_seq=12", 4000), (PRICES[1, True], "vllm_v1:max_token=512,max_seq=2", 4000),
-        (PRICES[3, False], "sarathi:max_token=512,max_seq=8", 4000), (flat_price(max_seq=512), "vllm_v1:max_seq=12", 40),
+        (flat, "vllm_v1:max_seq=12", 4000), (PRICES[1, True], "vllm_v1:max_token=512,max_seq=2", 4000),
+        (PRICES[3, False], "sarathi:max_token=512,max_seq=8", 4000), (flat, "vllm_v1:max_seq=12", 45),
     ):  # fmt: skip
         limits = Limits(num_block=num_block, block_token=4, max_context_token=160)
         column.append(speculate(requests, price, policy, "chain:k=4,accept=0.7", limits, seed=3))
@@ -222,7 +223,9 @@ def test_bass_drafts_as_long_as_the_batch_accepts():
     def drafted(accept: float, num: int = 4, output: int = 600) -> float:
         requests = load([0] * num, [4] * num, [output] * num)
         limits = Limits(num_block=1 << 20, max_context_token=8192)
-        result = speculate(requests, flat_price(max_seq=512), f"vllm_v1:max_seq={num}", f"bass:accept={accept}", limits)
+        result = speculate(
+            requests, flat_price(max_seq=2048), f"vllm_v1:max_seq={num}", f"bass:accept={accept}", limits
+        )
         return float(result.request["drafted_token"].sum() / result.request["num_verify"].sum())
 
     lengths = [drafted(accept) for accept in (0.0, 0.5, 0.8, 0.95)]
@@ -278,8 +281,8 @@ def test_a_new_progress_model_is_one_file(tmp_path):
     for values, words in (((2, 3), "commit"), ((1, 1), "verify"), ((-1, 1), "most")):
         with pytest.raises(InputError, match=words):
             speculate(requests, price, "vllm_v1", write(f"bad{values[0]}{values[1]}.py", False, *values), limits)
+    (tmp_path / "half.py").write_text("OPTIONS = {}\ndef most(value): return 1\ndef propose(e): return 0\n")
     with pytest.raises(InputError, match="has no function accept"):
-        (tmp_path / "half.py").write_text("OPTIONS = {}\ndef most(value): return 1\ndef propose(e): return 0\n")
         find("progress", str(tmp_path / "half.py"))
 
 
