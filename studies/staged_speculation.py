@@ -26,7 +26,7 @@ PAPER = {"greedy": (150.0, (350.0, 475.0), (0.31, 0.23)), "top-k 50": (150.0, (2
 DEPTH = 6  # of the spine
 INNER, SECOND, SIDE = 4, 0.6, 0.5  # staged: n-gram proposals to the draft model, how much holds; a second candidate
 OPEN = (
-    "acceptance is fitted on the published weight traffic; depth (6), n-gram proposals (4, 0.6 hold), another candidate "
+    "acceptance is fitted on the published weight traffic; depth (6), n-gram proposals (4, 0.6 hold), another one "
     "(0.5 right where the first is not) and the draft's shape (2, 4 or 6 layers) are open; the host's time a layer is "
     "fitted on 150 tokens/s, and what it does once a round is left out: the paper has 35 % of staged time in Python"
 )
