@@ -6,6 +6,7 @@ import pytest
 
 from kernels.errors import InputError
 from sim.cluster.parts import kv_byte
+from sim.cluster.simulate import simulate_pools
 from sim.run.scenario import Scenario, from_mapping
 from sim.run.setup import prepare
 from sim.run.simulate import policy_of, prepared, simulate
@@ -85,3 +86,16 @@ def test_drafts_that_cost_nothing_beat_those_of_a_model():
         form = dataclasses.replace(BASE, fidelity="calibrated", engine="none", speculate=f"bass:accept=0.8,form={name}")
         ragged = dataclasses.replace(form, speculate="bass:accept=0.8")
         assert simulate(form).metrics["mean_tpot_ms"] > simulate(ragged).metrics["mean_tpot_ms"]
+
+
+def test_pools_that_speculate_hand_the_draft_models_kv_over():
+    load = "constant:rate=4,n=6,prompt=400,output=30"
+    base = dataclasses.replace(BASE, system="dgx_h100", requests=load)
+    plain, drafted = (
+        simulate_pools(one, {}, {}, link_byte_per_s=25e9) for one in (base, dataclasses.replace(base, **DRAFT))
+    )
+    assert drafted.requests["served"].all()
+    assert drafted.requests["tpot_s"].mean() < plain.requests["tpot_s"].mean()
+    moved = drafted.result.moved_byte / plain.result.moved_byte
+    own, both = (kv_byte(prepared(one, policy_of(one))) for one in (base, dataclasses.replace(base, **DRAFT)))
+    assert moved == pytest.approx(both / own)
