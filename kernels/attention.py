@@ -58,7 +58,7 @@ ATTENTION_FIT: tuple[str, ...] = (
     "merge_s",  # the kernel that combines parts, or merges a shared span's result: its launch
     "mask_s",  # a CTA whose blocks are cut by a window, for a head_dim of 64
     "mask_power",  # and how that falls as head_dim grows
-    "gather_s",  # kernels that bring the heads of a KV group together before and after
+    "gather_s",  # kernels that bring the heads of a KV group together before and after, where each has one query
     "tile_q",  # structure: query rows of a tile
     "tile_kv_value",  # keys of a block times head_dim (rounded to 16 keys)
     "tile_kv_max",  # keys of a block at most
@@ -222,7 +222,7 @@ def decode_s(
     block_s = _block_s(tile_q, tile_kv, shape, peak_flop_per_s, rate, fit)
     core_s, combine_s = _split_s(num_seq, num_cta, num_blocks, longest, cta_s, cta_s, block_s, group, rate, fit)
     combine_s += num_seq * fit[SEQ_S]
-    if fit[GATHER_S] > 0.0 and group > 1 and shape[NUM_KV_HEAD] > 1.0 and num_seq > 1:
+    if fit[GATHER_S] > 0.0 and query_len == 1 and group > 1 and shape[NUM_KV_HEAD] > 1.0 and num_seq > 1:
         moved = 2.0 * num_seq * query_len * query_token_byte(shape)  # each read once more and written once more
         combine_s += fit[GATHER_S] + moved / (rate[MEM_BYTE_PER_S] * fit[MEM_EFF])
     found = _join(core_s, byte, flop_s, combine_s, rate, fit)
@@ -235,18 +235,20 @@ def attention_op_s(
 ) -> tuple[float, float, int]:
     """Seconds, speed-of-light seconds and bound of one operator's rows of work: what `price_table` calls.
 
-    Decode rows that hold one query length are priced as one batch, the same way as from running sums; anything
-    else goes through the features. `fit` is the vector of the operator's kind.
+    Decode rows that hold one query length, or are padded to the largest one, are priced as one batch, the same way as
+    from running sums; anything else goes through the features. `fit` is the vector of the operator's kind.
     """
     if decode and len(work) > 0:
         window = int(shape[WINDOW])
         num_seq = kv_sum = kv_max = 0
         query_len = work[0]["query_len"]
+        padded = len(fit) > PADDED and fit[PADDED] > 0.0
         for i in range(len(work)):
             row = work[i]
-            if row["query_len"] != query_len or row["causal"] != CAUSAL:
+            if row["causal"] != CAUSAL or (row["query_len"] != query_len and not padded):
                 query_len = 0
                 break
+            query_len = max(query_len, row["query_len"])
             keys = keys_seen(query_len, row["kv_len"], CAUSAL, window)
             num_seq += row["count"]
             kv_sum += row["count"] * keys

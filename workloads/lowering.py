@@ -31,13 +31,13 @@ class Plan:
     """What one iteration computes, a value a sequence (arrays of one length).
 
     `query_len` new tokens, `kv_len` keys with them included, `is_decode` which attention kernel they take,
-    `samples` whether the last token goes through the head.
+    `samples` how many of its last tokens go through the head (0 or 1; a verification samples all).
     """
 
     query_len: npt.NDArray[np.int64]
     kv_len: npt.NDArray[np.int64]
     is_decode: npt.NDArray[np.bool_]
-    samples: npt.NDArray[np.bool_]
+    samples: npt.NDArray[np.bool_ | np.int64]
 
     def __post_init__(self) -> None:
         wrong = np.flatnonzero((self.query_len < 1) | (self.kv_len < self.query_len))

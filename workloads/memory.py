@@ -147,6 +147,15 @@ class Budget:
         return ", ".join(f"{what} {byte / 1e9:.2f}" for what, byte in self.table()) + " GB"
 
 
+@dataclass(frozen=True)
+class DraftPart:
+    """A draft model that lies on devices of the first stage beside the model's own part."""
+
+    model: ModelSpec
+    formats: Formats
+    placement: Placement
+
+
 def budget(
     model: ModelSpec,
     formats: Formats,
@@ -159,12 +168,14 @@ def budget(
     utilization: float = UTILIZATION,
     reserve_byte: float = 0.0,
     sampled_byte: float = 0.0,
+    draft: DraftPart | None = None,
 ) -> Budget:
     """The memory budget of the fullest stage; raises `InputError` carrying it where the weights and activations
     leave no room for the KV of one sequence of `context` tokens (0: for one token).
 
-    `max_num_token` and `max_num_seq` bound a step, `sampled_byte` is of `activation_byte`. Reserve is what
-    `utilization` leaves, plus `reserve_byte`.
+    `max_num_token` and `max_num_seq` (tokens that go through the head) bound a step, `sampled_byte` is of
+    `activation_byte`. A `draft` model takes weights and KV of the first stage. Reserve is what `utilization` leaves,
+    plus `reserve_byte`.
     """
     if not 0 < utilization <= 1:
         raise InputError("not a share", field="utilization", value=utilization, allowed="above 0, at most 1")
@@ -173,7 +184,7 @@ def budget(
     fullest = min(
         (
             _stage_budget(model, formats, placement, s, device_byte, max_num_token, max_num_seq, context, utilization,
-                          reserve_byte, sampled_byte)
+                          reserve_byte, sampled_byte, draft if s == 0 else None)
             for s in range(placement.pp)
         ),
         key=lambda b: (b.kv / b.sequence_byte(max(1, context)) if b.group else math.inf, b.kv),
@@ -202,12 +213,19 @@ def _stage_budget(
     utilization: float,
     reserve_byte: float,
     sampled_byte: float,
+    draft: DraftPart | None,
 ) -> Budget:
     kept = kv.groups(model, formats, placement, stage)
     weight = weight_byte(model, formats, placement, stage)
     if model.vision is not None and stage == 0:  # the encoder lies whole on every device of the first stage
         weight["vision"] = round(vision.num_param(model.vision) * formats.act_byte("activation"))
     activation = round(activation_byte(model, formats, placement, stage, max_num_token, max_num_seq, sampled_byte))
+    if draft is not None:
+        own = (draft.model, draft.formats, draft.placement)
+        kept += kv.groups(*own)
+        weight["draft model"] = sum(weight_byte(*own, 0).values())
+        drafts = activation_byte(*own, 0, max_num_token, max_num_seq, sampled_byte)
+        activation = max(activation, round(drafts))
     reserve = round(device_byte * (1 - utilization) + reserve_byte)
     return Budget(
         stage=stage,

@@ -11,7 +11,7 @@ from kernels.engine.begin import begin, begin_repeat
 from kernels.engine.commit import commit, integrate, let_leave
 from kernels.engine.heap import END, NONE, PLAN, event
 from kernels.engine.price import PackedPrice
-from kernels.engine.records import IDLE, IN_FLIGHT_RING, PAD, ROLE, ROW, SEQ, TOKEN, Engine
+from kernels.engine.records import ACCEPT, DECODE, IDLE, IN_FLIGHT_RING, PAD, ROLE, ROW, SEQ, TOKEN, Engine
 from kernels.engine.repeat import repeat_ahead
 from kernels.engine.verbs import lane_at, list_of, settle, settle_all
 from kernels.jit import njit
@@ -19,8 +19,8 @@ from kernels.units import FOREVER_PS
 
 HORIZON, BUDGET, SPAWN, FULL, STUCK, BROKEN, ASTRAY, MESSAGE = range(8)
 """Why a loop came back: nothing to do before the horizon; the step budget is used; an end released an arrival;
-the log of steps is full; sequences wait and nothing can change; a plan exceeds the tokens of a step, or has idle rows
-alone; a router named no engine; a sequence has ended for another pool."""
+the log of steps is full; sequences wait and nothing can change; a plan exceeds the tokens of a step or those that a
+decode may verify or commit, or has idle rows alone; a router named no engine; a sequence has ended for another pool."""
 
 
 @njit
@@ -129,6 +129,9 @@ def close_lane(e: Engine, p: PackedPrice, number: int, repeat: int) -> bool:
         for row in range(first, first + ROW * lane.num_plan, ROW):
             token += e.work[row + TOKEN] + e.work[row + PAD]
             num_idle += 1 if e.work[row + ROLE] == IDLE else 0
+            beyond = e.work[row + TOKEN] - 1
+            if e.work[row + ROLE] == DECODE and not 0 <= e.work[row + ACCEPT] <= beyond <= me.lookahead:
+                return False
         if token > me.max_step_token or (me.hold == 1 and num_idle == lane.num_plan):
             return False
         begin(e, p, number, me.now_ps, repeat)

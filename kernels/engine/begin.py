@@ -69,6 +69,7 @@ from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.engine.types import ENGINE_TYPE
 from kernels.engine.verbs import lane_at, list_of
+from kernels.engine.verify import attend, draft
 from kernels.jit import njit, njit_inline, njit_once
 from kernels.optable import BOUNDS
 
@@ -88,7 +89,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
         work[k] = 0
     for k in range(IN_FEATURE, IN_FEATURE + num_class * NUM_FEATURE):
         e.real[k] = 0.0
-    token = pad = sampled = num_decode = num_prefill = num_idle = prefill_token = 0
+    token = pad = sampled = num_decode = num_prefill = num_idle = prefill_token = query_high = 0
+    query_low = ALWAYS
     left = repeat
     first = at + me.in_plan
     for row in range(first, first + ROW * num_row, ROW):
@@ -107,8 +109,10 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
                 feature = e.real[IN_FEATURE + c * NUM_FEATURE : IN_FEATURE + (c + 1) * NUM_FEATURE]
                 add_prefill(p, c, feature, padded, start + padded)
             continue
-        token += work[row + TOKEN]
-        sampled += work[row + TOKEN]
+        query = work[row + TOKEN]
+        token += query
+        sampled += query
+        query_low, query_high = min(query_low, query), max(query_high, query)
         kv = s.kv + s.ahead
         grows = work[row + ROLE] == DECODE
         if grows:
@@ -119,21 +123,22 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
             num_idle += 1
             pad += 1
         for c in range(num_class):
-            left = min(left, _add_decode(work, at + c * NUM_KV_FIELD, kv, window_of(p, c), grows))
-    step_nj = 0
+            left = min(left, _add_decode(work, at + c * NUM_KV_FIELD, kv, window_of(p, c), query, grows))
+    step_nj = draft(e, p, number)
     for c in range(num_class):
         if num_prefill > 0:
             feature = e.real[IN_FEATURE + c * NUM_FEATURE : IN_FEATURE + (c + 1) * NUM_FEATURE]
             prefill = prefill_cost(p, c, feature)
             step_nj += _account(e, p, c, 0, prefill)
         if num_decode + num_idle > 0:
-            decode = _decode(e, p, at, c, num_decode + num_idle)
+            decode = attend(e, p, number, c, num_decode + num_idle, query_low, query_high)
             step_nj += _account(e, p, c, 1, decode)
             if num_prefill > 0:
                 _hide(e, p, c, hidden_ps(prefill[0], decode[0], decode[2], p.real))
-    if num_prefill == 0:
+    if num_prefill == 0 and query_high == 1:  # two sub-batches are of plain decodes
         _split(e, p, at, num_decode + num_idle)
     clean = num_prefill == 0 and me.touched == 0 and num_row == _num_ready(e, number) and me.hidden <= me.num_plan
+    clean = clean and query_high == 1
     if me.pooled == 1 and not clean:
         me.epoch += 1  # what this lane leaves undone, any lane may do
     # where windows give blocks back, who waits may come in and who needs one may find none: a plan each step
@@ -229,10 +234,11 @@ def _need_by_group(me: Any, work: Ints, at: int, kv: int) -> int:
 
 
 @njit_inline
-def _add_decode(work: Ints, at: int, kv: int, window: int, grows: bool) -> int:
-    """Adds a row of `kv` keys to the sums of its class at `at`; how many more steps they only count up."""
+def _add_decode(work: Ints, at: int, kv: int, window: int, query: int, grows: bool) -> int:
+    """Adds a row of `query` queries on `kv` keys to the sums of its class at `at`; how many more steps they only count
+    up."""
     if window > 0 and kv > window:
-        work[at + KV_SUM] += window
+        work[at + KV_SUM] += min(kv, window + query - 1)
         work[at + KV_MAX_STILL] = longest_span(kv, window)
         return ALWAYS
     work[at + KV_SUM] += kv
@@ -301,6 +307,7 @@ def _launch(
     num_stage = table[NUM_STAGE]
     start = begun_ps = max(time_ps, e.lane[0].free_ps)
     end = start + table[STEP_PS] + table[SEQ_PS] * num_row + table[TOKEN_PS] * token + table[BLOCK_PS] * moved
+    end += e.lane[0].draft_ps
     if num_prefill > 0:
         end += table[PREFILL_PS]
     for s in range(num_stage):
@@ -316,6 +323,7 @@ def _launch(
         stage.attn_ps = 0
         stage.free_ps = end
         stage.busy_ps += end - start
+    e.lane[0].draft_ps = 0
     lane.begun_ps = begun_ps
     lane.end_ps = end
     lane.in_flight = 1

@@ -3,6 +3,8 @@
 from kernels.engine.gap import bucket
 from kernels.engine.heap import BY_ARRIVAL, BY_END, NONE, insert, take_out
 from kernels.engine.records import (
+    ACCEPT,
+    DECODE,
     DONE,
     FINISHED,
     HELD,
@@ -99,25 +101,34 @@ def _commit_plan(e: Engine, number: int, end: int) -> None:
         s = e.seq[i]
         token = e.work[row + TOKEN]
         if role == LOST:
-            num_output += token
             if token > 0:
-                _arrive_late(e, i, end)
+                num_output += _arrive_late(e, i, token, end)
             continue
+        s.ahead -= token
+        new = 1  # tokens committed
+        if role == DECODE:
+            if token > 1:
+                new = min(1 + e.work[row + ACCEPT], s.output - s.produced)
+                s.verified += 1
+                s.drafted += token - 1
+                s.accepted += new - 1
+            token = new
         num_token += token
         s.kv += token
-        s.ahead -= token
         if role == PREFILL:
             if s.shared < s.num_unit:
                 share(e, i, s.kv)
             if s.kv < s.target:
                 continue
-        produced = s.produced + 1
-        s.produced = produced
-        num_output += 1
-        if produced == 1:
+        produced = s.produced + new
+        if s.produced == 0:
             s.first_ps = end
         else:
             e.book[gap + bucket(end - s.last_ps)] += 1
+        if new > 1:
+            e.book[gap] += new - 1  # they arrive together
+        s.produced = produced
+        num_output += new
         s.last_ps = end
         if produced == s.output:
             num_end += 1
@@ -132,22 +143,26 @@ def _commit_plan(e: Engine, number: int, end: int) -> None:
 
 
 @njit
-def _arrive_late(e: Engine, i: int, end: int) -> None:
-    """Sequence i was preempted while its token was in flight; it has it all the same."""
+def _arrive_late(e: Engine, i: int, num_token: int, end: int) -> int:
+    """Sequence i was preempted while its tokens were in flight; it has them all the same. Returns how many."""
     me, s = e.me, e.seq[i]
-    s.produced += 1
-    if s.produced == 1:
+    new = min(num_token, s.output - s.produced)
+    if s.produced == 0:
         s.first_ps = end
     else:
         e.book[me.book_gap + bucket(end - s.last_ps)] += 1
+    if new > 1:
+        e.book[me.book_gap] += new - 1  # they arrive together
+    s.produced += new
     s.last_ps = end
-    s.target += 1
-    s.ahead -= 1
+    s.target += new
+    s.ahead -= num_token
     me.epoch += 1
     if s.produced == s.output:
         take_out(e, i)
         s.status = FINISHED
         _count_end(e, i, end)
+    return new
 
 
 @njit

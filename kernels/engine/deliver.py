@@ -26,8 +26,10 @@ def refusal(e: Engine, i: int) -> int:
     if total > me.max_context_token:
         return REASON_CONTEXT
     if me.reserve == PAGED:
-        # the most that it holds at once: with the last of what it may have to compute again in one step
-        most = max(block_for(e, total - 2, total - 1), step_block(e, 0, s.prompt), step_block(e, 0, total - 1))
+        # the most that it holds at once: with what is drafted beyond its last token, or with the last of what it may
+        # have to compute again in one step
+        last = min(total - 1 + me.lookahead, me.max_context_token)
+        most = max(block_for(e, total - 2, last), step_block(e, 0, s.prompt), step_block(e, 0, total - 1))
         if most + (me.watermark_block if me.by_admission == 0 else 0) > me.num_block:
             return REASON_KV
     elif ceil_pow2(ceil_div(reserved_token(e, i), me.block_token)) > ceil_pow2(me.num_block + 1) // 2:

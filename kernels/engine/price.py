@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from kernels.attention import LONGEST, PAIR, decode_s, prefill_add, prefill_byte, prefill_s
+from kernels.attention import LONGEST, PADDED, PAIR, decode_s, prefill_add, prefill_byte, prefill_s
 from kernels.attention_work import CAUSAL, WINDOW, Shape, kv_token_byte, pair_flop, query_token_byte
 from kernels.engine.records import Floats, Ints
-from kernels.jit import njit
+from kernels.jit import njit, njit_inline
 from kernels.machine import DYNAMIC_W, IDLE_W, NUM_FIT, RATES
 from kernels.units import to_nj, to_ps
 
@@ -21,7 +21,8 @@ Cost = tuple[int, int, int, int, int]  # of attention: picoseconds, nanojoules, 
 
 
 class StepPrice(NamedTuple):
-    """Prices of a replica's steps. Times are of one device; energies of all devices of a stage."""
+    """Prices of a replica's steps. Times are of one device; energies of all devices of a stage. `draft` has the
+    prices of a draft model's passes, which come before what they propose is verified."""
 
     dense_ps: Ints  # [stage, token] all operators but attention and head
     dense_nj: Ints
@@ -42,6 +43,7 @@ class StepPrice(NamedTuple):
     graph_token: int  # steps of decodes alone up to this many tokens are launched as one graph, without those
     num_device: int  # a stage
     num_group: int  # attention groups of a replica, which share its sequences evenly
+    draft: "StepPrice | None" = None
 
 
 HOST_FIELDS: tuple[str, ...] = ("step", "seq", "token", "request", "prefill", "moved_block")
@@ -65,20 +67,20 @@ def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sample
 class PackedPrice(NamedTuple):
     """A `StepPrice` in two arrays, as the compiled loop takes it (see `pack`)."""
 
-    table: Ints  # PRICE_FIELDS, then the tables that its last fields point to
-    real: Floats  # rate | of each class: prefill shape and fit, decode shape and fit, peak
+    table: Ints  # PRICE_FIELDS, the tables that its last fields point to, and the same of the draft model
+    real: Floats  # rate | of each class: prefill shape and fit, decode shape and fit, peak | a draft model's likewise
 
 
 PRICE_FIELDS: tuple[str, ...] = (
     "num_stage", "num_class", "num_device", "num_group", "graph_token", *HOST_FIELDS,
     "dense_ps", "dense_nj", "send_ps", "send_nj", "head_ps", "head_nj", "attn_layer",
-    "dispatch_ps", "before_ps", "stride",
+    "dispatch_ps", "before_ps", "stride", "draft_table", "draft_real",
 )  # fmt: skip
 (
     NUM_STAGE, NUM_CLASS, NUM_DEVICE, NUM_GROUP, GRAPH_TOKEN, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, PREFILL_PS,
     BLOCK_PS,
     DENSE_PS, DENSE_NJ, SEND_PS, SEND_NJ, HEAD_PS, HEAD_NJ, ATTN_LAYER,
-    DISPATCH_PS, BEFORE_PS, STRIDE,
+    DISPATCH_PS, BEFORE_PS, STRIDE, DRAFT_TABLE, DRAFT_REAL,
 ) = range(len(PRICE_FIELDS))  # fmt: skip
 NUM_RATE = len(RATES)
 NUM_SHAPE = 6
@@ -110,14 +112,27 @@ def pack(price: StepPrice) -> PackedPrice:
         *price.host_ps,
         *start[:-1],
         price.dense_ps.shape[1],
+        0,
+        0,
     ]
     table = np.concatenate([np.array(field, np.int64), *(part.ravel() for part in parts)])
     columns = (price.prefill_shape, price.prefill_fit, price.decode_shape, price.decode_fit)
     classes = np.concatenate([*columns, price.peak_flop_per_s[:, None]], axis=1)
-    return PackedPrice(np.ascontiguousarray(table, np.int64), np.concatenate([price.rate, classes.ravel()]))
+    real = np.concatenate([price.rate, classes.ravel()])
+    if price.draft is not None:
+        draft = pack(price.draft)
+        table[DRAFT_TABLE], table[DRAFT_REAL] = len(table), len(real)
+        table, real = np.concatenate([table, draft.table]), np.concatenate([real, draft.real])
+    return PackedPrice(np.ascontiguousarray(table, np.int64), real)
 
 
 PRICE_TYPE = numba.typeof(pack(blank()))
+
+
+@njit_inline
+def draft_of(p: PackedPrice) -> PackedPrice:
+    """Prices of the draft model; only where `p.table[DRAFT_TABLE]` is above 0."""
+    return PackedPrice(p.table[p.table[DRAFT_TABLE] :], p.real[p.table[DRAFT_REAL] :])
 
 
 @njit
@@ -142,18 +157,26 @@ def dispatch_ps(p: PackedPrice, stage: int, token: int, num_prefill: int) -> int
 
 @njit
 def decode_cost(p: PackedPrice, c: int, num_seq: int, kv_sum: int, kv_max: int) -> Cost:
-    """Picoseconds, nanojoules, bound, kB and MFLOP of one layer's decode attention (all devices of a stage but for the
-    time); of several attention groups, one has an even share of the sequences, rounded up."""
+    """`verify_cost` of a query a sequence."""
+    return verify_cost(p, c, num_seq, 1, kv_sum, kv_max)
+
+
+@njit
+def verify_cost(p: PackedPrice, c: int, num_seq: int, query_len: int, kv_sum: int, kv_max: int) -> Cost:
+    """Picoseconds, nanojoules, bound, kB and MFLOP of one layer's attention of decodes of `query_len` queries each (all
+    devices of a stage but for the time); of several attention groups, one has an even share of the sequences, rounded
+    up. `kv_sum` counts the keys that a sequence's queries see (`kernels.attention_work.keys_seen`)."""
     real = p.real
     group = p.table[NUM_GROUP]
     num_seq, kv_sum = -(-num_seq // group), -(-kv_sum // group)
     at = NUM_RATE + c * CLASS_SIZE
     fit = real[at + IN_DECODE + NUM_SHAPE : at + IN_PEAK]
     shape = shape_at(real, at + IN_DECODE)
-    seconds, ideal_s, bound = decode_s(num_seq, 1, kv_sum, kv_max, shape, real[at + IN_PEAK], real, fit)
+    seconds, ideal_s, bound = decode_s(num_seq, query_len, kv_sum, kv_max, shape, real[at + IN_PEAK], real, fit)
     energy_nj = p.table[NUM_DEVICE] * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
-    byte = kv_sum * kv_token_byte(shape) + num_seq * query_token_byte(shape)
-    kb, mflop = whole(byte * 1e-3), whole(max(kv_sum, num_seq) * pair_flop(shape) * 1e-6)
+    byte = kv_sum * kv_token_byte(shape) + num_seq * query_len * query_token_byte(shape)
+    pair = query_len * kv_sum - num_seq * (query_len * (query_len - 1) // 2)
+    kb, mflop = whole(byte * 1e-3), whole(max(pair, num_seq) * pair_flop(shape) * 1e-6)
     return to_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop
 
 
@@ -175,15 +198,40 @@ def add_prefill(p: PackedPrice, c: int, feature: Floats, query_len: int, kv_len:
 def prefill_cost(p: PackedPrice, c: int, feature: Floats) -> Cost:
     """Picoseconds, nanojoules, bound, kB and MFLOP of one layer's prefill attention, from the rows' features (of
     several attention groups, one has an even share of all but the longest row)."""
+    return _feature_cost(p, NUM_RATE + c * CLASS_SIZE, p.real[NUM_RATE + c * CLASS_SIZE + IN_PEAK], feature)
+
+
+@njit
+def add_verify(p: PackedPrice, c: int, feature: Floats, query_len: int, kv_len: int) -> None:
+    """Adds a decode of `query_len` queries that ends at `kv_len` to the features of class c."""
+    at = NUM_RATE + c * CLASS_SIZE + IN_DECODE
+    fit = p.real[at + NUM_SHAPE : at + IN_DECODE]
+    prefill_add(feature, 1, query_len, kv_len, CAUSAL, shape_at(p.real, at), fit)
+
+
+@njit
+def ragged_cost(p: PackedPrice, c: int, feature: Floats) -> Cost:
+    """As `verify_cost` where sequences have unlike numbers of queries, from the rows' features."""
+    at = NUM_RATE + c * CLASS_SIZE
+    return _feature_cost(p, at + IN_DECODE, p.real[at + IN_PEAK], feature)
+
+
+@njit
+def is_padded(p: PackedPrice, c: int) -> bool:
+    """Whether class c's decodes are computed at the longest span, and the most queries, for every sequence."""
+    return p.real[NUM_RATE + c * CLASS_SIZE + IN_DECODE + NUM_SHAPE + PADDED] > 0.0
+
+
+@njit
+def _feature_cost(p: PackedPrice, at: int, peak_flop_per_s: float, feature: Floats) -> Cost:
     real = p.real
     if p.table[NUM_GROUP] > 1:
         longest = feature[LONGEST]
         feature = feature / p.table[NUM_GROUP]
         feature[LONGEST] = longest
-    at = NUM_RATE + c * CLASS_SIZE
-    fit = real[at + NUM_SHAPE : at + IN_DECODE]
+    fit = real[at + NUM_SHAPE : at + NUM_SHAPE + NUM_FIT]
     shape = shape_at(real, at)
-    seconds, ideal_s, bound = prefill_s(feature, shape, real[at + IN_PEAK], real, fit)
+    seconds, ideal_s, bound = prefill_s(feature, shape, peak_flop_per_s, real, fit)
     energy_nj = p.table[NUM_DEVICE] * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
     byte = prefill_byte(feature, shape, fit)
     kb, mflop = whole(byte * 1e-3), whole(feature[PAIR] * pair_flop(shape) * 1e-6)

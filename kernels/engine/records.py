@@ -8,6 +8,7 @@ integers an engine::
 
     ring of lanes in flight | GROUP_FIELDS of each KV group | lane 0 | lane 1 | ...
     a lane:  KV_FIELDS of each attention class | need[block_token] | running[max_seq] | plan[max_seq, ROW_FIELDS]
+             | memory[MAX_MEMORY] of the progress model
 """
 
 from typing import Any, NamedTuple, TypeVar
@@ -69,6 +70,13 @@ SEQUENCE_FIELDS: tuple[Field, ...] = (
     ("lane", "i4", "whose running list it is in"),
     ("flight", "i4", "one above the lane of its last step, where lanes share a running list"),
     ("slot", "i4", "address of a buddy chunk"),
+    ("draft", "i4", "tokens that its next decode verifies beyond the next one"),
+    ("draft_pass", "i4", "passes of the draft model, one after another, that propose them"),
+    ("draft_width", "i4", "tokens of one such pass"),
+    ("note", "i4", "the progress model's own"),
+    ("verified", "i4", "steps that verified drafts of it"),
+    ("drafted", "i4", "tokens verified in these steps beyond the next one"),
+    ("accepted", "i4", "of these, committed"),
     ("cached", "i4", "tokens found in the prefix cache at first admission"),
     ("preempted", "i4", "times"),
     ("replica", "i4", "engine that serves it"),
@@ -136,7 +144,8 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("keep_duplicate", "i8", "1: who computes a block that is resident already keeps its own copy"),
     ("lone_prompt", "i8", "1: a prompt that is alone is not cut to the policy's longest chunk"),
     ("release_order", "i8", "1: empty blocks queue for use behind older cached ones, 0: they are used first"),
-    ("lookahead", "i8", "tokens that a decode computes beyond the next one"),
+    ("lookahead", "i8", "tokens that a decode verifies beyond the next one, at most"),
+    ("seed", "i8", "of the draws of the progress model, 31 bits"),
     ("sees", "i8", "requests whose `seen` is not above it are visible to the plan being made"),
     ("hidden", "i8", "the largest `seen` handed out"),
     ("timeout_ps", "i8", "a request that has not ended so long after its arrival is aborted; 0: never"),
@@ -177,15 +186,20 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("peak_block", "i8", "most blocks held by sequences"),
     ("beside_ps", "i8", "time that operators ran beside others, all stages"),
     ("attn_nj", "i8", "energy of attention"),
+    ("draft_ps", "i8", "time in passes of the draft model"),
     ("at_group", "i8", "where the sections of `work` begin"),
     ("at_lane", "i8", "see `at_group`"),
     ("lane_size", "i8", "see `at_group`"),
     ("in_need", "i8", "inside a lane"),
     ("in_running", "i8", "inside a lane"),
     ("in_plan", "i8", "inside a lane"),
+    ("in_memory", "i8", "inside a lane"),
     ("book_head", "i8", "where the sections of `book` begin"),
     ("book_gap", "i8", "see `book_head`"),
     ("book_attn", "i8", "see `book_head`"),
+    ("book_draft", "i8", "see `book_head`: of the draft model, passes by tokens"),
+    ("book_draft_head", "i8", "likewise, by sampled tokens"),
+    ("book_draft_attn", "i8", "likewise, attention accounts"),
     ("book_log", "i8", "see `book_head`"),
     ("log_max", "i8", "steps that the log holds"),
     ("token_ps", "f8", "KV tokens held, times picoseconds"),
@@ -225,6 +239,7 @@ LANE_FIELDS: tuple[Field, ...] = (
     ("free_ps", "i8", "when the stage of this number can begin its next step"),
     ("busy_ps", "i8", "time of that stage in steps, host included"),
     ("attn_ps", "i8", "attention of that stage in the step being priced"),
+    ("draft_ps", "i8", "passes of the draft model that come before it (the first stage's)"),
 )
 LANE = record(LANE_FIELDS)
 
@@ -242,9 +257,10 @@ UNIT = record(UNIT_FIELDS)
 of buckets, a power of two. Entries are used from the first on, so that what is never resident takes no memory."""
 
 PREFILL, DECODE, IDLE, LOST = range(4)  # roles; IDLE is computed beside the others and commits nothing
-# LOST: its sequence was preempted while it was in flight: no KV, and of its tokens (0 or 1) the one that it samples
-ROW_FIELDS: tuple[str, ...] = ("sequence", "role", "token", "pad")  # of a plan
-SEQ, ROLE, TOKEN, PAD = range(len(ROW_FIELDS))
+# LOST: its sequence was preempted while it was in flight: no KV, and of its tokens the committed ones
+ROW_FIELDS: tuple[str, ...] = ("sequence", "role", "token", "pad", "accept")  # of a plan; of the tokens of a decode
+# beyond the next one, `accept` will be committed
+SEQ, ROLE, TOKEN, PAD, ACCEPT = range(len(ROW_FIELDS))
 ROW = len(ROW_FIELDS)
 
 KV_FIELDS: tuple[str, ...] = ("sum", "grow", "max_grow", "max_still")  # a lane's next decode, by attention class
@@ -266,7 +282,9 @@ ACCOUNT_FIELDS: tuple[str, ...] = ("ps", "nj", "kb", "mflop")  # of attention, b
 NUM_ACCOUNT_FIELD = len(ACCOUNT_FIELDS)
 
 MAX_OPTION = 12
-IN_FEATURE = MAX_OPTION
+MAX_MEMORY = 16  # integers of a lane that are the progress model's own
+IN_PROGRESS = MAX_OPTION  # where the progress model's options begin in `real`
+IN_FEATURE = IN_PROGRESS + MAX_OPTION
 IN_FLIGHT_RING = 0  # where the ring of lanes in flight begins in `work`
 IN_TOKEN = 1  # where counts of steps by tokens begin in `book`; entry 0 counts the logged steps
 
@@ -281,8 +299,9 @@ class Engine(NamedTuple):
     unit: Records  # [1 + most resident units] UNIT
     unit_id: SmallInts  # [2, ...] names of the units of all sequences, and the entries of `unit` that they hold
     store: SmallInts  # [node] the buddy tree of a contiguous store
-    real: Floats  # the policy's options, then attention features of the step
-    book: Ints  # logged steps | steps by tokens | by sampled tokens | gaps | attention accounts | log of steps
+    real: Floats  # options of policy and progress model | attention features: prompts, verifications, draft model
+    book: Ints  # logged steps | steps by tokens | by sampled tokens | gaps | attention accounts | the same three of the
+    # draft model's passes | log of steps
     table: Ints  # where all of it lies, for compiled code (see `kernels.engine.handle`)
     at: int
 
@@ -366,6 +385,7 @@ class Sizes(NamedTuple):
     num_group: int = 1
     max_seq: int = 1
     max_token: int = 1
+    max_sampled: int = 1
     block_token: int = 1
     num_node: int = 1
     num_unit: int = 0  # resident at once at most, in all engines
@@ -374,6 +394,7 @@ class Sizes(NamedTuple):
     num_bound: int = 1
     num_gap: int = 1
     num_log: int = 0
+    num_draft_class: int = 0  # 0: no draft model
 
 
 def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order: SmallInts) -> World:
@@ -381,12 +402,18 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
     in_need = NUM_KV_FIELD * size.num_class
     in_running = in_need + size.block_token
     in_plan = in_running + size.max_seq
-    lane_size = in_plan + ROW * size.max_seq
+    in_memory = in_plan + ROW * size.max_seq
+    lane_size = in_memory + MAX_MEMORY
     at_lane = size.num_stage + len(GROUP_FIELDS) * size.num_group
     book_head = IN_TOKEN + size.max_token + 1
-    book_gap = book_head + size.max_seq + 1
+    book_gap = book_head + size.max_sampled + 1
     book_attn = book_gap + size.num_gap
-    book_log = book_attn + size.num_class * 2 * size.num_bound * NUM_ACCOUNT_FIELD
+    attn_size = 2 * size.num_bound * NUM_ACCOUNT_FIELD
+    book_draft = book_attn + size.num_class * attn_size
+    drafts = min(size.num_draft_class, 1)
+    book_draft_head = book_draft + drafts * (size.max_token + 1)
+    book_draft_attn = book_draft_head + drafts * (size.max_token + 1)
+    book_log = book_draft_attn + size.num_draft_class * attn_size
     engine = zeros(num_engine, ENGINE)
     for name, value in (
         ("num_lane", size.num_stage), ("num_class", size.num_class), ("num_group", size.num_group),
@@ -394,6 +421,8 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
         ("max_seq", size.max_seq), ("max_step_token", size.max_token), ("block_token", size.block_token),
         ("last_lane", size.num_stage - 1), ("at_group", size.num_stage), ("at_lane", at_lane),
         ("lane_size", lane_size), ("in_need", in_need), ("in_running", in_running), ("in_plan", in_plan),
+        ("in_memory", in_memory),
+        ("book_draft", book_draft), ("book_draft_head", book_draft_head), ("book_draft_attn", book_draft_attn),
         ("book_head", book_head), ("book_gap", book_gap), ("book_attn", book_attn), ("book_log", book_log),
         ("log_max", size.num_log), ("wait_root", -1), ("spawned", -1), ("unit_block", 1), ("unit_token", 1),
         ("index", np.arange(num_engine)),
@@ -407,7 +436,7 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
     unit = zeros(max(1 + size.num_unit, size.num_bucket), UNIT)
     unit["unit"][0] = size.num_bucket
     store = np.zeros((num_engine, max(size.num_node, 1)), np.int32)
-    real = np.zeros((num_engine, IN_FEATURE + size.num_class * size.num_feature))
+    real = np.zeros((num_engine, IN_FEATURE + (2 * size.num_class + size.num_draft_class) * size.num_feature))
     book = np.zeros(book_log + size.num_log * NUM_LOG_COLUMN, np.int64)
     event = np.full(num_engine, np.iinfo(np.int64).max, np.int64)
     handle = _handles((seq,), engine, lane, work, (unit,), (unit_id,), store, real, (book,))

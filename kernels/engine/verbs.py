@@ -11,14 +11,15 @@ from kernels.engine import buddy
 from kernels.engine.cache import find, hold, take_back, unlink
 from kernels.engine.heap import head, pop, push
 from kernels.engine.records import (
+    ACCEPT,
     DECODE,
     DONE,
     FINISHED,
     HANDED,
     IDLE,
     LEAVING,
-    MAX_OPTION,
     LOST,
+    MAX_OPTION,
     PAD,
     PAGED,
     PREFILL,
@@ -186,10 +187,11 @@ def prefill_left(e: Engine, i: int) -> int:
 
 @njit_inline
 def decode_token(e: Engine, i: int) -> int:
-    """Tokens that a decode of sequence i computes: the next one and those drafted beyond it, none beyond its end."""
+    """Tokens that a decode of sequence i computes: the next one and those drafted beyond it, none beyond the context
+    (where its end is, nobody knows)."""
     _exists(e, i)
     s = e.seq[i]
-    return min(1 + e.me.lookahead, s.output - s.produced)
+    return min(1 + s.draft, e.me.max_context_token - s.kv)
 
 
 @njit_inline
@@ -244,6 +246,7 @@ def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None
     e.work[row + ROLE] = role
     e.work[row + TOKEN] = num_token
     e.work[row + PAD] = num_pad
+    e.work[row + ACCEPT] = 0
     lane.num_plan += 1
     lane.plan_token += num_token
     s = e.seq[i]
@@ -302,13 +305,12 @@ def schedule_idle(e: Engine, i: int) -> None:
 @njit
 def reserved_token(e: Engine, i: int) -> int:
     """Tokens that a contiguous reservation of sequence i asks for: the longest context; the prompt and its
-    output rounded up to a power of two; the prompt and exactly its output (an oracle)."""
-    s = e.seq[i]
-    if e.me.reserve == RESERVE_MAX:
-        return e.me.max_context_token
-    if e.me.reserve == RESERVE_POW2:
-        return min(e.me.max_context_token, s.prompt + buddy.ceil_pow2(s.output))
-    return s.prompt + s.output
+    output rounded up to a power of two; the prompt and exactly its output (an oracle); and room to verify drafts."""
+    s, me = e.seq[i], e.me
+    if me.reserve == RESERVE_MAX:
+        return me.max_context_token
+    output = buddy.ceil_pow2(s.output) if me.reserve == RESERVE_POW2 else s.output
+    return min(me.max_context_token, s.prompt + output + me.lookahead)
 
 
 @njit
@@ -564,9 +566,12 @@ def _lose(e: Engine, i: int) -> None:
             done = s.kv + s.ahead
         for row in range(first, first + ROW * num, ROW):
             if e.work[row + SEQ] == i and e.work[row + ROLE] != IDLE:
-                samples = e.work[row + ROLE] == DECODE or (s.flight == number + 1 and done >= s.target)
+                samples = s.flight == number + 1 and done >= s.target
+                token = 1 if samples else 0
+                if e.work[row + ROLE] == DECODE:
+                    token = 1 + e.work[row + ACCEPT]
                 e.work[row + ROLE] = LOST
-                e.work[row + TOKEN] = 1 if samples else 0
+                e.work[row + TOKEN] = token
                 late += e.work[row + TOKEN]
     s.ahead = late  # while it waits: tokens that are still to come
     s.flight = 0
@@ -579,7 +584,7 @@ def preempt(e: Engine, i: int) -> None:
     for what it finds in the cache. What the plan had of it is taken out."""
     _exists(e, i)
     me, s = e.me, e.seq[i]
-    if (s.status != RUNNING and s.status != LEAVING) or s.replica != me.index:
+    if s.status not in (RUNNING, LEAVING) or s.replica != me.index:
         raise PlanError("preempts a sequence that does not run")
     if s.preempted >= MOST_PREEMPTED:
         raise PlanError("has preempted one sequence a million times")

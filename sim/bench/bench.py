@@ -47,6 +47,24 @@ def _serve(num_request: int, replicas: int = 1, router: str = "round_robin") -> 
             "cpu_s": cpu_s, "wall_s": wall_s}  # fmt: skip
 
 
+def _speculative(num_request: int = 20_000) -> Row:
+    """The load of `serve_1k` under a chain of four drafted tokens, 70 % of which hold: no two steps are the same, so
+    that none are folded."""
+    from sim.run.scenario import from_mapping
+    from sim.run.simulate import simulate
+
+    def scenario(num: int) -> Any:
+        load = {"requests": LOAD.format(rate=2, n=num), "speculate": "chain:k=4,accept=0.7"}
+        return from_mapping({**MODEL, **load})
+
+    simulate(scenario(50))
+    start, wall = time.process_time(), time.perf_counter()
+    done = simulate(scenario(num_request))
+    cpu_s, wall_s = time.process_time() - start, time.perf_counter() - wall
+    return {"requests": num_request, "steps": int(done.result.counter["num_step"].sum()), "operators": 0,
+            "cpu_s": cpu_s, "wall_s": wall_s}  # fmt: skip
+
+
 def _sessions(replicas: int, num_request: int = 20_000) -> Row:
     """Sessions of five turns, each prompt holding the history, behind a least-token router; two sessions in ten seconds
     a replica, five seconds of thought. Llama-3-8B on an H100 each."""
@@ -92,6 +110,7 @@ CASES: dict[str, Callable[[], Row]] = {
     "serve_100k": lambda: _serve(100_000),
     "serve_1m": lambda: _serve(1_000_000),
     "serve_router4_100k": lambda: _serve(100_000, 4, "least_token"),
+    "serve_speculative": _speculative,
     **{f"serve_sessions_{count}": functools.partial(_sessions, count) for count in (1, 10, 100, 1000)},
     "price_operators": _price,
     "schedule_operations": schedule_operations,

@@ -6,10 +6,9 @@ from sim.cluster.pool import PoolPart, Role
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup
 from sim.run.simulate import limits_of, policy_of, prepared
+from sim.run.step_prices import priced
 from sim.serving import engine_profile
-from sim.serving.limits import max_seq, max_token
 from sim.serving.plugin import find
-from sim.serving.step_price import build
 from workloads import kv
 
 
@@ -22,10 +21,7 @@ def pool_part(scenario: Scenario, role: Role, name: str = "", link_byte_per_s: f
     policy, profile = policy_of(scenario), engine_profile.load(scenario.engine)
     setup = prepared(scenario, policy)
     limits = limits_of(setup, profile)
-    price, _ = build(
-        setup.model, setup.formats, setup.placement, setup.machine, max_token=max_token(policy, limits),
-        max_seq=max_seq(policy), skew=setup.expert_skew, host=profile.host_time(), block_token=scenario.block_token,
-    )  # fmt: skip
+    price, _ = priced(setup, profile, policy, limits)
     devices = setup.placement.num_device // setup.placement.dp
     return PoolPart(
         name or role, role, price, policy, find("router", scenario.router), limits,
@@ -35,10 +31,15 @@ def pool_part(scenario: Scenario, role: Role, name: str = "", link_byte_per_s: f
 
 
 def kv_byte(setup: Setup) -> float:
-    """KV bytes of a token on all devices of an engine: what a hand-over of a prompt moves, windows not yet full."""
+    """KV bytes of a token on all devices of an engine: what a hand-over of a prompt moves, windows not yet full; a
+    draft model's too."""
     stages = range(setup.placement.pp)
     each = (kv.token_byte(kv.groups(setup.model, setup.formats, setup.placement, stage)) for stage in stages)
-    return sum(each) * setup.placement.tp
+    own = sum(each) * setup.placement.tp
+    draft = setup.draft
+    if draft is None:
+        return own
+    return own + kv.token_byte(kv.groups(draft.model, draft.formats, draft.placement)) * draft.placement.tp
 
 
 def ports_byte_per_s(node: Node, num_device: int) -> float:

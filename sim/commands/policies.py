@@ -1,8 +1,13 @@
-"""`ridgeline policies`: what schedules a replica and what spreads requests, with every option."""
+"""`ridgeline policies`: what schedules a replica, spreads requests and drafts tokens, with every option."""
 
 import argparse
 
-HELP = "list scheduling policies and routers with their options"
+HELP = "list scheduling policies, routers and progress models with their options"
+TITLE = {
+    "policy": "policies (--policy NAME:option=value,...)",
+    "router": "routers (--router NAME)",
+    "progress": "progress models (--speculate NAME:option=value,...)",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,8 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
     rows = plugin_rows()
     if arguments.json is not None:
         write_json({"rows": rows}, arguments.json)
-    for kind in ("policy", "router"):
-        print({"policy": "policies (--policy NAME:option=value,...)", "router": "routers (--router NAME)"}[kind])
+    for kind, title in TITLE.items():
+        print(title)
         for row in rows:
             if row["kind"] == kind:
                 print(f"  {row['name']:<18} {row['help']}")

@@ -10,6 +10,9 @@ tpot                     (e2el - ttft) / (output tokens - 1); left out for one t
 itl                      times between two tokens of a request, from the engine's histogram
 max_concurrent_requests  most requests in the system at once (of those that finished)
 max_output_tokens_per_s  most tokens in one second, a request's tokens taken as evenly spaced
+spec_decode_...          where drafts were verified, of all requests: verifications (`num_drafts`), tokens drafted and
+                         accepted, `acceptance_rate` (%) of one over the other, `acceptance_length`: tokens that a
+                         verification committed, the next one included
 =======================  ==================================================================================
 
 Statistics without a single value (no request finished) are None.
@@ -70,7 +73,24 @@ def measure(
     if run.gap_edge_s is not None and run.gap_count is not None:
         found |= gap_statistics(frame, run.gap_edge_s, run.gap_count, percentiles)
     found |= statistics("e2el", done["e2e_s"], percentiles)
+    found |= speculation(frame)
     return found | energy_and_cost(run, duration, num_input, num_output)
+
+
+def speculation(frame: Columns) -> dict[str, float]:
+    """What was drafted and what was committed of it; nothing where no step verified a draft."""
+    num, drafted, accepted = (
+        int(frame[name].sum()) for name in ("num_verification", "drafted_token", "accepted_token")
+    )
+    if not num:
+        return {}
+    return {
+        "spec_decode_num_drafts": num,
+        "spec_decode_draft_tokens": drafted,
+        "spec_decode_accepted_tokens": accepted,
+        "spec_decode_acceptance_rate": 100.0 * accepted / drafted,
+        "spec_decode_acceptance_length": 1.0 + accepted / num,
+    }
 
 
 def meets(done: Columns, slo: Mapping[str, float]) -> npt.NDArray[np.bool_]:

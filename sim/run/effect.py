@@ -9,6 +9,7 @@ from collections import Counter
 from kernels.errors import InputError
 from sim.run.scenario import Scenario
 from sim.serving.plugin import Plugin
+from sim.serving.speculation import lookahead
 from workloads.load import parse_load
 from workloads.models.spec import ModelSpec
 from workloads.placement import Placement
@@ -40,6 +41,13 @@ def check_policy(scenario: Scenario, policy: Plugin) -> None:
                 f"has no effect: policy {policy.name} keeps the KV of a sequence in one piece",
                 field=field, value=value, allowed=f"{neutral}; or a policy with paged KV",
             )  # fmt: skip
+
+
+def check_progress(scenario: Scenario, policy: Plugin) -> None:
+    """A draft model where nothing is drafted."""
+    if lookahead(policy) == 0 and scenario.draft_model:
+        raise InputError(f"has no effect: {scenario.speculate} drafts no token", field="draft_model",
+                         value=scenario.draft_model, allowed="empty")  # fmt: skip
 
 
 FIELD_OF = {"max_token": "token_budget", "max_seq": "max_num_seq"}

@@ -100,6 +100,15 @@ class Scenario:
     ends: Literal["length", "token"] = _of(
         "length", "what ends outputs: a length that the engine knows, or a stop token that it meets"
     )
+    speculate: str = _of(
+        "",
+        "speculative decoding: a progress model with its options (`chain:k=4,accept=0.7`), or a path of its file;"
+        " empty: a token a step",
+    )
+    draft_model: str = _of(
+        "", "model that drafts, by name or by config.json; empty: drafts cost nothing (n-gram tables, prompt look-up)"
+    )
+    draft_tp: Annotated[int, Ge(1), Le(MAX_GROUP)] = _of(1, "tensor parallel devices of the draft model")
     engine: str = _of("vllm_0.15", "engine profile: host time a step, sequence and request, padded batches; or `none`")
     # run
     fidelity: Literal["sol", "calibrated", "replay"] = _of(

@@ -160,6 +160,14 @@ def _together(value: dict[str, Any]) -> typing.Iterator[tuple[str, Any, str, str
             f"has no effect with preemption = {value['preemption']}",
             "0; or preemption = swap",
         )
+    if not value["speculate"].strip() and value["speculate"]:
+        yield "speculate", value["speculate"], "is blank", "empty, or a progress model"
+    if value["draft_model"] and not value["speculate"]:
+        yield "draft_model", value["draft_model"], "has no effect without speculate", "empty; or speculate = chain"
+    if value["draft_tp"] > 1 and not value["draft_model"]:
+        yield "draft_tp", value["draft_tp"], "has no effect without draft_model", "1; or a draft model"
+    if value["draft_tp"] > value["tp"]:
+        yield "draft_tp", value["draft_tp"], f"more devices than tp = {value['tp']}", f"1 to {value['tp']}"
     if value["fidelity"] == "sol" and value["engine"] not in (_default("engine"), "none"):
         yield "engine", value["engine"], "has no effect at the speed of light, which has no host time", "none"
 

@@ -17,9 +17,19 @@ from sim.serving.stores import Store, store_of
 from workloads import formats as number_formats
 from workloads import memory, models, placement
 from workloads.formats import Formats
-from workloads.memory import Budget
+from workloads.memory import Budget, DraftPart
 from workloads.models.spec import ModelSpec
 from workloads.placement import Placement
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class DraftModel(DraftPart):
+    """A model that drafts for another, with the machine that prices its passes."""
+
+    machine: Machine
+
+    def __repr__(self) -> str:
+        return f"<DraftModel {self.model.name}>"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -38,6 +48,7 @@ class Setup:
     dispatch: Dispatch  # what its units in the memory do
     kernels: tuple[str, ...] = ()  # in words, what multiplies its weights
     expert_skew: float = 0.0  # exponent of the load law of its experts
+    draft: DraftModel | None = None
 
     def __repr__(self) -> str:
         return f"<Setup of {self.scenario!r}>"
@@ -113,6 +124,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
     kept = engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine).memory
     needed = {formats.attention, formats.mixer, formats.ffn, formats.expert, formats.head, formats.activation}
     _check_pipes(system, needed)
+    draft = _draft(scenario, model, placed, system, fidelity) if scenario.draft_model else None
     budget = memory.budget(
         model,
         formats,
@@ -123,6 +135,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         utilization=scenario.memory_share or kept.share,
         reserve_byte=kept.beside(placed.tp),
         sampled_byte=kept.sampled_byte,
+        draft=draft,
     )
     rule = dispatch.parse(scenario.dispatch, system.device)
     skew = _expert_skew(scenario, model, placed, rule)
@@ -149,6 +162,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         rule,
         _said_kernels(model, system, formats, named) if fidelity == "calibrated" else (),
         skew,
+        draft,
     )
 
 
@@ -194,6 +208,31 @@ def _said_kernels(
     experts = any(block.ffn.num_expert for block in model.block)
     profile = calibration(system.device)[0]
     return tuple(chosen(profile, kind, fmt, named) for kind, fmt in _pairs(formats) if kind != "moe" or experts)
+
+
+def _draft(scenario: Scenario, model: ModelSpec, placed: Placement, system: System, fidelity: str) -> DraftModel:
+    """The draft model on `draft_tp` devices of the first stage; an `InputError` where it cannot draft for `model`."""
+    draft = models.load(scenario.draft_model)
+    if placed.attn_dp > 1:
+        raise InputError("attention groups have no draft model", field="draft_model", value=scenario.draft_model,
+                         allowed="empty; or attn_dp = 1")  # fmt: skip
+    longest = scenario.max_model_len or model.max_context
+    if draft.max_context < longest:
+        raise InputError(f"{draft.name} drafts for contexts of {draft.max_context} tokens", field="max_model_len",
+                         value=longest, allowed=f"2 to {draft.max_context}")  # fmt: skip
+    formats = number_formats.of(draft, scenario.weight_format, scenario.kv_format)
+    _check_pipes(system, {formats.attention, formats.mixer, formats.ffn, formats.expert, formats.head})
+    tp = scenario.draft_tp
+    where = placement.make(draft, tp, 1, 1, 1, None, False, system.node.num_device)
+    return DraftModel(draft, formats, where, machine(system, fidelity, group_size=tp if tp > 1 else None))
+
+
+def with_machine(setup: Setup, arrays: Machine) -> Setup:
+    """The set-up on other machine arrays; a draft model's kernels take their constants."""
+    draft = setup.draft
+    if draft is not None:
+        draft = dataclasses.replace(draft, machine=draft.machine._replace(fit=arrays.fit))
+    return dataclasses.replace(setup, machine=arrays, draft=draft)
 
 
 def _check_pipes(system: System, names: set[str]) -> None:

@@ -23,18 +23,19 @@ from sim.record.metrics import measure
 from sim.record.provenance import provenance
 from sim.record.records import Run, operator_columns, request_columns, step_columns
 from sim.run import warm
-from sim.run.effect import FIELD_OF, check_load, check_policy, notes
+from sim.run.effect import FIELD_OF, check_load, check_policy, check_progress, notes
 from sim.run.scenario import Scenario
-from sim.run.setup import Setup, prepare
+from sim.run.setup import Setup, prepare, with_machine
+from sim.run.step_prices import priced
 from sim.serving import engine_profile
 from sim.serving.accounts import Accounts, accounts
 from sim.serving.engine import compile_loop, serve
 from sim.serving.engine_defaults import step_limit
-from sim.serving.limits import Limits, Options, max_seq, max_token
+from sim.serving.limits import Limits, Options, most_sampled
 from sim.serving.plugin import Plugin, find
 from sim.serving.result import REQUEST_COLUMNS, ServeResult
 from sim.serving.rules import Group
-from sim.serving.step_price import Lowered, build
+from sim.serving.step_price import Lowered
 from workloads.load import load_requests
 from workloads.requests import Requests
 
@@ -96,23 +97,16 @@ def simulate(
     load = load_requests(scenario.requests, scenario.seed) if requests is None else requests
     check_load(scenario, load)
     setup = prepared(scenario, policy)
+    if execute is not None and policy.progress is not None:
+        raise InputError("who carries out steps decodes a token a step", field="speculate", value=scenario.speculate,
+                         allowed="empty")  # fmt: skip
     if machine is not None:
-        setup = dataclasses.replace(setup, machine=machine)
+        setup = with_machine(setup, machine)
     limits = limits_of(setup, profile)
     child = warm.start()
     compile_loop(policy, router, child)
     warm.wait(child)
-    price, lowered = build(
-        setup.model,
-        setup.formats,
-        setup.placement,
-        setup.machine,
-        max_token=max_token(policy, limits),
-        max_seq=max_seq(policy),
-        skew=setup.expert_skew,
-        host=profile.host_time(),
-        block_token=scenario.block_token,
-    )
+    price, lowered = priced(setup, profile, policy, limits)
     options = Options(
         order=scenario.order,
         seed=scenario.seed,
@@ -176,12 +170,18 @@ def policy_of(scenario: Scenario) -> Plugin:
     for name, field in FIELD_OF.items():
         if number := getattr(scenario, field):
             value[name] = policy.module.OPTIONS[name].parse(field, str(number))
-    return dataclasses.replace(policy, value=value)
+    policy = dataclasses.replace(policy, value=value)
+    if not scenario.speculate:
+        return policy
+    policy = dataclasses.replace(policy, progress=find("progress", scenario.speculate))
+    check_progress(scenario, policy)
+    return policy
 
 
 def prepared(scenario: Scenario, policy: Plugin) -> Setup:
     """The set-up of a scenario for the steps that its policy makes."""
-    return prepare(scenario, int(policy.value["max_token"]) or 2048, int(policy.value["max_seq"]))
+    tokens = int(policy.value["max_token"]) or 2048
+    return prepare(scenario, tokens, most_sampled(policy, tokens))
 
 
 def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
@@ -239,9 +239,18 @@ def _run(
     about |= {"formats": setup.formats.said or setup.formats.label()}
     about |= {"kernels": "; ".join(setup.kernels)} if setup.kernels else {}
     about |= {"note": left_out} if left_out else {}
+    about |= {"speculation": said} if (said := speculation(setup)) else {}
     steps = None if result.step is None else step_columns(result.step, at.LOG_COLUMNS)
     edges = edges_s()
     return Run(request, _totals(setup, spent, result), about, _operators(spent), steps, edges, result.gap_count)
+
+
+def speculation(setup: Setup) -> str:
+    """Who drafts, in words; empty where nobody does."""
+    if not setup.scenario.speculate:
+        return ""
+    who = f"drafts by {setup.draft.model.name}" if setup.draft is not None else "drafts that cost nothing"
+    return f"{setup.scenario.speculate}, {who}"
 
 
 def _operators(spent: Accounts) -> Any:

@@ -26,7 +26,7 @@ class Accounts:
 
     `time_ps` is of one device of each stage, summed over stages; `energy_nj` of all devices. Without the rows of
     kind `P2P` (hand-overs, which no stage waits for) the times add up to the time in steps. `dispatch` is what
-    devices waited for launches.
+    devices waited for launches; names that begin with `draft` are of the draft model's passes.
     """
 
     name: list[str]
@@ -45,8 +45,8 @@ def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
     """The accounts of a run whose prices come from `lowered`."""
     price = result.price
     rows: dict[tuple[str, int, int], Row] = {}
-    num_operator = 0
     devices = price.num_device
+    num_operator, draft_ps = _draft(rows, result, lowered)
     for stage in range(len(price.dense_ps)):
         num_operator += _add_tables(rows, lowered, result.token_count.sum(axis=0), stage, devices)
     num_operator += _add_tables(rows, lowered, result.head_count.sum(axis=0), -1, devices)
@@ -80,6 +80,7 @@ def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
     time_ps = np.array([value[0][0] for value in kept.values()], np.int64)
     kind_of = np.array([key[1] for key in kept], np.int64)
     on_device = (kind_of != HOST) & (kind_of != op.TRANSFER)
+    beside_draft = 0 if price.draft is None else (devices - price.draft.num_device) * draft_ps
     stage_ps = result.stage_busy_ps.size * result.span_ps + count["beside_ps"]
     idle_w = float(lowered.machine.rate[IDLE_W])
     return Accounts(
@@ -90,8 +91,30 @@ def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
         energy_nj=np.array([value[0][1] for value in kept.values()], np.int64),
         amount=np.array([value[1] for value in kept.values()]).reshape(len(kept), len(AMOUNTS)),
         num_operator=num_operator,
-        idle_nj=round(idle_w * devices * (stage_ps - int(time_ps[on_device].sum())) * 1e-3),  # W ps = 1e-3 nJ
+        # W ps = 1e-3 nJ
+        idle_nj=round(idle_w * (devices * (stage_ps - int(time_ps[on_device].sum())) + beside_draft) * 1e-3),
     )
+
+
+def _draft(rows: dict[tuple[str, int, int], Row], result: ServeResult, lowered: Lowered) -> tuple[int, int]:
+    """Adds the draft model's operators, their names after `draft`; how many were executed, and their picoseconds."""
+    work, price = result.draft, result.price.draft
+    if work is None or price is None or lowered.draft is None:
+        return 0, 0
+    own: dict[tuple[str, int, int], Row] = {}
+    num_operator = _add_tables(own, lowered.draft, work.token_count.sum(axis=0), 0, price.num_device)
+    num_operator += _add_tables(own, lowered.draft, work.head_count.sum(axis=0), -1, price.num_device)
+    num_operator += int(price.attn_layer.sum() * work.token_count.sum())
+    for phase, kind in enumerate((op.ATTN_PREFILL, op.ATTN_DECODE)):
+        for bound in range(len(op.BOUNDS)):
+            time_ps, energy_nj, kb, mflop = work.attn[:, phase, bound].sum(axis=0)
+            moved = (kb * 1e3, mflop * 1e6)
+            amount = [0.0, 0.0, *moved, 0.0] if bound >= op.BOUND_PIM_COMPUTE else [*moved, 0.0, 0.0, 0.0]
+            _add(own, "attention", kind, bound, int(time_ps), int(energy_nj), np.array(amount))
+    device_ps = sum(value[0][0] for value in own.values())
+    rows.update({(f"draft {name}", kind, bound): value for (name, kind, bound), value in own.items()})
+    _add(rows, "draft host", HOST, op.BOUND_HOST, work.time_ps - device_ps, 0)
+    return num_operator, device_ps
 
 
 def _add_tables(rows: dict[tuple[str, int, int], Row], lowered: Lowered, count: Ints, stage: int, devices: int) -> int:

@@ -17,7 +17,9 @@ from sim.serving.limits import Limits, Options
 from sim.serving.plugin import Plugin, compile_function
 from sim.serving.result import Ints, ServeResult, collect
 
-BROKEN_PLAN = "plans more tokens than a step may have, or idle sequences alone"
+BROKEN_PLAN = (
+    "plans more tokens than a step may have, or than its progress model may verify or commit, or idle sequences alone"
+)
 STEPPING_BUDGET = 20_000  # about half a second of plain Python
 
 

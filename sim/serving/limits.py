@@ -84,6 +84,19 @@ def max_seq(policy: Plugin) -> int:
     return int(policy.value["max_seq"])
 
 
+def max_sampled(policy: Plugin, limits: Limits) -> int:
+    """Rows of a step that go through the head: one a sequence, and one a drafted token that it verifies."""
+    return most_sampled(policy, max_token(policy, limits))
+
+
+def most_sampled(policy: Plugin, max_token: int) -> int:
+    """As `max_sampled`, for steps of up to `max_token`."""
+    from sim.serving.speculation import lookahead
+
+    seqs = max_seq(policy)
+    return max(seqs, min(seqs * (1 + lookahead(policy)), max_token))
+
+
 def max_token(policy: Plugin, limits: Limits) -> int:
     """Tokens a step: the policy's, or, where it says 0, the longest context (2,048 at least)."""
     given = int(policy.value["max_token"])

@@ -1,18 +1,18 @@
-"""Every policy and router with its options, as rows."""
+"""Every policy, router and progress model with its options, as rows."""
 
 from typing import Any
 
-from sim.serving.plugin import Option, find, names, options_of
+from sim.serving.plugin import PACKAGE, Option, find, names, options_of
 
 
 def plugin_rows() -> list[dict[str, Any]]:
-    """One row a policy and router: kind, name, help, whether it is compiled, options.
+    """One row a policy, router and progress model: kind, name, help, whether it is compiled, options.
 
     >>> [row["name"] for row in plugin_rows() if row["kind"] == "policy"]
     ['orca', 'sarathi', 'static', 'vllm_v0', 'vllm_v1']
     """
     rows = []
-    for kind in ("policy", "router"):
+    for kind in PACKAGE:
         for name in names(kind):
             plugin = find(kind, name)
             options = [

@@ -1,8 +1,9 @@
-"""Policies and routers as files: found by name, by entry point or by path, and compiled when asked for.
+"""Policies, routers and progress models as files: found by name, by entry point or by path, compiled when asked for.
 
 A policy file has a docstring, `HELP`, `OPTIONS` and `plan(replica) -> repeat`; a router file `route(fleet,
-request) -> replica`. The function is compiled by numba unless the file says `COMPILED = False`: then it is plain
-Python, and the engine steps one iteration at a time with the same semantics.
+request) -> replica`; a progress file `propose(replica) -> repeat`, `accept(replica, sequence, num_token) -> num_token`
+and, in plain Python, `most(value) -> num_token`. Functions are compiled by numba unless the file says
+`COMPILED = False`: then they are plain Python, and the engine steps one iteration at a time with the same semantics.
 """
 
 import ast
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels import blame, cache, turns
+from kernels.engine.records import MAX_OPTION
 from kernels.errors import InputError
 from kernels.jit import PLAIN
 from sim.run import stop
@@ -59,23 +61,29 @@ class Option:
 
 @dataclass(frozen=True)
 class Plugin:
-    """A policy or router with its options set."""
+    """A policy, router or progress model with its options set; of a policy also the model that it plans under."""
 
     name: str
-    kind: str  # "policy" or "router"
+    kind: str  # of `FUNCTION`
     module: ModuleType
     value: Mapping[str, float] = field(default_factory=dict)
+    progress: "Plugin | None" = None
 
     @property
     def compiled(self) -> bool:
         """Whether numba compiles its function."""
-        return bool(getattr(self.module, "COMPILED", True))
+        own = bool(getattr(self.module, "COMPILED", True))
+        return own and (self.progress is None or self.progress.compiled)
 
     @property
     def function(self) -> Callable[..., int]:
         """The plain function."""
         function: Callable[..., int] = getattr(self.module, FUNCTION[self.kind])
-        return function if self.kind == "policy" else _whole(function)
+        if self.progress is not None:
+            from sim.serving.speculation import planned
+
+            return planned(function, self.progress.module)
+        return _whole(function) if self.kind == "router" else function
 
     @property
     def line(self) -> int:
@@ -91,9 +99,13 @@ class Plugin:
         return bool(getattr(self.module, name, False))
 
 
-FUNCTION = {"policy": "plan", "router": "route"}
-PACKAGE = {"policy": "sim.serving.policies", "router": "sim.serving.routers"}
-NUM_ARGUMENT = {"policy": 1, "router": 2}
+FUNCTION = {"policy": "plan", "router": "route", "progress": "propose"}
+PACKAGE = {"policy": "sim.serving.policies", "router": "sim.serving.routers", "progress": "sim.serving.progress"}
+ARGUMENTS = {
+    "policy": {"plan": "plan(replica)"}, "router": {"route": "route(fleet, request)"},
+    "progress": {"propose": "propose(replica)", "accept": "accept(replica, sequence, num_token)",
+                 "most": "most(value)"},
+}  # fmt: skip
 _compiled: dict[tuple[str, str], Callable[..., int]] = {}  # by file and key of its content
 _stands_on: dict[str, dict[str, str]] = {}  # by file: modules from outside, and the keys of their content
 
@@ -119,6 +131,8 @@ def _check_options(module: ModuleType, kind: str) -> None:
             option.parse(name, str(option.default))
         except (InputError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"a default that is not allowed: {error}", file=file, line=line) from None
+    if len(declared) > MAX_OPTION:
+        raise InputError("too many options", file=file, line=line, value=len(declared), allowed=f"{MAX_OPTION} at most")
     if kind == "policy" and not {"max_seq", "max_token"} <= set(declared):
         raise InputError("a policy has the options max_seq and max_token", file=file, line=line)
 
@@ -137,14 +151,14 @@ def _line_of(module: ModuleType, name: str) -> int | None:
 
 
 def names(kind: str) -> list[str]:
-    """Names of the policies or routers that come with the project or are installed beside it."""
+    """Names of the plug-ins of a kind that come with the project or are installed beside it."""
     folder = pathlib.Path(__file__).parent / PACKAGE[kind].rpartition(".")[2]
     found = {path.stem for path in folder.glob("[a-z]*.py")}
     return sorted(found | {entry.name for entry in _entry_points(kind)})
 
 
 def find(kind: str, text: str) -> Plugin:
-    """The policy or router that `text` names: `NAME`, `NAME:option=value,...`, or a path of a `.py` file.
+    """The plug-in of a kind that `text` names: `NAME`, `NAME:option=value,...`, or a path of a `.py` file.
 
     >>> find("policy", "sarathi:max_token=256").value["max_token"]
     256.0
@@ -175,12 +189,20 @@ def compile_function(plugin: Plugin) -> Callable[..., int]:
     from kernels.jit import njit_as
 
     file = str(plugin.module.__file__)
-    key = (f"{plugin.kind} {file}", cache.key_of(file))
+    model = plugin.progress
+    model_file = str(model.module.__file__) if model is not None else ""
+    content = cache.key_of(file) + (cache.key_of(model_file) if model_file else "")
+    key = (f"{plugin.kind} {file} {model_file}", content)
     if key not in _compiled:
-        signature = PLAN_SIGNATURE if plugin.kind == "policy" else ROUTE_SIGNATURE
+        signature = ROUTE_SIGNATURE if plugin.kind == "router" else PLAN_SIGNATURE
         function = getattr(plugin.module, FUNCTION[plugin.kind])
         try:
-            made = njit_as(signature, file in blame.FILES)(function)
+            checked = file in blame.FILES
+            if model is not None:
+                from sim.serving.speculation import planned
+
+                function = planned(function, model.module, content)
+            made = njit_as(signature, checked)(function)
         except KeyboardInterrupt:
             raise
         except Exception as error:
@@ -199,8 +221,9 @@ def compile_function(plugin: Plugin) -> Callable[..., int]:
 def _compile_error(error: Exception, plugin: Plugin) -> InputError:
     """What numba cannot compile, with the last line of the user's files that it names."""
     text = str(error)
-    path = _path(plugin.module)
-    files = {str(path), *(str(_path(module)) for module in cache.outside(path).values())}
+    modules = [plugin.module, *([plugin.progress.module] if plugin.progress is not None else [])]
+    files = {str(_path(module)) for module in modules}
+    files |= {str(_path(found)) for module in modules for found in cache.outside(_path(module)).values()}
     places = [(name, int(line)) for name, line in re.findall(r'(?:File "|at )([^"\n]+?)"?(?:, line | \()(\d+)', text)]
     where = getattr(error, "loc", None)
     if where is not None and where.line:
@@ -211,7 +234,8 @@ def _compile_error(error: Exception, plugin: Plugin) -> InputError:
     said = [part.strip() for part in text.splitlines() if part.strip()]
     plain = [part for part in said if not part.startswith(("Failed in", "File ", "During: ", "def ", "<source", "^"))]
     why = (plain or said or [type(error).__name__])[0]
-    return InputError(f"numba cannot compile this {plugin.kind}: {why[:300]}", file=file, line=line)
+    own_kind = "progress" if plugin.progress is not None and file == str(_path(modules[-1])) else plugin.kind
+    return InputError(f"numba cannot compile this {own_kind}: {why[:300]}", file=file, line=line)
 
 
 def _path(module: ModuleType) -> pathlib.Path:
@@ -262,10 +286,14 @@ def _from_entry(entry: Any, kind: str) -> ModuleType:
 
 
 def _check_function(module: ModuleType, kind: str) -> None:
-    """The file has its function, a plain one that takes what the engine gives."""
-    name, num = FUNCTION[kind], NUM_ARGUMENT[kind]
+    """The file has its functions, plain ones that take what the engine gives."""
+    for name, shape in ARGUMENTS[kind].items():
+        _check_one(module, kind, name, shape)
+
+
+def _check_one(module: ModuleType, kind: str, name: str, shape: str) -> None:
+    num = shape.count(",") + 1
     function = getattr(module, name, None)
-    shape = "plan(replica)" if kind == "policy" else "route(fleet, request)"
     if function is None:
         raise InputError(f"has no function {name}", file=module.__file__, field=kind, allowed=shape,
                          value=module.__name__)  # fmt: skip

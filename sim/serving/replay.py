@@ -147,8 +147,9 @@ class Replay:
                 rest(r, lane)
             else:
                 stages, host_ps = self._operators(r, lane)
+                drafts = self._drafts(r, lane)
                 begin(r, self.packed, lane, int(self.env.now), 0)  # books the step; its end is set by the process
-                self.env.process(self._step(k, lane, stages, host_ps, self.stages[k][0].request()))
+                self.env.process(self._step(k, lane, drafts, stages, host_ps, self.stages[k][0].request()))
             if r.me["num_leaving"] > 0:
                 let_leave(r)
 
@@ -164,7 +165,8 @@ class Replay:
         decode = rows["role"] != at.PREFILL
         query = rows["token"] + rows["pad"]
         kv = rows["start"] + np.where(rows["role"] == at.IDLE, 0, query)
-        samples = decode | (rows["start"] + rows["token"] >= r.seq["target"][rows["sequence"]])
+        ends = rows["start"] + rows["token"] >= r.seq["target"][rows["sequence"]]
+        samples = np.where(decode, rows["token"], ends).astype(np.int64)
         plan = lowering.Plan(query, kv, decode, samples)
         stages = []
         for stage in range(len(self.price.dense_ps)):
@@ -172,7 +174,9 @@ class Replay:
             cost = self.lowered.price(ops, work)
             sends = ops["kind"] == op.P2P
             least_ps = dispatch_ps(self.packed, stage, int(query.sum()), int((~decode).sum()))
-            work_ps = split(self.lowered, self.price, self.packed, stage, kv) if decode.all() else None
+            work_ps: list[Beside] | None = None
+            if decode.all() and (query == 1).all():
+                work_ps = split(self.lowered, self.price, self.packed, stage, kv)
             if work_ps is None:
                 work_ps = beside(ops[~sends], cost[~sends], self.lowered.machine.rate)
             stages.append((work_ps, least_ps, cost["time_ps"][sends]))
@@ -183,8 +187,43 @@ class Replay:
         host_ps += host[HOST_PREFILL] * (not decode.all())
         return stages, int(host_ps)
 
-    def _step(self, k: int, lane: int, stages: list[Stage], host_ps: int, hold: Any) -> Generator[Any, Any, None]:
+    def _drafts(self, r: Engine, lane: int) -> list[tuple[list[int], int, int]]:
+        """Of each pass of the draft model before the plan: its operators, the least that they take, the host's time."""
+        draft, price = self.lowered.draft, self.price.draft
+        if draft is None or price is None:
+            return []
+        rows = plan_rows(r, lane)
+        decode = rows["role"] == at.DECODE
+        held = r.seq[rows["sequence"]]
+        passes = np.where(decode, np.minimum(held["draft_pass"], rows["token"] - 1), 0)
+        prompt = rows[rows["role"] == at.PREFILL]
+        found = []
+        for j in range(1 + int(passes.max(initial=0))):
+            here = passes >= j
+            query = held["draft_width"][here] if j else prompt["token"] + prompt["pad"]
+            kv = rows["start"][here] + j * query if j else prompt["start"] + query
+            if not len(query):
+                continue
+            query, kv = query.astype(np.int64), kv.astype(np.int64)
+            plan = lowering.Plan(query, kv, np.full(len(query), j > 0), query * (j > 0))
+            ops, work = draft.step(0, plan)
+            self.num_operator += int(ops["count"].sum())
+            host, seqs = price.host_ps, len(query) * (j > 0)
+            host_ps = host[HOST_STEP] + host[HOST_SEQ] * seqs + host[HOST_TOKEN] * query.sum()
+            host_ps += host[HOST_PREFILL] * (j == 0)
+            least_ps = dispatch_ps(pack(price), 0, int(query.sum()), int(j == 0))
+            found.append(([int(one) for one in draft.price(ops, work)["time_ps"]], int(least_ps), int(host_ps)))
+        return found
+
+    def _step(
+        self, k: int, lane: int, drafts: list[tuple[list[int], int, int]], stages: list[Stage], host_ps: int, hold: Any
+    ) -> Generator[Any, Any, None]:
         yield hold
+        for passed, least_ps, before_ps in drafts:
+            yield self.env.timeout(before_ps)
+            for time_ps in passed:
+                yield self.env.timeout(time_ps)
+            yield self.env.timeout(max(0, least_ps - sum(passed)))
         yield self.env.timeout(host_ps)
         for stage, (operators, least_ps, sends) in enumerate(stages):
             if stage > 0:

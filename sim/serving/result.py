@@ -14,6 +14,16 @@ COUNTERS = at.COUNTERS
 
 
 @dataclass(frozen=True, eq=False)
+class DraftWork:
+    """What the draft model of a run did, all replicas."""
+
+    time_ps: int
+    token_count: Ints  # [1, token] passes of so many computed tokens
+    head_count: Ints  # [1, sampled]
+    attn: Ints  # [class, 2 (prefill, decode), bound, ACCOUNT_FIELDS], all layers
+
+
+@dataclass(frozen=True, eq=False)
 class ServeResult:
     """Arrays of a run. Times are picoseconds, -1 where there is none; energies nanojoules."""
 
@@ -37,12 +47,14 @@ class ServeResult:
     num_block: int  # a replica
     block_token: int
     price: StepPrice
+    draft: DraftWork | None = None
 
 
 REQUEST_COLUMNS: dict[str, str] = {
     "arrival_ps": "arrival_ps", "start_ps": "start_ps", "first_token_ps": "first_ps", "last_token_ps": "last_ps",
     "end_ps": "end_ps", "prompt_token": "prompt", "output_token": "output", "produced_token": "produced",
-    "cached_token": "cached", "num_preempted": "preempted", "replica": "replica", "status": "status",
+    "cached_token": "cached", "num_verify": "verified", "drafted_token": "drafted", "accepted_token": "accepted",
+    "num_preempted": "preempted", "replica": "replica", "status": "status",
     "reason": "reason",
 }  # fmt: skip
 
@@ -58,8 +70,8 @@ def collect(
     if not complete:
         _settle_all(w)
     me, book = w.engine[0], w.book
-    head, gap, attn, log = (int(me[name]) for name in ("book_head", "book_gap", "book_attn", "book_log"))
-    accounts = book[attn:log].reshape(1, len(p.decode_shape), 2, len(BOUNDS), at.NUM_ACCOUNT_FIELD)
+    head, gap, attn, stop = (int(me[name]) for name in ("book_head", "book_gap", "book_attn", "book_draft"))
+    accounts = book[attn:stop].reshape(1, len(p.decode_shape), 2, len(BOUNDS), at.NUM_ACCOUNT_FIELD)
     return ServeResult(
         engine=engine,
         complete=complete,
@@ -81,7 +93,18 @@ def collect(
         num_block=int(me["num_block"]),
         block_token=int(me["block_token"]),
         price=p,
+        draft=None if p.draft is None else _draft(w, p.draft),
     )
+
+
+def _draft(w: at.World, p: StepPrice) -> DraftWork:
+    start, head, attn, stop = (
+        int(w.engine[0][name]) for name in ("book_draft", "book_draft_head", "book_draft_attn", "book_log")
+    )
+    return DraftWork(
+        int(w.engine["draft_ps"].sum()), w.book[None, start:head].copy(), w.book[None, head:attn].copy(),
+        w.book[attn:stop].reshape(len(p.decode_shape), 2, len(BOUNDS), at.NUM_ACCOUNT_FIELD).copy(),
+    )  # fmt: skip
 
 
 def _settle_all(w: at.World) -> None:

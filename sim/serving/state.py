@@ -9,6 +9,7 @@ from kernels import blame
 from kernels.attention import NUM_FEATURE
 from kernels.engine import buddy
 from kernels.engine import records as at
+from kernels.engine.draw import MASK
 from kernels.engine.gap import NUM_BUCKET
 from kernels.engine.heap import NEVER, reset
 from kernels.engine.price import HOST_REQUEST, StepPrice
@@ -16,9 +17,10 @@ from kernels.errors import InputError
 from kernels.jit import PLAIN
 from kernels.optable import BOUNDS
 from kernels.units import to_ps
-from sim.serving.limits import Limits, Options, max_seq, max_token
+from sim.serving.limits import Limits, Options, max_sampled, max_seq, max_token
 from sim.serving.plugin import Plugin
 from sim.serving.rules import Group
+from sim.serving.speculation import lookahead
 
 LATEST_PS = 4_500_000_000_000_000_000  # the loop counts half picoseconds
 LOG_CAPACITY = 1 << 16  # step records kept, over all replicas, before they are handed over
@@ -43,12 +45,17 @@ class Requests(Protocol):
 def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, options: Options) -> at.World:
     """Arrays of a pool at rest, all requests in the future. Raises `InputError` where the parts do not fit."""
     num_stage, seqs, tokens = len(price.dense_ps), max_seq(policy), max_token(policy, limits)
-    if price.dense_ps.shape[1] <= tokens or len(price.head_ps) <= seqs:
+    sampled = max_sampled(policy, limits)
+    if price.dense_ps.shape[1] <= tokens or len(price.head_ps) <= sampled:
         raise InputError(
-            f"prices reach {price.dense_ps.shape[1] - 1} tokens and {len(price.head_ps) - 1} sequences a step",
+            f"prices reach {price.dense_ps.shape[1] - 1} tokens and {len(price.head_ps) - 1} sampled ones a step",
             field=policy.name,
-            value=f"max_token={tokens},max_seq={seqs}",
+            value=f"max_token={tokens},max_seq={seqs}: {sampled} sampled",
         )
+    draft = price.draft
+    if draft is not None and min(draft.dense_ps.shape[1], len(draft.head_ps)) <= tokens:
+        raise InputError(f"the draft model's prices reach {len(draft.head_ps) - 1} tokens", field="draft_model",
+                         value=tokens)  # fmt: skip
     reserve = at.PAGED
     if "reserve" in policy.value:
         name = str(policy.module.OPTIONS["reserve"].choices[int(policy.value["reserve"])])
@@ -70,15 +77,19 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         num_unit = min(num_unit, unit_id.shape[1])  # one a name and engine
     node = np.zeros(1, np.int32) if paged else buddy.build(limits.num_block)
     size = at.Sizes(
-        num_stage, len(price.decode_shape), len(limits.groups), seqs, tokens, limits.block_token, len(node),
+        num_stage, len(price.decode_shape), len(limits.groups), seqs, tokens, sampled, limits.block_token, len(node),
         num_unit if has_unit else 0, buddy.ceil_pow2(max(1, min(num_unit, unit_id.shape[1]))), NUM_FEATURE,
         len(BOUNDS), NUM_BUCKET, LOG_CAPACITY if options.record_steps else 0,
+        0 if draft is None else len(draft.decode_shape),
     )  # fmt: skip
     order = np.flatnonzero(requests.parent < 0).astype(np.int32)
     w = at.world(len(requests.arrival_ps), limits.num_replica, size, unit_id, order)
     w.store[:] = node
     vector = policy.vector()
     w.real[:, : len(vector)] = vector
+    if policy.progress is not None:
+        vector = policy.progress.vector()
+        w.real[:, at.IN_PROGRESS : at.IN_PROGRESS + len(vector)] = vector
     groups = [(at.RULES.index(group.rule), group.size_token, group.weight) for group in limits.groups]
     w.work[:, num_stage : num_stage + len(at.GROUP_FIELDS) * len(groups)] = np.ravel(groups)
     w.control[at.LINKED] = int(len(order) < len(requests.arrival_ps))
@@ -116,6 +127,8 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("release_order", int(rules.release_order)),
         ("keep_duplicate", int(rules.keep_duplicate)),
         ("lone_prompt", int(rules.lone_prompt)),
+        ("lookahead", lookahead(policy)),
+        ("seed", (options.seed ^ options.seed >> 31 ^ options.seed >> 62) & MASK),
     ):
         w.engine[field] = value
     for k in range(limits.num_replica):

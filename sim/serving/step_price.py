@@ -20,10 +20,13 @@ from kernels.engine.price import (
     PackedPrice,
     StepPrice,
     add_prefill,
+    add_verify,
     blank,
-    decode_cost,
+    is_padded,
     pack,
     prefill_cost,
+    ragged_cost,
+    verify_cost,
 )
 from kernels.engine.records import KV_MAX_STILL, KV_SUM, NUM_KV_FIELD, Ints
 from kernels.engine.sub_batch import interleaves, saved_ps
@@ -90,6 +93,7 @@ class Lowered:
     machine: Machine
     skew: float
     host: HostTime
+    draft: "Lowered | None" = None  # of the draft model
 
     def classes(self) -> list[Attention]:
         """Attention classes of the whole model, in order of first layer."""
@@ -147,11 +151,13 @@ def build(
     *,
     max_token: int,
     max_seq: int,
+    max_sampled: int = 0,
     skew: float = 0.0,
     host: HostTime | None = None,
     block_token: int = 16,
 ) -> tuple[StepPrice, Lowered]:
-    """Prices of all steps of up to `max_token` computed tokens and `max_seq` sequences, and what they came from.
+    """Prices of all steps of up to `max_token` computed tokens and `max_seq` sequences (of `max_sampled` tokens that go
+    through the head, where that is more), and what they came from.
 
     Times are of one device of each stage; energies of all devices of a stage. A hand-over between stages is no
     part of either stage's time. A block swapped moves its share of every device over the host link.
@@ -171,7 +177,8 @@ def build(
             "explicit joules a FLOP or byte are not priced in serving", field="flop_J, byte_J", value="set"
         )
     classes = lowered.classes()
-    price = blank(placement.pp, len(classes), max_token, max_seq)
+    max_sampled = max(max_sampled, max_seq)
+    price = blank(placement.pp, len(classes), max_token, max_sampled)
     for stage in range(placement.pp):
         for start in range(0, max_token + 1, CHUNK):
             token = np.arange(start, min(start + CHUNK, max_token + 1))
@@ -184,7 +191,7 @@ def build(
                 time_ps[stage, token] = (cost["time_ps"] * kept).sum(axis=1)
                 energy_nj[stage, token] = (cost["energy_nj"] * kept).sum(axis=1) * placement.stage_device
             price.before_ps[stage, token] = (cost["time_ps"] * before_attention(ops)).sum(axis=1)
-    cost = lowered.price(lowered.head(np.arange(max_seq + 1)), _NO_WORK)
+    cost = lowered.price(lowered.head(np.arange(max_sampled + 1)), _NO_WORK)
     price.head_ps[:] = cost["time_ps"].sum(axis=1)
     price.head_nj[:] = cost["energy_nj"].sum(axis=1) * placement.stage_device
     _attention(price, lowered, classes)
@@ -253,17 +260,25 @@ def step_cost(price: StepPrice | PackedPrice, stages: StepPrice, plan: lowering.
         for query, kv in zip(plan.query_len[~plan.is_decode], plan.kv_len[~plan.is_decode], strict=True):
             add_prefill(packed, c, feature, int(query), int(kv))
         window = int(stages.decode_shape[c, 4])
-        longest = int(plan.kv_len[plan.is_decode].max(initial=0))
-        keys = np.minimum(plan.kv_len[plan.is_decode], window) if window else plan.kv_len[plan.is_decode]
+        query, kv_len = plan.query_len[plan.is_decode], plan.kv_len[plan.is_decode]
+        longest = int(kv_len.max(initial=0))
+        keys = np.minimum(kv_len, window + query - 1) if window else kv_len
         prefill = prefill_cost(packed, c, feature)
-        decode = decode_cost(packed, c, len(keys), int(keys.sum()), longest_span(longest, window))
+        most = int(query.max(initial=1))
+        if (query == most).all() or is_padded(packed, c):
+            decode = verify_cost(packed, c, len(keys), most, int(keys.sum()), longest_span(longest, window))
+        else:
+            feature[:] = 0.0
+            for one, kv in zip(query, kv_len, strict=True):
+                add_verify(packed, c, feature, int(one), int(kv))
+            decode = ragged_cost(packed, c, feature)
         layer_ps = prefill[0] + decode[0] - hidden_ps(prefill[0], decode[0], decode[2], packed.real)
         time_ps += stages.attn_layer[:, c] * layer_ps
         energy_nj += stages.attn_layer[:, c] * (prefill[1] + decode[1])
         field = c * NUM_KV_FIELD
         sums[field + KV_SUM], sums[field + KV_MAX_STILL] = int(keys.sum()), longest_span(longest, window)
     num_decode = int(plan.is_decode.sum())
-    if plan.is_decode.all() and interleaves(packed, num_decode):
+    if plan.is_decode.all() and (plan.query_len == 1).all() and interleaves(packed, num_decode):
         time_ps -= [saved_ps(packed, stage, num_decode, sums, 0) for stage in range(num_stage)]
     time_ps[num_stage - 1] += stages.head_ps[sampled]
     energy_nj[num_stage - 1] += stages.head_nj[sampled]

@@ -102,6 +102,15 @@ def _benchmark(metrics: Mapping[str, Any]) -> list[str]:
         _line("Peak concurrent requests:", metrics["max_concurrent_requests"]),
         _line("Total token throughput (tok/s):", metrics["total_token_throughput"]),
     ]
+    if "spec_decode_num_drafts" in metrics:
+        lines += [
+            _title("Speculative Decoding"),
+            _line("Acceptance rate (%):", metrics["spec_decode_acceptance_rate"]),
+            _line("Acceptance length (tokens a verification):", metrics["spec_decode_acceptance_length"]),
+            _line("Drafts:", metrics["spec_decode_num_drafts"]),
+            _line("Draft tokens:", metrics["spec_decode_draft_tokens"]),
+            _line("Accepted tokens:", metrics["spec_decode_accepted_tokens"]),
+        ]
     for name, title in LATENCIES.items():
         if f"mean_{name}_ms" not in metrics:
             continue
@@ -261,6 +270,8 @@ def _words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
         lines += [_title("Run")]
         keys = ("fidelity", "seed", "config_hash", "mode", "formats")
         lines += [", ".join(f"{key} {about[key]}" for key in keys if key in about)]
+        if "speculation" in about:
+            lines += textwrap.wrap(f"Speculation: {about['speculation']}.", WIDTH)
         for note in about.get("note", ()):
             lines += textwrap.wrap(f"Note: {note}.", WIDTH)
     return lines

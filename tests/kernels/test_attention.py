@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hw_models import catalog
+from hw_models.device import machine
 from kernels.attention import (
     ATTENTION_FIT,
     IDEAL_ATTENTION,
@@ -16,8 +18,9 @@ from kernels.attention import (
     prefill_s,
 )
 from kernels.attention_work import CAUSAL, FULL, SPAN, attention_shape, keys_seen, longest_span
+from kernels.formats import FORMAT_CODE
 from kernels.machine import L2_BYTE, MEM_BYTE_PER_S, NUM_CORE, NUM_FIT, RATES
-from kernels.optable import BOUND_COMPUTE, BOUND_LAUNCH, BOUND_MEMORY, WORK_DTYPE
+from kernels.optable import ATTN_DECODE, BOUND_COMPUTE, BOUND_LAUNCH, BOUND_MEMORY, WORK_DTYPE
 
 PEAK = 312e12  # A100 bf16, NVIDIA datasheet
 RATE = np.zeros(len(RATES))
@@ -198,3 +201,29 @@ def test_a_padded_batch_costs_as_one_of_equal_sequences() -> None:
     padded, equal = (decode_s(3, 1, kv_sum, 20, shape, 1.0, rate, fit) for kv_sum in (30, 60))
     assert padded == equal
     assert padded[0] > own[0]  # 60 keys are read, not 30
+
+
+def test_unlike_numbers_of_queries_are_padded_to_the_most() -> None:
+    fit = np.zeros(NUM_FIT)
+    fit[: len(IDEAL_ATTENTION)] = IDEAL_ATTENTION
+    fit[PADDED] = 1.0
+    ragged, equal = work((1, 3, 40, CAUSAL), (1, 5, 20, CAUSAL)), work((2, 5, 40, CAUSAL))
+    cost = [attention_op_s(rows, True, SHAPE, PEAK, RATE, fit) for rows in (ragged, equal)]
+    assert cost[0] == cost[1]
+
+
+@pytest.mark.parametrize("profile", ["a100_sxm", "b200_sxm", "h100_sxm", "l40s"])
+def test_verifications_of_nearly_equal_queries_cost_nearly_the_same(profile: str) -> None:
+    """A batch of one number of queries is priced as a whole, one of several from features: no step between them."""
+    arrays = machine(catalog.system({"a100_sxm": "a100_sxm_80gb"}.get(profile, profile)), "calibrated")
+    row = FORMAT_CODE["bf16"]
+    for num_seq in (2, 8, 32):
+        for kv_len in (200, 4000):
+            batch = work(*[(1, 5, kv_len, CAUSAL)] * num_seq)
+            nearly = work(*[(1, 5, kv_len, CAUSAL)] * (num_seq - 1), (1, 4, kv_len, CAUSAL))
+            peak = arrays.peak_flop_per_s[row]
+            one, other = (
+                attention_op_s(rows, True, SHAPE, peak, arrays.rate, arrays.fit[ATTN_DECODE, row])[0]
+                for rows in (batch, nearly)
+            )
+            assert other == pytest.approx(one, rel=0.05)

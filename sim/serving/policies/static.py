@@ -12,12 +12,14 @@ from kernels.engine.verbs import (
     admit,
     head,
     is_done,
+    left_token,
     max_step_token,
     num_running,
     prompt_token,
     running,
     schedule,
     schedule_idle,
+    wanted_token,
 )
 from sim.serving.plugin import Option
 
@@ -33,12 +35,17 @@ HOLD = True
 
 def plan(e: Engine) -> int:
     if num_running(e) > 0:
-        for k in range(num_running(e)):
+        num = num_running(e)
+        for k in range(num):
+            i = running(e, k)
+            if not is_done(e, i) and wanted_token(e, i) == 0:
+                return 0  # the batch's last step has not ended: lanes may share a running list
+        for k in range(num):
             i = running(e, k)
             if is_done(e, i):
                 schedule_idle(e, i)
-            else:
-                schedule(e, i, DECODE, 1, 0)
+            else:  # of drafts, as many as leave a token to each that follows
+                schedule(e, i, DECODE, min(wanted_token(e, i), left_token(e) - (num - 1 - k)), 0)
         return FOREVER
     longest = 0
     while head(e) >= 0:

@@ -47,7 +47,7 @@ def plan(e: Engine) -> int:
     k = 0
     while k < num_running(e) and budget > 0:
         i = running(e, k)
-        token = wanted_token(e, i)
+        token = min(wanted_token(e, i), budget)
         if token > 0:
             if not grow_or_preempt(e, i, token):
                 break

@@ -1,4 +1,5 @@
-"""Adding a GPU, a policy, a router, a trace format or a model is one new file; the README's examples are the files."""
+"""Adding a GPU, a policy, a router, a progress model, a trace format or a model is one new file; the examples of the
+README and of docs/ways.md are the files."""
 
 import json
 import os
@@ -18,9 +19,9 @@ ROOT = pathlib.Path(__file__).parents[3]
 LOAD = "batch:n=6,prompt=100,output=8"
 
 
-def block(language: str, word: str) -> str:
-    """The README's block of code that holds `word`."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def block(language: str, word: str, page: str = "README.md") -> str:
+    """The page's block of code that holds `word`."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     return next(text for text in blocks if word in text)
 
 
@@ -63,6 +64,19 @@ def test_a_router(tmp_path: pathlib.Path) -> None:
     done = simulate(base(router=str(path), dp=3, requests="batch:n=3,prompt=100,output=8"))
     # three at once: the last of the emptiest takes each, so 2, 1, 0
     assert done.run.requests["replica"].tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_progress_model(tmp_path: pathlib.Path, compiled: bool) -> None:
+    path = tmp_path / "courage.py"
+    path.write_text(block("python", "def propose", "docs/ways.md") + ("" if compiled else "\n\nCOMPILED = False\n"))
+    done = simulate(base(speculate=f"{path}:accept=1,limit=4", requests="batch:n=1,prompt=100,output=18"))
+    assert done.result.engine == ("run-ahead" if compiled else "stepping")
+    # all hold: the prompt's token, then 1 + 1, 1 + 2, and 1 + 4 for as long as it lasts, the end cuts the last
+    assert done.run.totals["num_step"] == 1 + 5
+    assert done.run.requests["drafted_token"].tolist() == [1 + 2 + 3 * 4]
+    assert done.run.requests["accepted_token"].tolist() == [17 - 5]
+    assert done.metrics["spec_decode_acceptance_length"] == 1 + 12 / 5
 
 
 def test_a_model(tmp_path: pathlib.Path) -> None:
