@@ -11,13 +11,13 @@ from kernels.engine.beside import hidden_ps
 from kernels.engine.cache import evicts_unseen
 from kernels.engine.heap import head
 from kernels.engine.price import (
-    ATTN_LAYER,
     BLOCK_PS,
     DENSE_NJ,
     DENSE_PS,
     HEAD_NJ,
     HEAD_PS,
     NUM_CLASS,
+    NUM_SCAN,
     NUM_STAGE,
     PREFILL_PS,
     PRICE_TYPE,
@@ -32,6 +32,7 @@ from kernels.engine.price import (
     add_prefill,
     decode_cost,
     dispatch_ps,
+    layers_of,
     prefill_cost,
     window_of,
 )
@@ -65,6 +66,7 @@ from kernels.engine.records import (
     Engine,
     Ints,
 )
+from kernels.engine.scan import scan_cost
 from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.engine.types import ENGINE_TYPE
@@ -88,7 +90,7 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
         work[k] = 0
     for k in range(IN_FEATURE, IN_FEATURE + num_class * NUM_FEATURE):
         e.real[k] = 0.0
-    token = pad = sampled = num_decode = num_prefill = num_idle = prefill_token = 0
+    token = pad = sampled = num_decode = num_prefill = num_idle = prefill_token = padded_token = 0
     left = repeat
     first = at + me.in_plan
     for row in range(first, first + ROW * num_row, ROW):
@@ -99,6 +101,7 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
             start = s.kv + s.ahead - num
             num_prefill += 1
             prefill_token += num
+            padded_token += padded
             token += padded
             pad += work[row + PAD]
             if start + num >= s.target:
@@ -131,6 +134,7 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
             step_nj += _account(e, p, c, 1, decode)
             if num_prefill > 0:
                 _hide(e, p, c, hidden_ps(prefill[0], decode[0], decode[2], p.real))
+    step_nj += _scans(e, p, padded_token, num_prefill, num_decode + num_idle)
     if num_prefill == 0:
         _split(e, p, at, num_decode + num_idle)
     clean = num_prefill == 0 and me.touched == 0 and num_row == _num_ready(e, number) and me.hidden <= me.num_plan
@@ -181,6 +185,7 @@ def begin_repeat(e: Engine, p: PackedPrice, number: int, time_ps: int) -> bool:
     step_nj = 0
     for c in range(p.table[NUM_CLASS]):
         step_nj += _account(e, p, c, 1, _decode(e, p, at, c, num_row))
+    step_nj += _scans(e, p, 0, 0, num_row)
     _split(e, p, at, num_row)
     lane.repeating = 1
     lane.phase = (lane.phase if lane.phase > 0 else me.block_token) - 1
@@ -251,11 +256,23 @@ def _decode(e: Engine, p: PackedPrice, at: int, c: int, num_row: int) -> Cost:
 
 
 @njit
+def _scans(e: Engine, p: PackedPrice, prompt_token: int, num_prompt: int, num_decode: int) -> int:
+    """Adds the recurrences of a step; returns their energy."""
+    energy_nj = 0
+    for row in range(p.table[NUM_SCAN]):
+        c = p.table[NUM_CLASS] + row
+        if num_prompt > 0:
+            energy_nj += _account(e, p, c, 0, scan_cost(p, row, 0, prompt_token, num_prompt))
+        if num_decode > 0:
+            energy_nj += _account(e, p, c, 1, scan_cost(p, row, 1, num_decode, num_decode))
+    return energy_nj
+
+
+@njit
 def _hide(e: Engine, p: PackedPrice, c: int, layer_ps: int) -> None:
     """Takes what a layer of class c does beside something else out of the stages' time."""
-    table, num_class = p.table, p.table[NUM_CLASS]
-    for s in range(table[NUM_STAGE]):
-        saved = table[table[ATTN_LAYER] + s * num_class + c] * layer_ps
+    for s in range(p.table[NUM_STAGE]):
+        saved = layers_of(p, s, c) * layer_ps
         e.lane[s].attn_ps -= saved
         e.me.beside_ps += saved
 
@@ -274,10 +291,9 @@ def _split(e: Engine, p: PackedPrice, at: int, num_row: int) -> None:
 @njit
 def _account(e: Engine, p: PackedPrice, c: int, phase: int, cost: Cost) -> int:
     """Adds a layer's cost, times its layers, to the stages and to the accounts; returns the energy of all."""
-    table, num_class = p.table, p.table[NUM_CLASS]
     num_layer = 0
-    for s in range(table[NUM_STAGE]):
-        here = table[table[ATTN_LAYER] + s * num_class + c]
+    for s in range(p.table[NUM_STAGE]):
+        here = layers_of(p, s, c)
         num_layer += here
         e.lane[s].attn_ps += here * cost[0]
     at = e.me.book_attn + c * ATTN_SIZE + (phase * NUM_BOUND + cost[2]) * NUM_ACCOUNT_FIELD

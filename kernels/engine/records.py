@@ -312,6 +312,7 @@ class Sizes(NamedTuple):
 
     num_stage: int = 1
     num_class: int = 1
+    num_scan: int = 0
     num_group: int = 1
     max_seq: int = 1
     max_token: int = 1
@@ -334,7 +335,7 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
     book_head = IN_TOKEN + size.max_token + 1
     book_gap = book_head + size.max_seq + 1
     book_attn = book_gap + size.num_gap
-    book_log = book_attn + size.num_class * 2 * size.num_bound * NUM_ACCOUNT_FIELD
+    book_log = book_attn + (size.num_class + size.num_scan) * 2 * size.num_bound * NUM_ACCOUNT_FIELD
     engine = zeros(num_engine, ENGINE)
     for name, value in (
         ("num_lane", size.num_stage), ("num_class", size.num_class), ("num_group", size.num_group),

@@ -68,7 +68,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         num_unit = min(num_unit, unit_id.shape[1])  # one a name and engine
     node = np.zeros(1, np.int32) if paged else buddy.build(limits.num_block)
     size = at.Sizes(
-        num_stage, len(price.decode_shape), len(limits.groups), seqs, tokens, limits.block_token, len(node),
+        num_stage, len(price.decode_shape), len(price.scan), len(limits.groups), seqs, tokens, limits.block_token, len(node),
         num_unit if has_unit else 0, NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
         LOG_CAPACITY if options.record_steps else 0,
     )  # fmt: skip
