@@ -23,6 +23,7 @@ COLLECTIVE_KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", 
 EXCHANGE_KINDS = ("dispatch", "combine")
 
 SCAN_KINDS = ("scan", "scan_channel")
+RECURRENT_KINDS = ("conv", "recur", *SCAN_KINDS)
 
 KIND_RELATIVES: dict[str, str] = {"optimizer": "add", "loss": "add", "conv": "copy", "recur": "copy"}
 """Whose constants an element-wise kind takes that was not measured: streams of many tensors, as an add is; passes over

@@ -117,7 +117,7 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
         if grows:
             num_decode += 1
             left = min(left, s.output - s.produced - 2)
-            left = min(left, _add_need(e, at + me.in_need, kv))
+            left = min(left, _add_need(e, at, kv))
         else:
             num_idle += 1
             pad += 1
@@ -138,8 +138,9 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     if num_prefill == 0:
         _split(e, p, at, num_decode + num_idle)
     clean = num_prefill == 0 and me.touched == 0 and num_row == _num_ready(e, number) and me.hidden <= me.num_plan
-    # where windows give blocks back, who waits may come in and who needs one may find none: a plan each step
-    lane.stands = max(0, left) if clean and me.plain == 1 else 0
+    if me.plain == 0 and head(e) >= 0 and _gives(e, at):
+        left = 0  # what windows give back may let the head of the queue in
+    lane.stands = max(0, left) if clean else 0
     lane.repeat_epoch = me.epoch
     lane.deadline_ps = first_deadline(e, list_of(e, number))
     lane.repeating = 0
@@ -151,6 +152,15 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     _launch(
         e, p, number, time_ps, token, num_row, sampled, moved, pad, num_prefill, num_idle, prefill_token, step_nj
     )  # fmt: skip
+
+
+@njit
+def _gives(e: Engine, at: int) -> bool:
+    """Whether the windows of the decodes of the lane at `at` leave blocks behind as they go on."""
+    count = 0
+    for k in range(at + e.me.in_give, at + e.me.in_running):
+        count += e.work[k]
+    return count > 0
 
 
 @njit
@@ -173,14 +183,14 @@ def begin_repeat(e: Engine, p: PackedPrice, number: int, time_ps: int) -> bool:
     me, lane = e.me, e.lane[number]
     at = lane_at(e, number)
     if me.reserve == PAGED:
-        need = e.work[at + me.in_need + lane.phase]
+        need, give = e.work[at + me.in_need + lane.phase], e.work[at + me.in_give + lane.phase]
+        if give > 0 and need > me.free_block:  # who grows first finds no block that another is still to give back
+            return False
         if head(e) >= 0 and not evicts_unseen(e, need):  # the eviction may let the head of the queue in
             return False
-        if need > 0:
-            if not allocate(e, need):
-                return False
-        else:
-            me.free_block -= need
+        if not allocate(e, need):
+            return False
+        me.free_block += give
     num_row = lane.num_still
     step_nj = 0
     for c in range(p.table[NUM_CLASS]):
@@ -196,19 +206,19 @@ def begin_repeat(e: Engine, p: PackedPrice, number: int, time_ps: int) -> bool:
 
 @njit_inline
 def _add_need(e: Engine, at: int, kv: int) -> int:
-    """Counts, in the entry of `need` at `at` that the step meets, the blocks that a decode at `kv` tokens takes as it
-    goes on, and those that its windows leave behind; for how many more steps that holds.
+    """Counts, in the entry of `need` of the lane at `at` that the step meets, the blocks that a decode at `kv` tokens
+    takes as it goes on, and in that of `give` those that its windows leave behind; for how many more steps that holds.
 
     Entries are met downward from 0: what is at `kv % block_token` is met when the sequence is at a multiple of it.
     """
     if e.me.plain == 1:
-        e.work[at + kv % e.me.block_token] += 1
+        e.work[at + e.me.in_need + kv % e.me.block_token] += 1
         return ALWAYS
-    return _need_by_group(e.me, e.work, at, kv)
+    return _need_by_group(e.me, e.work, at + e.me.in_need, at + e.me.in_give, kv)
 
 
 @njit
-def _need_by_group(me: Any, work: Ints, at: int, kv: int) -> int:
+def _need_by_group(me: Any, work: Ints, at: int, give: int, kv: int) -> int:
     size = me.block_token
     left = ALWAYS
     for g in range(me.num_group):
@@ -219,7 +229,7 @@ def _need_by_group(me: Any, work: Ints, at: int, kv: int) -> int:
         elif rule == WINDOW:
             work[at + kv % size] += weight
             if kv >= reach:
-                work[at + (kv - reach + 1) % size] -= weight
+                work[give + (kv - reach + 1) % size] += weight
             else:
                 left = min(left, reach - kv)
         elif rule == BUDGET and kv < reach:

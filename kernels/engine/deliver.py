@@ -13,7 +13,7 @@ from kernels.engine.records import (
     WAITING,
     Engine,
 )
-from kernels.engine.store import block_for, ceil_div
+from kernels.engine.store import block_for
 from kernels.engine.verbs import reserved_token
 from kernels.jit import njit
 
@@ -31,7 +31,7 @@ def refusal(e: Engine, i: int) -> int:
         most = max(block_for(e, total - 2, total - 1), block_for(e, s.prompt - step, s.prompt))
         if most + (me.watermark_block if me.by_admission == 0 else 0) > me.num_block:
             return REASON_KV
-    elif ceil_pow2(ceil_div(reserved_token(e, i), me.block_token)) > ceil_pow2(me.num_block + 1) // 2:
+    elif ceil_pow2(block_for(e, 0, reserved_token(e, i))) > ceil_pow2(me.num_block + 1) // 2:
         return REASON_KV  # the largest chunk is the largest power of two within the memory
     if me.whole_prompt == 1 and (total - 1 if me.reserve == PAGED else s.prompt) > me.max_step_token:
         return REASON_STEP  # paged sequences may have to compute again what they produced

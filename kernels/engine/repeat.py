@@ -50,7 +50,7 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     num_row, num_grow, block_token = lane.num_still, lane.num_grow, me.block_token
     num_class = table[NUM_CLASS]
     paged = me.reserve == PAGED
-    need_at, phase = at + me.in_need, lane.phase
+    need_at, give_at, phase = at + me.in_need, at + me.in_give, lane.phase
     host_ps = table[STEP_PS] + (table[SEQ_PS] + table[TOKEN_PS]) * num_row
     fixed_ps = table[table[DENSE_PS] + num_row] + table[table[HEAD_PS] + num_row]
     for row in range(table[NUM_SCAN]):  # recurrences cost the same whatever the context
@@ -69,16 +69,18 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     splits = interleaves(p, num_row)
     while steps < most and time_ps < horizon_ps:
         if paged:
-            need = work[need_at + phase]
+            need, give = work[need_at + phase], work[give_at + phase]
             if need > free:
                 me.free_block = free
-                if (head(e) >= 0 and not evicts_unseen(e, need)) or not allocate(e, need):
-                    break  # an eviction may let the head of the queue in
+                if give > 0 or (head(e) >= 0 and not evicts_unseen(e, need)) or not allocate(e, need):
+                    break  # who grows first decides, or an eviction may let the head of the queue in
                 free = me.free_block
                 used = used_block(e)
             else:
                 free -= need
                 used += need
+            free += give
+            used -= give
             peak = max(peak, used)
         phase = (phase if phase > 0 else block_token) - 1
         device_ps = fixed_ps

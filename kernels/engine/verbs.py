@@ -29,7 +29,7 @@ from kernels.engine.records import (
     WAITING,
     Engine,
 )
-from kernels.engine.store import allocate, block_for, ceil_div, missing_block, own_block, release, resident_unit, share
+from kernels.engine.store import allocate, block_for, missing_block, own_block, release, resident_unit, share
 from kernels.jit import njit, njit_inline
 
 FOREVER = 1 << 40
@@ -270,7 +270,7 @@ def _take_kv(e: Engine, i: int, num_token: int) -> bool:
     me, s = e.me, e.seq[i]
     if me.reserve != PAGED:
         asked = reserved_token(e, i)
-        size = buddy.ceil_pow2(ceil_div(asked, me.block_token))
+        size = buddy.ceil_pow2(block_for(e, 0, asked))
         address = buddy.take(e.store, size)
         if address < 0:
             return False

@@ -11,6 +11,7 @@ from kernels.machine import Machine
 from sim.run.effect import check_placement
 from sim.run.scenario import Scenario
 from sim.serving.experts import with_experts
+from sim.serving.rules import Group
 from sim.serving.stores import Store, store_of
 from workloads import formats as number_formats
 from workloads import memory, models, placement
@@ -52,6 +53,11 @@ class Setup:
     def store(self) -> Store:
         """Pages of KV of a replica, and the rules by which groups of layers take them."""
         return store_of(self.budget, self.placement.attn_dp, self.scenario.block_token)
+
+    @property
+    def page_byte(self) -> float | None:
+        """Bytes of a page on one device, where it is not what `block_token` tokens keep (None)."""
+        return None if self.store.groups == (Group(),) else self.store.block_byte
 
     @property
     def max_model_len(self) -> int:

@@ -53,7 +53,10 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         reserve = at.RESERVES.index(name)
     paged = reserve == at.PAGED
     run_weight = sum(group.weight for group in limits.groups if group.rule == "linear")
-    has_unit = limits.prefix_cache and paged and run_weight > 0 and len(requests.unit_id) > 0
+    # a recurrent state is that of its last token: what others computed of a prefix, or it itself before it was preempted,
+    # cannot be gone on from
+    finds = limits.prefix_cache and paged and run_weight > 0 and not limits.has_state
+    has_unit = finds and len(requests.unit_id) > 0
     if has_unit and requests.unit_token % limits.block_token:
         raise InputError(
             "does not divide the prefix units of the load",
@@ -100,7 +103,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("whole_prompt", int(policy.flag("WHOLE_PROMPT"))),
         ("plan_ahead", limits.plan_ahead if num_stage == 1 else 0),  # a pipeline has other lanes to plan meanwhile
         ("timeout_ps", to_ps(limits.timeout_s)),
-        ("own_cache", int(rules.own_cache and limits.prefix_cache and paged and run_weight > 0)),
+        ("own_cache", int(rules.own_cache and finds)),
         ("share_early", int(rules.share_early)),
         ("end_late", int(limits.plan_ahead == 1 and num_stage == 1 and rules.end_late)),
         ("admit_whole", int(rules.admit_whole)),
