@@ -19,8 +19,8 @@ EMBED SAMPLE KV_WRITE ``m`` tokens, ``n`` width
 CONVERT COPY          bytes read and written
 CONV RECUR            bytes read and written: the convolution before a recurrence; a step of it, or a recurrence that is
                       no matrix product in prompts either
-SCAN SCAN_CHANNEL     ``m`` tokens of ``batch`` prompts, ``num_head`` chains each: a recurrence in chunks, whose decay is
-                      one a head, or one a channel
+SCAN SCAN_CHANNEL     ``m`` tokens of ``batch`` prompts, ``num_head`` chains each: a recurrence in chunks, whose decay
+                      is one a head, or one a channel
 OPTIMIZER LOSS        bytes read and written, as the element-wise kinds
 ATTN_BACKWARD         as ATTN_PREFILL, of whose rows of work it is the backward pass
 ALL_REDUCE ...        ``link_byte``: message byte a device (input for reduce-type, output for gather),

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from kernels.gemm import p_norm
 from kernels.jit import njit
 from kernels.machine import MEM_BYTE_PER_S, NUM_CORE, NUM_FIT
-from kernels.optable import BOUND_COMPUTE, BOUND_LAUNCH, BOUND_LATENCY, BOUND_MEMORY
+from kernels.optable import BOUND_COMPUTE, BOUND_LATENCY, BOUND_LAUNCH, BOUND_MEMORY
 
 Floats = npt.NDArray[np.float64]
 

@@ -29,8 +29,9 @@ from kernels.stream import stream_s
 VALUE = 2.0  # bytes of an activation (bf16)
 STATE = 4.0  # and of a value of the recurrent state, which these kernels keep in fp32
 STREAM_SOUGHT = (
-    Parameter("launch_s", 4e-6, 5e-7, 2e-5), Parameter("mem_eff", 0.7, 0.1, 1.0), Parameter("vector_eff", 1.0, 1.0, 1.0),
-    Parameter("p", 0.0, 0.0, 0.0), Parameter("ramp_byte", 1e5, 1e2, 1e8), Parameter("warm_l2", 0.0, 0.0, 0.0),
+    Parameter("launch_s", 4e-6, 5e-7, 2e-5), Parameter("mem_eff", 0.7, 0.1, 1.0),
+    Parameter("vector_eff", 1.0, 1.0, 1.0), Parameter("p", 0.0, 0.0, 0.0),
+    Parameter("ramp_byte", 1e5, 1e2, 1e8), Parameter("warm_l2", 0.0, 0.0, 0.0),
     Parameter("l2_ratio", 1.0, 1.0, 1.0),
 )  # fmt: skip
 SCAN_SOUGHT = (
@@ -139,7 +140,7 @@ def fit_folder(folder: str | pathlib.Path, device: str) -> list[Kernel]:
                 train=ErrorSummary(**asdict(error(predict(order, vector), seconds[order]))),
                 held_out=ErrorSummary(**asdict(error(checked, seconds[out]))),
                 spread=spread(checked, seconds[out]),
-            )  # fmt: skip
+            )
         )
     return found
 

@@ -32,7 +32,8 @@ def pool_part(scenario: Scenario, role: Role, name: str = "", link_byte_per_s: f
     devices = setup.placement.num_device // setup.placement.dp
     return PoolPart(
         name or role, role, price, policy, find("router", scenario.router), limits,
-        kv_token_byte=kv_byte(setup, kv.token_byte), state_byte=kv_byte(setup, kv.state_byte), link_byte_per_s=link_byte_per_s or ports_byte_per_s(setup.system.node, devices),
+        kv_token_byte=kv_byte(setup, kv.token_byte), state_byte=kv_byte(setup, kv.state_byte),
+        link_byte_per_s=link_byte_per_s or ports_byte_per_s(setup.system.node, devices),
         num_layer=setup.model.num_layer,
     )  # fmt: skip
 

@@ -13,8 +13,8 @@ from kernels import optable as op
 from kernels.engine.scan import CHAIN, NONE, SCAN_SIZE, STREAM
 from kernels.errors import InputError
 from kernels.machine import Machine
-from kernels.price import CLASS
 from kernels.price import CHAIN as CHAIN_CLASS
+from kernels.price import CLASS
 from kernels.price import STREAM as STREAM_CLASS
 from workloads.formats import Formats
 from workloads.models.layers.base import Mixer

@@ -53,8 +53,8 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         reserve = at.RESERVES.index(name)
     paged = reserve == at.PAGED
     run_weight = sum(group.weight for group in limits.groups if group.rule == "linear")
-    # a recurrent state is that of its last token: what others computed of a prefix, or it itself before it was preempted,
-    # cannot be gone on from
+    # a recurrent state is that of its last token: what others computed of a prefix, or it itself before it was
+    # preempted, cannot be gone on from
     finds = limits.prefix_cache and paged and run_weight > 0 and not limits.has_state
     has_unit = finds and len(requests.unit_id) > 0
     if has_unit and requests.unit_token % limits.block_token:
@@ -71,8 +71,8 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         num_unit = min(num_unit, unit_id.shape[1])  # one a name and engine
     node = np.zeros(1, np.int32) if paged else buddy.build(limits.num_block)
     size = at.Sizes(
-        num_stage, len(price.decode_shape), len(price.scan), len(limits.groups), seqs, tokens, limits.block_token, len(node),
-        num_unit if has_unit else 0, NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
+        num_stage, len(price.decode_shape), len(price.scan), len(limits.groups), seqs, tokens, limits.block_token,
+        len(node), num_unit if has_unit else 0, NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
         LOG_CAPACITY if options.record_steps else 0,
     )  # fmt: skip
     order = np.flatnonzero(requests.parent < 0).astype(np.int32)
