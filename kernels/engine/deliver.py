@@ -26,9 +26,9 @@ def refusal(e: Engine, i: int) -> int:
     if total > me.max_context_token:
         return REASON_CONTEXT
     if me.reserve == PAGED:
-        # the most that it holds at once: a step of its prompt, computed with nothing before it kept, or its last token
-        step = min(s.prompt, me.max_step_token)
-        most = max(block_for(e, total - 2, total - 1), block_for(e, s.prompt - step, s.prompt))
+        # the most that it holds at once: in its last step, or where it is preempted before and a step computes again as
+        # much as it can of all but its last token, whose windows have not yet left behind what they will
+        most = max(block_for(e, total - 2, total - 1), block_for(e, max(0, total - 1 - me.max_step_token), total - 1))
         if most + (me.watermark_block if me.by_admission == 0 else 0) > me.num_block:
             return REASON_KV
     elif ceil_pow2(block_for(e, 0, reserved_token(e, i))) > ceil_pow2(me.num_block + 1) // 2:
