@@ -9,6 +9,7 @@ from kernels.expert_exchange import EXCHANGE_FIT, IDEAL_EXCHANGE
 from kernels.gemm import GEMM_FIT, IDEAL_GEMM
 from kernels.kv_write import IDEAL_KV_WRITE, KV_WRITE_FIT
 from kernels.moe import IDEAL_MOE, MOE_FIT
+from kernels.scan import IDEAL_SCAN, SCAN_FIT
 from kernels.stream import IDEAL_STREAM, STREAM_FIT
 
 
@@ -21,8 +22,12 @@ STREAM_KINDS = ("norm", "rope", "act", "add", "embed", "sample", "convert", "cop
 COLLECTIVE_KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 EXCHANGE_KINDS = ("dispatch", "combine")
 
-KIND_RELATIVES: dict[str, str] = {"optimizer": "add", "loss": "add"}
-"""Whose constants an element-wise kind takes that was not measured: streams of many tensors, as an add is."""
+SCAN_KINDS = ("scan", "scan_channel")
+RECURRENT_KINDS = ("conv", "recur", *SCAN_KINDS)
+
+KIND_RELATIVES: dict[str, str] = {"optimizer": "add", "loss": "add", "conv": "copy", "recur": "copy"}
+"""Whose constants an element-wise kind takes that was not measured: streams of many tensors, as an add is; passes over
+a state, as a copy is."""
 
 FORMS: dict[str, Form] = {
     "gemm": Form(GEMM_FIT, IDEAL_GEMM),
@@ -31,6 +36,7 @@ FORMS: dict[str, Form] = {
     "attn_backward": Form(BACKWARD_FIT, IDEAL_BACKWARD),
     "kv_write": Form(KV_WRITE_FIT, IDEAL_KV_WRITE),
     **{kind: Form(STREAM_FIT, IDEAL_STREAM) for kind in (*STREAM_KINDS, *KIND_RELATIVES)},
+    **{kind: Form(SCAN_FIT, IDEAL_SCAN) for kind in SCAN_KINDS},
     **{kind: Form(COLLECTIVE_FIT, IDEAL_COLLECTIVE) for kind in COLLECTIVE_KINDS},
     **{kind: Form(EXCHANGE_FIT, IDEAL_EXCHANGE) for kind in EXCHANGE_KINDS},
 }

@@ -17,6 +17,10 @@ MOE                   ``m`` tokens of the whole expert group (before top-k), ``k
 NORM ROPE ACT ADD     ``m`` tokens, ``n`` width
 EMBED SAMPLE KV_WRITE ``m`` tokens, ``n`` width
 CONVERT COPY          bytes read and written
+CONV RECUR            bytes read and written: the convolution before a recurrence; a step of it, or a recurrence that is
+                      no matrix product in prompts either
+SCAN SCAN_CHANNEL     ``m`` tokens of ``batch`` prompts, ``num_head`` chains each: a recurrence in chunks, whose decay
+                      is one a head, or one a channel
 OPTIMIZER LOSS        bytes read and written, as the element-wise kinds
 ATTN_BACKWARD         as ATTN_PREFILL, of whose rows of work it is the backward pass
 ALL_REDUCE ...        ``link_byte``: message byte a device (input for reduce-type, output for gather),
@@ -36,6 +40,7 @@ KINDS: tuple[str, ...] = (
     "norm", "rope", "act", "add", "embed", "sample", "kv_write", "convert", "copy",
     "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p", "transfer",
     "optimizer", "attn_backward", "loss", "dispatch", "combine",
+    "conv", "recur", "scan", "scan_channel",
 )  # fmt: skip
 KIND_CODE: dict[str, int] = {name: code for code, name in enumerate(KINDS)}
 NUM_KIND = len(KINDS)
@@ -44,6 +49,7 @@ NUM_KIND = len(KINDS)
     NORM, ROPE, ACT, ADD, EMBED, SAMPLE, KV_WRITE, CONVERT, COPY,
     ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, ALL_TO_ALL, P2P, TRANSFER,
     OPTIMIZER, ATTN_BACKWARD, LOSS, DISPATCH, COMBINE,
+    CONV, RECUR, SCAN, SCAN_CHANNEL,
 ) = range(NUM_KIND)  # fmt: skip
 
 PHASES: tuple[str, ...] = ("any", "prefill", "decode", "forward", "input_grad", "weight_grad", "update")

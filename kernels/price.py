@@ -58,11 +58,14 @@ from kernels.optable import (
     MOE,
     NUM_KIND,
     P2P,
+    SCAN,
+    SCAN_CHANNEL,
     TRANSFER,
     CostTable,
     OpTable,
     WorkTable,
 )
+from kernels.scan import scan_s
 from kernels.stream import stream_s
 from kernels.units import to_nj, to_ps
 
@@ -72,13 +75,14 @@ Power = tuple[float, float, float, float]  # idle and dynamic W, J a FLOP and a 
 Links = npt.NDArray[np.float64]  # [len(LINKS), len(LINK_FIELDS)]
 
 Rows = npt.NDArray[np.int64]
-CLASSES = ("multiply", "attend", "expert", "stream", "link")
-MULTIPLY, ATTEND, EXPERT, STREAM, LINK = range(len(CLASSES))
+CLASSES = ("multiply", "attend", "expert", "stream", "link", "chain")
+MULTIPLY, ATTEND, EXPERT, STREAM, LINK, CHAIN = range(len(CLASSES))
 CLASS = tuple(  # of each kind
     MULTIPLY if kind == GEMM
     else ATTEND if kind in (ATTN_PREFILL, ATTN_DECODE, ATTN_BACKWARD)
     else EXPERT if kind == MOE
     else LINK if ALL_REDUCE <= kind <= TRANSFER or kind in (DISPATCH, COMBINE)
+    else CHAIN if kind in (SCAN, SCAN_CHANNEL)
     else STREAM
     for kind in range(NUM_KIND)
 )  # fmt: skip
@@ -126,7 +130,7 @@ def price_into(ops: OpTable, work: WorkTable, machine: Machine, cost: CostTable)
             kind = ops[i]["kind"]
             if kind < 0 or kind >= NUM_KIND:
                 return i
-            if (kind <= MOE or kind == ATTN_BACKWARD) and machine.peak_flop_per_s[ops[i]["fmt"]] <= 0.0:
+            if (kind <= MOE or kind == ATTN_BACKWARD or kind >= SCAN) and machine.peak_flop_per_s[ops[i]["fmt"]] <= 0.0:
                 return i
             group = CLASS[kind]
             rows[group, count[group]] = i
@@ -139,6 +143,8 @@ def price_into(ops: OpTable, work: WorkTable, machine: Machine, cost: CostTable)
             _experts(
                 ops, rows[EXPERT, : count[EXPERT]], machine.peak_flop_per_s, rate, machine.fit, machine.expert, cost
             )
+        if count[CHAIN]:
+            _scans(ops, rows[CHAIN, : count[CHAIN]], machine.peak_flop_per_s, rate, machine.fit, cost)
         if count[STREAM]:
             _streams(ops, rows[STREAM, : count[STREAM]], rate, machine.fit, cost)
         if count[LINK]:
@@ -246,6 +252,19 @@ def _links(ops: OpTable, rows: Rows, rate: Floats, link: Links, fit: Fits, cost:
             seconds = op["link_byte"] * host_byte_s + host_s
             busy_s = min(op["link_byte"] / rate[MEM_BYTE_PER_S], seconds)
             _put(cost, i, op["count"], seconds, busy_s, op["flop"], 0.0, ENGINE_COPY, BOUND_LINK, power)
+
+
+@njit
+def _scans(ops: OpTable, rows: Rows, peak: Floats, rate: Floats, fit: Fits, cost: CostTable) -> None:
+    power = _power(rate)
+    for i in rows:
+        op = ops[i]
+        fmt = op["fmt"]
+        byte = op["weight_byte"] + op["act_byte"] + op["write_byte"]
+        seconds, ideal_s, bound = scan_s(
+            op["m"], op["batch"], op["num_head"], op["flop"], byte, peak[fmt], rate, fit[op["kind"], fmt]
+        )
+        _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)
 
 
 @njit

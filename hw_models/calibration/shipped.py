@@ -20,7 +20,7 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 from hw_models import profile
-from hw_models.calibration import attention_fit, collective_fit, exchange_fit, ops, stream_fit
+from hw_models.calibration import attention_fit, collective_fit, exchange_fit, ops, scan_fit, stream_fit
 from hw_models.process import end_with_parent
 from hw_models.profile import Kernel, Profile, ProfileFile
 from kernels.errors import InputError
@@ -30,7 +30,7 @@ HALVES = "operator benchmark rows of the measured data set: constants fitted on 
 PROBES = "operator probes of the measured data set: constants fitted on all of them, error by cross-validation"
 COLLECTIVES = "collective benchmark rows of the measured data set: constants fitted on all, error by cross-validation"
 LAYERS = "per-layer operator times of the measured data set: constants fitted on half of the shapes"
-KINDS = ("moe", "attention", "collective", "gemm", "stream")  # a file each, the longest first
+KINDS = ("moe", "attention", "collective", "gemm", "stream", "scan")  # a file each, the longest first
 
 
 class Shipped(NamedTuple):
@@ -47,10 +47,13 @@ class Shipped(NamedTuple):
 
 ALL = (
     Shipped("h100_sxm", "h100_sxm", "h100"),
-    Shipped("a100_sxm", "a100_sxm_80gb", "a100"),
+    Shipped("a100_sxm", "a100_sxm_80gb", "a100", relative={"scan": "h100_sxm"}),
     Shipped("b200_sxm", "b200", relative=dict.fromkeys(KINDS, "h100_sxm"), box="gb200"),
     Shipped(
-        "l40s", "l40s", relative={**dict.fromkeys(KINDS, "a100_sxm"), "gemm": "h100_sxm", "moe": "h100_sxm"}, pcie=True
+        "l40s",
+        "l40s",
+        relative={**dict.fromkeys(KINDS, "a100_sxm"), **dict.fromkeys(("gemm", "moe", "scan"), "h100_sxm")},
+        pcie=True,
     ),
     Shipped("rtx_pro_6000", "rtx_pro_6000", pcie=True, overlay=True),
 )
@@ -99,12 +102,17 @@ def collective(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Ke
     return library + found
 
 
+def scan(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
+    return scan_fit.fit_folder(data / "ops" / of.name, of.device) if near is None else stream_fit.taken(near, "scan")
+
+
 FITS: Mapping[str, Callable[[Shipped, pathlib.Path, Profile | None], list[Kernel]]] = {
     "gemm": gemm,
     "moe": moe,
     "attention": attention,
     "stream": stream,
     "collective": collective,
+    "scan": scan,
 }
 
 
@@ -114,19 +122,19 @@ def source_of(of: Shipped, kind: str) -> str:
         return f"collectives of {of.box}, four GPUs: constants from {of.relative[kind]}'s on; error by cross-validation"
     if of.pcie and kind == "collective":
         return COLLECTIVES
-    if of.relative and kind in ("stream", "collective"):
+    if kind in of.relative and kind in ("stream", "collective", "scan"):
         return f"taken from {of.relative[kind]}: not measured on this device"
     if kind == "stream":
         return LAYERS
     if kind == "collective":
         return COLLECTIVES
-    return PROBES if of.relative else HALVES
+    return PROBES if kind in of.relative else HALVES
 
 
 def fit_one(of: Shipped, kind: str, data: pathlib.Path, out: pathlib.Path, date: str) -> float:
     """One kind of one profile: fit and write. Returns the processor seconds that it took."""
     start = time.process_time()
-    near = profile.load(out / of.relative[kind]) if of.relative else None
+    near = profile.load(out / of.relative[kind]) if kind in of.relative else None
     kernels = FITS[kind](of, data, near)
     content = ProfileFile(device=of.name, command=COMMAND, date=date, source=source_of(of, kind), kernel=tuple(kernels))
     profile.write_file(out / f"{of.name}.toml" if of.overlay else out / of.name / f"{kind}.toml", content)

@@ -16,7 +16,7 @@ from hw_models import catalog
 from hw_models.calibration.fit import Floats, Parameter, error, fit, half, spread
 from hw_models.calibration.measured import read_frame
 from hw_models.device import rate
-from hw_models.forms import COLLECTIVE_KINDS, EXCHANGE_KINDS, STREAM_KINDS
+from hw_models.forms import COLLECTIVE_KINDS, EXCHANGE_KINDS, RECURRENT_KINDS, STREAM_KINDS
 from hw_models.profile import ErrorSummary, Kernel, Profile
 from kernels.jit import njit
 from kernels.stream import STREAM_FIT, stream_s
@@ -109,7 +109,9 @@ def fit_folder(folder: str | pathlib.Path, device: str) -> list[Kernel]:
 
 
 def taken(near: Profile, which: str) -> list[Kernel]:
-    """A relative's streams or collectives for a device on which nobody measured any: launch and hop times as they
-    are, efficiencies as shares of the device's own rates."""
-    kinds = {"stream": STREAM_KINDS, "collective": (*COLLECTIVE_KINDS, *EXCHANGE_KINDS)}[which]
+    """A relative's streams, collectives or scans for a device on which nobody measured any: launch and hop times as
+    they are, efficiencies as shares of the device's own rates."""
+    kinds = {
+        "stream": STREAM_KINDS, "collective": (*COLLECTIVE_KINDS, *EXCHANGE_KINDS), "scan": RECURRENT_KINDS
+    }[which]  # fmt: skip
     return [k.model_copy(update={"train": None, "held_out": None}) for k in near.kernel if k.kind in kinds]

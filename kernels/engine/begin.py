@@ -11,13 +11,13 @@ from kernels.engine.beside import hidden_ps
 from kernels.engine.cache import evicts_unseen
 from kernels.engine.heap import head
 from kernels.engine.price import (
-    ATTN_LAYER,
     BLOCK_PS,
     DENSE_NJ,
     DENSE_PS,
     HEAD_NJ,
     HEAD_PS,
     NUM_CLASS,
+    NUM_SCAN,
     NUM_STAGE,
     PREFILL_PS,
     PRICE_TYPE,
@@ -32,6 +32,7 @@ from kernels.engine.price import (
     add_prefill,
     decode_cost,
     dispatch_ps,
+    layers_of,
     prefill_cost,
     window_of,
 )
@@ -65,6 +66,7 @@ from kernels.engine.records import (
     Engine,
     Ints,
 )
+from kernels.engine.scan import scan_cost
 from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.engine.types import ENGINE_TYPE
@@ -89,7 +91,7 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
         work[k] = 0
     for k in range(IN_FEATURE, IN_FEATURE + num_class * NUM_FEATURE):
         e.real[k] = 0.0
-    token = pad = sampled = num_decode = num_prefill = num_idle = prefill_token = query_high = 0
+    token = pad = sampled = num_decode = num_prefill = num_idle = prefill_token = padded_token = query_high = 0
     query_low = ALWAYS
     left = repeat
     first = at + me.in_plan
@@ -101,6 +103,7 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
             start = s.kv + s.ahead - num
             num_prefill += 1
             prefill_token += num
+            padded_token += padded
             token += padded
             pad += work[row + PAD]
             if start + num >= s.target:
@@ -118,7 +121,7 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
         if grows:
             num_decode += 1
             left = min(left, s.output - s.produced - 2)
-            left = min(left, _add_need(e, at + me.in_need, kv))
+            left = min(left, _add_need(e, at, kv))
         else:
             num_idle += 1
             pad += 1
@@ -135,14 +138,16 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
             step_nj += _account(e, p, c, 1, decode)
             if num_prefill > 0:
                 _hide(e, p, c, hidden_ps(prefill[0], decode[0], decode[2], p.real))
+    step_nj += _scans(e, p, padded_token, num_prefill, num_decode + num_idle)
     if num_prefill == 0 and query_high == 1:  # two sub-batches are of plain decodes
         _split(e, p, at, num_decode + num_idle)
     clean = num_prefill == 0 and me.touched == 0 and num_row == _num_ready(e, number) and me.hidden <= me.num_plan
     clean = clean and query_high == 1
     if me.pooled == 1 and not clean:
         me.epoch += 1  # what this lane leaves undone, any lane may do
-    # where windows give blocks back, who waits may come in and who needs one may find none: a plan each step
-    lane.stands = max(0, left) if clean and me.plain == 1 else 0
+    if me.plain == 0 and head(e) >= 0 and _gives(e, at):
+        left = 0  # what windows give back may let the head of the queue in
+    lane.stands = max(0, left) if clean else 0
     lane.repeat_epoch = me.epoch
     lane.deadline_ps = first_deadline(e, list_of(e, number))
     lane.repeating = 0
@@ -154,6 +159,15 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     _launch(
         e, p, number, time_ps, token, num_row, sampled, moved, pad, num_prefill, num_idle, prefill_token, step_nj
     )  # fmt: skip
+
+
+@njit
+def _gives(e: Engine, at: int) -> bool:
+    """Whether the windows of the decodes of the lane at `at` leave blocks behind as they go on."""
+    count = 0
+    for k in range(at + e.me.in_give, at + e.me.in_running):
+        count += e.work[k]
+    return count > 0
 
 
 @njit
@@ -176,18 +190,19 @@ def begin_repeat(e: Engine, p: PackedPrice, number: int, time_ps: int) -> bool:
     me, lane = e.me, e.lane[number]
     at = lane_at(e, number)
     if me.reserve == PAGED:
-        need = e.work[at + me.in_need + lane.phase]
+        need, give = e.work[at + me.in_need + lane.phase], e.work[at + me.in_give + lane.phase]
+        if give > 0 and need > me.free_block:  # who grows first finds no block that another is still to give back
+            return False
         if head(e) >= 0 and not evicts_unseen(e, need):  # the eviction may let the head of the queue in
             return False
-        if need > 0:
-            if not allocate(e, need):
-                return False
-        else:
-            me.free_block -= need
+        if not allocate(e, need):
+            return False
+        me.free_block += give
     num_row = lane.num_still
     step_nj = 0
     for c in range(p.table[NUM_CLASS]):
         step_nj += _account(e, p, c, 1, _decode(e, p, at, c, num_row))
+    step_nj += _scans(e, p, 0, 0, num_row)
     _split(e, p, at, num_row)
     lane.repeating = 1
     lane.phase = (lane.phase if lane.phase > 0 else me.block_token) - 1
@@ -198,19 +213,19 @@ def begin_repeat(e: Engine, p: PackedPrice, number: int, time_ps: int) -> bool:
 
 @njit_inline
 def _add_need(e: Engine, at: int, kv: int) -> int:
-    """Counts, in the entry of `need` at `at` that the step meets, the blocks that a decode at `kv` tokens takes as it
-    goes on, and those that its windows leave behind; for how many more steps that holds.
+    """Counts, in the entry of `need` of the lane at `at` that the step meets, the blocks that a decode at `kv` tokens
+    takes as it goes on, and in that of `give` those that its windows leave behind; for how many more steps that holds.
 
     Entries are met downward from 0: what is at `kv % block_token` is met when the sequence is at a multiple of it.
     """
     if e.me.plain == 1:
-        e.work[at + kv % e.me.block_token] += 1
+        e.work[at + e.me.in_need + kv % e.me.block_token] += 1
         return ALWAYS
-    return _need_by_group(e.me, e.work, at, kv)
+    return _need_by_group(e.me, e.work, at + e.me.in_need, at + e.me.in_give, kv)
 
 
 @njit
-def _need_by_group(me: Any, work: Ints, at: int, kv: int) -> int:
+def _need_by_group(me: Any, work: Ints, at: int, give: int, kv: int) -> int:
     size = me.block_token
     left = ALWAYS
     for g in range(me.num_group):
@@ -221,7 +236,7 @@ def _need_by_group(me: Any, work: Ints, at: int, kv: int) -> int:
         elif rule == WINDOW:
             work[at + kv % size] += weight
             if kv >= reach:
-                work[at + (kv - reach + 1) % size] -= weight
+                work[give + (kv - reach + 1) % size] += weight
             else:
                 left = min(left, reach - kv)
         elif rule == BUDGET and kv < reach:
@@ -259,11 +274,23 @@ def _decode(e: Engine, p: PackedPrice, at: int, c: int, num_row: int) -> Cost:
 
 
 @njit
+def _scans(e: Engine, p: PackedPrice, prompt_token: int, num_prompt: int, num_decode: int) -> int:
+    """Adds the recurrences of a step; returns their energy."""
+    energy_nj = 0
+    for row in range(p.table[NUM_SCAN]):
+        c = p.table[NUM_CLASS] + row
+        if num_prompt > 0:
+            energy_nj += _account(e, p, c, 0, scan_cost(p, row, 0, prompt_token, num_prompt))
+        if num_decode > 0:
+            energy_nj += _account(e, p, c, 1, scan_cost(p, row, 1, num_decode, num_decode))
+    return energy_nj
+
+
+@njit
 def _hide(e: Engine, p: PackedPrice, c: int, layer_ps: int) -> None:
     """Takes what a layer of class c does beside something else out of the stages' time."""
-    table, num_class = p.table, p.table[NUM_CLASS]
-    for s in range(table[NUM_STAGE]):
-        saved = table[table[ATTN_LAYER] + s * num_class + c] * layer_ps
+    for s in range(p.table[NUM_STAGE]):
+        saved = layers_of(p, s, c) * layer_ps
         e.lane[s].attn_ps -= saved
         e.me.beside_ps += saved
 
@@ -282,10 +309,9 @@ def _split(e: Engine, p: PackedPrice, at: int, num_row: int) -> None:
 @njit
 def _account(e: Engine, p: PackedPrice, c: int, phase: int, cost: Cost) -> int:
     """Adds a layer's cost, times its layers, to the stages and to the accounts; returns the energy of all."""
-    table, num_class = p.table, p.table[NUM_CLASS]
     num_layer = 0
-    for s in range(table[NUM_STAGE]):
-        here = table[table[ATTN_LAYER] + s * num_class + c]
+    for s in range(p.table[NUM_STAGE]):
+        here = layers_of(p, s, c)
         num_layer += here
         e.lane[s].attn_ps += here * cost[0]
     at = e.me.book_attn + c * ATTN_SIZE + (phase * NUM_BOUND + cost[2]) * NUM_ACCOUNT_FIELD

@@ -13,7 +13,7 @@ from kernels.engine.records import (
     WAITING,
     Engine,
 )
-from kernels.engine.store import block_for, ceil_div, step_block
+from kernels.engine.store import block_for, step_block
 from kernels.engine.verbs import reserved_token
 from kernels.jit import njit
 
@@ -26,13 +26,13 @@ def refusal(e: Engine, i: int) -> int:
     if total > me.max_context_token:
         return REASON_CONTEXT
     if me.reserve == PAGED:
-        # the most that it holds at once: with what is drafted beyond its last token, or with the last of what it may
-        # have to compute again in one step
+        # the most that it holds at once: with what is drafted beyond its last token, or where it is preempted before and a
+        # step computes again as much as it can of all but that token: its windows have not yet left that behind
         last = min(total - 1 + me.lookahead, me.max_context_token)
         most = max(block_for(e, total - 2, last), step_block(e, 0, s.prompt), step_block(e, 0, total - 1))
         if most + (me.watermark_block if me.by_admission == 0 else 0) > me.num_block:
             return REASON_KV
-    elif ceil_pow2(ceil_div(reserved_token(e, i), me.block_token)) > ceil_pow2(me.num_block + 1) // 2:
+    elif ceil_pow2(block_for(e, 0, reserved_token(e, i))) > ceil_pow2(me.num_block + 1) // 2:
         return REASON_KV  # the largest chunk is the largest power of two within the memory
     if me.whole_prompt == 1 and (total - 1 if me.reserve == PAGED else s.prompt) > me.max_step_token:
         return REASON_STEP  # paged sequences may have to compute again what they produced

@@ -32,12 +32,14 @@ class StepPrice(NamedTuple):
     send_ps: Ints  # [stage, token] activations from a stage to the next
     send_nj: Ints
     attn_layer: Ints  # [stage, class] layers; a class is a shape of attention
+    scan_layer: Ints  # [stage, row] layers that have a scan row (see `kernels.engine.scan`)
     prefill_shape: Floats  # [class, 6] as the six floats of kernels.attention_work
     decode_shape: Floats  # [class, 6] (latent attention decodes in another shape)
     peak_flop_per_s: Floats  # [class]
     rate: Floats  # of the machine
     prefill_fit: Floats  # [class, NUM_FIT]
     decode_fit: Floats  # [class, NUM_FIT]
+    scan: Floats  # [row, 2 (prompts, decodes), SCAN_SIZE]
     host_ps: Ints  # [HOST_FIELDS]
     dispatch_ps: Ints  # [stage] the host's launches of its layers: it computes beside them, and no shorter
     graph_token: int  # steps of decodes alone up to this many tokens are launched as one graph, without those
@@ -57,9 +59,11 @@ def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sample
         np.zeros((num_stage, max_token + 1), ints), np.zeros((num_stage, max_token + 1), ints),
         np.zeros(max_sampled + 1, ints), np.zeros(max_sampled + 1, ints), np.zeros((num_stage, max_token + 1), ints),
         np.zeros((num_stage, max_token + 1), ints), np.zeros((num_stage, max_token + 1), ints),
-        np.zeros((num_stage, num_class), ints), np.zeros((num_class, 6)), np.zeros((num_class, 6)),
+        np.zeros((num_stage, num_class), ints), np.zeros((num_stage, 0), ints), np.zeros((num_class, 6)),
+        np.zeros((num_class, 6)),
         np.ones(num_class), np.ones(len(RATES)),
-        np.zeros((num_class, NUM_FIT)), np.zeros((num_class, NUM_FIT)), np.zeros(len(HOST_FIELDS), ints),
+        np.zeros((num_class, NUM_FIT)), np.zeros((num_class, NUM_FIT)), np.zeros((0, 2, 0)),
+        np.zeros(len(HOST_FIELDS), ints),
         np.zeros(num_stage, ints), 0, 1, 1,
     )  # fmt: skip
 
@@ -68,19 +72,22 @@ class PackedPrice(NamedTuple):
     """A `StepPrice` in two arrays, as the compiled loop takes it (see `pack`)."""
 
     table: Ints  # PRICE_FIELDS, the tables that its last fields point to, and the same of the draft model
-    real: Floats  # rate | of each class: prefill shape and fit, decode shape and fit, peak | a draft model's likewise
+    real: (
+        Floats  # rate | of each class: prefill shape and fit, decode shape and fit, peak | scan rows | a draft model's
+    )
+    # likewise
 
 
 PRICE_FIELDS: tuple[str, ...] = (
     "num_stage", "num_class", "num_device", "num_group", "graph_token", *HOST_FIELDS,
     "dense_ps", "dense_nj", "send_ps", "send_nj", "head_ps", "head_nj", "attn_layer",
-    "dispatch_ps", "before_ps", "stride", "draft_table", "draft_real",
+    "dispatch_ps", "before_ps", "stride", "num_scan", "draft_table", "draft_real",
 )  # fmt: skip
 (
     NUM_STAGE, NUM_CLASS, NUM_DEVICE, NUM_GROUP, GRAPH_TOKEN, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, PREFILL_PS,
     BLOCK_PS,
     DENSE_PS, DENSE_NJ, SEND_PS, SEND_NJ, HEAD_PS, HEAD_NJ, ATTN_LAYER,
-    DISPATCH_PS, BEFORE_PS, STRIDE, DRAFT_TABLE, DRAFT_REAL,
+    DISPATCH_PS, BEFORE_PS, STRIDE, NUM_SCAN, DRAFT_TABLE, DRAFT_REAL,
 ) = range(len(PRICE_FIELDS))  # fmt: skip
 NUM_RATE = len(RATES)
 NUM_SHAPE = 6
@@ -97,7 +104,7 @@ def pack(price: StepPrice) -> PackedPrice:
         price.send_nj,
         price.head_ps,
         price.head_nj,
-        price.attn_layer,
+        np.concatenate([price.attn_layer, price.scan_layer], axis=1),
         price.dispatch_ps,
         price.before_ps,
     ]
@@ -112,13 +119,14 @@ def pack(price: StepPrice) -> PackedPrice:
         *price.host_ps,
         *start[:-1],
         price.dense_ps.shape[1],
+        len(price.scan),
         0,
         0,
     ]
     table = np.concatenate([np.array(field, np.int64), *(part.ravel() for part in parts)])
     columns = (price.prefill_shape, price.prefill_fit, price.decode_shape, price.decode_fit)
     classes = np.concatenate([*columns, price.peak_flop_per_s[:, None]], axis=1)
-    real = np.concatenate([price.rate, classes.ravel()])
+    real = np.concatenate([price.rate, classes.ravel(), price.scan.ravel()])
     if price.draft is not None:
         draft = pack(price.draft)
         table[DRAFT_TABLE], table[DRAFT_REAL] = len(table), len(real)
@@ -139,6 +147,13 @@ def draft_of(p: PackedPrice) -> PackedPrice:
 def shape_at(real: Floats, at: int) -> Shape:
     """The six floats of a shape of attention that begin at `at`."""
     return (real[at], real[at + 1], real[at + 2], real[at + 3], real[at + 4], real[at + 5])
+
+
+@njit
+def layers_of(p: PackedPrice, stage: int, c: int) -> int:
+    """Layers of class c on a stage; scan rows follow the classes."""
+    table = p.table
+    return int(table[table[ATTN_LAYER] + stage * (table[NUM_CLASS] + table[NUM_SCAN]) + c])
 
 
 @njit

@@ -7,8 +7,8 @@ blocks of `block_token` tokens. What has no fixed length (running lists, plans, 
 integers an engine::
 
     ring of lanes in flight | GROUP_FIELDS of each KV group | lane 0 | lane 1 | ...
-    a lane:  KV_FIELDS of each attention class | need[block_token] | running[max_seq] | plan[max_seq, ROW_FIELDS]
-             | memory[MAX_MEMORY] of the progress model
+    a lane:  KV_FIELDS of each attention class | need[block_token] | give[block_token] | running[max_seq]
+             | plan[max_seq, ROW_FIELDS] | memory[MAX_MEMORY] of the progress model
 """
 
 from typing import Any, NamedTuple, TypeVar
@@ -190,7 +190,8 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("at_group", "i8", "where the sections of `work` begin"),
     ("at_lane", "i8", "see `at_group`"),
     ("lane_size", "i8", "see `at_group`"),
-    ("in_need", "i8", "inside a lane"),
+    ("in_need", "i8", "inside a lane: blocks that the next steps of its decodes take"),
+    ("in_give", "i8", "inside a lane: blocks that their windows leave behind"),
     ("in_running", "i8", "inside a lane"),
     ("in_plan", "i8", "inside a lane"),
     ("in_memory", "i8", "inside a lane"),
@@ -234,7 +235,7 @@ LANE_FIELDS: tuple[Field, ...] = (
     ("deferred", "i8", "committed steps not yet written to the sequences"),
     ("num_still", "i8", "rows of the plan that may be repeated"),
     ("num_grow", "i8", "rows that gain a token a step"),
-    ("phase", "i8", "entry of `need` that the next step takes"),
+    ("phase", "i8", "entry of `need` and `give` that the next step takes"),
     ("deadline_ps", "i8", "from then on its plan must be made anew: a request is to be aborted"),
     ("free_ps", "i8", "when the stage of this number can begin its next step"),
     ("busy_ps", "i8", "time of that stage in steps, host included"),
@@ -382,6 +383,7 @@ class Sizes(NamedTuple):
 
     num_stage: int = 1
     num_class: int = 1
+    num_scan: int = 0
     num_group: int = 1
     max_seq: int = 1
     max_token: int = 1
@@ -400,7 +402,8 @@ class Sizes(NamedTuple):
 def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order: SmallInts) -> World:
     """Zeroed arrays of a pool, with the fields that say where sections begin."""
     in_need = NUM_KV_FIELD * size.num_class
-    in_running = in_need + size.block_token
+    in_give = in_need + size.block_token
+    in_running = in_give + size.block_token
     in_plan = in_running + size.max_seq
     in_memory = in_plan + ROW * size.max_seq
     lane_size = in_memory + MAX_MEMORY
@@ -409,7 +412,7 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
     book_gap = book_head + size.max_sampled + 1
     book_attn = book_gap + size.num_gap
     attn_size = 2 * size.num_bound * NUM_ACCOUNT_FIELD
-    book_draft = book_attn + size.num_class * attn_size
+    book_draft = book_attn + (size.num_class + size.num_scan) * attn_size
     drafts = min(size.num_draft_class, 1)
     book_draft_head = book_draft + drafts * (size.max_token + 1)
     book_draft_attn = book_draft_head + drafts * (size.max_token + 1)
@@ -420,8 +423,8 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
         ("plain", 1), ("run_weight", 1), ("handed", -1),
         ("max_seq", size.max_seq), ("max_step_token", size.max_token), ("block_token", size.block_token),
         ("last_lane", size.num_stage - 1), ("at_group", size.num_stage), ("at_lane", at_lane),
-        ("lane_size", lane_size), ("in_need", in_need), ("in_running", in_running), ("in_plan", in_plan),
-        ("in_memory", in_memory),
+        ("lane_size", lane_size), ("in_need", in_need), ("in_give", in_give), ("in_running", in_running),
+        ("in_plan", in_plan), ("in_memory", in_memory),
         ("book_draft", book_draft), ("book_draft_head", book_draft_head), ("book_draft_attn", book_draft_attn),
         ("book_head", book_head), ("book_gap", book_gap), ("book_attn", book_attn), ("book_log", book_log),
         ("log_max", size.num_log), ("wait_root", -1), ("spawned", -1), ("unit_block", 1), ("unit_token", 1),

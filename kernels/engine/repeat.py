@@ -10,16 +10,17 @@ from kernels.engine.cache import evicts_unseen
 from kernels.engine.gap import bucket, bucket_edges
 from kernels.engine.heap import head
 from kernels.engine.price import (
-    ATTN_LAYER,
     DENSE_PS,
     HEAD_PS,
     NUM_CLASS,
+    NUM_SCAN,
     SEQ_PS,
     STEP_PS,
     TOKEN_PS,
     PackedPrice,
     decode_cost,
     dispatch_ps,
+    layers_of,
 )
 from kernels.engine.records import (
     IN_FLIGHT_RING,
@@ -33,6 +34,7 @@ from kernels.engine.records import (
     PAGED,
     Engine,
 )
+from kernels.engine.scan import scan_cost
 from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.jit import njit
@@ -48,9 +50,11 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     num_row, num_grow, block_token = lane.num_still, lane.num_grow, me.block_token
     num_class = table[NUM_CLASS]
     paged = me.reserve == PAGED
-    need_at, phase = at + me.in_need, lane.phase
+    need_at, give_at, phase = at + me.in_need, at + me.in_give, lane.phase
     host_ps = table[STEP_PS] + (table[SEQ_PS] + table[TOKEN_PS]) * num_row
     fixed_ps = table[table[DENSE_PS] + num_row] + table[table[HEAD_PS] + num_row]
+    for row in range(table[NUM_SCAN]):  # recurrences cost the same whatever the context
+        fixed_ps += layers_of(p, 0, num_class + row) * scan_cost(p, row, 1, num_row, num_row)[0]
     least_ps = dispatch_ps(p, 0, num_row, 0)
     final, asked = float(me.final_token), float(me.asked_token)
     most = min(most, lane.stands)
@@ -65,16 +69,18 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     splits = interleaves(p, num_row)
     while steps < most and time_ps < horizon_ps:
         if paged:
-            need = work[need_at + phase]
+            need, give = work[need_at + phase], work[give_at + phase]
             if need > free:
                 me.free_block = free
-                if (head(e) >= 0 and not evicts_unseen(e, need)) or not allocate(e, need):
-                    break  # an eviction may let the head of the queue in
+                if give > 0 or (head(e) >= 0 and not evicts_unseen(e, need)) or not allocate(e, need):
+                    break  # who grows first decides, or an eviction may let the head of the queue in
                 free = me.free_block
                 used = used_block(e)
             else:
                 free -= need
                 used += need
+            free += give
+            used -= give
             peak = max(peak, used)
         phase = (phase if phase > 0 else block_token) - 1
         device_ps = fixed_ps
@@ -82,7 +88,7 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
             kv = at + c * NUM_KV_FIELD
             longest = max(work[kv + KV_MAX_GROW], work[kv + KV_MAX_STILL])
             cost_ps, cost_nj, bound, cost_kb, cost_mflop = decode_cost(p, c, num_row, work[kv + KV_SUM], longest)
-            num_layer = table[table[ATTN_LAYER] + c]
+            num_layer = layers_of(p, 0, c)
             account = book_attn + c * ATTN_SIZE + (NUM_BOUND + bound) * NUM_ACCOUNT_FIELD
             book[account] += num_layer * cost_ps
             book[account + 1] += num_layer * cost_nj
@@ -123,6 +129,15 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
         kv_token += num_grow
         last_ps = time_ps = end
         ended += 1
+    for row in range(table[NUM_SCAN]):
+        cost_ps, cost_nj, bound, cost_kb, cost_mflop = scan_cost(p, row, 1, num_row, num_row)
+        times = steps * layers_of(p, 0, num_class + row)
+        account = book_attn + (num_class + row) * ATTN_SIZE + (NUM_BOUND + bound) * NUM_ACCOUNT_FIELD
+        book[account] += times * cost_ps
+        book[account + 1] += times * cost_nj
+        book[account + 2] += times * cost_kb
+        book[account + 3] += times * cost_mflop
+        attn_nj += times * cost_nj
     lane.phase = phase
     lane.busy_ps += busy_ps
     me.free_block, me.peak_block, me.kv_token = free, peak, kv_token

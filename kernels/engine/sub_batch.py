@@ -20,13 +20,13 @@ by the machine's shares. Layers of several classes of attention follow in the or
 """
 
 from kernels.engine.price import (
-    ATTN_LAYER,
     BEFORE_PS,
     DENSE_PS,
     NUM_CLASS,
     STRIDE,
     PackedPrice,
     decode_cost,
+    layers_of,
 )
 from kernels.engine.records import KV_MAX_GROW, KV_MAX_STILL, KV_SUM, NUM_KV_FIELD, Floats, Ints
 from kernels.jit import njit
@@ -76,7 +76,7 @@ def halves(p: PackedPrice, stage: int, num_seq: int) -> tuple[tuple[float, float
     table = p.table
     num_layer = 0
     for c in range(table[NUM_CLASS]):
-        num_layer += table[table[ATTN_LAYER] + stage * table[NUM_CLASS] + c]
+        num_layer += layers_of(p, stage, c)
     second = num_seq // 2
     first = num_seq - second
     dense, before = table[DENSE_PS] + stage * table[STRIDE], table[BEFORE_PS] + stage * table[STRIDE]
@@ -97,7 +97,7 @@ def saved_ps(p: PackedPrice, stage: int, num_seq: int, work: Ints, kv: int) -> i
     plain = table[table[DENSE_PS] + stage * table[STRIDE] + num_seq]
     split, opened = 0, False
     for c in range(table[NUM_CLASS]):
-        held = table[table[ATTN_LAYER] + stage * table[NUM_CLASS] + c]
+        held = layers_of(p, stage, c)
         if held == 0:
             continue
         at = kv + c * NUM_KV_FIELD

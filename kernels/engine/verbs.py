@@ -37,7 +37,6 @@ from kernels.engine.records import (
 from kernels.engine.store import (
     allocate,
     block_for,
-    ceil_div,
     missing_block,
     own_block,
     release,
@@ -356,7 +355,7 @@ def _take_kv(e: Engine, i: int, num_token: int) -> bool:
     me, s = e.me, e.seq[i]
     if me.reserve != PAGED:
         asked = reserved_token(e, i)
-        size = buddy.ceil_pow2(ceil_div(asked, me.block_token))
+        size = buddy.ceil_pow2(block_for(e, 0, asked))
         address = buddy.take(e.store, size)
         if address < 0:
             return False

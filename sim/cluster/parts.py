@@ -1,5 +1,7 @@
 """From a scenario to a pool: what `simulate` resolves for a replica, as the part of a cluster that it plays."""
 
+from collections.abc import Callable, Iterable
+
 from hw_models.spec import Node
 from kernels.errors import InputError
 from sim.cluster.pool import PoolPart, Role
@@ -25,21 +27,22 @@ def pool_part(scenario: Scenario, role: Role, name: str = "", link_byte_per_s: f
     devices = setup.placement.num_device // setup.placement.dp
     return PoolPart(
         name or role, role, price, policy, find("router", scenario.router), limits,
-        kv_token_byte=kv_byte(setup), link_byte_per_s=link_byte_per_s or ports_byte_per_s(setup.system.node, devices),
+        kv_token_byte=kv_byte(setup, kv.token_byte), state_byte=kv_byte(setup, kv.state_byte),
+        link_byte_per_s=link_byte_per_s or ports_byte_per_s(setup.system.node, devices),
         num_layer=setup.model.num_layer,
     )  # fmt: skip
 
 
-def kv_byte(setup: Setup) -> float:
-    """KV bytes of a token on all devices of an engine: what a hand-over of a prompt moves, windows not yet full; a
-    draft model's too."""
+def kv_byte(setup: Setup, what: Callable[[Iterable[kv.KvGroup]], float]) -> float:
+    """Bytes on all devices of an engine of `what` a hand-over of a prompt moves: a token, windows not yet full, or the
+    states of a sequence; a draft model's too."""
     stages = range(setup.placement.pp)
-    each = (kv.token_byte(kv.groups(setup.model, setup.formats, setup.placement, stage)) for stage in stages)
+    each = (what(kv.groups(setup.model, setup.formats, setup.placement, stage)) for stage in stages)
     own = sum(each) * setup.placement.tp
     draft = setup.draft
     if draft is None:
         return own
-    return own + kv.token_byte(kv.groups(draft.model, draft.formats, draft.placement)) * draft.placement.tp
+    return own + what(kv.groups(draft.model, draft.formats, draft.placement)) * draft.placement.tp
 
 
 def ports_byte_per_s(node: Node, num_device: int) -> float:

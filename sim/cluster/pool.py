@@ -37,6 +37,7 @@ class PoolPart:
     router: Plugin
     limits: Limits
     kv_token_byte: float = 0.0  # KV of a token on all devices of an engine
+    state_byte: float = 0.0  # what a sequence keeps whatever its length, likewise
     link_byte_per_s: float = 0.0  # of an engine to the network, a direction
     num_layer: int = 1
 

@@ -153,7 +153,7 @@ class Cluster:
             give_back(self.first.world, i, int(self.env.now))
             return
         part = self.first.part
-        byte = part.kv_token_byte * int(s["kv"])
+        byte = part.kv_token_byte * int(s["kv"]) + part.state_byte
         rate = min(part.link_byte_per_s, self.last.part.link_byte_per_s)
         left = self.rule(byte, part.num_layer, int(s["step_ps"]) / PS_PER_S, rate)
         if not 0 <= left <= byte:

@@ -13,6 +13,7 @@ from sim.run.effect import check_placement
 from sim.run.scenario import Scenario
 from sim.serving import engine_profile
 from sim.serving.experts import with_experts
+from sim.serving.rules import Group
 from sim.serving.stores import Store, store_of
 from workloads import formats as number_formats
 from workloads import memory, models, placement
@@ -74,6 +75,10 @@ class Setup:
         size = self.scenario.block_token
         length = -(-self.max_model_len // size) * size
         return self.budget.kv * self.placement.attn_dp / self.budget.sequence_byte(length)
+
+    def page_byte(self) -> float | None:
+        """Bytes of a page on one device, where it is not what `block_token` tokens keep (None)."""
+        return None if self.store.groups == (Group(),) else self.store.block_byte
 
     @property
     def max_model_len(self) -> int:

@@ -24,6 +24,7 @@ from sim.record.provenance import provenance
 from sim.record.records import Run, operator_columns, request_columns, step_columns
 from sim.run import warm
 from sim.run.effect import FIELD_OF, check_load, check_policy, check_progress, notes
+from sim.run.recurrent_notes import recurrent_notes
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup, prepare, with_machine
 from sim.run.step_prices import priced
@@ -124,6 +125,7 @@ def simulate(
         result = dataclasses.replace(result, engine="replay", request=column)
     spent = accounts(result, lowered)
     left_out = notes(scenario, policy, load, setup.system.device.npu is not None)
+    left_out += recurrent_notes(lowered.scans(), limits, load, setup.system.device, setup.calibrated_on)
     run = _run(setup, load, spent, result, profile, left_out)
     return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent)
 

@@ -26,6 +26,7 @@ def priced(setup: Setup, profile: EngineProfile, policy: Plugin, limits: Limits)
         skew=setup.expert_skew,
         host=profile.host_time(),
         block_token=scenario.block_token,
+        block_byte=setup.page_byte,
     )
     if setup.draft is None:
         return price, lowered

@@ -52,7 +52,7 @@ def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
     num_operator += _add_tables(rows, lowered, result.head_count.sum(axis=0), -1, devices)
     for phase, kind in enumerate((op.ATTN_PREFILL, op.ATTN_DECODE)):
         for bound in range(len(op.BOUNDS)):
-            here = (slice(None), slice(None), phase, bound)
+            here = (slice(None), slice(price.attn_layer.shape[1]), phase, bound)
             moved = (result.attn_kb[here].sum() * 1e3, result.attn_mflop[here].sum() * 1e6)
             there = bound >= op.BOUND_PIM_COMPUTE
             amount = np.array([0.0, 0.0, *moved, 0.0] if there else [*moved, 0.0, 0.0, 0.0])
@@ -61,6 +61,7 @@ def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
                 int(result.attn_ps[here].sum()), int(result.attn_nj[here].sum()), amount,
             )  # fmt: skip
     count = {name: int(values.sum()) for name, values in result.counter.items()}
+    num_operator += _add_scans(rows, lowered, result)
     num_layer = int(price.attn_layer.sum())
     num_operator += num_layer * (count["num_prefill_step"] + count["num_decode_step"])
     host = price.host_ps
@@ -134,6 +135,23 @@ def _add_tables(rows: dict[tuple[str, int, int], Row], lowered: Lowered, count: 
             _add(rows, name, kind, int(bound), int(time_ps[here, column].sum()), int(energy_nj[here, column].sum()),
                  amount[here, column].sum(axis=0))  # fmt: skip
     return int((ops["count"] * weight).sum())
+
+
+def _add_scans(rows: dict[tuple[str, int, int], Row], lowered: Lowered, result: ServeResult) -> int:
+    """Adds the operators of recurrent layers, whose accounts stand behind those of attention; how many there were."""
+    num_operator = 0
+    steps = [int(result.counter[name].sum()) for name in ("num_prefill_step", "num_decode_step")]
+    for c, scan in enumerate(lowered.scans(), result.price.attn_layer.shape[1]):
+        for phase, kind in enumerate(scan.kind):
+            num_operator += sum(scan.layer) * steps[phase] * (kind >= 0)
+            for bound in range(len(op.BOUNDS)):
+                here = (slice(None), c, phase, bound)
+                amount = np.array(
+                    [result.attn_kb[here].sum() * 1e3, result.attn_mflop[here].sum() * 1e6, 0.0, 0.0, 0.0]
+                )
+                _add(rows, scan.name, kind, bound, int(result.attn_ps[here].sum()), int(result.attn_nj[here].sum()),
+                     amount)  # fmt: skip
+    return num_operator
 
 
 def amounts(ops: op.OpTable, bound: Ints, lowered: Lowered) -> Floats:

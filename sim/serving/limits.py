@@ -32,6 +32,11 @@ class Limits:
     groups: tuple[Group, ...] = (Group(),)  # of layers, by how their KV grows
     rules: Rules = field(default_factory=Rules)
 
+    @property
+    def has_state(self) -> bool:
+        """Whether sequences keep a state of their last token, which no prefix of it can be gone on from."""
+        return any(group.rule == "state" for group in self.groups)
+
     def __post_init__(self) -> None:
         for name, low in (
             ("num_block", 1),

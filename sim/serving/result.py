@@ -38,7 +38,7 @@ class ServeResult:
     stage_busy_ps: Ints  # [replica, stage] in steps, host overhead included
     token_count: Ints  # [1, token] steps of so many computed tokens, all replicas
     head_count: Ints  # [1, sampled]
-    attn_ps: Ints  # [1, class, 2 (prefill, decode), bound], all layers
+    attn_ps: Ints  # [1, class (scan rows behind those of attention), 2 (prefill, decode), bound], all layers
     attn_nj: Ints
     attn_kb: Ints  # kilobytes of device memory
     attn_mflop: Ints
@@ -71,7 +71,7 @@ def collect(
         _settle_all(w)
     me, book = w.engine[0], w.book
     head, gap, attn, stop = (int(me[name]) for name in ("book_head", "book_gap", "book_attn", "book_draft"))
-    accounts = book[attn:stop].reshape(1, len(p.decode_shape), 2, len(BOUNDS), at.NUM_ACCOUNT_FIELD)
+    accounts = book[attn:stop].reshape(1, len(p.decode_shape) + len(p.scan), 2, len(BOUNDS), at.NUM_ACCOUNT_FIELD)
     return ServeResult(
         engine=engine,
         complete=complete,

@@ -62,7 +62,10 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         reserve = at.RESERVES.index(name)
     paged = reserve == at.PAGED
     run_weight = sum(group.weight for group in limits.groups if group.rule == "linear")
-    has_unit = limits.prefix_cache and paged and run_weight > 0 and len(requests.unit_id) > 0
+    # a recurrent state is that of its last token: what others computed of a prefix, or it itself before it was
+    # preempted, cannot be gone on from
+    finds = limits.prefix_cache and paged and run_weight > 0 and not limits.has_state
+    has_unit = finds and len(requests.unit_id) > 0
     if has_unit and requests.unit_token % limits.block_token:
         raise InputError(
             "does not divide the prefix units of the load",
@@ -77,10 +80,10 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         num_unit = min(num_unit, unit_id.shape[1])  # one a name and engine
     node = np.zeros(1, np.int32) if paged else buddy.build(limits.num_block)
     size = at.Sizes(
-        num_stage, len(price.decode_shape), len(limits.groups), seqs, tokens, sampled, limits.block_token, len(node),
-        num_unit if has_unit else 0, buddy.ceil_pow2(max(1, min(num_unit, unit_id.shape[1]))), NUM_FEATURE,
-        len(BOUNDS), NUM_BUCKET, LOG_CAPACITY if options.record_steps else 0,
-        0 if draft is None else len(draft.decode_shape),
+        num_stage, len(price.decode_shape), len(price.scan), len(limits.groups), seqs, tokens, sampled,
+        limits.block_token, len(node), num_unit if has_unit else 0,
+        buddy.ceil_pow2(max(1, min(num_unit, unit_id.shape[1]))), NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
+        LOG_CAPACITY if options.record_steps else 0, 0 if draft is None else len(draft.decode_shape),
     )  # fmt: skip
     order = np.flatnonzero(requests.parent < 0).astype(np.int32)
     w = at.world(len(requests.arrival_ps), limits.num_replica, size, unit_id, order)
@@ -114,7 +117,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("whole_prompt", int(policy.flag("WHOLE_PROMPT"))),
         ("plan_ahead", limits.plan_ahead if num_stage == 1 else 0),  # a pipeline has other lanes to plan meanwhile
         ("timeout_ps", to_ps(limits.timeout_s)),
-        ("own_cache", int(rules.own_cache and limits.prefix_cache and paged and run_weight > 0)),
+        ("own_cache", int(rules.own_cache and finds)),
         ("share_early", int(rules.share_early)),
         ("end_late", int(limits.plan_ahead == 1 and num_stage == 1 and rules.end_late)),
         ("ends_unseen", int(limits.ends == "token")),

@@ -29,12 +29,14 @@ from kernels.engine.price import (
     verify_cost,
 )
 from kernels.engine.records import KV_MAX_STILL, KV_SUM, NUM_KV_FIELD, Ints
+from kernels.engine.scan import scan_cost
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.errors import InputError
 from kernels.formats import FORMATS
-from kernels.machine import BYTE_J, FLOP_J, LINK_BYTE_PER_S, LINK_HOST, Machine
+from kernels.machine import BESIDE, BESIDE_SUB_BATCH, BYTE_J, FLOP_J, LINK_BYTE_PER_S, LINK_HOST, Machine
 from kernels.price import price_table
 from kernels.units import PS_PER_S
+from sim.serving.scan_price import ScanRow, scan_rows
 from sim.serving.slower import slower
 from workloads import lowering, memory
 from workloads.formats import Formats
@@ -99,6 +101,10 @@ class Lowered:
         """Attention classes of the whole model, in order of first layer."""
         return list(self.model.attention_class(0, self.model.num_layer))
 
+    def scans(self) -> list[ScanRow]:
+        """Operators of the recurrent kinds of the whole model, as rows of a step price."""
+        return scan_rows(self.model, self.formats, self.placement, self.machine)
+
     def price(self, ops: op.OpTable, work: op.WorkTable) -> np.ndarray:
         """Costs of operators in any shape of table, as this engine runs them."""
         cost = price_table(ops.reshape(-1), work, self.machine).reshape(ops.shape)
@@ -155,20 +161,16 @@ def build(
     skew: float = 0.0,
     host: HostTime | None = None,
     block_token: int = 16,
+    block_byte: float | None = None,
 ) -> tuple[StepPrice, Lowered]:
     """Prices of all steps of up to `max_token` computed tokens and `max_seq` sequences (of `max_sampled` tokens that go
     through the head, where that is more), and what they came from.
 
     Times are of one device of each stage; energies of all devices of a stage. A hand-over between stages is no
-    part of either stage's time. A block swapped moves its share of every device over the host link.
+    part of either stage's time. A block swapped moves its share of every device over the host link: `block_byte`, by
+    default what `block_token` tokens keep.
     Raises `InputError` for what this path cannot price.
     """
-    if model.mixer_class():
-        raise InputError(
-            f"steps of recurrent layers are lowered (`roofline`), but serving has no table for them: {model.name}",
-            field="layer_types", value=sorted({type(mixer).__name__.lower() for mixer in model.mixer_class()}),
-            allowed="attention in every layer",
-        )  # fmt: skip
     host = host or HostTime()
     machine = slower(machine, host.kernel_factor)
     lowered = Lowered(model, formats, placement, machine, skew, host)
@@ -176,7 +178,11 @@ def build(
         raise InputError(
             "explicit joules a FLOP or byte are not priced in serving", field="flop_J, byte_J", value="set"
         )
-    classes = lowered.classes()
+    classes, scans = lowered.classes(), lowered.scans()
+    if scans and machine.rate[BESIDE] == BESIDE_SUB_BATCH:
+        raise InputError(
+            "sub-batches are of layers of attention", field="dispatch", value="sub_batch", allowed="another dispatch"
+        )
     max_sampled = max(max_sampled, max_seq)
     price = blank(placement.pp, len(classes), max_token, max_sampled)
     for stage in range(placement.pp):
@@ -195,7 +201,8 @@ def build(
     price.head_ps[:] = cost["time_ps"].sum(axis=1)
     price.head_nj[:] = cost["energy_nj"].sum(axis=1) * placement.stage_device
     _attention(price, lowered, classes)
-    block_byte = block_token * memory.kv_byte_per_token(model, formats, placement)
+    if block_byte is None:
+        block_byte = block_token * memory.kv_byte_per_token(model, formats, placement)
     block_s = (
         block_byte / machine.link[LINK_HOST, LINK_BYTE_PER_S] if machine.link[LINK_HOST, LINK_BYTE_PER_S] > 0 else 0.0
     )
@@ -203,6 +210,10 @@ def build(
     layers = [stop - start for start, stop in placement.stages(model.num_layer)]
     price.dispatch_ps[:] = np.round(np.array(layers) * host.dispatch_layer_s * PS_PER_S)
     price = price._replace(graph_token=max(host.graph_token, default=0))
+    if scans:
+        price = price._replace(
+            scan=np.stack([row.price for row in scans]), scan_layer=np.array([row.layer for row in scans]).T
+        )
     return price._replace(num_device=placement.stage_device, num_group=placement.attn_dp), lowered
 
 
@@ -278,6 +289,12 @@ def step_cost(price: StepPrice | PackedPrice, stages: StepPrice, plan: lowering.
         field = c * NUM_KV_FIELD
         sums[field + KV_SUM], sums[field + KV_MAX_STILL] = int(keys.sum()), longest_span(longest, window)
     num_decode = int(plan.is_decode.sum())
+    num_prompt, prompt_token = int((~plan.is_decode).sum()), int(plan.query_len[~plan.is_decode].sum())
+    for row in range(len(stages.scan)):
+        for phase, counts in enumerate(((prompt_token, num_prompt), (num_decode, num_decode))):
+            scan = scan_cost(packed, row, phase, *counts)
+            time_ps += stages.scan_layer[:, row] * scan[0]
+            energy_nj += stages.scan_layer[:, row] * scan[1]
     if plan.is_decode.all() and (plan.query_len == 1).all() and interleaves(packed, num_decode):
         time_ps -= [saved_ps(packed, stage, num_decode, sums, 0) for stage in range(num_stage)]
     time_ps[num_stage - 1] += stages.head_ps[sampled]

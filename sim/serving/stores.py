@@ -1,8 +1,10 @@
 """The block store of a replica from its memory budget: pages, and how many each group of layers takes.
 
 Layers that keep their KV by different rules share one store, as in vLLM's hybrid cache: its page is the largest that
-every group of layers fills a whole number of times with `block_token` tokens (or entries of compressed attention); a
-recurrent state takes whole pages, however long its sequence is.
+every group of layers fills a whole number of times with `block_token` tokens (or entries of compressed attention). The
+states of a sequence (recurrences, their convolutions) lie together in whole pages from its admission to its end or its
+preemption, however long it is: so states and KV share the memory by what the running sequences hold. Where no layer
+keeps anything a token, a page is a sequence's states, and pages are the sequences that fit.
 """
 
 import math
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 
 from kernels.errors import InputError
 from sim.serving.rules import Group
-from workloads.kv import KvGroup
+from workloads.kv import KvGroup, state_byte
 from workloads.memory import Budget
 
 
@@ -31,13 +33,12 @@ def store_of(budget: Budget, attn_dp: int, block_token: int) -> Store:
     if all(group.rule == "linear" for group in budget.group):
         num_block = budget.token_capacity_at(0) * attn_dp // block_token
         return Store(num_block, budget.kv_per_token * block_token)
-    size = [_block_byte(group, block_token) for group in budget.group]
-    growing = [byte for byte, group in zip(size, budget.group, strict=True) if group.rule != "state"]
-    page = math.gcd(*growing) if growing else max(size)
-    groups = [
-        Group(group.rule, group.window or group.ratio, -(-byte // page))
-        for byte, group in zip(size, budget.group, strict=True)
-    ]
+    grown = [(group, _block_byte(group, block_token)) for group in budget.group if group.rule != "state"]
+    state = math.ceil(state_byte(budget.group))
+    page = math.gcd(*(byte for _, byte in grown)) if grown else state
+    groups = [Group(group.rule, group.window or group.ratio, byte // page) for group, byte in grown]
+    if state:
+        groups.append(Group("state", 0, -(-state // page)))
     num_block = budget.kv * attn_dp // page
     if num_block < 1:
         raise InputError("no room for what one sequence keeps", field="memory_share", value=budget.line())
@@ -45,9 +46,7 @@ def store_of(budget: Budget, attn_dp: int, block_token: int) -> Store:
 
 
 def _block_byte(group: KvGroup, block_token: int) -> int:
-    """Bytes of `block_token` tokens in all layers of a group; of a sequence, where it keeps a state."""
-    if group.rule == "state":
-        return math.ceil(group.byte(1))
+    """Bytes of `block_token` tokens in all layers of a group."""
     byte = group.num_layer * group.unit_byte * block_token
     if byte != int(byte):
         raise InputError(

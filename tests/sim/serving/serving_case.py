@@ -6,7 +6,10 @@ import numpy as np
 
 from kernels.attention import IDEAL_ATTENTION
 from kernels.engine.price import StepPrice, blank
+from kernels.engine.scan import CHAIN, SCAN_FIELDS, SCAN_SIZE, STREAM
 from kernels.machine import MEM_BYTE_PER_S, NUM_CORE, RATES
+from kernels.scan import IDEAL_SCAN, SERIAL
+from kernels.stream import IDEAL_STREAM
 from sim.serving.engine import serve
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
@@ -60,6 +63,22 @@ def attention_price(max_token: int = 4096, max_seq: int = 256, num_stage: int = 
     price = price._replace(graph_token=2)  # and none of a step of one or two decodes
     price.host_ps[:] = (20 * US, 300_001, 1_003, 5 * US, 7 * US, 2 * US)
     return price
+
+
+def with_scans(price: StepPrice) -> StepPrice:
+    """The same with recurrences: in three layers a stage a convolution, in two a recurrence of eight heads that runs in
+    chains in prompts and reads 3 MB of state a sequence in decodes."""
+    scan = np.zeros((2, 2, SCAN_SIZE))
+    scan[:, :, : len(SCAN_FIELDS)] = [
+        [(STREAM, 0, 1e5, 3e4, 1e4, 3e4, 1e4, 3e4, 1e14)] * 2,
+        [(CHAIN, 8, 4e7, 100, 2e4, 3e6, 1e4, 3e6, 1e14), (STREAM, 0, 5e6, 100, 2e4, 3e6, 1e4, 3e6, 1e14)],
+    ]
+    fit = len(SCAN_FIELDS)
+    scan[:, :, fit : fit + len(IDEAL_STREAM)] = IDEAL_STREAM
+    scan[1, 0, fit : fit + len(IDEAL_SCAN)] = IDEAL_SCAN
+    scan[1, 0, fit + SERIAL] = 1.0
+    layer = np.tile(np.array([3, 2]), (len(price.dense_ps), 1))
+    return price._replace(scan=scan, scan_layer=layer)
 
 
 def run(

@@ -12,9 +12,9 @@ from sim.serving.limits import Limits
 from sim.serving.plugin import names
 from sim.serving.result import ServeResult
 from sim.serving.rules import Group, Rules
-from tests.sim.serving.serving_case import attention_price, load, run, same
+from tests.sim.serving.serving_case import attention_price, load, run, same, with_scans
 
-PRICES = {stage: attention_price(512, 8, stage, window=40) for stage in (1, 3)}
+PRICES = {stage: with_scans(attention_price(512, 8, stage, window=40)) for stage in (1, 3)}
 POLICIES = [
     "vllm_v1:max_token=32,max_seq=5", "vllm_v1:max_token=64,max_seq=8,max_chunk=16", "sarathi:max_token=24,max_seq=6",
     "vllm_v0:max_token=256,max_seq=6", "orca:max_token=256,max_seq=6,reserve=max",
@@ -24,7 +24,8 @@ POLICIES = [
 
 GROUPS = [
     (Group(),), (Group("window", 20), Group()), (Group("window", 12, 2),), (Group("budget", 24),),
-    (Group("ratio", 4), Group("state", 0, 3)),
+    (Group("ratio", 4), Group("state", 0, 3)), (Group(), Group("state", 0, 9)), (Group("state", 0, 7),),
+    (Group("window", 20), Group(), Group("state", 0, 4)),
 ]  # fmt: skip
 
 

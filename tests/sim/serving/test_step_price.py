@@ -22,6 +22,11 @@ CASES = [  # model, system, tp, pp, weights, kv
     ("DeepSeek-V3.2", "h200", 8, 1, "auto", "bf16"),  # latent attention on picked keys, block-scaled fp8
     ("MiniMax-M3", "h200", 8, 2, "bf16", "fp8"),  # blocks of keys picked
     ("gemma-4-26B-A4B", "h100_sxm", 2, 1, "bf16", "bf16"),  # two widths of heads, one projection for both
+    ("Qwen3-Next-80B-A3B", "h100_sxm", 4, 2, "bf16", "bf16"),  # gated delta rule beside attention, experts
+    ("Kimi-Linear-48B-A3B", "h100_sxm", 2, 1, "bf16", "bf16"),  # a decay a channel, beside latent attention
+    ("Nemotron-3-Nano-30B-A3B", "h100_sxm", 1, 2, "bf16", "fp8"),  # Mamba-2, layers of one part
+    ("Falcon-H1-7B", "a100_sxm_80gb", 1, 1, "bf16", "bf16"),  # Mamba-2 and attention in one layer
+    ("jamba-mini", "h100_sxm", 2, 1, "bf16", "bf16"),  # Mamba-1
 ]
 
 
@@ -50,10 +55,10 @@ def test_step_cost_is_the_sum_of_its_operators(name, system, tp, pp, weight, kv)
             assert cost["energy_nj"][~sends].sum() * tp == energy_nj[stage]  # of all devices of the stage
 
 
-def test_recurrent_layers_are_refused_where_no_table_holds_them():
-    model = from_dict(PUBLISHED["Qwen3-Next-80B-A3B"].config, "qwen3-next")
+def test_layers_whose_state_reads_the_context_are_refused():
+    model = from_dict(PUBLISHED["DeepSeek-V4-Flash"].config, "v4")
     arrays = machine(catalog.system("h200"))
-    with pytest.raises(InputError, match="layer_types"):
+    with pytest.raises(InputError, match="more than tokens and sequences"):
         build(model, formats.of(model), placement.make(model), arrays, max_token=40, max_seq=8)
 
 

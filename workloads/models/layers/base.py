@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kernels import optable as op
 from kernels.optable import WorkTable
+from kernels.scan import CHUNK
 from workloads.models.tensor import Tensor
 
 if TYPE_CHECKING:
     from workloads.rows import Rows
 
-CHUNK = 64  # tokens that the chunked form of a linear recurrence multiplies at once (FLA and Mamba-2 kernels)
+__all__ = ["CHUNK", "Mixer", "State", "conv_row", "scan_row"]
+
 CONV_FLOP = 2.0  # a multiply and an add a tap of a causal convolution
 
 
@@ -61,23 +63,22 @@ def conv_row(rows: "Rows", channel: int, kernel: int, token: float, sequence: fl
     """A causal depthwise convolution: inputs read and results written once a token, `kernel - 1` inputs a sequence
     read and written as state."""
     byte = rows.byte
-    state = sequence * (kernel - 1) * channel * byte
+    state = sequence * ((kernel - 1) * channel * byte)
     rows.add(
         "conv",
-        op.COPY,
+        op.CONV,
         m=round(token),
         n=channel,
-        flop=token * channel * (CONV_FLOP * kernel + 5.0),  # taps, and the activation after them
+        flop=token * (channel * (CONV_FLOP * kernel + 5.0)),  # taps, and the activation after them
         weight_byte=channel * (kernel + bias) * byte,
-        act_byte=token * channel * byte + state,
-        write_byte=token * channel * byte + state,
+        act_byte=token * (channel * byte) + state,
+        write_byte=token * (channel * byte) + state,
     )
 
 
 def scan_row(
     rows: "Rows",
     head: int,
-    k: int,
     chunk_flop: float,
     step_flop: float,
     state_byte: float,
@@ -86,40 +87,25 @@ def scan_row(
     sequence: float,
     decode: bool,
     weight: int,
+    kind: int = op.SCAN,
 ) -> None:
     """One recurrence: `width` values in and out a token, the state of `state_byte` a sequence read and written once,
     `weight` values of its own (decays, biases of step sizes).
 
-    A decode step is a pass over the state, `step_flop` a token and head, bound by memory: the measured kernels of gated
-    delta rules run within a fifth of the memory's rate, so that it is priced as a copy with FLOPs. Prompts run in
-    chunks as matrix products, `chunk_flop` a token and head: written as `head` products of `k` deep, so that the matrix
-    units' rate holds for them.
+    A decode step is a pass over the state, `step_flop` a token and head, bound by memory. Prompts run in chunks as
+    matrix products, `chunk_flop` a token and head, `head` chains a sequence; `kind` says whose kernel it is.
     """
-    read, write = (token * value * rows.byte for value in width)
+    read, write = (token * (value * rows.byte) for value in width)
     state = sequence * state_byte
-    if decode:
-        rows.add(
-            "scan",
-            op.COPY,
-            phase=op.PHASE_CODE["decode"],
-            m=round(token),
-            n=head * k,
-            flop=token * head * step_flop,
-            weight_byte=weight * rows.byte,
-            act_byte=read + state,
-            write_byte=write + state,
-        )
-    else:
-        rows.add(
-            "scan",
-            op.GEMM,
-            phase=op.PHASE_CODE["prefill"],
-            m=round(token),
-            n=max(1, round(chunk_flop / (2 * k))),
-            k=k,
-            batch=head,
-            flop=token * head * chunk_flop,
-            weight_byte=weight * rows.byte,
-            act_byte=read + state,
-            write_byte=write + state,
-        )
+    own = {"kind": op.RECUR, "phase": op.PHASE_CODE["decode"], "n": head}
+    if not decode:
+        own = {"kind": kind, "phase": op.PHASE_CODE["prefill"], "batch": round(sequence), "num_head": head}
+    rows.add(
+        "scan",
+        m=round(token),
+        flop=token * (head * (step_flop if decode else chunk_flop)),
+        weight_byte=weight * rows.byte,
+        act_byte=read + state,
+        write_byte=write + state,
+        **own,
+    )

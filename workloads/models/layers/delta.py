@@ -111,4 +111,5 @@ class Delta:
         state = head * dk * dv * (self.state_byte or rows.byte)
         decay = self.key // tp if self.channel_decay else head
         width = ((self.channel // tp) + decay + head, head * dv)
-        scan_row(rows, head, dk, chunk, step, state, width, token, sequence, decode, self._small // tp)
+        kind = op.SCAN_CHANNEL if self.channel_decay else op.SCAN
+        scan_row(rows, head, chunk, step, state, width, token, sequence, decode, self._small // tp, kind)

@@ -51,4 +51,4 @@ class Lightning:
         head, d = self.num_head // rows.placement.tp, self.head_dim
         chunk = 4.0 * CHUNK * d + 4.0 * d * d  # within the chunk: scores, values; the state read and updated
         state = head * d * d * (self.state_byte or rows.byte)
-        scan_row(rows, head, d, chunk, 6.0 * d * d, state, (3 * head * d, head * d), token, sequence, decode, 0)
+        scan_row(rows, head, chunk, 6.0 * d * d, state, (3 * head * d, head * d), token, sequence, decode, 0)

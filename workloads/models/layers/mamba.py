@@ -79,7 +79,7 @@ class Mamba2:
         step = 6.0 * n * p  # decay and update, y = C h
         state = head * p * n * (self.state_byte or rows.byte)
         scan_row(
-            rows, head, n, chunk, step, state, (self.channel // tp + head, head * p), token, sequence, decode, 3 * head
+            rows, head, chunk, step, state, (self.channel // tp + head, head * p), token, sequence, decode, 3 * head
         )
 
 
@@ -142,12 +142,12 @@ class Mamba1:
         state = sequence * inner * self.state * (self.state_byte or byte)
         rows.add(
             "scan",
-            op.COPY,
+            op.RECUR,
             phase=op.PHASE_CODE["decode" if decode else "prefill"],
             m=round(token),
             n=inner,
             weight_byte=inner * (self.state + 2) * byte,
-            flop=token * inner * (9.0 * self.state + 6.0),  # decay, update and read a state value; gate, D x
-            act_byte=token * (3 * inner + 2 * self.state) * byte + state,  # x, dt, z; B and C
-            write_byte=token * inner * byte + state,
+            flop=token * (inner * (9.0 * self.state + 6.0)),  # decay, update and read a state value; gate, D x
+            act_byte=token * ((3 * inner + 2 * self.state) * byte) + state,  # x, dt, z; B and C
+            write_byte=token * (inner * byte) + state,
         )
