@@ -65,6 +65,7 @@ from kernels.engine.records import (
     Engine,
     Ints,
 )
+from kernels.engine.span import find_spans, keep_span, kept_span
 from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.engine.types import ENGINE_TYPE
@@ -86,11 +87,12 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     num_row, num_class = lane.num_plan, p.table[NUM_CLASS]
     for k in range(at, at + me.in_running):
         work[k] = 0
-    for k in range(IN_FEATURE, IN_FEATURE + num_class * NUM_FEATURE):
+    for k in range(IN_FEATURE, IN_FEATURE + 2 * num_class * NUM_FEATURE):
         e.real[k] = 0.0
     token = pad = sampled = num_decode = num_prefill = num_idle = prefill_token = 0
     left = repeat
     first = at + me.in_plan
+    lane.span_token = find_spans(e, p, first, first + ROW * num_row) if me.span_row > 0 else 0
     for row in range(first, first + ROW * num_row, ROW):
         s = e.seq[work[row + SEQ]]
         if work[row + ROLE] == PREFILL:
@@ -119,7 +121,9 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
             num_idle += 1
             pad += 1
         for c in range(num_class):
-            left = min(left, _add_decode(work, at + c * NUM_KV_FIELD, kv, window_of(p, c), grows))
+            window = window_of(p, c)
+            own = kv - s.span if window == 0 else kv
+            left = min(left, _add_decode(work, at + c * NUM_KV_FIELD, own, window, grows))
     step_nj = 0
     for c in range(num_class):
         if num_prefill > 0:
@@ -129,6 +133,9 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
         if num_decode + num_idle > 0:
             decode = _decode(e, p, at, c, num_decode + num_idle)
             step_nj += _account(e, p, c, 1, decode)
+            if lane.span_token > 0:
+                keep_span(e, p, at, c)
+                step_nj += _account(e, p, c, 0, kept_span(e, at, c))
             if num_prefill > 0:
                 _hide(e, p, c, hidden_ps(prefill[0], decode[0], decode[2], p.real))
     if num_prefill == 0:
@@ -181,6 +188,8 @@ def begin_repeat(e: Engine, p: PackedPrice, number: int, time_ps: int) -> bool:
     step_nj = 0
     for c in range(p.table[NUM_CLASS]):
         step_nj += _account(e, p, c, 1, _decode(e, p, at, c, num_row))
+        if lane.span_token > 0:
+            step_nj += _account(e, p, c, 0, kept_span(e, at, c))
     _split(e, p, at, num_row)
     lane.repeating = 1
     lane.phase = (lane.phase if lane.phase > 0 else me.block_token) - 1
@@ -326,6 +335,8 @@ def _launch(
     me.num_sampled += sampled
     me.num_prefill_step += 1 if num_prefill > 0 else 0
     me.num_decode_step += 1 if num_row > num_prefill else 0
+    me.num_span_step += 1 if lane.span_token > 0 else 0
+    me.num_span_token += lane.span_token
     used = used_block(e)
     me.peak_block = max(me.peak_block, used)
     e.book[IN_TOKEN + token] += 1

@@ -58,6 +58,7 @@ SEQUENCE_FIELDS: tuple[Field, ...] = (
     ("shared", "i4", "leading prefix units held with others"),
     ("run", "i4", "own full blocks that it left behind in the cache"),
     ("blank", "i4", "blocks without content behind these, in the same place of the order of eviction"),
+    ("span", "i4", "of its leading tokens, those that the step reads together with other rows"),
     ("run_from", "i4", "tokens before the first of `run`"),
     ("previous", "i4", "links of `run` in the order of eviction"),
     ("next", "i4", "see `previous`"),
@@ -127,6 +128,9 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("keep_duplicate", "i8", "1: who computes a block that is resident already keeps its own copy"),
     ("lone_prompt", "i8", "1: a prompt that is alone is not cut to the policy's longest chunk"),
     ("release_order", "i8", "1: empty blocks queue for use behind older cached ones, 0: they are used first"),
+    ("span_row", "i8", "rows that must hold a span for its keys to be read once for all of them; 0: none are"),
+    ("span_token", "i8", "tokens that such a span has at least"),
+    ("span_common", "i8", "1: only what all decodes of a step hold is such a span"),
     ("lookahead", "i8", "tokens that a decode computes beyond the next one"),
     ("sees", "i8", "requests whose `seen` is not above it are visible to the plan being made"),
     ("hidden", "i8", "the largest `seen` handed out"),
@@ -159,6 +163,8 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("num_swap", "i8", "preemptions that moved it"),
     ("num_evict", "i8", "prefix units and own blocks evicted"),
     ("num_hit_token", "i8", "tokens found in the cache"),
+    ("num_span_step", "i8", "steps that read a span once for several rows"),
+    ("num_span_token", "i8", "keys that their rows did not read again"),
     ("num_moved_block", "i8", "blocks moved to or from the host"),
     ("num_plan", "i8", "plans asked for"),
     ("num_finished", "i8", "requests ended"),
@@ -187,7 +193,7 @@ ENGINE_FIELDS: tuple[Field, ...] = (
 ENGINE = record(ENGINE_FIELDS)
 COUNTERS: tuple[str, ...] = (
     "num_step", "num_row", "num_token", "num_pad_token", "num_sampled", "num_prefill_step", "num_decode_step",
-    "num_recompute", "num_swap", "num_evict", "num_hit_token", "num_moved_block", "num_plan",
+    "num_recompute", "num_swap", "num_evict", "num_hit_token", "num_moved_block", "num_span_step", "num_span_token", "num_plan",
     "num_finished", "num_refused", "num_aborted", "num_output_token", "peak_block", "beside_ps",
 )  # fmt: skip
 INTEGRALS: tuple[str, ...] = ("token_ps", "final_ps", "asked_ps", "allocated_ps")
@@ -208,6 +214,7 @@ LANE_FIELDS: tuple[Field, ...] = (
     ("stands", "i8", "steps for which the plan is known to stay the same"),
     ("repeat_epoch", "i8", "the engine's epoch when that was known"),
     ("repeating", "i8", "1: the step in flight repeats the last plan"),
+    ("span_token", "i8", "keys that the step in flight does not read again"),
     ("deferred", "i8", "committed steps not yet written to the sequences"),
     ("num_still", "i8", "rows of the plan that may be repeated"),
     ("num_grow", "i8", "rows that gain a token a step"),
@@ -223,6 +230,7 @@ UNIT_FIELDS: tuple[Field, ...] = (
     ("unit", "i4", "its name"),
     ("engine", "i4", "in whose store it lies"),
     ("ref", "i4", "sequences that hold it"),
+    ("row", "i4", "rows of the step being priced that hold it (see `kernels.engine.span`)"),
     ("previous", "i4", "links in the order of eviction, where nobody holds it"),
     ("next", "i4", "see `previous`"),
     ("chain", "i4", "next entry of the same bucket, or of the free ones"),
@@ -236,8 +244,10 @@ ROW_FIELDS: tuple[str, ...] = ("sequence", "role", "token", "pad")  # of a plan
 SEQ, ROLE, TOKEN, PAD = range(len(ROW_FIELDS))
 ROW = len(ROW_FIELDS)
 
-KV_FIELDS: tuple[str, ...] = ("sum", "grow", "max_grow", "max_still")  # a lane's next decode, by attention class
-KV_SUM, KV_GROW, KV_MAX_GROW, KV_MAX_STILL = range(len(KV_FIELDS))
+KV_FIELDS: tuple[str, ...] = (  # a lane's next decode, by attention class: keys; and what spans that are shared cost
+    "sum", "grow", "max_grow", "max_still", "span_ps", "span_nj", "span_bound", "span_kb", "span_mflop",
+)  # fmt: skip
+KV_SUM, KV_GROW, KV_MAX_GROW, KV_MAX_STILL, SPAN_PS, SPAN_NJ, SPAN_BOUND, SPAN_KB, SPAN_MFLOP = range(len(KV_FIELDS))
 NUM_KV_FIELD = len(KV_FIELDS)
 
 GROUP_FIELDS: tuple[str, ...] = ("rule", "size", "weight")  # size in tokens; weight: blocks for `block_token` tokens
@@ -270,7 +280,7 @@ class Engine(NamedTuple):
     unit: Records  # [1 + most resident units] UNIT
     unit_id: SmallInts  # [2, ...] names of the units of all sequences, and the entries of `unit` that they hold
     store: SmallInts  # [node] the buddy tree of a contiguous store
-    real: Floats  # the policy's options, then attention features of the step
+    real: Floats  # the policy's options, then attention features of the step: prompts, and spans that are shared
     book: Ints  # logged steps | steps by tokens | by sampled tokens | gaps | attention accounts | log of steps
 
 
@@ -354,7 +364,7 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
         zeros(num_seq, SEQUENCE), engine, zeros((num_engine, size.num_stage), LANE),
         np.zeros((num_engine, at_lane + size.num_stage * lane_size), np.int64), zeros(1 + size.num_unit, UNIT),
         unit_id, np.zeros((num_engine, max(size.num_node, 1)), np.int32),
-        np.zeros((num_engine, IN_FEATURE + size.num_class * size.num_feature)),
+        np.zeros((num_engine, IN_FEATURE + 2 * size.num_class * size.num_feature)),
         np.zeros(book_log + size.num_log * NUM_LOG_COLUMN, np.int64), order, heap,
         np.full(num_engine, np.iinfo(np.int64).max, np.int64), control,
     )  # fmt: skip

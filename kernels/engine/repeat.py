@@ -33,6 +33,7 @@ from kernels.engine.records import (
     PAGED,
     Engine,
 )
+from kernels.engine.span import kept_span
 from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.jit import njit
@@ -63,6 +64,9 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     token_ps, final_ps, asked_ps, allocated_ps = me.token_ps, me.final_ps, me.asked_ps, me.allocated_ps
     attn_nj = beside_ps = busy_ps = 0
     splits = interleaves(p, num_row)
+    if lane.span_token > 0:
+        for c in range(num_class):
+            fixed_ps += table[table[ATTN_LAYER] + c] * kept_span(e, at, c)[0]
     while steps < most and time_ps < horizon_ps:
         if paged:
             need = work[need_at + phase]
@@ -135,6 +139,18 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     me.num_token += steps * num_row
     me.num_sampled += steps * num_row
     me.num_pad_token += steps * (num_row - num_grow)
+    if lane.span_token > 0:
+        me.num_span_step += steps
+        me.num_span_token += steps * lane.span_token
+        for c in range(num_class):
+            cost = kept_span(e, at, c)
+            times = steps * table[table[ATTN_LAYER] + c]
+            account = book_attn + c * ATTN_SIZE + cost[2] * NUM_ACCOUNT_FIELD
+            book[account] += times * cost[0]
+            book[account + 1] += times * cost[1]
+            book[account + 2] += times * cost[3]
+            book[account + 3] += times * cost[4]
+            me.attn_nj += times * cost[1]
     book[IN_TOKEN + num_row] += steps
     book[me.book_head + num_row] += steps
     if ended > 0:

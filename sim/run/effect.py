@@ -34,6 +34,7 @@ def check_policy(scenario: Scenario, policy: Plugin) -> None:
         ("prefix_cache", scenario.prefix_cache, "true"),
         ("watermark", scenario.watermark, "-1"),
         ("preemption", scenario.preemption, "recompute"),
+        ("attention", scenario.attention, "paged"),
     ):
         if value != Scenario.__dataclass_fields__[field].default:
             raise InputError(
@@ -64,9 +65,22 @@ def check_placement(scenario: Scenario, model: ModelSpec, placement: Placement) 
     if placement.dp == 1 and scenario.router != Scenario.__dataclass_fields__["router"].default:
         raise InputError("has no effect on one replica", field="router", value=scenario.router,
                          allowed="round_robin; or dp above 1")  # fmt: skip
+    if scenario.attention != Scenario.__dataclass_fields__["attention"].default:
+        _check_spans(scenario, model)
     if scenario.expert_skew > 0 and not any(block.ffn.num_expert for block in model.block):
         raise InputError(f"has no effect: {model.name} has no experts", field="expert_skew", value=scenario.expert_skew,
                          allowed="0")  # fmt: skip
+
+
+def _check_spans(scenario: Scenario, model: ModelSpec) -> None:
+    """Models whose keys no pass of several queries has been priced for, or in which all layers have a window."""
+    kinds = [block.attention for block in model.block if block.attention.num_head]
+    if any(a.latent or a.indexer is not None for a in kinds):
+        raise InputError(f"{model.name} reads latents or chosen keys: no shared pass is known for these",
+                         field="attention", value=scenario.attention, allowed="paged")  # fmt: skip
+    if not any(a.window == 0 for a in kinds):
+        raise InputError(f"has no effect: every layer of {model.name} reads a window of its own", field="attention",
+                         value=scenario.attention, allowed="paged")  # fmt: skip
 
 
 def check_load(scenario: Scenario, load: Requests) -> None:
@@ -89,6 +103,8 @@ def notes(scenario: Scenario, policy: Plugin, load: Requests, has_arrays: bool) 
     said = [load.note] if load.note else []
     if contiguous(policy) and len(load.unit_id):
         said += [f"prefixes are not shared: policy {policy.name} keeps the KV of a sequence in one piece"]
+    if scenario.attention != Scenario.__dataclass_fields__["attention"].default and not len(load.unit_id):
+        said += ["no request names a prefix that it shares: every row reads its own keys"]
     if has_arrays:
         said += [f"the [npu] table of {scenario.system} is not read: a serving run takes the peak rates of the device"]
     return said

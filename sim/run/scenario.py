@@ -81,6 +81,11 @@ class Scenario:
         -1.0, "share of KV blocks kept free at admission; -1: the policy's"
     )
     prefix_cache: bool = _of(True, "keep blocks of finished requests for prompts that share a prefix")
+    attention: str = _of(
+        "paged",
+        "whose keys a decode reads: paged (each its own), relay (what all share once), hydragen (every shared span once),"
+        " or a path of a rule's TOML",
+    )
     preemption: Literal["recompute", "swap"] = _of("recompute", "what happens to a sequence that loses its KV")
     swap_GiB: Annotated[float, Ge(0), Le(1e6)] = _of(0.0, "host memory for swapped KV, a replica")  # noqa: N815
     memory_share: Annotated[float, Gt(0), Le(1)] = _of(0.9, "share of device memory that the engine may use")

@@ -140,7 +140,7 @@ def _together(value: dict[str, Any]) -> typing.Iterator[tuple[str, Any, str, str
     for name, held in value.items():
         if isinstance(held, str) and "\0" in held:
             yield name, held, "holds a null character", "text without one"
-    for name in ("model", "system", "requests", "policy", "router", "engine"):
+    for name in ("model", "system", "requests", "policy", "router", "engine", "attention"):
         if not value[name].strip():
             yield name, value[name], "is empty", "a name or a path"
     if -1 < value["watermark"] < 0:
@@ -158,6 +158,10 @@ def _together(value: dict[str, Any]) -> typing.Iterator[tuple[str, Any, str, str
             f"has no effect with preemption = {value['preemption']}",
             "0; or preemption = swap",
         )
+    if value["attention"] != _default("attention") and not value["prefix_cache"]:
+        yield "attention", value["attention"], "has no effect: no block is shared without prefix_cache", "paged"
+    if value["attention"] != _default("attention") and value["attn_dp"] > 1:
+        yield "attention", value["attention"], "attention groups hold their prefixes apart", "paged; or attn_dp = 1"
     if value["fidelity"] == "sol" and value["engine"] not in (_default("engine"), "none"):
         yield "engine", value["engine"], "has no effect at the speed of light, which has no host time", "none"
 

@@ -116,6 +116,11 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
             f"the dispatch of {system.device.name} draws experts uniformly", field="expert_skew",
             value=scenario.expert_skew, allowed="0; or a dispatch with routing=even, as best",
         )  # fmt: skip
+    if rule.beside != "nothing" and scenario.attention != "paged":
+        raise InputError(
+            f"attention runs beside other work on {system.device.name}, each row on its own keys", field="attention",
+            value=scenario.attention, allowed="paged; or a dispatch with beside=nothing",
+        )  # fmt: skip
     arrays = machine(system, fidelity, group_size=placed.tp * placed.attn_dp if placed.tp > 1 else None)
     dispatch.fill(arrays.rate, system.device, rule)
     arrays = with_experts(arrays, system.device, rule, model, formats, placed, max_num_token, scenario.seed)

@@ -25,7 +25,7 @@ from sim.run import warm
 from sim.run.effect import FIELD_OF, check_load, check_policy, notes
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup, prepare
-from sim.serving import engine_profile
+from sim.serving import attention_rule, engine_profile
 from sim.serving.accounts import Accounts, accounts
 from sim.serving.engine import compile_loop, serve
 from sim.serving.limits import Limits, Options, max_seq, max_token
@@ -200,6 +200,7 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
         timeout_s=scenario.timeout_s,
         watermark=scenario.watermark if scenario.watermark >= 0 else None,
         rules=profile.scheduler,
+        spans=attention_rule.load(scenario.attention),
     )
 
 
@@ -243,6 +244,7 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
         "kv_mean_share": held / capacity,
         "kv_token_share": token / held if held and setup.store.groups == (Group(),) else math.nan,
         "num_computed_token": float(count["num_token"].sum() + count["num_pad_token"].sum()),
+        "num_spared_key": float(count["num_span_token"].sum()),
         "num_preemption": float(count["num_recompute"].sum() + count["num_swap"].sum()),
         "usd_per_h": setup.price_usd_per_h,
     }

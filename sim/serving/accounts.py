@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels import optable as op
+from kernels.attention_work import WINDOW
 from kernels.engine.price import HOST_BLOCK, HOST_PREFILL, HOST_SEQ, HOST_STEP, HOST_TOKEN
 from kernels.machine import EXPERT_BYTE, EXPERT_PIM_BYTE, EXPERT_PIM_FLOP, IDLE_W, PIM_BYTE_PER_S
 from sim.serving.result import Ints, ServeResult
@@ -63,6 +64,8 @@ def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
     count = {name: int(values.sum()) for name, values in result.counter.items()}
     num_layer = int(price.attn_layer.sum())
     num_operator += num_layer * (count["num_prefill_step"] + count["num_decode_step"])
+    full = price.attn_layer[:, price.decode_shape[:, WINDOW] == 0]
+    num_operator += int(full.sum()) * count["num_span_step"]
     host = price.host_ps
     host_ps = (
         host[HOST_STEP] * count["num_step"]

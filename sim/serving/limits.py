@@ -6,7 +6,7 @@ from typing import Any
 
 from kernels.errors import InputError
 from sim.serving.plugin import Plugin
-from sim.serving.rules import Group, Rules
+from sim.serving.rules import Group, Rules, Spans
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Limits:
     watermark: float | None = None  # share of blocks that an admission leaves free; None: the policy's
     groups: tuple[Group, ...] = (Group(),)  # of layers, by how their KV grows
     rules: Rules = field(default_factory=Rules)
+    spans: Spans = Spans()
 
     def __post_init__(self) -> None:
         for name, low in (

@@ -34,7 +34,7 @@ from kernels.engine.types import fleet_of, view_of
 from kernels.errors import InputError
 from sim.serving import state
 from sim.serving.limits import Limits, Options
-from sim.serving.plan import plan_rows
+from sim.serving.plan import plan_rows, plan_spans
 from sim.serving.plugin import Plugin
 from sim.serving.split_replay import split
 from sim.serving.step_price import Lowered
@@ -166,9 +166,10 @@ class Replay:
         kv = rows["start"] + np.where(rows["role"] == at.IDLE, 0, query)
         samples = decode | (rows["start"] + rows["token"] >= r.seq["target"][rows["sequence"]])
         plan = lowering.Plan(query, kv, decode, samples)
+        spans = plan_spans(r, rows)
         stages = []
         for stage in range(len(self.price.dense_ps)):
-            ops, work = self.lowered.step(stage, plan)
+            ops, work = self.lowered.step(stage, plan, spans)
             cost = self.lowered.price(ops, work)
             sends = ops["kind"] == op.P2P
             least_ps = dispatch_ps(self.packed, stage, int(query.sum()), int((~decode).sum()))

@@ -110,6 +110,9 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("goes_on", int(rules.goes_on)),
         ("release_order", int(rules.release_order)),
         ("keep_duplicate", int(rules.keep_duplicate)),
+        ("span_row", limits.spans.least_row if has_unit else 0),
+        ("span_token", limits.spans.least_token),
+        ("span_common", int(limits.spans.common)),
         ("lone_prompt", int(rules.lone_prompt)),
     ):
         w.engine[field] = value

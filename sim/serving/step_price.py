@@ -5,6 +5,7 @@ takes the attention classes' constants; `step_cost` prices one plan from them, a
 operators of `workloads.lowering.lower_step` to the picosecond (a test says so for every family of models).
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from kernels import optable as op
 from kernels.attention import NUM_FEATURE
-from kernels.attention_work import longest_span
+from kernels.attention_work import SPAN, longest_span
 from kernels.engine.beside import hidden_ps
 from kernels.engine.price import (
     PackedPrice,
@@ -32,6 +33,7 @@ from kernels.formats import FORMATS
 from kernels.machine import BYTE_J, FLOP_J, LINK_BYTE_PER_S, LINK_HOST, Machine
 from kernels.price import price_table
 from kernels.units import PS_PER_S
+from sim.serving.plan import NO_SPANS, Spans
 from sim.serving.slower import slower
 from workloads import lowering, memory
 from workloads.formats import Formats
@@ -121,8 +123,11 @@ class Lowered:
         sampled = -(-np.asarray(num_sampled, np.int64) // self.placement.attn_dp)
         return lowering.lower_head(self.model, self.formats, self.placement, last, sampled)
 
-    def step(self, stage: int, plan: lowering.Plan) -> tuple[op.OpTable, op.WorkTable]:
-        """Operators and work rows of one plan on a stage: `workloads.lowering.lower_step` at captured sizes."""
+    def step(self, stage: int, plan: lowering.Plan, spans: Spans = NO_SPANS) -> tuple[op.OpTable, op.WorkTable]:
+        """Operators and work rows of one plan on a stage: `workloads.lowering.lower_step` at captured sizes, and spans
+        that decodes read together."""
+        if len(spans.query_len):
+            return self._with_spans(stage, plan, spans)
         model, formats, placement = self.model, self.formats, self.placement
         prefill = lowering.work_rows(plan.query_len[~plan.is_decode], plan.kv_len[~plan.is_decode])
         decode = lowering.work_rows(plan.query_len[plan.is_decode], plan.kv_len[plan.is_decode])
@@ -137,6 +142,24 @@ class Lowered:
         if stage == placement.pp - 1:
             ops.append(self.head([int(plan.samples.sum())])[0])
         return np.concatenate(ops), np.concatenate([prefill, decode])
+
+    def _with_spans(self, stage: int, plan: lowering.Plan, spans: Spans) -> tuple[op.OpTable, op.WorkTable]:
+        """The step with a row of work more for each span, and that much less of their own for those who read it; the
+        layers with a window keep to the plan."""
+        ops, work = self.step(stage, plan)
+        kv_len = plan.kv_len.copy()
+        kv_len[plan.is_decode] -= spans.token
+        own_ops, own = self.step(stage, dataclasses.replace(plan, kv_len=kv_len))
+        together = lowering.work_rows(spans.query_len, spans.kv_len)
+        together["causal"] = SPAN
+        shared = lowering.lower_attention(self.model, self.formats, self.placement, stage, together, "prefill")
+        shared = shared[shared["window"] == 0]
+        mine = (ops["kind"] == op.ATTN_DECODE) & (ops["window"] == 0)
+        for rows, offset in ((own_ops, len(work)), (shared, len(work) + len(own))):
+            rows["work_start"] += offset
+            rows["work_stop"] += offset
+        ops[mine] = own_ops[mine]
+        return np.concatenate([ops, shared]), np.concatenate([work, own, together])
 
 
 def build(

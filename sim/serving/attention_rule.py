@@ -1,0 +1,47 @@
+"""Which spans of keys a step's decodes read together: one TOML a variant in `sim/serving/attention/`, or a user's file."""
+
+import pathlib
+
+from kernels.errors import InputError, from_validation
+from sim.serving.rules import Spans
+
+FOLDER = pathlib.Path(__file__).parent / "attention"
+
+
+def names() -> list[str]:
+    """The variants that come with the project."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name: str) -> Spans:
+    """The rule of a variant by name or by the path of its TOML (`title`, `source`, and the fields of `Spans`); an
+    `InputError` names what is wrong.
+
+    >>> load("relay"), load("paged") == Spans()
+    (Spans(least_row=2, least_token=1, common=True), True)
+    """
+    import pydantic
+
+    from sim.run.scenario import read_toml
+
+    if not name.endswith(".toml") and name not in names():
+        raise InputError("no such attention", field="attention", value=name, allowed=[*names(), "a path of a .toml file"])
+    path = pathlib.Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    values = read_toml(path)
+    for key in ("title", "source"):
+        if not isinstance(values.pop(key, None), str):
+            raise InputError("is missing, or no text", file=path, field=key, value="")
+    for key in values:
+        if key not in Spans.__dataclass_fields__:
+            raise InputError("unknown field", file=path, field=key, value=values[key],
+                             allowed=list(Spans.__dataclass_fields__))  # fmt: skip
+    try:
+        rule: Spans = pydantic.TypeAdapter(Spans).validate_python(values)
+    except pydantic.ValidationError as error:
+        raise from_validation(error, path) from None
+    if rule.least_row < 0 or rule.least_row == 1:
+        raise InputError("one row shares nothing", file=path, field="least_row", value=rule.least_row,
+                         allowed="2 and more; or 0: every row reads its own")  # fmt: skip
+    if rule.least_token < 1:
+        raise InputError("no span", file=path, field="least_token", value=rule.least_token, allowed="1 and more")
+    return rule
