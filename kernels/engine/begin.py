@@ -107,7 +107,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
                 sampled += 1
             for c in range(num_class):
                 feature = e.real[IN_FEATURE + c * NUM_FEATURE : IN_FEATURE + (c + 1) * NUM_FEATURE]
-                add_prefill(p, c, feature, padded, start + padded)
+                read = min(start, me.kept_token) if me.kept_token > 0 and window_of(p, c) == 0 else start
+                add_prefill(p, c, feature, padded, read + padded)
             continue
         token += work[row + TOKEN]
         sampled += work[row + TOKEN]
@@ -123,7 +124,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
         for c in range(num_class):
             window = window_of(p, c)
             own = kv - s.span if window == 0 else kv
-            left = min(left, _add_decode(work, at + c * NUM_KV_FIELD, own, window, grows))
+            kept = me.kept_token if window == 0 else 0
+            left = min(left, _add_decode(work, at + c * NUM_KV_FIELD, own, window, kept, grows))
     step_nj = 0
     for c in range(num_class):
         if num_prefill > 0:
@@ -236,11 +238,13 @@ def _need_by_group(me: Any, work: Ints, at: int, kv: int) -> int:
 
 
 @njit_inline
-def _add_decode(work: Ints, at: int, kv: int, window: int, grows: bool) -> int:
-    """Adds a row of `kv` keys to the sums of its class at `at`; how many more steps they only count up."""
-    if window > 0 and kv > window:
-        work[at + KV_SUM] += window
-        work[at + KV_MAX_STILL] = longest_span(kv, window)
+def _add_decode(work: Ints, at: int, kv: int, window: int, kept: int, grows: bool) -> int:
+    """Adds a row of `kv` keys, of which a query reads the last `window` or any `kept` (0: no limit), to the sums of its
+    class at `at`; how many more steps they only count up."""
+    most = max(window, kept)
+    if most > 0 and kv > most:
+        work[at + KV_SUM] += most
+        work[at + KV_MAX_STILL] = longest_span(kv, window) if window > 0 else most
         return ALWAYS
     work[at + KV_SUM] += kv
     if not grows:
@@ -248,7 +252,7 @@ def _add_decode(work: Ints, at: int, kv: int, window: int, grows: bool) -> int:
         return ALWAYS
     work[at + KV_GROW] += 1
     work[at + KV_MAX_GROW] = max(work[at + KV_MAX_GROW], kv)
-    return window - kv if window > 0 else ALWAYS
+    return most - kv if most > 0 else ALWAYS
 
 
 @njit

@@ -128,6 +128,7 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("keep_duplicate", "i8", "1: who computes a block that is resident already keeps its own copy"),
     ("lone_prompt", "i8", "1: a prompt that is alone is not cut to the policy's longest chunk"),
     ("release_order", "i8", "1: empty blocks queue for use behind older cached ones, 0: they are used first"),
+    ("kept_token", "i8", "keys that a query reads beside those of its step, in layers without a window; 0: all"),
     ("span_row", "i8", "rows that must hold a span for its keys to be read once for all of them; 0: none are"),
     ("span_token", "i8", "tokens that such a span has at least"),
     ("span_common", "i8", "1: only what all decodes of a step hold is such a span"),

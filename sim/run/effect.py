@@ -35,6 +35,7 @@ def check_policy(scenario: Scenario, policy: Plugin) -> None:
         ("watermark", scenario.watermark, "-1"),
         ("preemption", scenario.preemption, "recompute"),
         ("attention", scenario.attention, "paged"),
+        ("kv_budget", scenario.kv_budget, "0"),
     ):
         if value != Scenario.__dataclass_fields__[field].default:
             raise InputError(
@@ -65,11 +66,21 @@ def check_placement(scenario: Scenario, model: ModelSpec, placement: Placement) 
     if placement.dp == 1 and scenario.router != Scenario.__dataclass_fields__["router"].default:
         raise InputError("has no effect on one replica", field="router", value=scenario.router,
                          allowed="round_robin; or dp above 1")  # fmt: skip
+    if scenario.kv_budget:
+        _check_budget(scenario, model)
     if scenario.attention != Scenario.__dataclass_fields__["attention"].default:
         _check_spans(scenario, model)
     if scenario.expert_skew > 0 and not any(block.ffn.num_expert for block in model.block):
         raise InputError(f"has no effect: {model.name} has no experts", field="expert_skew", value=scenario.expert_skew,
                          allowed="0")  # fmt: skip
+
+
+def _check_budget(scenario: Scenario, model: ModelSpec) -> None:
+    """Models of which nobody has said what a budget of tokens leaves out."""
+    kinds = [block.attention for block in model.block if block.attention.num_head]
+    if any(a.latent or a.indexer is not None for a in kinds) or not any(a.window == 0 for a in kinds):
+        raise InputError(f"no layer of {model.name} keeps a key and a value of every token", field="kv_budget",
+                         value=scenario.kv_budget, allowed="0")  # fmt: skip
 
 
 def _check_spans(scenario: Scenario, model: ModelSpec) -> None:
@@ -105,6 +116,8 @@ def notes(scenario: Scenario, policy: Plugin, load: Requests, has_arrays: bool) 
         said += [f"prefixes are not shared: policy {policy.name} keeps the KV of a sequence in one piece"]
     if scenario.attention != Scenario.__dataclass_fields__["attention"].default and not len(load.unit_id):
         said += ["no request names a prefix that it shares: every row reads its own keys"]
+    if scenario.kv_budget and len(load.unit_id):
+        said += ["prefixes are not shared: of each sequence its own queries choose the tokens that stay"]
     if has_arrays:
         said += [f"the [npu] table of {scenario.system} is not read: a serving run takes the peak rates of the device"]
     return said

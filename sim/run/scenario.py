@@ -81,6 +81,9 @@ class Scenario:
         -1.0, "share of KV blocks kept free at admission; -1: the policy's"
     )
     prefix_cache: bool = _of(True, "keep blocks of finished requests for prompts that share a prefix")
+    kv_budget: Annotated[int, Ge(0), Le(2 * MAX_TOKEN)] = _of(
+        0, "tokens whose KV a sequence keeps (H2O: heavy hitters and recent ones), the others are evicted; 0: all"
+    )
     attention: str = _of(
         "paged",
         "whose keys a decode reads: paged (each its own), relay (what all share once), hydragen (every shared span once),"

@@ -162,6 +162,8 @@ def _together(value: dict[str, Any]) -> typing.Iterator[tuple[str, Any, str, str
         yield "attention", value["attention"], "has no effect: no block is shared without prefix_cache", "paged"
     if value["attention"] != _default("attention") and value["attn_dp"] > 1:
         yield "attention", value["attention"], "attention groups hold their prefixes apart", "paged; or attn_dp = 1"
+    if value["attention"] != _default("attention") and value["kv_budget"]:
+        yield "attention", value["attention"], "has no effect: a sequence with a kv_budget shares no block", "paged"
     if value["fidelity"] == "sol" and value["engine"] not in (_default("engine"), "none"):
         yield "engine", value["engine"], "has no effect at the speed of light, which has no host time", "none"
 

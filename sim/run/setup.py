@@ -109,6 +109,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         max_num_token=max_num_token,
         max_num_seq=max_num_seq,
         utilization=scenario.memory_share,
+        kept_token=scenario.kv_budget if scenario.kv_budget < (scenario.max_model_len or model.max_context) else 0,
     )
     rule = dispatch.parse(scenario.dispatch, system.device)
     if rule.draws and scenario.expert_skew > 0:

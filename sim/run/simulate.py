@@ -249,4 +249,6 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
         "usd_per_h": setup.price_usd_per_h,
     }
     totals |= energy(spent, setup.machine, setup.system.device, setup.placement.stage_device)
+    if [group.rule for group in setup.store.groups] == ["budget"] and token:
+        totals["kv_kept_share"] = held / token
     return totals | ({"kv_peak_share": float(peak)} if result.step is not None else {})

@@ -166,10 +166,13 @@ class Replay:
         kv = rows["start"] + np.where(rows["role"] == at.IDLE, 0, query)
         samples = decode | (rows["start"] + rows["token"] >= r.seq["target"][rows["sequence"]])
         plan = lowering.Plan(query, kv, decode, samples)
-        spans = plan_spans(r, rows)
+        spans, kept = plan_spans(r, rows), int(r.me["kept_token"])
+        read = np.where(decode, np.minimum(kv, kept), np.minimum(rows["start"], kept) + query) if kept else kv.copy()
+        if len(spans.token):
+            read[decode] -= spans.token
         stages = []
         for stage in range(len(self.price.dense_ps)):
-            ops, work = self.lowered.step(stage, plan, spans)
+            ops, work = self.lowered.step(stage, plan, read, spans)
             cost = self.lowered.price(ops, work)
             sends = ops["kind"] == op.P2P
             least_ps = dispatch_ps(self.packed, stage, int(query.sum()), int((~decode).sum()))

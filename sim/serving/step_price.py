@@ -123,11 +123,13 @@ class Lowered:
         sampled = -(-np.asarray(num_sampled, np.int64) // self.placement.attn_dp)
         return lowering.lower_head(self.model, self.formats, self.placement, last, sampled)
 
-    def step(self, stage: int, plan: lowering.Plan, spans: Spans = NO_SPANS) -> tuple[op.OpTable, op.WorkTable]:
-        """Operators and work rows of one plan on a stage: `workloads.lowering.lower_step` at captured sizes, and spans
-        that decodes read together."""
-        if len(spans.query_len):
-            return self._with_spans(stage, plan, spans)
+    def step(
+        self, stage: int, plan: lowering.Plan, read_len: Ints | None = None, spans: Spans = NO_SPANS
+    ) -> tuple[op.OpTable, op.WorkTable]:
+        """Operators and work rows of one plan on a stage: `workloads.lowering.lower_step` at captured sizes. Layers
+        without a window read `read_len` keys a sequence (None: all of the plan's) and the spans beside them."""
+        if read_len is not None and (read_len != plan.kv_len).any():
+            return self._reading(stage, plan, read_len, spans)
         model, formats, placement = self.model, self.formats, self.placement
         prefill = lowering.work_rows(plan.query_len[~plan.is_decode], plan.kv_len[~plan.is_decode])
         decode = lowering.work_rows(plan.query_len[plan.is_decode], plan.kv_len[plan.is_decode])
@@ -143,18 +145,17 @@ class Lowered:
             ops.append(self.head([int(plan.samples.sum())])[0])
         return np.concatenate(ops), np.concatenate([prefill, decode])
 
-    def _with_spans(self, stage: int, plan: lowering.Plan, spans: Spans) -> tuple[op.OpTable, op.WorkTable]:
-        """The step with a row of work more for each span, and that much less of their own for those who read it; the
-        layers with a window keep to the plan."""
+    def _reading(
+        self, stage: int, plan: lowering.Plan, read_len: Ints, spans: Spans
+    ) -> tuple[op.OpTable, op.WorkTable]:
+        """The step with other keys in the layers without a window, and a row of work more for each span."""
         ops, work = self.step(stage, plan)
-        kv_len = plan.kv_len.copy()
-        kv_len[plan.is_decode] -= spans.token
-        own_ops, own = self.step(stage, dataclasses.replace(plan, kv_len=kv_len))
+        own_ops, own = self.step(stage, dataclasses.replace(plan, kv_len=read_len))
         together = lowering.work_rows(spans.query_len, spans.kv_len)
         together["causal"] = SPAN
         shared = lowering.lower_attention(self.model, self.formats, self.placement, stage, together, "prefill")
         shared = shared[shared["window"] == 0]
-        mine = (ops["kind"] == op.ATTN_DECODE) & (ops["window"] == 0)
+        mine = ((ops["kind"] == op.ATTN_DECODE) | (ops["kind"] == op.ATTN_PREFILL)) & (ops["window"] == 0)
         for rows, offset in ((own_ops, len(work)), (shared, len(work) + len(own))):
             rows["work_start"] += offset
             rows["work_stop"] += offset
