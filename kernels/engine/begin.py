@@ -7,6 +7,7 @@ from numba import types
 from kernels.attention import NUM_FEATURE
 from kernels.attention_work import longest_span
 from kernels.engine.abort import first_deadline
+from kernels.engine.adapter import book_adapters, fetch_ahead, price_adapters
 from kernels.engine.beside import hidden_ps
 from kernels.engine.cache import evicts_unseen
 from kernels.engine.heap import head
@@ -32,6 +33,7 @@ from kernels.engine.price import (
     add_prefill,
     decode_cost,
     dispatch_ps,
+    layer_of,
     prefill_cost,
     window_of,
 )
@@ -93,6 +95,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     left = repeat
     first = at + me.in_plan
     lane.span_token = find_spans(e, p, first, first + ROW * num_row) if me.span_row > 0 else 0
+    if me.num_rank > 0:
+        price_adapters(e, p, number, first, first + ROW * num_row)
     for row in range(first, first + ROW * num_row, ROW):
         s = e.seq[work[row + SEQ]]
         if work[row + ROLE] == PREFILL:
@@ -156,6 +160,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     _launch(
         e, p, number, time_ps, token, num_row, sampled, moved, pad, num_prefill, num_idle, prefill_token, step_nj
     )  # fmt: skip
+    if me.num_rank > 0:
+        fetch_ahead(e)
 
 
 @njit
@@ -302,6 +308,18 @@ def _account(e: Engine, p: PackedPrice, c: int, phase: int, cost: Cost) -> int:
     return num_layer * cost[1]
 
 
+@njit
+def _adapters(e: Engine, p: PackedPrice, number: int) -> int:
+    """Adds a layer's work for the lane's adapters, times its layers, to the stages; returns the energy of all."""
+    lane, total = e.lane[number], 0
+    for s in range(p.table[NUM_STAGE]):
+        num_layer = layer_of(p, s)
+        e.lane[s].attn_ps += num_layer * lane.adapter_ps
+        total += num_layer
+    book_adapters(e, number, total)
+    return int(total * lane.adapter_nj)
+
+
 @_NUMBERS
 def _launch(
     e: Engine, p: PackedPrice, number: int, time_ps: int, token: int, num_row: int, sampled: int, moved: int,
@@ -311,6 +329,11 @@ def _launch(
     me, table, lane = e.me, p.table, e.lane[number]
     num_stage = table[NUM_STAGE]
     start = begun_ps = max(time_ps, e.lane[0].free_ps)
+    if me.num_rank > 0:
+        start = begun_ps = max(begun_ps, lane.ready_ps)
+        me.fetch_wait_ps += begun_ps - max(time_ps, e.lane[0].free_ps)
+        me.num_adapter_step += 1 if lane.adapter_ps > 0 else 0
+        attn_nj += _adapters(e, p, number)
     end = start + table[STEP_PS] + table[SEQ_PS] * num_row + table[TOKEN_PS] * token + table[BLOCK_PS] * moved
     if num_prefill > 0:
         end += table[PREFILL_PS]

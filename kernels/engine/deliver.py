@@ -1,11 +1,13 @@
 """A request reaches an engine: it is refused for good, or joins the waiting queue."""
 
+from kernels.engine.adapter import rank_of
 from kernels.engine.buddy import ceil_pow2
 from kernels.engine.commit import release_children
 from kernels.engine.heap import push
 from kernels.engine.records import (
     NO_REASON,
     PAGED,
+    RANK_BLOCK,
     REASON_CONTEXT,
     REASON_KV,
     REASON_STEP,
@@ -29,6 +31,7 @@ def refusal(e: Engine, i: int) -> int:
         # the most that it holds at once: a step of its prompt, computed with nothing before it kept, or its last token
         step = min(s.prompt, me.max_step_token)
         most = max(block_for(e, total - 2, total - 1), block_for(e, s.prompt - step, s.prompt))
+        most += rank_of(e, i, RANK_BLOCK) if s.adapter > 0 else 0
         if most + (me.watermark_block if me.by_admission == 0 else 0) > me.num_block:
             return REASON_KV
     elif ceil_pow2(ceil_div(reserved_token(e, i), me.block_token)) > ceil_pow2(me.num_block + 1) // 2:

@@ -13,6 +13,7 @@ import numpy as np
 from kernels.attention import LONGEST, PAIR, decode_s, prefill_add, prefill_byte, prefill_s
 from kernels.attention_work import CAUSAL, WINDOW, Shape, kv_token_byte, pair_flop, query_token_byte
 from kernels.engine.records import Floats, Ints
+from kernels.gemm import gemm_s
 from kernels.jit import njit
 from kernels.machine import DYNAMIC_W, IDLE_W, NUM_FIT, RATES
 from kernels.units import to_nj, to_ps
@@ -42,10 +43,16 @@ class StepPrice(NamedTuple):
     graph_token: int  # steps of decodes alone up to this many tokens are launched as one graph, without those
     num_device: int  # a stage
     num_group: int  # attention groups of a replica, which share its sequences evenly
+    adapter: Floats  # what a layer computes for adapters: ADAPTER_FIELDS, the multiply's fit, then its projections
 
 
 HOST_FIELDS: tuple[str, ...] = ("step", "seq", "token", "request", "prefill", "moved_block")
 HOST_STEP, HOST_SEQ, HOST_TOKEN, HOST_REQUEST, HOST_PREFILL, HOST_BLOCK = range(len(HOST_FIELDS))
+
+
+ADAPTER_FIELDS: tuple[str, ...] = ("num_projection", "value_byte", "peak_flop_per_s")
+PROJECTION_FIELDS: tuple[str, ...] = ("count", "wide_in", "wide_out")  # equal ones in a layer; their widths
+NUM_PROJECTION, VALUE_BYTE, ADAPTER_PEAK = range(len(ADAPTER_FIELDS))
 
 
 def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sampled: int = 1) -> StepPrice:
@@ -58,7 +65,7 @@ def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sample
         np.zeros((num_stage, num_class), ints), np.zeros((num_class, 6)), np.zeros((num_class, 6)),
         np.ones(num_class), np.ones(len(RATES)),
         np.zeros((num_class, NUM_FIT)), np.zeros((num_class, NUM_FIT)), np.zeros(len(HOST_FIELDS), ints),
-        np.zeros(num_stage, ints), 0, 1, 1,
+        np.zeros(num_stage, ints), 0, 1, 1, np.zeros(len(ADAPTER_FIELDS)),
     )  # fmt: skip
 
 
@@ -66,7 +73,7 @@ class PackedPrice(NamedTuple):
     """A `StepPrice` in two arrays, as the compiled loop takes it (see `pack`)."""
 
     table: Ints  # PRICE_FIELDS, then the tables that its last fields point to
-    real: Floats  # rate | of each class: prefill shape and fit, decode shape and fit, peak
+    real: Floats  # rate | of each class: prefill shape and fit, decode shape and fit, peak | adapters
 
 
 PRICE_FIELDS: tuple[str, ...] = (
@@ -114,7 +121,7 @@ def pack(price: StepPrice) -> PackedPrice:
     table = np.concatenate([np.array(field, np.int64), *(part.ravel() for part in parts)])
     columns = (price.prefill_shape, price.prefill_fit, price.decode_shape, price.decode_fit)
     classes = np.concatenate([*columns, price.peak_flop_per_s[:, None]], axis=1)
-    return PackedPrice(np.ascontiguousarray(table, np.int64), np.concatenate([price.rate, classes.ravel()]))
+    return PackedPrice(np.ascontiguousarray(table, np.int64), np.concatenate([price.rate, classes.ravel(), price.adapter]))
 
 
 PRICE_TYPE = numba.typeof(pack(blank()))
@@ -155,6 +162,45 @@ def decode_cost(p: PackedPrice, c: int, num_seq: int, kv_sum: int, kv_max: int) 
     byte = kv_sum * kv_token_byte(shape) + num_seq * query_token_byte(shape)
     kb, mflop = whole(byte * 1e-3), whole(max(kv_sum, num_seq) * pair_flop(shape) * 1e-6)
     return to_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop
+
+
+@njit
+def layer_of(p: PackedPrice, stage: int) -> int:
+    """Layers of a stage that attend."""
+    num_layer = 0
+    for c in range(p.table[NUM_CLASS]):
+        num_layer += p.table[p.table[ATTN_LAYER] + stage * p.table[NUM_CLASS] + c]
+    return num_layer
+
+
+@njit
+def adapter_cost(p: PackedPrice, num_token: int, token_rank: int, rank_sum: int) -> Cost:
+    """Picoseconds, nanojoules, the longest part's bound, kB and MFLOP (all devices of a stage but for the time) of one
+    layer's products for adapters: `num_token` tokens of `token_rank` ranks in all, and distinct adapters of `rank_sum`
+    in all, whose weights are read once. Each projection is a product down to the rank and one up from it, added to the
+    base model's."""
+    real, at = p.real, NUM_RATE + p.table[NUM_CLASS] * CLASS_SIZE
+    byte, peak = real[at + VALUE_BYTE], real[at + ADAPTER_PEAK]
+    fit = real[at + len(ADAPTER_FIELDS) : at + len(ADAPTER_FIELDS) + NUM_FIT]
+    rank = -(-token_rank // num_token)
+    low = num_token * rank * byte
+    time_ps = energy_nj = bound = 0
+    longest = kb = mflop = 0.0
+    for k in range(int(real[at + NUM_PROJECTION])):
+        row = at + len(ADAPTER_FIELDS) + NUM_FIT + k * len(PROJECTION_FIELDS)
+        count, wide_in, wide_out = int(real[row]), int(real[row + 1]), int(real[row + 2])
+        act_in, act_out = num_token * wide_in * byte, num_token * wide_out * byte
+        down = gemm_s(num_token, rank, wide_in, 1, rank_sum * wide_in * byte, act_in, low, peak, real, fit)
+        up = gemm_s(num_token, wide_out, rank, 1, rank_sum * wide_out * byte, low + act_out, act_out, peak, real, fit)
+        for part in (down, up):
+            time_ps += count * to_ps(part[0])
+            energy_nj += count * to_nj(real[IDLE_W] * part[0] + real[DYNAMIC_W] * part[1])
+            if part[0] > longest:
+                longest, bound = part[0], part[2]
+        kb += count * ((rank_sum * byte * (wide_in + wide_out)) + act_in + 2.0 * (low + act_out)) * 1e-3
+        mflop += count * 2.0 * token_rank * (wide_in + wide_out) * 1e-6
+    device = p.table[NUM_DEVICE]
+    return time_ps, device * energy_nj, bound, device * whole(kb), device * whole(mflop)
 
 
 @njit

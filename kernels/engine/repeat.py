@@ -5,6 +5,7 @@ takes. What is the same in each step is added up afterwards; what differs is kep
 what `begin_repeat` and `commit` give one step at a time, to the last bit.
 """
 
+from kernels.engine.adapter import book_adapters
 from kernels.engine.begin import ATTN_SIZE, NUM_BOUND
 from kernels.engine.cache import evicts_unseen
 from kernels.engine.gap import bucket, bucket_edges
@@ -20,6 +21,7 @@ from kernels.engine.price import (
     PackedPrice,
     decode_cost,
     dispatch_ps,
+    layer_of,
 )
 from kernels.engine.records import (
     IN_FLIGHT_RING,
@@ -64,6 +66,8 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     token_ps, final_ps, asked_ps, allocated_ps = me.token_ps, me.final_ps, me.asked_ps, me.allocated_ps
     attn_nj = beside_ps = busy_ps = 0
     splits = interleaves(p, num_row)
+    if me.num_rank > 0:
+        fixed_ps += layer_of(p, 0) * lane.adapter_ps
     if lane.span_token > 0:
         for c in range(num_class):
             fixed_ps += table[table[ATTN_LAYER] + c] * kept_span(e, at, c)[0]
@@ -139,6 +143,9 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     me.num_token += steps * num_row
     me.num_sampled += steps * num_row
     me.num_pad_token += steps * (num_row - num_grow)
+    if me.num_rank > 0:
+        me.num_adapter_step += steps if lane.adapter_ps > 0 else 0
+        book_adapters(e, 0, steps * layer_of(p, 0))
     if lane.span_token > 0:
         me.num_span_step += steps
         me.num_span_token += steps * lane.span_token

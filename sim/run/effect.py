@@ -36,6 +36,7 @@ def check_policy(scenario: Scenario, policy: Plugin) -> None:
         ("preemption", scenario.preemption, "recompute"),
         ("attention", scenario.attention, "paged"),
         ("kv_budget", scenario.kv_budget, "0"),
+        ("lora_rank", scenario.lora_rank, "empty"),
     ):
         if value != Scenario.__dataclass_fields__[field].default:
             raise InputError(
@@ -96,6 +97,12 @@ def _check_spans(scenario: Scenario, model: ModelSpec) -> None:
 
 def check_load(scenario: Scenario, load: Requests) -> None:
     """Options that the load leaves nothing to do for."""
+    asked = bool((load.adapter >= 0).any())
+    if asked and not scenario.lora_rank:
+        raise InputError("the load names adapters, of no rank", field="lora_rank", value="", allowed="8, or 64+32+16+8")
+    if scenario.lora_rank and not asked:
+        raise InputError("has no effect: this load names no adapters", field="lora_rank", value=scenario.lora_rank,
+                         allowed="empty; or a load with num_adapter=")  # fmt: skip
     if scenario.order == "priority" and (load.priority == load.priority[0]).all() and not _draws_priority(scenario):
         raise InputError("has no effect: all requests of this load have one priority", field="order", value="priority",
                          allowed="fcfs, sjf; or a load with priority=0.8+0.2")  # fmt: skip

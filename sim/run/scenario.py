@@ -63,6 +63,9 @@ class Scenario:
         "what units in the memory do: xpu, pim, best, op_b, co_process, each with options (`best:beside=attention`,"
         " `xpu:routing=uniform`); empty: the device's own rule",
     )
+    lora_rank: str = _of(
+        "", "ranks of the adapters that a load names, in turn: 8, or 64+32+16+8; their weights come from the host"
+    )
     # engine
     policy: str = _of("vllm_v1", "scheduling policy with its options, `NAME:option=value,...`, or a path of its file")
     router: str = _of("round_robin", "router over replicas, likewise (`ridgeline policies` lists both)")

@@ -27,6 +27,7 @@ from sim.run.scenario import Scenario
 from sim.run.setup import Setup, prepare
 from sim.serving import attention_rule, engine_profile
 from sim.serving.accounts import Accounts, accounts
+from sim.serving.adapters import price_vector, ranks_of
 from sim.serving.engine import compile_loop, serve
 from sim.serving.limits import Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin, find
@@ -111,6 +112,8 @@ def simulate(
         host=profile.host_time(),
         block_token=scenario.block_token,
     )
+    if limits.ranks:
+        price = price._replace(adapter=price_vector(lowered))
     options = Options(
         order=scenario.order,
         seed=scenario.seed,
@@ -201,6 +204,10 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
         watermark=scenario.watermark if scenario.watermark >= 0 else None,
         rules=profile.scheduler,
         spans=attention_rule.load(scenario.attention),
+        ranks=ranks_of(
+            scenario.lora_rank, setup.model, setup.formats, setup.placement, setup.system, setup.machine,
+            store.block_byte,
+        ),
     )
 
 
@@ -244,6 +251,8 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
         "kv_mean_share": held / capacity,
         "kv_token_share": token / held if held and setup.store.groups == (Group(),) else math.nan,
         "num_computed_token": float(count["num_token"].sum() + count["num_pad_token"].sum()),
+        "num_fetch": float(count["num_fetch"].sum()),
+        "fetch_wait_s": float(count["fetch_wait_ps"].sum()) / PS_PER_S,
         "num_spared_key": float(count["num_span_token"].sum()),
         "num_preemption": float(count["num_recompute"].sum() + count["num_swap"].sum()),
         "usd_per_h": setup.price_usd_per_h,

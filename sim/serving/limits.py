@@ -6,7 +6,7 @@ from typing import Any
 
 from kernels.errors import InputError
 from sim.serving.plugin import Plugin
-from sim.serving.rules import Group, Rules, Spans
+from sim.serving.rules import Group, Rank, Rules, Spans
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Limits:
     groups: tuple[Group, ...] = (Group(),)  # of layers, by how their KV grows
     rules: Rules = field(default_factory=Rules)
     spans: Spans = Spans()
+    ranks: tuple[Rank, ...] = ()  # of adapters, in turn; none: nobody asks for adapters
 
     def __post_init__(self) -> None:
         for name, low in (

@@ -65,3 +65,21 @@ def plan_spans(engine: at.Engine, rows: at.Records) -> Spans:
         return NO_SPANS
     query, keys = np.array(list(found.values()), np.int64).T
     return Spans(query, keys, token)
+
+
+def adapter_sums(engine: at.Engine, rows: at.Records) -> tuple[int, int, int]:
+    """Tokens of a plan that have an adapter, these times their ranks, and the ranks of distinct adapters."""
+    adapter = engine.seq["adapter"][rows["sequence"]]
+    own = np.flatnonzero(adapter) if engine.me["num_rank"] else np.zeros(0, np.int64)
+    first, kinds = int(engine.me["at_rank"]), int(engine.me["num_rank"])
+    sizes = engine.work[first : first + kinds * len(at.RANK_FIELDS) : len(at.RANK_FIELDS)]
+    token = (rows["token"] + rows["pad"])[own]
+    rank = sizes[(adapter[own] - 1) % kinds] if len(own) else token
+    distinct = np.unique(adapter[own])
+    return int(token.sum()), int((token * rank).sum()), int(sizes[(distinct - 1) % kinds].sum()) if len(own) else 0
+
+
+def adapters_ready_ps(engine: at.Engine, rows: at.Records) -> int:
+    """When the adapters of a plan have arrived from the host."""
+    entry = engine.seq["entry"][rows["sequence"]]
+    return int(engine.unit["ready_ps"][entry[entry > 0]].max(initial=0))

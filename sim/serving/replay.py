@@ -33,8 +33,9 @@ from kernels.engine.records import Engine
 from kernels.engine.types import fleet_of, view_of
 from kernels.errors import InputError
 from sim.serving import state
+from sim.serving.adapters import operators
 from sim.serving.limits import Limits, Options
-from sim.serving.plan import plan_rows, plan_spans
+from sim.serving.plan import adapter_sums, adapters_ready_ps, plan_rows, plan_spans
 from sim.serving.plugin import Plugin
 from sim.serving.split_replay import split
 from sim.serving.step_price import Lowered
@@ -148,7 +149,8 @@ class Replay:
             else:
                 stages, host_ps = self._operators(r, lane)
                 begin(r, self.packed, lane, int(self.env.now), 0)  # books the step; its end is set by the process
-                self.env.process(self._step(k, lane, stages, host_ps, self.stages[k][0].request()))
+                wait_ps = max(0, adapters_ready_ps(r, plan_rows(r, lane)) - int(self.env.now))
+                self.env.process(self._step(k, lane, stages, host_ps, self.stages[k][0].request(), wait_ps))
             if r.me["num_leaving"] > 0:
                 let_leave(r)
 
@@ -170,9 +172,11 @@ class Replay:
         read = np.where(decode, np.minimum(kv, kept), np.minimum(rows["start"], kept) + query) if kept else kv.copy()
         if len(spans.token):
             read[decode] -= spans.token
+        sums = adapter_sums(r, rows)
         stages = []
         for stage in range(len(self.price.dense_ps)):
             ops, work = self.lowered.step(stage, plan, read, spans)
+            ops = np.concatenate([ops, operators(self.lowered, stage, *sums)]) if sums[0] else ops
             cost = self.lowered.price(ops, work)
             sends = ops["kind"] == op.P2P
             least_ps = dispatch_ps(self.packed, stage, int(query.sum()), int((~decode).sum()))
@@ -187,8 +191,12 @@ class Replay:
         host_ps += host[HOST_PREFILL] * (not decode.all())
         return stages, int(host_ps)
 
-    def _step(self, k: int, lane: int, stages: list[Stage], host_ps: int, hold: Any) -> Generator[Any, Any, None]:
+    def _step(
+        self, k: int, lane: int, stages: list[Stage], host_ps: int, hold: Any, wait_ps: int
+    ) -> Generator[Any, Any, None]:
+        ready_ps = int(self.env.now) + wait_ps
         yield hold
+        yield self.env.timeout(max(0, ready_ps - int(self.env.now)))
         yield self.env.timeout(host_ps)
         for stage, (operators, least_ps, sends) in enumerate(stages):
             if stage > 0:

@@ -24,6 +24,15 @@ class Spans:
 
 
 @dataclass(frozen=True)
+class Rank:
+    """What an adapter of `size` takes: blocks of the store, and picoseconds to fetch it from the host."""
+
+    size: int
+    num_block: int
+    fetch_ps: int
+
+
+@dataclass(frozen=True)
 class Rules:
     """Decisions of an engine's scheduler and block manager (table `scheduler` of its profile)."""
 

@@ -36,6 +36,7 @@ class Requests(Protocol):
     unit_token: int
     parent: npt.NDArray[np.int32]
     think_ps: npt.NDArray[np.int64]
+    adapter: npt.NDArray[np.int32]
 
 
 def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, options: Options) -> at.World:
@@ -66,10 +67,17 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     num_unit = limits.num_replica * (limits.num_block // unit_block)  # what fits, copies counted
     if not limits.rules.keep_duplicate:
         num_unit = min(num_unit, unit_id.shape[1])  # one a name and engine
+    num_unit = num_unit if has_unit else 0
+    if limits.ranks:
+        if not paged:
+            raise InputError("adapters share blocks with KV", field=policy.name, value="reserve", allowed="paged")
+        num_adapter = int(requests.adapter.max()) + 1
+        least = min(rank.num_block for rank in limits.ranks)
+        num_unit += limits.num_replica * min(num_adapter, limits.num_block // least)
     node = np.zeros(1, np.int32) if paged else buddy.build(limits.num_block)
     size = at.Sizes(
-        num_stage, len(price.decode_shape), len(limits.groups), seqs, tokens, limits.block_token, len(node),
-        num_unit if has_unit else 0, NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
+        num_stage, len(price.decode_shape), len(limits.groups), len(limits.ranks), seqs, tokens, limits.block_token,
+        len(node), num_unit, NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
         LOG_CAPACITY if options.record_steps else 0,
     )  # fmt: skip
     order = np.flatnonzero(requests.parent < 0).astype(np.int32)
@@ -79,6 +87,11 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     w.real[:, : len(vector)] = vector
     groups = [(at.RULES.index(group.rule), group.size_token, group.weight) for group in limits.groups]
     w.work[:, num_stage : num_stage + len(at.GROUP_FIELDS) * len(groups)] = np.ravel(groups)
+    ranks = np.array([(rank.size, rank.num_block, rank.fetch_ps) for rank in limits.ranks], np.int64)
+    at_rank = int(w.engine["at_rank"][0])
+    w.work[:, at_rank : at_rank + ranks.size] = ranks.ravel()
+    if limits.ranks:
+        w.seq["adapter"] = requests.adapter + 1
     w.control[at.LINKED] = int(len(order) < len(requests.arrival_ps))
     w.control[at.REQUEST_PS] = price.host_ps[HOST_REQUEST]
     _fill_seq(w.seq, requests, has_unit, options.order)

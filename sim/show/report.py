@@ -130,6 +130,9 @@ def _memory(run: Run) -> list[str]:
     ):
         if key in totals:
             lines += [_line(label, _percent(totals[key]))]
+    if totals.get("num_fetch"):
+        lines += [_line("Adapters fetched from the host:", int(totals["num_fetch"]))]
+        lines += [_line("Steps waited for adapters (s):", totals["fetch_wait_s"])]
     if totals.get("num_spared_key"):
         lines += [_line("Keys of shared spans not read again:", int(totals["num_spared_key"]))]
     frame = run.request
