@@ -43,10 +43,10 @@ BIG, BIG_BATCH, BIG_PAPER = CASES[0], 64, 1161.0  # tokens a second with the bud
 ENGINES = ("none", "vllm_0.2_a100")  # eager launches of FlexGen's layers: hidden, or as those of another eager engine
 OPEN = (
     "FlexGen's kernels are not published: fused attention stands for its two batched products and softmax of scores in "
-    "memory, which is what its batch of 24 takes longer; choosing the tokens costs nothing here (in H2O's code it sums, "
-    "searches and copies in every layer: its runs with 4 to 64 sequences take that longer); FlexGen's own cost model gives "
-    "a T4 21 of its 65 TFLOP/s in prompts, which rules 32 tokens; rows of the T4 that offload are left out; engine none, "
-    "spread with the launches of an eager one"
+    "memory, which is what its batch of 24 takes longer; choosing the tokens costs nothing here (H2O's code sums, "
+    "searches and copies in every layer: its runs with 4 to 64 sequences take that longer); FlexGen's own cost model "
+    "gives a T4 21 of its 65 TFLOP/s in prompts, which rules 32 tokens; rows of the T4 that offload are left out; "
+    "engine none, spread with the launches of an eager one"
 )
 SECONDS, RATE, GAIN = "seconds of the batch", "tokens a second", "gain by the budget"
 

@@ -25,8 +25,8 @@ MEASURED = {
     (256, 512): ((4.541, 4.200, 3.643, 3.014, 2.099, 1.314), (4.989, 5.055, 4.997, 4.947, 4.884, 4.828)),
 }
 OPEN = (
-    "engine vllm_0.2_a100, whose host time was fitted on half of the rows of requests alone: a speedup over one of these "
-    "counts as fitted; the first request computes the prefix, prompts attend to it each for itself"
+    "engine vllm_0.2_a100, whose host time was fitted on half of the rows of requests alone: a speedup over one of "
+    "these counts as fitted; the first request computes the prefix, prompts attend to it each for itself"
 )
 SERVED, SPEEDUP = "requests a second, prefix read once", "speedup over each request alone"
 MODES = {"alone": ("paged", False), "cached": ("paged", True), "once": ("relay", True)}

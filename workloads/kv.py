@@ -5,7 +5,7 @@ A *group* is layers of one stage that keep the same thing by the same rule:
 ========  ===============================================================================================
 linear    every token keeps `unit_byte` in each of the layers, as long as its sequence lives
 window    as linear, but a sequence of `length` keeps the last `window` tokens alone
-budget    as linear, but a sequence keeps `window` tokens of its choice alone (heavy hitters and recent ones), once they are computed
+budget    as linear, but a sequence keeps `window` computed tokens of its choice alone (heavy hitters, recent ones)
 ratio     an entry of `unit_byte` every `ratio` tokens (compressed attention)
 state     `unit_byte` a sequence, however long it is (recurrent layers; windows of compressed attention)
 ========  ===============================================================================================

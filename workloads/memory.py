@@ -160,7 +160,8 @@ def budget(
     """The memory budget of the fullest stage; raises `InputError` carrying it where the weights and activations
     leave no room for the KV of one sequence of `context` tokens (0: for one token).
 
-    `max_num_token` and `max_num_seq` bound a step; a sequence keeps `kept_token` tokens at most (0: all). Reserve is what `utilization` leaves, plus `reserve_byte`.
+    `max_num_token` and `max_num_seq` bound a step; a sequence keeps `kept_token` tokens at most (0: all). Reserve is
+    what `utilization` leaves, plus `reserve_byte`.
     """
     if not 0 < utilization <= 1:
         raise InputError("not a share", field="utilization", value=utilization, allowed="above 0, at most 1")

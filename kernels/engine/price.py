@@ -121,7 +121,9 @@ def pack(price: StepPrice) -> PackedPrice:
     table = np.concatenate([np.array(field, np.int64), *(part.ravel() for part in parts)])
     columns = (price.prefill_shape, price.prefill_fit, price.decode_shape, price.decode_fit)
     classes = np.concatenate([*columns, price.peak_flop_per_s[:, None]], axis=1)
-    return PackedPrice(np.ascontiguousarray(table, np.int64), np.concatenate([price.rate, classes.ravel(), price.adapter]))
+    return PackedPrice(
+        np.ascontiguousarray(table, np.int64), np.concatenate([price.rate, classes.ravel(), price.adapter])
+    )
 
 
 PRICE_TYPE = numba.typeof(pack(blank()))

@@ -2,9 +2,9 @@
 
 A *sequence* is one row a request and pool. An *engine* is one replica: its counters, its store of KV blocks and its
 clock. A *lane* is a microbatch in flight with the pipeline stage of the same number; without pipeline stages there is
-one. A *unit* is a named stretch of a prefix, or an adapter, that lies in some engine's store. Times are picoseconds, amounts of KV are
-blocks of `block_token` tokens. What has no fixed length (running lists, plans, sums of a lane) lies in one array of
-integers an engine::
+one. A *unit* is a named stretch of a prefix, or an adapter, that lies in some engine's store. Times are picoseconds,
+amounts of KV are blocks of `block_token` tokens. What has no fixed length (running lists, plans, sums of a lane) lies
+in one array of integers an engine::
 
     ring of lanes in flight | GROUP_FIELDS of each KV group | RANK_FIELDS of each rank of adapters | lane 0 | ...
     a lane:  KV_FIELDS of each attention class | need[block_token] | running[max_seq] | plan[max_seq, ROW_FIELDS]
@@ -207,9 +207,10 @@ ENGINE_FIELDS: tuple[Field, ...] = (
 ENGINE = record(ENGINE_FIELDS)
 COUNTERS: tuple[str, ...] = (
     "num_step", "num_row", "num_token", "num_pad_token", "num_sampled", "num_prefill_step", "num_decode_step",
-    "num_recompute", "num_swap", "num_evict", "num_hit_token", "num_moved_block", "num_span_step", "num_span_token", "num_fetch", "num_adapter_step", "num_plan",
-    "num_finished", "num_refused", "num_aborted", "num_output_token", "peak_block", "beside_ps", "adapter_ps", "adapter_nj", "adapter_kb", "adapter_mflop",
-    "adapter_bound", "fetch_wait_ps",
+    "num_recompute", "num_swap", "num_evict", "num_hit_token", "num_moved_block", "num_span_step", "num_span_token",
+    "num_fetch", "num_adapter_step", "num_plan", "num_finished", "num_refused", "num_aborted", "num_output_token",
+    "peak_block", "beside_ps", "adapter_ps", "adapter_nj", "adapter_kb", "adapter_mflop", "adapter_bound",
+    "fetch_wait_ps",
 )  # fmt: skip
 INTEGRALS: tuple[str, ...] = ("token_ps", "final_ps", "asked_ps", "allocated_ps")
 

@@ -89,8 +89,8 @@ class Scenario:
     )
     attention: str = _of(
         "paged",
-        "whose keys a decode reads: paged (each its own), relay (what all share once), hydragen (every shared span once),"
-        " or a path of a rule's TOML",
+        "whose keys a decode reads: paged (each its own), relay (what all share once), hydragen (every shared span"
+        " once), or a path of a rule's TOML",
     )
     preemption: Literal["recompute", "swap"] = _of("recompute", "what happens to a sequence that loses its KV")
     swap_GiB: Annotated[float, Ge(0), Le(1e6)] = _of(0.0, "host memory for swapped KV, a replica")  # noqa: N815

@@ -205,7 +205,12 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
         rules=profile.scheduler,
         spans=attention_rule.load(scenario.attention),
         ranks=ranks_of(
-            scenario.lora_rank, setup.model, setup.formats, setup.placement, setup.system, setup.machine,
+            scenario.lora_rank,
+            setup.model,
+            setup.formats,
+            setup.placement,
+            setup.system,
+            setup.machine,
             store.block_byte,
         ),
     )

@@ -19,7 +19,7 @@ from kernels.machine import LINK_BYTE_PER_S, LINK_HOST, LINK_LATENCY_S, Machine
 from kernels.units import to_ps
 from sim.serving.rules import Rank
 from workloads.formats import Formats
-from workloads.models.spec import ModelSpec
+from workloads.models.spec import Attention, ModelSpec
 from workloads.placement import Placement
 
 if TYPE_CHECKING:
@@ -53,15 +53,15 @@ def projections(model: ModelSpec) -> tuple[Projection, ...]:
     """
     found = {_projections(model.hidden, block.attention) for block in model.block}
     if len(found) != 1 or () in found:
-        raise InputError(f"adapters of {model.name}: layers without one plain attention are not known",
-                         field="lora_rank", value=model.name, allowed="a model with the same attention in every layer")  # fmt: skip
+        raise InputError(
+            f"adapters of {model.name}: its layers do not all have one plain attention", field="model",
+            value=model.name, allowed="a model with the same attention in every layer",
+        )  # fmt: skip
     return found.pop()
 
 
-def _projections(hidden: int, a: object) -> tuple[Projection, ...]:
-    from workloads.models.spec import Attention
-
-    if not isinstance(a, Attention) or not a.num_head or a.latent or a.shared_kv or a.key_is_value:
+def _projections(hidden: int, a: Attention) -> tuple[Projection, ...]:
+    if not a.num_head or a.latent or a.shared_kv or a.key_is_value:
         return ()
     widths = [
         (hidden, a.num_head * a.head_dim), (hidden, a.num_kv_head * a.head_dim), (hidden, a.num_kv_head * a.v_head_dim),

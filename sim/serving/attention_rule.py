@@ -1,4 +1,5 @@
-"""Which spans of keys a step's decodes read together: one TOML a variant in `sim/serving/attention/`, or a user's file."""
+"""Which spans of keys a step's decodes read together: one TOML a variant in `sim/serving/attention/`, or a user's
+file."""
 
 import pathlib
 
@@ -25,7 +26,9 @@ def load(name: str) -> Spans:
     from sim.run.scenario import read_toml
 
     if not name.endswith(".toml") and name not in names():
-        raise InputError("no such attention", field="attention", value=name, allowed=[*names(), "a path of a .toml file"])
+        raise InputError(
+            "no such attention", field="attention", value=name, allowed=[*names(), "a path of a .toml file"]
+        )
     path = pathlib.Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     values = read_toml(path)
     for key in ("title", "source"):

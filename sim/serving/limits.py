@@ -28,7 +28,7 @@ class Limits:
     watermark: float | None = None  # share of blocks that an admission leaves free; None: the policy's
     groups: tuple[Group, ...] = (Group(),)  # of layers, by how their KV grows
     rules: Rules = field(default_factory=Rules)
-    spans: Spans = Spans()
+    spans: Spans = field(default_factory=Spans)
     ranks: tuple[Rank, ...] = ()  # of adapters, in turn; none: nobody asks for adapters
 
     def __post_init__(self) -> None:

@@ -33,7 +33,7 @@ from kernels.engine.records import Engine
 from kernels.engine.types import fleet_of, view_of
 from kernels.errors import InputError
 from sim.serving import state
-from sim.serving.adapters import operators
+from sim.serving.adapters import operators as adapter_operators
 from sim.serving.limits import Limits, Options
 from sim.serving.plan import adapter_sums, adapters_ready_ps, plan_rows, plan_spans
 from sim.serving.plugin import Plugin
@@ -176,7 +176,7 @@ class Replay:
         stages = []
         for stage in range(len(self.price.dense_ps)):
             ops, work = self.lowered.step(stage, plan, read, spans)
-            ops = np.concatenate([ops, operators(self.lowered, stage, *sums)]) if sums[0] else ops
+            ops = np.concatenate([ops, adapter_operators(self.lowered, stage, *sums)]) if sums[0] else ops
             cost = self.lowered.price(ops, work)
             sends = ops["kind"] == op.P2P
             least_ps = dispatch_ps(self.packed, stage, int(query.sum()), int((~decode).sum()))

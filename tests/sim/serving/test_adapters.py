@@ -96,7 +96,8 @@ def test_what_does_not_fit_beside_others_is_evicted_and_fetched_again():
     counts = {}
     for num_block in (9 + 6, 9 + 12):
         done = run(
-            requests, PRICES[1], "vllm_v1:max_token=64,max_seq=4", Limits(num_block=num_block, block_token=4, ranks=RANKS)
+            requests, PRICES[1], "vllm_v1:max_token=64,max_seq=4",
+            Limits(num_block=num_block, block_token=4, ranks=RANKS),
         )  # fmt: skip
         assert (done.request["produced_token"] == 4).all()
         counts[num_block] = int(done.counter["num_fetch"].sum())

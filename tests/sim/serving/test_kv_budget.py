@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from sim.serving.limits import Limits
+from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
 from sim.serving.replay import Replay
-from sim.serving.limits import Options
 from sim.serving.result import REQUEST_COLUMNS
 from sim.serving.rules import Group
 from tests.sim.serving.serving_case import attention_price, load, run, same

@@ -16,7 +16,7 @@ from sim.serving.replay import Replay
 from sim.serving.result import REQUEST_COLUMNS
 from sim.serving.rules import Rules, Spans
 from sim.serving.step_price import HostTime, build
-from tests.sim.serving.serving_case import US, attention_price, load, run, same
+from tests.sim.serving.serving_case import attention_price, load, run, same
 from tests.sim.serving.test_run_ahead import loads
 from workloads import formats, models, placement
 
