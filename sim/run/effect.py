@@ -6,6 +6,8 @@ checked where it is made (`sim.run.scenario_check`); here is what its policy, pl
 
 from collections import Counter
 
+import numpy as np
+
 from kernels.errors import InputError
 from sim.run.scenario import Scenario
 from sim.serving.plugin import Plugin
@@ -100,12 +102,26 @@ def check_load(scenario: Scenario, load: Requests) -> None:
     asked = bool((load.adapter >= 0).any())
     if asked and not scenario.lora_rank:
         raise InputError("the load names adapters, of no rank", field="lora_rank", value="", allowed="8, or 64+32+16+8")
+    if asked and scenario.prefix_cache and _mixes_adapters(load):
+        raise InputError("requests of several adapters name one prefix, but its KV differs by adapter",
+                         field="prefix_cache", value=True, allowed="false; or prefixes of one adapter each")  # fmt: skip
     if scenario.lora_rank and not asked:
         raise InputError("has no effect: this load names no adapters", field="lora_rank", value=scenario.lora_rank,
                          allowed="empty; or a load with num_adapter=")  # fmt: skip
     if scenario.order == "priority" and (load.priority == load.priority[0]).all() and not _draws_priority(scenario):
         raise InputError("has no effect: all requests of this load have one priority", field="order", value="priority",
                          allowed="fcfs, sjf; or a load with priority=0.8+0.2")  # fmt: skip
+
+
+def _mixes_adapters(load: Requests) -> bool:
+    """Whether requests of different adapters name the same prefix unit."""
+    count = load.unit_stop - load.unit_start
+    named = np.repeat(load.adapter, count)
+    first = np.cumsum(count) - count
+    unit = load.unit_id[np.arange(len(named)) + np.repeat(load.unit_start - first, count)]
+    low = np.full(load.num_unit, np.iinfo(np.int32).max, np.int32)
+    np.minimum.at(low, unit, named)
+    return bool((named > low[unit]).any())
 
 
 def _draws_priority(scenario: Scenario) -> bool:

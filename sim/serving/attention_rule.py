@@ -39,7 +39,7 @@ def load(name: str) -> Spans:
             raise InputError("unknown field", file=path, field=key, value=values[key],
                              allowed=list(Spans.__dataclass_fields__))  # fmt: skip
     try:
-        rule: Spans = pydantic.TypeAdapter(Spans).validate_python(values)
+        rule: Spans = pydantic.TypeAdapter(Spans).validate_python(values, strict=True)
     except pydantic.ValidationError as error:
         raise from_validation(error, path) from None
     if rule.least_row < 0 or rule.least_row == 1:

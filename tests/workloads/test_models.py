@@ -55,6 +55,8 @@ PUBLISHED = {
     "megatron-530b": 529.6e9,
     "megatron-1t": 1008.0e9,
     "opt-13b": 12_853_473_280,  # model class
+    "opt-6.7b": 6_658_473_984,  # model class
+    "opt-30b": 29_974_540_288,  # model class
     "opt-66b": 65.7e9,  # model class, rounded
     "opt-175b": 175e9,  # arXiv 2205.01068
     "bloom-176b": 176_247_271_424,  # model card
