@@ -1,9 +1,10 @@
 """Which spans of keys a step's decodes read together: one TOML a variant in `sim/serving/attention/`, or a user's
 file."""
 
+import dataclasses
 import pathlib
 
-from kernels.errors import InputError, from_validation
+from kernels.errors import InputError
 from sim.serving.rules import Spans
 
 FOLDER = pathlib.Path(__file__).parent / "attention"
@@ -21,8 +22,6 @@ def load(name: str) -> Spans:
     >>> load("relay"), load("paged") == Spans()
     (Spans(least_row=2, least_token=1, common=True), True)
     """
-    import pydantic
-
     from sim.run.scenario import read_toml
 
     if not name.endswith(".toml") and name not in names():
@@ -34,14 +33,14 @@ def load(name: str) -> Spans:
     for key in ("title", "source"):
         if not isinstance(values.pop(key, None), str):
             raise InputError("is missing, or no text", file=path, field=key, value="")
-    for key in values:
-        if key not in Spans.__dataclass_fields__:
-            raise InputError("unknown field", file=path, field=key, value=values[key],
-                             allowed=list(Spans.__dataclass_fields__))  # fmt: skip
-    try:
-        rule: Spans = pydantic.TypeAdapter(Spans).validate_python(values, strict=True)
-    except pydantic.ValidationError as error:
-        raise from_validation(error, path) from None
+    known = {field.name: field.default for field in dataclasses.fields(Spans)}
+    for key, value in values.items():
+        if key not in known:
+            raise InputError("unknown field", file=path, field=key, value=value, allowed=list(known))
+        if type(value) is not type(known[key]):
+            allowed = "true or false" if isinstance(known[key], bool) else "a whole number"
+            raise InputError("of another type", file=path, field=key, value=value, allowed=allowed)
+    rule = Spans(**values)
     if rule.least_row < 0 or rule.least_row == 1:
         raise InputError("one row shares nothing", file=path, field="least_row", value=rule.least_row,
                          allowed="2 and more; or 0: every row reads its own")  # fmt: skip
