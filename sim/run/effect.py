@@ -104,7 +104,7 @@ def check_load(scenario: Scenario, load: Requests) -> None:
         raise InputError("the load names adapters, of no rank", field="lora_rank", value="", allowed="8, or 64+32+16+8")
     if asked and scenario.prefix_cache and _mixes_adapters(load):
         raise InputError("requests of several adapters name one prefix, but its KV differs by adapter",
-                         field="prefix_cache", value=True, allowed="false; or prefixes of one adapter each")  # fmt: skip
+                         field="prefix_cache", value=True, allowed="false; or a prefix each")  # fmt: skip
     if scenario.lora_rank and not asked:
         raise InputError("has no effect: this load names no adapters", field="lora_rank", value=scenario.lora_rank,
                          allowed="empty; or a load with num_adapter=")  # fmt: skip
