@@ -69,12 +69,15 @@ def _fetch(e: Engine, i: int) -> int:
 
 @njit
 def fetch_ahead(e: Engine) -> None:
-    """Begins to fetch the adapter of who is next in the queue, where there is room; nobody holds it yet."""
-    from_queue = head(e)
-    if from_queue < 0 or e.seq[from_queue].adapter == 0 or entry_of(e, from_queue) != NONE:
+    """Begins to fetch the adapter of who is next in the queue; nobody holds it yet. Where there is no room, no plan
+    stands: the next step looks again."""
+    i = head(e)
+    if i < 0 or e.seq[i].adapter == 0 or entry_of(e, i) != NONE:
         return
-    if rank_of(e, from_queue, RANK_BLOCK) <= e.me.free_block + e.me.evictable_block:
-        let_go(e, _fetch(e, from_queue))
+    if rank_of(e, i, RANK_BLOCK) <= e.me.free_block + e.me.evictable_block:
+        let_go(e, _fetch(e, i))
+    else:
+        e.me.epoch += 1
 
 
 @njit
