@@ -98,6 +98,8 @@ def simulate(
     if machine is not None:
         setup = dataclasses.replace(setup, machine=machine)
     limits = limits_of(setup, profile)
+    if execute is not None:
+        _check_executed(scenario)
     child = warm.start()
     compile_loop(policy, router, child)
     warm.wait(child)
@@ -133,6 +135,13 @@ def simulate(
     left_out = notes(scenario, policy, load, setup.system.device.npu is not None)
     run = _run(setup, load, spent, result, profile, left_out)
     return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent)
+
+
+def _check_executed(scenario: Scenario) -> None:
+    """Who carries out plans reads every row's own keys, all of them, on the base model."""
+    for field in ("attention", "kv_budget", "lora_rank"):
+        if (value := getattr(scenario, field)) != Scenario.__dataclass_fields__[field].default:
+            raise InputError("is not carried out, only simulated", field=field, value=value)
 
 
 def simulate_intervals(scenario: Scenario, num: int) -> "pd.DataFrame":

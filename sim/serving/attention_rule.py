@@ -7,6 +7,7 @@ import pathlib
 from kernels.errors import InputError
 from sim.serving.rules import Spans
 
+MOST = 1 << 24  # rows and tokens, as of a step
 FOLDER = pathlib.Path(__file__).parent / "attention"
 
 
@@ -41,9 +42,9 @@ def load(name: str) -> Spans:
             allowed = "true or false" if isinstance(known[key], bool) else "a whole number"
             raise InputError("of another type", file=path, field=key, value=value, allowed=allowed)
     rule = Spans(**values)
-    if rule.least_row < 0 or rule.least_row == 1:
+    if rule.least_row != 0 and not 2 <= rule.least_row <= MOST:
         raise InputError("one row shares nothing", file=path, field="least_row", value=rule.least_row,
-                         allowed="2 and more; or 0: every row reads its own")  # fmt: skip
-    if rule.least_token < 1:
-        raise InputError("no span", file=path, field="least_token", value=rule.least_token, allowed="1 and more")
+                         allowed=f"2 to {MOST}; or 0: every row reads its own")  # fmt: skip
+    if not 1 <= rule.least_token <= MOST:
+        raise InputError("no span", file=path, field="least_token", value=rule.least_token, allowed=f"1 to {MOST}")
     return rule
