@@ -44,6 +44,7 @@ class StepPrice(NamedTuple):
     num_device: int  # a stage
     num_group: int  # attention groups of a replica, which share its sequences evenly
     adapter: Floats  # what a layer computes for adapters: ADAPTER_FIELDS, the multiply's fit, then its projections
+    adapter_link: Ints  # [2, token] picoseconds and nanojoules of what a layer exchanges for tokens with adapters
 
 
 HOST_FIELDS: tuple[str, ...] = ("step", "seq", "token", "request", "prefill", "moved_block")
@@ -51,7 +52,8 @@ HOST_STEP, HOST_SEQ, HOST_TOKEN, HOST_REQUEST, HOST_PREFILL, HOST_BLOCK = range(
 
 
 ADAPTER_FIELDS: tuple[str, ...] = ("num_projection", "value_byte", "peak_flop_per_s")
-PROJECTION_FIELDS: tuple[str, ...] = ("count", "wide_in", "wide_out")  # equal ones in a layer; their widths
+PROJECTION_FIELDS: tuple[str, ...] = ("count", "wide_in", "wide_out", "split")
+"""Equal projections of a layer on a device, their widths there, and devices that divide the rank of the first factor."""
 NUM_PROJECTION, VALUE_BYTE, ADAPTER_PEAK = range(len(ADAPTER_FIELDS))
 
 
@@ -66,6 +68,7 @@ def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sample
         np.ones(num_class), np.ones(len(RATES)),
         np.zeros((num_class, NUM_FIT)), np.zeros((num_class, NUM_FIT)), np.zeros(len(HOST_FIELDS), ints),
         np.zeros(num_stage, ints), 0, 1, 1, np.zeros(len(ADAPTER_FIELDS)),
+        np.zeros((2, max_token + 1), ints),
     )  # fmt: skip
 
 
@@ -79,13 +82,13 @@ class PackedPrice(NamedTuple):
 PRICE_FIELDS: tuple[str, ...] = (
     "num_stage", "num_class", "num_device", "num_group", "graph_token", *HOST_FIELDS,
     "dense_ps", "dense_nj", "send_ps", "send_nj", "head_ps", "head_nj", "attn_layer",
-    "dispatch_ps", "before_ps", "stride",
+    "dispatch_ps", "before_ps", "adapter_link", "stride",
 )  # fmt: skip
 (
     NUM_STAGE, NUM_CLASS, NUM_DEVICE, NUM_GROUP, GRAPH_TOKEN, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, PREFILL_PS,
     BLOCK_PS,
     DENSE_PS, DENSE_NJ, SEND_PS, SEND_NJ, HEAD_PS, HEAD_NJ, ATTN_LAYER,
-    DISPATCH_PS, BEFORE_PS, STRIDE,
+    DISPATCH_PS, BEFORE_PS, ADAPTER_LINK, STRIDE,
 ) = range(len(PRICE_FIELDS))  # fmt: skip
 NUM_RATE = len(RATES)
 NUM_SHAPE = 6
@@ -105,6 +108,7 @@ def pack(price: StepPrice) -> PackedPrice:
         price.attn_layer,
         price.dispatch_ps,
         price.before_ps,
+        price.adapter_link,
     ]
     start = len(PRICE_FIELDS) + np.cumsum([0, *(part.size for part in parts)])
     num_stage, num_class = price.attn_layer.shape
@@ -190,19 +194,29 @@ def adapter_cost(p: PackedPrice, num_token: int, token_rank: int, rank_sum: int)
     longest = kb = mflop = 0.0
     for k in range(int(real[at + NUM_PROJECTION])):
         row = at + len(ADAPTER_FIELDS) + NUM_FIT + k * len(PROJECTION_FIELDS)
-        count, wide_in, wide_out = int(real[row]), int(real[row + 1]), int(real[row + 2])
+        count, wide_in, wide_out, split = int(real[row]), int(real[row + 1]), int(real[row + 2]), int(real[row + 3])
         act_in, act_out = num_token * wide_in * byte, num_token * wide_out * byte
-        down = gemm_s(num_token, rank, wide_in, 1, rank_sum * wide_in * byte, act_in, low, peak, real, fit)
+        held = rank_sum * wide_in * byte / split
+        part_rank = -(-rank // split)
+        low_out = num_token * part_rank * byte
+        down = gemm_s(num_token, part_rank, wide_in, 1, held, act_in, low_out, peak, real, fit)
         up = gemm_s(num_token, wide_out, rank, 1, rank_sum * wide_out * byte, low + act_out, act_out, peak, real, fit)
         for part in (down, up):
             time_ps += count * to_ps(part[0])
             energy_nj += count * to_nj(real[IDLE_W] * part[0] + real[DYNAMIC_W] * part[1])
             if part[0] > longest:
                 longest, bound = part[0], part[2]
-        kb += count * ((rank_sum * byte * (wide_in + wide_out)) + act_in + 2.0 * (low + act_out)) * 1e-3
-        mflop += count * 2.0 * token_rank * (wide_in + wide_out) * 1e-6
-    device = p.table[NUM_DEVICE]
-    return time_ps, device * energy_nj, bound, device * whole(kb), device * whole(mflop)
+        kb += count * (held + rank_sum * byte * wide_out + act_in + low_out + low + 2.0 * act_out) * 1e-3
+        mflop += count * 2.0 * token_rank * (wide_in / split + wide_out) * 1e-6
+    device, link = p.table[NUM_DEVICE], p.table[ADAPTER_LINK] + num_token
+    time_ps += p.table[link]
+    return (
+        time_ps,
+        device * energy_nj + p.table[link + p.table[STRIDE]],
+        bound,
+        device * whole(kb),
+        device * whole(mflop),
+    )
 
 
 @njit

@@ -27,7 +27,7 @@ from sim.run.scenario import Scenario
 from sim.run.setup import Setup, prepare
 from sim.serving import attention_rule, engine_profile
 from sim.serving.accounts import Accounts, accounts
-from sim.serving.adapters import price_vector, ranks_of
+from sim.serving.adapters import ranks_of, with_adapters
 from sim.serving.engine import compile_loop, serve
 from sim.serving.limits import Limits, Options, max_seq, max_token
 from sim.serving.plugin import Plugin, find
@@ -115,7 +115,7 @@ def simulate(
         block_token=scenario.block_token,
     )
     if limits.ranks:
-        price = price._replace(adapter=price_vector(lowered))
+        price = with_adapters(price, lowered, limits.ranks)
     options = Options(
         order=scenario.order,
         seed=scenario.seed,

@@ -92,6 +92,7 @@ class Replay:
         self.stages = [[simpy.Resource(self.env) for _ in range(num_stage)] for _ in self.views]
         self.ends: list[dict[int, int]] = [{} for _ in self.views]  # of each lane in flight
         self.num_operator = 0
+        self.most_rank = max((rank.size for rank in limits.ranks), default=0)
         self.known: set[int] = set()
 
     def run(self) -> at.Records:
@@ -176,7 +177,8 @@ class Replay:
         stages = []
         for stage in range(len(self.price.dense_ps)):
             ops, work = self.lowered.step(stage, plan, read, spans)
-            ops = np.concatenate([ops, adapter_operators(self.lowered, stage, *sums)]) if sums[0] else ops
+            if sums[0]:
+                ops = np.concatenate([ops, adapter_operators(self.lowered, stage, sums, self.most_rank)])
             cost = self.lowered.price(ops, work)
             sends = ops["kind"] == op.P2P
             least_ps = dispatch_ps(self.packed, stage, int(query.sum()), int((~decode).sum()))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kernels import optable as op
 from kernels.engine.price import adapter_cost, pack
 from sim.serving.accounts import accounts
-from sim.serving.adapters import operators, price_vector
+from sim.serving.adapters import operators, projections, with_adapters
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
 from sim.serving.replay import Replay
@@ -19,22 +19,23 @@ from sim.serving.rules import Rank, Rules, Spans
 from tests.sim.serving.serving_case import US, attention_price, load, run, same
 from tests.sim.serving.test_run_ahead import loads
 from tests.sim.serving.test_spans import VLLM, priced
+from workloads import models
 
 POLICIES = ["vllm_v1:max_token=32,max_seq=5", "vllm_v0:max_token=256,max_seq=6", "sarathi:max_token=24,max_seq=6"]
 RANKS = (Rank(16, 6, 900 * US), Rank(8, 3, 450 * US))
 
 
-def with_adapters(price):
-    """One projection of 512 by 512 in 16 bits, at ideal rates."""
+def ideal(price):
+    """Four projections of 512 by 512 in 16 bits, at ideal rates."""
     from kernels.gemm import IDEAL_GEMM
     from kernels.machine import NUM_FIT
 
     fit = np.zeros(NUM_FIT)
     fit[: len(IDEAL_GEMM)] = IDEAL_GEMM
-    return price._replace(adapter=np.concatenate([[1, 2.0, 1e14], fit, [4, 512, 512]]))
+    return price._replace(adapter=np.concatenate([[1, 2.0, 1e14], fit, [4, 512, 512, 1]]))
 
 
-PRICES = {stage: with_adapters(attention_price(512, 8, stage, window=40)) for stage in (1, 3)}
+PRICES = {stage: ideal(attention_price(512, 8, stage, window=40)) for stage in (1, 3)}
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -106,22 +107,33 @@ def test_what_does_not_fit_beside_others_is_evicted_and_fetched_again():
     assert (small.request["produced_token"] == 0).all()  # refused: adapter and KV never fit together
 
 
-def test_the_price_is_the_products_of_the_operator_table():
-    price, lowered = priced("llama-3-8b", 1, 1)
-    packed = pack(price._replace(adapter=price_vector(lowered)))
-    for num_token, token_rank, rank_sum in ((1, 8, 8), (40, 1000, 300), (500, 4000, 8)):
-        time_ps, energy_nj, _, kb, mflop = adapter_cost(packed, num_token, token_rank, rank_sum)
-        ops = operators(lowered, 0, num_token, token_rank, rank_sum)
+@pytest.mark.parametrize("tp", [1, 2])
+def test_the_price_is_the_rows_of_the_operator_table(tp):
+    price, lowered = priced("llama-3-8b", tp, 1)
+    packed = pack(with_adapters(price, lowered, RANKS))
+    for sums in ((1, 8, 8), (40, 640, 300), (500, 4000, 8)):
+        time_ps, energy_nj, _, kb, mflop = adapter_cost(packed, *sums)
+        ops = operators(lowered, 0, sums, 16)
         cost = lowered.price(ops, np.zeros(0, op.WORK_DTYPE))
         layers = lowered.model.num_layer
-        assert (layers * time_ps, layers * energy_nj) == (cost["time_ps"].sum(), cost["energy_nj"].sum())
+        assert (layers * time_ps, layers * energy_nj) == (cost["time_ps"].sum(), tp * cost["energy_nj"].sum())
         count = ops["count"] / layers
-        assert kb == pytest.approx((op.mem_byte(ops) * count).sum() / 1e3, abs=1)
-        assert mflop == pytest.approx((ops["flop"] * count).sum() / 1e6, abs=1)
+        assert kb == pytest.approx(tp * (op.mem_byte(ops) * count).sum() / 1e3, abs=1)
+        assert mflop == pytest.approx(tp * (ops["flop"] * count).sum() / 1e6, abs=2)
 
 
-@pytest.mark.parametrize("pp", [1, 2])
-def test_run_ahead_equals_replay_on_simpy(pp):
+def test_devices_divide_an_adapter_evenly():
+    model = models.load("llama-2-7b")
+    whole, half = (
+        sum(count * (wide_in / split + wide_out) for count, wide_in, wide_out, split in projections(model, tp))
+        for tp in (1, 2)
+    )
+    assert whole == 8 * 4096  # values a layer and rank: four projections of H by H
+    assert half == whole / 2
+
+
+@pytest.mark.parametrize(("tp", "pp"), [(1, 1), (2, 2)])
+def test_run_ahead_equals_replay_on_simpy(tp, pp):
     random = np.random.default_rng(9)
     num = 14
     requests = load(
@@ -129,8 +141,8 @@ def test_run_ahead_equals_replay_on_simpy(pp):
         adapter=random.integers(-1, 5, num),
     )  # fmt: skip
     limits = Limits(num_block=48, block_token=8, max_context_token=200, ranks=RANKS)
-    price, lowered = priced("llama-3-8b", 1, pp)
-    price = price._replace(adapter=price_vector(lowered))
+    price, lowered = priced("llama-3-8b", tp, pp)
+    price = with_adapters(price, lowered, RANKS)
     policy = "vllm_v1:max_token=64,max_seq=4"
     ahead = run(requests, price, policy, limits)
     replay = Replay(requests, price, lowered, find("policy", policy), find("router", "round_robin"), limits, Options())
