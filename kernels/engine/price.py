@@ -53,7 +53,7 @@ HOST_STEP, HOST_SEQ, HOST_TOKEN, HOST_REQUEST, HOST_PREFILL, HOST_BLOCK = range(
 
 ADAPTER_FIELDS: tuple[str, ...] = ("num_projection", "value_byte", "peak_flop_per_s")
 PROJECTION_FIELDS: tuple[str, ...] = ("count", "wide_in", "wide_out", "split")
-"""Equal projections of a layer on a device, their widths there, and devices that divide the rank of the first factor."""
+"""Equal projections of a layer on a device, their widths there, devices that divide the rank of the first factor."""
 NUM_PROJECTION, VALUE_BYTE, ADAPTER_PEAK = range(len(ADAPTER_FIELDS))
 
 
