@@ -39,6 +39,11 @@ BODY: dict[str, Parameter] = {
     "pairs": Parameter("CSV of prompt,output: rows drawn together, instead of prompt and output", "text"),
     "corr": Parameter("correlation of prompt and output (Gaussian copula)", default=0.0, low=-0.999, high=0.999),
     "predict_sigma": Parameter("error of the length predictor (of the logarithm)", default=0.0, high=10.0),
+    "num_adapter": Parameter("distinct adapters (LoRA) that requests ask for", "int", default=0, low=1, high=1e6),
+    "adapter_alpha": Parameter(
+        "popularity of adapters: floor(num_adapter u), u with density alpha u^(alpha-1); 1: all alike",
+        default=1.0, low=0.01, high=100.0,
+    ),
     "priority": Parameter("shares of the priorities 0, 1, ... as 0.8+0.2", "shares"),
     "num_system_prompt": Parameter("distinct system prompts", "int", default=0, low=1, high=1e6),
     "system_prompt_len": Parameter("tokens of a system prompt", "int", default=0, high=MAX_TOKEN),
@@ -132,6 +137,7 @@ def generate(process: str, given: Mapping[str, Any], seed: int) -> Requests:
         output,
         predicted_token=predict(output, values["predict_sigma"], seed),
         priority=_priorities(values["priority"], num, seed),
+        adapter=_adapters(values["num_adapter"], values["adapter_alpha"], num, seed),
         unit_start=units.start,
         unit_stop=units.stop,
         unit_id=units.unit_id,
@@ -176,6 +182,7 @@ def _check_effect(process: str, values: dict[str, Any]) -> None:
         ("corr", not fixed, "a prompt and an output that vary"),
         ("num_system_prompt", values["system_prompt_len"] or values["num_user_per_system_prompt"],
          "system_prompt_len= or num_user_per_system_prompt="),
+        ("adapter_alpha", values["num_adapter"], "num_adapter="),
         ("unit_token", shared, "num_system_prompt= or turns="),
     ):  # fmt: skip
         value = values.get(key)
@@ -281,6 +288,14 @@ def predict(output: Ints, sigma: float, seed: int) -> Ints:
         return output
     factor = np.exp(sigma * generator(seed, "predict").standard_normal(len(output)))
     return np.clip(np.rint(output * factor), 1, MAX_TOKEN).astype(np.int64)
+
+
+def _adapters(num_adapter: int, alpha: float, num: int, seed: int) -> Ints | None:
+    """The adapter of each request; None: the base model for all."""
+    if not num_adapter:
+        return None
+    share = generator(seed, "adapter").power(alpha, num)
+    return np.minimum((num_adapter * share).astype(np.int64), num_adapter - 1)
 
 
 def _priorities(shares: tuple[float, ...] | None, num: int, seed: int) -> npt.NDArray[np.int64] | None:

@@ -5,6 +5,7 @@ A *group* is layers of one stage that keep the same thing by the same rule:
 ========  ===============================================================================================
 linear    every token keeps `unit_byte` in each of the layers, as long as its sequence lives
 window    as linear, but a sequence of `length` keeps the last `window` tokens alone
+budget    as linear, but a sequence keeps `window` computed tokens of its choice alone (heavy hitters, recent ones)
 ratio     an entry of `unit_byte` every `ratio` tokens (compressed attention)
 state     `unit_byte` a sequence, however long it is (recurrent layers; windows of compressed attention)
 ========  ===============================================================================================
@@ -12,6 +13,7 @@ state     `unit_byte` a sequence, however long it is (recurrent layers; windows 
 Memory budgets, block stores, transfers and reports are all built from `groups`.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +25,7 @@ from workloads.models.spec import Attention, ModelSpec
 from workloads.placement import Placement
 from workloads.rows import ceil_div
 
-Rule = Literal["linear", "window", "ratio", "state"]
+Rule = Literal["linear", "window", "budget", "ratio", "state"]
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,14 @@ class KvGroup:
     rule: Rule
     num_layer: int
     unit_byte: float
-    window: int = 0
+    window: int = 0  # tokens of the window or the budget
     ratio: int = 0
 
     def units(self, length: int) -> int:
         """Units that a sequence of `length` tokens keeps in each layer."""
         if self.rule == "state":
             return 1
-        if self.rule == "window":
+        if self.rule in ("window", "budget"):
             return min(length, self.window)
         return length // self.ratio if self.rule == "ratio" else length
 
@@ -83,6 +85,19 @@ def groups(model: ModelSpec, formats: Formats, placement: Placement, stage: int 
         KvGroup(name, rule, count, unit_byte, window, ratio)
         for (name, rule, unit_byte, window, ratio), count in total.items()
     )
+
+
+def limited(kept: Iterable[KvGroup], budget_token: int) -> tuple[KvGroup, ...]:
+    """The same groups where a sequence keeps at most `budget_token` tokens (0: all) in layers that kept every one.
+
+    >>> limited([KvGroup("kv", "linear", 2, 8.0), KvGroup("kv", "window", 2, 8.0, window=9)], 100)[0].byte(1000)
+    1600.0
+    """
+    return tuple(
+        dataclasses.replace(group, rule="budget", window=budget_token)
+        if budget_token and (group.name, group.rule) == ("kv", "linear") else group
+        for group in kept
+    )  # fmt: skip
 
 
 def sequence_byte(kept: Iterable[KvGroup], length: int) -> float:

@@ -169,13 +169,14 @@ def budget(
     reserve_byte: float = 0.0,
     sampled_byte: float = 0.0,
     draft: DraftPart | None = None,
+    kept_token: int = 0,
 ) -> Budget:
     """The memory budget of the fullest stage; raises `InputError` carrying it where the weights and activations
     leave no room for the KV of one sequence of `context` tokens (0: for one token).
 
     `max_num_token` and `max_num_seq` (tokens that go through the head) bound a step, `sampled_byte` is of
-    `activation_byte`. A `draft` model takes weights and KV of the first stage. Reserve is what `utilization` leaves,
-    plus `reserve_byte`.
+    `activation_byte`. A `draft` model takes weights and KV of the first stage. A sequence keeps `kept_token` tokens at
+    most (0: all). Reserve is what `utilization` leaves, plus `reserve_byte`.
     """
     if not 0 < utilization <= 1:
         raise InputError("not a share", field="utilization", value=utilization, allowed="above 0, at most 1")
@@ -184,7 +185,7 @@ def budget(
     fullest = min(
         (
             _stage_budget(model, formats, placement, s, device_byte, max_num_token, max_num_seq, context, utilization,
-                          reserve_byte, sampled_byte, draft if s == 0 else None)
+                          reserve_byte, sampled_byte, draft if s == 0 else None, kept_token)
             for s in range(placement.pp)
         ),
         key=lambda b: (b.kv / b.sequence_byte(max(1, context)) if b.group else math.inf, b.kv),
@@ -214,8 +215,9 @@ def _stage_budget(
     reserve_byte: float,
     sampled_byte: float,
     draft: DraftPart | None,
+    kept_token: int,
 ) -> Budget:
-    kept = kv.groups(model, formats, placement, stage)
+    kept = kv.limited(kv.groups(model, formats, placement, stage), kept_token)
     weight = weight_byte(model, formats, placement, stage)
     if model.vision is not None and stage == 0:  # the encoder lies whole on every device of the first stage
         weight["vision"] = round(vision.num_param(model.vision) * formats.act_byte("activation"))

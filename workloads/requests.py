@@ -14,6 +14,8 @@ from kernels.units import PS_PER_S
 MAX_TOKEN = 1 << 24  # a request of more tokens is a mistake: the longest published contexts hold 10 million
 MAX_TIME_S = 9_000_000.0  # 104 days: what integer picoseconds hold
 NO_PARENT = -1
+NO_ADAPTER = -1
+MAX_ADAPTER = (1 << 30) - 1
 
 Ints = npt.NDArray[np.int64]
 
@@ -42,6 +44,7 @@ class Requests:
     unit_token: int  # tokens a unit
     parent: npt.NDArray[np.int32]  # index of the request waited for, less than one's own; -1: none
     think_ps: npt.NDArray[np.int64]
+    adapter: npt.NDArray[np.int32]  # the adapter (LoRA) that it asks for; -1: the base model
     note: str = ""  # what the reader of a trace left out, in words
 
     def __len__(self) -> int:
@@ -71,6 +74,7 @@ def build(
     unit_token: int = 16,
     parent: npt.ArrayLike | None = None,
     think_ps: npt.ArrayLike | None = None,
+    adapter: npt.ArrayLike | None = None,
     note: str = "",
 ) -> Requests:
     """Checked `Requests`; what is left out is neutral (no prefix units, no parents, a perfect predictor).
@@ -116,6 +120,7 @@ def build(
         unit_token=int(unit_token),
         parent=column("parent", parent, np.full(num, NO_PARENT), np.int32, NO_PARENT, num - 1),
         think_ps=column("think_ps", think_ps, zeros, np.int64, 0, max_ps),
+        adapter=column("adapter", adapter, np.full(num, NO_ADAPTER), np.int32, NO_ADAPTER, MAX_ADAPTER),
         note=note,
     )
     _check_relations(requests)
@@ -185,8 +190,8 @@ def digest(requests: Requests) -> str:
     """A stable hash of everything that a simulation sees (16 hex digits)."""
     hasher = hashlib.blake2b(digest_size=8)
     hasher.update(str(requests.unit_token).encode())
-    for value in vars(requests).values():
-        if isinstance(value, np.ndarray):
+    for name, value in vars(requests).items():
+        if isinstance(value, np.ndarray) and not (name == "adapter" and (value == NO_ADAPTER).all()):
             little = value.astype(value.dtype.newbyteorder("<"), copy=False)
             hasher.update(little.tobytes())
     return hasher.hexdigest()

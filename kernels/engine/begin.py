@@ -7,6 +7,7 @@ from numba import types
 from kernels.attention import NUM_FEATURE
 from kernels.attention_work import longest_span
 from kernels.engine.abort import first_deadline
+from kernels.engine.adapter import book_adapters, fetch_ahead, price_adapters
 from kernels.engine.beside import hidden_ps
 from kernels.engine.cache import evicts_unseen
 from kernels.engine.heap import head
@@ -32,6 +33,7 @@ from kernels.engine.price import (
     add_prefill,
     decode_cost,
     dispatch_ps,
+    layer_of,
     layers_of,
     prefill_cost,
     window_of,
@@ -67,6 +69,7 @@ from kernels.engine.records import (
     Ints,
 )
 from kernels.engine.scan import scan_cost
+from kernels.engine.span import find_spans, keep_span, kept_span
 from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.engine.types import ENGINE_TYPE
@@ -89,12 +92,15 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     num_row, num_class = lane.num_plan, p.table[NUM_CLASS]
     for k in range(at, at + me.in_running):
         work[k] = 0
-    for k in range(IN_FEATURE, IN_FEATURE + num_class * NUM_FEATURE):
+    for k in range(IN_FEATURE, IN_FEATURE + 3 * num_class * NUM_FEATURE):
         e.real[k] = 0.0
     token = pad = sampled = num_decode = num_prefill = num_idle = prefill_token = padded_token = query_high = 0
     query_low = ALWAYS
     left = repeat
     first = at + me.in_plan
+    lane.span_token = find_spans(e, p, first, first + ROW * num_row) if me.span_row > 0 else 0
+    if me.num_rank > 0:
+        price_adapters(e, p, number, first, first + ROW * num_row)
     for row in range(first, first + ROW * num_row, ROW):
         s = e.seq[work[row + SEQ]]
         if work[row + ROLE] == PREFILL:
@@ -110,7 +116,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
                 sampled += 1
             for c in range(num_class):
                 feature = e.real[IN_FEATURE + c * NUM_FEATURE : IN_FEATURE + (c + 1) * NUM_FEATURE]
-                add_prefill(p, c, feature, padded, start + padded)
+                read = min(start, me.kept_token) if me.kept_token > 0 and window_of(p, c) == 0 else start
+                add_prefill(p, c, feature, padded, read + padded)
             continue
         query = work[row + TOKEN]
         token += query
@@ -126,7 +133,10 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
             num_idle += 1
             pad += 1
         for c in range(num_class):
-            left = min(left, _add_decode(work, at + c * NUM_KV_FIELD, kv, window_of(p, c), query, grows))
+            window = window_of(p, c)
+            own = kv - s.span if window == 0 else kv
+            kept = me.kept_token if window == 0 else 0
+            left = min(left, _add_decode(work, at + c * NUM_KV_FIELD, own, window, kept, query, grows))
     step_nj = draft(e, p, number)
     for c in range(num_class):
         if num_prefill > 0:
@@ -136,6 +146,9 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
         if num_decode + num_idle > 0:
             decode = attend(e, p, number, c, num_decode + num_idle, query_low, query_high)
             step_nj += _account(e, p, c, 1, decode)
+            if lane.span_token > 0:
+                keep_span(e, p, at, c)
+                step_nj += _account(e, p, c, 0, kept_span(e, at, c))
             if num_prefill > 0:
                 _hide(e, p, c, hidden_ps(prefill[0], decode[0], decode[2], p.real))
     step_nj += _scans(e, p, padded_token, num_prefill, num_decode + num_idle)
@@ -159,6 +172,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     _launch(
         e, p, number, time_ps, token, num_row, sampled, moved, pad, num_prefill, num_idle, prefill_token, step_nj
     )  # fmt: skip
+    if me.num_rank > 0:
+        fetch_ahead(e)
 
 
 @njit
@@ -202,6 +217,8 @@ def begin_repeat(e: Engine, p: PackedPrice, number: int, time_ps: int) -> bool:
     step_nj = 0
     for c in range(p.table[NUM_CLASS]):
         step_nj += _account(e, p, c, 1, _decode(e, p, at, c, num_row))
+        if lane.span_token > 0:
+            step_nj += _account(e, p, c, 0, kept_span(e, at, c))
     step_nj += _scans(e, p, 0, 0, num_row)
     _split(e, p, at, num_row)
     lane.repeating = 1
@@ -249,12 +266,13 @@ def _need_by_group(me: Any, work: Ints, at: int, give: int, kv: int) -> int:
 
 
 @njit_inline
-def _add_decode(work: Ints, at: int, kv: int, window: int, query: int, grows: bool) -> int:
-    """Adds a row of `query` queries on `kv` keys to the sums of its class at `at`; how many more steps they only count
-    up."""
-    if window > 0 and kv > window:
-        work[at + KV_SUM] += min(kv, window + query - 1)
-        work[at + KV_MAX_STILL] = longest_span(kv, window)
+def _add_decode(work: Ints, at: int, kv: int, window: int, kept: int, query: int, grows: bool) -> int:
+    """Adds a row of `query` queries on `kv` keys, of which a query reads the last `window` or any `kept` (0: no limit),
+    to the sums of its class at `at`; how many more steps they only count up."""
+    most = max(window, kept)
+    if most > 0 and kv > most:
+        work[at + KV_SUM] += min(kv, most + query - 1)
+        work[at + KV_MAX_STILL] = longest_span(kv, window) if window > 0 else most
         return ALWAYS
     work[at + KV_SUM] += kv
     if not grows:
@@ -262,7 +280,7 @@ def _add_decode(work: Ints, at: int, kv: int, window: int, query: int, grows: bo
         return ALWAYS
     work[at + KV_GROW] += 1
     work[at + KV_MAX_GROW] = max(work[at + KV_MAX_GROW], kv)
-    return window - kv if window > 0 else ALWAYS
+    return most - kv if most > 0 else ALWAYS
 
 
 @njit
@@ -323,6 +341,18 @@ def _account(e: Engine, p: PackedPrice, c: int, phase: int, cost: Cost) -> int:
     return num_layer * cost[1]
 
 
+@njit
+def _adapters(e: Engine, p: PackedPrice, number: int) -> int:
+    """Adds a layer's work for the lane's adapters, times its layers, to the stages; returns the energy of all."""
+    lane, total = e.lane[number], 0
+    for s in range(p.table[NUM_STAGE]):
+        num_layer = layer_of(p, s)
+        e.lane[s].attn_ps += num_layer * lane.adapter_ps
+        total += num_layer
+    book_adapters(e, number, total)
+    return int(total * lane.adapter_nj)
+
+
 @_NUMBERS
 def _launch(
     e: Engine, p: PackedPrice, number: int, time_ps: int, token: int, num_row: int, sampled: int, moved: int,
@@ -332,6 +362,11 @@ def _launch(
     me, table, lane = e.me, p.table, e.lane[number]
     num_stage = table[NUM_STAGE]
     start = begun_ps = max(time_ps, e.lane[0].free_ps)
+    if me.num_rank > 0:
+        start = begun_ps = max(begun_ps, lane.ready_ps)
+        me.fetch_wait_ps += begun_ps - max(time_ps, e.lane[0].free_ps)
+        me.num_adapter_step += 1 if lane.adapter_ps > 0 else 0
+        attn_nj += _adapters(e, p, number)
     end = start + table[STEP_PS] + table[SEQ_PS] * num_row + table[TOKEN_PS] * token + table[BLOCK_PS] * moved
     end += e.lane[0].draft_ps
     if num_prefill > 0:
@@ -362,6 +397,8 @@ def _launch(
     me.num_sampled += sampled
     me.num_prefill_step += 1 if num_prefill > 0 else 0
     me.num_decode_step += 1 if num_row > num_prefill else 0
+    me.num_span_step += 1 if lane.span_token > 0 else 0
+    me.num_span_token += lane.span_token
     used = used_block(e)
     me.peak_block = max(me.peak_block, used)
     e.book[IN_TOKEN + token] += 1

@@ -31,8 +31,8 @@ def find(e: Engine, unit: int) -> int:
 
 
 @njit
-def insert(e: Engine, unit: int) -> int:
-    """Makes a unit resident, held by one sequence, and returns its entry."""
+def insert(e: Engine, unit: int, num_block: int) -> int:
+    """Makes a unit of `num_block` blocks resident, held by one sequence, and returns its entry."""
     k = e.unit[0].chain
     if k != NONE:
         e.unit[0].chain = e.unit[k].chain
@@ -43,6 +43,8 @@ def insert(e: Engine, unit: int) -> int:
     e.unit[k].unit = unit
     e.unit[k].engine = e.me.index
     e.unit[k].ref = 1
+    e.unit[k].block = num_block
+    e.unit[k].ready_ps = 0
     e.unit[k].chain = NONE
     if e.unit[bucket].bucket == NONE:
         e.unit[bucket].bucket = k
@@ -74,7 +76,7 @@ def hold(e: Engine, k: int) -> None:
     """One more sequence holds a resident unit."""
     if e.unit[k].ref == 0:
         unlink(e, k)
-        e.me.evictable_block -= e.me.unit_block
+        e.me.evictable_block -= e.unit[k].block
     e.unit[k].ref += 1
 
 
@@ -84,7 +86,7 @@ def let_go(e: Engine, k: int) -> None:
     e.unit[k].ref -= 1
     if e.unit[k].ref == 0:
         append(e, k)
-        e.me.evictable_block += e.me.unit_block
+        e.me.evictable_block += e.unit[k].block
 
 
 @njit
@@ -140,9 +142,9 @@ def evict(e: Engine, want: int) -> None:
     node = me.lru_head
     if node > 0:
         unlink(e, node)
-        me.evictable_block -= me.unit_block
+        me.evictable_block -= e.unit[node].block
         remove(e, node)
-        me.free_block += me.unit_block
+        me.free_block += e.unit[node].block
         me.num_evict += 1
         me.epoch += 1  # what stood may not: more blocks are free than were asked for
         return

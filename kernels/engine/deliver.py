@@ -1,11 +1,13 @@
 """A request reaches an engine: it is refused for good, or joins the waiting queue."""
 
+from kernels.engine.adapter import rank_of
 from kernels.engine.buddy import ceil_pow2
 from kernels.engine.commit import release_children, tell
 from kernels.engine.heap import push
 from kernels.engine.records import (
     NO_REASON,
     PAGED,
+    RANK_BLOCK,
     REASON_CONTEXT,
     REASON_KV,
     REASON_STEP,
@@ -26,10 +28,11 @@ def refusal(e: Engine, i: int) -> int:
     if total > me.max_context_token:
         return REASON_CONTEXT
     if me.reserve == PAGED:
-        # the most that it holds at once: with what is drafted beyond its last token, or where it is preempted before and a
-        # step computes again as much as it can of all but that token: its windows have not yet left that behind
+        # the most that it holds at once: with what is drafted beyond its last token, or where it is preempted before
+        # and a step computes again as much as it can of all but that token: its windows have not left that behind
         last = min(total - 1 + me.lookahead, me.max_context_token)
         most = max(block_for(e, total - 2, last), step_block(e, 0, s.prompt), step_block(e, 0, total - 1))
+        most += rank_of(e, i, RANK_BLOCK) if s.adapter > 0 else 0
         if most + (me.watermark_block if me.by_admission == 0 else 0) > me.num_block:
             return REASON_KV
     elif ceil_pow2(block_for(e, 0, reserved_token(e, i))) > ceil_pow2(me.num_block + 1) // 2:

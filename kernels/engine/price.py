@@ -13,6 +13,7 @@ import numpy as np
 from kernels.attention import LONGEST, PADDED, PAIR, decode_s, prefill_add, prefill_byte, prefill_s
 from kernels.attention_work import CAUSAL, WINDOW, Shape, kv_token_byte, pair_flop, query_token_byte
 from kernels.engine.records import Floats, Ints
+from kernels.gemm import gemm_s
 from kernels.jit import njit, njit_inline
 from kernels.machine import DYNAMIC_W, IDLE_W, NUM_FIT, RATES
 from kernels.units import to_nj, to_ps
@@ -45,11 +46,19 @@ class StepPrice(NamedTuple):
     graph_token: int  # steps of decodes alone up to this many tokens are launched as one graph, without those
     num_device: int  # a stage
     num_group: int  # attention groups of a replica, which share its sequences evenly
+    adapter: Floats  # what a layer computes for adapters: ADAPTER_FIELDS, the multiply's fit, then its projections
+    adapter_link: Ints  # [2, token] picoseconds and nanojoules of what a layer exchanges for tokens with adapters
     draft: "StepPrice | None" = None
 
 
 HOST_FIELDS: tuple[str, ...] = ("step", "seq", "token", "request", "prefill", "moved_block")
 HOST_STEP, HOST_SEQ, HOST_TOKEN, HOST_REQUEST, HOST_PREFILL, HOST_BLOCK = range(len(HOST_FIELDS))
+
+
+ADAPTER_FIELDS: tuple[str, ...] = ("num_projection", "value_byte", "peak_flop_per_s")
+PROJECTION_FIELDS: tuple[str, ...] = ("count", "wide_in", "wide_out", "split")
+"""Equal projections of a layer on a device, their widths there, devices that divide the rank of the first factor."""
+NUM_PROJECTION, VALUE_BYTE, ADAPTER_PEAK = range(len(ADAPTER_FIELDS))
 
 
 def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sampled: int = 1) -> StepPrice:
@@ -63,8 +72,8 @@ def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sample
         np.zeros((num_class, 6)),
         np.ones(num_class), np.ones(len(RATES)),
         np.zeros((num_class, NUM_FIT)), np.zeros((num_class, NUM_FIT)), np.zeros((0, 2, 0)),
-        np.zeros(len(HOST_FIELDS), ints),
-        np.zeros(num_stage, ints), 0, 1, 1,
+        np.zeros(len(HOST_FIELDS), ints), np.zeros(num_stage, ints), 0, 1, 1,
+        np.zeros(len(ADAPTER_FIELDS)), np.zeros((2, max_token + 1), ints),
     )  # fmt: skip
 
 
@@ -72,22 +81,20 @@ class PackedPrice(NamedTuple):
     """A `StepPrice` in two arrays, as the compiled loop takes it (see `pack`)."""
 
     table: Ints  # PRICE_FIELDS, the tables that its last fields point to, and the same of the draft model
-    real: (
-        Floats  # rate | of each class: prefill shape and fit, decode shape and fit, peak | scan rows | a draft model's
-    )
-    # likewise
+    real: Floats  # rate | of each class: prefill shape and fit, decode shape and fit, peak | scan rows | adapters
+    # | the same of a draft model
 
 
 PRICE_FIELDS: tuple[str, ...] = (
     "num_stage", "num_class", "num_device", "num_group", "graph_token", *HOST_FIELDS,
     "dense_ps", "dense_nj", "send_ps", "send_nj", "head_ps", "head_nj", "attn_layer",
-    "dispatch_ps", "before_ps", "stride", "num_scan", "draft_table", "draft_real",
+    "dispatch_ps", "before_ps", "adapter_link", "stride", "num_scan", "adapter_real", "draft_table", "draft_real",
 )  # fmt: skip
 (
     NUM_STAGE, NUM_CLASS, NUM_DEVICE, NUM_GROUP, GRAPH_TOKEN, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, PREFILL_PS,
     BLOCK_PS,
     DENSE_PS, DENSE_NJ, SEND_PS, SEND_NJ, HEAD_PS, HEAD_NJ, ATTN_LAYER,
-    DISPATCH_PS, BEFORE_PS, STRIDE, NUM_SCAN, DRAFT_TABLE, DRAFT_REAL,
+    DISPATCH_PS, BEFORE_PS, ADAPTER_LINK, STRIDE, NUM_SCAN, ADAPTER_REAL, DRAFT_TABLE, DRAFT_REAL,
 ) = range(len(PRICE_FIELDS))  # fmt: skip
 NUM_RATE = len(RATES)
 NUM_SHAPE = 6
@@ -107,6 +114,7 @@ def pack(price: StepPrice) -> PackedPrice:
         np.concatenate([price.attn_layer, price.scan_layer], axis=1),
         price.dispatch_ps,
         price.before_ps,
+        price.adapter_link,
     ]
     start = len(PRICE_FIELDS) + np.cumsum([0, *(part.size for part in parts)])
     num_stage, num_class = price.attn_layer.shape
@@ -122,11 +130,13 @@ def pack(price: StepPrice) -> PackedPrice:
         len(price.scan),
         0,
         0,
+        0,
     ]
     table = np.concatenate([np.array(field, np.int64), *(part.ravel() for part in parts)])
     columns = (price.prefill_shape, price.prefill_fit, price.decode_shape, price.decode_fit)
     classes = np.concatenate([*columns, price.peak_flop_per_s[:, None]], axis=1)
-    real = np.concatenate([price.rate, classes.ravel(), price.scan.ravel()])
+    real = np.concatenate([price.rate, classes.ravel(), price.scan.ravel(), price.adapter])
+    table[ADAPTER_REAL] = len(real) - len(price.adapter)
     if price.draft is not None:
         draft = pack(price.draft)
         table[DRAFT_TABLE], table[DRAFT_REAL] = len(table), len(real)
@@ -193,6 +203,55 @@ def verify_cost(p: PackedPrice, c: int, num_seq: int, query_len: int, kv_sum: in
     pair = query_len * kv_sum - num_seq * (query_len * (query_len - 1) // 2)
     kb, mflop = whole(byte * 1e-3), whole(max(pair, num_seq) * pair_flop(shape) * 1e-6)
     return to_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop
+
+
+@njit
+def layer_of(p: PackedPrice, stage: int) -> int:
+    """Layers of a stage that attend."""
+    num_layer = 0
+    for c in range(p.table[NUM_CLASS]):
+        num_layer += layers_of(p, stage, c)
+    return num_layer
+
+
+@njit
+def adapter_cost(p: PackedPrice, num_token: int, token_rank: int, rank_sum: int) -> Cost:
+    """Picoseconds, nanojoules, the longest part's bound, kB and MFLOP (all devices of a stage but for the time) of one
+    layer's products for adapters: `num_token` tokens of `token_rank` ranks in all, and distinct adapters of `rank_sum`
+    in all, whose weights are read once. Each projection is a product down to the rank and one up from it, added to the
+    base model's."""
+    real, at = p.real, p.table[ADAPTER_REAL]
+    byte, peak = real[at + VALUE_BYTE], real[at + ADAPTER_PEAK]
+    fit = real[at + len(ADAPTER_FIELDS) : at + len(ADAPTER_FIELDS) + NUM_FIT]
+    rank = -(-token_rank // num_token)
+    low = num_token * rank * byte
+    time_ps = energy_nj = bound = 0
+    longest = kb = mflop = 0.0
+    for k in range(int(real[at + NUM_PROJECTION])):
+        row = at + len(ADAPTER_FIELDS) + NUM_FIT + k * len(PROJECTION_FIELDS)
+        count, wide_in, wide_out, split = int(real[row]), int(real[row + 1]), int(real[row + 2]), int(real[row + 3])
+        act_in, act_out = num_token * wide_in * byte, num_token * wide_out * byte
+        held = rank_sum * wide_in * byte / split
+        part_rank = -(-rank // split)
+        low_out = num_token * part_rank * byte
+        down = gemm_s(num_token, part_rank, wide_in, 1, held, act_in, low_out, peak, real, fit)
+        up = gemm_s(num_token, wide_out, rank, 1, rank_sum * wide_out * byte, low + act_out, act_out, peak, real, fit)
+        for part in (down, up):
+            time_ps += count * to_ps(part[0])
+            energy_nj += count * to_nj(real[IDLE_W] * part[0] + real[DYNAMIC_W] * part[1])
+            if part[0] > longest:
+                longest, bound = part[0], part[2]
+        kb += count * (held + rank_sum * byte * wide_out + act_in + low_out + low + 2.0 * act_out) * 1e-3
+        mflop += count * 2.0 * token_rank * (wide_in / split + wide_out) * 1e-6
+    device, link = p.table[NUM_DEVICE], p.table[ADAPTER_LINK] + num_token
+    time_ps += p.table[link]
+    return (
+        time_ps,
+        device * energy_nj + p.table[link + p.table[STRIDE]],
+        bound,
+        device * whole(kb),
+        device * whole(mflop),
+    )
 
 
 @njit

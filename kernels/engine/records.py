@@ -2,11 +2,11 @@
 
 A *sequence* is one row a request and pool. An *engine* is one replica: its counters, its store of KV blocks and its
 clock. A *lane* is a microbatch in flight with the pipeline stage of the same number; without pipeline stages there is
-one. A *unit* is a named stretch of a prefix that lies in some engine's store. Times are picoseconds, amounts of KV are
-blocks of `block_token` tokens. What has no fixed length (running lists, plans, sums of a lane) lies in one array of
-integers an engine::
+one. A *unit* is a named stretch of a prefix, or an adapter, that lies in some engine's store. Times are picoseconds,
+amounts of KV are blocks of `block_token` tokens. What has no fixed length (running lists, plans, sums of a lane) lies
+in one array of integers an engine::
 
-    ring of lanes in flight | GROUP_FIELDS of each KV group | lane 0 | lane 1 | ...
+    ring of lanes in flight | GROUP_FIELDS of each KV group | RANK_FIELDS of each rank of adapters | lane 0 | ...
     a lane:  KV_FIELDS of each attention class | need[block_token] | give[block_token] | running[max_seq]
              | plan[max_seq, ROW_FIELDS] | memory[MAX_MEMORY] of the progress model
 """
@@ -60,6 +60,7 @@ SEQUENCE_FIELDS: tuple[Field, ...] = (
     ("shared", "i4", "leading prefix units held with others"),
     ("run", "i4", "own full blocks that it left behind in the cache"),
     ("blank", "i4", "blocks without content behind these, in the same place of the order of eviction"),
+    ("span", "i4", "of its leading tokens, those that the step reads together with other rows"),
     ("run_from", "i4", "tokens before the first of `run`"),
     ("previous", "i4", "links of `run` in the order of eviction"),
     ("next", "i4", "see `previous`"),
@@ -69,6 +70,8 @@ SEQUENCE_FIELDS: tuple[Field, ...] = (
     ("sibling", "i4", "the next one with the same parent"),
     ("lane", "i4", "whose running list it is in"),
     ("flight", "i4", "one above the lane of its last step, where lanes share a running list"),
+    ("adapter", "i4", "one above the adapter that it asks for; 0: none"),
+    ("entry", "i4", "of that adapter in `unit`, while it holds it"),
     ("slot", "i4", "address of a buddy chunk"),
     ("draft", "i4", "tokens that its next decode verifies beyond the next one"),
     ("draft_pass", "i4", "passes of the draft model, one after another, that propose them"),
@@ -144,6 +147,12 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("keep_duplicate", "i8", "1: who computes a block that is resident already keeps its own copy"),
     ("lone_prompt", "i8", "1: a prompt that is alone is not cut to the policy's longest chunk"),
     ("release_order", "i8", "1: empty blocks queue for use behind older cached ones, 0: they are used first"),
+    ("kept_token", "i8", "keys that a query reads beside those of its step, in layers without a window; 0: all"),
+    ("num_rank", "i8", "ranks that adapters have, in turn; 0: nobody asks for adapters"),
+    ("link_ps", "i8", "when the link to the host has done the fetches asked for"),
+    ("span_row", "i8", "rows that must hold a span for its keys to be read once for all of them; 0: none are"),
+    ("span_token", "i8", "tokens that such a span has at least"),
+    ("span_common", "i8", "1: only what all decodes of a step hold is such a span"),
     ("lookahead", "i8", "tokens that a decode verifies beyond the next one, at most"),
     ("seed", "i8", "of the draws of the progress model, 31 bits"),
     ("sees", "i8", "requests whose `seen` is not above it are visible to the plan being made"),
@@ -177,6 +186,10 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("num_swap", "i8", "preemptions that moved it"),
     ("num_evict", "i8", "prefix units and own blocks evicted"),
     ("num_hit_token", "i8", "tokens found in the cache"),
+    ("num_span_step", "i8", "steps that read a span once for several rows"),
+    ("num_span_token", "i8", "keys that their rows did not read again"),
+    ("num_fetch", "i8", "adapters fetched from the host"),
+    ("num_adapter_step", "i8", "steps with an adapter"),
     ("num_moved_block", "i8", "blocks moved to or from the host"),
     ("num_plan", "i8", "plans asked for"),
     ("num_finished", "i8", "requests ended"),
@@ -185,9 +198,16 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("num_output_token", "i8", "tokens committed"),
     ("peak_block", "i8", "most blocks held by sequences"),
     ("beside_ps", "i8", "time that operators ran beside others, all stages"),
+    ("adapter_ps", "i8", "time of what is computed for adapters, all stages"),
+    ("adapter_nj", "i8", "energy of that"),
+    ("adapter_kb", "i8", "kilobytes of memory of that"),
+    ("adapter_mflop", "i8", "MFLOP of that"),
+    ("adapter_bound", "i8", "what bound the longest of these products in the last step that had one"),
+    ("fetch_wait_ps", "i8", "time that steps began later for adapters that had not arrived"),
     ("attn_nj", "i8", "energy of attention"),
     ("draft_ps", "i8", "time in passes of the draft model"),
     ("at_group", "i8", "where the sections of `work` begin"),
+    ("at_rank", "i8", "see `at_group`"),
     ("at_lane", "i8", "see `at_group`"),
     ("lane_size", "i8", "see `at_group`"),
     ("in_need", "i8", "inside a lane: blocks that the next steps of its decodes take"),
@@ -211,8 +231,10 @@ ENGINE_FIELDS: tuple[Field, ...] = (
 ENGINE = record(ENGINE_FIELDS)
 COUNTERS: tuple[str, ...] = (
     "num_step", "num_row", "num_token", "num_pad_token", "num_sampled", "num_prefill_step", "num_decode_step",
-    "num_recompute", "num_swap", "num_evict", "num_hit_token", "num_moved_block", "num_plan",
-    "num_finished", "num_refused", "num_aborted", "num_output_token", "peak_block", "beside_ps",
+    "num_recompute", "num_swap", "num_evict", "num_hit_token", "num_moved_block", "num_span_step", "num_span_token",
+    "num_fetch", "num_adapter_step", "num_plan", "num_finished", "num_refused", "num_aborted", "num_output_token",
+    "peak_block", "beside_ps", "adapter_ps", "adapter_nj", "adapter_kb", "adapter_mflop", "adapter_bound",
+    "fetch_wait_ps",
 )  # fmt: skip
 INTEGRALS: tuple[str, ...] = ("token_ps", "final_ps", "asked_ps", "allocated_ps")
 
@@ -232,6 +254,12 @@ LANE_FIELDS: tuple[Field, ...] = (
     ("stands", "i8", "steps for which the plan is known to stay the same"),
     ("repeat_epoch", "i8", "the engine's epoch when that was known"),
     ("repeating", "i8", "1: the step in flight repeats the last plan"),
+    ("span_token", "i8", "keys that the step in flight does not read again"),
+    ("ready_ps", "i8", "when the adapters of its plan have arrived"),
+    ("adapter_ps", "i8", "what a layer of the step in flight computes for adapters"),
+    ("adapter_nj", "i8", "energy of that, all devices of a stage"),
+    ("adapter_kb", "i8", "kilobytes of memory, likewise"),
+    ("adapter_mflop", "i8", "MFLOP, likewise"),
     ("deferred", "i8", "committed steps not yet written to the sequences"),
     ("num_still", "i8", "rows of the plan that may be repeated"),
     ("num_grow", "i8", "rows that gain a token a step"),
@@ -248,6 +276,9 @@ UNIT_FIELDS: tuple[Field, ...] = (
     ("unit", "i4", "its name"),
     ("engine", "i4", "in whose store it lies"),
     ("ref", "i4", "sequences that hold it"),
+    ("block", "i4", "blocks that it takes"),
+    ("ready_ps", "i8", "when it has arrived from the host; 0: it was computed here"),
+    ("row", "i4", "rows of the step being priced that hold it (see `kernels.engine.span`)"),
     ("previous", "i4", "links in the order of eviction, where nobody holds it"),
     ("next", "i4", "see `previous`"),
     ("chain", "i4", "next entry of the same bucket, or of the free ones"),
@@ -264,14 +295,19 @@ ROW_FIELDS: tuple[str, ...] = ("sequence", "role", "token", "pad", "accept")  # 
 SEQ, ROLE, TOKEN, PAD, ACCEPT = range(len(ROW_FIELDS))
 ROW = len(ROW_FIELDS)
 
-KV_FIELDS: tuple[str, ...] = ("sum", "grow", "max_grow", "max_still")  # a lane's next decode, by attention class
-KV_SUM, KV_GROW, KV_MAX_GROW, KV_MAX_STILL = range(len(KV_FIELDS))
+KV_FIELDS: tuple[str, ...] = (  # a lane's next decode, by attention class: keys; and what spans that are shared cost
+    "sum", "grow", "max_grow", "max_still", "span_ps", "span_nj", "span_bound", "span_kb", "span_mflop",
+)  # fmt: skip
+KV_SUM, KV_GROW, KV_MAX_GROW, KV_MAX_STILL, SPAN_PS, SPAN_NJ, SPAN_BOUND, SPAN_KB, SPAN_MFLOP = range(len(KV_FIELDS))
 NUM_KV_FIELD = len(KV_FIELDS)
 
 GROUP_FIELDS: tuple[str, ...] = ("rule", "size", "weight")  # size in tokens; weight: blocks for `block_token` tokens
 GROUP_RULE, GROUP_SIZE, GROUP_WEIGHT = range(len(GROUP_FIELDS))
 RULES: tuple[str, ...] = ("linear", "window", "budget", "ratio", "state")
 LINEAR, WINDOW, BUDGET, RATIO, STATE = range(len(RULES))
+
+RANK_FIELDS: tuple[str, ...] = ("size", "block", "fetch_ps")  # of an adapter; picoseconds on the link to the host
+RANK_SIZE, RANK_BLOCK, RANK_FETCH_PS = range(len(RANK_FIELDS))
 
 LOG_COLUMNS: tuple[str, ...] = (
     "replica", "lane", "start_ps", "end_ps", "num_prefill", "num_decode", "num_idle", "prefill_token", "pad_token",
@@ -300,7 +336,8 @@ class Engine(NamedTuple):
     unit: Records  # [1 + most resident units] UNIT
     unit_id: SmallInts  # [2, ...] names of the units of all sequences, and the entries of `unit` that they hold
     store: SmallInts  # [node] the buddy tree of a contiguous store
-    real: Floats  # options of policy and progress model | attention features: prompts, verifications, draft model
+    real: Floats  # options of policy and progress model | attention features: prompts, verifications, spans that are
+    # shared, draft model
     book: Ints  # logged steps | steps by tokens | by sampled tokens | gaps | attention accounts | the same three of the
     # draft model's passes | log of steps
     table: Ints  # where all of it lies, for compiled code (see `kernels.engine.handle`)
@@ -385,6 +422,7 @@ class Sizes(NamedTuple):
     num_class: int = 1
     num_scan: int = 0
     num_group: int = 1
+    num_rank: int = 0
     max_seq: int = 1
     max_token: int = 1
     max_sampled: int = 1
@@ -407,7 +445,8 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
     in_plan = in_running + size.max_seq
     in_memory = in_plan + ROW * size.max_seq
     lane_size = in_memory + MAX_MEMORY
-    at_lane = size.num_stage + len(GROUP_FIELDS) * size.num_group
+    at_rank = size.num_stage + len(GROUP_FIELDS) * size.num_group
+    at_lane = at_rank + len(RANK_FIELDS) * size.num_rank
     book_head = IN_TOKEN + size.max_token + 1
     book_gap = book_head + size.max_sampled + 1
     book_attn = book_gap + size.num_gap
@@ -423,6 +462,7 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
         ("plain", 1), ("run_weight", 1), ("handed", -1),
         ("max_seq", size.max_seq), ("max_step_token", size.max_token), ("block_token", size.block_token),
         ("last_lane", size.num_stage - 1), ("at_group", size.num_stage), ("at_lane", at_lane),
+        ("at_rank", at_rank), ("num_rank", size.num_rank),
         ("lane_size", lane_size), ("in_need", in_need), ("in_give", in_give), ("in_running", in_running),
         ("in_plan", in_plan), ("in_memory", in_memory),
         ("book_draft", book_draft), ("book_draft_head", book_draft_head), ("book_draft_attn", book_draft_attn),
@@ -439,7 +479,7 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
     unit = zeros(max(1 + size.num_unit, size.num_bucket), UNIT)
     unit["unit"][0] = size.num_bucket
     store = np.zeros((num_engine, max(size.num_node, 1)), np.int32)
-    real = np.zeros((num_engine, IN_FEATURE + (2 * size.num_class + size.num_draft_class) * size.num_feature))
+    real = np.zeros((num_engine, IN_FEATURE + (3 * size.num_class + size.num_draft_class) * size.num_feature))
     book = np.zeros(book_log + size.num_log * NUM_LOG_COLUMN, np.int64)
     event = np.full(num_engine, np.iinfo(np.int64).max, np.int64)
     handle = _handles((seq,), engine, lane, work, (unit,), (unit_id,), store, real, (book,))

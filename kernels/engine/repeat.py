@@ -5,6 +5,7 @@ takes. What is the same in each step is added up afterwards; what differs is kep
 what `begin_repeat` and `commit` give one step at a time, to the last bit.
 """
 
+from kernels.engine.adapter import book_adapters
 from kernels.engine.begin import ATTN_SIZE, NUM_BOUND
 from kernels.engine.cache import evicts_unseen
 from kernels.engine.gap import bucket, bucket_edges
@@ -20,6 +21,7 @@ from kernels.engine.price import (
     PackedPrice,
     decode_cost,
     dispatch_ps,
+    layer_of,
     layers_of,
 )
 from kernels.engine.records import (
@@ -35,6 +37,7 @@ from kernels.engine.records import (
     Engine,
 )
 from kernels.engine.scan import scan_cost
+from kernels.engine.span import kept_span
 from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.jit import njit
@@ -67,6 +70,11 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     token_ps, final_ps, asked_ps, allocated_ps = me.token_ps, me.final_ps, me.asked_ps, me.allocated_ps
     attn_nj = beside_ps = busy_ps = 0
     splits = interleaves(p, num_row)
+    if me.num_rank > 0:
+        fixed_ps += layer_of(p, 0) * lane.adapter_ps
+    if lane.span_token > 0:
+        for c in range(num_class):
+            fixed_ps += layers_of(p, 0, c) * kept_span(e, at, c)[0]
     while steps < most and time_ps < horizon_ps:
         if paged:
             need, give = work[need_at + phase], work[give_at + phase]
@@ -150,6 +158,21 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     me.num_token += steps * num_row
     me.num_sampled += steps * num_row
     me.num_pad_token += steps * (num_row - num_grow)
+    if me.num_rank > 0:
+        me.num_adapter_step += steps if lane.adapter_ps > 0 else 0
+        book_adapters(e, 0, steps * layer_of(p, 0))
+    if lane.span_token > 0:
+        me.num_span_step += steps
+        me.num_span_token += steps * lane.span_token
+        for c in range(num_class):
+            cost = kept_span(e, at, c)
+            times = steps * layers_of(p, 0, c)
+            account = book_attn + c * ATTN_SIZE + cost[2] * NUM_ACCOUNT_FIELD
+            book[account] += times * cost[0]
+            book[account + 1] += times * cost[1]
+            book[account + 2] += times * cost[3]
+            book[account + 3] += times * cost[4]
+            me.attn_nj += times * cost[1]
     book[IN_TOKEN + num_row] += steps
     book[me.book_head + num_row] += steps
     if ended > 0:

@@ -112,7 +112,7 @@ def share(e: Engine, i: int, num_token: int) -> None:
         at = s.unit_start + s.shared
         k = find(e, e.unit_id[0, at])
         if k == NONE or me.keep_duplicate == 1:
-            k = insert(e, e.unit_id[0, at])
+            k = insert(e, e.unit_id[0, at], me.unit_block)
         else:
             hold(e, k)
             me.free_block += me.unit_block
@@ -139,6 +139,9 @@ def release(e: Engine, i: int, keeps: bool) -> None:
         me.free_block += s.block
     for k in range(s.shared - 1, -1, -1):
         let_go(e, e.unit_id[1, s.unit_start + k])
+    if s.entry != NONE:
+        let_go(e, s.entry)
+        s.entry = NONE
     s.shared = 0
     s.block = 0
 

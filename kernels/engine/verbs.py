@@ -8,6 +8,7 @@ twice in a plan, tokens without KV) gets a `PlanError`. `e` is the engine, `i` a
 """
 
 from kernels.engine import buddy
+from kernels.engine.adapter import adapter_room, hold_adapter
 from kernels.engine.cache import find, hold, take_back, unlink
 from kernels.engine.heap import head, pop, push
 from kernels.engine.records import (
@@ -367,8 +368,9 @@ def _take_kv(e: Engine, i: int, num_token: int) -> bool:
     if is_swapped(e, i):
         moved = block_for(e, s.kv, s.kv) if s.status == SWAPPED else 0
         need = block_for(e, s.kv, max(num_token, s.kv))
-        if need + me.watermark_block > me.free_block + me.evictable_block:
+        if need + me.watermark_block + adapter_room(e, i) > me.free_block + me.evictable_block:
             return False
+        hold_adapter(e, i)
         allocate(e, need)
         s.block = need
         me.host_free_block += moved
@@ -385,7 +387,7 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
     token = found * me.unit_token + own * me.block_token
     back = own * me.run_weight
     held = found * me.unit_block + back
-    room = me.free_block + me.evictable_block - back
+    room = me.free_block + me.evictable_block - back - adapter_room(e, i)
     for k in range(found):  # what is held can no longer be evicted
         if e.unit[find(e, e.unit_id[0, s.unit_start + k])].ref == 0:
             room -= me.unit_block
@@ -405,6 +407,7 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
         hold(e, entry)
         e.unit_id[1, s.unit_start + k] = entry
     take_back(e, i)
+    hold_adapter(e, i)
     allocate(e, need)
     s.shared = found
     s.block = need + back

@@ -139,7 +139,7 @@ def _prompts(e: Engine, d: PackedPrice, number: int, token: int) -> tuple[int, i
     device_ps = d.table[d.table[DENSE_PS] + token] + d.table[d.table[HEAD_PS]]  # nothing is sampled
     energy_nj = d.table[d.table[DENSE_NJ] + token] + d.table[d.table[HEAD_NJ]]
     for c in range(d.table[NUM_CLASS]):
-        feature = feature_of(e, 2 * e.me.num_class + c)
+        feature = feature_of(e, 3 * e.me.num_class + c)
         for row in range(first, first + ROW * e.lane[number].num_plan, ROW):
             if e.work[row + ROLE] == PREFILL:
                 s = e.seq[e.work[row + SEQ]]
@@ -172,7 +172,7 @@ def _pass(e: Engine, d: PackedPrice, number: int, j: int) -> tuple[int, int]:
     for c in range(d.table[NUM_CLASS]):
         window = window_of(d, c)
         ragged = low != high
-        feature = feature_of(e, 2 * e.me.num_class + c)
+        feature = feature_of(e, 3 * e.me.num_class + c)
         kv_sum = kv_max = 0
         for row in range(first, stop, ROW):
             if e.work[row + ROLE] != DECODE or num_pass(e, row) < j:

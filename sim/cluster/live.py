@@ -281,7 +281,7 @@ class Live:
 
     def _result(self) -> LiveResult:
         num = len(self.request)
-        done = self.pool.result()
+        done = self.pool.result(True)
         request = {name: values[:num] for name, values in done.request.items()}
         of = self.pool.world.seq["program"][:num].astype(np.int64)
         known = len(self.program)

@@ -20,6 +20,12 @@ def pool_part(scenario: Scenario, role: Role, name: str = "", link_byte_per_s: f
     An engine's link to the network is its share of its node's ports, or `link_byte_per_s` where given. Raises
     `InputError` for what `simulate` refuses, and for a machine without ports.
     """
+    if scenario.lora_rank:
+        raise InputError("adapters are fetched by one pool alone", field="lora_rank", value=scenario.lora_rank,
+                         allowed="empty")  # fmt: skip
+    if scenario.kv_budget:
+        raise InputError("a hand-over moves the KV of every token", field="kv_budget", value=scenario.kv_budget,
+                         allowed="0")  # fmt: skip
     policy, profile = policy_of(scenario), engine_profile.load(scenario.engine)
     setup = prepared(scenario, policy)
     limits = limits_of(setup, profile)

@@ -113,6 +113,10 @@ TOTALS: dict[str, str] = {
     "kv_peak_share": "largest share of KV blocks held by sequences",
     "kv_token_share": "time average of sequence tokens over KV slots held; above 1 where a prefix is shared",
     "num_computed_token": "token positions computed, padding and recomputation included",
+    "num_fetch": "adapters fetched from the host",
+    "fetch_wait_s": "time that steps began later for adapters that had not arrived, summed over replicas",
+    "num_spared_key": "keys of shared spans that rows did not read again (see `attention`)",
+    "kv_kept_share": "slots held over tokens computed, time average, under a `kv_budget`",
     "num_preemption": "preemptions",
     "usd_per_h": "rent of all devices; NaN where no price is known",
 }

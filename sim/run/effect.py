@@ -6,6 +6,8 @@ checked where it is made (`sim.run.scenario_check`); here is what its policy, pl
 
 from collections import Counter
 
+import numpy as np
+
 from kernels.errors import InputError
 from sim.run.scenario import Scenario
 from sim.serving.plugin import Plugin
@@ -35,6 +37,9 @@ def check_policy(scenario: Scenario, policy: Plugin) -> None:
         ("prefix_cache", scenario.prefix_cache, "true"),
         ("watermark", scenario.watermark, "-1"),
         ("preemption", scenario.preemption, "recompute"),
+        ("attention", scenario.attention, "paged"),
+        ("kv_budget", scenario.kv_budget, "0"),
+        ("lora_rank", scenario.lora_rank, "empty"),
     ):
         if value != Scenario.__dataclass_fields__[field].default:
             raise InputError(
@@ -72,16 +77,59 @@ def check_placement(scenario: Scenario, model: ModelSpec, placement: Placement) 
     if placement.dp == 1 and scenario.router != Scenario.__dataclass_fields__["router"].default:
         raise InputError("has no effect on one replica", field="router", value=scenario.router,
                          allowed="round_robin; or dp above 1")  # fmt: skip
+    if scenario.kv_budget:
+        _check_budget(scenario, model)
+    if scenario.attention != Scenario.__dataclass_fields__["attention"].default:
+        _check_spans(scenario, model)
     if scenario.expert_skew > 0 and not any(block.ffn.num_expert for block in model.block):
         raise InputError(f"has no effect: {model.name} has no experts", field="expert_skew", value=scenario.expert_skew,
                          allowed="0")  # fmt: skip
 
 
+def _check_budget(scenario: Scenario, model: ModelSpec) -> None:
+    """Models of which nobody has said what a budget of tokens leaves out."""
+    kinds = [block.attention for block in model.block if block.attention.num_head]
+    if any(a.latent or a.indexer is not None for a in kinds) or not any(a.window == 0 for a in kinds):
+        raise InputError(f"no layer of {model.name} keeps a key and a value of every token", field="kv_budget",
+                         value=scenario.kv_budget, allowed="0")  # fmt: skip
+
+
+def _check_spans(scenario: Scenario, model: ModelSpec) -> None:
+    """Models whose keys no pass of several queries has been priced for, or in which all layers have a window."""
+    kinds = [block.attention for block in model.block if block.attention.num_head]
+    if any(a.latent or a.indexer is not None for a in kinds):
+        raise InputError(f"{model.name} reads latents or chosen keys: no shared pass is known for these",
+                         field="attention", value=scenario.attention, allowed="paged")  # fmt: skip
+    if not any(a.window == 0 for a in kinds):
+        raise InputError(f"has no effect: every layer of {model.name} reads a window of its own", field="attention",
+                         value=scenario.attention, allowed="paged")  # fmt: skip
+
+
 def check_load(scenario: Scenario, load: Requests) -> None:
     """Options that the load leaves nothing to do for."""
+    asked = bool((load.adapter >= 0).any())
+    if asked and not scenario.lora_rank:
+        raise InputError("the load names adapters, of no rank", field="lora_rank", value="", allowed="8, or 64+32+16+8")
+    if asked and scenario.prefix_cache and _mixes_adapters(load):
+        raise InputError("requests of several adapters name one prefix, but its KV differs by adapter",
+                         field="prefix_cache", value=True, allowed="false; or a prefix each")  # fmt: skip
+    if scenario.lora_rank and not asked:
+        raise InputError("has no effect: this load names no adapters", field="lora_rank", value=scenario.lora_rank,
+                         allowed="empty; or a load with num_adapter=")  # fmt: skip
     if scenario.order == "priority" and (load.priority == load.priority[0]).all() and not _draws_priority(scenario):
         raise InputError("has no effect: all requests of this load have one priority", field="order", value="priority",
                          allowed="fcfs, sjf; or a load with priority=0.8+0.2")  # fmt: skip
+
+
+def _mixes_adapters(load: Requests) -> bool:
+    """Whether requests of different adapters name the same prefix unit."""
+    count = load.unit_stop - load.unit_start
+    named = np.repeat(load.adapter, count)
+    first = np.cumsum(count) - count
+    unit = load.unit_id[np.arange(len(named)) + np.repeat(load.unit_start - first, count)]
+    low = np.full(load.num_unit, np.iinfo(np.int32).max, np.int32)
+    np.minimum.at(low, unit, named)
+    return bool((named > low[unit]).any())
 
 
 def _draws_priority(scenario: Scenario) -> bool:
@@ -97,6 +145,10 @@ def notes(scenario: Scenario, policy: Plugin, load: Requests, has_arrays: bool) 
     said = [load.note] if load.note else []
     if contiguous(policy) and len(load.unit_id):
         said += [f"prefixes are not shared: policy {policy.name} keeps the KV of a sequence in one piece"]
+    if scenario.attention != Scenario.__dataclass_fields__["attention"].default and not len(load.unit_id):
+        said += ["no request names a prefix that it shares: every row reads its own keys"]
+    if scenario.kv_budget and len(load.unit_id):
+        said += ["prefixes are not shared: of each sequence its own queries choose the tokens that stay"]
     if has_arrays:
         said += [f"the [npu] table of {scenario.system} is not read: a serving run takes the peak rates of the device"]
     return said

@@ -69,6 +69,9 @@ class Scenario:
         "what units in the memory do: xpu, pim, best, op_b, co_process, each with options (`best:beside=attention`,"
         " `xpu:routing=uniform`); empty: the device's own rule",
     )
+    lora_rank: str = _of(
+        "", "ranks of the adapters that a load names, in turn: 8, or 64+32+16+8; their weights come from the host"
+    )
     # engine
     policy: str = _of("vllm_v1", "scheduling policy with its options, `NAME:option=value,...`, or a path of its file")
     router: str = _of("round_robin", "router over replicas, likewise (`ridgeline policies` lists both)")
@@ -89,6 +92,14 @@ class Scenario:
         -1.0, "share of KV blocks kept free at admission; -1: the policy's"
     )
     prefix_cache: bool = _of(True, "keep blocks of finished requests for prompts that share a prefix")
+    kv_budget: Annotated[int, Ge(0), Le(2 * MAX_TOKEN)] = _of(
+        0, "tokens whose KV a sequence keeps (H2O: heavy hitters and recent ones), the others are evicted; 0: all"
+    )
+    attention: str = _of(
+        "paged",
+        "whose keys a decode reads: paged (each its own), relay (what all share once), hydragen (every shared span"
+        " once), or a path of a rule's TOML",
+    )
     preemption: Literal["recompute", "swap"] = _of("recompute", "what happens to a sequence that loses its KV")
     swap_GiB: Annotated[float, Ge(0), Le(1e6)] = _of(0.0, "host memory for swapped KV, a replica")  # noqa: N815
     memory_share: Annotated[float, Ge(0), Le(1)] = _of(

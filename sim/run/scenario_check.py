@@ -140,7 +140,7 @@ def _together(value: dict[str, Any]) -> typing.Iterator[tuple[str, Any, str, str
     for name, held in value.items():
         if isinstance(held, str) and "\0" in held:
             yield name, held, "holds a null character", "text without one"
-    for name in ("model", "system", "requests", "policy", "router", "engine"):
+    for name in ("model", "system", "requests", "policy", "router", "engine", "attention"):
         if not value[name].strip():
             yield name, value[name], "is empty", "a name or a path"
     if -1 < value["watermark"] < 0:
@@ -168,6 +168,12 @@ def _together(value: dict[str, Any]) -> typing.Iterator[tuple[str, Any, str, str
         yield "draft_tp", value["draft_tp"], "has no effect without draft_model", "1; or a draft model"
     if value["draft_tp"] > value["tp"]:
         yield "draft_tp", value["draft_tp"], f"more devices than tp = {value['tp']}", f"1 to {value['tp']}"
+    if value["attention"] != _default("attention") and not value["prefix_cache"]:
+        yield "attention", value["attention"], "has no effect: no block is shared without prefix_cache", "paged"
+    if value["attention"] != _default("attention") and value["attn_dp"] > 1:
+        yield "attention", value["attention"], "attention groups hold their prefixes apart", "paged; or attn_dp = 1"
+    if value["attention"] != _default("attention") and value["kv_budget"]:
+        yield "attention", value["attention"], "has no effect: a sequence with a kv_budget shares no block", "paged"
     if value["fidelity"] == "sol" and value["engine"] not in (_default("engine"), "none"):
         yield "engine", value["engine"], "has no effect at the speed of light, which has no host time", "none"
 

@@ -76,6 +76,7 @@ class Setup:
         length = -(-self.max_model_len // size) * size
         return self.budget.kv * self.placement.attn_dp / self.budget.sequence_byte(length)
 
+    @property
     def page_byte(self) -> float | None:
         """Bytes of a page on one device, where it is not what `block_token` tokens keep (None)."""
         return None if self.store.groups == (Group(),) else self.store.block_byte
@@ -141,6 +142,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         reserve_byte=kept.beside(placed.tp),
         sampled_byte=kept.sampled_byte,
         draft=draft,
+        kept_token=scenario.kv_budget if scenario.kv_budget < (scenario.max_model_len or model.max_context) else 0,
     )
     rule = dispatch.parse(scenario.dispatch, system.device)
     skew = _expert_skew(scenario, model, placed, rule)
@@ -148,6 +150,11 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         raise InputError(
             f"the dispatch of {system.device.name} draws experts uniformly", field="expert_skew",
             value=scenario.expert_skew, allowed="0; or a dispatch with routing=even, as best",
+        )  # fmt: skip
+    if rule.beside != "nothing" and scenario.attention != "paged":
+        raise InputError(
+            f"attention runs beside other work on {system.device.name}, each row on its own keys", field="attention",
+            value=scenario.attention, allowed="paged; or a dispatch with beside=nothing",
         )  # fmt: skip
     named = _named_kernels(scenario, system, fidelity, formats)
     group_size = placed.tp * placed.attn_dp if placed.tp > 1 else None

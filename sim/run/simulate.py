@@ -28,8 +28,9 @@ from sim.run.recurrent_notes import recurrent_notes
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup, prepare, with_machine
 from sim.run.step_prices import priced
-from sim.serving import engine_profile
+from sim.serving import attention_rule, engine_profile
 from sim.serving.accounts import Accounts, accounts
+from sim.serving.adapters import ranks_of
 from sim.serving.engine import compile_loop, serve
 from sim.serving.engine_defaults import step_limit
 from sim.serving.limits import Limits, Options, most_sampled
@@ -104,6 +105,8 @@ def simulate(
     if machine is not None:
         setup = with_machine(setup, machine)
     limits = limits_of(setup, profile)
+    if execute is not None:
+        _check_executed(scenario)
     child = warm.start()
     compile_loop(policy, router, child)
     warm.wait(child)
@@ -128,6 +131,13 @@ def simulate(
     left_out += recurrent_notes(lowered.scans(), limits, load, setup.system.device, setup.calibrated_on)
     run = _run(setup, load, spent, result, profile, left_out)
     return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent)
+
+
+def _check_executed(scenario: Scenario) -> None:
+    """Who carries out plans reads every row's own keys, all of them, on the base model."""
+    for field in ("attention", "kv_budget", "lora_rank"):
+        if (value := getattr(scenario, field)) != Scenario.__dataclass_fields__[field].default:
+            raise InputError("is not carried out, only simulated", field=field, value=value)
 
 
 def simulate_intervals(scenario: Scenario, num: int) -> "pd.DataFrame":
@@ -223,6 +233,16 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
         watermark=scenario.watermark if scenario.watermark >= 0 else None,
         ends=scenario.ends,
         rules=profile.scheduler,
+        spans=attention_rule.load(scenario.attention),
+        ranks=ranks_of(
+            scenario.lora_rank,
+            setup.model,
+            setup.formats,
+            setup.placement,
+            setup.system,
+            setup.machine,
+            store.block_byte,
+        ),
     )
 
 
@@ -279,8 +299,13 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
         "kv_mean_share": held / capacity,
         "kv_token_share": token / held if held and setup.store.groups == (Group(),) else math.nan,
         "num_computed_token": float(count["num_token"].sum() + count["num_pad_token"].sum()),
+        "num_fetch": float(count["num_fetch"].sum()),
+        "fetch_wait_s": float(count["fetch_wait_ps"].sum()) / PS_PER_S,
+        "num_spared_key": float(count["num_span_token"].sum()),
         "num_preemption": float(count["num_recompute"].sum() + count["num_swap"].sum()),
         "usd_per_h": setup.price_usd_per_h,
     }
     totals |= energy(spent, setup.machine, setup.system.device, setup.placement.stage_device)
+    if [group.rule for group in setup.store.groups] == ["budget"] and token:
+        totals["kv_kept_share"] = held / token
     return totals | ({"kv_peak_share": float(peak)} if result.step is not None else {})

@@ -4,6 +4,7 @@ import dataclasses
 
 from kernels.engine.price import HOST_BLOCK, StepPrice
 from sim.run.setup import DraftModel, Setup
+from sim.serving.adapters import with_adapters
 from sim.serving.engine_profile import EngineProfile
 from sim.serving.limits import Limits, max_sampled, max_seq, max_token
 from sim.serving.plugin import Plugin
@@ -28,6 +29,8 @@ def priced(setup: Setup, profile: EngineProfile, policy: Plugin, limits: Limits)
         block_token=scenario.block_token,
         block_byte=setup.page_byte,
     )
+    if limits.ranks:
+        price = with_adapters(price, lowered, limits.ranks)
     if setup.draft is None:
         return price, lowered
     passes, drafted = draft_price(setup.draft, profile.host_time(), tokens, scenario.block_token)

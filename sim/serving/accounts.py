@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels import optable as op
+from kernels.attention_work import WINDOW
 from kernels.engine.price import HOST_BLOCK, HOST_PREFILL, HOST_SEQ, HOST_STEP, HOST_TOKEN
 from kernels.machine import EXPERT_BYTE, EXPERT_PIM_BYTE, EXPERT_PIM_FLOP, IDLE_W, PIM_BYTE_PER_S
+from sim.serving.adapters import num_product
 from sim.serving.result import Ints, ServeResult
 from sim.serving.step_price import Lowered
 
@@ -64,6 +66,13 @@ def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
     num_operator += _add_scans(rows, lowered, result)
     num_layer = int(price.attn_layer.sum())
     num_operator += num_layer * (count["num_prefill_step"] + count["num_decode_step"])
+    full = price.attn_layer[:, price.decode_shape[:, WINDOW] == 0]
+    num_operator += int(full.sum()) * count["num_span_step"]
+    if count["adapter_ps"]:
+        amount = np.array([count["adapter_kb"] * 1e3, count["adapter_mflop"] * 1e6, 0.0, 0.0, 0.0])
+        bound = int(result.counter["adapter_bound"].max())
+        _add(rows, "adapters", op.GEMM, bound, count["adapter_ps"], count["adapter_nj"], amount)
+        num_operator += num_layer * num_product(lowered) * count["num_adapter_step"]
     host = price.host_ps
     host_ps = (
         host[HOST_STEP] * count["num_step"]

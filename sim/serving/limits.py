@@ -6,7 +6,7 @@ from typing import Any
 
 from kernels.errors import InputError
 from sim.serving.plugin import Plugin
-from sim.serving.rules import Group, Rules
+from sim.serving.rules import Group, Rank, Rules, Spans
 
 ENDS = ("length", "token")
 
@@ -31,6 +31,8 @@ class Limits:
     watermark: float | None = None  # share of blocks that an admission leaves free; None: the policy's
     groups: tuple[Group, ...] = (Group(),)  # of layers, by how their KV grows
     rules: Rules = field(default_factory=Rules)
+    spans: Spans = field(default_factory=Spans)
+    ranks: tuple[Rank, ...] = ()  # of adapters, in turn; none: nobody asks for adapters
 
     @property
     def has_state(self) -> bool:

@@ -33,8 +33,9 @@ from kernels.engine.records import Engine
 from kernels.engine.types import engine_of, fleet_of
 from kernels.errors import InputError
 from sim.serving import state
+from sim.serving.adapters import operators as adapter_operators
 from sim.serving.limits import Limits, Options
-from sim.serving.plan import plan_rows
+from sim.serving.plan import adapter_sums, adapters_ready_ps, plan_rows, plan_spans
 from sim.serving.plugin import Plugin
 from sim.serving.split_replay import split
 from sim.serving.step_price import Lowered
@@ -91,6 +92,7 @@ class Replay:
         self.stages = [[simpy.Resource(self.env) for _ in range(num_stage)] for _ in self.views]
         self.ends: list[dict[int, int]] = [{} for _ in self.views]  # of each lane in flight
         self.num_operator = 0
+        self.most_rank = max((rank.size for rank in limits.ranks), default=0)
         self.known: set[int] = set()
 
     def run(self) -> at.Records:
@@ -149,7 +151,9 @@ class Replay:
                 stages, host_ps = self._operators(r, lane)
                 drafts = self._drafts(r, lane)
                 begin(r, self.packed, lane, int(self.env.now), 0)  # books the step; its end is set by the process
-                self.env.process(self._step(k, lane, drafts, stages, host_ps, self.stages[k][0].request()))
+                wait_ps = max(0, adapters_ready_ps(r, plan_rows(r, lane)) - int(self.env.now))
+                first = self.stages[k][0].request()
+                self.env.process(self._step(k, lane, drafts, stages, host_ps, first, wait_ps))
             if r.me["num_leaving"] > 0:
                 let_leave(r)
 
@@ -168,9 +172,16 @@ class Replay:
         ends = rows["start"] + rows["token"] >= r.seq["target"][rows["sequence"]]
         samples = np.where(decode, rows["token"], ends).astype(np.int64)
         plan = lowering.Plan(query, kv, decode, samples)
+        spans, kept = plan_spans(r, rows), int(r.me["kept_token"])
+        read = np.where(decode, np.minimum(kv, kept), np.minimum(rows["start"], kept) + query) if kept else kv.copy()
+        if len(spans.token):
+            read[decode] -= spans.token
+        sums = adapter_sums(r, rows)
         stages = []
         for stage in range(len(self.price.dense_ps)):
-            ops, work = self.lowered.step(stage, plan)
+            ops, work = self.lowered.step(stage, plan, read, spans)
+            if sums[0]:
+                ops = np.concatenate([ops, adapter_operators(self.lowered, stage, sums, self.most_rank)])
             cost = self.lowered.price(ops, work)
             sends = ops["kind"] == op.P2P
             least_ps = dispatch_ps(self.packed, stage, int(query.sum()), int((~decode).sum()))
@@ -216,9 +227,12 @@ class Replay:
         return found
 
     def _step(
-        self, k: int, lane: int, drafts: list[tuple[list[int], int, int]], stages: list[Stage], host_ps: int, hold: Any
-    ) -> Generator[Any, Any, None]:
+        self, k: int, lane: int, drafts: list[tuple[list[int], int, int]], stages: list[Stage], host_ps: int, hold: Any,
+        wait_ps: int,
+    ) -> Generator[Any, Any, None]:  # fmt: skip
+        ready_ps = int(self.env.now) + wait_ps
         yield hold
+        yield self.env.timeout(max(0, ready_ps - int(self.env.now)))
         for passed, least_ps, before_ps in drafts:
             yield self.env.timeout(before_ps)
             for time_ps in passed:

@@ -14,6 +14,25 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Spans:
+    """Which spans of keys the decodes of a step read together (`kernels.engine.span`): those of `least_token` tokens
+    and more that `least_row` rows hold (0: none), where `common` says so all decodes of the step."""
+
+    least_row: int = 0
+    least_token: int = 1
+    common: bool = False
+
+
+@dataclass(frozen=True)
+class Rank:
+    """What an adapter of `size` takes: blocks of the store, and picoseconds to fetch it from the host."""
+
+    size: int
+    num_block: int
+    fetch_ps: int
+
+
+@dataclass(frozen=True)
 class Rules:
     """Decisions of an engine's scheduler and block manager (table `scheduler` of its profile)."""
 

@@ -40,6 +40,7 @@ class Requests(Protocol):
     unit_token: int
     parent: npt.NDArray[np.int32]
     think_ps: npt.NDArray[np.int64]
+    adapter: npt.NDArray[np.int32]
 
 
 def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, options: Options) -> at.World:
@@ -78,12 +79,22 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     num_unit = limits.num_replica * (limits.num_block // unit_block)  # what fits, copies counted
     if not limits.rules.keep_duplicate:
         num_unit = min(num_unit, unit_id.shape[1])  # one a name and engine
+    num_unit = num_unit if has_unit else 0
+    num_name = unit_id.shape[1]
+    if limits.ranks:
+        if not paged:
+            raise InputError("adapters share blocks with KV", field=policy.name, value="reserve", allowed="paged")
+        num_adapter = int(requests.adapter.max()) + 1
+        least = min(rank.num_block for rank in limits.ranks)
+        num_adapter = limits.num_replica * min(num_adapter, limits.num_block // least)
+        num_unit += num_adapter
+        num_name += num_adapter
     node = np.zeros(1, np.int32) if paged else buddy.build(limits.num_block)
     size = at.Sizes(
-        num_stage, len(price.decode_shape), len(price.scan), len(limits.groups), seqs, tokens, sampled,
-        limits.block_token, len(node), num_unit if has_unit else 0,
-        buddy.ceil_pow2(max(1, min(num_unit, unit_id.shape[1]))), NUM_FEATURE, len(BOUNDS), NUM_BUCKET,
-        LOG_CAPACITY if options.record_steps else 0, 0 if draft is None else len(draft.decode_shape),
+        num_stage, len(price.decode_shape), len(price.scan), len(limits.groups), len(limits.ranks), seqs, tokens,
+        sampled, limits.block_token, len(node), num_unit, buddy.ceil_pow2(max(1, min(num_unit, num_name))), NUM_FEATURE,
+        len(BOUNDS), NUM_BUCKET, LOG_CAPACITY if options.record_steps else 0,
+        0 if draft is None else len(draft.decode_shape),
     )  # fmt: skip
     order = np.flatnonzero(requests.parent < 0).astype(np.int32)
     w = at.world(len(requests.arrival_ps), limits.num_replica, size, unit_id, order)
@@ -95,6 +106,11 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         w.real[:, at.IN_PROGRESS : at.IN_PROGRESS + len(vector)] = vector
     groups = [(at.RULES.index(group.rule), group.size_token, group.weight) for group in limits.groups]
     w.work[:, num_stage : num_stage + len(at.GROUP_FIELDS) * len(groups)] = np.ravel(groups)
+    ranks = np.array([(rank.size, rank.num_block, rank.fetch_ps) for rank in limits.ranks], np.int64)
+    at_rank = int(w.engine["at_rank"][0])
+    w.work[:, at_rank : at_rank + ranks.size] = ranks.ravel()
+    if limits.ranks:
+        w.seq["adapter"] = requests.adapter + 1
     w.control[at.LINKED] = int(len(order) < len(requests.arrival_ps))
     w.control[at.REQUEST_PS] = price.host_ps[HOST_REQUEST]
     _fill_seq(w.seq, requests, has_unit, options.order)
@@ -129,6 +145,10 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("goes_on", int(rules.goes_on)),
         ("release_order", int(rules.release_order)),
         ("keep_duplicate", int(rules.keep_duplicate)),
+        ("kept_token", max((group.size_token for group in limits.groups if group.rule == "budget"), default=0)),
+        ("span_row", limits.spans.least_row if has_unit else 0),
+        ("span_token", limits.spans.least_token),
+        ("span_common", int(limits.spans.common)),
         ("lone_prompt", int(rules.lone_prompt)),
         ("lookahead", lookahead(policy)),
         ("seed", (options.seed ^ options.seed >> 31 ^ options.seed >> 62) & MASK),

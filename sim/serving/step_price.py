@@ -5,6 +5,7 @@ takes the attention classes' constants; `step_cost` prices one plan from them, a
 operators of `workloads.lowering.lower_step` to the picosecond (a test says so for every family of models).
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from kernels import optable as op
 from kernels.attention import NUM_FEATURE
-from kernels.attention_work import longest_span
+from kernels.attention_work import SPAN, longest_span
 from kernels.engine.beside import hidden_ps
 from kernels.engine.price import (
     PackedPrice,
@@ -36,6 +37,7 @@ from kernels.formats import FORMATS
 from kernels.machine import BESIDE, BESIDE_SUB_BATCH, BYTE_J, FLOP_J, LINK_BYTE_PER_S, LINK_HOST, Machine
 from kernels.price import price_table
 from kernels.units import PS_PER_S
+from sim.serving.plan import NO_SPANS, Spans
 from sim.serving.scan_price import ScanRow, scan_rows
 from sim.serving.slower import slower
 from workloads import lowering, memory
@@ -131,8 +133,13 @@ class Lowered:
         sampled = -(-np.asarray(num_sampled, np.int64) // self.placement.attn_dp)
         return lowering.lower_head(self.model, self.formats, self.placement, last, sampled)
 
-    def step(self, stage: int, plan: lowering.Plan) -> tuple[op.OpTable, op.WorkTable]:
-        """Operators and work rows of one plan on a stage: `workloads.lowering.lower_step` at captured sizes."""
+    def step(
+        self, stage: int, plan: lowering.Plan, read_len: Ints | None = None, spans: Spans = NO_SPANS
+    ) -> tuple[op.OpTable, op.WorkTable]:
+        """Operators and work rows of one plan on a stage: `workloads.lowering.lower_step` at captured sizes. Layers
+        without a window read `read_len` keys a sequence (None: all of the plan's) and the spans beside them."""
+        if read_len is not None and (read_len != plan.kv_len).any():
+            return self._reading(stage, plan, read_len, spans)
         model, formats, placement = self.model, self.formats, self.placement
         prefill = lowering.work_rows(plan.query_len[~plan.is_decode], plan.kv_len[~plan.is_decode])
         decode = lowering.work_rows(plan.query_len[plan.is_decode], plan.kv_len[plan.is_decode])
@@ -147,6 +154,23 @@ class Lowered:
         if stage == placement.pp - 1:
             ops.append(self.head([int(plan.samples.sum())])[0])
         return np.concatenate(ops), np.concatenate([prefill, decode])
+
+    def _reading(
+        self, stage: int, plan: lowering.Plan, read_len: Ints, spans: Spans
+    ) -> tuple[op.OpTable, op.WorkTable]:
+        """The step with other keys in the layers without a window, and a row of work more for each span."""
+        ops, work = self.step(stage, plan)
+        own_ops, own = self.step(stage, dataclasses.replace(plan, kv_len=read_len))
+        together = lowering.work_rows(spans.query_len, spans.kv_len)
+        together["causal"] = SPAN
+        shared = lowering.lower_attention(self.model, self.formats, self.placement, stage, together, "prefill")
+        shared = shared[shared["window"] == 0]
+        mine = ((ops["kind"] == op.ATTN_DECODE) | (ops["kind"] == op.ATTN_PREFILL)) & (ops["window"] == 0)
+        for rows, offset in ((own_ops, len(work)), (shared, len(work) + len(own))):
+            rows["work_start"] += offset
+            rows["work_stop"] += offset
+        ops[mine] = own_ops[mine]
+        return np.concatenate([ops, shared]), np.concatenate([work, own, together])
 
 
 def build(

@@ -142,9 +142,15 @@ def _memory(run: Run) -> list[str]:
         ("Mean use of KV blocks (%):", "kv_mean_share"),
         ("Peak use of KV blocks (%):", "kv_peak_share"),
         ("Tokens of sequences over held slots (%):", "kv_token_share"),
+        ("KV kept of what was computed (%):", "kv_kept_share"),
     ):
         if key in totals:
             lines += [_line(label, _percent(totals[key]))]
+    if totals.get("num_fetch"):
+        lines += [_line("Adapters fetched from the host:", int(totals["num_fetch"]))]
+        lines += [_line("Steps waited for adapters (s):", totals["fetch_wait_s"])]
+    if totals.get("num_spared_key"):
+        lines += [_line("Keys of shared spans not read again:", int(totals["num_spared_key"]))]
     frame = run.request
     prompt = int(frame["prompt_token"].sum())
     lines += [_line("Prompt tokens found in the cache (%):", _percent(float(frame["cached_token"].sum()) / prompt))]

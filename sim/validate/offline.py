@@ -2,10 +2,8 @@
 
 A row is a number of requests, all there from the start, each a shared prefix and tokens of its own, and the requests a
 second that a back end served: `vllm` (every request for itself), `vllm+pc` (the prefix cached: its KV held once, its
-prefill done once) or `vllm+` (the prefix attended to by all requests together as well: RelayAttention). The last is
-simulated without the prefix, which a step then reads once for all: 1 GB of 2,048 tokens of Llama-2-7B are 1 % of a step
-of 256 sequences. A file without lengths but with tokens a second is of conversations: lengths of that mean, spread as
-those of ShareGPT are.
+prefill done once) or `vllm+` (the prefix attended to by all requests together as well: RelayAttention). A file without
+lengths but with tokens a second is of conversations: lengths of that mean, spread as those of ShareGPT are.
 """
 
 import argparse
@@ -135,7 +133,7 @@ def throughput(row: dict[str, Any], engine: str) -> float:
         prompt, output = (f"lognormal:mean={mean}:sigma={sigma}:max={longest}" for mean in (prompt, output))
         output += f",corr={corr}"
     load = f"batch:n={int(row['num_request'])},prompt={prompt},output={output}"
-    if kind != "together" and prefix:
+    if prefix:
         load += f",num_system_prompt=1,system_prompt_len={prefix}"
     scenario = from_mapping(
         {
@@ -144,7 +142,8 @@ def throughput(row: dict[str, Any], engine: str) -> float:
             "tp": int(row["tp"]),
             "policy": POLICY,
             "requests": load,
-            "prefix_cache": kind == "cached",
+            "prefix_cache": kind != "alone",
+            "attention": "relay" if kind == "together" else "paged",
             "engine": engine,
         }
     )
