@@ -17,10 +17,12 @@ from numba.core.datamodel import models
 from numba.core.datamodel.registry import register_default
 from numba.core.pythonapi import NativeValue
 from numba.core.typing.templates import AttributeTemplate
+from numba.experimental.function_type import _get_jit_address
 from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, typeof_impl, unbox
 from numba.np.arrayobj import populate_array
 
 from kernels.engine.records import PLACE
+from kernels.jit import PLAIN
 
 _BYTES = cgutils.voidptr_t
 _NUMBER = cgutils.intp_t
@@ -95,6 +97,29 @@ def _read(context: Any, builder: Any, kind: Address, value: Any, name: str) -> A
         meminfo=None,
     )
     return array._getvalue()
+
+
+def address_of(function: Any, signature: Any) -> Any:
+    """Where a compiled function of this signature lies; where nothing is compiled, the function. Numba looks the place
+    up in half a millisecond whenever a function is an argument. Whoever holds the address holds the function."""
+    return function if PLAIN else _get_jit_address(function, signature)
+
+
+def function_reader(signature: Any) -> Any:
+    """`read(address)`, in compiled code: the function of this signature that lies there."""
+    kind = types.FunctionType(signature)
+
+    @intrinsic
+    def read(typing_context: Any, address: Any) -> Any:
+        def code(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+            function = cgutils.create_struct_proxy(kind)(context, builder)
+            function.c_addr = function.jit_addr = builder.inttoptr(arguments[0], _BYTES)
+            function.py_addr = cgutils.get_null_value(function.py_addr.type)
+            return function._getvalue()
+
+        return kind(types.int64), code
+
+    return read
 
 
 def row_reader(kind: Address) -> Any:

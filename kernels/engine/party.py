@@ -5,7 +5,7 @@ next request of a closed-loop user) make arrivals unknown beforehand: then no en
 so that an arrival released by an end finds every engine where it must be.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 from numba import types
 
@@ -44,7 +44,7 @@ from kernels.engine.records import (
     Fleet,
     World,
 )
-from kernels.engine.types import FLEET_TYPE, PLAN_SIGNATURE, ROUTE_SIGNATURE, WORLD_TYPE, engine_of
+from kernels.engine.types import FLEET_TYPE, WORLD_TYPE, engine_of, policy_at, router_at
 from kernels.engine.verbs import end_kv
 from kernels.jit import njit, njit_pasted
 from kernels.units import FOREVER_PS
@@ -197,15 +197,14 @@ def planned(w: World, p: PackedPrice, k: int) -> bool:
     return good
 
 
-def run(
-    w: World, f: Fleet, p: PackedPrice, plan: Callable[[Engine], int], route: Callable[[Fleet, int], int],
-    budget: int, folds: bool, until_ps: int,
-) -> int:  # fmt: skip
+def run(w: World, f: Fleet, p: PackedPrice, policy: Any, router: Any, budget: int, folds: bool, until_ps: int) -> int:
     """Serves until all is done (`HORIZON`), the budget of steps and arrivals is used, or something needs the
-    caller (`FULL`, `STUCK`, `BROKEN`, `ASTRAY`). Called again it goes on where it stopped. Where it `folds`, plans
-    that stand are not asked for again. What happens from `until_ps` on is left, but for steps that end at it; a
-    sequence that ends for another pool stops all engines at that time (`MESSAGE`)."""
+    caller (`FULL`, `STUCK`, `BROKEN`, `ASTRAY`). Called again it goes on where it stopped. Policy and router are given
+    by `kernels.engine.handle.address_of`. Where it `folds`, plans that stand are not asked for again. What happens from
+    `until_ps` on is left, but for steps that end at it; a sequence that ends for another pool stops all engines at that
+    time (`MESSAGE`)."""
     p = PackedPrice(borrow(p.table), borrow(p.real))
+    plan, route = policy_at(policy), router_at(router)
     left = budget
     while left > 0:
         if w.control[HANDED_ROOT] != NONE:
@@ -246,8 +245,8 @@ RUN_SIGNATURE = types.int64(
     WORLD_TYPE,
     FLEET_TYPE,
     PRICE_TYPE,
-    types.FunctionType(PLAN_SIGNATURE),
-    types.FunctionType(ROUTE_SIGNATURE),
+    types.int64,
+    types.int64,
     types.int64,
     types.boolean,
     types.int64,

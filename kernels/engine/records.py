@@ -392,9 +392,11 @@ def addressed(made: type[Tabled], *arrays: Any) -> Tabled:
     return made(*values)
 
 
-def with_order(w: World, order: SmallInts) -> World:
-    """The same engines with other arrivals."""
-    return addressed(World, *w._replace(order=order)[:-2])
+def replaced(w: World, **arrays: Any) -> World:
+    """The same engines with other arrays: those given by name."""
+    w = w._replace(**arrays)
+    handle = _handles((w.seq,), w.engine, w.lane, w.work, (w.unit,), (w.unit_id,), w.store, w.real, (w.book,))
+    return addressed(World, *w[: World._fields.index("handle")], handle)
 
 
 def _handles(*arrays: Any) -> Ints:

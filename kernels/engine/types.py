@@ -1,11 +1,14 @@
 """The compiled types of the engine's tuples, and the view of one engine in a world."""
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import numpy as np
 from numba import types
 from numba.extending import overload
 
-from kernels.engine.handle import passed_by_address, row_reader
-from kernels.engine.records import Engine, Fleet, Floats, Sizes, World, addressed, world
+from kernels.engine.handle import function_reader, passed_by_address, row_reader
+from kernels.engine.records import Engine, Fleet, Floats, Ints, Sizes, World, addressed, world
 
 
 def engine_of(w: World, k: int) -> Engine:
@@ -14,10 +17,11 @@ def engine_of(w: World, k: int) -> Engine:
     return Engine(*arrays, w.handle[k], int(w.handle[k].ctypes.data))
 
 
-def fleet_of(w: World, option: Floats, seed: int) -> Fleet:
-    """What a router sees of the engines."""
-    memory = np.zeros(16, np.int64)
-    memory[0] = seed
+def fleet_of(w: World, option: Floats, seed: int, memory: Ints | None = None) -> Fleet:
+    """What a router sees of the engines; its memory is new where none is given."""
+    if memory is None:
+        memory = np.zeros(16, np.int64)
+        memory[0] = seed
     return addressed(Fleet, w.seq, w.engine, w.unit, w.unit_id, option, memory)
 
 
@@ -39,3 +43,26 @@ ends or runs out of blocks, the same plan of decodes stands (0: ask again each s
 
 ROUTE_SIGNATURE = types.int64(FLEET_TYPE, types.int64)
 """A router: `route(fleet, request) -> engine`."""
+
+
+def policy_at(address: Any) -> Callable[[Engine], int]:
+    """In compiled code the policy that lies at an address (`address_of`); else the policy itself."""
+    return cast(Callable[[Engine], int], address)
+
+
+def router_at(address: Any) -> Callable[[Fleet, int], int]:
+    """As `policy_at`."""
+    return cast(Callable[[Fleet, int], int], address)
+
+
+_policy, _router = (function_reader(signature) for signature in (PLAN_SIGNATURE, ROUTE_SIGNATURE))
+
+
+@overload(policy_at)
+def _policy_at(address):  # type: ignore[no-untyped-def]
+    return lambda address: _policy(address)  # noqa: PLW0108
+
+
+@overload(router_at)
+def _router_at(address):  # type: ignore[no-untyped-def]
+    return lambda address: _router(address)  # noqa: PLW0108

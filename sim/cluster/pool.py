@@ -10,9 +10,10 @@ import numpy as np
 from kernels import blame
 from kernels.engine import records as at
 from kernels.engine.advance import BROKEN, BUDGET, FULL, HORIZON, MESSAGE, STUCK
+from kernels.engine.handle import address_of
 from kernels.engine.party import run
 from kernels.engine.price import StepPrice, pack
-from kernels.engine.types import fleet_of
+from kernels.engine.types import PLAN_SIGNATURE, ROUTE_SIGNATURE, fleet_of
 from kernels.errors import InputError
 from sim.serving import place, state
 from sim.serving.engine import BROKEN_PLAN, compiled_loop, flush, who_waits
@@ -59,7 +60,7 @@ class Pool:
     def __init__(self, part: PoolPart, requests: state.Requests, options: Options) -> None:
         self.part, self.options = part, options
         world = state.build(requests, part.price, part.policy, part.limits, options)
-        self.world = at.with_order(world, np.zeros(0, np.int32))
+        self.world = at.replaced(world, order=np.zeros(0, np.int32))
         self.num_engine = part.limits.num_replica
         self.fleet = fleet_of(self.world, part.router.vector(), options.seed)
         self.logs: list[Ints] = []
@@ -73,20 +74,22 @@ class Pool:
         self._loop: Callable[..., int] = compiled_loop() if compiled else run
         self._plan: Callable[..., int] = compile_function(part.policy) if compiled else part.policy.function
         self._route: Callable[..., int] = compile_function(part.router) if compiled else part.router.function
+        self._place = (
+            (address_of(self._plan, PLAN_SIGNATURE), address_of(self._route, ROUTE_SIGNATURE))
+            if compiled
+            else (self._plan, self._route)
+        )
         self._take(self.world)
 
     def _take(self, world: at.World) -> None:
         """Goes on with these arrays."""
         self.world = world
-        view = fleet_of(world, self.part.router.vector(), self.options.seed)
-        self.fleet = view._replace(memory=self.fleet.memory)
-        self._run = functools.partial(
-            self._loop, self.world, self.fleet, pack(self.part.price), self._plan, self._route
-        )
+        self.fleet = fleet_of(world, self.part.router.vector(), self.options.seed, self.fleet.memory)
+        self._run = functools.partial(self._loop, self.world, self.fleet, pack(self.part.price), *self._place)
 
     def widen(self, seq: at.Records, unit_id: at.SmallInts) -> None:
         """Goes on with larger arrays of sequences and of the names of their units, which begin with what there was."""
-        self._take(self.world._replace(seq=seq, unit_id=unit_id))
+        self._take(at.replaced(self.world, seq=seq, unit_id=unit_id))
 
     def advance(self, until_ps: int) -> bool:
         """Lets happen what happens before `until_ps` (steps may end at it); True where a message stopped it."""

@@ -72,7 +72,7 @@ def compile_loop(policy: Plugin, router: Plugin, child: warm.Child | None = None
 
 @functools.cache
 def compiled_loop() -> Callable[..., int]:
-    """The run-ahead loop, compiled for typed pointers of policies and routers (see `kernels.engine.party.run`)."""
+    """The run-ahead loop, compiled for whatever policy and router (see `kernels.engine.party.run`)."""
     from kernels.engine.party import RUN_SIGNATURE, run
     from kernels.jit import njit_as
 
@@ -83,13 +83,17 @@ def _caller(
     price: PackedPrice, policy: Plugin, router: Plugin, options: Options, outside: bool, folds: bool
 ) -> Callable[[at.World, at.Fleet, int], int]:
     """What runs a world for a budget of steps and arrivals."""
+    from kernels.engine.handle import address_of
+    from kernels.engine.types import PLAN_SIGNATURE, ROUTE_SIGNATURE
+
     plan = compile_function(policy) if policy.compiled else policy.function
     route = compile_function(router) if router.compiled else router.function
+    places = () if outside else (address_of(plan, PLAN_SIGNATURE), address_of(route, ROUTE_SIGNATURE))
 
     def call(w: at.World, fleet: at.Fleet, budget: int) -> int:
         if outside:
             return stepping.run(w, fleet, price, plan, route, budget, options.execute)
-        return compiled_loop()(w, fleet, price, plan, route, budget, folds, FOREVER_PS)
+        return compiled_loop()(w, fleet, price, *places, budget, folds, FOREVER_PS)
 
     return call
 
