@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from sim.record.write import write_files
 from sim.run.scenario import Scenario
 from sim.run.simulate import Simulation, simulate
 from sim.show.plot_style import BLUE, ORANGE, new_figure, styled, suptitle
@@ -57,7 +58,7 @@ def serve(case: Case, batch: int, with_budget: bool, engine: str, folder: str) -
     """One batch, its prompts whole and then all its decodes."""
     config = json.loads((pathlib.Path(models.__file__).parent / "configs" / f"{case.model}.json").read_text())
     file = pathlib.Path(folder, f"{case.model}_{case.prompt + case.output}.json")  # the authors stretch its positions
-    file.write_text(json.dumps(config | {"max_position_embeddings": case.prompt + case.output}))
+    write_files({file: json.dumps(config | {"max_position_embeddings": case.prompt + case.output}).encode()})
     return simulate(
         Scenario(
             model=str(file), system=case.system, weight_format="fp16", engine=engine, memory_share=1.0,

@@ -2,7 +2,7 @@
 
 An adapter has two factors beside each projection of attention (queries, keys, values, output), in the activations'
 format: `rank x (in + out)` values. Its blocks are those of the KV store, filled by the layers of the fullest stage;
-each device fetches its own layers over its own link to the host.
+each device fetches its own part over the link to the host, at the same time as those that share its switch.
 """
 
 import math
@@ -16,7 +16,7 @@ from kernels import optable as op
 from kernels.engine.price import StepPrice
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE
-from kernels.machine import LINK_BYTE_PER_S, LINK_HOST, LINK_LATENCY_S, Machine
+from kernels.machine import LINK_BYTE_PER_S, LINK_HOST, LINK_LATENCY_S, LINK_NUM_DEVICE, Machine
 from kernels.units import to_ps
 from sim.serving.rules import Rank
 from workloads.formats import Formats
@@ -90,6 +90,7 @@ def ranks_of(
         raise InputError("attention groups hold their adapters apart", field="attn_dp", value=placement.attn_dp,
                          allowed="1 with lora_rank")  # fmt: skip
     link_byte_per_s, latency_s = (machine.link[LINK_HOST, field] for field in (LINK_BYTE_PER_S, LINK_LATENCY_S))
+    link_byte_per_s /= max(1.0, min(placement.tp, machine.link[LINK_HOST, LINK_NUM_DEVICE]))  # who shares a switch
     if link_byte_per_s <= 0:
         raise InputError(f"{system.device.name} has no link to a host", field="lora_rank", value=text, allowed="empty")
     layers = max(stop - start for start, stop in placement.stages(model.num_layer))

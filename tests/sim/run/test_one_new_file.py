@@ -58,6 +58,15 @@ def test_compiled_and_plain_policies_mean_the_same(tmp_path: pathlib.Path) -> No
     assert one.request["end_ps"].tolist() == two.request["end_ps"].tolist()
 
 
+def test_an_attention_over_shared_spans(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "crowd.toml"
+    path.write_text('title = "spans of five and more"\nsource = "a test"\nleast_row = 5\n')
+    load = "batch:n=6,prompt=20,output=8,num_system_prompt=1,system_prompt_len=64"
+    done = simulate(base(attention=str(path), requests=load))
+    assert done.run.totals["num_spared_key"] >= 6 * 4 * 64  # 7 decodes of 6 rows, but for those of who came first
+    assert simulate(base(attention=str(path), requests=LOAD)).run.totals["num_spared_key"] == 0
+
+
 def test_a_router(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "last_least.py"
     path.write_text(block("python", "def route"))

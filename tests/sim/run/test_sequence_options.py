@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hw_models import catalog
+from hw_models.device import machine
 from kernels.errors import InputError
+from kernels.machine import LINK_BYTE_PER_S, LINK_HOST, LINK_LATENCY_S, LINK_NUM_DEVICE
 from sim.run.effect import check_load, check_placement
 from sim.run.scenario import Scenario
 from sim.serving import attention_rule
-from sim.serving.adapters import parse_ranks, projections
+from sim.serving.adapters import parse_ranks, projections, ranks_of
 from sim.serving.rules import Spans
-from workloads import models, placement
+from workloads import formats, memory, models, placement
 from workloads.load import load_requests
 from workloads.requests import build, digest
 
@@ -87,3 +90,20 @@ def test_loads_and_ranks_go_together() -> None:
             parse_ranks(text)
     with pytest.raises(InputError, match="attention"):
         projections(models.load("deepseek-v2-lite"))
+
+
+def test_what_an_adapter_takes() -> None:
+    """Rank 64 of Llama-2-7B: 2 x 4 x 4096 x 64 values in each of 32 layers, as much as 256 tokens of KV."""
+    spec, system = models.load("llama-2-7b"), catalog.system("a100_sxm_80gb")
+    arrays = machine(system)
+    token_byte = memory.kv_byte_per_token(spec, formats.Formats(), placement.make(spec))
+    one, two = (
+        ranks_of("64", spec, formats.Formats(), placement.make(spec, tp), system, arrays, 16 * token_byte / tp)[0]
+        for tp in (1, 2)
+    )
+    byte = 2 * 4 * 4096 * 64 * 32 * 2
+    link_byte_per_s, latency_s = arrays.link[LINK_HOST, LINK_BYTE_PER_S], arrays.link[LINK_HOST, LINK_LATENCY_S]
+    assert (one.num_block, two.num_block) == (256 // 16, 256 // 16)
+    assert one.fetch_ps == pytest.approx((byte / link_byte_per_s + latency_s) * 1e12)
+    shared = min(2, arrays.link[LINK_HOST, LINK_NUM_DEVICE])
+    assert two.fetch_ps == pytest.approx((byte / 2 * shared / link_byte_per_s + latency_s) * 1e12)
