@@ -77,6 +77,9 @@ def check_placement(scenario: Scenario, model: ModelSpec, placement: Placement) 
     if placement.dp == 1 and scenario.router != Scenario.__dataclass_fields__["router"].default:
         raise InputError("has no effect on one replica", field="router", value=scenario.router,
                          allowed="round_robin; or dp above 1")  # fmt: skip
+    if scenario.speculate and any(block.mixer for block in model.block):
+        raise InputError(f"{model.name} has recurrent layers, whose state takes back no token", field="speculate",
+                         value=scenario.speculate, allowed="empty")  # fmt: skip
     if scenario.kv_budget:
         _check_budget(scenario, model)
     if scenario.attention != Scenario.__dataclass_fields__["attention"].default:

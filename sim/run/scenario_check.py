@@ -172,6 +172,12 @@ def _together(value: dict[str, Any]) -> typing.Iterator[tuple[str, Any, str, str
         yield "attention", value["attention"], "has no effect: no block is shared without prefix_cache", "paged"
     if value["attention"] != _default("attention") and value["attn_dp"] > 1:
         yield "attention", value["attention"], "attention groups hold their prefixes apart", "paged; or attn_dp = 1"
+    if value["attention"] != _default("attention") and value["speculate"]:
+        yield "speculate", value["speculate"], "a verified span is read by its own row", "empty; or attention = paged"
+    if value["kv_budget"] and value["speculate"]:
+        yield "speculate", value["speculate"], "what a budget of tokens drops is decided a token a step", "empty"
+    if value["lora_rank"] and value["speculate"]:
+        yield "speculate", value["speculate"], "nothing is known of drafts for adapters", "empty"
     if value["attention"] != _default("attention") and value["kv_budget"]:
         yield "attention", value["attention"], "has no effect: a sequence with a kv_budget shares no block", "paged"
     if value["fidelity"] == "sol" and value["engine"] not in (_default("engine"), "none"):
