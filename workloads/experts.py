@@ -60,7 +60,7 @@ def distinct_node(num_expert: int, topk: int, num_node: int, limit: int = 0) -> 
     (DeepSeek-V3: four; 0: any number). With fewer nodes the token's experts lie on `limit` nodes that it chose first.
 
     >>> distinct_node(256, 8, 8), distinct_node(256, 8, 8, 4)  # 5.3 nodes; four at most, of which nearly all are used
-    (5.295..., 3.6...)
+    (5.294..., 3.6...)
     """
     if limit <= 0 or limit >= num_node:
         return distinct_rank(num_expert, topk, num_node)

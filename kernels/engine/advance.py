@@ -104,6 +104,8 @@ def rest(e: Engine, number: int) -> None:
     takes a place in flight, and the oldest step must end before the next plan."""
     me, lane = e.me, e.lane[number]
     lane.asleep = 1
+    if me.pooled == 1:
+        me.epoch += 1  # what this lane leaves undone, any lane may do
     if me.pooled == 1 and _is_busy(e):
         lane.empty = 1
         lane.in_flight = 1

@@ -138,6 +138,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     if num_prefill == 0:
         _split(e, p, at, num_decode + num_idle)
     clean = num_prefill == 0 and me.touched == 0 and num_row == _num_ready(e, number) and me.hidden <= me.num_plan
+    if me.pooled == 1 and not clean:
+        me.epoch += 1  # what this lane leaves undone, any lane may do
     if me.plain == 0 and head(e) >= 0 and _gives(e, at):
         left = 0  # what windows give back may let the head of the queue in
     lane.stands = max(0, left) if clean else 0

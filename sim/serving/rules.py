@@ -22,7 +22,7 @@ class Rules:
     end_late: bool = False  # where steps are planned ahead: who ends keeps its seat until the next step is planned
     admit_whole: bool = False  # an admission needs room for the whole prompt, whatever its first chunk
     pooled: bool = False  # pipeline stages share one running list and one limit of sequences; a plan is made as soon
-    # as a batch is free, and chunks of one prompt follow each other
+    # as a batch is free, and chunks of one prompt follow each other (but under a policy whose batches are held)
     by_admission: bool = False  # the running list is in order of admission; a priority decides who is preempted alone
     goes_on: bool = False  # who preempts itself does not end the plan
     keep_duplicate: bool = False  # who computes a block that is resident already keeps its own copy

@@ -107,7 +107,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("share_early", int(rules.share_early)),
         ("end_late", int(limits.plan_ahead == 1 and num_stage == 1 and rules.end_late)),
         ("admit_whole", int(rules.admit_whole)),
-        ("pooled", int(rules.pooled and num_stage > 1)),
+        ("pooled", int(rules.pooled and num_stage > 1 and not policy.flag("HOLD"))),  # a held batch is its lane's
         ("by_admission", int(rules.by_admission)),
         ("victim_by_key", int(rules.by_admission and options.order != "fcfs")),
         ("goes_on", int(rules.goes_on)),

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels.engine.records import FINISHED, REFUSED
 from sim.serving.limits import Limits
 from sim.serving.plugin import names
+from sim.serving.result import ServeResult
 from sim.serving.rules import Group, Rules
 from tests.sim.serving.serving_case import attention_price, load, run, same, with_scans
 
@@ -56,6 +58,19 @@ def loads(draw: st.DrawFn) -> object:
     )  # fmt: skip
 
 
+def served(result: ServeResult) -> None:
+    """Asserts that every request has ended once with all of its tokens, or was refused, within the memory."""
+    request = result.request
+    ended = request["status"] == FINISHED
+    assert (ended | (request["status"] == REFUSED)).all()
+    np.testing.assert_array_equal(request["produced_token"][ended], request["output_token"][ended])
+    assert (request["arrival_ps"] <= request["start_ps"])[ended].all()
+    assert (request["start_ps"] < request["first_token_ps"])[ended].all()
+    assert (request["first_token_ps"] <= request["last_token_ps"])[ended].all()
+    assert result.gap_count.sum() == (request["output_token"][ended] - 1).sum()
+    assert (result.counter["peak_block"] <= result.num_block).all()
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 @settings(max_examples=25, deadline=None)
 @given(
@@ -88,3 +103,4 @@ def test_run_ahead_equals_stepping(
     )
     assert (ahead.engine, step.engine) == ("run-ahead", "stepping")
     same(ahead, step)
+    served(ahead)
