@@ -100,10 +100,11 @@ def _is_busy(e: Engine) -> bool:
 
 @njit
 def rest(e: Engine, number: int) -> None:
-    """Nothing was planned: the lane sleeps until something changes. Where lanes share a running list, its empty batch
-    takes a place in flight, and the oldest step must end before the next plan."""
+    """Nothing was planned: the lane sleeps until something changes (which a preemption is, in this very plan). Where
+    lanes share a running list, its empty batch takes a place in flight, and the oldest step must end before the next
+    plan."""
     me, lane = e.me, e.lane[number]
-    lane.asleep = 1
+    lane.asleep = 0 if me.touched > 0 else 1
     if me.pooled == 1:
         me.epoch += 1  # what this lane leaves undone, any lane may do
     if me.pooled == 1 and _is_busy(e):
