@@ -140,8 +140,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     clean = num_prefill == 0 and me.touched == 0 and num_row == _num_ready(e, number) and me.hidden <= me.num_plan
     if me.pooled == 1 and not clean:
         me.epoch += 1  # what this lane leaves undone, any lane may do
-    if me.plain == 0 and head(e) >= 0 and _gives(e, at):
-        left = 0  # what windows give back may let the head of the queue in
+    if me.gives_back == 1 and head(e) >= 0:
+        left = 0  # what windows give back, in this step or the next ones, may let the head of the queue in
     lane.stands = max(0, left) if clean else 0
     lane.repeat_epoch = me.epoch
     lane.deadline_ps = first_deadline(e, list_of(e, number))
@@ -154,15 +154,6 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     _launch(
         e, p, number, time_ps, token, num_row, sampled, moved, pad, num_prefill, num_idle, prefill_token, step_nj
     )  # fmt: skip
-
-
-@njit
-def _gives(e: Engine, at: int) -> bool:
-    """Whether the windows of the decodes of the lane at `at` leave blocks behind as they go on."""
-    count = 0
-    for k in range(at + e.me.in_give, at + e.me.in_running):
-        count += e.work[k]
-    return count > 0
 
 
 @njit
