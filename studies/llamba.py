@@ -13,6 +13,7 @@ from sim.run.setup import prepare
 from sim.run.simulate import simulate
 from sim.show.plot_style import BLUE, GREEN, ORANGE, new_figure, styled, suptitle
 from studies._verdict import frame, order, point
+from workloads import kv
 from workloads.models.catalogue import FOLDER
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ STATES = {"fp32 state": "float32", "bf16 state": "bfloat16"}
 LENGTHS = (256, 1024, 4096, 16384)
 SYSTEMS = ("h100_sxm", "a100_sxm_80gb")
 PROMPT, EQUAL, MOST = 64, 32, 2048
-OPEN = "GPU, lengths, batches and the format of the state are not published: all combinations are run and must agree"
+OPEN = (
+    "GPU, lengths, batches and the format of the state are not published: all combinations are run and must agree; at "
+    f"most {MOST} sequences at once, prompts of {PROMPT} tokens"
+)
 BATCH, RATE, LEVEL = "sequences at once", "tokens/s, memory full", f"tokens/s, batch {EQUAL}"
 
 SMALL = {"lengths": (256, 4096), "systems": ("h100_sxm",)}
@@ -56,12 +60,19 @@ def run(lengths: tuple[int, ...] = LENGTHS, systems: tuple[str, ...] = SYSTEMS) 
         ]  # fmt: skip
 
     where = f"{', '.join(systems)}; {', '.join(map(str, lengths))} tokens"
-    for claim, text in ((BATCH, "larger batches"), (RATE, "higher throughput at the largest batch")):
+    even = _even_token()
+    for name, token in even.items():
+        table.append(point("Llamba", f"tokens whose KV is as large as a state, {name}", PAIR[1], token))
+    for claim, text, times in (
+        (BATCH, "larger batches", 1), (RATE, "higher throughput at the largest batch", 2),
+    ):  # fmt: skip
+        least = times * max(even.values())  # a state takes its room, and is read and written
         each = [gain for row in gains(claim) for gain in row]
-        far = [gain for row in gains(claim, 1024) for gain in row]
+        far = [gain for row in gains(claim, round(least)) for gain in row]
         said = f"{min(each):.3g} to {max(each):.4g} times; {OPEN}"
-        table.append(order("Llamba", f"{text}, at every length", where, min(each) > 1, said))
-        table.append(order("Llamba", f"{text}, from 1,024 tokens on", where, min(far) > 1, said))
+        small = f"below {least:.0f} tokens Llama's KV is smaller than {times} fp32 states; {said}"
+        table.append(order("Llamba", f"{text}, at every length", where, min(each) > 1, small))
+        table.append(order("Llamba", f"{text}, where KV outgrows {times} states", where, min(far) > 1, said))
         grows = all(a < b for row in gains(claim) for a, b in itertools.pairwise(row))
         table.append(order("Llamba", f"{text}: the more the longer the sequences", where, grows, OPEN))
     same = [
@@ -70,6 +81,16 @@ def run(lengths: tuple[int, ...] = LENGTHS, systems: tuple[str, ...] = SYSTEMS) 
     constant = all(a == b for a, b in zip(same[::2], same[1::2], strict=True))
     table.append(order("Llamba", "its batch does not depend on the length", where, constant, OPEN))
     return frame(table)
+
+
+def _even_token() -> dict[str, float]:
+    """Tokens whose keys and values in Llama are as many bytes as a state of Llamba, by its format."""
+    with tempfile.TemporaryDirectory() as folder:
+        budgets = {
+            name: prepare(Scenario(model=_with_state(folder, name), system=SYSTEMS[0])).budget for name in STATES
+        }
+    token_byte = kv.token_byte(prepare(Scenario(model=PAIR[1], system=SYSTEMS[0])).budget.group)
+    return {name: kv.state_byte(budget.group) / token_byte for name, budget in budgets.items()}
 
 
 def _with_state(folder: str, name: str) -> str:
@@ -100,7 +121,7 @@ def _rate(scenario: Scenario, batch: int, length: int) -> float:
 def plot(table: pd.DataFrame) -> "Figure":
     """Sequences that fit and tokens a second by length; a line a model on the first machine of the frame."""
     figure, axes = new_figure(1, 3, (11.0, 3.6))
-    points = table[table["paper"].isna()]
+    points = table[table["paper"].isna() & table["setup"].str.endswith("tokens")]
     machine = points["setup"].iloc[0].partition(",")[0]
     own = points[points["setup"].str.startswith(machine)]
     for axis, claim in zip(axes, (BATCH, RATE, LEVEL), strict=True):

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from hw_models import catalog
@@ -25,6 +26,8 @@ from kernels.jit import njit
 from kernels.machine import NUM_FIT
 from kernels.scan import CHUNK, scan_s
 from kernels.stream import stream_s
+
+Ints = npt.NDArray[np.intp]
 
 VALUE = 2.0  # bytes of an activation (bf16)
 STATE = 4.0  # and of a value of the recurrent state, which these kernels keep in fp32
@@ -146,7 +149,7 @@ def fit_folder(folder: str | pathlib.Path, device: str) -> list[Kernel]:
 
 
 def _predict(
-    made: Callable[..., Floats], rows: Rows, peak: float, rates: Floats, chosen: Floats, values: Floats
+    made: Callable[..., Floats], rows: Rows, peak: float, rates: Floats, chosen: Ints, values: Floats
 ) -> Floats:
     slots = np.zeros(NUM_FIT)
     slots[: len(values)] = values

@@ -158,8 +158,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     clean = clean and query_high == 1
     if me.pooled == 1 and not clean:
         me.epoch += 1  # what this lane leaves undone, any lane may do
-    if me.plain == 0 and head(e) >= 0 and _gives(e, at):
-        left = 0  # what windows give back may let the head of the queue in
+    if me.gives_back == 1 and head(e) >= 0:
+        left = 0  # what windows give back, in this step or the next ones, may let the head of the queue in
     lane.stands = max(0, left) if clean else 0
     lane.repeat_epoch = me.epoch
     lane.deadline_ps = first_deadline(e, list_of(e, number))
@@ -174,15 +174,6 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     )  # fmt: skip
     if me.num_rank > 0:
         fetch_ahead(e)
-
-
-@njit
-def _gives(e: Engine, at: int) -> bool:
-    """Whether the windows of the decodes of the lane at `at` leave blocks behind as they go on."""
-    count = 0
-    for k in range(at + e.me.in_give, at + e.me.in_running):
-        count += e.work[k]
-    return count > 0
 
 
 @njit

@@ -111,6 +111,7 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("num_class", "i8", "attention classes"),
     ("num_group", "i8", "groups of layers whose KV follows one rule"),
     ("plain", "i8", "1: one group that keeps every token, a block for `block_token` of them"),
+    ("gives_back", "i8", "1: a sequence that goes on may need fewer blocks than before (windows, budgets)"),
     ("run_weight", "i8", "blocks for `block_token` tokens of the groups that keep all of them; 0: none does"),
     ("max_seq", "i8", "sequences of a running list"),
     ("max_step_token", "i8", "tokens a step"),

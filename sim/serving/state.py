@@ -119,6 +119,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     for field, value in (
         ("plain", int(limits.groups == (Group(),))),
         ("run_weight", run_weight),
+        ("gives_back", int(any(group.rule in ("window", "budget") for group in limits.groups))),
         ("max_context_token", limits.max_context_token),
         ("num_block", limits.num_block),
         ("free_block", limits.num_block),

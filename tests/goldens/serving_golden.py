@@ -20,6 +20,7 @@ RULES = {  # what an engine decides beside its policy, groups of layers, steps p
     "vllm_v1_cache": (VLLM, (Group(),), 1),
     "vllm_v1_shared_stages": (VLLM, (Group(),), 0),
     "vllm_v1_window": (VLLM, (Group("window", 128), Group()), 1),
+    "vllm_v1_recurrent": (Rules(), (Group(), Group("state", 0, 8)), 0),
 }
 SCENARIOS = {  # policy, pipeline stages, replicas, preemption
     "sarathi": ("sarathi:max_token=256,max_seq=16", 1, 1, "recompute"),
@@ -29,6 +30,7 @@ SCENARIOS = {  # policy, pipeline stages, replicas, preemption
     "vllm_v1_cache": ("vllm_v1:max_token=256,max_seq=16", 1, 1, "recompute"),
     "vllm_v1_shared_stages": ("vllm_v1:max_token=256,max_seq=16", 2, 1, "recompute"),
     "vllm_v1_window": ("vllm_v1:max_token=256,max_seq=16", 1, 2, "recompute"),
+    "vllm_v1_recurrent": ("vllm_v1:max_token=256,max_seq=16", 2, 1, "recompute"),
     "static": ("static:max_token=1024,max_seq=8,reserve=oracle", 1, 1, "recompute"),
 }
 
@@ -41,7 +43,7 @@ def measure(name: str) -> dict[str, int]:
     requests = load(
         np.sort(random.integers(0, 400_000, num)), random.integers(1, 500, num), random.integers(1, 200, num)
     )
-    model = models.load("llama-2-7b")
+    model = models.load("falcon-h1-7b" if name == "vllm_v1_recurrent" else "llama-2-7b")
     price, lowered = build(
         model, formats.Formats(), placement.make(model, 1, pp), machine(catalog.system("a100_sxm_80gb")),
         max_token=1024, max_seq=16, host=HostTime(step_s=1e-3, seq_s=1e-5, token_s=1e-7, request_s=1e-4),

@@ -57,8 +57,6 @@ PUBLISHED = {
     "opt-6.7b": 6.66e9,  # 12 L E^2 + (V + 2050) E, which arXiv 2205.01068, table 1 rounds to 6.7 B
     "opt-30b": 30e9,  # arXiv 2205.01068, table 1
     "opt-13b": 12_853_473_280,  # model class
-    "opt-6.7b": 6_658_473_984,  # model class
-    "opt-30b": 29_974_540_288,  # model class
     "opt-66b": 65.7e9,  # model class, rounded
     "opt-175b": 175e9,  # arXiv 2205.01068
     "bloom-176b": 176_247_271_424,  # model card

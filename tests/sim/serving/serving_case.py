@@ -7,7 +7,7 @@ import numpy as np
 from kernels.attention import IDEAL_ATTENTION
 from kernels.engine.price import StepPrice, blank
 from kernels.engine.scan import CHAIN, SCAN_FIELDS, SCAN_SIZE, STREAM
-from kernels.machine import MEM_BYTE_PER_S, NUM_CORE, RATES
+from kernels.machine import MEM_BYTE_PER_S, NUM_CORE, RATES, VECTOR_FLOP_PER_S
 from kernels.scan import IDEAL_SCAN, SERIAL
 from kernels.stream import IDEAL_STREAM
 from sim.serving.engine import serve
@@ -78,7 +78,9 @@ def with_scans(price: StepPrice) -> StepPrice:
     scan[1, 0, fit : fit + len(IDEAL_SCAN)] = IDEAL_SCAN
     scan[1, 0, fit + SERIAL] = 1.0
     layer = np.tile(np.array([3, 2]), (len(price.dense_ps), 1))
-    return price._replace(scan=scan, scan_layer=layer)
+    rate = price.rate.copy()
+    rate[VECTOR_FLOP_PER_S] = 1e13
+    return price._replace(scan=scan, scan_layer=layer, rate=rate)
 
 
 def run(
