@@ -113,7 +113,28 @@ def _dispatcher(function: Callable[..., Any], signature: tuple[Any, ...], option
             with typeinfer.register_dispatcher(dispatcher):
                 dispatcher.compile(signature[0])
             dispatcher.disable_compile()
+            _keep_pointers(dispatcher, signature[0])
     return dispatcher
+
+
+class _Pointers:
+    """What a compiled function passed as a pointer is asked for at every call, found once: its addresses."""
+
+    def __init__(self, result: Any) -> None:
+        self.fndesc, self.library, self._held = result.fndesc, self, result  # which owns the code
+        self._address: dict[str, int] = {}
+
+    def get_pointer_to_function(self, name: str) -> int:
+        if name not in self._address:
+            self._address[name] = self._held.library.get_pointer_to_function(name)
+        return self._address[name]
+
+
+def _keep_pointers(dispatcher: Any, signature: Any) -> None:
+    """Numba looks a function's addresses up by the hash of its whole signature, a millisecond for an engine's arrays:
+    this function has one signature, so that they are kept."""
+    pointers = _Pointers(dispatcher.get_compile_result(signature))
+    dispatcher.get_compile_result = lambda _: pointers
 
 
 @functools.cache

@@ -191,7 +191,7 @@ def test_programs_go_together_or_by_what_remains():
 
 def test_a_policy_sees_program_and_progress(tmp_path):
     file = tmp_path / "sees.py"
-    file.write_text('''
+    file.write_text("""
 from kernels.engine.verbs import (FOREVER, admit, grow_or_preempt, head, num_running, part_of, program_of, running,
                                   schedule_next, target_token, wanted_token)
 from sim.serving.plugin import Option
@@ -210,7 +210,8 @@ def plan(e):
             break
         schedule_next(e, i, wanted_token(e, i))
     return 0
-''')
+""")
+
     def body(p):
         yield p.all_of([p.ask(9, prompt=5).done for _ in range(3)])
 
@@ -291,9 +292,7 @@ def test_a_random_graph_ends_or_says_who_waits_for_whom(plans, num_block):
 
 def test_draws_depend_on_the_seed_and_the_program_alone():
     job = Job(20, 60, 60)
-    fast, slow = (
-        live(*[thinker(job)] * 4, gap_us=gap, options=Options(seed=3)).run().note for gap in (0, 100_000)
-    )
+    fast, slow = (live(*[thinker(job)] * 4, gap_us=gap, options=Options(seed=3)).run().note for gap in (0, 100_000))
     assert fast == slow
     assert live(*[thinker(job)] * 4, options=Options(seed=4)).run().note != fast
 
