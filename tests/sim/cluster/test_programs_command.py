@@ -38,7 +38,7 @@ def test_what_programs_do_not_take_is_refused(tmp_path) -> None:
     with pytest.raises(InputError, match="order of their own"):
         simulate_programs(Scenario(**BASE, requests=LOAD, order="sjf"))
     with pytest.raises(InputError, match="single requests"):
-        simulate_programs(Scenario(**BASE, requests="sessions:rate=1,n=6,turns=3"))
+        simulate_programs(Scenario(**BASE, requests="closed_loop:users=2,n=6,prompt=40,output=9"))
     with pytest.raises(InputError, match="no such order"):
         simulate_programs(Scenario(**BASE, requests=LOAD), order="fair")
     plain = tmp_path / "plain.py"
