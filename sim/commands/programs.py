@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="request",
         help="order of the waiting queue: request, program or remaining (default: request)",
     )
+    parser.add_argument(
+        "--outside", default="", metavar="NAME=PLACES,...", help="servers outside that programs call, and their places"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the tables")
 
 
@@ -30,8 +33,26 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.record.export import write_json
     from sim.show.tables import table
 
-    done = simulate_programs(scenario_arguments.build(arguments), arguments.program, order=arguments.queue)
+    scenario, outside = scenario_arguments.build(arguments), places(arguments.outside)
+    done = simulate_programs(scenario, arguments.program, order=arguments.queue, outside=outside)
     if arguments.json:
         write_json({"figures": done.summary, "rows": done.programs, "requests": done.requests}, arguments.json)
     print(table(done.summary))
     return 0
+
+
+def places(text: str) -> dict[str, int]:
+    """`NAME=PLACES,...` as places by name.
+
+    >>> places("reward=2,tool=8")
+    {'reward': 2, 'tool': 8}
+    """
+    from kernels.errors import InputError
+
+    found: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        name, _, number = part.partition("=")
+        if not name or not number.isdecimal() or name in found:
+            raise InputError("not NAME=PLACES, once", field="outside", value=part)
+        found[name] = int(number)
+    return found

@@ -20,12 +20,17 @@ def test_tables_add_up_and_a_kind_may_be_a_file(tmp_path) -> None:
         "def program(p, job, option):\n"
         "    first = p.ask(job.output, prompt=job.prompt)\n"
         "    yield first.done\n"
-        "    yield p.sleep(0.5)\n"
+        "    yield p.call('tool', 0.5)\n"
         "    yield p.ask(1, prompt=job.prompt + first.produced).done\n"
         "    p.note = {'said': first.produced}\n"
     )
     words = [word for name, value in BASE.items() for word in (f"--{name}", value)]
-    assert main(["programs", *words, "--requests", LOAD, "--program", str(kind), "--json", str(out)]) == 0
+    assert (
+        main(
+            ["programs", *words, "--requests", LOAD, "--program", str(kind), "--outside", "tool=4", "--json", str(out)]
+        )
+        == 0
+    )
     found = json.loads(out.read_text())
     assert [row["num_request"] for row in found["rows"]] == [2] * 4
     assert [row["said"] for row in found["rows"]] == [60] * 4
