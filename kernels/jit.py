@@ -113,7 +113,7 @@ def _dispatcher(function: Callable[..., Any], signature: tuple[Any, ...], option
             with typeinfer.register_dispatcher(dispatcher):
                 dispatcher.compile(signature[0])
             dispatcher.disable_compile()
-            _keep_pointers(dispatcher, signature[0])
+            _keep_pointers(dispatcher)
     return dispatcher
 
 
@@ -130,11 +130,18 @@ class _Pointers:
         return self._address[name]
 
 
-def _keep_pointers(dispatcher: Any, signature: Any) -> None:
+def _keep_pointers(dispatcher: Any) -> None:
     """Numba looks a function's addresses up by the hash of its whole signature, a millisecond for an engine's arrays:
-    this function has one signature, so that they are kept."""
-    pointers = _Pointers(dispatcher.get_compile_result(signature))
-    dispatcher.get_compile_result = lambda _: pointers
+    a function of one signature keeps them once they are found."""
+    find = dispatcher.get_compile_result
+    found: list[_Pointers] = []
+
+    def once(signature: Any) -> _Pointers:
+        if not found:
+            found.append(_Pointers(find(signature)))
+        return found[0]
+
+    dispatcher.get_compile_result = once
 
 
 @functools.cache
