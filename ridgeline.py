@@ -18,6 +18,7 @@ Everything that the command line does is one function here; it returns frames, o
 | find the largest rate | `capacity(scenario)` | requests/s, and a frame of the rates tried |
 | put scenarios side by side | `compare([a, b])` | a frame, a column a scenario |
 | place operators under the roofs | `roofline(scenario)` | frames of operators and roofs |
+| serve programs that probe and stop | `simulate_programs(scenario, "chain_of_thought")` | `.programs`, `.summary` |
 | share a model out over device, host and disk | `offload("opt-30b", "n1_t4", find=True)` | `.policy`, `.summary` |
 | price a training step | `train(model, system, TrainPlan(...))` | `.summary`, `.memory`, `.stage`, `.op` |
 | search training plans | `plan(model, system, gpus, batch)` | a frame, a row a plan |
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from hw_models.describe import devices, links, nodes
     from kernels.errors import InputError
+    from sim.cluster.simulate_programs import simulate_programs
     from sim.offload.simulate import offload
     from sim.run.capacity import capacity
     from sim.run.compare import compare
@@ -61,6 +63,7 @@ _HOME = {
     "compare": "sim.run.compare", "devices": "hw_models.describe", "links": "hw_models.describe",
     "load_requests": "workloads.load", "nodes": "hw_models.describe", "offload": "sim.offload.simulate",
     "roofline": "sim.show.roofline", "simulate": "sim.run.simulate",
+    "simulate_programs": "sim.cluster.simulate_programs",
     "studies": "sim.run.study", "study": "sim.run.study", "train": "sim.training.step",
 }  # fmt: skip
 """Where each name that is imported on first use lives."""
@@ -68,7 +71,7 @@ _HOME = {
 __all__ = [
     "InputError", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
     "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "roofline", "schedule",
-    "schedules", "simulate", "studies", "study", "train", "validate",
+    "schedules", "simulate", "simulate_programs", "studies", "study", "train", "validate",
 ]  # fmt: skip
 
 PACKAGES = ("kernels", "hw_models", "workloads", "sim", "studies")

@@ -72,15 +72,19 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
             "does not divide the prefix units of the load",
             field="block_token", value=limits.block_token, allowed=f"divisors of {requests.unit_token}",
         )  # fmt: skip
-    unit_id = np.zeros((2, len(requests.unit_id) if has_unit else 1), np.int32)
+    start, names = requests.unit_start, requests.unit_id
+    num_name = len(names)
+    if has_unit and limits.rules.keep_duplicate:
+        start, names = _apart(requests)
+    unit_id = np.zeros((2, len(names) if has_unit else 1), np.int32)
     if has_unit:
-        unit_id[0] = requests.unit_id
+        unit_id[0] = names
     unit_block = run_weight * (requests.unit_token // limits.block_token) if has_unit else 1
     num_unit = limits.num_replica * (limits.num_block // unit_block)  # what fits, copies counted
     if not limits.rules.keep_duplicate:
-        num_unit = min(num_unit, unit_id.shape[1])  # one a name and engine
+        num_unit = min(num_unit, num_name)  # one a name and engine
     num_unit = num_unit if has_unit else 0
-    num_name = unit_id.shape[1]
+    num_name = max(1, num_name) if has_unit else 0
     if limits.ranks:
         if not paged:
             raise InputError("adapters share blocks with KV", field=policy.name, value="reserve", allowed="paged")
@@ -114,6 +118,8 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     w.control[at.LINKED] = int(len(order) < len(requests.arrival_ps))
     w.control[at.REQUEST_PS] = price.host_ps[HOST_REQUEST]
     _fill_seq(w.seq, requests, has_unit, options.order)
+    if has_unit:
+        w.seq["unit_start"] = start
     share = limits.watermark if limits.watermark is not None else getattr(policy.module, "WATERMARK", 0.01)
     rules = limits.rules
     for field, value in (
@@ -160,6 +166,21 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     return w
 
 
+def _apart(requests: Requests) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Where each request's names begin, and the names, so that no two requests name theirs in one place: where copies
+    of a block are kept, each holds its own, and notes beside the name which one it is."""
+    count = requests.unit_stop - requests.unit_start
+    total = int(count.sum())
+    if total <= len(requests.unit_id) and len(np.unique(requests.unit_start[count > 0])) == int((count > 0).sum()):
+        order = np.argsort(requests.unit_start[count > 0], kind="stable")
+        stop = requests.unit_stop[count > 0][order]
+        if (stop[:-1] <= requests.unit_start[count > 0][order][1:]).all():
+            return requests.unit_start, requests.unit_id  # they are apart already
+    start = np.cumsum(count) - count
+    place = np.arange(total) - np.repeat(start - requests.unit_start, count)
+    return start, requests.unit_id[place]
+
+
 def _fill_seq(seq: at.Records, requests: Requests, has_unit: bool, order: str) -> None:
     if len(requests.arrival_ps) and int(requests.arrival_ps.max()) >= LATEST_PS:
         raise InputError("arrives after what the clock reaches", field="requests", allowed="within 52 days")
@@ -174,7 +195,6 @@ def _fill_seq(seq: at.Records, requests: Requests, has_unit: bool, order: str) -
     for field in ("replica", "child", "sibling", "start_ps", "first_ps", "last_ps", "end_ps", "left", "right"):
         seq[field] = -1
     if has_unit:
-        seq["unit_start"] = requests.unit_start
         seq["num_unit"] = requests.unit_stop - requests.unit_start
     for i in np.flatnonzero(requests.parent >= 0)[::-1]:  # so that children stand in order
         parent = requests.parent[i]

@@ -13,6 +13,7 @@ from sim.cluster.program_files import Job, find
 from sim.serving import plugin
 from sim.serving.limits import Limits, Options
 from sim.serving.rules import Rules
+from tests.oracles.live_engine import Twin
 from tests.sim.serving.serving_case import US, attention_price, flat_price, load, run, same
 
 POLICY = "vllm_v1:max_token=64,max_seq=8"
@@ -108,6 +109,29 @@ def test_running_ahead_is_stepping_and_nothing_is_lost(seed, gap_us, num_block, 
         wanted = [note["token"] for note in found[0].note]
         assert sum(wanted) + 3 * sum(note["probe"] for note in found[0].note) == r["produced_token"].sum()
         assert all(token <= job.output for token, job in zip(wanted, jobs, strict=True))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 999), gap_us=st.sampled_from([0, 45, 700]), max_seq=st.sampled_from([2, 8]),
+    kind=st.sampled_from(["one", "chain_of_thought:chunk=8,threshold=2,probe_token=3,suffix=5",
+                          "chain_of_thought:chunk=8,threshold=1,probe_token=3,suffix=5,eager=1",
+                          "self_consistency:num=4,agree=2"]),
+)  # fmt: skip
+def test_a_slow_engine_of_tokens_on_simpys_clock_says_the_same(seed, gap_us, max_seq, kind):
+    random = np.random.default_rng(seed)
+    jobs = [Job(int(random.integers(1, 80)), int(random.integers(1, 70)), 30) for _ in range(6)]
+    arrival_ps = [k * gap_us * US for k in range(len(jobs))]
+    policy = f"vllm_v1:max_token=64,max_seq={max_seq}"
+    world = Live(part(policy=policy, num_block=40_000, prefix_cache=False), Options(seed=seed))
+    for job, when in zip(jobs, arrival_ps, strict=True):
+        world.add(find(kind).body(job), arrival_ps=when)
+    request = world.run().pool.request
+    twin = Twin(lambda token: (10 + token) * US, 64, max_seq)
+    twin.run([find(kind).body(job) for job in jobs], arrival_ps, seed)
+    assert [one.prompt for one in twin.request] == request["prompt_token"].tolist()
+    assert [one.end_ps for one in twin.request] == request["end_ps"].tolist()
+    assert [one.produced for one in twin.request] == request["produced_token"].tolist()
 
 
 def test_a_probe_finds_the_text_before_it_in_the_cache():

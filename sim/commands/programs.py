@@ -1,0 +1,58 @@
+"""`ridgeline programs`: a load of programs that ask, probe, share and stop while they run."""
+
+import argparse
+
+from sim.run import scenario_arguments
+from sim.run.scenario import FIELD_NAMES
+
+HELP = "a load of live programs: requests that start, wait for, share with and stop others"
+UNREAD = ("order", "goodput", "price_USDph", "run_ahead")
+READ = tuple(name for name in FIELD_NAMES if name not in UNREAD)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    scenario_arguments.add(parser, fields=READ)
+    parser.add_argument(
+        "--program", default="chain_of_thought",
+        help="kind with its options, NAME:option=value,..., or a path of its file: one, chain_of_thought, "
+        "self_consistency (default: chain_of_thought)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--queue",
+        default="request",
+        help="order of the waiting queue: request, program or remaining (default: request)",
+    )
+    parser.add_argument(
+        "--outside", default="", metavar="NAME=PLACES,...", help="servers outside that programs call, and their places"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the tables")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from sim.cluster.simulate_programs import simulate_programs
+    from sim.record.export import write_json
+    from sim.show.tables import table
+
+    scenario, outside = scenario_arguments.build(arguments), places(arguments.outside)
+    done = simulate_programs(scenario, arguments.program, order=arguments.queue, outside=outside)
+    if arguments.json:
+        write_json({"figures": done.summary, "rows": done.programs, "requests": done.requests}, arguments.json)
+    print(table(done.summary))
+    return 0
+
+
+def places(text: str) -> dict[str, int]:
+    """`NAME=PLACES,...` as places by name.
+
+    >>> places("reward=2,tool=8")
+    {'reward': 2, 'tool': 8}
+    """
+    from kernels.errors import InputError
+
+    found: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        name, _, number = part.partition("=")
+        if not name or not number.isdecimal() or name in found:
+            raise InputError("not NAME=PLACES, once", field="outside", value=part)
+        found[name] = int(number)
+    return found
