@@ -43,12 +43,14 @@ __all__ = [
     "cached_token",
     "decode_token",
     "goes_on",
+    "grow",
     "grow_or_preempt",
     "head",
     "is_alone",
     "is_done",
     "is_swapped",
     "kv_token",
+    "left_output",
     "left_token",
     "max_step_token",
     "num_running",
@@ -58,6 +60,7 @@ __all__ = [
     "preempt",
     "prefill_left",
     "prompt_token",
+    "room_token",
     "running",
     "schedule",
     "schedule_idle",
@@ -132,6 +135,18 @@ def num_running(e: Engine) -> int:
 def running(e: Engine, k: int) -> int:
     """The k-th sequence of that list."""
     return e.work[lane_at(e, list_of(e, e.me.plan_lane)) + e.me.in_running + k]
+
+
+@njit
+def left_output(e: Engine, i: int) -> int:
+    """Output tokens that sequence i may still produce: what was asked for, less what it has."""
+    return e.seq[i].output - e.seq[i].produced
+
+
+@njit
+def room_token(e: Engine) -> int:
+    """Tokens for which there are blocks that nobody holds."""
+    return (e.me.free_block + e.me.evictable_block) * e.me.block_token
 
 
 @njit_inline

@@ -70,7 +70,10 @@ class Scenario:
         " `xpu:routing=uniform`); empty: the device's own rule",
     )
     # engine
-    policy: str = _of("vllm_v1", "scheduling policy with its options, `NAME:option=value,...`, or a path of its file")
+    policy: str = _of(
+        "auto",
+        "scheduling policy with its options, `NAME:option=value,...`, or a path of its file; auto: the engine profile's",
+    )
     router: str = _of("round_robin", "router over replicas, likewise (`ridgeline policies` lists both)")
     order: Literal["fcfs", "sjf", "priority"] = _of(
         "fcfs", "order of the waiting queue: by arrival, predicted output, or priority"
