@@ -18,10 +18,11 @@ from kernels.engine.records import (
     ROLE,
     ROW,
     SEQ,
+    SWAPPED,
     TOKEN,
     Engine,
 )
-from kernels.engine.store import share, used_block
+from kernels.engine.store import block_for, share, used_block
 from kernels.engine.verbs import drop, end_kv, lane_at, list_of
 from kernels.jit import njit
 
@@ -141,11 +142,13 @@ def _arrive_late(e: Engine, i: int, end: int) -> None:
     else:
         e.book[me.book_gap + bucket(end - s.last_ps)] += 1
     s.last_ps = end
-    s.target += 1
+    s.target = s.prompt + s.produced  # what it computed for this token is lost
     s.ahead -= 1
     me.epoch += 1
     if s.produced == s.output:
         take_out(e, i)
+        if s.status == SWAPPED:
+            me.host_free_block += block_for(e, s.kv, s.kv)
         s.status = FINISHED
         _count_end(e, i, end)
 

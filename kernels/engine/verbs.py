@@ -489,6 +489,8 @@ def _lose(e: Engine, i: int) -> None:
                 e.work[row + ROLE] = LOST
                 e.work[row + TOKEN] = 1 if samples else 0
                 late += e.work[row + TOKEN]
+    if me.share_early == 1:
+        s.kv = done  # what was scheduled can be found again
     s.ahead = late  # while it waits: tokens that are still to come
     s.flight = 0
 
