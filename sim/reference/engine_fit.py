@@ -163,9 +163,7 @@ def write(path: pathlib.Path, profile: EngineProfile) -> None:
     parts += [f"captured = [\n{sizes},\n]\n"] if captured else []
     parts += [tomli_w.dumps({"scheduler": scheduler})] if scheduler else []
     parts += [tomli_w.dumps({"memory": memory})] if memory else []
-    parts += (
-        [tomli_w.dumps({"step_limit": [dict(limit) for limit in limits]}, multiline_strings=False)] if limits else []
-    )
+    parts += [tomli_w.dumps({"step_limit": list(limits)})] if limits else []
     parts += [tomli_w.dumps({"fit": fitted})] if fitted else []
     write_files({path: "\n".join(parts).encode()})
 

@@ -72,7 +72,7 @@ class Scenario:
     # engine
     policy: str = _of(
         "auto",
-        "scheduling policy with its options, `NAME:option=value,...`, or a path of its file; auto: the engine profile's",
+        "scheduling policy with its options, `NAME:option=value,...`, or a path of its file; auto: the engine's own",
     )
     router: str = _of("round_robin", "router over replicas, likewise (`ridgeline policies` lists both)")
     order: Literal["fcfs", "sjf", "priority"] = _of(

@@ -1,4 +1,4 @@
-"""vLLM's own scheduler beside the policy `vllm_v1`, step for step; 200 cases a class: `pytest -m nightly tests/exams`."""
+"""vLLM's own scheduler beside the policy `vllm_v1`, step for step (`pytest -m nightly tests/exams`: many cases)."""
 
 import dataclasses
 import json

@@ -27,7 +27,7 @@ def test_sglang_prefills_in_batches_of_their_own():
 
 
 def test_trtllm_mixes_whole_prompts_with_decodes():
-    # step 2: A decodes and C, whose prompt follows B's whole one only if it fits: 1 + 6 + 2 = 9 above 8, so B alone -> 31;
+    # step 2: A decodes, and C's prompt comes along with B's whole one only if it fits: 1 + 6 + 2 > 8, so B alone -> 31;
     # then A's last, B decodes, C's prompt: 10 + 4 -> 45
     times, shapes, _ = served("trtllm:max_token=8,max_seq=16", load([0, 5, 5], [4, 6, 2], [3, 3, 2]))
     assert shapes[:3] == [(1, 0, 4), (1, 1, 6), (1, 2, 2)]
