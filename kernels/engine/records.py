@@ -129,6 +129,7 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("keep_duplicate", "i8", "1: who computes a block that is resident already keeps its own copy"),
     ("lone_prompt", "i8", "1: a prompt that is alone is not cut to the policy's longest chunk"),
     ("release_order", "i8", "1: empty blocks queue for use behind older cached ones, 0: they are used first"),
+    ("shut", "i8", "1: its policy admits nobody until a sequence leaves (`kernels.engine.verbs.shut`)"),
     ("lookahead", "i8", "tokens that a decode computes beyond the next one"),
     ("sees", "i8", "requests whose `seen` is not above it are visible to the plan being made"),
     ("hidden", "i8", "the largest `seen` handed out"),

@@ -48,6 +48,7 @@ __all__ = [
     "head",
     "is_alone",
     "is_done",
+    "is_shut",
     "is_swapped",
     "kv_token",
     "left_output",
@@ -56,15 +57,18 @@ __all__ = [
     "num_running",
     "option",
     "output_token",
+    "page_token",
     "place_of",
     "preempt",
     "prefill_left",
     "prompt_token",
+    "room_beside",
     "room_token",
     "running",
     "schedule",
     "schedule_idle",
     "schedule_next",
+    "shut",
     "target_token",
     "touched",
     "wanted_token",
@@ -144,9 +148,38 @@ def left_output(e: Engine, i: int) -> int:
 
 
 @njit
+def page_token(e: Engine) -> int:
+    """Tokens of a block."""
+    return e.me.block_token
+
+
+@njit
+def shut(e: Engine) -> None:
+    """Notes that nobody is to be admitted before a running sequence leaves."""
+    e.me.shut = 1
+
+
+@njit
+def is_shut(e: Engine) -> bool:
+    """Whether that was noted, and nobody has left since."""
+    return e.me.shut == 1 and e.me.num_running > 0
+
+
+@njit
 def room_token(e: Engine) -> int:
     """Tokens for which there are blocks that nobody holds."""
     return (e.me.free_block + e.me.evictable_block) * e.me.block_token
+
+
+@njit
+def room_beside(e: Engine, i: int) -> int:
+    """The same, once sequence i held what it finds in the cache."""
+    found = resident_unit(e, i)
+    held = own_block(e, i, found) * e.me.run_weight
+    for k in range(found):
+        if e.unit[find(e, e.unit_id[0, e.seq[i].unit_start + k])].ref == 0:
+            held += e.me.unit_block
+    return room_token(e) - held * e.me.block_token
 
 
 @njit_inline
@@ -546,6 +579,7 @@ def leave(e: Engine, i: int, lane: int) -> None:
 def drop(e: Engine, i: int) -> None:
     """Takes i out of the sums over running sequences."""
     s = e.seq[i]
+    e.me.shut = 0
     e.me.num_running -= 1
     e.me.kv_token -= s.kv
     e.me.final_token -= s.prompt + s.output - 1

@@ -2,8 +2,8 @@
 
 A prefill batch takes what is left of the prompt that was cut, then the queue, up to one chunk in all; while there is
 one, nobody decodes. A request is admitted if its prompt and its output fit beside what the running ones still may
-produce (`new_token_ratio` of it; all of it where outputs have a fixed length), at most `clip` tokens each. Where that
-was too little, the newest of the running is retracted (`sglang/srt/managers`: `scheduler.py`, `schedule_policy.py`).
+produce (`new_token_ratio` of it; all of it where outputs have a fixed length), at most `clip` tokens each, and a page;
+after one that did not fit nobody is tried until a request leaves. Where that was too little, the newest of the running is retracted (`sglang/srt/managers`: `scheduler.py`, `schedule_policy.py`).
 """
 
 from kernels.engine.records import Engine
@@ -15,20 +15,23 @@ from kernels.engine.verbs import (
     grow,
     grow_or_preempt,
     head,
+    is_shut,
     left_output,
-    left_token,
     max_step_token,
     num_running,
     option,
+    page_token,
     place_of,
     prefill_left,
-    room_token,
+    room_beside,
     running,
     schedule_next,
+    shut,
     target_token,
     touched,
     wanted_token,
 )
+from kernels.jit import njit
 from sim.serving.plugin import Option
 
 HELP = "prompts first, in batches of their own, cut into chunks; admissions reserve the output to come"
@@ -40,37 +43,47 @@ OPTIONS = {
 }
 RATIO, CLIP = 2, 3
 WATERMARK = 0.0
-PAGE = 1  # tokens that an admission reserves for the rest of a page
+
+
+@njit
+def whole_page(token: int, page: int) -> int:
+    """Tokens of the pages that hold `token`: what a batch's limit counts."""
+    return (token + page - 1) // page * page
 
 
 def plan(e: Engine) -> int:
-    ratio, clip = option(e, RATIO), option(e, CLIP)
+    ratio, clip, page = option(e, RATIO), option(e, CLIP), page_token(e)
     budget = max_step_token(e)
     reserved = 0.0
     cut = False
     for k in range(num_running(e)):
         i = running(e, k)
-        reserved += min(float(left_output(e, i)), clip) * ratio
-        token = min(prefill_left(e, i), budget)
-        if token > 0:  # the one that was cut; there is room for its whole prompt
-            cut = cut or token < prefill_left(e, i)
-            if grow(e, i, token):
-                schedule_next(e, i, token)
-            budget = left_token(e)
-    while head(e) >= 0 and budget > 0 and not cut:
+        left, output = prefill_left(e, i), min(float(left_output(e, i)), clip)
+        token = min(left, budget)
+        if left == 0:
+            reserved += output * ratio
+        elif grow(e, i, token):  # the one that was cut goes on first
+            cut = token < left
+            schedule_next(e, i, token)
+            reserved += page + (0.0 if cut else output)
+            budget -= whole_page(token, page)
+    while head(e) >= 0 and budget > 0 and not cut and not is_shut(e):
         i = head(e)
         found = cached_token(e, i)
-        extend = max(target_token(e, i) - found, 1)
+        extend = target_token(e, i) - found
         output = min(float(left_output(e, i)), clip)
-        if extend + output + PAGE >= room_token(e) - reserved:
+        if extend + output + page >= room_beside(e, i) - reserved:
+            shut(e)
             break
-        token = min(extend, budget)
-        if admit(e, found + token) < 0:
+        token = extend
+        if whole_page(extend, page) > budget:
+            token = budget - (found + budget) % page  # a cut is at a page's edge
+        if token <= 0 or admit(e, found + token) < 0:
             break
         cut = token < extend
         schedule_next(e, i, token)
-        reserved += output + PAGE + extend - token
-        budget = left_token(e)
+        reserved += page + (0.0 if cut else output)
+        budget -= whole_page(token, page)
     if budget < max_step_token(e):
         return 0
     k = 0
