@@ -3,7 +3,8 @@
 A prefill batch takes what is left of the prompt that was cut, then the queue, up to one chunk in all; while there is
 one, nobody decodes. A request is admitted if its prompt and its output fit beside what the running ones still may
 produce (`new_token_ratio` of it; all of it where outputs have a fixed length), at most `clip` tokens each, and a page;
-after one that did not fit nobody is tried until a request leaves. Where that was too little, the newest of the running is retracted (`sglang/srt/managers`: `scheduler.py`, `schedule_policy.py`).
+after one that did not fit nobody is tried until a request leaves. Where that was too little, the newest of the running
+is retracted (`scheduler.py` and `schedule_policy.py` of `sglang/srt/managers`).
 """
 
 from kernels.engine.records import Engine
