@@ -58,8 +58,7 @@ def test_sglang_retracts_where_it_reserved_too_little():
     _, _, bold = served("sglang:max_token=64,max_seq=64,new_token_ratio=0.2", requests, tight)
     assert int(safe.counter["num_recompute"].sum()) == 0 < int(bold.counter["num_recompute"].sum())
     assert (bold.request["end_ps"] > 0).all()
-    early = [np.sort(result.request["start_ps"])[4] for result in (bold, safe)]  # when the fifth begins
-    assert early[0] < early[1]
+    assert bold.request["start_ps"].mean() < safe.request["start_ps"].mean()
 
 
 @pytest.mark.parametrize("name", ["sglang", "trtllm"])
