@@ -71,9 +71,9 @@ def plan(e: Engine) -> int:
     while head(e) >= 0 and budget > 0 and not cut and not is_shut(e):
         i = head(e)
         found = cached_token(e, i)
-        extend = target_token(e, i) - found
+        extend = max(target_token(e, i) - found, 1)
         output = min(float(left_output(e, i)), clip)
-        if extend + output + page >= room_beside(e, i) - reserved:
+        if num_running(e) > 0 and extend + output + page >= room_beside(e, i) - reserved:
             shut(e)
             break
         token = extend

@@ -61,7 +61,8 @@ def plan(e: Engine) -> int:
         extend = max(target_token(e, i) - found, 1)
         token = min(extend, left_token(e))
         whole = token == extend or chunked or extend > max_step_token(e)
-        if not whole or reserved + extend + left_output(e, i) > room_token(e):
+        fits = num_running(e) == 0 or reserved + extend + left_output(e, i) <= room_token(e)
+        if not (whole and fits):
             break
         if admit(e, found + token) < 0:
             break
