@@ -20,10 +20,11 @@ from kernels.engine.records import (
     ROLE,
     ROW,
     SEQ,
+    SWAPPED,
     TOKEN,
     Engine,
 )
-from kernels.engine.store import share, used_block
+from kernels.engine.store import block_for, share, used_block
 from kernels.engine.verbs import drop, end_kv, lane_at, list_of
 from kernels.jit import njit
 
@@ -155,11 +156,13 @@ def _arrive_late(e: Engine, i: int, num_token: int, end: int) -> int:
         e.book[me.book_gap] += new - 1  # they arrive together
     s.produced += new
     s.last_ps = end
-    s.target += new
+    s.target = s.prompt + s.produced  # what it computed for these tokens is lost
     s.ahead -= num_token
     me.epoch += 1
     if s.produced == s.output:
         take_out(e, i)
+        if s.status == SWAPPED:
+            me.host_free_block += block_for(e, s.kv, s.kv)
         s.status = FINISHED
         _count_end(e, i, end)
     return new

@@ -148,6 +148,7 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("keep_duplicate", "i8", "1: who computes a block that is resident already keeps its own copy"),
     ("lone_prompt", "i8", "1: a prompt that is alone is not cut to the policy's longest chunk"),
     ("release_order", "i8", "1: empty blocks queue for use behind older cached ones, 0: they are used first"),
+    ("shut", "i8", "1: its policy admits nobody until a sequence leaves (`kernels.engine.verbs.shut`)"),
     ("kept_token", "i8", "keys that a query reads beside those of its step, in layers without a window; 0: all"),
     ("num_rank", "i8", "ranks that adapters have, in turn; 0: nobody asks for adapters"),
     ("link_ps", "i8", "when the link to the host has done the fetches asked for"),

@@ -58,27 +58,34 @@ __all__ = [
     "cached_token",
     "decode_token",
     "goes_on",
+    "grow",
     "grow_or_preempt",
     "head",
     "is_alone",
     "is_done",
+    "is_shut",
     "is_swapped",
     "kv_token",
+    "left_output",
     "left_token",
     "max_step_token",
     "num_running",
     "option",
     "output_token",
+    "page_token",
     "part_of",
     "place_of",
     "preempt",
     "prefill_left",
     "program_of",
     "prompt_token",
+    "room_beside",
+    "room_token",
     "running",
     "schedule",
     "schedule_idle",
     "schedule_next",
+    "shut",
     "target_token",
     "touched",
     "wanted_token",
@@ -175,6 +182,47 @@ def running(e: Engine, k: int) -> int:
     if e.me.checked == 1 and (k < 0 or k >= num_running(e)):
         raise PlanError("looks beyond the ends of the running list")
     return e.work[lane_at(e, list_of(e, e.me.plan_lane)) + e.me.in_running + k]
+
+
+@njit
+def left_output(e: Engine, i: int) -> int:
+    """Output tokens that sequence i may still produce: what was asked for, less what it has."""
+    return e.seq[i].output - e.seq[i].produced
+
+
+@njit
+def page_token(e: Engine) -> int:
+    """Tokens of a block."""
+    return e.me.block_token
+
+
+@njit
+def shut(e: Engine) -> None:
+    """Notes that nobody is to be admitted before a running sequence leaves."""
+    e.me.shut = 1
+
+
+@njit
+def is_shut(e: Engine) -> bool:
+    """Whether that was noted, and nobody has left since."""
+    return e.me.shut == 1 and e.me.num_running > 0
+
+
+@njit
+def room_token(e: Engine) -> int:
+    """Tokens for which there are blocks that nobody holds."""
+    return (e.me.free_block + e.me.evictable_block) * e.me.block_token
+
+
+@njit
+def room_beside(e: Engine, i: int) -> int:
+    """The same, once sequence i held what it finds in the cache."""
+    found = resident_unit(e, i)
+    held = own_block(e, i, found) * e.me.run_weight
+    for k in range(found):
+        if e.unit[find(e, e.unit_id[0, e.seq[i].unit_start + k])].ref == 0:
+            held += e.me.unit_block
+    return room_token(e) - held * e.me.block_token
 
 
 @njit_inline
@@ -575,6 +623,8 @@ def _lose(e: Engine, i: int) -> None:
                 e.work[row + ROLE] = LOST
                 e.work[row + TOKEN] = token
                 late += e.work[row + TOKEN]
+    if me.share_early == 1:
+        s.kv = done  # what was scheduled can be found again
     s.ahead = late  # while it waits: tokens that are still to come
     s.flight = 0
 
@@ -639,6 +689,7 @@ def leave(e: Engine, i: int, lane: int) -> None:
 def drop(e: Engine, i: int) -> None:
     """Takes i out of the sums over running sequences."""
     s = e.seq[i]
+    e.me.shut = 0
     e.me.num_running -= 1
     e.me.kv_token -= s.kv
     e.me.final_token -= s.prompt + s.output - 1

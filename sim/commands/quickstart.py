@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         done = simulate(scenario, record_steps=True, progress=progress)
     drawable = importlib.util.find_spec("matplotlib") is not None
     files = write_results(done, pathlib.Path(arguments.out), plots=drawable)
-    print(f"{scenario.model} on {scenario.system}, tp {scenario.tp}, {scenario.policy}, {scenario.requests}")
+    print(f"{scenario.model} on {scenario.system}, tp {scenario.tp}, {done.result.policy}, {scenario.requests}")
     print(console(done.run, done.metrics))
     print("\n".join(map(str, files)))
     if not drawable:

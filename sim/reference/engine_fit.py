@@ -155,12 +155,15 @@ def write(path: pathlib.Path, profile: EngineProfile) -> None:
     usual = {field.name: field.default for field in dataclasses.fields(profile)}
     values = {name: value for name, value in dataclasses.asdict(profile).items() if value != usual[name]}
     values |= {name: float(f"{value:.4g}") for name, value in values.items() if name.endswith(("_s", "_factor"))}
-    scheduler = {name: value for name, value in values.pop("scheduler").items() if value}
+    scheduler = {name: value for name, value in values.pop("scheduler", {}).items() if value}
+    memory, limits = values.pop("memory", {}), values.pop("step_limit", ())
     fitted, captured = values.pop("fit", {}), ", ".join(str(size) for size in values.pop("captured", ()))
     sizes = textwrap.fill(captured, 116, initial_indent="  ", subsequent_indent="  ")
     parts = [tomli_w.dumps(values)]
     parts += [f"captured = [\n{sizes},\n]\n"] if captured else []
     parts += [tomli_w.dumps({"scheduler": scheduler})] if scheduler else []
+    parts += [tomli_w.dumps({"memory": memory})] if memory else []
+    parts += [tomli_w.dumps({"step_limit": list(limits)})] if limits else []
     parts += [tomli_w.dumps({"fit": fitted})] if fitted else []
     write_files({path: "\n".join(parts).encode()})
 

@@ -73,7 +73,10 @@ class Scenario:
         "", "ranks of the adapters that a load names, in turn: 8, or 64+32+16+8; their weights come from the host"
     )
     # engine
-    policy: str = _of("vllm_v1", "scheduling policy with its options, `NAME:option=value,...`, or a path of its file")
+    policy: str = _of(
+        "auto",
+        "scheduling policy with its options, `NAME:option=value,...`, or a path of its file; auto: the engine's own",
+    )
     router: str = _of("round_robin", "router over replicas, likewise (`ridgeline policies` lists both)")
     order: Literal["fcfs", "sjf", "priority"] = _of(
         "fcfs", "order of the waiting queue: by arrival, predicted output, or priority"

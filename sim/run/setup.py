@@ -12,6 +12,7 @@ from kernels.machine import Machine
 from sim.run.effect import check_placement
 from sim.run.scenario import Scenario
 from sim.serving import engine_profile
+from sim.serving.engine_defaults import Memory
 from sim.serving.experts import with_experts
 from sim.serving.rules import Group
 from sim.serving.stores import Store, store_of
@@ -131,19 +132,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
     needed = {formats.attention, formats.mixer, formats.ffn, formats.expert, formats.head, formats.activation}
     _check_pipes(system, needed)
     draft = _draft(scenario, model, placed, system, fidelity) if scenario.draft_model else None
-    budget = memory.budget(
-        model,
-        formats,
-        placed,
-        system.device.mem_byte - system.device.mem_reserved_byte,
-        max_num_token=max_num_token,
-        max_num_seq=max_num_seq,
-        utilization=scenario.memory_share or kept.share,
-        reserve_byte=kept.beside(placed.tp),
-        sampled_byte=kept.sampled_byte,
-        draft=draft,
-        kept_token=scenario.kv_budget if scenario.kv_budget < (scenario.max_model_len or model.max_context) else 0,
-    )
+    budget = _budget(scenario, model, formats, placed, system, kept, (max_num_token, max_num_seq), draft)
     rule = dispatch.parse(scenario.dispatch, system.device)
     skew = _expert_skew(scenario, model, placed, rule)
     if rule.draws and scenario.expert_skew > 0:
@@ -192,6 +181,27 @@ def _expert_skew(scenario: Scenario, model: ModelSpec, placed: Placement, rule: 
             allowed="false; or ep above 1 and a load that is skewed",
         )  # fmt: skip
     return 0.0 if scenario.eplb else skew
+
+
+def _budget(
+    scenario: Scenario, model: ModelSpec, formats: Formats, placed: Placement, system: System, kept: Memory,
+    step: tuple[int, int], draft: DraftModel | None,
+) -> Budget:  # fmt: skip
+    """What the engine leaves for KV on the fullest device."""
+    share, beside = scenario.memory_share or kept.share, kept.beside(placed.tp)
+    token, seq = (0, 0) if kept.static else step
+    device_byte = system.device.mem_byte - system.device.mem_reserved_byte
+    kept_token = scenario.kv_budget if scenario.kv_budget < (scenario.max_model_len or model.max_context) else 0
+
+    def left(utilization: float, reserve_byte: float) -> Budget:
+        return memory.budget(
+            model, formats, placed, device_byte, max_num_token=token, max_num_seq=seq, utilization=utilization,
+            reserve_byte=reserve_byte, sampled_byte=kept.sampled_byte, draft=draft, kept_token=kept_token,
+        )  # fmt: skip
+
+    if not kept.of_free:
+        return left(share, beside)
+    return left(1.0, beside + (1 - share) * left(1.0, beside).kv)
 
 
 def _pairs(formats: Formats) -> list[tuple[str, str]]:

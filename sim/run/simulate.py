@@ -164,10 +164,10 @@ def simulate_intervals(scenario: Scenario, num: int) -> "pd.DataFrame":
 
 def policy_of(scenario: Scenario) -> Plugin:
     """The policy with its options: those given, else the engine's for this machine, else its own."""
-    policy = find("policy", scenario.policy)
+    profile = engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine)
+    policy = find("policy", profile.policy if scenario.policy == "auto" else scenario.policy)
     check_policy(scenario, policy)
     value = dict(policy.value)
-    profile = engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine)
     device = catalog.system(scenario.system).device
     limit = step_limit(profile.step_limit, policy.name, device.name, device.mem_byte - device.mem_reserved_byte)
     given = {part.partition("=")[0].strip() for part in scenario.policy.partition(":")[2].split(",")}

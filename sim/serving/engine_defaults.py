@@ -10,10 +10,13 @@ class Memory:
     """How an engine shares a device's memory (table `memory` of its profile).
 
     KV gets `share` of what the driver reports, less the weights, the larger of a forward pass's activations and the
-    sampler's peak, and what lies outside the framework's allocator.
+    sampler's peak, and what lies outside the framework's allocator. With `static` the share is of weights and KV alone
+    (SGLang: activations live in the rest); with `of_free` it is of what these leave (TensorRT-LLM).
     """
 
     share: float = 0.9
+    static: bool = False
+    of_free: bool = False
     sampled_byte: float = 6.0  # at the sampler's peak, a sequence and entry of the vocabulary: logits in 16 and 32 bits
     outside_byte: float = 0.0  # outside the allocator: context, libraries
     outside_group_byte: float = 0.0  # the same where devices work as one group (tensor parallelism)

@@ -57,6 +57,7 @@ class EngineProfile:
     stack: str = ""  # profiles of one software stack on several hosts share this name
     device: str = ""  # of the host that was measured
     note: str = ""
+    policy: str = "vllm_v1"  # that it schedules by, where nobody names another
     scheduler: Rules = dataclasses.field(default_factory=Rules)  # what it decides beside the policy
     memory: Memory = dataclasses.field(default_factory=Memory)  # what it leaves for KV
     step_limit: tuple[StepLimit, ...] = ()  # tokens and sequences a step that it takes by itself

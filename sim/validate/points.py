@@ -1,10 +1,16 @@
 """`ridgeline validate points FILE`: steady-state serving points (a concurrency, TTFT, TPOT) against their simulation.
 
 A row names a model, a system, a placement, input and output lengths, a concurrency and formats, and what was
-measured. It is simulated as a closed loop: that many users, each asking again as soon as it is answered. Users who
-begin together stay together (their prompts queue behind each other, and nobody asks while they decode), so that they
-begin spread over the time of one answer, which a first run of two rounds tells; the first two rounds and the last are
-left out. Columns go by the names in `ALIASES`. Where `ep` is above `tp`, `dp` counts attention groups that share the
+measured. It is simulated as a closed loop: that many users, each asking again as soon as it is answered, as its
+`protocol` has it.
+
+`burst`: all users start together, lengths are 0.8 to 1 of the nominal ones, everything is averaged (what the benchmark
+clients of engines do; taken too where a row names its engine and no protocol). `steady`: users who begin together stay
+together (their prompts queue behind each other, and nobody asks while they decode), so that they begin spread over the
+time of one answer, which a first run of two rounds tells; the first two rounds and the last are left out.
+
+An `engine` (vllm, sglang, trtllm, with a version or without) is priced and scheduled by its profile. Columns go by the
+names in `ALIASES`. Where `ep` is above `tp`, `dp` counts attention groups that share the
 experts, else replicas.
 """
 
@@ -28,12 +34,17 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "concurrency": ("concurrency", "max_concurrency", "conc", "batch", "batch_size", "users"),
     "weight_format": ("weight_format", "format", "weights", "quantization", "gemm_dtype", "dtype", "precision"),
     "kv_format": ("kv_format", "kv_dtype", "kv_cache_dtype"),
+    "engine": ("engine", "framework", "backend", "runtime"),
+    "protocol": ("protocol",),
+    "request_per_user": ("request_per_user", "requests_per_user"),
     "ttft_s": ("ttft_s", "ttft_ms", "ttft", "mean_ttft_ms", "median_ttft_ms", "mean_ttft_s"),
     "tpot_s": ("tpot_s", "tpot_ms", "tpot", "mean_tpot_ms", "median_tpot_ms", "mean_tpot_s"),
 }
 NEEDED = ("model", "system", "input_len", "output_len", "concurrency")
 CLASSES = ((1, "one_user"), (16, "up_to_16_users"), (128, "up_to_128_users"), (1 << 62, "over_128_users"))
 ROUNDS, WARM_ROUNDS = 6, 2  # requests a user, and those that are not counted at the start; nor is the last
+BURST_ROUNDS, BURST_SHORTEST = 10, 0.8  # requests a user where a row does not say, and the shortest of its lengths
+PROTOCOLS = ("steady", "burst")
 SEED = 0  # of when users begin
 CHUNK = 8192  # prompt tokens a step and attention group, as engines ship
 
@@ -87,10 +98,12 @@ def validate_points(file: str | pathlib.Path, engine: str = "vllm_0.15") -> tupl
         check_slow(row.get("tpot_s", np.nan), found["tpot_s"][index], path, index + 2, "tpot_s")
     users = frame["concurrency"].map(lambda value: next(name for most, name in CLASSES if value <= most))
     every = {"system": frame["system"], "model": frame["model"], "format": frame["weight_format"], "users": users}
+    every["protocol"] = frame["protocol"]
     groups: list[dict[str, Any]] = [{}]
     groups += [{"system": s, "model": m} for s, m in sorted(set(zip(frame["system"], frame["model"], strict=True)))]
     groups += [{"format": name} for name in sorted(set(frame["weight_format"]))]
     groups += [{"users": name} for _, name in CLASSES if (users == name).any()]
+    groups += [{"protocol": name} for name in PROTOCOLS if (frame["protocol"] == name).any()]
     rows = []
     for group in groups:
         chosen = np.ones(len(frame), bool)
@@ -103,7 +116,8 @@ def validate_points(file: str | pathlib.Path, engine: str = "vllm_0.15") -> tupl
             given = chosen & np.isfinite(measured)
             ran = given & np.isfinite(found[metric])
             pair = found[metric][ran].tolist(), measured[ran].tolist()
-            model, system, fmt, size = (str(group.get(key, "all")) for key in ("model", "system", "format", "users"))
+            model, system, fmt = (str(group.get(key, "all")) for key in ("model", "system", "format"))
+            size = str(group.get("users", group.get("protocol", "all")))
             name, count = metric.removesuffix("_s"), int(given.sum())
             rows.append(error_row(name, model, system, *pair, count, number_format=fmt, size_class=size))
     return rows, reasons
@@ -126,7 +140,7 @@ def read(path: pathlib.Path) -> Any:
             if name in NEEDED:
                 raise InputError("column is missing", file=path, field=name, value="", allowed=aliases)
             continue
-        if name in ("model", "system", "weight_format", "kv_format"):
+        if name in ("model", "system", "weight_format", "kv_format", "engine", "protocol"):
             frame[name] = raw[source].astype(str).where(raw[source].notna(), "")
             continue
         if name == "attn_dp" and raw[source].dtype == bool:  # a switch: each rank of a replica is a group of its own
@@ -140,45 +154,86 @@ def read(path: pathlib.Path) -> Any:
     frame["weight_format"] = [known_format(*pair) for pair in zip(stored, frame["model"], strict=True)]
     if "kv_format" in frame:
         frame["kv_format"] = [known_format(text, "") for text in frame["kv_format"]]
+    named = frame["engine"] if "engine" in frame else [""] * len(frame)
+    told = frame["protocol"].str.strip().str.lower() if "protocol" in frame else [""] * len(frame)
+    frame["protocol"] = [how or ("burst" if engine else "steady") for how, engine in zip(told, named, strict=True)]
+    for index, how in enumerate(frame["protocol"]):
+        if how not in PROTOCOLS:
+            raise InputError("unknown", file=path, line=index + 2, field="protocol", value=how, allowed=PROTOCOLS)
     if not {"ttft_s", "tpot_s"} & set(frame.columns):
         raise InputError("nothing was measured", file=path, field="ttft_s", value="", allowed=ALIASES["ttft_s"])
     return frame
 
 
 def simulate_point(row: dict[str, Any], engine: str) -> tuple[float, float]:
-    """Mean TTFT and TPOT (seconds) of the steady rounds of one point."""
-    steady = steady_requests(row, engine)
-    return float(steady["ttft_s"].mean()), float(steady["tpot_s"].mean())
+    """Mean TTFT and TPOT (seconds) of one point by its protocol."""
+    taken = burst_requests(row, engine) if row.get("protocol") == "burst" else steady_requests(row, engine)
+    return float(taken["ttft_s"].mean()), float(taken["tpot_s"].mean())
+
+
+def profile_of(text: str, usual: str) -> str:
+    """The profile of an engine as files name it: `usual` where they name none, or vLLM without a version.
+
+    >>> [profile_of(text, "vllm_0.15") for text in ("", "vLLM", "vllm 0.33.0", "SGLang 0.5.5", "TensorRT-LLM")]
+    ['vllm_0.15', 'vllm_0.15', 'vllm_0.33', 'sglang', 'trtllm']
+    """
+    from kernels.errors import InputError
+    from sim.serving.engine_profile import names
+
+    word = "".join(c for c in text.lower() if c.isalpha())
+    version = ".".join("".join(c if c.isdigit() else " " for c in text).split()[:2])
+    stem = next((stem for known, stem in ENGINES.items() if word.startswith(known)), None)
+    if not word or (stem == "vllm" and f"vllm_{version}" not in names()):
+        return usual
+    if stem is None:
+        raise InputError("no profile of this engine", field="engine", value=text, allowed=sorted(set(ENGINES.values())))
+    return f"vllm_{version}" if stem == "vllm" else stem
+
+
+ENGINES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm", "tensorrtllm": "trtllm", "trt": "trtllm"}
+
+
+def burst_requests(row: dict[str, Any], engine: str) -> Any:
+    """All requests that are served of users who start together; an `InputError` where none is."""
+    num_round = int(row.get("request_per_user", BURST_ROUNDS))
+    return _done(scenario_of(row, engine, num_round, 0.0, BURST_SHORTEST), row)
+
+
+def _done(scenario: Any, row: dict[str, Any]) -> Any:
+    from kernels.errors import InputError
+    from sim.run.simulate import simulate
+
+    requests = simulate(scenario).run.requests
+    done = requests[requests["status"] == "finished"]
+    if not len(done):
+        why = requests["reason"].iloc[0] or "unfinished"
+        raise InputError(f"no request is served: {why}", field="input_len", value=int(row["input_len"]))
+    return done
 
 
 def steady_requests(row: dict[str, Any], engine: str) -> Any:
     """The requests of the steady rounds, in order of arrival; an `InputError` where none is served."""
-    from kernels.errors import InputError
-    from sim.run.simulate import simulate
-
     users = int(row["concurrency"])
     answer_s = 0.0
     for num_round in (WARM_ROUNDS, ROUNDS):
-        requests = simulate(scenario_of(row, engine, num_round, answer_s)).run.requests
-        done = requests[requests["status"] == "finished"]
-        if not len(done):
-            why = requests["reason"].iloc[0] or "unfinished"
-            raise InputError(f"no request is served: {why}", field="input_len", value=int(row["input_len"]))
+        done = _done(scenario_of(row, engine, num_round, answer_s), row)
         answer_s = float(done["e2e_s"].mean())
-    in_order = requests.sort_values("arrival_s", kind="stable").iloc[WARM_ROUNDS * users : (ROUNDS - 1) * users]
-    return in_order[in_order["status"] == "finished"]
+    return done.sort_values("arrival_s", kind="stable").iloc[WARM_ROUNDS * users : (ROUNDS - 1) * users]
 
 
-def scenario_of(row: dict[str, Any], engine: str, num_round: int, ramp_s: float) -> Any:
-    """`num_round` requests for each of the row's users, who begin spread over `ramp_s`."""
+def scenario_of(row: dict[str, Any], engine: str, num_round: int, ramp_s: float, shortest: float = 1.0) -> Any:
+    """`num_round` requests for each of the row's users, who begin spread over `ramp_s`; lengths from `shortest` times
+    the row's to the row's, all alike."""
     from sim.run.scenario import from_mapping
     from sim.validate._published_names import known_model, known_system
 
     users = int(row["concurrency"])
-    load = (
-        f"closed_loop:users={users},n={users * num_round},ramp_s={ramp_s:.9g},"
-        f"prompt={int(row['input_len'])},output={int(row['output_len'])}"
-    )
+    length = [
+        str(most) if shortest == 1.0 else f"uniform:min={max(1, int(shortest * most))}:max={most}"
+        for most in (int(row["input_len"]), int(row["output_len"]))
+    ]
+    load = f"closed_loop:users={users},n={users * num_round},ramp_s={ramp_s:.9g},prompt={length[0]},output={length[1]}"
+    profile = profile_of(str(row.get("engine", "")), engine)
     given: dict[str, Any] = {name: int(row[name]) for name in ("tp", "pp", "dp", "ep", "attn_dp") if name in row}
     given |= {name: str(row[name]) for name in ("weight_format", "kv_format") if name in row}
     shared = max(given.get("attn_dp", 1), given.get("ep", 1) // given.get("tp", 1), 1)  # attention groups of a replica
@@ -190,10 +245,17 @@ def scenario_of(row: dict[str, Any], engine: str, num_round: int, ramp_s: float)
             "model": known_model(str(row["model"])),
             "system": known_system(str(row["system"])),
             "requests": load,
-            "policy": f"vllm_v1:max_token={CHUNK * shared},max_seq={max(256, users)}",
-            "engine": engine,
+            "policy": _policy(profile, CHUNK * shared, max(256, users)),
+            "engine": profile,
             **({"router": "least_outstanding"} if given.get("dp", 1) > spread else {}),
             "seed": SEED,
             **given,
         }
     )
+
+
+def _policy(engine: str, token: int, seq: int) -> str:
+    """The engine's own policy with these limits."""
+    from sim.serving.engine_profile import load
+
+    return f"{load(engine).policy}:max_token={token},max_seq={seq}"

@@ -264,6 +264,11 @@ def _two_stages_tight(d: Draw, name: str) -> Case:
 
 
 @_class
+def _two_stages_tight_cached(d: Draw, name: str) -> Case:
+    return dataclasses.replace(_tight(d, name), stages=2, cache=True)
+
+
+@_class
 def _four_stages(d: Draw, name: str) -> Case:
     return Case(name, d.asks(), d.one_of([64, 128, 512]), 64, stages=4)
 

@@ -37,7 +37,7 @@ def _requests(case: Case) -> tuple[list[int], Requests]:
     )  # fmt: skip
 
 
-def run(case: Case, profile: str) -> list[Plan]:
+def run(case: Case, profile: str, policy: str = "vllm_v1") -> list[Plan]:
     """All plans, first to last."""
     order, requests = _requests(case)
     plans: list[Plan] = []
@@ -54,12 +54,13 @@ def run(case: Case, profile: str) -> list[Plan]:
         prefix_cache=case.cache, plan_ahead=int(case.ahead), ends="token" if case.by_token else "length",
         rules=dataclasses.replace(rules, admit_whole=rules.admit_whole and case.whole),
     )  # fmt: skip
-    policy = find("policy", f"vllm_v1:max_token={case.budget},max_seq={case.seats},max_chunk={case.longest_chunk}")
+    longest = f",max_chunk={case.longest_chunk}" if case.longest_chunk else ""
+    chosen = find("policy", f"{policy}:max_token={case.budget},max_seq={case.seats}{longest}")
     options = Options(order="priority" if case.by_priority else "fcfs", engine="stepping", execute=note)
     serve(
         requests,
         flat_price(1, 0, case.budget, case.seats, case.stages),
-        policy,
+        chosen,
         find("router", "round_robin"),
         limits,
         options,

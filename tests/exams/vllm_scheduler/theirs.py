@@ -18,9 +18,11 @@ from tests.exams.vllm_scheduler.cases import BLOCK_TOKEN, Ask, Case
 BLANK = (
     "torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "gguf", "openai", "aiohttp", "requests",
     "regex", "psutil", "zmq", "cloudpickle", "pybase64", "cbor2", "blake3", "cpuinfo", "einops", "cachetools",
-    "urllib3", "uvloop", "prometheus_client", "vllm.distributed", "vllm.multimodal", "vllm.compilation", "vllm.model_executor",
+    "urllib3", "uvloop", "prometheus_client", "vllm.distributed", "vllm.multimodal", "vllm.compilation",
+    "vllm.model_executor",
     "vllm.lora", "vllm.inputs", "vllm.connections", "vllm.usage", "vllm.entrypoints", "vllm.reasoning",
-    "vllm.renderers", "vllm.tool_parsers", "vllm.transformers_utils", "vllm.config.quantization", "vllm.v1.structured_output",
+    "vllm.renderers", "vllm.tool_parsers", "vllm.transformers_utils", "vllm.config.quantization",
+    "vllm.v1.structured_output",
 )  # fmt: skip
 STOP = 7
 MANY_TOKENS = 100_000

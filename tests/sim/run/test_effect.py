@@ -22,6 +22,10 @@ MOE = Scenario(model="qwen3-30b-a3b", system="h100_sxm", fidelity="sol", request
     ("change", "message"),
     [
         ({"expert_skew": 0.5}, "expert_skew = 0.5: has no effect: gpt2 has no experts"),
+        ({"eplb": True}, "eplb = True: has no effect: expert load is even already"),
+        ({"ends": "token"}, "ends = 'token': has no effect: no step is planned while another runs"),
+        ({"front": "offline"}, "front = 'offline': has no effect"),
+        ({"kernels": "gemm.bf16=x"}, "kernels = 'gemm.bf16=x': no such kernel of this run"),
         ({"router": "least_token"}, "router = 'least_token': has no effect on one replica"),
         ({"order": "priority"}, "order = 'priority': has no effect: all requests of this load have one priority"),
         ({"policy": "orca", "prefix_cache": False}, "prefix_cache = False: has no effect: policy orca keeps the KV"),
@@ -77,6 +81,16 @@ def test_defaults_and_options_with_effect_are_taken(change: dict[str, object]) -
 def test_skewed_experts_are_taken_where_there_are_experts() -> None:
     even, skewed = (simulate(dataclasses.replace(MOE, expert_skew=skew)) for skew in (0.0, 1.0))
     assert skewed.metrics["duration"] != even.metrics["duration"]
+
+
+def test_ranks_of_experts_are_even_where_they_are_placed_by_load() -> None:
+    spread = dataclasses.replace(MOE, fidelity="calibrated", system="dgx_h100", tp=8, ep=8)
+    found = {name: simulate(dataclasses.replace(spread, **change)) for name, change in (
+        ("engine", {}), ("named", {"expert_skew": 1.01}), ("eplb", {"eplb": True}), ("even", {"expert_skew": 0.0}),
+    )}  # fmt: skip
+    span = {name: done.metrics["duration"] for name, done in found.items()}
+    assert span["engine"] == span["named"] > span["eplb"] == span["even"]
+    assert "moe bf16: vllm_unquantizedfusedmoe_triton" in found["engine"].run.about["kernels"]
 
 
 def test_replicas_that_share_experts_are_one_replica_to_the_router() -> None:

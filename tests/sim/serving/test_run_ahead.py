@@ -19,7 +19,8 @@ POLICIES = [
     "vllm_v1:max_token=32,max_seq=5", "vllm_v1:max_token=64,max_seq=8,max_chunk=16", "sarathi:max_token=24,max_seq=6",
     "vllm_v0:max_token=256,max_seq=6", "orca:max_token=256,max_seq=6,reserve=max",
     "orca:max_token=256,max_seq=6,reserve=pow2", "orca:max_token=256,max_seq=6,reserve=oracle",
-    "static:max_token=400,max_seq=4",
+    "static:max_token=400,max_seq=4", "sglang:max_token=64,max_seq=6,new_token_ratio=0.3",
+    "trtllm:max_token=96,max_seq=6",
 ]  # fmt: skip
 
 GROUPS = [

@@ -8,7 +8,7 @@ import pytest
 from kernels.errors import InputError
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
-from sim.validate.points import read, scenario_of, simulate_point, steady_requests, validate_points
+from sim.validate.points import burst_requests, read, scenario_of, simulate_point, steady_requests, validate_points
 
 ROW = {"model": "llama-2-7b", "system": "h100_sxm", "input_len": 900, "output_len": 30, "concurrency": 12}
 ENGINE = "vllm_0.15"
@@ -79,3 +79,38 @@ def test_a_missing_column_is_named_with_its_names(tmp_path: pathlib.Path) -> Non
     pd.DataFrame([ROW | {"ttft_ms": 1.0}]).drop(columns="concurrency").to_csv(path, index=False)
     with pytest.raises(InputError, match=r"concurrency.*max_concurrency"):
         read(path)
+
+
+def test_a_burst_is_all_users_at_once_and_lengths_up_to_the_nominal() -> None:
+    burst = burst_requests(ROW | {"request_per_user": 4}, ENGINE)
+    assert len(burst) == 48
+    assert (burst["arrival_s"] == 0).sum() == 12
+    assert burst["prompt_token"].between(720, 900).all()
+    assert burst["output_token"].between(24, 30).all()
+    assert burst["prompt_token"].mean() == pytest.approx(810, rel=0.05)
+    first = burst.sort_values("arrival_s", kind="stable").iloc[:12]
+    assert first["ttft_s"].mean() > simulate_point(ROW, ENGINE)[0]  # their prompts queue behind each other
+
+
+def test_the_protocol_is_the_files_or_told_by_its_engine(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "points.csv"
+    base = ROW | {"tpot_ms": 9.0, "concurrency": 2, "output_len": 4}
+    pd.DataFrame([base | {"engine": "vllm 0.33.0", "protocol": "steady"}, base | {"engine": "vllm"}, base]).to_csv(path)
+    assert read(path)["protocol"].tolist() == ["steady", "burst", "steady"]
+    rows, reasons = validate_points(path)
+    said = {row["size_class"]: row["n"] for row in rows}
+    assert (said["burst"], said["steady"], said["all"], not reasons) == (1, 2, 3, True)
+    pd.DataFrame([base | {"protocol": "sometimes"}]).to_csv(path)
+    with pytest.raises(InputError, match=r"points\.csv:2: protocol = 'sometimes'"):
+        read(path)
+
+
+def test_engines_run_by_their_own_profiles(tmp_path: pathlib.Path) -> None:
+    taken = {name: scenario_of(ROW | {"engine": name}, ENGINE, 1, 0.0) for name in ("sglang", "trtllm 1.2", "vllm")}
+    assert [scenario.engine for scenario in taken.values()] == ["sglang", "trtllm", "vllm_0.15"]
+    assert [scenario.policy.partition(":")[0] for scenario in taken.values()] == ["sglang", "trtllm", "vllm_v1"]
+    path = tmp_path / "points.csv"
+    pd.DataFrame([ROW | {"tpot_ms": 9.0, "engine": "lmdeploy"}, ROW | {"tpot_ms": 9.0}]).to_csv(path)
+    rows, reasons = validate_points(path)
+    assert rows[0]["n"] == 1
+    assert sum(reasons.values()) == 1

@@ -1,0 +1,33 @@
+"""SGLang's own admission and radix tree beside the policy `sglang`, step for step."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.exams.sglang_scheduler.cases import CLASSES, case
+from tests.exams.side_by_side import compare, planned
+from tests.exams.vllm_scheduler import ours
+from tests.exams.wheels import unpacked
+
+VERSION = "0.5.23"
+KNOWN = {"sglang-prefix_tight": 0.6}  # its tree evicts a whole branch that nobody holds, ours a page
+
+
+def check(folder: Path, number: int) -> None:
+    """`number` cases of every class."""
+    folders = [
+        unpacked("sglang", VERSION, folder, ("sglang/", f"sglang-{VERSION}")),
+        unpacked("msgspec", "0.23.0", folder),
+    ]
+    cases = [case(kind, k) for kind in CLASSES for k in range(number)]
+    theirs = planned("tests.exams.sglang_scheduler.theirs", cases, folders)
+    compare(cases, theirs, lambda given: ours.run(given, "sglang", "sglang"), KNOWN)
+
+
+def test_plans_are_sglangs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    check(tmp_path_factory.mktemp("wheel"), 3)
+
+
+@pytest.mark.nightly
+def test_plans_are_sglangs_in_many_cases(tmp_path_factory: pytest.TempPathFactory) -> None:
+    check(tmp_path_factory.mktemp("wheel"), 200)
