@@ -81,8 +81,9 @@ class _Watch:
         if isinstance(place, int) or self.folder is None:
             return
         path = os.path.abspath(os.fsdecode(place))
+        own = str(cache.base())
         bytecode = "__pycache__" in path and any(path.startswith(root) for root in OURS)  # Python's own
-        if not path.startswith((self.folder, str(cache.base()), "/dev/")) and not bytecode:
+        if not path.startswith((self.folder, own, "/dev/")) and not own.startswith(path) and not bytecode:
             self.strange.append(f"{event} {path}")
 
 
