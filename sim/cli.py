@@ -87,6 +87,8 @@ def _run(words: list[str]) -> int:
                 raise InputError(f"would replace what --{first} writes", field=field, value=path)
     if arguments.command in FOLDERS and getattr(arguments, "out", None) is not None:
         check_folder(arguments.out, "out")
+    if any(getattr(arguments, field, None) for field in ("plot", "out")):
+        _keep_fonts()
     # JSON to standard output is for another program: what is for people goes to standard error
     piped = getattr(arguments, "json", None) == "-"
     with contextlib.redirect_stdout(sys.stderr) if piped else contextlib.nullcontext():
@@ -96,6 +98,15 @@ def _run(words: list[str]) -> int:
     if code != stop.EXIT_INTERRUPTED:
         return code
     return _refuse(f"{stop.said()}: what was done until then is kept, marked as not complete", stop.exit_code())
+
+
+def _keep_fonts() -> None:
+    """What matplotlib writes when it is first imported (the fonts that it found) goes into the cache."""
+    from kernels import cache
+
+    held = cache.base()
+    if held is not None:
+        os.environ.setdefault("MPLCONFIGDIR", str(held / "matplotlib"))
 
 
 def _refuse(message: str, code: int = 2) -> int:

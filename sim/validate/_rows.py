@@ -16,6 +16,8 @@ bias       mean of the signed relative error
 """
 
 import pathlib
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,3 +55,22 @@ def report(rows: Sequence[dict[str, Any]], path: str | pathlib.Path | None) -> s
     if path:
         write_json({"rows": list(rows)}, path)
     return table(pd.DataFrame(rows))
+
+
+def finish(
+    rows: Sequence[dict[str, Any]], path: str | pathlib.Path | None, reasons: Counter[str] | None = None,
+    word: str = "not simulated",
+) -> int:  # fmt: skip
+    """Write and print the rows and why others are none; the exit code: 3 where nothing could be compared."""
+    print(report(rows, path))
+    for reason, count in (reasons or Counter()).most_common():
+        print(f"{word}: {count} rows: {reason}")
+    return exit_code(rows)
+
+
+def exit_code(rows: Sequence[dict[str, Any]]) -> int:
+    """0, or 3 where nothing could be compared, which is said."""
+    if any(row["n"] for row in rows):
+        return 0
+    print("ridgeline: nothing could be compared", file=sys.stderr)
+    return 3

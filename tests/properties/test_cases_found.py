@@ -219,3 +219,12 @@ def test_parquet_of_more_rows_than_there_can_be(tmp_path: pathlib.Path, capsys: 
     refused(["traces", str(tmp_path / "t")], capsys, "rows = 16777217: too many rows; allowed: 16,777,216 at most")
     pq.write_table(pa.table({"arrival_s": [0], "x": [1]}), tmp_path / "t")
     refused(["traces", str(tmp_path / "t")], capsys, "header = 'x': unknown column")
+
+
+def test_nothing_to_compare_is_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = MEASURED["steps"][0]
+    for cells, message in (([], "no row"), ([row | {"model": "none-such"}], "nothing could be compared")):
+        lines = [",".join(row), *(",".join(map(str, line.values())) for line in cells)]
+        (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+        refused(["validate", "steps", str(tmp_path / "t.csv")], capsys, message, 3)
+    refused(["models", "--check", str(tmp_path)], capsys, "no configuration in this folder", 3)
