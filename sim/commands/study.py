@@ -103,10 +103,10 @@ def _run(arguments: argparse.Namespace) -> int:
     _progress(0, 1, arguments.study)
     rows = studies.run_module(module, **given)
     _progress(1, 1, "")
+    if arguments.plot:  # first: a study of one's own may fail there
+        studies.save_plot(module, rows, arguments.plot)
     if arguments.json:
         write_json({"rows": rows}, arguments.json)
-    if arguments.plot:
-        studies.save_plot(module, rows, arguments.plot)
     print(f"{module.CLAIM}\n\n{text(rows)}")
     return 0
 

@@ -138,7 +138,7 @@ def plan(e):
         return 0
     if num_running(e) > 0 and prefill_left(e, running(e, 0)) < 40:
         preempt(e, running(e, 0))
-    elif num_running(e) == 0 and head(e) >= 0:
+    if num_running(e) == 0 and head(e) >= 0:
         admit(e, target_token(e, head(e)))
     if num_running(e) > 0:
         schedule_next(e, running(e, 0), 1)
