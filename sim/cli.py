@@ -17,10 +17,10 @@ from typing import NoReturn
 
 from kernels import blame
 from kernels.errors import InputError
-from sim.record.write import check_folder, check_output
+from sim.record.write import check_folder, check_output, is_special
 from sim.run import stop
 
-OUTPUTS = ("json", "plot", "trace", "csv")  # options that name a file to write
+OUTPUTS = ("json", "plot", "trace", "csv", "html", "markdown")  # options that name a file to write
 FOLDERS = ("simulate", "quickstart")  # verbs whose `--out` names a folder
 
 
@@ -28,7 +28,8 @@ class _Parser(argparse.ArgumentParser):
     """One line instead of a usage page, so that a script's log names what is wrong."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{self.prog}: {message}")
+        verb = self.prog.removeprefix("ridgeline").strip()
+        raise InputError(f"{verb}: {message}" if verb else message)
 
 
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
@@ -76,12 +77,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     chosen = next((word for word in words if not word.startswith("-")), "")
     arguments = build_parser(chosen).parse_args(words)
+    met: dict[str, str] = {}
     for field in OUTPUTS:
         path = getattr(arguments, field, None)
         if path is not None and not (path == "-" and field == "json"):
             check_output(path, field)
-    if arguments.command in FOLDERS and getattr(arguments, "out", None):
+            first = met.setdefault(os.path.realpath(path), field)
+            if first != field and not is_special(path):
+                raise InputError(f"would replace what --{first} writes", field=field, value=path)
+    if arguments.command in FOLDERS and getattr(arguments, "out", None) is not None:
         check_folder(arguments.out, "out")
+    if any(getattr(arguments, field, None) for field in ("plot", "out")):
+        _keep_fonts()
     # JSON to standard output is for another program: what is for people goes to standard error
     piped = getattr(arguments, "json", None) == "-"
     with contextlib.redirect_stdout(sys.stderr) if piped else contextlib.nullcontext():
@@ -91,6 +98,15 @@ def _run(words: list[str]) -> int:
     if code != stop.EXIT_INTERRUPTED:
         return code
     return _refuse(f"{stop.said()}: what was done until then is kept, marked as not complete", stop.exit_code())
+
+
+def _keep_fonts() -> None:
+    """What matplotlib writes when it is first imported (the fonts that it found) goes into the cache."""
+    from kernels import cache
+
+    held = cache.base()
+    if held is not None:
+        os.environ.setdefault("MPLCONFIGDIR", str(held / "matplotlib"))
 
 
 def _refuse(message: str, code: int = 2) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernels import content
 from kernels.content import MAX_JSON_BYTE, MAX_TABLE_BYTE
-from kernels.errors import InputError
+from kernels.errors import InputError, NothingServedError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,5 +44,5 @@ def read_frame(path: Path, **option: Any) -> "pd.DataFrame":
     except (ValueError, OverflowError, RecursionError) as error:  # pandas' own errors among them
         raise InputError(f"cannot be read as CSV: {error}", file=path) from None
     if not len(frame):
-        raise InputError("no rows", file=path)
+        raise NothingServedError("no rows", file=path)
     return frame

@@ -19,7 +19,7 @@ import pandas as pd
 from hw_models.files import read_byte
 from kernels import optable as op
 from kernels.content import check_numbers
-from kernels.errors import InputError
+from kernels.errors import InputError, NothingServedError
 from kernels.expert_exchange import distinct
 from kernels.formats import ALIASES, FORMAT_CODE, FORMATS
 from kernels.machine import L2_BYTE, L2_BYTE_PER_S, LINK_BYTE_PER_S, LINK_UP, MEM_BYTE_PER_S, Machine
@@ -158,7 +158,7 @@ def read_frame(file: pathlib.Path) -> pd.DataFrame:
             raise
         raise InputError(f"not CSV: {error}", file=file) from None
     if frame.empty:
-        raise InputError("no row under the header", file=file)
+        raise NothingServedError("no row under the header", file=file)
     return _a_row_each(frame.rename(columns=lambda name: str(name).strip().lower()))
 
 

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from kernels.errors import InputError
     from sim.record.export import write_json
     from sim.run.stop import keeping
-    from sim.training.goodput import LongRun, simulate_run
+    from sim.training.goodput import Goodput, LongRun, simulate_run
 
     a = arguments
     if a.runs < 1:
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"has no effect: recovery is {a.recovery}", field=option, value=getattr(a, option))
     job = LongRun(a.steps, a.step_s, a.gpus, a.mtbf_h, a.checkpoint_s, a.interval_step, a.detect_s, a.restart_s,
                   a.repair_s, a.spares, a.recovery, a.dp, a.reshard_s)  # fmt: skip
-    runs: list[dict[str, float]] = []
+    runs: list[Goodput] = []
     with keeping(runs) as work:
         for n in range(a.runs):
             runs.append(simulate_run(job, a.seed + n))  # noqa: PERF401 - those that have ended are kept

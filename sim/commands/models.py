@@ -71,10 +71,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from kernels.errors import NothingServedError
     from sim.record.export import write_json
     from workloads.model_check import check
 
     rows = check(arguments.check, arguments.format or "stored")
+    if not rows:
+        raise NothingServedError("no configuration in this folder", field="check", value=arguments.check)
     if arguments.json:
         write_json({"rows": rows}, arguments.json)
     width = max([len(row["file"]) for row in rows], default=4)

@@ -71,6 +71,7 @@ def write_standard_output(content: bytes) -> None:
 def check_output(path: Path, field: str) -> None:
     """Refuse before the work what cannot be written after it: a folder, a disk, a socket, a place without
     permission."""
+    _check_name(path, field)
     try:
         special, exists = is_special(path), os.path.exists(path)
         target = os.path.realpath(path)
@@ -95,6 +96,7 @@ def check_output(path: Path, field: str) -> None:
 
 def check_folder(path: Path, field: str) -> None:
     """Refuse before the work a folder that cannot be made or written into."""
+    _check_name(path, field)
     here = os.path.realpath(path)
     try:
         os.path.exists(here) or os.stat(here)
@@ -105,6 +107,11 @@ def check_folder(path: Path, field: str) -> None:
     if not os.path.isdir(here) or not os.access(here, os.W_OK | os.X_OK):
         why = "allows no new file" if os.path.isdir(here) else "is no folder"
         raise InputError(f"cannot be written: {here} {why} (--{field})", file=path)
+
+
+def _check_name(path: Path, field: str) -> None:
+    if not os.fspath(path):
+        raise InputError("names nothing", field=field, value="")
 
 
 def is_special(path: Path) -> bool:

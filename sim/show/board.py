@@ -3,6 +3,7 @@
 import html as escape
 import math
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def _check(row: Any, at: int, file: str) -> None:
         if name not in row:
             raise InputError("no such column", file=file, field=f"rows[{at}]", value=name, allowed=COLUMNS)
         value, is_number = row[name], name in (*NUMBERS, "seconds")
-        good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+        good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
         if value is not None and not (good if is_number else isinstance(value, str)):
             raise InputError("not a number" if is_number else "not a text", file=file, field=f"rows[{at}].{name}",
                              value=value)  # fmt: skip

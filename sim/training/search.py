@@ -116,7 +116,8 @@ def search_sizes(
     Plans of one number of devices cost by their time alone; between numbers of devices time and cost part. Sizes where
     nothing fits are left out; raises `InputError` where none of them does. Ctrl-C as in `exhaustive`.
     """
-    fast, fronts, count = [], [], {"plan": 0, "fit": 0}
+    fast: list[pd.DataFrame] = []
+    fronts, count = [], {"plan": 0, "fit": 0}
     refused: InputError | None = None
     with keeping(fast) as work:
         for space in spaces:
@@ -193,7 +194,7 @@ def replay_best(
 ) -> pd.DataFrame:
     """Exact step time and memory of each row of `best` beside the closed form; what fits first, then by exact time.
     Ctrl-C leaves the rows replayed until then, with `attrs["complete"]` False."""
-    records: list[dict[str, Any]] = []
+    records: list[dict[Any, Any]] = []
     with keeping(records) as work:
         for record in best.to_dict("records"):
             chosen = {str(key): record[key] for key in ("tp", "pp", "dp", "cp", *AXES)}
@@ -219,7 +220,7 @@ def batch_tradeoff(
     batch size a larger batch saves steps, above it only tokens are spent. Ctrl-C leaves the spaces searched until then,
     with `attrs["complete"]` False.
     """
-    records: list[dict[str, Any]] = []
+    records: list[dict[Any, Any]] = []
     with keeping(records) as work:
         for space in spaces:
             best, _, _ = exhaustive(model, system, space, stack=stack, top=1, number_format=number_format)

@@ -17,6 +17,8 @@ bias       mean of the signed relative error
 """
 
 import pathlib
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,3 +60,22 @@ def report(
         told = sorted((reasons or {}).items(), key=lambda item: -item[1])
         write_json({"rows": list(rows), "reasons": [{"reason": text, "n": n} for text, n in told if n]}, path)
     return table(pd.DataFrame(rows))
+
+
+def finish(
+    rows: Sequence[dict[str, Any]], path: str | pathlib.Path | None, reasons: Counter[str] | None = None,
+    word: str = "not simulated",
+) -> int:  # fmt: skip
+    """Write and print the rows and why others are none; the exit code: 3 where nothing could be compared."""
+    print(report(rows, path, reasons))
+    for reason, count in (reasons or Counter()).most_common():
+        print(f"{word}: {count} rows: {reason}")
+    return exit_code(rows)
+
+
+def exit_code(rows: Sequence[dict[str, Any]]) -> int:
+    """0, or 3 where nothing could be compared, which is said."""
+    if any(row["n"] for row in rows):
+        return 0
+    print("ridgeline: nothing could be compared", file=sys.stderr)
+    return 3

@@ -71,10 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.validate._rows import report
+    from sim.validate._rows import finish
 
-    print(report(validate_layers(arguments.file, arguments.system, arguments.fidelity), arguments.json))
-    return 0
+    return finish(validate_layers(arguments.file, arguments.system, arguments.fidelity), arguments.json)
 
 
 def validate_layers(path: str | pathlib.Path, system: str, fidelity: str = "calibrated") -> list[dict[str, Any]]:

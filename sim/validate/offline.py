@@ -43,14 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.validate._rows import report
+    from sim.validate._rows import finish
 
     given = {name: getattr(arguments, name) for name in GIVEN if getattr(arguments, name)}
     rows, reasons = validate_offline(arguments.file, arguments.engine, **given)
-    print(report(rows, arguments.json, reasons))
-    for reason, count in reasons.most_common():
-        print(f"not simulated: {count} rows: {reason}")
-    return 0
+    return finish(rows, arguments.json, reasons)
 
 
 def validate_offline(

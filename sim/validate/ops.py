@@ -23,13 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.validate._rows import report
+    from sim.validate._rows import finish
 
     rows, reasons = validate_ops(arguments.folder, arguments.system, arguments.fidelity)
-    print(report(rows, arguments.json, reasons))
-    for reason, count in reasons.most_common():
-        print(f"not priced: {count} rows: {reason}")
-    return 0
+    return finish(rows, arguments.json, reasons, "not priced")
 
 
 def validate_ops(

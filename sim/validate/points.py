@@ -56,13 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.validate._rows import report
+    from sim.validate._rows import finish
 
     rows, reasons = validate_points(arguments.file, arguments.engine)
-    print(report(rows, arguments.json, reasons))
-    for reason, count in reasons.most_common():
-        print(f"not simulated: {count} rows: {reason}")
-    return 0
+    return finish(rows, arguments.json, reasons)
 
 
 def validate_points(file: str | pathlib.Path, engine: str = "vllm_0.15") -> tuple[list[dict[str, Any]], Counter[str]]:

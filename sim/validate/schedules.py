@@ -9,7 +9,7 @@ import numpy as np
 
 from kernels.errors import InputError
 from sim.pipeline.schedule import run_schedule
-from sim.validate._rows import error_row, report
+from sim.validate._rows import error_row, finish
 from workloads.pipeline import Order, serial
 from workloads.published_orders import Published, Timing, read_published
 from workloads.schedules import load
@@ -36,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    print(report(validate_schedules(arguments.folder), arguments.json))
-    return 0
+    return finish(validate_schedules(arguments.folder), arguments.json)
 
 
 def validate_schedules(folder: str | pathlib.Path) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.validate._rows import report
+    from sim.validate._rows import finish
 
     kind = kind_of(pathlib.Path(arguments.file))
     if kind == "steps":
@@ -65,10 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         rows, reasons = offline.validate_offline(arguments.file, arguments.engine or offline.ENGINE)
     else:
         rows, reasons = validate_serving(arguments.file, arguments.engine or VLLM)
-    print(report(rows, arguments.json, reasons))
-    for reason, count in reasons.most_common():
-        print(f"not simulated: {count} rows: {reason}")
-    return 0
+    return finish(rows, arguments.json, reasons)
 
 
 def kind_of(path: pathlib.Path) -> str:

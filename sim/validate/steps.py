@@ -57,14 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sim.validate._rows import report
+    from sim.validate._rows import finish
 
     given = {name: getattr(arguments, name) for name in ("model", "system", "tp") if getattr(arguments, name)}
     rows, reasons = validate_steps(arguments.file, arguments.engine, unit=arguments.unit, **given)
-    print(report(rows, arguments.json, reasons))
-    for reason, count in reasons.most_common():
-        print(f"not priced: {count} rows: {reason}")
-    return 0
+    return finish(rows, arguments.json, reasons, "not priced")
 
 
 def validate_steps(

@@ -22,7 +22,7 @@ from sim.training.estimate import estimate, known_site
 from sim.training.measured_column import read_frame
 from sim.training.offload import offload_iteration
 from sim.training.offload_measured import is_offload, read_offload
-from sim.validate._rows import error_row
+from sim.validate._rows import error_row, exit_code
 from sim.validate._training_old import read_old
 from sim.validate._training_rows import ReadRows, TrainRow, is_common, read_rows
 from workloads.training import model_flop
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(note)
     for reason in reasons[:10]:
         print(f"not run ({reason['n']}): {reason['reason']}")
-    return 0
+    return exit_code(rows)
 
 
 def validate_training(path: str | pathlib.Path) -> list[dict[str, Any]]:

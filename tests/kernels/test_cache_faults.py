@@ -167,3 +167,25 @@ def test_two_cold_processes_at_once_leave_what_each_can_read(own: pathlib.Path, 
     assert len(kept(own)) == 2
     last = subprocess.run(start, cwd=ROOT, capture_output=True, check=True)
     assert last.stdout.decode().split() == ["6", "3.0", "2"]
+
+
+def test_the_same_plugin_at_another_path_is_read_from_the_cache(own: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    text = (
+        "from sim.serving.plugin import Option\n"
+        "OPTIONS = {'max_token': Option(8, 't'), 'max_seq': Option(2, 's')}\n"
+        "def plan(e):\n    return 0\n"
+    )
+    script = (
+        "import sys; from sim.serving.plugin import compile_function, find\n"
+        "compile_function(find('policy', sys.argv[1]))"
+    )
+    files = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(text)
+        words = [sys.executable, "-c", script, str(tmp_path / folder / "mine.py")]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        files.append({file: file.stat().st_mtime_ns for file in kept(own) if file.name.startswith("plan-")})
+    assert files[0]
+    assert files[0] == files[1]

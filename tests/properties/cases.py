@@ -34,9 +34,9 @@ SCENARIO: dict[str, tuple[str, ...]] = {
     "policy": ("sarathi", "orca", "static", "vllm_v0", "sarathi:max_token=16", "orca:reserve=pow2", *TEXTS),
     "router": ("random", "least_token", "power_of_two", "prefix_aware", *TEXTS), "order": ("sjf", "priority", *TEXTS),
     "token-budget": ("8", "64"), "max-num-seq": ("1", "2"), "max-model-len": ("16", "64"), "block-token": ("1", "32"),
-    "watermark": ("0.1",), "no-prefix-cache": (SWITCH,), "preemption": ("swap", *TEXTS), "swap-GiB": ("1",),
+    "watermark": ("0.1",), "no-prefix-cache": (SWITCH,), "preemption": ("swap", *TEXTS), "swap-gib": ("1",),
     "memory-share": ("0.1", "1"), "engine": ("none", *TEXTS), "fidelity": ("sol", "replay", *TEXTS),
-    "timeout-s": ("0.001", "1"), "goodput": ("ttft:1", "e2el:0", *TEXTS), "price-USDph": ("2",), "seed": ("1", "5"),
+    "timeout-s": ("0.001", "1"), "goodput": ("ttft:1", "e2el:0", *TEXTS), "price-usdph": ("2",), "seed": ("1", "5"),
     "no-run-ahead": (SWITCH,), "uncertainty": ("2",), "format": ("parquet", "csv"),
 }  # fmt: skip
 USUAL = {"model": "gpt2", "system": "a100_sxm", "requests": LOADS[0]}

@@ -65,6 +65,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.folder: str | None = None
+        self.cache = ""
         self.strange: list[str] = []
         sys.addaudithook(self._see)
 
@@ -82,7 +83,7 @@ class _Watch:
             return
         path = os.path.abspath(os.fsdecode(place))
         bytecode = "__pycache__" in path and any(path.startswith(root) for root in OURS)  # Python's own
-        if not path.startswith((self.folder, str(cache.base()), "/dev/")) and not bytecode:
+        if not path.startswith((self.folder, self.cache, "/dev/")) and not self.cache.startswith(path) and not bytecode:
             self.strange.append(f"{event} {path}")
 
 
@@ -132,6 +133,7 @@ def run(case: Case, folder: pathlib.Path) -> Outcome:
     for name, content in case.files.items():
         (folder / name).write_bytes(content)
     out, err, start, most = io.StringIO(), io.StringIO(), time.process_time(), _peak_byte()
+    _watch.cache = str(cache.base())  # made here, where it is not there
     _watch.folder, _watch.strange = str(folder), []
     code, broken, place = -1, "", ""
     try:

@@ -10,6 +10,7 @@ import pytest
 from sim.cli import main
 from tests.properties.cases import AZURE, KINETO, chakra
 from tests.properties.cases_measured import MEASURED
+from tests.properties.cases_search import ROW
 from workloads.chakra_json import json_text
 
 
@@ -168,3 +169,62 @@ def test_an_order_with_gaps_makes_no_table_of_gaps(tmp_path: pathlib.Path, capsy
 def test_seeds_of_a_long_run(capsys: pytest.CaptureFixture[str], seed: str) -> None:
     words = ["goodput", "--steps=50", "--step-s=1", "--gpus=8", "--mtbf-h=100", "--runs=1", f"--seed={seed}"]
     refused(words, capsys, f"seed = {seed}: out of range; allowed: 0 to")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--json="], "json = '': names nothing"),
+        (["--json=x", "--csv=./x"], "csv = './x': would replace what --json writes"),
+        (["--nope"], "ridgeline: unrecognized arguments: --nope"),
+    ],
+)
+def test_outputs_that_are_none(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str],
+    message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    refused(["schedule", "gpipe", "--stages", "2", "--microbatches", "2", *words], capsys, message)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_of_a_study_that_are_none(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for rows, message in (
+        (3, "field rows"), ([], "rows = []: not the rows of a study"), ([3], "rows[0] = 3: not the row of a study"),
+        ([ROW | {"paper": "x"}], "rows[0].paper = 'x': not a number"),
+        ([ROW | {"kind": 3}], "rows[0].kind = 3: not a text"),
+        ([ROW, {"claim": "c"}], "rows[1] = 'system': no such column"), ([ROW | {"error": 10**400}], "rows[0].error"),
+    ):  # fmt: skip
+        (tmp_path / "r.json").write_text(json.dumps({"rows": rows}))
+        refused(["study", "report", str(tmp_path / "r.json")], capsys, message.removeprefix("field "))
+    for name, message in (("/dev/zero", "too large"), ("nowhere", "No such file")):
+        refused(["study", "report", name], capsys, message)
+
+
+def test_a_study_of_ones_own_that_fails(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.py"
+    for text, line in (("import sys\nsys.exit(0)", 2), ("x = 1\n1 / 0", 2), ("def (", 1)):
+        path.write_text(text)
+        refused(["study", "run", str(path)], capsys, f"{path}:{line}: ")
+    path.write_text("CLAIM = ''\ndef plot(rows):\n    pass\ndef run():\n    return [][1]\n")
+    refused(["study", "run", str(path)], capsys, f"{path}:5: IndexError")
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_parquet_of_more_rows_than_there_can_be(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    zero = pa.nulls((1 << 24) + 1, pa.int8()).fill_null(1)
+    pq.write_table(pa.table({"arrival_s": zero, "prompt_token": zero, "output_token": zero}), tmp_path / "t")
+    assert (tmp_path / "t").stat().st_size < 1 << 20
+    refused(["traces", str(tmp_path / "t")], capsys, "rows = 16777217: too many rows; allowed: 16,777,216 at most")
+    pq.write_table(pa.table({"arrival_s": [0], "x": [1]}), tmp_path / "t")
+    refused(["traces", str(tmp_path / "t")], capsys, "header = 'x': unknown column")
+
+
+def test_nothing_to_compare_is_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = MEASURED["steps"][0]
+    for cells, message in (([], "no row"), ([row | {"model": "none-such"}], "nothing could be compared")):
+        lines = [",".join(row), *(",".join(map(str, line.values())) for line in cells)]
+        (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+        refused(["validate", "steps", str(tmp_path / "t.csv")], capsys, message, 3)
+    refused(["models", "--check", str(tmp_path)], capsys, "no configuration in this folder", 3)

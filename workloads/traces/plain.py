@@ -17,6 +17,7 @@ from workloads.traces._table import Table, numbers, read_byte, read_table, token
 HELP = "CSV or Parquet: arrival_s, prompt_token, output_token, optional priority, predicted_token"
 OPTIONS: dict[str, Parameter] = {}
 REQUIRED = ("arrival_s", "prompt_token", "output_token")
+MAX_ROW = 1 << 24  # of Parquet, whose few bytes may be as many rows as one likes
 COLUMNS = (*REQUIRED, "priority", "predicted_token")
 
 
@@ -32,8 +33,7 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     data = read_byte(path)
     table = _parquet(path, data) if data.startswith(b"PAR1") else read_table(path, header=True)
     for name in table.names:
-        if name not in COLUMNS:
-            raise InputError("unknown column", file=path, line=1, field="header", value=name, allowed=COLUMNS)
+        _check_column(path, name)
     arrival_s = numbers(table, "arrival_s", 0.0, MAX_TIME_S)
     order = np.argsort(arrival_s, kind="stable")
     has = table.names
@@ -46,16 +46,31 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     )
 
 
+def _check_column(path: pathlib.Path, name: str) -> None:
+    if name not in COLUMNS:
+        raise InputError("unknown column", file=path, line=1, field="header", value=name, allowed=COLUMNS)
+
+
 def _parquet(path: pathlib.Path, data: bytes) -> Table:
     import pandas as pd
 
     try:
         import pyarrow
+        import pyarrow.parquet
     except ImportError:
         raise InputError("Parquet needs the extra: pip install 'ridgeline[parquet]'", file=path) from None
     try:
+        about = pyarrow.parquet.ParquetFile(io.BytesIO(data))
+        for name in about.schema_arrow.names:  # before anything is unpacked
+            if not name.startswith("__index_level_"):  # of pandas, which reads it as no column
+                _check_column(path, name)
+        if about.metadata.num_rows > MAX_ROW:
+            raise InputError("too many rows", file=path, field="rows", value=about.metadata.num_rows,
+                             allowed=f"{MAX_ROW:,} at most")  # fmt: skip
         frame = pd.read_parquet(io.BytesIO(data), engine="pyarrow")
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except InputError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise InputError(f"not a Parquet file: {error}", file=path) from None
     if not len(frame):
         raise NothingServedError("no rows", file=path)

@@ -112,3 +112,47 @@ def test_what_cannot_be_is_one_line(tmp_path: pathlib.Path, compiled: bool) -> N
         assert found.file == str(path), (words, found)
         assert found.line == line or words == "forever(e)", (words, found)
         assert "\n" not in str(found)
+
+
+NOWHERE = """from kernels.engine.verbs import *
+from sim.serving.plugin import Option
+
+COMPILED = {compiled}
+OPTIONS = {{"max_token": Option(64, "t"), "max_seq": Option(4, "s"), "what": Option(0, "wrong", low=0)}}
+HOLD = True
+
+
+def plan(e):
+    if option(e, 2) == 0:  # idle rows alone, once the shorter one is done
+        while head(e) >= 0 and admit(e, target_token(e, head(e))) >= 0:
+            pass
+        for k in range(num_running(e)):
+            i = running(e, k)
+            if is_done(e, i):
+                schedule_idle(e, i)
+        for k in range(num_running(e)):
+            i = running(e, k)
+            if wanted_token(e, i) > 0 and (i == 0 or prefill_left(e, i) > 0):
+                grow_or_preempt(e, i, wanted_token(e, i))
+                schedule_next(e, i, wanted_token(e, i))
+        return 0
+    if num_running(e) > 0 and prefill_left(e, running(e, 0)) < 40:
+        preempt(e, running(e, 0))
+    if num_running(e) == 0 and head(e) >= 0:
+        admit(e, target_token(e, head(e)))
+    if num_running(e) > 0:
+        schedule_next(e, running(e, 0), 1)
+    return 0
+"""
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_plans_that_get_nowhere(tmp_path: pathlib.Path, compiled: bool) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(NOWHERE.format(compiled=compiled))
+    requests = load([0, 0], [40, 40], [2, 9])
+    with pytest.raises(InputError, match=rf"{path}:9: plans more tokens than a step may have, or idle sequences alone"):
+        run(requests, flat_price(), str(path), Limits(num_block=50))
+    if compiled and not PLAIN:  # a million plans
+        with pytest.raises(InputError, match=rf"{path}:24: PlanError: has preempted one sequence a million times"):
+            run(requests, flat_price(), f"{path}:what=1", Limits(num_block=50))
