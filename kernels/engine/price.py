@@ -14,7 +14,8 @@ from kernels.attention import LONGEST, PAIR, decode_s, prefill_add, prefill_byte
 from kernels.attention_work import CAUSAL, WINDOW, Shape, kv_token_byte, pair_flop, query_token_byte
 from kernels.engine.records import Floats, Ints
 from kernels.jit import njit
-from kernels.machine import DYNAMIC_W, IDLE_W, NUM_FIT, RATES
+from kernels.machine import ATTENTION_W, NUM_FIT, RATES
+from kernels.power import operator_j
 from kernels.units import to_nj, to_ps
 
 Cost = tuple[int, int, int, int, int]  # of attention: picoseconds, nanojoules, bound, kB of memory, MFLOP
@@ -151,9 +152,11 @@ def decode_cost(p: PackedPrice, c: int, num_seq: int, kv_sum: int, kv_max: int) 
     fit = real[at + IN_DECODE + NUM_SHAPE : at + IN_PEAK]
     shape = shape_at(real, at + IN_DECODE)
     seconds, ideal_s, bound = decode_s(num_seq, 1, kv_sum, kv_max, shape, real[at + IN_PEAK], real, fit)
-    energy_nj = p.table[NUM_DEVICE] * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
     byte = kv_sum * kv_token_byte(shape) + num_seq * query_token_byte(shape)
-    kb, mflop = whole(byte * 1e-3), whole(max(kv_sum, num_seq) * pair_flop(shape) * 1e-6)
+    flop = max(kv_sum, num_seq) * pair_flop(shape)
+    joule = operator_j(seconds, ideal_s, bound, flop / real[at + IN_PEAK], byte, real[ATTENTION_W], real)
+    energy_nj = p.table[NUM_DEVICE] * to_nj(joule)
+    kb, mflop = whole(byte * 1e-3), whole(flop * 1e-6)
     return to_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop
 
 
@@ -184,7 +187,9 @@ def prefill_cost(p: PackedPrice, c: int, feature: Floats) -> Cost:
     fit = real[at + NUM_SHAPE : at + IN_DECODE]
     shape = shape_at(real, at)
     seconds, ideal_s, bound = prefill_s(feature, shape, real[at + IN_PEAK], real, fit)
-    energy_nj = p.table[NUM_DEVICE] * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
     byte = prefill_byte(feature, shape, fit)
-    kb, mflop = whole(byte * 1e-3), whole(feature[PAIR] * pair_flop(shape) * 1e-6)
+    flop = feature[PAIR] * pair_flop(shape)
+    joule = operator_j(seconds, ideal_s, bound, flop / real[at + IN_PEAK], byte, real[ATTENTION_W], real)
+    energy_nj = p.table[NUM_DEVICE] * to_nj(joule)
+    kb, mflop = whole(byte * 1e-3), whole(flop * 1e-6)
     return to_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop

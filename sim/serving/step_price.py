@@ -29,7 +29,7 @@ from kernels.engine.records import KV_MAX_STILL, KV_SUM, NUM_KV_FIELD, Ints
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.errors import InputError
 from kernels.formats import FORMATS
-from kernels.machine import BYTE_J, FLOP_J, LINK_BYTE_PER_S, LINK_HOST, Machine
+from kernels.machine import LINK_BYTE_PER_S, LINK_HOST, Machine
 from kernels.price import price_table
 from kernels.units import PS_PER_S
 from sim.serving.slower import slower
@@ -166,10 +166,6 @@ def build(
     host = host or HostTime()
     machine = slower(machine, host.kernel_factor)
     lowered = Lowered(model, formats, placement, machine, skew, host)
-    if machine.rate[FLOP_J] > 0 or machine.rate[BYTE_J] > 0:
-        raise InputError(
-            "explicit joules a FLOP or byte are not priced in serving", field="flop_J, byte_J", value="set"
-        )
     classes = lowered.classes()
     price = blank(placement.pp, len(classes), max_token, max_seq)
     for stage in range(placement.pp):

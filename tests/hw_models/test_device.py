@@ -59,7 +59,8 @@ def test_every_device_prices_a_multiply_at_speed_of_light(name: str) -> None:
     priced = device.cost(ops, work, arrays)
     seconds = 2 * m**3 / system.device.peak(fmt)  # 8192 / 3 Op/B is above every ridge point
     assert priced["time_ps"][0] == pytest.approx(seconds * 1e12, rel=1e-9)
-    assert priced["energy_nj"][0] == pytest.approx(system.device.tdp_w * seconds * 1e9, rel=1e-6)  # fully used
+    watt = priced["energy_nj"][0] * 1e-9 / seconds
+    assert 0.9 * system.device.tdp_w < watt <= system.device.tdp_w  # held at its cap, or close to it
 
 
 @pytest.mark.parametrize(
