@@ -29,7 +29,7 @@ def test_shapes_and_rates() -> None:
     }
     assert arrays.rate[layout.MEM_BYTE_PER_S] == 3352e9
     assert arrays.rate[layout.NUM_CORE] == 132
-    assert arrays.rate[layout.IDLE_W] + arrays.rate[layout.DYNAMIC_W] == 700
+    assert arrays.rate[layout.IDLE_W] + arrays.rate[layout.DYNAMIC_W] == pytest.approx(0.98 * 700)
     peak = {name: arrays.peak_flop_per_s[code] for name, code in FORMAT_CODE.items()}
     assert peak["fp8_block"] == peak["fp8"] == pytest.approx(1978.9e12)
     assert peak["w4a16"] == peak["bf16"] == pytest.approx(989.4e12)  # 4-bit weights, computed in bf16
