@@ -57,6 +57,7 @@ class HostTime:
     # launches of a layer, while the device computes: a step lasts no shorter than them, unless it is of decodes alone
     # and no larger than the largest captured graph
     dispatch_layer_s: float = 0.0
+    busy: bool = False  # devices draw as busy meanwhile (`sim.serving.engine_profile`)
     kernel_factor: float = 1.0  # times of kernels other than collectives, over those of the calibration
     reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
     reduce_byte_per_s: float = math.inf  # ... send no faster than this
