@@ -14,7 +14,7 @@ from kernels import machine as layout
 
 AWAKE = 0.18  # of the TDP: GB200 206 to 222 W of 1,200; H100 within a few watts
 SATURATED = 0.98  # of its limit, what a board that is held at it shows: GB200 1,172 of 1,200 W, H100 686 of 700
-SHARE: dict[str, float] = {"busy": 0.55, "product": 0.9, "attention": 1.6, "traffic": 0.1, "link": 0.2}
+SHARE: dict[str, float] = {"busy": 0.59, "product": 0.85, "attention": 1.45, "traffic": 0.1, "link": 0.29}  # H100's
 REST_SHARE = 0.09  # watts that the box draws more a watt of its devices: supplies, fans
 REST_IDLE = 0.41  # of all that a box may draw beside its devices, what it draws with sleeping ones
 

@@ -4,7 +4,7 @@ import functools
 import re
 
 QUALIFIER = re.compile(
-    r"hf|instruct|chat|base|it|meta|fp8|fp4|nvfp4|mxfp4|bf16|awq|gptq|int[48]|dynamic|\d{4}|\d+[ke]|v0\.\d+"
+    r"hf|instruct|thinking|coder|chat|base|it|vl|meta|fp8|fp4|nvfp4|mxfp4|bf16|awq|gptq|int[48]|dynamic|\d{4}|\d+[ke]|v0\.\d+"
 )
 NOT_TOLD_APART = ("nvidia", "amd", "instinct", "tesla", "gpu", "hbm2e", "hbm3", "hbm3e")
 SOCKET = re.compile(r"sxm\d")

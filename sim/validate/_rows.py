@@ -16,7 +16,7 @@ bias       mean of the signed relative error
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,12 @@ def error_row(
     return row | more
 
 
-def report(rows: Sequence[dict[str, Any]], path: str | pathlib.Path | None) -> str:
-    """Write the JSON where asked (missing numbers as null), and return the table as text."""
+def report(
+    rows: Sequence[dict[str, Any]], path: str | pathlib.Path | None, reasons: Mapping[str, int] | None = None
+) -> str:
+    """Write the JSON where asked (missing numbers as null; why rows were not run under `reasons`), and return the table
+    as text."""
     if path:
-        write_json({"rows": list(rows)}, path)
+        why = [{"reason": reason, "n": n} for reason, n in (reasons or {}).items()]
+        write_json({"rows": list(rows)} | ({"reasons": why} if reasons is not None else {}), path)
     return table(pd.DataFrame(rows))

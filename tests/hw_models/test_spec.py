@@ -62,7 +62,7 @@ def test_what_every_device_satisfies(name: str) -> None:
     assert device.l2_byte_per_s > device.mem_byte_per_s
     assert 0 < device.idle_w < device.tdp_w
     assert len(device.peak_flop_per_s) == len(PIPES)
-    half_the_bits = (pytest.approx(factor * device.peak("bf16"), rel=0.03) for factor in (1, 2))  # Gaudi 3: the same rate
+    half_the_bits = (pytest.approx(factor * device.peak("bf16"), rel=0.03) for factor in (1, 2))  # Gaudi 3: the same
     assert device.peak("fp8") in (0, *half_the_bits)
 
 

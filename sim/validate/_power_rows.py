@@ -1,0 +1,198 @@
+"""Measured power in files of any hand: pairs of what we price and what a meter showed."""
+
+import pathlib
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hw_models import catalog
+from hw_models.calibration.measured import csv_files, from_frame, kind_of, read_frame
+from hw_models.clock import limited_system
+from hw_models.power import SATURATED, wall_w
+from kernels.errors import InputError
+from sim.validate._published_names import known_format, known_model, known_system
+from sim.validate.power import SHORT_S
+
+if TYPE_CHECKING:
+    from sim.serving.engine_profile import EngineProfile
+
+Pairs = list[dict[str, Any]]
+Cells = dict[str, Any]
+ALIASES: dict[str, tuple[str, ...]] = {
+    "power_w": ("power_w", "power", "power_draw_w", "avg_power_w", "mean_power_w", "watts"),
+    "power_limit_w": ("power_limit_w", "gpu_power_limit_w", "power_cap_w"),
+    "latency_ms": ("latency_ms", "time_ms", "latency"),
+    "system": ("gpu", "accelerator", "device", "hardware"),
+    "num_gpu": ("num_gpu", "num_gpus", "gpus"),
+    "num_accelerator": ("num_accelerator", "num_accelerators"),
+    "energy_j": ("energy_per_output_token_j", "energy_per_token_j", "j_per_token"),
+    "rate": ("output_tok_per_s", "output_throughput", "output_token_per_s"),
+    "batch": ("batch_mean", "batch", "max_num_seqs", "concurrency"),
+    "output": ("output_len_mean", "output_len", "osl"),
+}
+
+
+def pairs_of(path: pathlib.Path, system: str | None, engine: str, reasons: Counter[str]) -> Pairs:
+    """Every measured row of a file or a folder with our figure (NaN where there is none, whose reason is counted)."""
+    files = csv_files(path) if path.is_dir() else [path]
+    found: Pairs = []
+    for file in files:
+        try:
+            frame = read_frame(file)
+        except InputError:
+            if not path.is_dir():
+                raise
+            reasons[f"{file.name} cannot be read"] += 1
+            continue
+        frame = frame.rename(columns=str.lower)
+        power = _column(frame, "power_w")
+        if power is None:
+            continue
+        if kind_of(frame) is not None and _column(frame, "rate") is None:
+            found += _operators(frame, file, system or _folder_system(file), reasons)
+        elif _column(frame, "rate") is not None:
+            found += _serving(frame, engine, reasons)
+        elif _column(frame, "num_accelerator") is not None:
+            found += _nodes(frame, reasons)
+        else:
+            reasons["neither operators that are priced, nor serving loads, nor nodes"] += len(frame)
+            theirs = _numbers(frame, "power_w")
+            name = file.name.split(".", 1)[0]
+            found += [_pair("power", "-", name, system or "-", "all", np.nan, watt) for watt in theirs]
+    return found
+
+
+def _column(frame: pd.DataFrame, name: str) -> str | None:
+    return next((alias for alias in ALIASES[name] if alias in frame.columns), None)
+
+
+def _numbers(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """A column's numbers; NaN where a cell is none, or where the column is missing."""
+    source = _column(frame, name)
+    if source is None:
+        return np.full(len(frame), np.nan)
+    return pd.to_numeric(frame[source], errors="coerce").to_numpy(float)
+
+
+def _pair(
+    kind: str, number_format: str, kernel: str, system: str, size_class: str, ours: float, theirs: float
+) -> Cells:
+    return {
+        "kind": kind, "format": number_format, "kernel": kernel, "system": system, "size_class": size_class,
+        "ours": ours, "theirs": theirs,
+    }  # fmt: skip
+
+
+def _folder_system(file: pathlib.Path) -> str:
+    """The machine that a file of operators is of, by the name of its folder."""
+    name = known_system(file.resolve().parent.name)
+    try:
+        catalog.system(name)
+    except InputError:
+        raise InputError(
+            "rows of operators name no machine, and the folder is none: say --system", file=file, field="system",
+            value=file.parent.name,
+        ) from None  # fmt: skip
+    return name
+
+
+def _operators(frame: pd.DataFrame, file: pathlib.Path, system: str, reasons: Counter[str]) -> Pairs:
+    from sim.validate.ops import costs
+
+    name = known_system(system)
+    watt, seconds = _numbers(frame, "power_w"), pd.to_numeric(frame["latency_ms"], errors="coerce").to_numpy() * 1e-3
+    limit = _numbers(frame, "power_limit_w")
+    good = (watt > 0) & (seconds > 0)
+    reasons["no power or no time"] += int((~good).sum())
+    found: Pairs = []
+    try:
+        kept = frame[good].reset_index(drop=True)
+        measured = from_frame(kept, file)
+        built = limited_system(catalog.system(name), _limit(limit[good], catalog.system(name).device.tdp_w))
+        price_s, price_j = costs(measured, name, "calibrated", reasons, built.device.power_limit_w)
+    except InputError as error:
+        reasons[str(error)] += int(good.sum())
+        kind = str(kind_of(frame))
+        return [_pair("power", "-", kind, name, "all", np.nan, value) for value in watt[watt > 0]]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ours = price_j / price_s
+    kernels = kept["kernel"].astype(str) if "kernel" in kept.columns else pd.Series(["-"] * len(kept))
+    for fmt, kernel, time_s, our, their in zip(
+        measured.format_name(), kernels, seconds[good], ours, watt[good], strict=True
+    ):
+        size = "short" if time_s < SHORT_S else "long"
+        found.append(_pair("power", fmt, f"{measured.kind} {kernel}", name, size, float(our), float(their)))
+    return found
+
+
+def _limit(limit_w: np.ndarray, tdp_w: float) -> float:
+    """The cap that a file's rows state, 0 where they state none or the device's own."""
+    stated = limit_w[np.isfinite(limit_w)]
+    return float(np.median(stated)) if len(stated) and np.median(stated) < tdp_w else 0.0
+
+
+def _serving(frame: pd.DataFrame, engine: str, reasons: Counter[str]) -> Pairs:
+    from sim.serving.engine_profile import load
+
+    profile = load(engine)
+    columns = {name: _numbers(frame, name) for name in ("power_w", "energy_j", "batch", "output", "num_gpu")}
+    found: Pairs = []
+    for index, row in enumerate(frame.to_dict("records")):
+        cells = {name: float(values[index]) for name, values in columns.items()}
+        model, gpu = str(row.get("model", "")), str(row[_column(frame, "system") or "gpu"])
+        try:
+            watt, joule = _load(row, cells, model, gpu, profile)
+        except (InputError, KeyError) as error:
+            reasons[str(error)] += 1
+            watt = joule = np.nan
+        tags = (str(row.get("precision", "-")), known_model(model), known_system(gpu), str(row.get("task", "all")))
+        for kind, ours, theirs in (("power", watt, cells["power_w"]), ("energy_per_token", joule, cells["energy_j"])):
+            if theirs > 0:
+                found.append(_pair(kind, *tags, ours, theirs))
+    return found
+
+
+def _load(row: Cells, cells: Cells, model: str, gpu: str, profile: "EngineProfile") -> tuple[float, float]:
+    """Watts of all GPUs of a row, and joules an output token."""
+    from sim.serving.step_time import Deployment
+    from sim.validate._steady import steady
+
+    for name in ("batch", "output", "num_gpu"):
+        if not cells[name] > 0:
+            raise InputError(f"no {name}", field=name, value="")
+    dp = int(row.get("dp", 1))
+    tp = int(row.get("tp", cells["num_gpu"]))
+    precision = str(row.get("precision", ""))
+    fmt = known_format("bf16" if precision in ("bfloat16", "bf16", "float16") else "", model)
+    if fmt == "bf16" and precision not in ("bfloat16", "bf16", "float16", "nan", ""):
+        fmt = known_format(precision, model)
+    where = Deployment(known_model(model), known_system(gpu), tp, 1, int(row.get("ep", 1)), fmt)
+    seconds, joule = steady(where, profile, cells["batch"] / dp, cells["output"], str(row.get("task", "")))
+    devices = cells["num_gpu"]
+    return joule / seconds * devices, joule * devices / cells["batch"]
+
+
+def _nodes(frame: pd.DataFrame, reasons: Counter[str]) -> Pairs:
+    """Nodes under a load that fills them: their devices draw what they may, the rest what `hw_models.power` has."""
+    watt, count, limit = (_numbers(frame, name) for name in ("power_w", "num_accelerator", "power_limit_w"))
+    idle = pd.to_numeric(frame.get("idle_power_w", pd.Series(np.nan, frame.index)), errors="coerce").to_numpy(float)
+    found: Pairs = []
+    for index, row in enumerate(frame.to_dict("records")):
+        name = known_system(str(row[_column(frame, "system") or "accelerator"]))
+        tags = "-", str(row.get("benchmark", "-")), name, str(row.get("scenario", "all"))
+        full = rest = np.nan
+        try:
+            num = int(count[index])
+            system = catalog.system(name, num)
+            cap = limit[index] if np.isfinite(limit[index]) else 0.0
+            device = limited_system(system, cap if cap < system.device.tdp_w else 0.0).device
+            full = wall_w(system, num * SATURATED * (device.power_limit_w or device.tdp_w), num)
+            rest = wall_w(system, num * device.idle_w, num)
+        except (InputError, ValueError) as error:
+            reasons[str(error)] += 1
+        for kind, ours, theirs in (("node_power", full, watt[index]), ("node_idle_power", rest, idle[index])):
+            if theirs > 0:
+                found.append(_pair(kind, *tags, ours, float(theirs)))
+    return found
