@@ -51,17 +51,20 @@ def step_s(where: Deployment, profile: EngineProfile, batch: Batch, fidelity: st
     return step(where, profile, batch, fidelity)[0]
 
 
-def step(
-    where: Deployment, profile: EngineProfile, batch: Batch, fidelity: str = "calibrated"
-) -> tuple[float, float]:
+def step(where: Deployment, profile: EngineProfile, batch: Batch, fidelity: str = "calibrated") -> tuple[float, float]:
     """Seconds from the start of the iteration to its end (host terms, then each stage for as long as it computes or
     as its launches take, and the hand-overs), and joules of a mean device meanwhile. Raises `InputError` for what is
     unknown or does not fit."""
-    lowered, room = _lowered(where, profile.host_time(), fidelity)
+    lowered, room = lowered_for(where, profile, fidelity)
     if batch.kv_held > room:
         raise InputError(
             f"{where.model} at tp {where.tp} holds {room:,} tokens of KV", field="batch_size", value=batch.kv_held
         )
+    return step_of(lowered, batch)
+
+
+def step_of(lowered: Lowered, batch: Batch) -> tuple[float, float]:
+    """`step` of a model that is placed and lowered already."""
     host = lowered.host
     plan = plan_of(batch)
     step_ps, seq_ps, token_ps, _, prefill_ps, _ = host.vector_ps(lowered.model.num_layer, 0.0)
@@ -102,6 +105,11 @@ def _deployed(where: Deployment, fidelity: str) -> tuple[Lowered, int]:
     room = memory.budget(model, formats, placed, system.device.mem_byte - system.device.mem_reserved_byte)
     arrays = machine(system, fidelity, group_size=placed.tp if placed.tp > 1 else None)
     return Lowered(model, formats, placed, arrays, 0.0, HostTime()), room.token_capacity
+
+
+def lowered_for(where: Deployment, profile: EngineProfile, fidelity: str = "calibrated") -> tuple[Lowered, int]:
+    """What prices a deployment's steps under an engine profile, and the tokens of KV that its devices hold."""
+    return _lowered(where, profile.host_time(), fidelity)
 
 
 @functools.lru_cache(maxsize=16)

@@ -17,11 +17,14 @@ from sim.validate.power import SHORT_S
 
 if TYPE_CHECKING:
     from sim.serving.engine_profile import EngineProfile
+    from sim.serving.step_time import Deployment
 
+WIDE = ("bfloat16", "bf16", "float16", "fp16")  # words for sixteen bits
 Pairs = list[dict[str, Any]]
 Cells = dict[str, Any]
 ALIASES: dict[str, tuple[str, ...]] = {
     "power_w": ("power_w", "power", "power_draw_w", "avg_power_w", "mean_power_w", "watts"),
+    "idle_power_w": ("idle_power_w",),
     "power_limit_w": ("power_limit_w", "gpu_power_limit_w", "power_cap_w"),
     "latency_ms": ("latency_ms", "time_ms", "latency"),
     "system": ("gpu", "accelerator", "device", "hardware"),
@@ -58,10 +61,18 @@ def pairs_of(path: pathlib.Path, system: str | None, engine: str, reasons: Count
             found += _nodes(frame, reasons)
         else:
             reasons["neither operators that are priced, nor serving loads, nor nodes"] += len(frame)
-            theirs = _numbers(frame, "power_w")
-            name = file.name.split(".", 1)[0]
-            found += [_pair("power", "-", name, system or "-", "all", np.nan, watt) for watt in theirs]
+            found += _unpriced(frame, file.name.split(".", 1)[0], system or "-")
     return found
+
+
+def _unpriced(frame: pd.DataFrame, kernel: str, system: str) -> Pairs:
+    """Rows that count against coverage, short ones apart as the others are."""
+    watt, seconds = _numbers(frame, "power_w"), _numbers(frame, "latency_ms") * 1e-3
+    sizes = np.where(seconds < SHORT_S, "short", "long")
+    kept = watt > 0
+    return [
+        _pair("power", "-", kernel, system, size, np.nan, w) for size, w in zip(sizes[kept], watt[kept], strict=True)
+    ]
 
 
 def _column(frame: pd.DataFrame, name: str) -> str | None:
@@ -102,10 +113,11 @@ def _operators(frame: pd.DataFrame, file: pathlib.Path, system: str, reasons: Co
     from sim.validate.ops import costs
 
     name = known_system(system)
-    watt, seconds = _numbers(frame, "power_w"), pd.to_numeric(frame["latency_ms"], errors="coerce").to_numpy() * 1e-3
+    watt, seconds = _numbers(frame, "power_w"), _numbers(frame, "latency_ms") * 1e-3
     limit = _numbers(frame, "power_limit_w")
     good = (watt > 0) & (seconds > 0)
-    reasons["no power or no time"] += int((~good).sum())
+    if not good.all():
+        reasons["no power or no time"] += int((~good).sum())
     found: Pairs = []
     try:
         kept = frame[good].reset_index(drop=True)
@@ -114,8 +126,7 @@ def _operators(frame: pd.DataFrame, file: pathlib.Path, system: str, reasons: Co
         price_s, price_j = costs(measured, name, "calibrated", reasons, built.device.power_limit_w)
     except InputError as error:
         reasons[str(error)] += int(good.sum())
-        kind = str(kind_of(frame))
-        return [_pair("power", "-", kind, name, "all", np.nan, value) for value in watt[watt > 0]]
+        return _unpriced(frame, str(kind_of(frame)), name)
     with np.errstate(invalid="ignore", divide="ignore"):
         ours = price_j / price_s
     kernels = kept["kernel"].astype(str) if "kernel" in kept.columns else pd.Series(["-"] * len(kept))
@@ -139,7 +150,8 @@ def _serving(frame: pd.DataFrame, engine: str, reasons: Counter[str]) -> Pairs:
     profile = load(engine)
     columns = {name: _numbers(frame, name) for name in ("power_w", "energy_j", "batch", "output", "num_gpu")}
     found: Pairs = []
-    for index, row in enumerate(frame.to_dict("records")):
+    for index, record in enumerate(frame.to_dict("records")):
+        row = {str(key): value for key, value in record.items()}
         cells = {name: float(values[index]) for name, values in columns.items()}
         model, gpu = str(row.get("model", "")), str(row[_column(frame, "system") or "gpu"])
         try:
@@ -156,28 +168,32 @@ def _serving(frame: pd.DataFrame, engine: str, reasons: Counter[str]) -> Pairs:
 
 def _load(row: Cells, cells: Cells, model: str, gpu: str, profile: "EngineProfile") -> tuple[float, float]:
     """Watts of all GPUs of a row, and joules an output token."""
-    from sim.serving.step_time import Deployment
     from sim.validate._steady import steady
 
     for name in ("batch", "output", "num_gpu"):
         if not cells[name] > 0:
             raise InputError(f"no {name}", field=name, value="")
-    dp = int(row.get("dp", 1))
-    tp = int(row.get("tp", cells["num_gpu"]))
+    where, replicas = deployment(row, model, gpu, cells["num_gpu"])
+    seconds, joule = steady(where, profile, cells["batch"] / replicas, cells["output"], str(row.get("task", "")))
+    return joule / seconds * cells["num_gpu"], joule * cells["num_gpu"] / cells["batch"]
+
+
+def deployment(row: Cells, model: str, gpu: str, num_gpu: float) -> "tuple[Deployment, int]":
+    """Where a row of a steady load ran, and on how many replicas."""
+    from sim.serving.step_time import Deployment
+
     precision = str(row.get("precision", ""))
-    fmt = known_format("bf16" if precision in ("bfloat16", "bf16", "float16") else "", model)
-    if fmt == "bf16" and precision not in ("bfloat16", "bf16", "float16", "nan", ""):
+    fmt = known_format("bf16" if precision in WIDE else "", model)
+    if fmt == "bf16" and precision not in (*WIDE, "nan", ""):
         fmt = known_format(precision, model)
-    where = Deployment(known_model(model), known_system(gpu), tp, 1, int(row.get("ep", 1)), fmt)
-    seconds, joule = steady(where, profile, cells["batch"] / dp, cells["output"], str(row.get("task", "")))
-    devices = cells["num_gpu"]
-    return joule / seconds * devices, joule * devices / cells["batch"]
+    sizes = int(row.get("tp", num_gpu)), 1, int(row.get("ep", 1))
+    return Deployment(known_model(model), known_system(gpu), *sizes, fmt), int(row.get("dp", 1))
 
 
 def _nodes(frame: pd.DataFrame, reasons: Counter[str]) -> Pairs:
     """Nodes under a load that fills them: their devices draw what they may, the rest what `hw_models.power` has."""
     watt, count, limit = (_numbers(frame, name) for name in ("power_w", "num_accelerator", "power_limit_w"))
-    idle = pd.to_numeric(frame.get("idle_power_w", pd.Series(np.nan, frame.index)), errors="coerce").to_numpy(float)
+    idle = _numbers(frame, "idle_power_w")
     found: Pairs = []
     for index, row in enumerate(frame.to_dict("records")):
         name = known_system(str(row[_column(frame, "system") or "accelerator"]))

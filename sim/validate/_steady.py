@@ -10,7 +10,8 @@ long), with what the engine spends a sequence (`vllm_0.11`).
 """
 
 from sim.serving.engine_profile import EngineProfile
-from sim.serving.step_time import Batch, Deployment, step
+from sim.serving.step_price import Lowered
+from sim.serving.step_time import Batch, Deployment, lowered_for, step_of
 
 PROMPT = {"lm-arena-chat": 300, "gpqa": 55, "sourcegraph-fim": 1720, "image-chat": 1130, "video-chat": 2730}
 OTHER = 500  # tokens of a prompt where the task is none of these
@@ -24,10 +25,15 @@ def steady(
 
     Raises `InputError` for what is unknown or has no price.
     """
+    return steady_of(lowered_for(where, profile)[0], batch, output, task)
+
+
+def steady_of(lowered: Lowered, batch: float, output: float, task: str = "") -> tuple[float, float]:
+    """`steady` of a model that is placed and lowered already."""
     prompt = PROMPT.get(task, OTHER)
     count = max(1, round(batch))
     kv_len = prompt + max(1, round(REACH * output))
-    alone_s, alone_j = step(where, profile, Batch(num_decode=count, kv_len=kv_len))
-    both_s, both_j = step(where, profile, Batch(1, prompt, count, kv_len))
+    alone_s, alone_j = step_of(lowered, Batch(num_decode=count, kv_len=kv_len))
+    both_s, both_j = step_of(lowered, Batch(1, prompt, count, kv_len))
     begin = count / max(output, 1.0)
     return alone_s + begin * (both_s - alone_s), alone_j + begin * (both_j - alone_j)

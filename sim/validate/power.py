@@ -64,8 +64,8 @@ def error_rows(pairs: Any) -> list[dict[str, Any]]:
         for by in (["system"], ["system", "kernel"], ["system", "kernel", "format"]):
             for key, some in counted.groupby(by, sort=True):
                 groups.append((dict(zip(by, map(str, key if isinstance(key, tuple) else (key,)), strict=True)), some))
-        for name, some in of_kind.groupby("size_class", sort=True):
-            groups.append(({"size_class": str(name)}, some))
+        classes = set(of_kind["size_class"]) - {"all"}
+        groups += [({"size_class": name}, of_kind[of_kind["size_class"] == name]) for name in sorted(classes)]
         for tags, some in groups:
             ran = some.dropna(subset=["ours"])
             rows.append(
