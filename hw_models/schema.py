@@ -49,6 +49,7 @@ class DeviceFile(HardwareFile):
     idle_W: Sourced = quantity(0, 1e5)
     power_limit_W: Sourced = quantity(0, 1e5, absent=0)
     boost_W: Sourced = quantity(0, 1e5, absent=0)
+    kernel_factor: Sourced = quantity(0.1, 100, absent=0)
     awake_W: Sourced = quantity(0, 1e5, absent=0)
     busy_share: Sourced = quantity(0, 10, absent=0)
     product_share: Sourced = quantity(0, 10, absent=0)
@@ -175,6 +176,7 @@ def to_device(raw: Mapping[str, Any], name: str, file: str) -> Device:
         idle_w=si(parsed, "idle_W"),
         power_limit_w=si(parsed, "power_limit_W"),
         boost_w=si(parsed, "boost_W"),
+        kernel_factor=si(parsed, "kernel_factor"),
         awake_w=si(parsed, "awake_W"),
         busy_share=si(parsed, "busy_share"),
         product_share=si(parsed, "product_share"),

@@ -55,6 +55,7 @@ class Device:
     file: str
     power_limit_w: float = 0.0  # board power that it is limited to; 0: its TDP
     boost_w: float = 0.0  # that matrix products would draw at the boost clock (`hw_models.clock`); 0: not stated
+    kernel_factor: float = 0.0  # times of inherited kernels over what the datasheets make of them; 0: not stated
     awake_w: float = 0.0  # between the kernels of a process that holds it; 0: not stated, as the shares below
     busy_share: float = 0.0  # of `tdp_w` less `awake_w`, what `hw_models.power.Draw` has under the same name
     product_share: float = 0.0

@@ -12,6 +12,9 @@ that feeds them, and latencies inside a core its clock::
     copies, as link bytes         1 / memory bandwidth
     k steps, tiles, CTAs          1 / clock
 
+A device whose kernels were seen at work, in whole batches of a serving engine if not each by itself, states by how much
+they are slower than that (`kernel_factor`): another maker's kernels are not as well tuned.
+
 How far that is from the truth was measured where both sides are known. Between GPU generations the residual sigma
 of bf16 GEMM is 0.14 to 0.28, of fused experts 0.12 to 0.32 and of attention 0.16 to 0.46, with a bias of up to 0.5
 (H100, A100, L40S and B200 predicted from each other; the table is in `anatomy.md`): a generation brings other kernels,
@@ -22,6 +25,7 @@ Either is added to each residual spread.
 
 from collections.abc import Mapping
 
+from hw_models.forms import COLLECTIVE_KINDS, EXCHANGE_KINDS
 from hw_models.profile import Kernel, Profile
 from hw_models.spec import Device
 
@@ -57,6 +61,8 @@ def scaled(kernel: Kernel, relative: Device, heir: Device) -> Kernel:
         name: value * _ratio(BY_KIND.get((kernel.kind, name), RULES.get(name, {})), relative, heir)
         for name, value in kernel.parameter.items()
     }
+    if heir.kernel_factor and kernel.kind not in COLLECTIVE_KINDS + EXCHANGE_KINDS:
+        parameter = {name: value * _of_time(name, heir.kernel_factor) for name, value in parameter.items()}
     if "crowd" in parameter:  # of the box that was measured, not of its devices
         parameter["crowd"] = 0.0
     variant = (relative.num_core, relative.peak_flop_per_s) == (heir.num_core, heir.peak_flop_per_s)
@@ -70,6 +76,13 @@ def inherited(profile: Profile, relative: Device, heir: Device) -> Profile:
     if relative.name == heir.name:
         return profile
     return Profile(device=heir.name, kernel=tuple(scaled(kernel, relative, heir) for kernel in profile.kernel))
+
+
+def _of_time(name: str, factor: float) -> float:
+    """What a constant is multiplied by where all that its kernel does takes `factor` times as long."""
+    if name.endswith(("_eff", "_byte_per_s")):
+        return 1.0 / factor
+    return factor if name.endswith("_s") else 1.0
 
 
 def _ratio(exponents: Exponents, relative: Device, heir: Device) -> float:

@@ -1,5 +1,6 @@
 """How wrong the shipped watts are on what their fit has not seen, as `sim.reference.power_fit` found it."""
 
+import math
 import pathlib
 
 import pandas as pd
@@ -27,6 +28,6 @@ def markdown(frame: pd.DataFrame) -> str:
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in frame.itertuples(index=False):
-        errors = " | ".join("" if value != value else f"{100 * float(value):.1f}" for value in row[4:])
+        errors = " | ".join("" if math.isnan(value) else f"{100 * float(value):.1f}" for value in row[4:])
         lines.append(f"| {row[0]} | {row[1]} | {row[2]:,} | {row[3]} | {errors} |")
     return "\n".join(lines)

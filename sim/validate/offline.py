@@ -4,8 +4,9 @@ A row is a number of requests, all there from the start, each a shared prefix an
 second that a back end served: `vllm` (every request for itself), `vllm+pc` (the prefix cached: its KV held once, its
 prefill done once) or `vllm+` (the prefix attended to by all requests together as well: RelayAttention). The last is
 simulated without the prefix, which a step then reads once for all: 1 GB of 2,048 tokens of Llama-2-7B are 1 % of a step
-of 256 sequences. A file without lengths but with tokens a second is of conversations: lengths of that mean, spread as
-those of ShareGPT are.
+of 256 sequences. A file of **plain batches** (so many prompts of one length, answers of one length, and the seconds of
+the whole) is compared by `sim.validate._batches`, each framework with its own profile of the machine. A file without
+lengths but with tokens a second is of conversations: lengths of that mean, spread as those of ShareGPT are.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     given = {name: getattr(arguments, name) for name in GIVEN if getattr(arguments, name)}
     rows, reasons = validate_offline(arguments.file, arguments.engine, **given)
-    print(report(rows, arguments.json))
+    print(report(rows, arguments.json, reasons))
     for reason, count in reasons.most_common():
         print(f"not simulated: {count} rows: {reason}")
     return 0
@@ -62,10 +63,14 @@ def validate_offline(
     import numpy as np
 
     from kernels.errors import InputError
+    from sim.validate._batches import batch_rows, file_rows
     from sim.validate._light import check_light, check_slow, light_s
     from sim.validate._rows import error_row
 
     path = pathlib.Path(file)
+    batches = file_rows(path)
+    if batches is not None:
+        return batch_rows(batches)
     frame = read(path, **given)
     reasons: Counter[str] = Counter()
     ours = np.full(len(frame), np.nan)
