@@ -40,7 +40,7 @@ def draw(device: Device) -> Draw:
     >>> catalog.device("h100_sxm").idle_w < h100.awake_w < h100.busy_w
     True
     """
-    awake = device.awake_w or max(device.idle_w, AWAKE * device.tdp_w)
+    awake = max(device.idle_w, device.awake_w or AWAKE * device.tdp_w)
     room = device.tdp_w - awake
     share = {name: getattr(device, f"{name}_share") or usual for name, usual in SHARE.items()}
     dynamic = max(SATURATED * limit_w(device) - awake, 0.0)

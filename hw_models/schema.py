@@ -129,13 +129,13 @@ def to_device(raw: Mapping[str, Any], name: str, file: str) -> Device:
             value=parsed.idle_W.value,
             allowed=f"0 to tdp_W = {parsed.tdp_W.value:g} W",
         )
-    if parsed.awake_W.value and not parsed.idle_W.value <= parsed.awake_W.value < parsed.tdp_W.value:
+    if parsed.awake_W.value >= parsed.tdp_W.value:
         raise InputError(
-            "not between sleeping and board power",
+            "not below board power",
             file=file,
             field="awake_W",
             value=parsed.awake_W.value,
-            allowed=f"idle_W = {parsed.idle_W.value:g} to below tdp_W = {parsed.tdp_W.value:g} W",
+            allowed=f"below tdp_W = {parsed.tdp_W.value:g} W",
         )
     if parsed.power_limit_W.value and not parsed.idle_W.value < parsed.power_limit_W.value <= parsed.tdp_W.value:
         raise InputError(

@@ -42,6 +42,7 @@ class Shipped(NamedTuple):
     relative: Mapping[str, str] = {}
     box: str = ""  # measured collectives of the same GPU in another box
     pcie: bool = False  # measured collectives of a box without scale-up links
+    library: str = "nccl"  # whose collectives were measured
     overlay: bool = False  # collectives alone were measured: a file that is laid over the relative's profile
 
 
@@ -53,6 +54,7 @@ ALL = (
         "l40s", "l40s", relative={**dict.fromkeys(KINDS, "a100_sxm"), "gemm": "h100_sxm", "moe": "h100_sxm"}, pcie=True
     ),
     Shipped("rtx_pro_6000", "rtx_pro_6000", pcie=True, overlay=True),
+    Shipped("b60", "b60", pcie=True, library="oneccl", overlay=True),
 )
 
 
@@ -84,7 +86,7 @@ def collective(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Ke
     )
     found = exchange_fit.fit_files(exchanges, of.device)
     if of.pcie:
-        return collective_fit.fit_pcie(folder / f"{of.name}_nccl.csv", of.device)
+        return collective_fit.fit_pcie(folder / f"{of.name}_{of.library}.csv", of.device)
     if near is not None and not of.box:
         return stream_fit.taken(near, "collective")
     if near is not None:

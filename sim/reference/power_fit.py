@@ -24,6 +24,7 @@ from kernels import machine as layout
 from kernels.errors import InputError
 from kernels.formats import FORMATS
 from kernels.machine import Floats
+from sim.record.write import write_files
 
 FILE = pathlib.Path(__file__).with_name("power_accuracy.toml")
 UNITS = ((layout.BUSY_W, layout.LINK_W), (layout.PRODUCT_W,), (layout.ATTENTION_W,), (layout.TRAFFIC_W,))
@@ -173,7 +174,8 @@ def main() -> None:
         other(by_model, "h100_sxm", "gb200"),
     ]
     command = "python -m sim.reference.power_fit DATA"
-    FILE.write_text(tomli_w.dumps({"command": command, "date": f"{datetime.date.today()}", "row": rows}))
+    table = {"command": command, "date": f"{datetime.date.today()}", "row": rows}
+    write_files({FILE: tomli_w.dumps(table).encode()})
 
 
 if __name__ == "__main__":
