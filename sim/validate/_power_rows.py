@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sim.serving.step_time import Deployment
 
 WIDE = ("bfloat16", "bf16", "float16", "fp16")  # words for sixteen bits
+OPERATORS = ("gemm", "attn_prefill", "attn_decode", "moe")
+BLOCK = "a whole block of a model: its weights and caches are blank, and draw half of what data does"
 Pairs = list[dict[str, Any]]
 Cells = dict[str, Any]
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -53,14 +55,15 @@ def pairs_of(path: pathlib.Path, system: str | None, engine: str, reasons: Count
         power = _column(frame, "power_w")
         if power is None:
             continue
-        if kind_of(frame) is not None and _column(frame, "rate") is None:
+        if kind_of(frame) in OPERATORS and "model" not in frame.columns:
             found += _operators(frame, file, system or _folder_system(file), reasons)
         elif _column(frame, "rate") is not None:
             found += _serving(frame, engine, reasons)
         elif _column(frame, "num_accelerator") is not None:
             found += _nodes(frame, reasons)
         else:
-            reasons["neither operators that are priced, nor serving loads, nor nodes"] += len(frame)
+            why = BLOCK if "model" in frame.columns else "neither operators that are priced, nor loads, nor nodes"
+            reasons[why] += len(frame)
             found += _unpriced(frame, file.name.split(".", 1)[0], system or "-")
     return found
 
