@@ -12,6 +12,9 @@ that feeds them, and latencies inside a core its clock::
     copies, as link bytes         1 / memory bandwidth
     k steps, tiles, CTAs          1 / clock
 
+Kernels that stream and yet reach a third of the memory's rate (a norm) are bound by their cores: an heir with slower
+memory and as many cores reaches more of it (`stream_eff`).
+
 What a power limit takes from the products is not a share that carries over: it follows from the watts that the board
 has for each FLOP of its peak (`power_ratio`). A board of 350 W that is held at 0.64 of its clock tells nothing of one
 with half the products and 450 W.
@@ -29,7 +32,7 @@ Either is added to each residual spread.
 
 from collections.abc import Mapping
 
-from hw_models.forms import COLLECTIVE_KINDS, EXCHANGE_KINDS
+from hw_models.forms import COLLECTIVE_KINDS, EXCHANGE_KINDS, STREAM_KINDS
 from hw_models.profile import Kernel, Profile
 from hw_models.spec import Device
 
@@ -59,6 +62,9 @@ BY_KIND: Mapping[tuple[str, str], Exponents] = {
 }
 
 
+STREAMED = (
+    0.85  # of its memory's rate, what a kernel that its cores do not hold reaches (adds: 0.9 on A100, 0.87 on H100)
+)
 UNHELD = 0.95  # of the peak, what a library's products reach where no power limit holds them (A100 0.99, H100 1.1)
 CUBE = 3.0  # power goes with the cube of the clock (`hw_models.clock`)
 
@@ -76,6 +82,19 @@ def power_ratio(profile: Profile, relative: Device, heir: Device) -> float:
     held = min(1.0, found.parameter["compute_eff"] / UNHELD) / (1.0 + found.parameter["throttle"])
     watts = (heir.tdp_w / heir.peak("bf16")) / (relative.tdp_w / relative.peak("bf16"))
     return float(min(1.0, held * watts ** (1.0 / CUBE)) / held)
+
+
+def stream_eff(share: float, relative: Device, heir: Device) -> float:
+    """Share of the heir's memory rate of a kernel that reaches `share` of the relative's: never less than that, and up
+    to `STREAMED` what the heir's cores and clock make of the bytes a second that the relative's reached.
+
+    >>> from hw_models import catalog
+    >>> a100, a40 = (catalog.device(name) for name in ("a100_sxm_80gb", "a40"))
+    >>> stream_eff(0.35, a100, a40), stream_eff(0.9, a100, a40), stream_eff(0.35, a100, a100)
+    (0.85, 0.9, 0.35)
+    """
+    cores = heir.num_core * heir.clock_hz / (relative.num_core * relative.clock_hz)
+    return max(share, min(STREAMED, share * relative.mem_byte_per_s / heir.mem_byte_per_s * cores))
 
 
 def held_at(parameter: Mapping[str, float], ratio: float) -> dict[str, float]:
@@ -102,6 +121,8 @@ def scaled(kernel: Kernel, relative: Device, heir: Device, clock: float = 1.0) -
         name: value * _ratio(BY_KIND.get((kernel.kind, name), RULES.get(name, {})), relative, heir)
         for name, value in kernel.parameter.items()
     }
+    if kernel.kind in STREAM_KINDS:
+        parameter["mem_eff"] = stream_eff(parameter["mem_eff"], relative, heir)
     parameter = held_at(parameter, clock)
     if heir.kernel_factor and kernel.kind not in COLLECTIVE_KINDS + EXCHANGE_KINDS:
         parameter = {name: value * _of_time(name, heir.kernel_factor) for name, value in parameter.items()}

@@ -19,10 +19,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from multiprocessing import get_context
 from typing import NamedTuple
 
-from hw_models import profile
-from hw_models.calibration import attention_fit, collective_fit, exchange_fit, ops, stream_fit
+from hw_models import catalog, profile
+from hw_models.calibration import attention_fit, collective_fit, exchange_fit, inherit, ops, stream_fit
 from hw_models.process import end_with_parent
 from hw_models.profile import Kernel, Profile, ProfileFile
+from hw_models.spec import Device
 from kernels.errors import InputError
 
 COMMAND = "python -m hw_models.calibration.shipped ../shared/data"
@@ -71,11 +72,16 @@ def attention(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Ker
 
 
 def stream(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
-    return (
-        stream_fit.fit_folder(data / "layers" / of.layer, of.device)
-        if near is None
-        else stream_fit.taken(near, "stream")
-    )
+    if near is None:
+        return stream_fit.fit_folder(data / "layers" / of.layer, of.device)
+    relative, heir = catalog.device(near.device), catalog.device(of.device)
+    return [streamed(kernel, relative, heir) for kernel in stream_fit.taken(near, "stream")]
+
+
+def streamed(kernel: Kernel, relative: Device, heir: Device) -> Kernel:
+    """A stream taken from a relative, with the share of the memory's rate that the heir's cores reach."""
+    share = inherit.stream_eff(kernel.parameter["mem_eff"], relative, heir)
+    return kernel.model_copy(update={"parameter": {**kernel.parameter, "mem_eff": float(f"{share:.5g}")}})
 
 
 def collective(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
