@@ -1,5 +1,6 @@
 """Measured power in files of any hand: pairs of what we price and what a meter showed."""
 
+import dataclasses
 import pathlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hw_models import catalog
-from hw_models.calibration.measured import csv_files, from_frame, kind_of, read_frame
+from hw_models.calibration.measured import COLUMNS, csv_files, from_frame, kind_of, read_frame
 from hw_models.clock import limited_system
 from hw_models.power import SATURATED, wall_w
 from kernels.errors import InputError
@@ -16,6 +17,7 @@ from sim.validate._published_names import known_format, known_model, known_syste
 from sim.validate.power import SHORT_S
 
 if TYPE_CHECKING:
+    from hw_models.calibration.measured import Measured
     from sim.serving.engine_profile import EngineProfile
     from sim.serving.step_time import Deployment
 
@@ -55,17 +57,28 @@ def pairs_of(path: pathlib.Path, system: str | None, engine: str, reasons: Count
         power = _column(frame, "power_w")
         if power is None:
             continue
-        if kind_of(frame) in OPERATORS and "model" not in frame.columns:
+        frame = _encoder(frame)
+        kind = kind_of(frame)
+        if kind in OPERATORS and set(COLUMNS[kind]) <= set(frame.columns):
             found += _operators(frame, file, system or _folder_system(file), reasons)
         elif _column(frame, "rate") is not None:
             found += _serving(frame, engine, reasons)
         elif _column(frame, "num_accelerator") is not None:
             found += _nodes(frame, reasons)
         else:
-            why = BLOCK if "model" in frame.columns else "neither operators that are priced, nor loads, nor nodes"
+            why = BLOCK if "gemm_dtype" in frame.columns else "neither operators that are priced, nor loads, nor nodes"
             reasons[why] += len(frame)
             found += _unpriced(frame, file.name.split(".", 1)[0], system or "-")
     return found
+
+
+def _encoder(frame: pd.DataFrame) -> pd.DataFrame:
+    """Attention of an encoder (no prefix, no cache) with the columns of a prefill, marked as seeing all keys."""
+    if "query_len" not in frame.columns or not {"num_kv_head", "head_dim", "dtype"} <= set(frame.columns):
+        return frame
+    if {"prefix_len", "kv_dtype"} & set(frame.columns):
+        return frame
+    return frame.assign(prefix_len=0, window=0, kv_dtype=frame["dtype"], non_causal=True)
 
 
 def _unpriced(frame: pd.DataFrame, kernel: str, system: str) -> Pairs:
@@ -125,6 +138,9 @@ def _operators(frame: pd.DataFrame, file: pathlib.Path, system: str, reasons: Co
     try:
         kept = frame[good].reset_index(drop=True)
         measured = from_frame(kept, file)
+        if "non_causal" in kept.columns:
+            measured = dataclasses.replace(measured, beside=None)
+            see_all(measured)
         built = limited_system(catalog.system(name), _limit(limit[good], catalog.system(name).device.tdp_w))
         price_s, price_j = costs(measured, name, "calibrated", reasons, built.device.power_limit_w)
     except InputError as error:
@@ -139,6 +155,14 @@ def _operators(frame: pd.DataFrame, file: pathlib.Path, system: str, reasons: Co
         size = "short" if time_s < SHORT_S else "long"
         found.append(_pair("power", fmt, f"{measured.kind} {kernel}", name, size, float(our), float(their)))
     return found
+
+
+def see_all(measured: "Measured") -> None:
+    """Attention whose queries see every key, not those before them alone; nothing is written to a cache beside it."""
+    ops, work = measured.ops, measured.work
+    work["causal"] = 0
+    width = 4.0 * ops["num_head"].astype(float) * ops["head_dim"]
+    ops["flop"] = width * work["count"] * work["query_len"].astype(float) * work["kv_len"]
 
 
 def _limit(limit_w: np.ndarray, tdp_w: float) -> float:
