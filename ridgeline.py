@@ -27,7 +27,7 @@ Everything that the command line does is one function here; it returns frames, o
 | list machines | `devices()`, `nodes()`, `links()` | frames |
 | list what else there is | `models()`, `policies()`, `schedules()`, `studies()` | frames |
 | compare with measurements | `validate("ops", folder, system="h100_sxm")` | a frame of errors |
-| know the shipped errors | `accuracy()` | a frame |
+| know the shipped errors | `accuracy()`, `accuracy("energy")` | a frame |
 | run a published headline | `study("two-bp")`, `study("my_study.py")` | a frame, a row a claim |
 
 Units are SI and stand in the names (`mem_byte_per_s`, `energy_j`). Bad input is an `InputError` that names the field,
@@ -152,7 +152,7 @@ def schedules() -> "pd.DataFrame":
 
 def validate(what: str, path: str, **option: Any) -> "pd.DataFrame":
     """Compare with measurements: `what` is a verb of `ridgeline validate` (ops, layers, serving, steps, offline,
-    points, schedules, training), `path` its file or folder, options those of its function (`system`, `engine`).
+    points, power, schedules, training), `path` its file or folder, options those of its function (`system`, `engine`).
     A row a kind and group: `n`, `coverage`, `mape`, `median`, `p90`, `bias`, errors as fractions."""
     import pandas as pd
 
@@ -166,11 +166,21 @@ def validate(what: str, path: str, **option: Any) -> "pd.DataFrame":
     return pd.DataFrame(found[0] if isinstance(found, tuple) else found)
 
 
-def accuracy() -> "pd.DataFrame":
-    """Errors of the shipped calibrations on shapes that their fits have not seen, a row an operator and device."""
+def accuracy(what: str = "kernels") -> "pd.DataFrame":
+    """Errors of what ships on what its fits have not seen: of `kernels`, a row an operator and device; of `engines`, a
+    row a profile; of `energy`, a row a source of watts; of `training`, a row a stack."""
     from hw_models.accuracy import held_out
+    from kernels.errors import InputError
+    from sim.reference import engine_accuracy, power_accuracy
+    from sim.training import accuracy as training_accuracy
 
-    return held_out()
+    found = {
+        "kernels": held_out, "engines": engine_accuracy.left_out, "energy": power_accuracy.stated,
+        "training": training_accuracy.stated,
+    }  # fmt: skip
+    if what not in found:
+        raise InputError("no such table", field="what", value=what, allowed=list(found))
+    return found[what]()
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hw_models import dispatch, profile, relatives, topology
+from hw_models import dispatch, power, profile, relatives, topology
 from hw_models.calibration.inherit import inherited
 from hw_models.clock import capped_clock
 from hw_models.engine_kernels import with_derived
@@ -86,8 +86,8 @@ def cost(ops: OpTable, work: WorkTable, arrays: Machine) -> CostTable:
 
 
 def rate(device: Device) -> layout.Floats:
-    """`rate[len(RATES)]` of a device. Energy is idle power and dynamic power; a FLOP and a byte carry joules
-    on units in the memory alone."""
+    """`rate[len(RATES)]` of a device. A FLOP and a byte carry joules of their own on units in the memory alone; all
+    else is watts (`hw_models.power`)."""
     values = np.zeros(len(layout.RATES))
     values[layout.MEM_BYTE_PER_S] = device.mem_byte_per_s
     values[layout.VECTOR_FLOP_PER_S] = device.vector_flop_per_s
@@ -95,8 +95,7 @@ def rate(device: Device) -> layout.Floats:
     values[layout.CLOCK_HZ] = device.clock_hz
     values[layout.L2_BYTE] = device.l2_byte
     values[layout.L2_BYTE_PER_S] = device.l2_byte_per_s
-    values[layout.IDLE_W] = device.idle_w
-    values[layout.DYNAMIC_W] = device.dynamic_w
+    power.fill(values, device)
     if device.pim is not None:
         values[layout.PIM_BYTE_PER_S] = device.pim.attention_byte_per_s
         values[layout.PIM_FLOP_PER_S] = device.pim.flop_per_s

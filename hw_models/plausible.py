@@ -8,7 +8,7 @@ from hw_models.spec import Device, Link, Node, System
 from kernels.formats import PIPES
 
 MEM_BYTE_PER_S = (1e10, 2e13)  # slowest and fastest device memory seen: a laptop's DDR4, ten HBM4 stacks
-PIPE_RATIO = {"fp8": 2.0, "fp4": 4.0, "int8": 4.0, "int4": 8.0}  # over bf16 or fp16, the most on real chips, dense
+PIPE_RATIO = {"fp8": 2.0, "fp4": 8.0, "int8": 4.0, "int4": 8.0}  # over bf16 or fp16, the most on real chips, dense
 
 
 def findings(name: str) -> pd.DataFrame:
@@ -74,8 +74,8 @@ def _node(node: Node) -> list[tuple[str, str]]:
     odd: list[tuple[str, str]] = []
     if node.host_mem_byte_per_s > node.num_device * node.device.mem_byte_per_s and node.fabric != "none":
         odd.append(("host_mem_GBps", "faster than all device memory"))
-    if node.num_nic > 2 * node.num_device:
-        odd.append(("num_nic", "more than two ports a device"))
+    if node.num_nic > 4 * node.num_device:
+        odd.append(("num_nic", "more than four ports a device"))
     if node.rest_w > 3 * node.num_device * node.device.tdp_w + 1000:
         odd.append(("rest_W", "more than three times the devices' power"))
     return odd

@@ -49,6 +49,13 @@ class DeviceFile(HardwareFile):
     idle_W: Sourced = quantity(0, 1e5)
     power_limit_W: Sourced = quantity(0, 1e5, absent=0)
     boost_W: Sourced = quantity(0, 1e5, absent=0)
+    kernel_factor: Sourced = quantity(0.1, 100, absent=0)
+    awake_W: Sourced = quantity(0, 1e5, absent=0)
+    busy_share: Sourced = quantity(0, 10, absent=0)
+    product_share: Sourced = quantity(0, 10, absent=0)
+    attention_share: Sourced = quantity(0, 10, absent=0)
+    traffic_share: Sourced = quantity(0, 10, absent=0)
+    link_share: Sourced = quantity(0, 10, absent=0)
     price_USDph: Sourced = quantity(0, 1e4)
     num_link: Sourced = quantity(0, 1024, whole=True, absent=0)
     node: str
@@ -85,6 +92,8 @@ class NodeFile(HardwareFile):
     num_nic: Sourced = quantity(0, 1024, whole=True, absent=0)
     network: str = "none"
     rest_W: Sourced = quantity(0, 1e6)
+    rest_idle_W: Sourced = quantity(0, 1e6, absent=0)
+    rest_share: Sourced = quantity(0, 1, absent=0)
     rest_USDph: Sourced = quantity(0, 1e5, absent=0)
 
 
@@ -122,6 +131,14 @@ def to_device(raw: Mapping[str, Any], name: str, file: str) -> Device:
             field="idle_W",
             value=parsed.idle_W.value,
             allowed=f"0 to tdp_W = {parsed.tdp_W.value:g} W",
+        )
+    if parsed.awake_W.value >= parsed.tdp_W.value:
+        raise InputError(
+            "not below board power",
+            file=file,
+            field="awake_W",
+            value=parsed.awake_W.value,
+            allowed=f"below tdp_W = {parsed.tdp_W.value:g} W",
         )
     if parsed.power_limit_W.value and not parsed.idle_W.value < parsed.power_limit_W.value <= parsed.tdp_W.value:
         raise InputError(
@@ -162,6 +179,13 @@ def to_device(raw: Mapping[str, Any], name: str, file: str) -> Device:
         idle_w=si(parsed, "idle_W"),
         power_limit_w=si(parsed, "power_limit_W"),
         boost_w=si(parsed, "boost_W"),
+        kernel_factor=si(parsed, "kernel_factor"),
+        awake_w=si(parsed, "awake_W"),
+        busy_share=si(parsed, "busy_share"),
+        product_share=si(parsed, "product_share"),
+        attention_share=si(parsed, "attention_share"),
+        traffic_share=si(parsed, "traffic_share"),
+        link_share=si(parsed, "link_share"),
         price_usd_per_h=si(parsed, "price_USDph"),
         num_link=int(parsed.num_link.value),
         node=parsed.node,

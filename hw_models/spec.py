@@ -45,7 +45,7 @@ class Device:
     l2_byte: float  # last on-chip level shared by all cores
     l2_byte_per_s: float
     tdp_w: float
-    idle_w: float
+    idle_w: float  # of a sleeping card; `hw_models.power` has all other watts
     price_usd_per_h: float  # rental of one device with its share of the node
     num_link: int  # scale-up links a device
     node: str  # catalogue name of the node that it usually sits in
@@ -55,6 +55,13 @@ class Device:
     file: str
     power_limit_w: float = 0.0  # board power that it is limited to; 0: its TDP
     boost_w: float = 0.0  # that matrix products would draw at the boost clock (`hw_models.clock`); 0: not stated
+    kernel_factor: float = 0.0  # times of inherited kernels over what the datasheets make of them; 0: not stated
+    awake_w: float = 0.0  # between the kernels of a process that holds it; 0: not stated, as the shares below
+    busy_share: float = 0.0  # of `tdp_w` less `awake_w`, what `hw_models.power.Draw` has under the same name
+    product_share: float = 0.0
+    attention_share: float = 0.0
+    traffic_share: float = 0.0
+    link_share: float = 0.0
     memory: str = ""  # part of `hw_models.memory` ("" none named)
     npu: Npu | None = None  # its systolic arrays and vector units
     pim: Pim | None = None  # its units in or under the memory
@@ -63,11 +70,6 @@ class Device:
     def peak(self, pipe: str) -> float:
         """Dense peak FLOP/s of one pipe of `kernels.formats.PIPES`; 0 where absent."""
         return self.peak_flop_per_s[PIPES.index(pipe)]
-
-    @property
-    def dynamic_w(self) -> float:
-        """Board power at full use less idle power."""
-        return (self.power_limit_w or self.tdp_w) - self.idle_w
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,14 @@ class Node:
     nic: Link | None
     num_nic: int
     network: str  # one of NETWORKS: how nodes are joined
-    rest_w: float  # everything in the box but the devices
+    rest_w: float  # everything in the box but the devices, at most
     rest_usd_per_h: float
     file: str
     disk_byte: float = 0.0  # whole node; 0: none stated
     disk_read_byte_per_s: float = 0.0  # whole node
     disk_write_byte_per_s: float = 0.0  # whole node
+    rest_idle_w: float = 0.0  # the same with sleeping devices; 0: not stated
+    rest_share: float = 0.0  # what it adds a watt of the devices; 0: not stated
     num_slice_device: int = 0  # torus only: devices of the largest slice that its cubes are joined to; 0: no larger one
     source: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
 

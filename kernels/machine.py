@@ -23,10 +23,13 @@ RATES: tuple[str, ...] = (
     "clock_hz",  # boost
     "l2_byte",
     "l2_byte_per_s",
-    "idle_w",  # a device
-    "dynamic_w",  # at full roofline use: board power less idle
-    "flop_j",  # explicit energy a FLOP and a byte (PIM and NPU models; 0 where `dynamic_w` carries it)
-    "byte_j",
+    "idle_w",  # a device that is awake (`kernels.power`)
+    "dynamic_w",  # above that, at the cap
+    "busy_w",  # above that, while a kernel runs
+    "product_w",  # above that, at the peak of a tensor pipe, whatever the format
+    "attention_w",  # likewise of attention, whose softmax works beside the products
+    "traffic_w",  # at the peak rate of the memory
+    "link_w",  # while a collective runs, in place of `busy_w`
     "pim_byte_per_s",  # units in or under the memory, all of a device; 0 where it has none
     "pim_flop_per_s",
     "pim_flop_j",  # joules of a FLOP and a byte on the units; 0 both: they burn `dynamic_w`
@@ -40,7 +43,8 @@ RATES: tuple[str, ...] = (
     "sub_batch_from",  # decodes from which `sub_batch` splits a step
 )
 (
-    MEM_BYTE_PER_S, VECTOR_FLOP_PER_S, NUM_CORE, CLOCK_HZ, L2_BYTE, L2_BYTE_PER_S, IDLE_W, DYNAMIC_W, FLOP_J, BYTE_J,
+    MEM_BYTE_PER_S, VECTOR_FLOP_PER_S, NUM_CORE, CLOCK_HZ, L2_BYTE, L2_BYTE_PER_S, IDLE_W, DYNAMIC_W, BUSY_W,
+    PRODUCT_W, ATTENTION_W, TRAFFIC_W, LINK_W,
     PIM_BYTE_PER_S, PIM_FLOP_PER_S, PIM_FLOP_J, PIM_BYTE_J, PIM_ATTENTION, PIM_EXPERT, PIM_OP_PER_BYTE,
     BESIDE, MAIN_SHARE, PIM_SHARE, SUB_BATCH_FROM,
 ) = range(len(RATES))  # fmt: skip

@@ -1,9 +1,7 @@
 """The price of a whole operator table in one jitted call: each row goes to the kernel file of its kind.
 
-Time and energy are integers (picoseconds, nanojoules), so that sums do not depend on their order. Energy of an
-operator is idle power over its time, dynamic power over its speed-of-light time, and explicit joules a FLOP and
-a byte where a machine states them. A collective or a transfer keeps no pipe busy: its dynamic power is that of the
-bytes that it moves through the device's memory (links and switches are in the node's power).
+Time and energy are integers (picoseconds, nanojoules), so that sums do not depend on their order. What an operator
+draws is said in `kernels.power` (links and switches are in the node's power).
 """
 
 import numpy as np
@@ -21,18 +19,17 @@ from kernels.gemm import gemm_s
 from kernels.jit import njit, njit_inline
 from kernels.kv_write import kv_write_s
 from kernels.machine import (
-    BYTE_J,
+    ATTENTION_W,
     DYNAMIC_W,
     EXPERT_BOUND,
     EXPERT_IDEAL_S,
     EXPERT_S,
-    FLOP_J,
     IDLE_W,
     LINK_BYTE_PER_S,
     LINK_HOST,
     LINK_LATENCY_S,
-    MEM_BYTE_PER_S,
     NUM_CORE,
+    PRODUCT_W,
     Machine,
 )
 from kernels.moe import moe_s
@@ -65,13 +62,13 @@ from kernels.optable import (
     OpTable,
     WorkTable,
 )
+from kernels.power import copy_j, link_j, operator_j
 from kernels.scan import scan_s
 from kernels.stream import stream_s
 from kernels.units import to_nj, to_ps
 
 Floats = npt.NDArray[np.float64]
 Fits = npt.NDArray[np.float64]  # [NUM_KIND, NUM_FORMAT, NUM_FIT]
-Power = tuple[float, float, float, float]  # idle and dynamic W, J a FLOP and a byte
 Links = npt.NDArray[np.float64]  # [len(LINKS), len(LINK_FIELDS)]
 
 Rows = npt.NDArray[np.int64]
@@ -153,27 +150,17 @@ def price_into(ops: OpTable, work: WorkTable, machine: Machine, cost: CostTable)
 
 
 @njit_inline
-def _put(
-    cost: CostTable, i: int, count: int, seconds: float, ideal_s: float, flop: float, byte: float, engine: int,
-    bound: int, power: Power,
-) -> None:  # fmt: skip
-    """Time and energy of all repetitions into a row of the cost table. Scalars in: a record costs more to pass."""
+def _put(cost: CostTable, i: int, count: int, seconds: float, energy_j: float, engine: int, bound: int) -> None:
+    """Time and energy of all repetitions into a row of the cost table."""
     number = int(count)  # 64 bits
     cost[i]["time_ps"] = number * to_ps(seconds)
-    energy_j = seconds * power[0] + ideal_s * power[1] + flop * power[2] + byte * power[3]
     cost[i]["energy_nj"] = number * to_nj(energy_j)
     cost[i]["engine"] = engine
     cost[i]["bound"] = bound
 
 
-@njit_inline
-def _power(rate: Floats) -> Power:
-    return rate[IDLE_W], rate[DYNAMIC_W], rate[FLOP_J], rate[BYTE_J]
-
-
 @njit
 def _gemms(ops: OpTable, rows: Rows, peak: Floats, rate: Floats, fit: Fits, cost: CostTable) -> None:
-    power = _power(rate)
     for i in rows:
         op = ops[i]
         fmt = op["fmt"]
@@ -183,12 +170,12 @@ def _gemms(ops: OpTable, rows: Rows, peak: Floats, rate: Floats, fit: Fits, cost
             fit[GEMM, fmt],
         )  # fmt: skip
         byte = weight_byte + act_byte + write_byte
-        _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)
+        joule = operator_j(seconds, ideal_s, bound, op["flop"] / peak[fmt], byte, rate[PRODUCT_W], rate)
+        _put(cost, i, op["count"], seconds, joule, ENGINE_TENSOR, bound)
 
 
 @njit
 def _streams(ops: OpTable, rows: Rows, rate: Floats, fit: Fits, cost: CostTable) -> None:
-    power = _power(rate)
     for i in rows:
         op = ops[i]
         kind = op["kind"]
@@ -198,14 +185,14 @@ def _streams(ops: OpTable, rows: Rows, rate: Floats, fit: Fits, cost: CostTable)
             seconds, ideal_s, bound = kv_write_s(op["m"], op["n"], read_byte, write_byte, rate, fit[kind, op["kv_fmt"]])
         else:
             seconds, ideal_s, bound = stream_s(flop, read_byte, write_byte, rate, fit[kind, op["fmt"]])
-        _put(cost, i, op["count"], seconds, ideal_s, flop, read_byte + write_byte, ENGINE_VECTOR, bound, power)
+        joule = operator_j(seconds, ideal_s, bound, 0.0, read_byte + write_byte, 0.0, rate)  # no tensor pipe
+        _put(cost, i, op["count"], seconds, joule, ENGINE_VECTOR, bound)
 
 
 @njit
 def _attentions(
     ops: OpTable, rows: Rows, work: WorkTable, peak: Floats, rate: Floats, fit: Fits, cost: CostTable
 ) -> None:
-    power = _power(rate)
     for i in rows:
         op = ops[i]
         kind = op["kind"]
@@ -221,12 +208,12 @@ def _attentions(
                 spans, kind == ATTN_DECODE, shape, peak[op["fmt"]], rate, fit[kind, kv_fmt]
             )
         byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"] + op["write_byte"]
-        _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, _engine(bound), bound, power)
+        joule = operator_j(seconds, ideal_s, bound, op["flop"] / peak[op["fmt"]], byte, rate[ATTENTION_W], rate)
+        _put(cost, i, op["count"], seconds, joule, _engine(bound), bound)
 
 
 @njit
 def _links(ops: OpTable, rows: Rows, rate: Floats, link: Links, fit: Fits, cost: CostTable) -> None:
-    power = _power(rate)
     shape = np.empty(len(EXCHANGE_SHAPE))
     host_byte_s, host_s = 1.0 / link[LINK_HOST, LINK_BYTE_PER_S], link[LINK_HOST, LINK_LATENCY_S]
     for i in rows:
@@ -236,27 +223,23 @@ def _links(ops: OpTable, rows: Rows, rate: Floats, link: Links, fit: Fits, cost:
             seconds, _, bound = collective_s(
                 kind, op["link_byte"], op["group_size"], op["group_node"], link, fit[kind, op["fmt"]]
             )
-            byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"] + op["write_byte"]
-            moved_s = memory_byte(kind, op["link_byte"], op["group_size"]) / rate[MEM_BYTE_PER_S]
-            busy_s = min(moved_s, seconds) if op["group_size"] > 1 else 0.0
-            _put(cost, i, op["count"], seconds, busy_s, op["flop"], byte, ENGINE_LINK, bound, power)
+            byte = memory_byte(kind, op["link_byte"], op["group_size"]) if op["group_size"] > 1 else 0.0
+            _put(cost, i, op["count"], seconds, link_j(seconds, byte, rate), ENGINE_LINK, bound)
         elif kind in (DISPATCH, COMBINE):
             shape[:] = (
                 op["m"], op["n"], op["topk"], op["num_expert"], op["group_size"], op["group_node"], op["window"],
                 op["k"],
             )  # fmt: skip
             seconds, _, bound = exchange_s(shape, rate[NUM_CORE], link, fit[kind, op["fmt"]])
-            busy_s = min(memory_byte(ALL_TO_ALL, op["link_byte"], op["group_size"]) / rate[MEM_BYTE_PER_S], seconds)
-            _put(cost, i, op["count"], seconds, busy_s, op["flop"], 0.0, ENGINE_LINK, bound, power)
+            byte = memory_byte(ALL_TO_ALL, op["link_byte"], op["group_size"])
+            _put(cost, i, op["count"], seconds, link_j(seconds, byte, rate), ENGINE_LINK, bound)
         elif kind == TRANSFER:
             seconds = op["link_byte"] * host_byte_s + host_s
-            busy_s = min(op["link_byte"] / rate[MEM_BYTE_PER_S], seconds)
-            _put(cost, i, op["count"], seconds, busy_s, op["flop"], 0.0, ENGINE_COPY, BOUND_LINK, power)
+            _put(cost, i, op["count"], seconds, copy_j(seconds, op["link_byte"], rate), ENGINE_COPY, BOUND_LINK)
 
 
 @njit
 def _scans(ops: OpTable, rows: Rows, peak: Floats, rate: Floats, fit: Fits, cost: CostTable) -> None:
-    power = _power(rate)
     for i in rows:
         op = ops[i]
         fmt = op["fmt"]
@@ -264,12 +247,12 @@ def _scans(ops: OpTable, rows: Rows, peak: Floats, rate: Floats, fit: Fits, cost
         seconds, ideal_s, bound = scan_s(
             op["m"], op["batch"], op["num_head"], op["flop"], byte, peak[fmt], rate, fit[op["kind"], fmt]
         )
-        _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, ENGINE_TENSOR, bound, power)
+        joule = operator_j(seconds, ideal_s, bound, op["flop"] / peak[fmt], byte, rate[PRODUCT_W], rate)
+        _put(cost, i, op["count"], seconds, joule, ENGINE_TENSOR, bound)
 
 
 @njit
 def _experts(ops: OpTable, rows: Rows, peak: Floats, rate: Floats, fit: Fits, expert: Floats, cost: CostTable) -> None:
-    power = _power(rate)
     for i in rows:
         op = ops[i]
         fmt = op["fmt"]
@@ -280,8 +263,12 @@ def _experts(ops: OpTable, rows: Rows, peak: Floats, rate: Floats, fit: Fits, ex
                 op["m"], op["k"], op["n"], op["num_expert"], op["topk"], op["tp"], op["ep"], op["skew"],
                 WEIGHT_BYTE[fmt], ACT_BYTE[fmt], peak[fmt], rate, fit[MOE, fmt],
             )  # fmt: skip
-        byte = op["weight_byte"] + op["act_byte"] + op["write_byte"]
-        _put(cost, i, op["count"], seconds, ideal_s, op["flop"], byte, _engine(bound), bound, power)
+        if len(expert) > 0:  # experts on either engine: the look-up has their joules
+            joule = rate[IDLE_W] * seconds + rate[DYNAMIC_W] * ideal_s
+        else:
+            byte = op["weight_byte"] + op["act_byte"] + op["write_byte"]
+            joule = operator_j(seconds, ideal_s, bound, op["flop"] / peak[fmt], byte, rate[PRODUCT_W], rate)
+        _put(cost, i, op["count"], seconds, joule, _engine(bound), bound)
 
 
 @njit

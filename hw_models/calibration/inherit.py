@@ -12,6 +12,16 @@ that feeds them, and latencies inside a core its clock::
     copies, as link bytes         1 / memory bandwidth
     k steps, tiles, CTAs          1 / clock
 
+Kernels that stream and yet reach a third of the memory's rate (a norm) are bound by their cores: an heir with slower
+memory and as many cores reaches more of it (`stream_eff`).
+
+What a power limit takes from the products is not a share that carries over: it follows from the watts that the board
+has for each FLOP of its peak (`power_ratio`). A board of 350 W that is held at 0.64 of its clock tells nothing of one
+with half the products and 450 W.
+
+A device whose kernels were seen at work, in whole batches of a serving engine if not each by itself, states by how much
+they are slower than that (`kernel_factor`): another maker's kernels are not as well tuned.
+
 How far that is from the truth was measured where both sides are known. Between GPU generations the residual sigma
 of bf16 GEMM is 0.14 to 0.28, of fused experts 0.12 to 0.32 and of attention 0.16 to 0.46, with a bias of up to 0.5
 (H100, A100, L40S and B200 predicted from each other; the table is in `anatomy.md`): a generation brings other kernels,
@@ -22,6 +32,7 @@ Either is added to each residual spread.
 
 from collections.abc import Mapping
 
+from hw_models.forms import COLLECTIVE_KINDS, EXCHANGE_KINDS, STREAM_KINDS
 from hw_models.profile import Kernel, Profile
 from hw_models.spec import Device
 
@@ -51,12 +62,70 @@ BY_KIND: Mapping[tuple[str, str], Exponents] = {
 }
 
 
-def scaled(kernel: Kernel, relative: Device, heir: Device) -> Kernel:
-    """One kernel's constants for `heir`, with its spread widened by what inheriting costs."""
+STREAMED = (
+    0.85  # of its memory's rate, what a kernel that its cores do not hold reaches (adds: 0.9 on A100, 0.87 on H100)
+)
+UNHELD = 0.95  # of the peak, what a library's products reach where no power limit holds them (A100 0.99, H100 1.1)
+CUBE = 3.0  # power goes with the cube of the clock (`hw_models.clock`)
+
+
+def power_ratio(profile: Profile, relative: Device, heir: Device) -> float:
+    """The clock of the heir's products over the relative's, each as a share of its boost clock.
+
+    The relative's is read off its bf16 GEMM: what it reaches of its peak, over `UNHELD`. The heir's differs by the cube
+    root of the ratio of their watts a FLOP, and is at most its boost clock. 1 where the relative has no such kernel.
+    """
+    found = profile.find("gemm", "bf16")
+    pipes = (device.peak("bf16") for device in (relative, heir))
+    if found is None or not all(pipes):
+        return 1.0
+    held = min(1.0, found.parameter["compute_eff"] / UNHELD) / (1.0 + found.parameter["throttle"])
+    watts = (heir.tdp_w / heir.peak("bf16")) / (relative.tdp_w / relative.peak("bf16"))
+    return float(min(1.0, held * watts ** (1.0 / CUBE)) / held)
+
+
+def stream_eff(share: float, relative: Device, heir: Device) -> float:
+    """Share of the heir's memory rate of a kernel that reaches `share` of the relative's: never less than that, and up
+    to `STREAMED` what the heir's cores and clock make of the bytes a second that the relative's reached.
+
+    >>> from hw_models import catalog
+    >>> a100, a40 = (catalog.device(name) for name in ("a100_sxm_80gb", "a40"))
+    >>> stream_eff(0.35, a100, a40), stream_eff(0.9, a100, a40), stream_eff(0.35, a100, a100)
+    (0.85, 0.9, 0.35)
+    """
+    cores = heir.num_core * heir.clock_hz / (relative.num_core * relative.clock_hz)
+    return max(share, min(STREAMED, share * relative.mem_byte_per_s / heir.mem_byte_per_s * cores))
+
+
+def held_at(parameter: Mapping[str, float], ratio: float) -> dict[str, float]:
+    """Constants of a kernel whose products run at `ratio` of their clock: the slowdown at full power takes it up, and
+    the share of the peak what is left.
+
+    >>> held_at({"compute_eff": 0.7, "throttle": 0.0}, 1.2), held_at({"compute_eff": 1.0, "throttle": 0.5}, 1.2)
+    ({'compute_eff': 0.84, 'throttle': 0.0}, {'compute_eff': 1.0, 'throttle': 0.25})
+    """
+    found = dict(parameter)
+    if "throttle" in found:
+        before = 1.0 + found["throttle"]
+        after = max(1.0, before / ratio)
+        found["throttle"] = after - 1.0
+        ratio *= after / before
+    if "compute_eff" in found:
+        found["compute_eff"] *= ratio
+    return found
+
+
+def scaled(kernel: Kernel, relative: Device, heir: Device, clock: float = 1.0) -> Kernel:
+    """One kernel's constants for `heir`, with its spread widened by what inheriting costs. `clock`: `power_ratio`."""
     parameter = {
         name: value * _ratio(BY_KIND.get((kernel.kind, name), RULES.get(name, {})), relative, heir)
         for name, value in kernel.parameter.items()
     }
+    if kernel.kind in STREAM_KINDS:
+        parameter["mem_eff"] = stream_eff(parameter["mem_eff"], relative, heir)
+    parameter = held_at(parameter, clock)
+    if heir.kernel_factor and kernel.kind not in COLLECTIVE_KINDS + EXCHANGE_KINDS:
+        parameter = {name: value * _of_time(name, heir.kernel_factor) for name, value in parameter.items()}
     if "crowd" in parameter:  # of the box that was measured, not of its devices
         parameter["crowd"] = 0.0
     variant = (relative.num_core, relative.peak_flop_per_s) == (heir.num_core, heir.peak_flop_per_s)
@@ -69,7 +138,15 @@ def inherited(profile: Profile, relative: Device, heir: Device) -> Profile:
     """The whole profile of `relative` for `heir`; the profile itself where the two are one device."""
     if relative.name == heir.name:
         return profile
-    return Profile(device=heir.name, kernel=tuple(scaled(kernel, relative, heir) for kernel in profile.kernel))
+    clock = power_ratio(profile, relative, heir)
+    return Profile(device=heir.name, kernel=tuple(scaled(kernel, relative, heir, clock) for kernel in profile.kernel))
+
+
+def _of_time(name: str, factor: float) -> float:
+    """What a constant is multiplied by where all that its kernel does takes `factor` times as long."""
+    if name.endswith(("_eff", "_byte_per_s")):
+        return 1.0 / factor
+    return factor if name.endswith("_s") else 1.0
 
 
 def _ratio(exponents: Exponents, relative: Device, heir: Device) -> float:

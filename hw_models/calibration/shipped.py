@@ -19,10 +19,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from multiprocessing import get_context
 from typing import NamedTuple
 
-from hw_models import profile
-from hw_models.calibration import attention_fit, collective_fit, exchange_fit, ops, scan_fit, stream_fit
+from hw_models import catalog, profile
+from hw_models.calibration import attention_fit, collective_fit, exchange_fit, inherit, ops, scan_fit, stream_fit
 from hw_models.process import end_with_parent
 from hw_models.profile import Kernel, Profile, ProfileFile
+from hw_models.spec import Device
 from kernels.errors import InputError
 
 COMMAND = "python -m hw_models.calibration.shipped ../shared/data"
@@ -42,6 +43,7 @@ class Shipped(NamedTuple):
     relative: Mapping[str, str] = {}
     box: str = ""  # measured collectives of the same GPU in another box
     pcie: bool = False  # measured collectives of a box without scale-up links
+    library: str = "nccl"  # whose collectives were measured
     overlay: bool = False  # collectives alone were measured: a file that is laid over the relative's profile
 
 
@@ -56,6 +58,7 @@ ALL = (
         pcie=True,
     ),
     Shipped("rtx_pro_6000", "rtx_pro_6000", pcie=True, overlay=True),
+    Shipped("b60", "b60", pcie=True, library="oneccl", overlay=True),
 )
 
 
@@ -72,11 +75,16 @@ def attention(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Ker
 
 
 def stream(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
-    return (
-        stream_fit.fit_folder(data / "layers" / of.layer, of.device)
-        if near is None
-        else stream_fit.taken(near, "stream")
-    )
+    if near is None:
+        return stream_fit.fit_folder(data / "layers" / of.layer, of.device)
+    relative, heir = catalog.device(near.device), catalog.device(of.device)
+    return [streamed(kernel, relative, heir) for kernel in stream_fit.taken(near, "stream")]
+
+
+def streamed(kernel: Kernel, relative: Device, heir: Device) -> Kernel:
+    """A stream taken from a relative, with the share of the memory's rate that the heir's cores reach."""
+    share = inherit.stream_eff(kernel.parameter["mem_eff"], relative, heir)
+    return kernel.model_copy(update={"parameter": {**kernel.parameter, "mem_eff": float(f"{share:.5g}")}})
 
 
 def collective(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
@@ -87,7 +95,7 @@ def collective(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Ke
     )
     found = exchange_fit.fit_files(exchanges, of.device)
     if of.pcie:
-        return collective_fit.fit_pcie(folder / f"{of.name}_nccl.csv", of.device)
+        return collective_fit.fit_pcie(folder / f"{of.name}_{of.library}.csv", of.device)
     if near is not None and not of.box:
         return stream_fit.taken(near, "collective")
     if near is not None:

@@ -15,7 +15,8 @@ from kernels.attention_work import CAUSAL, WINDOW, Shape, kv_token_byte, pair_fl
 from kernels.engine.records import Floats, Ints
 from kernels.gemm import gemm_s
 from kernels.jit import njit, njit_inline
-from kernels.machine import DYNAMIC_W, IDLE_W, NUM_FIT, RATES
+from kernels.machine import ATTENTION_W, NUM_FIT, PRODUCT_W, RATES
+from kernels.power import operator_j
 from kernels.units import to_nj, to_ps
 
 Cost = tuple[int, int, int, int, int]  # of attention: picoseconds, nanojoules, bound, kB of memory, MFLOP
@@ -198,10 +199,12 @@ def verify_cost(p: PackedPrice, c: int, num_seq: int, query_len: int, kv_sum: in
     fit = real[at + IN_DECODE + NUM_SHAPE : at + IN_PEAK]
     shape = shape_at(real, at + IN_DECODE)
     seconds, ideal_s, bound = decode_s(num_seq, query_len, kv_sum, kv_max, shape, real[at + IN_PEAK], real, fit)
-    energy_nj = p.table[NUM_DEVICE] * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
     byte = kv_sum * kv_token_byte(shape) + num_seq * query_len * query_token_byte(shape)
     pair = query_len * kv_sum - num_seq * (query_len * (query_len - 1) // 2)
-    kb, mflop = whole(byte * 1e-3), whole(max(pair, num_seq) * pair_flop(shape) * 1e-6)
+    flop = max(pair, num_seq) * pair_flop(shape)
+    joule = operator_j(seconds, ideal_s, bound, flop / real[at + IN_PEAK], byte, real[ATTENTION_W], real)
+    energy_nj = p.table[NUM_DEVICE] * to_nj(joule)
+    kb, mflop = whole(byte * 1e-3), whole(flop * 1e-6)
     return to_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop
 
 
@@ -236,9 +239,12 @@ def adapter_cost(p: PackedPrice, num_token: int, token_rank: int, rank_sum: int)
         low_out = num_token * part_rank * byte
         down = gemm_s(num_token, part_rank, wide_in, 1, held, act_in, low_out, peak, real, fit)
         up = gemm_s(num_token, wide_out, rank, 1, rank_sum * wide_out * byte, low + act_out, act_out, peak, real, fit)
-        for part in (down, up):
+        down_byte, up_byte = held + act_in + low_out, rank_sum * wide_out * byte + low + 2.0 * act_out
+        down_flop, up_flop = 2.0 * token_rank * wide_in / split, 2.0 * token_rank * wide_out
+        for part, moved, flop in ((down, down_byte, down_flop), (up, up_byte, up_flop)):
             time_ps += count * to_ps(part[0])
-            energy_nj += count * to_nj(real[IDLE_W] * part[0] + real[DYNAMIC_W] * part[1])
+            joule = operator_j(part[0], part[1], part[2], flop / peak, moved, real[PRODUCT_W], real)
+            energy_nj += count * to_nj(joule)
             if part[0] > longest:
                 longest, bound = part[0], part[2]
         kb += count * (held + rank_sum * byte * wide_out + act_in + low_out + low + 2.0 * act_out) * 1e-3
@@ -306,7 +312,9 @@ def _feature_cost(p: PackedPrice, at: int, peak_flop_per_s: float, feature: Floa
     fit = real[at + NUM_SHAPE : at + NUM_SHAPE + NUM_FIT]
     shape = shape_at(real, at)
     seconds, ideal_s, bound = prefill_s(feature, shape, peak_flop_per_s, real, fit)
-    energy_nj = p.table[NUM_DEVICE] * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
     byte = prefill_byte(feature, shape, fit)
-    kb, mflop = whole(byte * 1e-3), whole(feature[PAIR] * pair_flop(shape) * 1e-6)
+    flop = feature[PAIR] * pair_flop(shape)
+    joule = operator_j(seconds, ideal_s, bound, flop / peak_flop_per_s, byte, real[ATTENTION_W], real)
+    energy_nj = p.table[NUM_DEVICE] * to_nj(joule)
+    kb, mflop = whole(byte * 1e-3), whole(flop * 1e-6)
     return to_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop

@@ -7,8 +7,9 @@ equals the row of the operator table.
 
 from kernels.engine.price import CLASS_SIZE, NUM_CLASS, NUM_DEVICE, NUM_GROUP, NUM_RATE, Cost, PackedPrice, whole
 from kernels.jit import njit
-from kernels.machine import DYNAMIC_W, IDLE_W, NUM_FIT
+from kernels.machine import NUM_FIT, PRODUCT_W
 from kernels.optable import BOUND_LAUNCH
+from kernels.power import operator_j
 from kernels.scan import scan_s
 from kernels.stream import stream_s
 from kernels.units import to_nj, to_ps
@@ -50,5 +51,6 @@ def scan_cost(p: PackedPrice, row: int, phase: int, num_token: int, num_seq: int
         )
     else:
         seconds, ideal_s, bound = stream_s(flop, read, write, real, fit)
-    energy_nj = device * to_nj(real[IDLE_W] * seconds + real[DYNAMIC_W] * ideal_s)
+    work_s, product_w = (flop / real[at + PEAK], real[PRODUCT_W]) if form == CHAIN else (0.0, 0.0)
+    energy_nj = device * to_nj(operator_j(seconds, ideal_s, bound, work_s, read + write, product_w, real))
     return to_ps(seconds), energy_nj, bound, device * whole((read + write) * 1e-3), device * whole(flop * 1e-6)

@@ -10,6 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--training", action="store_true", help="of the training stacks, on rows left out of their fits"
     )
+    parser.add_argument("--energy", action="store_true", help="of watts, with models, kernels or machines left out")
     parser.add_argument("--data", metavar="DIR", help="with --training: fit again on the measured rows of a folder")
     parser.add_argument("--json", metavar="FILE", help="write the table")
 
@@ -18,16 +19,19 @@ def run(arguments: argparse.Namespace) -> int:
     from hw_models import accuracy
     from kernels.errors import InputError
     from sim.record.export import write_json
-    from sim.reference import engine_accuracy
+    from sim.reference import engine_accuracy, power_accuracy
     from sim.training import accuracy as training_accuracy
 
     if arguments.data and not arguments.training:
         raise InputError("has no effect: needs --training", field="data", value=arguments.data)
-    if arguments.training and arguments.engines:
-        raise InputError("one of --engines and --training", field="training", value=True)
+    if arguments.training + arguments.engines + arguments.energy > 1:
+        raise InputError("one of --engines, --energy and --training", field="training", value=True)
     if arguments.training:
         frame = training_accuracy.fitted_again(arguments.data) if arguments.data else training_accuracy.stated()
         text = training_accuracy.markdown(frame)
+    elif arguments.energy:
+        frame = power_accuracy.stated()
+        text = power_accuracy.markdown(frame)
     elif arguments.engines:
         frame = engine_accuracy.left_out()
         text = engine_accuracy.markdown(frame)

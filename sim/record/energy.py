@@ -1,8 +1,8 @@
 """Where the joules of a run went, by engine and by level of memory, and the power that this is.
 
-Power of a main engine is idle power and, over an operator's speed-of-light time, dynamic power. Of the dynamic joules,
-bytes at the memory's pins take the memory part's energy a bit, bytes on links that of a link, and the engine with its
-caches the rest. Units in the memory state their joules a byte and a FLOP.
+What a device draws is in `kernels.power`. Of its joules above idle, bytes at the memory's pins take the memory part's
+energy a bit, bytes on links that of a link, and the engine with its caches the rest. Units in the memory state their
+joules a byte and a FLOP.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from kernels.units import NJ_PER_J, PS_PER_S
 from sim.serving.accounts import BYTE, HOST, LINK_BYTE, PIM_BYTE, PIM_FLOP, Accounts
 
 PARTS: dict[str, str] = {
-    "idle": "idle power of all devices",
+    "idle": "all devices for being awake",
     "xpu": "main engines and their caches",
     "memory": "memory read and written through its pins",
     "pim": "arithmetic of units in the memory",

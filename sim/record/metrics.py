@@ -203,7 +203,7 @@ POWER = ("peak_power_w", *(name for name in TOTALS if name.startswith("energy_")
 def energy_and_cost(run: Run, duration: float, num_input: int, num_output: int) -> dict[str, float | None]:
     """Joules by engine and level of memory, watts, and joules and dollars a million tokens: of all tokens, and of
     output tokens alone."""
-    energy_j = float(run.totals.get("energy_j", math.nan))
+    energy_j, rest_j = (float(run.totals.get(name, math.nan)) for name in ("energy_j", "rest_j"))
     usd = float(run.totals.get("usd_per_h", math.nan)) * duration / 3600.0
 
     def per_million(amount: float, num_token: int) -> float | None:
@@ -212,6 +212,7 @@ def energy_and_cost(run: Run, duration: float, num_input: int, num_output: int) 
     return {
         "energy_j": energy_j if math.isfinite(energy_j) else None,
         "mean_power_w": energy_j / duration if duration > 0 and math.isfinite(energy_j) else None,
+        "mean_wall_power_w": (energy_j + rest_j) / duration if duration > 0 and math.isfinite(rest_j) else None,
         **{name: value for name, value in run.totals.items() if name in POWER},
         "energy_j_per_million_token": per_million(energy_j, num_input + num_output),
         "energy_j_per_million_output_token": per_million(energy_j, num_output),

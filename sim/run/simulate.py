@@ -13,6 +13,7 @@ import numpy as np
 
 from hw_models import catalog
 from hw_models.device import calibration
+from hw_models.power import rest_w
 from kernels.engine import records as at
 from kernels.engine.gap import edges_s
 from kernels.errors import InputError
@@ -285,12 +286,15 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
     count = result.counter
     used = np.zeros(1) if result.step is None else result.step[:, at.LOG_COLUMNS.index("used_block")]
     peak = used.max(initial=0) / result.num_block
+    energy_j = (int(spent.energy_nj.sum()) + spent.idle_nj) / NJ_PER_J
+    span_s = max(result.span_ps, 1) / PS_PER_S
     totals = {
         "num_step": float(count["num_step"].sum()),
         "num_replica": float(setup.placement.dp),
         "num_device": float(setup.placement.num_device),
         "busy_s": float(result.stage_busy_ps.max(axis=1).sum()) / PS_PER_S,
-        "energy_j": (int(spent.energy_nj.sum()) + spent.idle_nj) / NJ_PER_J,
+        "energy_j": energy_j,
+        "rest_j": rest_w(setup.system, energy_j / span_s, setup.placement.num_device) * span_s,
         "kv_block": float(result.num_block),
         "kv_block_token": float(result.block_token),
         "kv_capacity_token": float(setup.budget.token_capacity_at(0) * setup.placement.attn_dp),

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from kernels import optable as op
 from kernels.attention_work import WINDOW
 from kernels.engine.price import HOST_BLOCK, HOST_PREFILL, HOST_SEQ, HOST_STEP, HOST_TOKEN
-from kernels.machine import EXPERT_BYTE, EXPERT_PIM_BYTE, EXPERT_PIM_FLOP, IDLE_W, PIM_BYTE_PER_S
+from kernels.machine import BUSY_W, EXPERT_BYTE, EXPERT_PIM_BYTE, EXPERT_PIM_FLOP, IDLE_W, PIM_BYTE_PER_S
 from sim.serving.adapters import num_product
 from sim.serving.result import Ints, ServeResult
 from sim.serving.step_price import Lowered
@@ -80,7 +80,8 @@ def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
         + host[HOST_TOKEN] * count["num_token"]
         + host[HOST_PREFILL] * count["num_prefill_step"]
     )
-    _add(rows, "host", HOST, op.BOUND_HOST, int(host_ps), 0)
+    busy_w = float(lowered.machine.rate[BUSY_W]) * devices if lowered.host.busy else 0.0
+    _add(rows, "host", HOST, op.BOUND_HOST, int(host_ps), round(busy_w * int(host_ps) * 1e-3))
     if price.dispatch_ps.any():
         on_stage = sum(value[0][0] for (_, kind, _), value in rows.items() if kind != op.P2P) - count["beside_ps"]
         moved_ps = int(host[HOST_BLOCK]) * count["num_moved_block"]

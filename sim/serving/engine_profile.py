@@ -51,6 +51,7 @@ class EngineProfile:
     kernel_factor: float = 1.0  # times of the stack's kernels (not collectives) over those of the calibration
     reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
     reduce_byte_per_s: float = math.inf  # ... send no faster than this from a device
+    busy: bool = False  # what it adds to a step is mostly kernels that nobody prices: devices draw as if they compute
     plan_ahead: bool = False  # a step is planned while the one before runs: an arrival waits for one more
     expert_skew: float = 0.0  # exponent of the load law of experts (`kernels.moe_load`), where nobody says another
     captured: tuple[int, ...] = ()  # token counts that have a CUDA graph, ascending

@@ -12,6 +12,7 @@ from kernels.formats import FORMATS
 from kernels.machine import CO_PROCESS, DISPATCHES, XPU, Machine
 from kernels.moe import LAUNCH_S, TILE_M, moe_s
 from kernels.optable import BOUND_COMPUTE, BOUND_MEMORY, BOUND_PIM_COMPUTE, BOUND_PIM_MEMORY, MOE, OpTable
+from kernels.power import dynamic_j
 from workloads.formats import Formats
 from workloads.lowering import lower_dense
 from workloads.models.spec import ModelSpec
@@ -117,12 +118,14 @@ def sides(machine: Machine, device: Device, found: Dispatch, row: np.void, max_t
         (1, 1, 1) if fit[TILE_M] == 0.0 else (int(row["num_expert"]), int(row["topk"]), int(row["ep"]))
     )
     for n in range(1, max_token + 1):
-        seconds, ideal_s, _ = moe_s(
+        seconds, _, _ = moe_s(
             n * num_expert // topk, hidden, width, num_expert, topk, tp, ep, 0.0,
             form.weight_bit / 8, form.act_bit / 8, peak, rate, fit,
         )  # fmt: skip
         side[coprocess.XPU_S, n] = seconds * ep / num_expert
-        side[coprocess.XPU_J, n] = ideal_s * ep / num_expert * rate[layout.DYNAMIC_W]
+        side[coprocess.XPU_J, n] = dynamic_j(
+            side[coprocess.XPU_S, n], flop[n] / peak, byte[n], float(rate[layout.PRODUCT_W]), rate
+        )
     side[coprocess.BYTE], side[coprocess.FLOP] = byte, flop
     side[coprocess.LOW] = flop <= byte * rate[layout.PIM_OP_PER_BYTE]
     share = 1.0

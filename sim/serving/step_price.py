@@ -34,7 +34,7 @@ from kernels.engine.scan import scan_cost
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.errors import InputError
 from kernels.formats import FORMATS
-from kernels.machine import BESIDE, BESIDE_SUB_BATCH, BYTE_J, FLOP_J, LINK_BYTE_PER_S, LINK_HOST, Machine
+from kernels.machine import BESIDE, BESIDE_SUB_BATCH, LINK_BYTE_PER_S, LINK_HOST, Machine
 from kernels.price import price_table
 from kernels.units import PS_PER_S
 from sim.serving.plan import NO_SPANS, Spans
@@ -64,6 +64,7 @@ class HostTime:
     # launches of a layer, while the device computes: a step lasts no shorter than them, unless it is of decodes alone
     # and no larger than the largest captured graph
     dispatch_layer_s: float = 0.0
+    busy: bool = False  # devices draw as busy meanwhile (`sim.serving.engine_profile`)
     kernel_factor: float = 1.0  # times of kernels other than collectives, over those of the calibration
     reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
     reduce_byte_per_s: float = math.inf  # ... send no faster than this
@@ -198,10 +199,6 @@ def build(
     host = host or HostTime()
     machine = slower(machine, host.kernel_factor)
     lowered = Lowered(model, formats, placement, machine, skew, host)
-    if machine.rate[FLOP_J] > 0 or machine.rate[BYTE_J] > 0:
-        raise InputError(
-            "explicit joules a FLOP or byte are not priced in serving", field="flop_J, byte_J", value="set"
-        )
     classes, scans = lowered.classes(), lowered.scans()
     if scans and machine.rate[BESIDE] == BESIDE_SUB_BATCH:
         raise InputError(

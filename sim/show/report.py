@@ -175,6 +175,7 @@ def _money(metrics: Mapping[str, Any]) -> list[str]:
         _line("Energy (kJ):", None if total is None else total / 1e3),
         *(_line(f"  {word} (%):", _percent(joule / total)) for word, joule in parts.items() if joule and total),
         _line("Mean power (W):", metrics.get("mean_power_w")),
+        _line("Mean power at the wall (W):", metrics.get("mean_wall_power_w")),
         _line("Peak power (W):", metrics.get("peak_power_w")),
         _line("Energy (J) per million tokens:", metrics["energy_j_per_million_token"], 0),
         _line("Energy (J) per million output tokens:", metrics["energy_j_per_million_output_token"], 0),

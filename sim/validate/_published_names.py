@@ -4,7 +4,7 @@ import functools
 import re
 
 QUALIFIER = re.compile(
-    r"hf|instruct|chat|base|it|meta|fp8|fp4|nvfp4|mxfp4|bf16|awq|gptq|int[48]|dynamic|\d{4}|\d+[ke]|v0\.\d+"
+    r"hf|instruct|thinking|coder|chat|base|it|vl|meta|fp8|fp4|nvfp4|mxfp4|bf16|awq|gptq|int[48]|dynamic|\d{4}|\d+[ke]|v0\.\d+"
 )
 NOT_TOLD_APART = ("nvidia", "amd", "instinct", "tesla", "gpu", "hbm2e", "hbm3", "hbm3e")
 SOCKET = re.compile(r"sxm\d")
@@ -12,6 +12,7 @@ ALIAS = {
     "bloom": "bloom-176b", "llama-4-maverick-17b": "llama-4-maverick", "llama-4-scout-17b": "llama-4-scout",
     "deepseek-r1": "deepseek-v3", "deepseek-v3.1": "deepseek-v3", "llama-3.3-70b": "llama-3.1-70b",
     "deepseek-r1-distill-llama-70b": "llama-3.1-70b", "deepseek-r1-distill-llama-8b": "llama-3.1-8b",
+    "qwen3-480b-a35b": "qwen3-coder-480b-a35b", "qwen2-7b": "qwen2.5-7b", "llama-7b": "llama-2-7b",
     "qwen3-235b": "qwen3-235b-a22b", "moe-mixtral8x7b": "mixtral-8x7b", "moe-mixtral8x22b": "mixtral-8x22b",
 }  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 A row is a number of requests, all there from the start, each a shared prefix and tokens of its own, and the requests a
 second that a back end served: `vllm` (every request for itself), `vllm+pc` (the prefix cached: its KV held once, its
-prefill done once) or `vllm+` (the prefix attended to by all requests together as well: RelayAttention). A file without
+prefill done once) or `vllm+` (the prefix attended to by all requests together as well: RelayAttention). A file of
+**plain batches** (so many prompts of one length, answers of one length, and the seconds of the whole) is compared by
+`sim.validate._batches`, each framework with its own profile of the machine. A file without
 lengths but with tokens a second is of conversations: lengths of that mean, spread as those of ShareGPT are.
 """
 
@@ -57,10 +59,14 @@ def validate_offline(
     import numpy as np
 
     from kernels.errors import InputError
+    from sim.validate._batches import batch_rows, file_rows
     from sim.validate._light import check_light, check_slow, light_s
     from sim.validate._rows import error_row
 
     path = pathlib.Path(file)
+    batches = file_rows(path)
+    if batches is not None:
+        return batch_rows(batches)
     frame = read(path, **given)
     reasons: Counter[str] = Counter()
     ours = np.full(len(frame), np.nan)

@@ -68,11 +68,19 @@ def validate_ops(
 
 def predict(measured: Any, system: str, fidelity: str, reasons: Counter[str]) -> Any:
     """Seconds of each row; NaN for the rows that cannot be priced, whose reasons are counted."""
+    return costs(measured, system, fidelity, reasons)[0]
+
+
+def costs(
+    measured: Any, system: str, fidelity: str, reasons: Counter[str], power_limit_w: float = 0.0
+) -> tuple[Any, Any]:
+    """Seconds and joules of each row; NaN for the rows that cannot be priced, whose reasons are counted."""
     from hw_models import catalog
+    from hw_models.clock import limited_system
     from hw_models.device import calibration, cost, fit_rows, machine
     from kernels.optable import KINDS
 
-    predicted = np.full(len(measured.seconds), np.nan)
+    predicted, joule = np.full(len(measured.seconds), np.nan), np.full(len(measured.seconds), np.nan)
     formats = np.array(measured.format_name())
     names = _kernel_names(measured)
     groups = measured.ops["group_size"]
@@ -83,7 +91,7 @@ def predict(measured: Any, system: str, fidelity: str, reasons: Counter[str]) ->
                 reasons[measured.skipped[index]] += 1
                 chosen[index] = False
         try:
-            built = catalog.system(system, max(1, size))
+            built = limited_system(catalog.system(system, max(1, size)), power_limit_w)
             arrays = machine(built, fidelity, group_size=size if size > 1 else None)
             if fidelity == "calibrated":
                 fitted, _ = calibration(built.device)
@@ -91,14 +99,15 @@ def predict(measured: Any, system: str, fidelity: str, reasons: Counter[str]) ->
                 named = {(kind, fmt): name for kind in kinds if fitted.find(kind, fmt, name) is not None}
                 eager = "graph" not in name  # as the benchmark ran it
                 arrays = arrays._replace(fit=fit_rows(built, fitted, named=named, eager=eager))
-            price = cost(measured.ops[chosen], measured.work, arrays)["time_ps"]
+            price = [cost(measured.ops[chosen], measured.work, arrays)]
             if measured.beside is not None:
-                price = price + cost(measured.beside[chosen], measured.work, arrays)["time_ps"]
+                price.append(cost(measured.beside[chosen], measured.work, arrays))
         except InputError as error:
             reasons[str(error)] += int(chosen.sum())
             continue
-        predicted[chosen] = price * 1e-12
-    return predicted
+        predicted[chosen] = sum(part["time_ps"] for part in price) * 1e-12
+        joule[chosen] = sum(part["energy_nj"] for part in price) * 1e-9
+    return predicted, joule
 
 
 def _kernel_names(measured: Any) -> Any:

@@ -29,7 +29,7 @@ def test_shapes_and_rates() -> None:
     }
     assert arrays.rate[layout.MEM_BYTE_PER_S] == 3352e9
     assert arrays.rate[layout.NUM_CORE] == 132
-    assert arrays.rate[layout.IDLE_W] + arrays.rate[layout.DYNAMIC_W] == 700
+    assert arrays.rate[layout.IDLE_W] + arrays.rate[layout.DYNAMIC_W] == pytest.approx(0.98 * 700)
     peak = {name: arrays.peak_flop_per_s[code] for name, code in FORMAT_CODE.items()}
     assert peak["fp8_block"] == peak["fp8"] == pytest.approx(1978.9e12)
     assert peak["w4a16"] == peak["bf16"] == pytest.approx(989.4e12)  # 4-bit weights, computed in bf16
@@ -59,7 +59,8 @@ def test_every_device_prices_a_multiply_at_speed_of_light(name: str) -> None:
     priced = device.cost(ops, work, arrays)
     seconds = 2 * m**3 / system.device.peak(fmt)  # 8192 / 3 Op/B is above every ridge point
     assert priced["time_ps"][0] == pytest.approx(seconds * 1e12, rel=1e-9)
-    assert priced["energy_nj"][0] == pytest.approx(system.device.tdp_w * seconds * 1e9, rel=1e-6)  # fully used
+    watt = priced["energy_nj"][0] * 1e-9 / seconds
+    assert 0.9 * system.device.tdp_w < watt <= system.device.tdp_w  # held at its cap, or close to it
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from hw_models import catalog, profile
-from hw_models.calibration.inherit import BY_KIND, SIGMA, SIGMA_VARIANT, inherited, scaled
+from hw_models.calibration.inherit import BY_KIND, SIGMA, SIGMA_VARIANT, inherited, power_ratio, scaled
 from hw_models.device import calibration, cost, machine
 from hw_models.forms import FORMS
 from hw_models.profile import Kernel
@@ -86,3 +86,36 @@ def test_a_machine_without_a_switch_inherits_no_reduction_in_it() -> None:
     pcie = machine(catalog.system("h100_pcie", 2), "calibrated").fit[ALL_REDUCE]
     for name in ("nvls_eff", "switched_max_byte"):
         assert h100[0, COLLECTIVE_FIT.index(name)] > 0 == pcie[0, COLLECTIVE_FIT.index(name)]
+
+
+def test_a_board_with_power_to_spare_is_not_held_as_its_relative_is() -> None:
+    """L40S: 350 W for 362 TFLOP/s, which its products cannot use. RTX 4090: 450 W for 165 TFLOP/s."""
+    reached = {}
+    for name in ("l40s", "rtx_4090"):
+        built = catalog.system(name)
+        ops, work = empty(1)
+        size = 8192
+        ops["kind"], ops["fmt"], ops["m"], ops["n"], ops["k"] = GEMM, FORMAT_CODE["bf16"], size, size, size
+        ops["flop"], ops["weight_byte"] = 2.0 * size**3, 2.0 * size**2
+        ops["act_byte"] = ops["write_byte"] = 2.0 * size**2
+        seconds = float(cost(ops, work, machine(built, "calibrated"))["time_ps"][0]) * 1e-12
+        reached[name] = 2.0 * size**3 / seconds / built.device.peak("bf16")
+    assert reached["l40s"] < 0.7
+    assert 0.8 < reached["rtx_4090"] <= 1.0
+
+
+def test_the_same_watts_a_flop_pass_on_the_clock_as_it_is() -> None:
+    fitted = profile.load("h100_sxm")
+    for name in ("h200", "gh200", "h800"):
+        assert power_ratio(fitted, H100, catalog.device(name)) == pytest.approx(1.0)
+    assert (
+        power_ratio(fitted, H100, catalog.device("h20")) > 1.0
+    )  # a sixth of the products
+    assert power_ratio(fitted, H100, catalog.device("h100_pcie")) < 1.0
+
+
+def test_kernels_that_were_seen_to_be_slower_take_that_much_longer() -> None:
+    heir = dataclasses.replace(H100, name="heir", kernel_factor=2.0)
+    out = scaled(KERNEL, H100, heir).parameter
+    assert out["launch_s"] == 2.0
+    assert out["mem_eff"] == out["core_byte_per_s"] == 0.5

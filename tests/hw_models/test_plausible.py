@@ -24,7 +24,7 @@ ODD = [
     ("nvlink4", "link_GBps = { value = 25000, source = 's' }", "link_GBps", "is the unit right"),
     ("nvlink4", "latency_us = { value = 500, source = 's' }", "latency_us", "is the unit right"),
     ("dgx_h100", "host_mem_GBps = { value = 90000, source = 's' }", "host_mem_GBps", "faster than all"),
-    ("dgx_h100", "num_nic = { value = 32, source = 's' }", "num_nic", "two ports a device"),
+    ("dgx_h100", "num_nic = { value = 40, source = 's' }", "num_nic", "four ports a device"),
     ("dgx_h100", "rest_W = { value = 460000, source = 's' }", "rest_W", "three times"),
 ]
 

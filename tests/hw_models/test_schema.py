@@ -72,6 +72,7 @@ def test_the_end_of_every_key_is_a_unit_or_the_key_has_none(key: str) -> None:
     counts = {"num_core", "num_link", "num_device", "num_socket", "num_pcie_switch", "num_nic", "num_node"} | {
         "num_slice_device"
     }
+    counts |= {f"{of}_share" for of in ("busy", "product", "attention", "traffic", "link", "rest")} | {"kernel_factor"}
     names = {"node", "relative", "profile", "device", "fabric", "scale_up", "host_link", "nic", "network"}
     unitless = counts | names | {"dims", "wrap", "switch_adds", "memory", "npu", "pim", "calibration", "engine"}
     assert key in unitless or key.rsplit("_", 1)[-1] in schema.SI

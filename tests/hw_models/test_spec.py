@@ -61,9 +61,9 @@ def test_what_every_device_satisfies(name: str) -> None:
         assert device.mem_byte_per_s == pytest.approx(device.mem_bus_bit / 8 * device.mem_pin_bit_per_s, rel=0.02)
     assert device.l2_byte_per_s > device.mem_byte_per_s
     assert 0 < device.idle_w < device.tdp_w
-    assert device.dynamic_w == device.tdp_w - device.idle_w
     assert len(device.peak_flop_per_s) == len(PIPES)
-    assert device.peak("fp8") in (0, pytest.approx(2 * device.peak("bf16"), rel=0.02))  # half the bits, twice the rate
+    half_the_bits = (pytest.approx(factor * device.peak("bf16"), rel=0.03) for factor in (1, 2))  # Gaudi 3: the same
+    assert device.peak("fp8") in (0, *half_the_bits)
 
 
 def test_units() -> None:

@@ -40,6 +40,8 @@ PUBLISHED = {
     "qwen3-32b": 32_762_123_264,  # checkpoint; card: 32.8 B
     "qwen3-30b-a3b": 30_532_122_624,  # checkpoint; card: 30.5 B
     "qwen3-235b-a22b": 235_093_634_560,  # checkpoint; card: 235 B
+    "qwen3-coder-480b-a35b": 480.2e9,  # card: 480 B
+    "qwen1.5-7b": 7_721_324_544,  # checkpoint
     "yi-34b": 34_388_917_248,  # checkpoint; arXiv 2403.04652: 34 B
     "codellama-34b": 33_743_970_304,  # checkpoint
     "falcon-7b": 6_921_720_704,  # model class, head tied
@@ -63,6 +65,8 @@ PUBLISHED = {
     "palm-540b": 540.35e9,  # arXiv 2204.02311, table 1
     "gemma-7b": 8_537_680_896,  # checkpoint
     "gemma-2-27b": 27_227_128_320,  # checkpoint
+    "gemma-3-4b": 4_300_079_472 - 420e6,  # checkpoint less vision encoder and projector, as the 27B
+    "gemma-3-12b": 12_187_325_040 - 420e6,
     "gemma-3-27b": 27_009_346_304,  # checkpoint less vision encoder and projector (27.43 B - 0.42 B)
     "phi-2": 2_779_683_840,  # checkpoint
     "phi-3-mini": 3_821_079_552,  # checkpoint

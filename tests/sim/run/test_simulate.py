@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from hw_models.power import draw
 from kernels.errors import InputError
 from kernels.units import PS_PER_S
 from sim.cli import main
@@ -47,7 +48,7 @@ def test_step_energies_and_idle_power_add_up(done: Simulation) -> None:
     steps = done.run.steps
     assert steps is not None
     idle_s = done.result.span_ps / PS_PER_S - float(done.result.stage_busy_ps.sum()) / PS_PER_S
-    idle_j = idle_s * done.setup.system.device.idle_w
+    idle_j = idle_s * draw(done.setup.system.device).awake_w
     assert done.run.totals["energy_j"] == pytest.approx(float(steps["energy_j"].sum()) + idle_j, rel=1e-9)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from hw_models import catalog
 from hw_models.device import machine
+from hw_models.power import draw
 from kernels.engine.records import LOG_COLUMNS
 from kernels.machine import IDLE_W
 from kernels.optable import P2P
@@ -36,8 +37,8 @@ def test_operators_add_up_to_steps(tp, pp):
     # in all: idle power over the whole span, and the dynamic energy of what ran; so never less than idling
     devices = tp * pp * 2
     assert found.idle_nj > 0
-    assert found.idle_nj + found.energy_nj.sum() > system.device.idle_w * devices * result.span_ps * 1e-3
-    assert lowered.machine.rate[IDLE_W] == system.device.idle_w
+    assert found.idle_nj + found.energy_nj.sum() > draw(system.device).awake_w * devices * result.span_ps * 1e-3
+    assert lowered.machine.rate[IDLE_W] == draw(system.device).awake_w
     # every step runs the dense operators of each stage, the head where it samples, and attention of every layer
     dense = sum(int(lowered.dense(stage, [1])["count"].sum()) for stage in range(pp))
     head = int(lowered.head([1])["count"].sum())

@@ -1,0 +1,151 @@
+"""Offline batches: so many prompts of one length with so many answer tokens forced, all there from the start.
+
+A batch that does not fit in memory is served in waves. Its time is what the engine takes to begin, its prompts in one
+step, and a step a token, at the middle of the answers. llama.cpp runs one sequence, its layers spread over devices that
+wait for each other: its `batch` is of prompt tokens, and more devices give nothing.
+"""
+
+import functools
+import math
+import pathlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hw_models import catalog
+from kernels.errors import InputError
+from sim.serving.engine_profile import EngineProfile
+from sim.serving.step_time import Batch, Deployment, lowered_for, step_of
+from sim.validate._published_names import known_model, known_system
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "system": ("accelerator", "system", "gpu", "hardware", "device"),
+    "num_device": ("num_accelerator", "num_gpu", "num_device"),
+    "framework": ("framework", "engine", "backend"),
+    "parallelism": ("parallelism",),
+    "model": ("model", "model_id", "model_path"),
+    "batch": ("batch", "batch_size"),
+    "input_len": ("input_len", "isl", "input_length"),
+    "output_len": ("output_len", "osl", "output_length"),
+    "latency_s": ("latency_s", "e2e_s"),
+}
+NEEDED = tuple(name for name in ALIASES if name != "parallelism")
+STACK = {  # of a framework, in any spelling without dashes and dots
+    "vllm": "vllm_2024", "tensorrtllm": "trtllm_2024", "trtllm": "trtllm_2024", "deepspeed": "deepspeed_2024",
+    "deepspeedmii": "deepspeed_mii_2024", "llamacpp": "llamacpp_2024", "sambaflow": "sambaflow_2024",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Offline:
+    """One batch and where it ran."""
+
+    where: Deployment
+    stack: str
+    batch: int
+    input_len: int
+    output_len: int
+
+
+def frame_of(raw: pd.DataFrame) -> pd.DataFrame | None:
+    """The columns by our names, or None where this is no file of offline batches."""
+    lower = {str(name).lower(): name for name in raw.columns}
+    found = {name: next((lower[a] for a in aliases if a in lower), None) for name, aliases in ALIASES.items()}
+    if any(found[name] is None for name in NEEDED):
+        return None
+    return pd.DataFrame({name: raw[source] for name, source in found.items() if source is not None})
+
+
+def offline_of(row: dict[str, Any]) -> Offline:
+    """A row of `frame_of`; `InputError` where it is none that we can run."""
+    numbers = {}
+    for name in ("num_device", "batch", "input_len", "output_len", "latency_s"):
+        value = pd.to_numeric(row[name], errors="coerce")
+        if not value > 0:
+            raise InputError("not a measurement", field=name, value=str(row[name]))
+        numbers[name] = float(value)
+    word = "".join(letter for letter in str(row["framework"]).lower() if letter.isalnum())
+    if word not in STACK:
+        raise InputError("no such framework", field="framework", value=str(row["framework"]), allowed=list(STACK))
+    num = int(numbers["num_device"])
+    how = str(row.get("parallelism", "default")).lower()
+    sizes = {"default": (num, 1, 1), "nan": (num, 1, 1), "": (num, 1, 1), "pp": (1, num, 1), "ep": (num, 1, num),
+             "tp2_pp2": (2, 2, 1), "tp2_ep2": (2, 1, 2)}  # fmt: skip
+    if how not in sizes:
+        raise InputError("unknown", field="parallelism", value=how, allowed=list(sizes))
+    batch, (tp, pp, ep) = int(numbers["batch"]), sizes[how]
+    if STACK[word] == "llamacpp_2024":
+        batch, (tp, pp, ep) = 1, (1, 1, 1)
+    where = Deployment(known_model(str(row["model"])), known_system(str(row["system"])), tp, pp, ep)
+    return Offline(where, STACK[word], batch, int(numbers["input_len"]), int(numbers["output_len"]))
+
+
+def steps_of(one: Offline, profile: EngineProfile, fidelity: str) -> tuple[int, int, float, float]:
+    """Waves, sequences of a wave, seconds of its prompts and of a token."""
+    lowered, room = lowered_for(one.where, profile, fidelity)
+    held = one.input_len + one.output_len
+    if held > room:
+        raise InputError("does not fit in memory", field="input_len", value=one.input_len)
+    waves = math.ceil(one.batch * held / room)
+    size = math.ceil(one.batch / waves)
+    prompt_s = step_of(lowered, Batch(size, one.input_len))[0]
+    return waves, size, prompt_s, step_of(lowered, Batch(0, 0, size, one.input_len + one.output_len // 2))[0]
+
+
+def fidelity_of(system: str) -> str:
+    """As the machine has it: calibrated where it or a relative is."""
+    from hw_models.device import best_fidelity
+
+    return best_fidelity(catalog.system(system).device)
+
+
+def latency_s(one: Offline, profile: EngineProfile) -> float:
+    """Seconds of a batch from start to end."""
+    waves, _, prompt_s, token_s = steps_of(one, profile, fidelity_of(one.where.system))
+    return profile.request_s + waves * (prompt_s + (one.output_len - 1) * token_s)
+
+
+def batch_rows(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Rows of error of the seconds of batches (`e2e`): all, by system, by framework (`kernel`), by model
+    (`size_class`); and why batches were not run. Fits nothing."""
+    from sim.serving.engine_profile import load, of_stack
+    from sim.validate._rows import error_row
+
+    profile = functools.cache(lambda stack, device: load(of_stack(stack, device)))
+    reasons: Counter[str] = Counter()
+    found: list[dict[str, Any]] = []
+    for record in frame.to_dict("records"):
+        row = {str(key): value for key, value in record.items()}
+        ours = math.nan
+        try:
+            one = offline_of(row)
+            device = catalog.system(one.where.system).device.name
+            ours = latency_s(one, profile(one.stack, device))
+        except InputError as error:
+            reasons[str(error)] += 1
+        measured = float(pd.to_numeric(row["latency_s"], errors="coerce"))
+        tags = {"system": known_system(str(row["system"])), "kernel": str(row["framework"])}
+        found.append(tags | {"size_class": known_model(str(row["model"])), "ours": ours, "theirs": measured})
+    pairs = pd.DataFrame(found)
+    groups: list[tuple[dict[str, str], pd.DataFrame]] = [({}, pairs)]
+    for by in (["system"], ["system", "kernel"], ["system", "kernel", "size_class"]):
+        groups += [
+            (dict(zip(by, map(str, key if isinstance(key, tuple) else (key,)), strict=True)), some)
+            for key, some in pairs.groupby(by, sort=True)
+        ]
+    rows = []
+    for tags, some in groups:
+        ran = some.dropna(subset=["ours", "theirs"])
+        kernel, system, size = (tags.get(name, "all") for name in ("kernel", "system", "size_class"))
+        pair = ran["ours"].tolist(), ran["theirs"].tolist()
+        rows.append(error_row("e2e", kernel, system, *pair, len(some), number_format="all", size_class=size))
+    return rows, reasons
+
+
+def file_rows(path: pathlib.Path) -> pd.DataFrame | None:
+    """A file's batches, or None where it holds none."""
+    from hw_models.calibration.measured import read_frame
+
+    return frame_of(read_frame(path))
