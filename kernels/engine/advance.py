@@ -11,7 +11,7 @@ from kernels.engine.begin import begin, begin_repeat
 from kernels.engine.commit import commit, integrate, let_leave
 from kernels.engine.heap import END, NONE, PLAN, event
 from kernels.engine.price import PackedPrice
-from kernels.engine.records import ACCEPT, DECODE, IN_FLIGHT_RING, PAD, ROLE, ROW, SEQ, TOKEN, Engine
+from kernels.engine.records import DECODE, IN_FLIGHT_RING, PAD, ROLE, ROW, SEQ, TOKEN, Engine
 from kernels.engine.repeat import repeat_ahead
 from kernels.engine.verbs import lane_at, list_of, settle, settle_all
 from kernels.jit import njit
@@ -126,8 +126,9 @@ def close_lane(e: Engine, p: PackedPrice, number: int, repeat: int) -> bool:
         for row in range(first, first + ROW * lane.num_plan, ROW):
             token += e.work[row + TOKEN] + e.work[row + PAD]
             beyond = e.work[row + TOKEN] - 1
-            if e.work[row + ROLE] == DECODE and not 0 <= e.work[row + ACCEPT] <= beyond <= me.lookahead:
-                return False
+            if beyond > 0 and e.work[row + ROLE] == DECODE:
+                if not 0 <= e.seq[e.work[row + SEQ]].accept <= beyond <= me.lookahead:
+                    return False
         if token > me.max_step_token:
             return False
         begin(e, p, number, me.now_ps, repeat)

@@ -72,6 +72,7 @@ SEQUENCE_FIELDS: tuple[Field, ...] = (
     ("draft", "i4", "tokens that its next decode verifies beyond the next one"),
     ("draft_pass", "i4", "passes of the draft model, one after another, that propose them"),
     ("draft_width", "i4", "tokens of one such pass"),
+    ("accept", "i4", "of those that its step in flight verifies, how many will be committed"),
     ("note", "i4", "the progress model's own"),
     ("verified", "i4", "steps that verified drafts of it"),
     ("drafted", "i4", "tokens verified in these steps beyond the next one"),
@@ -247,9 +248,8 @@ UNIT = record(UNIT_FIELDS)
 """Entry 0 is none: its `chain` heads the free entries, its `ref` is the highest entry ever used."""
 
 PREFILL, DECODE, IDLE = range(3)  # roles; IDLE is computed beside the others and commits nothing
-ROW_FIELDS: tuple[str, ...] = ("sequence", "role", "token", "pad", "accept")  # of a plan; of the tokens of a decode
-# beyond the next one, `accept` will be committed
-SEQ, ROLE, TOKEN, PAD, ACCEPT = range(len(ROW_FIELDS))
+ROW_FIELDS: tuple[str, ...] = ("sequence", "role", "token", "pad")  # of a plan
+SEQ, ROLE, TOKEN, PAD = range(len(ROW_FIELDS))
 ROW = len(ROW_FIELDS)
 
 KV_FIELDS: tuple[str, ...] = ("sum", "grow", "max_grow", "max_still")  # a lane's next decode, by attention class

@@ -10,7 +10,6 @@ from kernels.engine import buddy
 from kernels.engine.cache import find, hold, take_back, unlink
 from kernels.engine.heap import head, pop, push
 from kernels.engine.records import (
-    ACCEPT,
     DECODE,
     DONE,
     HANDED,
@@ -194,7 +193,6 @@ def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None
     e.work[row + ROLE] = role
     e.work[row + TOKEN] = num_token
     e.work[row + PAD] = num_pad
-    e.work[row + ACCEPT] = 0
     lane.num_plan += 1
     lane.plan_token += num_token
     s = e.seq[i]
