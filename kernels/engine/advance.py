@@ -11,7 +11,7 @@ from kernels.engine.begin import begin, begin_repeat
 from kernels.engine.commit import commit, integrate, let_leave
 from kernels.engine.heap import END, NONE, PLAN, event
 from kernels.engine.price import PackedPrice
-from kernels.engine.records import ACCEPT, DECODE, IDLE, IN_FLIGHT_RING, PAD, ROLE, ROW, SEQ, TOKEN, Engine
+from kernels.engine.records import DECODE, IDLE, IN_FLIGHT_RING, PAD, ROLE, ROW, SEQ, TOKEN, Engine
 from kernels.engine.repeat import repeat_ahead
 from kernels.engine.verbs import lane_at, list_of, settle, settle_all
 from kernels.jit import njit
@@ -130,8 +130,9 @@ def close_lane(e: Engine, p: PackedPrice, number: int, repeat: int) -> bool:
             token += e.work[row + TOKEN] + e.work[row + PAD]
             num_idle += 1 if e.work[row + ROLE] == IDLE else 0
             beyond = e.work[row + TOKEN] - 1
-            if e.work[row + ROLE] == DECODE and not 0 <= e.work[row + ACCEPT] <= beyond <= me.lookahead:
-                return False
+            if beyond > 0 and e.work[row + ROLE] == DECODE:
+                if not 0 <= e.seq[e.work[row + SEQ]].accept <= beyond <= me.lookahead:
+                    return False
         if token > me.max_step_token or (me.hold == 1 and num_idle == lane.num_plan):
             return False
         begin(e, p, number, me.now_ps, repeat)

@@ -3,7 +3,6 @@
 from kernels.engine.gap import bucket
 from kernels.engine.heap import BY_ARRIVAL, BY_END, NONE, insert, take_out
 from kernels.engine.records import (
-    ACCEPT,
     DECODE,
     DONE,
     FINISHED,
@@ -109,7 +108,7 @@ def _commit_plan(e: Engine, number: int, end: int) -> None:
         new = 1  # tokens committed
         if role == DECODE:
             if token > 1:
-                new = min(1 + e.work[row + ACCEPT], s.output - s.produced)
+                new = min(1 + s.accept, s.output - s.produced)
                 s.verified += 1
                 s.drafted += token - 1
                 s.accepted += new - 1

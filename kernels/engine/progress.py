@@ -11,7 +11,7 @@ sequence's (`note`, `set_note`); a lane or sequence is asked again when its last
 """
 
 from kernels.engine.draw import draw
-from kernels.engine.records import ACCEPT, DECODE, IN_PROGRESS, ROLE, ROW, SEQ, TOKEN, Engine
+from kernels.engine.records import DECODE, IN_PROGRESS, ROLE, ROW, SEQ, TOKEN, Engine
 from kernels.engine.verbs import FOREVER, lane_at, num_running, prefill_left, running
 from kernels.jit import njit, njit_inline
 
@@ -127,4 +127,4 @@ def drafted_token(e: Engine, k: int) -> int:
 @njit
 def set_accept(e: Engine, k: int, num_token: int) -> None:
     """Says how many of these will be committed."""
-    e.work[_row(e, k) + ACCEPT] = num_token
+    e.seq[e.work[_row(e, k) + SEQ]].accept = num_token

@@ -76,6 +76,7 @@ SEQUENCE_FIELDS: tuple[Field, ...] = (
     ("draft", "i4", "tokens that its next decode verifies beyond the next one"),
     ("draft_pass", "i4", "passes of the draft model, one after another, that propose them"),
     ("draft_width", "i4", "tokens of one such pass"),
+    ("accept", "i4", "of those that its step in flight verifies, how many will be committed"),
     ("note", "i4", "the progress model's own"),
     ("verified", "i4", "steps that verified drafts of it"),
     ("drafted", "i4", "tokens verified in these steps beyond the next one"),
@@ -292,9 +293,8 @@ of buckets, a power of two. Entries are used from the first on, so that what is 
 
 PREFILL, DECODE, IDLE, LOST = range(4)  # roles; IDLE is computed beside the others and commits nothing
 # LOST: its sequence was preempted while it was in flight: no KV, and of its tokens the committed ones
-ROW_FIELDS: tuple[str, ...] = ("sequence", "role", "token", "pad", "accept")  # of a plan; of the tokens of a decode
-# beyond the next one, `accept` will be committed
-SEQ, ROLE, TOKEN, PAD, ACCEPT = range(len(ROW_FIELDS))
+ROW_FIELDS: tuple[str, ...] = ("sequence", "role", "token", "pad")  # of a plan
+SEQ, ROLE, TOKEN, PAD = range(len(ROW_FIELDS))
 ROW = len(ROW_FIELDS)
 
 KV_FIELDS: tuple[str, ...] = (  # a lane's next decode, by attention class: keys; and what spans that are shared cost

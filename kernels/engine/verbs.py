@@ -12,7 +12,6 @@ from kernels.engine.adapter import adapter_room, hold_adapter
 from kernels.engine.cache import find, hold, take_back, unlink
 from kernels.engine.heap import head, pop, push
 from kernels.engine.records import (
-    ACCEPT,
     DECODE,
     DONE,
     FINISHED,
@@ -294,7 +293,6 @@ def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None
     e.work[row + ROLE] = role
     e.work[row + TOKEN] = num_token
     e.work[row + PAD] = num_pad
-    e.work[row + ACCEPT] = 0
     lane.num_plan += 1
     lane.plan_token += num_token
     s = e.seq[i]
@@ -619,7 +617,7 @@ def _lose(e: Engine, i: int) -> None:
                 samples = s.flight == number + 1 and done >= s.target
                 token = 1 if samples else 0
                 if e.work[row + ROLE] == DECODE:
-                    token = 1 + e.work[row + ACCEPT]
+                    token = 1 + (s.accept if e.work[row + TOKEN] > 1 else 0)
                 e.work[row + ROLE] = LOST
                 e.work[row + TOKEN] = token
                 late += e.work[row + TOKEN]
