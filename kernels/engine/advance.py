@@ -130,9 +130,9 @@ def close_lane(e: Engine, p: PackedPrice, number: int, repeat: int) -> bool:
             token += e.work[row + TOKEN] + e.work[row + PAD]
             num_idle += 1 if e.work[row + ROLE] == IDLE else 0
             beyond = e.work[row + TOKEN] - 1
-            if beyond > 0 and e.work[row + ROLE] == DECODE:
-                if not 0 <= e.seq[e.work[row + SEQ]].accept <= beyond <= me.lookahead:
-                    return False
+            holds = 0 <= e.seq[e.work[row + SEQ]].accept <= beyond <= me.lookahead
+            if beyond > 0 and e.work[row + ROLE] == DECODE and not holds:
+                return False
         if token > me.max_step_token or (me.hold == 1 and num_idle == lane.num_plan):
             return False
         begin(e, p, number, me.now_ps, repeat)
