@@ -32,7 +32,7 @@ LAYER: tuple[str, ...] = (
     "forward_s", "input_grad_s", "weight_grad_s", "recompute_s",  # without exchanges
     "num_op", "num_back_op", "num_again_op",  # operators that the host launches: forward, backward, recomputed
     "tp_s", "tp_back_s", "ep_s", "ep_back_s", "cp_s", "cp_back_s",  # exchanges; of a ring what attention cannot hide
-    "tp_again_s", "ep_again_s",  # of what is recomputed
+    "tp_again_s", "ep_again_s", "cp_again_s",  # of what is recomputed
     "update_s",  # products of an update of the layer's matrices, a step
     "kept_byte", "passing_byte", "work_byte",  # kept of a microbatch; recomputed at once; gradients under way
     "away_byte",  # on the host meanwhile

@@ -167,7 +167,7 @@ def _passes(
     forward = max(forward + tp_s + ep_s + cp_s, layer["num_op"] * stack["host_s"])
     back_alone = max(back + tp_back + ep_back + layer["cp_back_s"], layer["num_back_op"] * stack["host_s"])
     again = layer["recompute_s"]
-    again += layer["tp_again_s"] * (1 - overlap) + layer["ep_again_s"] * (1 - plan["ep_overlap"])
+    again += layer["tp_again_s"] * (1 - overlap) + layer["ep_again_s"] * (1 - plan["ep_overlap"]) + layer["cp_again_s"]
     again = max(again, layer["num_again_op"] * stack["host_s"])
     back = back_alone
     copy = layer["kept_byte"] * plan["act_offload"] + layer["away_byte"]

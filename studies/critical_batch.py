@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from sim.show.plot_style import FAINT, ORANGE, PALETTE, new_figure, styled, suptitle
-from sim.training.fitted.search import batch_tradeoff
-from sim.training.fitted.space import Space
+from sim.training.search import batch_tradeoff
+from sim.training.space import Space
 from studies._panels import records
 from studies._verdict import frame, order, point
 

@@ -10,7 +10,7 @@ from hw_models import catalog
 from hw_models.spec import System
 from kernels.errors import InputError
 from sim.training.batch_plan import BatchPlan, heterogeneous_batch, homogeneous_batch
-from sim.training.fitted.group_cost import GroupCost, group_cost
+from sim.training.group_cost import GroupCost, group_cost
 from studies._long_tail import Ints, dropped, grouped
 from studies._verdict import frame, order, point, row
 from workloads.training import TrainPlan

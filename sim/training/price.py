@@ -106,7 +106,7 @@ def block_pieces(model: ModelSpec, plan: TrainPlan, where: Site) -> Records:
     out = np.zeros(len(model.block), LAYER_DTYPE)
     for i, (low, cost) in enumerate(zip(lowered, _priced(lowered, where), strict=True)):
         _fill(out, i, _summed(low, cost, plan, where), plan)
-        _fill_byte(out, i, model, model.block[i], plan, where)
+        _fill_byte(out, i, model, model.block[i], plan, where.precision)
     return out
 
 
@@ -134,11 +134,41 @@ def pieces(model: ModelSpec, plans: Sequence[TrainPlan], where: Site) -> Records
         found = summed[at[alike[p]] : at[alike[p]] + num_block + 2]
         for i, block in enumerate(model.block):
             _fill(one, i, found[i], plan)
-            _fill_byte(one, i, model, block, plan, where)
+            _fill_byte(one, i, model, block, plan, where.precision)
         out[p, BODY] = (share @ flat).view(LAYER_DTYPE)[0]
         for end in (FIRST, LAST):
             _fill(out[p], end, found[num_block + end - 1], plan)
         _fill_ends(out[p], model, plan)
+    return out
+
+
+def layer_seconds(model: ModelSpec, block: Block, plan: TrainPlan, where: Site) -> tuple[Lowered, Floats]:
+    """Rows of one layer and microbatch, and the seconds of each under the stack: what every sum here is made of."""
+    low = lower_layer(model, block, plan, where.precision, where.per_node)
+    return low, row_seconds(low, _priced([low], where)[0], where)
+
+
+def ends_seconds(model: ModelSpec, plan: TrainPlan, where: Site) -> list[tuple[Lowered, Floats]]:
+    """The same of what the first and the last stage have besides."""
+    lowered = [end(model, plan, where.precision, where.per_node) for end in (lower_first, lower_last)]
+    return [(low, row_seconds(low, cost, where)) for low, cost in zip(lowered, _priced(lowered, where), strict=True)]
+
+
+def row_seconds(low: Lowered, cost: CostTable, where: Site) -> Floats:
+    """Seconds of every row: its kernel's time under a lasting load, times the stack's factor for its class."""
+    kind = _classes()[low.ops["kind"]]
+    factor = np.where(kind == STREAM, where.stack["vector"], where.stack["compute"])
+    return _lasting(low.ops, cost, cost["time_ps"] * PS, where) * np.where(kind == LINK, 1.0, factor)
+
+
+def byte_piece(model: ModelSpec, plan: TrainPlan, precision: str = "bf16") -> Records:
+    """`[3]` as `piece`, without any price: what layers and ends keep, and their values. Memory asks for no more."""
+    out, one = np.zeros(3, LAYER_DTYPE), np.zeros(len(model.block), LAYER_DTYPE)
+    for i, block in enumerate(model.block):
+        _fill_byte(one, i, model, block, plan, precision)
+    share = np.bincount(model.layer, minlength=len(model.block)) / model.num_layer
+    out[BODY] = (share @ one.view(np.float64).reshape(len(model.block), -1)).view(LAYER_DTYPE)[0]
+    _fill_ends(out, model, plan)
     return out
 
 
@@ -168,11 +198,8 @@ class Summed(NamedTuple):
 
 def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summed:
     """Seconds by pass and exchange of one table."""
-    ops, seconds, phase = low.ops, cost["time_ps"] * PS, low.ops["phase"]
-    kind = _classes()[ops["kind"]]
-    link = kind == LINK
-    factor = np.where(link, 1.0, np.where(kind == STREAM, where.stack["vector"], where.stack["compute"]))
-    seconds = _lasting(ops, cost, seconds, where) * factor
+    ops, seconds, phase = low.ops, row_seconds(low, cost, where), low.ops["phase"]
+    link = _classes()[ops["kind"]] == LINK
     forward, back, weight = phase == FORWARD, phase == INPUT_GRAD, phase == WEIGHT_GRAD
     count = ops["count"] * ~link
     own = seconds * ~link
@@ -211,6 +238,8 @@ def _fill(out: Records, row: int, found: Summed, plan: TrainPlan) -> None:
     again = np.array([found.module[name] for name in chosen if name in found.module]).reshape(-1, 4).sum(axis=0)
     for name, value in zip(("recompute_s", "num_again_op", "tp_again_s", "ep_again_s"), again, strict=True):
         out[name][row] = value
+    if "core_attn" in chosen:  # keys go round, or heads change hands, once more
+        out["cp_again_s"][row] = found.field["cp_s"]
 
 
 def _lasting(ops: op.OpTable, cost: CostTable, seconds: Floats, where: Site) -> Floats:
@@ -228,9 +257,9 @@ def _lasting(ops: op.OpTable, cost: CostTable, seconds: Floats, where: Site) -> 
     return np.where(hot, np.maximum(seconds, alone / where.stack["clock"]), seconds)
 
 
-def _fill_byte(out: Records, row: int, model: ModelSpec, block: Block, plan: TrainPlan, where: Site) -> None:
+def _fill_byte(out: Records, row: int, model: ModelSpec, block: Block, plan: TrainPlan, precision: str) -> None:
     """Bytes that a layer keeps, and its values."""
-    kept = kept_byte(model.hidden, block, plan, where.precision)
+    kept = kept_byte(model.hidden, block, plan, precision)
     out["kept_byte"][row], out["away_byte"][row] = kept.kept, kept.offloaded
     out["passing_byte"][row] = passing_byte(model.hidden, block, plan, kept.passing)
     out["work_byte"][row] = work_byte(model.hidden, block, plan)

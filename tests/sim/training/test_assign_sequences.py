@@ -13,7 +13,7 @@ from kernels.errors import InputError
 from kernels.training_step import stage_times
 from sim.training.assign_sequences import Assignment, assign, homogeneous
 from sim.training.batch_plan import heterogeneous_batch, homogeneous_batch, microbatches
-from sim.training.fitted.group_cost import GroupCost, group_cost, group_seconds
+from sim.training.group_cost import GroupCost, group_cost, group_seconds
 from sim.training.fitted.stack import hardware_vector, load
 from workloads import models
 from workloads.training import TrainPlan, model_vector, plan_vector
