@@ -30,7 +30,7 @@ MEGATRON, ULYSSES, MANY = "Megatron-LM", "Ulysses, one size", "many sizes"
 SECONDS = "seconds a batch"
 NOTE = (
     "lengths log-normal, seeded, what exceeds the context dropped; 512 sequences a batch; ZeRO-3 and exchange of "
-    "heads, constants of megatron-a100; layers recomputed where the context does not fit without"
+    "heads, today's stack megatron-core with FlashAttention 2; layers recomputed where the context does not fit without"
 )
 PORTS = (
     "ports a node are not told apart in print (400 Gbit/s): eight, as communication is published as at most about 40 % "
