@@ -98,6 +98,13 @@ def hop_over_s(plan: Record, stack: Record, machine: Machine, node: int) -> floa
 
 
 @njit
+def wait_for_hop(row: Floats, hop: float) -> None:
+    """Adds what a stage waits for its own transfers, one each way, to `row[STAGE]`."""
+    row[FORWARD_S] += hop
+    row[INPUT_GRAD_S] += hop
+
+
+@njit
 def _channel(byte_per_s: float, stack: Record) -> float:
     """Rate of a channel to storage: no faster than the host link that leads there; 0 is host memory itself."""
     return min(byte_per_s, stack["host_byte_per_s"]) if byte_per_s > 0 else stack["host_byte_per_s"]
@@ -133,9 +140,10 @@ def layer_traffic_s(plan: Record, piece: Records, stack: Record, machine: Machin
 
 @njit
 def stage_times(
-    plan: Record, piece: Records, stack: Record, machine: Machine, layers: float, where: int, out: Floats
+    plan: Record, piece: Records, stack: Record, machine: Machine, layers: float, where: int, out: Floats,
+    chunks: float = 1.0,
 ) -> None:
-    """Times of one microbatch through `layers` layers of a rank (all its chunks), into `out[STAGE]`.
+    """Times of one microbatch through `layers` layers of a rank, in `chunks` chunks, into `out[STAGE]`.
 
     `forward_s`, `input_grad_s` and `recompute_s` include the exchanges that nothing hides (also apart, forward only);
     `dp_s` and `optimizer_s` are once a step.
@@ -143,6 +151,8 @@ def stage_times(
     gather, reduce, end = layer_traffic_s(plan, piece, stack, machine)
     _passes(plan, piece, stack, gather, reduce, layers, where, out)
     out[HOP_S] = hop_s(plan, stack, machine)
+    if plan["blocking_hop"] > 0:
+        wait_for_hop(out, out[HOP_S] * chunks)
     out[DP_S] = layers * (gather + reduce) + end * _num_end(plan, where)
     out[OPTIMIZER_S] = update_s(plan, piece, stack, machine, layers, where)
 
@@ -324,6 +334,10 @@ def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, sta
         _passes(plan, piece, stack, gather, reduce, fullest, MIDDLE, stage[MIDDLE])
         _passes(plan, piece, stack, gather, reduce, plan["last_layer"], LAST_STAGE, stage[LAST_STAGE])
         slowest = FIRST_STAGE
+    hop = hop_s(plan, stack, machine)
+    if pp > 1 and plan["blocking_hop"] > 0:
+        for where in range(3):
+            wait_for_hop(stage[where], hop * v)
     for where in range(4):
         row = stage[where]
         total[where] = row[FORWARD_S] + row[INPUT_GRAD_S] + row[WEIGHT_GRAD_S] + row[RECOMPUTE_S]
@@ -344,7 +358,6 @@ def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, sta
         elif kind in (ZB_H2, ZB_V):
             filled = ramp
         bubble = max(0.0, ramp / v - filled)
-        hop = hop_s(plan, stack, machine)
         if kind in (ONE_F_ONE_B, ZB_H1, ZB_H2):
             hops = 2 * hop * ((pp - 1) * (1 + m / pp) - 1)
         elif kind in (INTERLEAVED, ZB_V):

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hw_models import catalog
+from hw_models import catalog, device
 from kernels import optable as op
+from kernels.formats import FORMAT_CODE
 from kernels.train_plan import (
     BODY,
     M_ACTIVATION,
@@ -75,11 +76,15 @@ POLICY = {
 # Rotation of a query or key: half turned 6, two products 8, sum 6; backward 24. Activation times up: 4 and 6; 6 and 12.
 # A sum with the residual: 6 each way
 NORM_BYTE, ROTATE_BYTE, PRODUCT_BYTE, SUM_BYTE = 36 + 72, 20 + 24, 10 + 18, 6 + 6
+NARROW_BYTE = 2 + 1  # a weight and direction: read in 16 bits, written in 8
 # COAT's own passes over 1 B values: a norm and the sum before it read two and write two, backward three and one, twice
 # a layer; its activation reads two and writes one, backward three and two
 FUSED_BYTE, FUSED_PRODUCT_BYTE = 2 * 8, 8
 PEAK, PART, FASTER = "peak GB", "part, GB: ", "faster, ratio"
-RATES = "kernels of an H100 (stack pytorch-fsdp, FlashAttention 2), PyTorch's operators one by one where not fused"
+RATES = (
+    "kernels of an H100 (stack pytorch-fsdp, FlashAttention 2), PyTorch's operators one by one where not fused; no host "
+    "time"
+)
 NOTE = "fp32 shards of weights and gradients, which the published peaks of 4 and 8 GPUs imply; logits 10 B each"
 
 
@@ -120,14 +125,17 @@ def eager_byte(spec: ModelSpec, system: str) -> float:
 
 
 def token_per_s(model: str, num_device: int, batch: int, system: str, total: int = 0) -> float:
-    """Tokens a second and GPU; `total` sequences a step, or one microbatch. Products of COAT are those of FP8 (its
-    quantization is fused into what is beside it); a layer's element-wise operators are `eager_byte` at the rate that
-    the device's memory reaches (OLMo's repository compiles both sides: fused passes there)."""
+    """Tokens a second and GPU; `total` sequences a step, or one microbatch. Products of COAT are FP8 kernels as they
+    were measured; norms and activations narrow their own results, gradients are narrowed in a pass of their own, with
+    their transpose, and weights for each direction (coat_llama.py). A layer's other element-wise operators are
+    `eager_byte` at the rate that the device's memory reaches (OLMo's repository compiles both sides: fused passes)."""
     spec, plan = spec_of(model), plan_of(model, num_device, batch, system, total)
     fused = replace(plan, fused_norm=True, policy=())
     precision = "fp8" if system == "COAT" else "bf16"
     where = site(catalog.system(SYSTEM, num_device), load_stack(STACK), plan.attention, precision)
     where.stack["vector"] = 1.0  # every pass is counted here
+    measured = device.machine(where.system, "calibrated").fit
+    where.machine.fit[op.GEMM, FORMAT_CODE["fp8"]] = measured[op.GEMM, FORMAT_CODE["fp8"]]
     prices = piece(spec, fused, where)
     low, seconds = layer_seconds(spec, spec.block[0], fused, where)
     stream = np.isin(low.ops["kind"], (op.ADD, op.ACT, op.ROPE, op.COPY, op.NORM))
@@ -135,10 +143,15 @@ def token_per_s(model: str, num_device: int, batch: int, system: str, total: int
     wanted = moved / 2 if system == "COAT" else moved
     if model != OLMO:
         wanted = eager_byte(spec, system)
-    for name, phases in (("forward_s", (FORWARD,)), ("input_grad_s", (INPUT_GRAD,)), ("weight_grad_s", (WEIGHT_GRAD,))):
-        own = np.isin(low.ops["phase"], phases)
-        prices[name][BODY] -= seconds[own & (low.ops["kind"] == op.CONVERT)].sum()
+    for name, phase in (("forward_s", FORWARD), ("input_grad_s", INPUT_GRAD), ("weight_grad_s", WEIGHT_GRAD)):
+        own = low.ops["phase"] == phase
         prices[name][BODY] += (wanted / moved - 1) * seconds[own & stream].sum()
+        if phase == FORWARD:
+            prices[name][BODY] -= seconds[own & (low.ops["kind"] == op.CONVERT)].sum()
+    if system == "COAT":
+        narrow_s = NARROW_BYTE * prices["dense"][BODY] / float(where.stack["mem_byte_per_s"])
+        for name in ("forward_s", "input_grad_s"):
+            prices[name][BODY] += narrow_s
     return plan.token / num_device / composed(plan_record(spec, plan), prices, where).step_s
 
 

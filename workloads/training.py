@@ -63,6 +63,7 @@ class TrainPlan:
     offload_write_byte_per_s: float = 0.0  # channel that offloaded activations take, as of NVMe drives; 0: host memory
     offload_read_byte_per_s: float = 0.0
     whole_hop: bool = False  # every tensor-parallel rank sends all of the activations to the next stage, not its share
+    blocking_hop: bool = False  # a stage waits for its own transfers, as Megatron-LM before it sent beside compute
     weight_offload: float = 0.0  # share of the weights that lives in host memory and is fetched for each pass
     optimizer_offload: float = 0.0  # share of the optimizer states that lives there and is fetched for the update
     global_balance: bool = False  # the balancing loss counts expert loads over the whole batch: an all-reduce a layer
@@ -147,6 +148,7 @@ def check_effect(plan: TrainPlan) -> None:
         "tp_overlap": (plan.tp_overlap > 0 and plan.tp == 1, "needs tp > 1"),
         "whole_hop": (plan.whole_hop and (plan.tp == 1 or plan.pp == 1 or plan.sequence_parallel),
                       "needs tp > 1, pp > 1 and no sequence_parallel"),
+        "blocking_hop": (plan.blocking_hop and plan.pp == 1, "needs pp > 1"),
         "offload_write_byte_per_s": (plan.offload_write_byte_per_s > 0 and plan.act_offload == 0,
                                      "needs act_offload > 0"),
         "offload_read_byte_per_s": (plan.offload_read_byte_per_s > 0 and plan.act_offload == 0,

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from hw_models import catalog
 from hw_models.spec import System
-from kernels import optable as op
 from kernels.errors import InputError
 from kernels.train_plan import M_TOTAL, Floats
 from kernels.train_step import layer_traffic_s
@@ -27,8 +26,6 @@ from workloads import models
 from workloads.models.spec import ModelSpec
 from workloads.training import TrainPlan
 from workloads.training_rows import FORWARD, Lowered
-
-ATTENTION = (op.ATTN_PREFILL, op.ATTN_BACKWARD)
 
 
 class GroupCost(NamedTuple):
@@ -112,8 +109,8 @@ def _by_kind(low: Lowered, seconds: Floats, again: bool) -> Floats:
     """(products and streams, attention, exchange of context parallelism) seconds and operators of a table; where all
     is recomputed (`again`) its forward rows run twice."""
     times = np.where(low.ops["phase"] == FORWARD, 2.0 if again else 1.0, 1.0)
-    attend = np.isin(low.ops["kind"], ATTENTION)
     exchange = np.char.startswith(low.ops["name"], b"cp_")
+    attend = (np.array(low.module) == "core_attn") & ~exchange
     spent = seconds * times
     return np.array([spent[~attend & ~exchange].sum(), spent[attend].sum(), spent[exchange].sum(), times.sum()])
 

@@ -214,8 +214,9 @@ def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summ
     for name, values in exchange.items():
         field[f"{name}_s"], field[f"{name}_back_s"] = values @ forward, values @ back
     if plan.cp > 1 and not plan.ulysses:  # keys of the others come while their predecessors are attended to
-        for name, attend in (("cp_s", op.ATTN_PREFILL), ("cp_back_s", op.ATTN_BACKWARD)):
-            hidden = float(seconds[ops["kind"] == attend].sum()) * (plan.cp - 1) / plan.cp
+        core = ~link & (np.array(low.module) == "core_attn")
+        for name, passes in (("cp_s", forward), ("cp_back_s", back | weight)):
+            hidden = float(seconds[core & passes].sum()) * (plan.cp - 1) / plan.cp
             field[name] = max(0.0, field[name] - hidden)
     module: dict[str, tuple[float, float, float, float]] = {}
     names = np.array(low.module)
