@@ -16,7 +16,8 @@ from sim.training.step import TrainResult, train
 from studies._gpt import gpt
 from studies._panels import records
 from studies._verdict import frame, order, point, row
-from workloads.training import TrainPlan, model_flop
+from workloads.training import TrainPlan
+from workloads.training_flop import model_flop
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -185,8 +185,11 @@ def passing_byte(hidden: int, block: Block, plan: TrainPlan, whole: float) -> fl
 
 def work_byte(hidden: int, block: Block, plan: TrainPlan) -> float:
     """Bytes of the gradients under way in the backward pass of a layer: of the widest operator's inputs and result,
-    and of the residual stream."""
+    and of the residual stream. With sequence parallelism all tokens of a split part are on every rank meanwhile: its
+    gathered input, and the gradient of that before it is scattered."""
     f, token = block.ffn, plan.seq * plan.micro_batch / plan.cp
     split = plan.tp if plan.sequence_parallel else 1
+    gathered = 2 if plan.sequence_parallel and plan.tp > 1 else 0
     wide = max(f.inter / plan.tp, f.topk * f.expert_inter / plan.expert_tp / (plan.tp / plan.expert_tp))
-    return token * plan.act_byte * ((f.num_up + 1) * wide / plan.backward_chunk + 2 * hidden / split)
+    stream = (gathered + 2 / split) * hidden
+    return token * plan.act_byte * ((f.num_up + 1) * wide / plan.backward_chunk + stream)

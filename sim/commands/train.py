@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(name, type=float, default=0.0, help=text)
     parser.add_argument("--whole-hop", action="store_true", help="all tensor-parallel ranks send everything onwards")
+    parser.add_argument(
+        "--no-fused-accumulation", dest="fused_accumulation", action="store_false", help="gradients are added apart"
+    )
     parser.add_argument("--blocking-hop", action="store_true", help="stages wait for their own transfers")
     parser.add_argument("--global-balance", action="store_true", help="expert loads are balanced over the whole batch")
     parser.add_argument("--compression", default="none", help="gradient hook: none, fp16, powersgd, topk, onebit")

@@ -19,7 +19,8 @@ from sim.training.stack import TrainStack, default_stack, load_stack
 from sim.training.step import train
 from workloads import models
 from workloads.models.spec import ModelSpec
-from workloads.training import TrainPlan, model_flop
+from workloads.training import TrainPlan
+from workloads.training_flop import model_flop
 
 
 def exhaustive(

@@ -56,7 +56,8 @@ from workloads.models.spec import ModelSpec
 from workloads.models.tensors import num_param
 from workloads.pipeline import OpArrays, Order, compile_order
 from workloads.schedules import load as load_schedule
-from workloads.training import TrainPlan, check, model_flop
+from workloads.training import TrainPlan, check
+from workloads.training_flop import model_flop
 
 FIDELITIES = ("calibrated", "replay")
 

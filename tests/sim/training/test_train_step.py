@@ -20,7 +20,8 @@ from workloads import models
 from workloads.experts import distinct_node, distinct_rank
 from workloads.kept_activations import kept_byte, kept_tensors
 from workloads.models.tensors import num_param
-from workloads.training import TrainPlan, check, model_flop
+from workloads.training import TrainPlan, check
+from workloads.training_flop import model_flop
 from workloads.training_layers import lower_last, lower_layer
 from workloads.training_rows import FORWARD, INPUT_GRAD, WEIGHT_GRAD, group_shape
 
