@@ -140,7 +140,13 @@ def layer_traffic_s(plan: Record, piece: Records, stack: Record, machine: Machin
 
 @njit
 def stage_times(
-    plan: Record, piece: Records, stack: Record, machine: Machine, layers: float, where: int, out: Floats,
+    plan: Record,
+    piece: Records,
+    stack: Record,
+    machine: Machine,
+    layers: float,
+    where: int,
+    out: Floats,
     chunks: float = 1.0,
 ) -> None:
     """Times of one microbatch through `layers` layers of a rank, in `chunks` chunks, into `out[STAGE]`.

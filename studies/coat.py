@@ -82,8 +82,8 @@ NARROW_BYTE = 2 + 1  # a weight and direction: read in 16 bits, written in 8
 FUSED_BYTE, FUSED_PRODUCT_BYTE = 2 * 8, 8
 PEAK, PART, FASTER = "peak GB", "part, GB: ", "faster, ratio"
 RATES = (
-    "kernels of an H100 (stack pytorch-fsdp, FlashAttention 2), PyTorch's operators one by one where not fused; no host "
-    "time"
+    "kernels of an H100 (stack pytorch-fsdp, FlashAttention 2), PyTorch's operators one by one where not fused; no "
+    "host time"
 )
 NOTE = "fp32 shards of weights and gradients, which the published peaks of 4 and 8 GPUs imply; logits 10 B each"
 

@@ -43,7 +43,8 @@ def total_byte(seq: int, batch: int, tp: int, cp: int, logit_byte: float) -> flo
     """Bytes a device of one training step, nothing recomputed: `tp` devices share every layer, or `cp` share every
     sequence in a ring (scores of their own rows against all keys)."""
     plan = TrainPlan(
-        tp, cp=cp, micro_batch=batch, batch=batch, seq=seq, attention="fused_softmax", fused_norm=True, weight_byte=WEIGHT, act_byte=ACT,
+        tp, cp=cp, micro_batch=batch, batch=batch, seq=seq, attention="fused_softmax", fused_norm=True,
+        weight_byte=WEIGHT, act_byte=ACT,
         grad_byte=GRAD, optimizer_byte=OPTIMIZER, dropout=True,
     )  # fmt: skip
     layers = plan_byte(BERT, plan, Library(logit_byte))

@@ -4,7 +4,6 @@ import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from hw_models import catalog, topology
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
 
 CLAIM = "SSDTrain (Wu et al. 2024): 47 % less peak memory of activations, at no cost in time"
 SMALL = {"shapes": ((12288, 3),)}
-SYSTEM, STACK, TP, SEQ = "dgx_a100_40gb", "megatron-2022", 2, 1024  # two bridged A100-PCIe-40GB: the same GPU, the same 300 GB/s between two
+SYSTEM, STACK = "dgx_a100_40gb", "megatron-2022"
+TP, SEQ = 2, 1024  # two bridged A100-PCIe-40GB: the same GPU, the same 300 GB/s between two
 SHAPES = ((8192, 4), (12288, 3), (16384, 2))  # width, layers: what two such GPUs hold
 # one Optane P5800X writes 6.1 and reads 7.2 GB/s (its datasheet); an array of three or four a GPU, behind PCIe 4 x16
 DRIVE = (6.1e9, 7.2e9)
@@ -38,8 +38,8 @@ PEAK, RATE, HELD = "peak of activations, GB", "thousand tokens/s", "activations 
 NAMES = ("keep", "offload", "recompute")
 NOTE = (
     "BERT layers (a GPT's with dropout: the mask alone differs) of a vocabulary of 30.5K, fp16 throughout, cross "
-    "entropy too, SGD; 1,024 tokens, batch 16, tensor parallelism 2; stack megatron-2022 with FlashAttention 2; T5's second attention "
-    "is not modelled"
+    "entropy too, SGD; 1,024 tokens, batch 16, tensor parallelism 2; stack megatron-2022 with FlashAttention 2; "
+    "T5's second attention is not modelled"
 )
 
 
@@ -64,9 +64,7 @@ def modules(hidden: int, num_layer: int, batch: int, dedup: bool = True) -> tupl
     where = known_site(SYSTEM, TP, STACK, plan.attention, "fp16")
     out = []
     tensors = kept_tensors(hidden, model.block[0], plan)
-    for part, half in zip(
-        ("attention", "feed-forward"), layer_halves(model, model.block[0], plan, where), strict=True
-    ):
+    for part, half in zip(("attention", "feed-forward"), layer_halves(model, model.block[0], plan, where), strict=True):
         own = [tensor for tensor in tensors if tensor.part == part]
         out.append(
             Module(

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from kernels.formats import FORMAT_CODE
@@ -62,7 +61,8 @@ def llama_times(tokens: int, stages: int) -> StageTimes:
         float(stream_s(value, read * value, write * value, where.machine.rate, fit)[0])
         for read, write in (ADD_BYTE, ADAM_BYTE)
     )
-    return StageTimes(*(float(out[at]) for at in (FORWARD_S, INPUT_GRAD_S, WEIGHT_GRAD_S)), add_s, adam_s)
+    forward_s, input_s, weight_s = (float(out[at]) for at in (FORWARD_S, INPUT_GRAD_S, WEIGHT_GRAD_S))
+    return StageTimes(forward_s, input_s, weight_s, add_s, adam_s)
 
 
 def coded_order(stages: int) -> Order:

@@ -11,9 +11,11 @@ from kernels.train_plan import (
     M_GRAD,
     M_OPTIMIZER,
     M_WEIGHT,
-    MEMORY as KINDS,
     STACK_DTYPE,
     plan_memory,
+)
+from kernels.train_plan import (
+    MEMORY as KINDS,
 )
 from sim.show.plot_style import PALETTE, new_figure, styled, suptitle
 from sim.training.price import plan_record

@@ -91,8 +91,9 @@ class TrainRows:
 
         if apart and not frozen:  # written as it is, then added to what is there
             size = float(n) * k * batch
-            self.add(f"{name}_add", op.ADD, WEIGHT_GRAD, m=k, n=n * batch, flop=size,
-                     act_byte=size * (self.byte + self.plan.grad_byte), write_byte=size * self.plan.grad_byte)  # fmt: skip
+            both = self.byte + self.plan.grad_byte
+            self.add(f"{name}_add", op.ADD, WEIGHT_GRAD, m=k, n=n * batch, flop=size, act_byte=size * both,
+                     write_byte=size * self.plan.grad_byte)  # fmt: skip
 
     def linear_map(self, name: str, m: float, n: float, k: float, *, bias: bool = False, batch: int = 1) -> None:
         """A weight, the gradient of whose bias sums that of its result over the tokens; with its low-rank adapter

@@ -87,9 +87,10 @@ def group_cost(
             raise InputError(f"{spec.name} leaves no room in {where.stack['mem_byte'] / 2**30:.1f} GiB",
                              field="degree", value=degree)  # fmt: skip
         columns.append((fixed, token, square, comm_fixed, comm_token, hide, room, (byte[1] - byte[0]) / size))
-    parts = np.array(columns).T
+    fix, tok, squ, cfix, ctok, hid, most, kept = np.array(columns).T
     gather_s = _gather_s(spec, replace(plan, dp=num_device // plan.tp), where) if plan.zero >= 3 else 0.0
-    return GroupCost(tuple(degrees), *parts, floor_s=num_op * float(where.stack["host_s"]), gather_s=gather_s)
+    floor_s = num_op * float(where.stack["host_s"])
+    return GroupCost(tuple(degrees), fix, tok, squ, cfix, ctok, hid, most, kept, floor_s, gather_s)
 
 
 def _sums(model: ModelSpec, plan: TrainPlan, where: Site) -> _Sum:

@@ -1,7 +1,7 @@
 """The two halves of a layer, attention and feed-forward, each with what it takes beside its exchange.
 
-Both end in an all-reduce of tensor parallelism, forward and backward (Shoeybi et al. 2019); in the backward pass that of
-the input gradients may run beside the weight gradient of the half's first product, as Megatron-LM has it.
+Both end in an all-reduce of tensor parallelism, forward and backward (Shoeybi et al. 2019); in the backward pass that
+of the input gradients may run beside the weight gradient of the half's first product, as Megatron-LM has it.
 """
 
 from typing import NamedTuple

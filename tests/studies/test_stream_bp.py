@@ -26,8 +26,8 @@ def test_memory_is_a_constant_and_a_slope_that_hand_arithmetic_gives() -> None:
     assert byte[2] - byte[1] == pytest.approx(byte[1] - byte[0], rel=1e-3)  # chunks of 100 tokens divide the length
     h, inter, kv = 4096, 12288, 8 * 128
     layer = 2 * (4 * h + (2 * 32 + 2 * 8) * 128 + 4 * inter) + 4 * 32  # inputs, q k v o, wide tensors, row sums
-    # an input a layer; two thirds of the rest of a layer and, of what went before, normed input, keys and values; gradients of the
-    # residual stream and of a third of the widest operator's three tensors
+    # an input a layer; two thirds of the rest of a layer and, of what went before, normed input, keys and values;
+    # gradients of the residual stream and of a third of the widest operator's three tensors
     work = 2 * (2 * h + 3 * inter / 3)
     slope = 36 * 2 * h + (layer - 2 * h) * 2 / 3 + 2 * (h + 2 * kv) / 3 + work
     assert (byte[2] - byte[0]) / 20_000 == pytest.approx(slope, rel=1e-3)

@@ -71,8 +71,6 @@ def test_half_the_batch_takes_more_than_half_the_time() -> None:
     model = models.load("llama-2-7b")
     plan = TrainPlan(tp=8, micro_batch=4, batch=4, seq=1024, fused_norm=True)
     where = known_site("dgx_h100", 8, "megatron-core-2024", plan.attention)
-    whole, part = (
-        layer_halves(model, model.block[0], replace(plan, micro_batch=size), where) for size in (4, 2)
-    )
+    whole, part = (layer_halves(model, model.block[0], replace(plan, micro_batch=size), where) for size in (4, 2))
     for one, half in zip(whole, part, strict=True):
         assert one.forward_s / 2 < half.forward_s < one.forward_s

@@ -82,7 +82,8 @@ def test_states_and_weights_in_host_memory() -> None:
 def test_the_balancing_loss_of_the_whole_batch_is_an_all_reduce_of_a_number_an_expert() -> None:
     base = TrainPlan(tp=1, dp=8, ep=8, batch=8, seq=1024, attention="flash2", fused_norm=True)
     plain, wide = (
-        train("mixtral-8x7b", "dgx_a100", replace(base, global_balance=on), stack="megatron-core") for on in (0, 1)
+        train("mixtral-8x7b", "dgx_a100", replace(base, global_balance=on), stack="megatron-core")
+        for on in (False, True)
     )
     # 32 layers, one microbatch: 8 floats among 8 devices, latency alone
     extra = (wide.stage["ep_s"] - plain.stage["ep_s"]).sum()
@@ -128,9 +129,7 @@ def test_a_frozen_model_saves_a_third_of_the_matrix_products() -> None:
 
 def test_narrow_products_leave_attention_and_the_head_in_16_bits() -> None:
     plan = TrainPlan(8, 8, batch=64, seq=8192, attention="flash3", fused_norm=True)
-    wide, narrow = (
-        train(GPT, "dgx_h100", plan, stack="sol", number_format=name).stage for name in ("bf16", "fp8")
-    )
+    wide, narrow = (train(GPT, "dgx_h100", plan, stack="sol", number_format=name).stage for name in ("bf16", "fp8"))
     saved = (wide - narrow)[["forward_s", "input_grad_s", "weight_grad_s"]].to_numpy()
     # three equal products, less what narrowing costs before two of them; the head does not change
     assert (saved[1] > 0).all()
@@ -205,8 +204,7 @@ def test_a_ring_of_plain_attention_does_its_own_rows_of_every_score() -> None:
 
     plan = TrainPlan(seq=8192, cp=4, attention="unfused", fused_norm=True)
     alone, ring, heads = (
-        lower_layer(GPT, GPT.block[0], one).ops
-        for one in (replace(plan, cp=1), plan, replace(plan, ulysses=True))
+        lower_layer(GPT, GPT.block[0], one).ops for one in (replace(plan, cp=1), plan, replace(plan, ulysses=True))
     )
     flop = [float(ops["flop"][ops["name"] == b"scores"].sum()) for ops in (alone, ring, heads)]
     assert flop[1] == flop[2] == flop[0] / 4
