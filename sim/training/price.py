@@ -54,6 +54,7 @@ class Site(NamedTuple):
     name: str
     precision: str
     inherited: str  # device whose calibration it is ("" none: speed of light)
+    other: dict[tuple[str, str], str]  # (kind, format) whose kernel is not the device's default, and which it is
 
     @property
     def per_node(self) -> int:
@@ -71,7 +72,8 @@ def site(system: System, stack: TrainStack, attention: str = "", precision: str 
     fmt = precision_format(precision)
     fidelity = "sol" if stack.name == "sol" else device.best_fidelity(system.device)
     # training sums with the library's own all-reduce, not with those of serving engines
-    arrays = device.machine(system, fidelity, named={("all_reduce", form.name): "nccl" for form in FORMATS})
+    other = {("all_reduce", form.name): device.LIBRARY for form in FORMATS}
+    arrays = device.machine(system, fidelity, named=other)
     if arrays.peak_flop_per_s[FORMAT_CODE[fmt]] <= 0:
         has = [f.name for f, peak in zip(FORMATS, arrays.peak_flop_per_s, strict=True) if peak > 0]
         raise InputError(f"{system.device.name} has no such pipe", field="format", value=precision, allowed=has)
@@ -79,10 +81,14 @@ def site(system: System, stack: TrainStack, attention: str = "", precision: str 
         # training libraries narrow with kernels of their own (rows of the table); their products, which nobody has
         # measured here, reach the shares of the narrow peak that the 16-bit ones reach of theirs
         arrays.fit[op.GEMM, FORMAT_CODE[fmt]] = arrays.fit[op.GEMM, FORMAT_CODE["bf16"]]
+        other["gemm", fmt] = f"shares of the {fmt} peak as of bf16's"
     if stack.name != "sol":
-        arrays = arrays._replace(fit=_with_kernel(arrays, system, attention or stack.file.attention))
+        name = attention or stack.file.attention
+        arrays = arrays._replace(fit=_with_kernel(arrays, system, name))
+        if name != attention_kernels.measured(system.device):
+            other |= {(kind, form.name): name for form in FORMATS for kind in ("attn_prefill", "attn_backward")}
     inherited = device.calibration(system.device)[1] if fidelity == "calibrated" else ""
-    return Site(system, arrays, stack_record(stack, system), stack.name, precision, inherited)
+    return Site(system, arrays, stack_record(stack, system), stack.name, precision, inherited, other)
 
 
 def _with_kernel(arrays: Machine, system: System, attention: str) -> Floats:

@@ -215,7 +215,8 @@ def inheritance(where: Site) -> str:
         )
     )
     found = load_stack(where.name).file.device
-    return f"{kernels}; factors of {where.name} found on {found}"
+    narrow = [f"{fmt} products: {name}" for (kind, fmt), name in where.other.items() if kind == "gemm"]
+    return "; ".join([kernels, *narrow, f"factors of {where.name} found on {found}"])
 
 
 def hop_times(arrays: OpArrays, record: Record, where: Site) -> tuple[list[int], float]:
