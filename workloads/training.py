@@ -1,6 +1,6 @@
 """What is to be trained and how it is laid out: a plan, checked against its model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernels.errors import InputError
 from kernels.train_plan import ATTENTIONS, RECOMPUTES
@@ -69,6 +69,7 @@ class TrainPlan:
     loader_byte_per_s: float = 0.0  # rate of one replica's loaders; 0: a device's host link
     gather_limit: int = 2  # FSDP's rate limiter: layers gathered ahead and at work at most; 1: no prefetch, 0: no limit
     logit_chunk: int = 1  # parts of the sequence that the head and the loss are done in
+    mtp: int = 0  # heads that predict further tokens: a layer, a projection of two streams and a loss each, on the end
     lora_rank: int = 0  # of adapters beside every linear map, which alone are trained; 0: everything is
     fused_loss: bool = True  # cross entropy in one kernel that keeps no fp32 copy of the logits
     gather_logits: bool = False  # every tensor-parallel rank computes its loss on the logits of the whole vocabulary
@@ -182,6 +183,8 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
             raise InputError("unknown", field="recompute", value=name, allowed=(*RECOMPUTES, *MODULES))
     if plan.layout:
         check_layout(model, plan)
+    if not 0 <= plan.mtp <= model.num_layer:
+        raise InputError("out of range", field="mtp", value=plan.mtp, allowed=f"0 to {model.num_layer}")
     if plan.gather_limit < 0:
         raise InputError("too small", field="gather_limit", value=plan.gather_limit, allowed=">= 0")
     if plan.keep_gathered and (plan.dp_traffic != "scheduled" or plan.zero < 2):
@@ -234,6 +237,20 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
     if plan.ep > 1 and (experts % plan.ep or whole % (plan.ep * plan.expert_tp)):
         raise InputError("must divide the experts and tp x dp x cp", field="ep", value=plan.ep,
                          allowed=f"divisors of {experts} and {whole // plan.expert_tp}")  # fmt: skip
+
+
+def with_heads(model: ModelSpec, plan: TrainPlan) -> ModelSpec:
+    """The model with the layers of the plan's prediction heads after its own: those that it names, else as its last.
+
+    >>> from workloads import models
+    >>> with_heads(models.load("llama-2-7b"), TrainPlan(mtp=1)).num_layer
+    33
+    """
+    if not plan.mtp:
+        return model
+    block = model.mtp[0] if model.mtp else model.block[model.layer[-1]]
+    blocks = model.block if block in model.block else (*model.block, block)
+    return replace(model, block=blocks, layer=(*model.layer, *[blocks.index(block)] * plan.mtp))
 
 
 def check_layout(model: ModelSpec, plan: TrainPlan) -> None:

@@ -229,6 +229,16 @@ def lower_last(model: ModelSpec, plan: TrainPlan, precision: str = "bf16", per_n
     """The last norm, the head and the loss. A fused cross entropy reads the 16-bit logits and writes their gradient
     over them; an unfused one goes through two copies in 32 bits."""
     rows = TrainRows(plan, precision, per_node)
+    _loss(rows, model, plan)
+    for _ in range(plan.mtp):  # the stream and the next tokens' embeddings, each normed, are projected to one stream
+        _norm(rows, model, add=False)
+        _norm(rows, model, add=False)
+        rows.linear_map("mtp_join", rows.local, model.hidden, 2 * model.hidden)
+        _loss(rows, model, plan)
+    return rows.table()
+
+
+def _loss(rows: TrainRows, model: ModelSpec, plan: TrainPlan) -> None:
     h, vocab = model.hidden, -(-model.vocab // plan.tp)
     _norm(rows, model, add=False)
     _enter(rows, "head", h)
@@ -241,7 +251,6 @@ def lower_last(model: ModelSpec, plan: TrainPlan, precision: str = "bf16", per_n
     else:
         rows.stream("loss", op.LOSS, rows.token, vocab, 5.0, read=3, write=4, back=(4, 3))
     rows.link("loss", op.ALL_REDUCE, "tp", 4.0 * rows.token, phases=(FORWARD, FORWARD, FORWARD))
-    return rows.table()
 
 
 def lower_update(plan: TrainPlan, state: float, grad: float) -> Lowered:

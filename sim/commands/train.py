@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compression-rank", type=int, default=4, help="of powersgd")
     parser.add_argument("--backward-chunk", type=int, default=1, help="parts of the sequence in recomputed backward")
     parser.add_argument("--logit-chunk", type=int, default=1, help="parts of the sequence in head and loss")
+    parser.add_argument("--mtp", type=int, default=0, help="heads that predict further tokens")
     parser.add_argument("--lora-rank", type=int, default=0, help="train adapters of this rank alone (0: everything)")
     parser.add_argument("--ulysses", action="store_true", help="context parallelism by all-to-all, not by a ring")
     parser.add_argument("--tp-overlap", type=float, help="share of tensor-parallel traffic under compute")

@@ -12,7 +12,7 @@ from kernels.train_step import ONLY, RESULT, STAGE, plan_step, stage_times
 from sim.training.price import Site, byte_piece, piece, plan_record, site
 from sim.training.stack import load_stack
 from workloads.models.spec import ModelSpec
-from workloads.training import TrainPlan
+from workloads.training import TrainPlan, with_heads
 
 
 class Estimate(NamedTuple):
@@ -38,6 +38,7 @@ def known_site(
 
 def estimate(model: ModelSpec, plan: TrainPlan, where: Site) -> Estimate:
     """A plan on a machine under a stack."""
+    model = with_heads(model, plan)
     return composed(plan_record(model, plan), piece(model, plan, where), where)
 
 
@@ -59,6 +60,6 @@ def rank_times(model: ModelSpec, plan: TrainPlan, where: Site, place: int = ONLY
 
 def rank_memory(model: ModelSpec, plan: TrainPlan, stack: Record, precision: str = "bf16") -> Floats:
     """`[MEMORY]` bytes of the fullest device under the reserve of a stack's record. Prices nothing."""
-    memory = np.zeros(len(MEMORY))
+    memory, model = np.zeros(len(MEMORY)), with_heads(model, plan)
     peak_byte(plan_record(model, plan), byte_piece(model, plan, precision), stack, memory)
     return memory

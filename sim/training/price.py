@@ -30,7 +30,7 @@ from kernels.train_plan import (
 )
 from sim.training.stack import TrainStack, stack_record
 from workloads.compression import hook
-from workloads.kept_activations import kept_byte, passing_byte, recomputed, work_byte
+from workloads.kept_activations import KeptByte, kept_byte, passing_byte, recomputed, work_byte
 from workloads.models.spec import Block, ModelSpec
 from workloads.training import TrainPlan
 from workloads.training_layers import lower_first, lower_last, lower_layer
@@ -111,8 +111,9 @@ def block_pieces(model: ModelSpec, plan: TrainPlan, where: Site) -> Records:
     lowered = [lower_layer(model, block, plan, where.precision, where.per_node) for block in model.block]
     out = np.zeros(len(model.block), LAYER_DTYPE)
     for i, (low, cost) in enumerate(zip(lowered, _priced(lowered, where), strict=True)):
-        _fill(out, i, _summed(low, cost, plan, where), plan)
-        _fill_byte(out, i, model, model.block[i], plan, where.precision)
+        found = _summed(low, cost, plan, where)
+        _fill(out, i, found, plan)
+        _fill_policy(out, i, _fill_byte(out, i, model, model.block[i], plan, where.precision), found, plan)
     return out
 
 
@@ -140,7 +141,7 @@ def pieces(model: ModelSpec, plans: Sequence[TrainPlan], where: Site) -> Records
         found = summed[at[alike[p]] : at[alike[p]] + num_block + 2]
         for i, block in enumerate(model.block):
             _fill(one, i, found[i], plan)
-            _fill_byte(one, i, model, block, plan, where.precision)
+            _fill_policy(one, i, _fill_byte(one, i, model, block, plan, where.precision), found[i], plan)
         out[p, BODY] = (share @ flat).view(LAYER_DTYPE)[0]
         for end in (FIRST, LAST):
             _fill(out[p], end, found[num_block + end - 1], plan)
@@ -195,11 +196,18 @@ def _classes() -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
     return np.array(CLASS, np.int64)
 
 
+Part = tuple[float, float, float, float]  # seconds, operators, seconds of tp and of ep exchanges
+
+
 class Summed(NamedTuple):
-    """Sums over one table: fields of LAYER, and of its forward rows by module what recomputation repeats."""
+    """Sums over one table: fields of LAYER, and of its forward rows by module and by name what recomputation repeats;
+    seconds of weight gradients by name, and of one pass over a byte."""
 
     field: dict[str, float]
-    module: dict[str, tuple[float, float, float, float]]  # seconds, operators, seconds of tp and of ep exchanges
+    module: dict[str, Part]
+    name: dict[str, tuple[str, Part]]  # with the module that the rows belong to
+    weight: dict[str, float]
+    byte_s: float
 
 
 def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summed:
@@ -224,17 +232,20 @@ def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summ
         for name, passes in (("cp_s", forward), ("cp_back_s", back | weight)):
             hidden = float(seconds[core & passes].sum()) * (plan.cp - 1) / plan.cp
             field[name] = max(0.0, field[name] - hidden)
-    module: dict[str, tuple[float, float, float, float]] = {}
-    names = np.array(low.module)
-    for name in dict.fromkeys(low.module):
-        mine = forward & (names == name)
-        module[name] = (
-            float(own @ mine),
-            float(count @ mine),
-            float(exchange["tp"] @ mine),
-            float(exchange["ep"] @ mine),
-        )
-    return Summed({name: float(value) for name, value in field.items()}, module)
+    modules, named = np.array(low.module), ops["name"].astype(str)
+
+    def part(mine: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]") -> Part:
+        columns = (own, count, exchange["tp"], exchange["ep"])
+        one, two, three, four = (float(column @ (forward & mine)) for column in columns)
+        return one, two, three, four
+
+    module = {name: part(modules == name) for name in dict.fromkeys(low.module)}
+    name, weights = {}, {}
+    if plan.policy:  # single rows, which only a policy asks for
+        name = {key: (low.module[int(np.argmax(named == key))], part(named == key)) for key in dict.fromkeys(named)}
+        weights = {key: float(own @ (weight & (named == key))) for key in dict.fromkeys(named)}
+    return Summed({key: float(value) for key, value in field.items()}, module, name, weights,
+                  float(where.stack["vector"]) / max(float(where.stack["mem_byte_per_s"]), 1.0))  # fmt: skip
 
 
 def _fill(out: Records, row: int, found: Summed, plan: TrainPlan) -> None:
@@ -247,6 +258,20 @@ def _fill(out: Records, row: int, found: Summed, plan: TrainPlan) -> None:
         out[name][row] = value
     if "core_attn" in chosen:  # keys go round, or heads change hands, once more
         out["cp_again_s"][row] = found.field["cp_s"]
+
+
+def _fill_policy(out: Records, row: int, kept: KeptByte, found: Summed, plan: TrainPlan) -> None:
+    """What a policy for single tensors adds to the recomputation and takes from the weight gradients of a row."""
+    gone = set(found.module if plan.recompute == "full" else recomputed(plan))
+    for name, share in kept.again:
+        module, part = found.name.get(name, ("", (0.0, 0.0, 0.0, 0.0)))
+        if module in gone:  # runs again already
+            continue
+        for field, value in zip(("recompute_s", "num_again_op", "tp_again_s", "ep_again_s"), part, strict=True):
+            out[field][row] += value * share
+    for name, share, byte in kept.sampled:  # all are read and those that stay are written; fewer rows in the product
+        out["forward_s"][row] += byte * (1 + share) * found.byte_s
+        out["weight_grad_s"][row] -= (1 - share) * found.weight.get(name, 0.0)
 
 
 def _lasting(ops: op.OpTable, cost: CostTable, seconds: Floats, where: Site) -> Floats:
@@ -264,8 +289,10 @@ def _lasting(ops: op.OpTable, cost: CostTable, seconds: Floats, where: Site) -> 
     return np.where(hot, np.maximum(seconds, alone / where.stack["clock"]), seconds)
 
 
-def _fill_byte(out: Records, row: int, model: ModelSpec, block: Block, plan: TrainPlan, precision: str) -> None:
-    """Bytes that a layer keeps, and its values."""
+def _fill_byte(
+    out: Records, row: int, model: ModelSpec, block: Block, plan: TrainPlan, precision: str
+) -> KeptByte:  # fmt: skip
+    """Bytes that a layer keeps, and its values; returns what its policy does."""
     kept = kept_byte(model.hidden, block, plan, precision)
     out["kept_byte"][row], out["away_byte"][row] = kept.kept, kept.offloaded
     out["passing_byte"][row] = passing_byte(model.hidden, block, plan, kept.passing)
@@ -273,14 +300,16 @@ def _fill_byte(out: Records, row: int, model: ModelSpec, block: Block, plan: Tra
     values = trained_layer(model, block, plan)
     for name, value in zip(("dense", "expert", "trained", "trained_expert"), values, strict=True):
         out[name][row] = value
+    return kept
 
 
 def _fill_ends(out: Records, model: ModelSpec, plan: TrainPlan) -> None:
     first, last = vocabulary_values(model, plan)
     trained = 0.0 if plan.lora_rank else 1.0
     out["dense"][FIRST], out["trained"][FIRST] = first, first * trained
-    out["dense"][LAST], out["trained"][LAST] = last, last * trained
-    out["kept_byte"][LAST] = logit_byte(model, plan)
+    join = plan.mtp * 2.0 * model.hidden**2  # projections of the prediction heads, which share the vocabulary's
+    out["dense"][LAST], out["trained"][LAST] = last + join, (last + join) * trained
+    out["kept_byte"][LAST] = logit_byte(model, plan) * (1 + plan.mtp)
 
 
 def logit_byte(model: ModelSpec, plan: TrainPlan) -> float:
@@ -312,7 +341,10 @@ def plan_record(model: ModelSpec, plan: TrainPlan, row: int = 0) -> Record:
     out["dp_scheduled"] = plan.dp_traffic == "scheduled"
     out["hop_byte"] = plan.seq * plan.micro_batch / plan.cp * model.hidden * plan.act_byte
     out["num_layer"], out["tied"], out["piece"] = model.num_layer, model.tied, row
-    out["fullest"], out["first_layer"], out["last_layer"] = rank_layers(model.num_layer, plan.pp, plan.layout)
+    fullest, first, last = rank_layers(model.num_layer - plan.mtp, plan.pp, plan.layout)
+    out["fullest"], out["first_layer"], out["last_layer"] = max(fullest, last + plan.mtp), first, last + plan.mtp
+    if plan.pp == 1:
+        out["first_layer"] = model.num_layer
     return out[0]
 
 

@@ -210,3 +210,22 @@ def test_a_ring_of_plain_attention_does_its_own_rows_of_every_score() -> None:
     assert flop[1] == flop[2] == flop[0] / 4
     link = ring[(ring["name"] == b"cp_keys") & (ring["kind"] == op.P2P)]
     assert link["link_byte"][0] == 3 * 2048 * 2 * GPT.hidden * 2
+
+
+def test_a_prediction_head_is_a_layer_a_projection_and_a_loss_on_the_end() -> None:
+    base = TrainPlan(8, 4, batch=16, attention="flash2", fused_norm=True)
+    plain, heads = (train(GPT, "dgx_a100", replace(base, mtp=n), stack="sol") for n in (0, 2))
+    assert heads.stage["layer"].tolist() == [10, 10, 10, 12]
+    assert plain.stage["layer"].tolist() == [10] * 4
+    # every stage but the last is as it was; the last does two layers and two heads more
+    assert heads.stage["forward_s"][:3].tolist() == plain.stage["forward_s"][:3].tolist()
+    layer = plain.stage["weight_grad_s"][1] / 10
+    head = plain.stage["weight_grad_s"][3] - plain.stage["weight_grad_s"][1]
+    join = 2 * 2048 * 2 * GPT.hidden**2 / 312e12
+    more = heads.stage["weight_grad_s"][3] - plain.stage["weight_grad_s"][3]
+    assert more == pytest.approx(2 * (layer + head + join), rel=0.02)
+    value = 2 * (num_param(GPT) - (GPT.vocab + 2048) * GPT.hidden) / 40 / 8 + 2 * 2 * GPT.hidden**2
+    assert heads.memory["weight"][3] - plain.memory["weight"][3] == pytest.approx(2 * value, rel=0.01)
+    assert heads.memory["logit"][3] == 3 * plain.memory["logit"][3]
+    with pytest.raises(InputError, match="mtp"):
+        summary(replace(base, mtp=-1))

@@ -415,6 +415,43 @@ def test_a_policy_for_a_kept_activation() -> None:
     assert away.summary["step_s"] >= base.summary["step_s"] == shrunk.summary["step_s"]
     both = with_policy((name, "offload", 1.0), ("input of the first norm", "offload", 0.5))
     assert both.memory["buffer"][0] - base.memory["buffer"][0] == 2 * (token * inter + token * h / 2)
-    for policy in (("no such tensor", "skip", 1.0), (name, "forget", 1.0), (name, "recompute", 1.0)):
+    for policy in (("no such tensor", "skip", 1.0), (name, "forget", 1.0), (name, "skip", 2.0),
+                   ("input of the first norm", "recompute", 1.0), ("query", "sample", 0.5)):  # fmt: skip
         with pytest.raises(InputError):
             with_policy(policy)
+
+
+def test_a_tensor_that_is_recomputed_costs_the_operators_that_make_it() -> None:
+    def prices_of(*policy: tuple[str, str, float], recompute: str = "none") -> Any:
+        return prices(LLAMA, replace(BASE, policy=policy, recompute=recompute))[BODY]
+
+    plain, h, inter = prices_of(), LLAMA.hidden, LLAMA.block[0].ffn.inter
+    wide, token = ("input of the down projection", "recompute", 1.0), 4096 * 2
+    # one tensor of a module is what the module lets go: the same bytes and the same time
+    single, module = prices_of(wide), prices_of(recompute="activation")
+    assert (single["kept_byte"], single["recompute_s"]) == (module["kept_byte"], module["recompute_s"])
+    assert prices_of(wide, recompute="activation")["recompute_s"] == module["recompute_s"]  # once is enough
+    # a projection's results take its product again, half of them half of it
+    half = prices_of(("results of the up projections", "recompute", 0.5))
+    whole = prices_of(("results of the up projections", "recompute", 1.0))
+    assert plain["kept_byte"] - whole["kept_byte"] == 2 * inter * token
+    assert plain["kept_byte"] - half["kept_byte"] == inter * token
+    assert half["recompute_s"] == pytest.approx(whole["recompute_s"] / 2)
+    assert whole["recompute_s"] > 2 * 2 * 4096 * h * inter / 989.4e12
+    # in parts, one after the other: as long, with less there at once
+    parts = prices_of(("results of the up projections", "chunk", 0.25))
+    assert parts["recompute_s"] == whole["recompute_s"]
+    assert parts["passing_byte"] == whole["passing_byte"] / 4
+
+
+def test_a_sampled_input_makes_the_weight_gradient_a_product_of_its_share() -> None:
+    full, drawn = (
+        prices(LLAMA, replace(BASE, policy=policy))[BODY]
+        for policy in ((), (("input of the down projection", "sample", 0.25),))
+    )
+    byte = 4096 * 2 * LLAMA.block[0].ffn.inter
+    assert full["kept_byte"] - drawn["kept_byte"] == 0.75 * byte
+    assert drawn["forward_s"] - full["forward_s"] == pytest.approx(1.25 * byte / 3.352e12 * 1.21, rel=0.01)
+    product = 2 * 4096 * LLAMA.hidden * LLAMA.block[0].ffn.inter / 989.4e12
+    assert 0.75 * product < full["weight_grad_s"] - drawn["weight_grad_s"] < 2 * product
+    assert full["input_grad_s"] == drawn["input_grad_s"]
