@@ -16,12 +16,13 @@ Records = npt.NDArray[np.void]
 
 PLAN: tuple[str, ...] = (
     "tp", "pp", "dp", "cp", "ep", "expert_tp", "expert_dp", "sequence_parallel", "num_chunk", "micro_batch",
-    "num_microbatch", "recompute", "zero", "schedule", "weight_byte", "act_byte", "grad_byte", "optimizer_byte",
+    "num_microbatch", "recompute", "zero", "schedule", "weight_byte", "act_byte", "gather_byte", "grad_byte",
+    "optimizer_byte",
     "act_offload", "tp_overlap", "ep_overlap", "dp_scheduled", "keep_gathered", "gather_limit",
     "logit_chunk", "hold_logits",
     "lora_rank", "offload_write_byte_per_s", "offload_read_byte_per_s", "weight_offload", "optimizer_offload",
     "compress_ratio", "compress_pass", "compress_gathers", "sample_byte", "loader_byte_per_s", "whole_hop",
-    "blocking_hop", "hop_byte", "num_layer", "fullest", "first_layer", "last_layer", "tied", "fused_norm", "piece",
+    "blocking_hop", "host_update", "hop_byte", "num_layer", "fullest", "first_layer", "last_layer", "tied", "fused_norm", "piece",
 )  # fmt: skip
 """`recompute` is 2 where everything is recomputed, 1 for a part, 0 for nothing; `hop_byte` a microbatch's activations
 on their way to the next stage; `fullest`, `first_layer` and `last_layer` layers of the fullest, the first and the
@@ -51,9 +52,10 @@ STACK: tuple[str, ...] = (
     "reserve_byte",  # driver context, communicators, workspaces
     "fragment",  # share lost to fragmentation
 )  # fmt: skip
-MACHINE: tuple[str, ...] = ("clock", "contention", "device_per_node", "host_byte_per_s", "mem_byte", "mem_byte_per_s")
+MACHINE: tuple[str, ...] = ("clock", "contention", "device_per_node", "host_byte_per_s", "mem_byte", "mem_byte_per_s",
+                            "host_mem_byte_per_s")  # fmt: skip
 """Of the machine: clock of products under a lasting load relative to boost, share of the cores that a collective holds,
-devices a node, a device's host link, usable memory."""
+devices a node, a device's host link, usable memory, a device's share of its host's memory rate."""
 STACK_DTYPE = np.dtype([(name, "f8") for name in (*STACK, *MACHINE)])
 IDEAL_STACK: dict[str, float] = {"compute": 1.0, "vector": 1.0, "clock": 1.0}  # speed of light: the rest is 0
 
@@ -80,6 +82,12 @@ def in_flight(plan: Record, rank: float) -> float:
     if kind == ZB_H2:
         return min(m, 2 * p - 1)
     return min(m, p)  # ZB-H1, ZB-V
+
+
+@njit
+def gathered_byte(plan: Record) -> float:
+    """Bytes of a value of weights that are gathered."""
+    return plan["gather_byte"] if plan["gather_byte"] > 0 else plan["act_byte"]
 
 
 @njit
@@ -130,7 +138,7 @@ def plan_memory(plan: Record, piece: Records, stack: Record, rank: float, out: F
     if plan["weight_offload"] > 0:  # two layers: at work, and on its way
         out[M_BUFFER] += 2 * plan["weight_offload"] * (layer["dense"] + layer["expert"]) * plan["weight_byte"]
     if zero >= 3:  # gathered layers, in the format of the products
-        out[M_BUFFER] += gathered_layer(plan, layers) * (layer["dense"] + layer["expert"]) * plan["act_byte"]
+        out[M_BUFFER] += gathered_layer(plan, layers) * (layer["dense"] + layer["expert"]) * gathered_byte(plan)
         out[M_BUFFER] += (layer["trained"] + layer["trained_expert"]) * plan["act_byte"]  # and one's gradients
     elif zero >= 1:
         out[M_BUFFER] += min(BUCKET, trained + trained_expert) * plan["grad_byte"]

@@ -29,6 +29,7 @@ from kernels.train_plan import (
     Floats,
     Record,
     Records,
+    gathered_byte,
     peak_byte,
     update_byte,
 )
@@ -125,9 +126,9 @@ def layer_traffic_s(plan: Record, piece: Records, stack: Record, machine: Machin
     ones; what is scattered after every pass goes in the products' format, what waits for the step in its own."""
     if plan["dp"] * plan["cp"] <= 1:
         return 0.0, 0.0, 0.0
-    zero, byte, layer = plan["zero"], plan["act_byte"], piece[BODY]
+    zero, byte, layer = plan["zero"], gathered_byte(plan), piece[BODY]
     dense, expert = (layer["dense"], layer["expert"]) if zero >= 3 else (layer["trained"], layer["trained_expert"])
-    sent = (byte if zero >= 2 else plan["grad_byte"]) * compressed(plan)
+    sent = (plan["act_byte"] if zero >= 2 else plan["grad_byte"]) * compressed(plan)
     kind = ALL_REDUCE if zero == 0 else REDUCE_SCATTER
     reduce = replica_s(kind, layer["trained"] * sent, layer["trained_expert"] * sent, plan, stack, machine)
     end = replica_s(kind, piece[FIRST]["trained"] * sent, 0.0, plan, stack, machine)
@@ -255,9 +256,13 @@ def update_s(plan: Record, piece: Records, stack: Record, machine: Machine, laye
     read, write = update_byte(plan, state, held)
     fit = machine.fit[OPTIMIZER, ANY_FORMAT]
     seconds = stream_s(UPDATE_FLOP * state, read, write, machine.rate, fit)[0] * stack["vector"]
-    if plan["optimizer_offload"] > 0:  # states come and go over the host link, both ways at once
-        moved = state * plan["optimizer_byte"] * plan["optimizer_offload"]
-        seconds = max(seconds, moved / stack["host_byte_per_s"])
+    away = plan["optimizer_offload"]
+    if away > 0 and plan["host_update"] > 0:  # beside the device's own: out, updated in the host's memory, and back
+        moved = (plan["grad_byte"] + plan["weight_byte"]) / stack["host_byte_per_s"]
+        updated = (2 * plan["optimizer_byte"] + plan["grad_byte"] + plan["weight_byte"]) / stack["host_mem_byte_per_s"]
+        seconds = max(seconds * (1 - away), state * away * (moved + updated))
+    elif away > 0:  # states come and go over the host link, both ways at once
+        seconds = max(seconds, state * plan["optimizer_byte"] * away / stack["host_byte_per_s"])
     seconds += piece[BODY]["update_s"] * layers / (group if zero >= 1 else 1.0)
     # encoding and decoding stand before and after what they compress
     return seconds + plan["compress_pass"] * (value + expert) * grad / stack["mem_byte_per_s"]
@@ -359,10 +364,11 @@ def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, sta
         ramp -= max(0.0, short) / fullest * total[MIDDLE]  # ranks between the ends that have a layer less
         filled = 0.0
         kind = plan["schedule"]
-        if kind == ZB_H1:
-            filled = 2 * (pp - 1) * stage[MIDDLE, WEIGHT_GRAD_S]
-        elif kind in (ZB_H2, ZB_V):
-            filled = ramp
+        if kind in (ZB_H1, ZB_H2, ZB_V):  # weight gradients of one microbatch wait for no stage; those of further ones
+            own = min(ramp, (pp - 1) * stage[MIDDLE, WEIGHT_GRAD_S])  # fill what is left, as far as there are any
+            most = min(ramp, 2 * own) if kind == ZB_H1 else ramp
+            enough = pp - 1 if kind == ZB_H1 else 2 * (pp - 1)
+            filled = own + (most - own) * min(1.0, (m - 1) / enough)
         bubble = max(0.0, ramp / v - filled)
         if kind in (ONE_F_ONE_B, ZB_H1, ZB_H2):
             hops = 2 * hop * ((pp - 1) * (1 + m / pp) - 1)

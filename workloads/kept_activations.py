@@ -94,8 +94,15 @@ def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "b
         Kept("query", "attention", token * head * a.head_dim * byte, heads, 1, query),
         Kept("key", "attention", token * kv_head * a.head_dim * byte, heads, 1, key),
         Kept("value", "attention", token * kv_head * a.v_head_dim * byte, heads, 1, key),
-        Kept("result of attention", "attention", token * head * a.v_head_dim * byte, ("attention", "layer"), 2,
-             ("attention", "scores", "softmax", "values"), "attn_out"),
+        Kept(
+            "result of attention",
+            "attention",
+            token * head * a.v_head_dim * byte,
+            ("attention", "layer"),
+            2,
+            ("attention", "scores", "softmax", "values"),
+            "attn_out",
+        ),
     ]
     if narrow < byte:
         out.append(Kept("result of attention, narrow", "attention", token * head * a.v_head_dim * narrow,
@@ -124,8 +131,15 @@ def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "b
         out += _wide(token * f.inter / plan.tp, f.num_up, byte, narrow, plan.fused_norm, name, "", rows)
         if not f.num_expert:
             out.append(
-                Kept("input of the up projections", "feed-forward", gathered * narrow, ("norm", "layer"), f.num_up,
-                     ("norm",), "mlp_up")
+                Kept(
+                    "input of the up projections",
+                    "feed-forward",
+                    gathered * narrow,
+                    ("norm", "layer"),
+                    f.num_up,
+                    ("norm",),
+                    "mlp_up",
+                )
             )
     if f.num_expert:
         row = token * f.topk * (1 + plan.skew) / (plan.tp / plan.expert_tp)
@@ -135,7 +149,14 @@ def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "b
                         ("permute", "ep_dispatch"), "expert_up"))  # fmt: skip
         out.append(Kept("results of the experts", "feed-forward", row * hidden * byte, ("moe", "layer")))
         out += _wide(
-            row * f.expert_inter / plan.expert_tp, f.num_up, byte, narrow, True, ("moe", "layer"), " of experts", "expert"
+            row * f.expert_inter / plan.expert_tp,
+            f.num_up,
+            byte,
+            narrow,
+            True,
+            ("moe", "layer"),
+            " of experts",
+            "expert",
         )
     return out
 

@@ -46,6 +46,7 @@ class TrainPlan:
     fused_norm: bool = False
     weight_byte: float = 2.0  # a value
     act_byte: float = 2.0
+    gather_byte: float = 0.0  # a value of weights on their way to all replicas (FP8: 1); 0: `act_byte`
     grad_byte: float = 4.0
     optimizer_byte: float = 12.0  # fp32 master, momentum, variance (8-bit states: 6)
     skew: float = 0.0  # extra tokens of the fullest expert rank, as a share
@@ -62,6 +63,7 @@ class TrainPlan:
     blocking_hop: bool = False  # a stage waits for its own transfers, as Megatron-LM before it sent beside compute
     weight_offload: float = 0.0  # share of the weights that lives in host memory and is fetched for each pass
     optimizer_offload: float = 0.0  # share of the optimizer states that lives there and is fetched for the update
+    host_update: bool = False  # that share is updated there: gradients go out, new weights come back
     global_balance: bool = False  # the balancing loss counts expert loads over the whole batch: an all-reduce a layer
     compression: str = "none"  # hook on the gradient reduction (`workloads.compression`)
     compression_rank: int = 4  # of powersgd
@@ -132,6 +134,8 @@ def check_sizes(plan: TrainPlan) -> None:
     for field in RATES:
         if not 0 <= getattr(plan, field) < float("inf"):
             raise InputError("out of range", field=field, value=getattr(plan, field), allowed=">= 0")
+    if plan.gather_byte and not _LEAST_BYTE <= plan.gather_byte <= _MOST_BYTE:
+        raise InputError("out of range", field="gather_byte", value=plan.gather_byte, allowed=f"to {_MOST_BYTE:g}")
     if not 0 <= plan.skew < float("inf"):
         raise InputError("out of range", field="skew", value=plan.skew, allowed=">= 0")
 
@@ -155,6 +159,8 @@ def check_effect(plan: TrainPlan) -> None:
         "compression_rank": (plan.compression_rank != TrainPlan.compression_rank and plan.compression != "powersgd",
                              "needs compression = powersgd"),
         "fused_accumulation": (not plan.fused_accumulation and plan.zero >= 2, "needs ZeRO 0 or 1"),
+        "host_update": (plan.host_update and plan.optimizer_offload == 0, "needs optimizer_offload > 0"),
+        "gather_byte": (plan.gather_byte > 0 and plan.zero == 0, "needs ZeRO"),
         "refresh": (plan.refresh > 1 and not optimizer(plan.optimizer).rounds, "needs an optimizer with products"),
         "etp": (plan.etp > 0 and plan.ep == 1, "needs ep > 1"),
         "node_limit": (plan.node_limit > 0 and plan.dispatch != "deepep", "needs dispatch = deepep"),

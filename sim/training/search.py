@@ -12,7 +12,7 @@ from hw_models.spec import System
 from kernels.errors import InputError
 from kernels.train_plan import Floats, Records
 from kernels.train_step import score_plans
-from sim.training.critical_batch import steps_to_target
+from sim.training.critical_batch import StepCurve
 from sim.training.price import Site, pieces, site
 from sim.training.space import AXES, Space, layouts, plan_rows, to_plan
 from sim.training.stack import TrainStack, default_stack, load_stack
@@ -200,19 +200,19 @@ def replay_best(
 
 
 def batch_tradeoff(
-    model: str | ModelSpec, system: str, spaces: Sequence[Space], *, critical_batch: float, min_step: float,
-    stack: str | None = None, number_format: str = "bf16",
+    model: str | ModelSpec, system: str, spaces: Sequence[Space], *, steps: StepCurve, stack: str | None = None,
+    number_format: str = "bf16",
 ) -> pd.DataFrame:  # fmt: skip
     """The best plan of each space judged by time and cost to a target loss, not by throughput.
 
-    Steps to the target at batch B are `min_step (1 + critical_batch / B)` (McCandlish et al. 2018): below the critical
-    batch size a larger batch saves steps, above it only tokens are spent.
+    `steps` says how many steps a batch takes (`sim.training.critical_batch`): with a critical batch size a larger batch
+    saves steps below it, above it only tokens are spent.
     """
     records = []
     for space in spaces:
         best, _, _ = exhaustive(model, system, space, stack=stack, top=1, number_format=number_format)
         step_s = float(best["step_s"].iloc[0])
-        num_step = steps_to_target(space.batch, min_step, critical_batch)
+        num_step = steps.at(space.batch)
         machine = catalog.system(system, space.num_device)
         hours = num_step * step_s / 3600
         records.append({

@@ -23,6 +23,7 @@ from kernels.train_plan import (
     Floats,
     Record,
     Records,
+    gathered_byte,
 )
 from kernels.train_plan import plan_memory as rank_memory
 from kernels.train_step import (
@@ -118,6 +119,8 @@ def train(
     if arrays.num_stage > most and not plan.layout:
         raise InputError(f"{plan.schedule} makes {arrays.num_stage} stages of {own.num_layer} layers", field="pp",
                          value=plan.pp, allowed=f"<= {own.num_layer * plan.pp // arrays.num_stage}")  # fmt: skip
+    if plan.host_update and not where.stack["host_mem_byte_per_s"]:
+        raise InputError("nothing is known of the host's memory", field="host_update", value=machine.name)
     record = plan_record(spec, plan)
     record["num_chunk"] = arrays.num_stage / plan.pp
     record["dp_scheduled"] = plan.dp_traffic == "scheduled" or fidelity == "replay"
@@ -282,7 +285,7 @@ def memory_frame(laid: Stages, record: Record, where: Site, arrays: OpArrays) ->
             most = float(laid.layers[held].max())
             short = 2 * most - min(float(record["gather_limit"]) or most, most)
             out[MEMORY.index("buffer")] += max(0.0, short) * float(
-                (prices[BODY]["dense"] + prices[BODY]["expert"]) * record["act_byte"]
+                (prices[BODY]["dense"] + prices[BODY]["expert"]) * gathered_byte(record)
             )
         buffers = out[M_ACTIVATION] + out[M_LOGIT] + out[MEMORY.index("buffer")]
         out[M_RESERVE] = where.stack["reserve_byte"] + where.stack["fragment"] * buffers

@@ -24,14 +24,14 @@ def read(path: pathlib.Path | str, *, num_device: int = 0, set_aside: Collection
         content = files.read_json(path)
         if not isinstance(content, dict):
             raise InputError("not a DeepSpeed configuration: no object", file=path)
-        return deepspeed.read(Given(flatten(content), path), num_device, set_aside)
+        return deepspeed.read(Given(flatten(content), path, set_aside), num_device)
     try:
         text = files.read_byte(path, MAX_BYTE).decode()
         if path.suffix == ".toml":
-            return torchtitan.read(Given(flatten(tomllib.loads(text)), path), num_device, set_aside)
+            return torchtitan.read(Given(flatten(tomllib.loads(text)), path, set_aside), num_device)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(str(error), file=path) from None
-    return megatron.read(Given(arguments(text, path), path), num_device, set_aside)
+    return megatron.read(Given(arguments(text, path), path, set_aside), num_device)
 
 
 __all__ = ["Job", "read"]

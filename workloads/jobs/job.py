@@ -30,10 +30,14 @@ class Job(NamedTuple):
 class Given:
     """The arguments of a file, taken one by one; what nobody takes in the end is neutral, set aside or refused."""
 
-    def __init__(self, values: Mapping[str, Any], file: Any) -> None:
-        self.values = dict(values)
+    def __init__(self, values: Mapping[str, Any], file: Any, set_aside: Collection[str] = ()) -> None:
+        for name in set_aside:
+            if name not in values:
+                raise InputError("not in the file", file=file, field="set_aside", value=name, allowed=sorted(values))
+        self.values = {name: value for name, value in values.items() if name not in set_aside}
         self.file = file
-        self.left = set(values)
+        self.set_aside = tuple(sorted(set_aside))
+        self.left = set(self.values)
         self.understood: list[tuple[str, str, str]] = []
 
     def has(self, name: str) -> bool:
@@ -95,20 +99,14 @@ class Given:
                 self.refuse(name)
             self.left.discard(name)
 
-    def finish(self, neutral: Collection[str], prefixes: tuple[str, ...], set_aside: Collection[str]) -> tuple[
-        tuple[str, ...], tuple[str, ...]
-    ]:  # fmt: skip
-        """(neutral arguments, those set aside); `InputError` for what is neither, and for a name that is set aside
-        and not there."""
-        for name in set_aside:
-            if name not in self.left:
-                raise InputError("nothing to set aside: not in the file, or understood", file=self.file,
-                                 field="set_aside", value=name, allowed=sorted(self.left) or None)  # fmt: skip
-        away = sorted(self.left & set(set_aside))
-        quiet = sorted(name for name in self.left - set(away) if name in neutral or name.startswith(prefixes))
-        for name in sorted(self.left - set(away) - set(quiet)):
-            self.refuse(name, "not known, or with an effect that is not modelled; set it aside by name where it has none")
-        return tuple(quiet), tuple(away)
+    def finish(self, neutral: Collection[str], prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        """What nobody took and has no effect; `InputError` for the rest."""
+        quiet = sorted(name for name in self.left if name in neutral or name.startswith(prefixes))
+        for name in sorted(self.left - set(quiet)):
+            self.refuse(
+                name, "not known, or with an effect that is not modelled; set it aside by name where it has none"
+            )
+        return tuple(quiet)
 
 
 def _shown(value: Any) -> str:

@@ -2,7 +2,6 @@
 schedule, recomputation, formats, experts, optimizer. What the arguments leave out is Megatron-LM's own default."""
 
 import re
-from collections.abc import Collection
 from typing import Any
 
 from workloads.jobs.job import Given, Job
@@ -18,7 +17,7 @@ ATTENTION = {"auto": "", "flash": "flash2", "fused": "flash3", "unfused": "unfus
 DISPATCHERS = {"alltoall": "alltoall", "flex": "deepep"}
 
 
-def read(given: Given, num_device: int, set_aside: Collection[str]) -> Job:
+def read(given: Given, num_device: int) -> Job:
     """The job. `num_device`: of the run, where the arguments of its launcher do not say."""
     given.refuse_any(REFUSED)
     nodes, each = given.whole("nnodes", 0, "nodes"), given.whole("nproc-per-node", 0, "devices a node")
@@ -57,9 +56,9 @@ def read(given: Given, num_device: int, set_aside: Collection[str]) -> Job:
     plan["fused_norm"] = True
     plan["tp_overlap"] = None if given.flag("tp-comm-overlap", "tp_overlap: the stack's") else 0.0
     plan["fused_accumulation"] = not given.flag("no-gradient-accumulation-fusion", "gradients added apart")
-    neutral, away = given.finish(NEUTRAL, PREFIXES, set_aside)
+    neutral = given.finish(NEUTRAL, PREFIXES)
     return Job("Megatron-LM", {name: value for name, value in plan.items() if value is not None}, model, "", precision,
-               world, factor, tuple(given.understood), neutral, away)  # fmt: skip
+               world, factor, tuple(given.understood), neutral, given.set_aside)  # fmt: skip
 
 
 def _schedule(given: Given, plan: dict[str, Any], num_layer: int) -> None:
@@ -70,9 +69,7 @@ def _schedule(given: Given, plan: dict[str, Any], num_layer: int) -> None:
     if layers:
         plan["interleave"] = max(1, num_layer // (pp * layers))
     text = given.take("pipeline-model-parallel-layout", None, "layout")
-    first, last = (
-        given.whole(f"decoder-{end}-pipeline-num-layers", 0, "layout") for end in ("first", "last")
-    )
+    first, last = (given.whole(f"decoder-{end}-pipeline-num-layers", 0, "layout") for end in ("first", "last"))
     if text:
         plan["layout"] = stage_layers(str(text))
         plan["interleave"] = len(plan["layout"]) // pp
@@ -143,10 +140,10 @@ def _formats(given: Given, plan: dict[str, Any]) -> str:
         precision = given.choice("fp4-recipe", "nvfp4", {"nvfp4": "nvfp4"}, "format")
     if half == "fp32":
         plan["weight_byte"] = plan["act_byte"] = 4.0
-    narrow = given.flag("fp8-param-gather", "weight_byte")
+    narrow = given.flag("fp8-param-gather", "weight_byte, gather_byte")
     wide = given.flag("accumulate-allreduce-grads-in-fp32", "grad_byte") or half != "fp16"
     if narrow:
-        plan["weight_byte"] = 1.0
+        plan["weight_byte"] = plan["gather_byte"] = 1.0
     if given.flag("grad-reduce-in-bf16", "grad_byte"):
         wide = False
     plan["grad_byte"] = BYTE[given.choice("main-grads-dtype", "fp32" if wide else "bf16", {k: k for k in BYTE},
@@ -192,6 +189,8 @@ def _replicas(given: Given, plan: dict[str, Any]) -> dict[str, float]:
         given.refuse("num-distributed-optimizer-instances")
     if plan["dp"] * plan["cp"] == 1:
         plan["zero"] = 0
+    if not plan["zero"]:
+        plan.pop("gather_byte", None)
     hides = given.flag("overlap-grad-reduce", "exposed: the stack's")
     given.flag("overlap-param-gather", "exposed: the stack's")
     given.flag("overlap-param-gather-with-optimizer-step", "exposed: the stack's")

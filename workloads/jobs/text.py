@@ -12,8 +12,9 @@ from typing import Any
 from kernels.errors import InputError
 
 ASSIGN = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(?!\()(.*)$")
+LIST = re.compile(r"^\s*[A-Za-z_][A-Za-z0-9_]*\+?=\(")
 VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}?")
-YAML = re.compile(r"^\s*(?:--)?([A-Za-z][A-Za-z0-9_-]*)\s*:(?:\s+(.*))?$")
+YAML = re.compile(r"^\s*(--)?([A-Za-z][A-Za-z0-9_-]*)\s*:(?:\s+(.*))?$")
 
 
 def flatten(content: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -49,7 +50,9 @@ def arguments(text: str, file: Any) -> dict[str, Any]:
             if assigned:
                 known[assigned[1]] = " ".join(shlex.split(_filled(assigned[2], known), comments=True))
                 continue
-            words += shlex.split(_filled(line.replace("(", " ").replace(")", " "), known), comments=True)
+            plain = LIST.sub(" ; ", line).rstrip()
+            plain = f"{plain[:-1]} ;" if plain.endswith(")") and "(" not in plain else plain
+            words += shlex.split(_filled(plain, known), comments=True)
         except ValueError:  # a quotation over several lines: none of our arguments
             continue
     parts = [part for word in words for part in (word.split() if word.startswith("--") else [word])]
@@ -82,21 +85,22 @@ def _ends(word: str) -> bool:
     """Whether a word is the script's own, or the program that the arguments are for."""
     return word in (";", "|", "&&", "fi", "else", "then", "done", "esac") or word.endswith((".py", ";")) or (
         word.startswith("${") and word.endswith("}")
-    ) or re.match(r"^[A-Za-z_]+\+?=$", word) is not None  # fmt: skip
+    )  # fmt: skip
 
 
 def _yaml(lines: list[str], file: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    for line in lines:
-        found = YAML.match(line)
-        if found is None or found[2] is None:  # a section, or an item of a list
+    found_all = [found for found in map(YAML.match, lines) if found and found[3] is not None]  # no sections, no items
+    dashed = any(found[1] for found in found_all)  # then keys without dashes are somebody else's
+    for found in found_all:
+        if dashed and not found[1]:
             continue
-        value: Any = found[2].split(" #")[0].strip()
+        value: Any = found[3].split(" #")[0].strip()
         if value[:1] == value[-1:] and value[:1] in ("'", '"') and len(value) > 1:
             value = value[1:-1]
         if value[:1] == "[" and value[-1:] == "]":
             value = value[1:-1].replace(",", " ")
-        _put(out, found[1].replace("_", "-"), {"true": True, "false": False}.get(value.lower(), value), file)
+        _put(out, found[2].replace("_", "-"), {"true": True, "false": False}.get(value.lower(), value), file)
     return out
 
 

@@ -79,6 +79,17 @@ def test_states_and_weights_in_host_memory() -> None:
     assert away["step_s"] > plain["step_s"]
 
 
+def test_states_that_the_host_updates_send_gradients_and_fetch_weights() -> None:
+    system = catalog.system("dgx_a100", 32)
+    found = summary(replace(DDP, optimizer_offload=1.0, host_update=True))
+    value, host = num_param(GPT) / 8, system.node.host_mem_byte_per_s / 8
+    # 4 bytes of gradient out and 2 of weight back; 12 of states read and written, gradient read and weight written
+    assert found["optimizer_s"] == pytest.approx(value * ((4 + 2) / HOST + (2 * 12 + 4 + 2) / host), rel=0.03)
+    half = summary(replace(DDP, optimizer_offload=0.5, host_update=True))
+    assert half["optimizer_s"] == pytest.approx(found["optimizer_s"] / 2, rel=0.03)  # the device's half is done sooner
+    assert found["mem_optimizer_byte"] == 0
+
+
 def test_the_balancing_loss_of_the_whole_batch_is_an_all_reduce_of_a_number_an_expert() -> None:
     base = TrainPlan(tp=1, dp=8, ep=8, batch=8, seq=1024, attention="flash2", fused_norm=True)
     plain, wide = (
@@ -160,6 +171,7 @@ def test_bad_options(change: dict[str, Any], field: str) -> None:
         ("--compression-rank 16", "needs compression = powersgd"),
         ("--ulysses", "needs cp > 1"),
         ("--blocking-hop", "needs pp > 1"),
+        ("--host-update", "needs optimizer_offload > 0"),
         ("--zero 2 --dp 2 --no-fused-accumulation", "needs ZeRO 0 or 1"),
         ("--offload-read-byte-per-s 1e9", "needs act_offload > 0"),
         ("--loader-byte-per-s 1e6", "needs sample_byte > 0"),
