@@ -22,7 +22,8 @@ PLAN: tuple[str, ...] = (
     "logit_chunk", "hold_logits",
     "lora_rank", "offload_write_byte_per_s", "offload_read_byte_per_s", "weight_offload", "optimizer_offload",
     "compress_ratio", "compress_pass", "compress_gathers", "sample_byte", "loader_byte_per_s", "whole_hop",
-    "blocking_hop", "host_update", "hop_byte", "num_layer", "fullest", "first_layer", "last_layer", "tied", "fused_norm", "piece",
+    "blocking_hop", "host_update", "hop_byte", "num_layer", "fullest", "first_layer", "last_layer", "tied",
+    "fused_norm", "piece",
 )  # fmt: skip
 """`recompute` is 2 where everything is recomputed, 1 for a part, 0 for nothing; `hop_byte` a microbatch's activations
 on their way to the next stage; `fullest`, `first_layer` and `last_layer` layers of the fullest, the first and the

@@ -45,7 +45,9 @@ def execute(
 ) -> str:  # fmt: skip
     """Search and return the text; several sizes or a critical batch compare the best plan of each. A job's own file
     (`job`) gives the model and the batch, what is given beside it overrides it."""
-    given = {"model": model, "gpus": gpus, "batch": batch, "seq": seq, "format": format, "stack": stack}
+    given: dict[str, Any] = {
+        "model": model, "gpus": gpus, "batch": batch, "seq": seq, "format": format, "stack": stack,
+    }  # fmt: skip
     if job is not None:
         given = job_workload(job, gpus, set_aside) | {name: value for name, value in given.items() if value is not None}
     elif set_aside:
@@ -54,7 +56,8 @@ def execute(
         if given[name] is None:
             raise InputError("is missing", field=name, value=None)
     return _execute(
-        given["model"], system, given["gpus"], given["batch"], space, SEQ if given["seq"] is None else given["seq"], cp, max_tp,
+        given["model"], system, given["gpus"], given["batch"], space, SEQ if given["seq"] is None else given["seq"],
+        cp, max_tp,
         given["format"] or "bf16", given["stack"], top, guided, critical_batch, min_steps, json, steps,
     )  # fmt: skip
 

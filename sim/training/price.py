@@ -240,11 +240,12 @@ def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summ
         return one, two, three, four
 
     module = {name: part(modules == name) for name in dict.fromkeys(low.module)}
-    name, weights = {}, {}
+    single: dict[str, tuple[str, Part]] = {}
+    weights: dict[str, float] = {}
     if plan.policy:  # single rows, which only a policy asks for
-        name = {key: (low.module[int(np.argmax(named == key))], part(named == key)) for key in dict.fromkeys(named)}
+        single = {key: (low.module[int(np.argmax(named == key))], part(named == key)) for key in dict.fromkeys(named)}
         weights = {key: float(own @ (weight & (named == key))) for key in dict.fromkeys(named)}
-    return Summed({key: float(value) for key, value in field.items()}, module, name, weights,
+    return Summed({key: float(value) for key, value in field.items()}, module, single, weights,
                   float(where.stack["vector"]) / max(float(where.stack["mem_byte_per_s"]), 1.0))  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The same operator costs the same picoseconds in serving, training, a replayed trace and a study, whatever its kind."""
+"""The same operator costs the same picoseconds in serving, training, a replayed trace and a study, of any kind."""
 
 from typing import Any
 

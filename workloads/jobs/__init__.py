@@ -17,8 +17,9 @@ MAX_BYTE = 1 << 20  # of a file of arguments
 
 
 def read(path: pathlib.Path | str, *, num_device: int = 0, set_aside: Collection[str] = ()) -> Job:
-    """A job by its file: `.toml` torchtitan, `.json` DeepSpeed, all else Megatron-LM's arguments (a command line, a
-    script, or their YAML). `num_device`: of the run, where the file does not say. `InputError` names what is refused."""
+    """A job by its file: `.toml` torchtitan, `.json` DeepSpeed, all else Megatron-LM's arguments (a command line,
+    a script, or their YAML). `num_device`: of the run, where the file does not say. `InputError` names what is
+    refused."""
     path = pathlib.Path(path)
     if path.suffix == ".json":
         content = files.read_json(path)

@@ -1,12 +1,30 @@
-"""A job of DeepSpeed by its JSON: batch, ZeRO stage, formats, offloading, activation checkpointing. Shapes of the model,
-sequence and groups are the program's own, which the user gives beside it."""
+"""A job of DeepSpeed by its JSON: batch, ZeRO stage, formats, offloading, activation checkpointing. Shapes of the
+model, sequence and groups are the program's own, which the user gives beside it."""
 
 from typing import Any
 
 from workloads.jobs.job import Given, Job
 
 AUTO = "auto"
-NEUTRAL = frozenset(["steps_per_print", "wall_clock_breakdown", "dump_state", "gradient_clipping", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer", "prescale_gradients", "gradient_predivide_factor", "sparse_gradients", "memory_breakdown", "bf16.immediate_grad_update", "disable_allgather", "seed", "zero_optimization.round_robin_gradients", "zero_optimization.sub_group_size", "zero_optimization.stage3_max_live_parameters", "zero_optimization.stage3_max_reuse_distance", "zero_optimization.stage3_param_persistence_threshold", "zero_optimization.stage3_prefetch_bucket_size", "zero_optimization.stage3_gather_16bit_weights_on_model_save", "zero_optimization.stage3_gather_fp16_weights_on_model_save", "zero_optimization.allgather_bucket_size", "zero_optimization.reduce_bucket_size", "zero_optimization.contiguous_gradients", "zero_optimization.allgather_partitions", "zero_optimization.reduce_scatter", "zero_optimization.load_from_fp32_weights", "zero_optimization.elastic_checkpoint", "zero_optimization.ignore_unused_parameters", "zero_optimization.offload_optimizer.pin_memory", "zero_optimization.offload_param.pin_memory", "zero_optimization.offload_optimizer.fast_init", "zero_optimization.offload_param.buffer_count", "zero_optimization.offload_param.buffer_size", "zero_optimization.offload_param.max_in_cpu", "zero_optimization.offload_optimizer.buffer_count", "optimizer.params.lr", "optimizer.params.betas", "optimizer.params.eps", "optimizer.params.weight_decay", "optimizer.params.torch_adam", "optimizer.params.adam_w_mode", "activation_checkpointing.profile", "activation_checkpointing.number_checkpoints", "activation_checkpointing.synchronize_checkpoint_boundary", "activation_checkpointing.contiguous_memory_optimization"])  # fmt: skip
+_NAMES = """
+activation_checkpointing.contiguous_memory_optimization activation_checkpointing.number_checkpoints
+activation_checkpointing.profile activation_checkpointing.synchronize_checkpoint_boundary bf16.immediate_grad_update
+disable_allgather dump_state gradient_clipping gradient_predivide_factor memory_breakdown optimizer.params.adam_w_mode
+optimizer.params.betas optimizer.params.eps optimizer.params.lr optimizer.params.torch_adam
+optimizer.params.weight_decay prescale_gradients seed sparse_gradients steps_per_print wall_clock_breakdown
+zero_allow_untested_optimizer zero_force_ds_cpu_optimizer zero_optimization.allgather_bucket_size
+zero_optimization.allgather_partitions zero_optimization.contiguous_gradients zero_optimization.elastic_checkpoint
+zero_optimization.ignore_unused_parameters zero_optimization.load_from_fp32_weights
+zero_optimization.offload_optimizer.buffer_count zero_optimization.offload_optimizer.fast_init
+zero_optimization.offload_optimizer.pin_memory zero_optimization.offload_param.buffer_count
+zero_optimization.offload_param.buffer_size zero_optimization.offload_param.max_in_cpu
+zero_optimization.offload_param.pin_memory zero_optimization.reduce_bucket_size zero_optimization.reduce_scatter
+zero_optimization.round_robin_gradients zero_optimization.stage3_gather_16bit_weights_on_model_save
+zero_optimization.stage3_gather_fp16_weights_on_model_save zero_optimization.stage3_max_live_parameters
+zero_optimization.stage3_max_reuse_distance zero_optimization.stage3_param_persistence_threshold
+zero_optimization.stage3_prefetch_bucket_size zero_optimization.sub_group_size
+"""
+NEUTRAL = frozenset(_NAMES.split())
 PREFIXES = ("scheduler.", "fp16.", "tensorboard.", "wandb.", "csv_monitor.", "comet.", "flops_profiler.",
             "comms_logger.", "checkpoint.", "monitor_config.", "aio.", "elasticity.", "autotuning.")  # fmt: skip
 REFUSED = (

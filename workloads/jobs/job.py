@@ -1,8 +1,8 @@
 """What a training software's own configuration says: the fields of a plan, and a model where it has one.
 
 Whatever a file holds is one of four things: it becomes a field of the plan or the model (and is listed as understood);
-it changes no time and no byte (`neutral`); it is set aside by the user by name; or it is refused by name, because it has
-an effect that nothing here has.
+it changes no time and no byte (`neutral`); it is set aside by the user by name; or it is refused by name, because it
+has an effect that nothing here has.
 """
 
 from collections.abc import Collection, Mapping

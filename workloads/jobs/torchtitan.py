@@ -20,7 +20,16 @@ EVERY_OTHER = (
     ("key", "recompute", 1.0), ("input of the second norm", "recompute", 1.0),
     ("results of the up projections", "recompute", 0.5),
 )  # fmt: skip
-NEUTRAL = frozenset(["optimizer.lr", "optimizer.eps", "optimizer.beta1", "optimizer.beta2", "optimizer.weight_decay", "optimizer.implementation", "optimizer.fused", "model.tokenizer_path", "model.hf_assets_path", "model.print_after_conversion", "model.tokenizer_flavor", "model.norm_type", "training.dataset", "training.dataset_path", "training.max_norm", "training.steps", "training.warmup_steps", "training.gc_freq", "training.gc_debug", "training.seed", "training.dtype", "training.enable_loss_parallel", "training.data_parallel_type", "parallelism.enable_compiled_autograd", "experimental.custom_import", "experimental.custom_args_module", "training.debug_moe_force_load_balance", "compile.components", "activation_checkpoint.early_stop", "activation_checkpoint.per_op_sac_force_recompute_mm_shapes_by_fqns"])  # fmt: skip
+_NAMES = """
+activation_checkpoint.early_stop activation_checkpoint.per_op_sac_force_recompute_mm_shapes_by_fqns compile.components
+experimental.custom_args_module experimental.custom_import model.hf_assets_path model.norm_type
+model.print_after_conversion model.tokenizer_flavor model.tokenizer_path optimizer.beta1 optimizer.beta2 optimizer.eps
+optimizer.fused optimizer.implementation optimizer.lr optimizer.weight_decay parallelism.enable_compiled_autograd
+training.data_parallel_type training.dataset training.dataset_path training.debug_moe_force_load_balance
+training.dtype training.enable_loss_parallel training.gc_debug training.gc_freq training.max_norm training.seed
+training.steps training.warmup_steps
+"""
+NEUTRAL = frozenset(_NAMES.split())
 PREFIXES = ("job.", "profiling.", "metrics.", "checkpoint.", "comm.", "lr_scheduler.", "memory_estimation.",
             "validation.", "fault_tolerance.", "debug.", "logging.")  # fmt: skip
 REFUSED = (
@@ -142,7 +151,8 @@ def _precision(given: Given) -> str:
     if not wanted:  # their sections say how, where they are asked for
         given.left -= {name for name in given.left if name.rpartition(".")[0] in NARROW}
     for name, meaning in (("precompute_float8_dynamic_scale_for_fsdp", "nothing"), ("recipe_name", "format"),
-                          ("filter_fqns", "the head stays in 16 bits"), ("force_recompute_fp8_weight_in_bwd", "nothing"),
+                          ("filter_fqns", "the head stays in 16 bits"),
+                          ("force_recompute_fp8_weight_in_bwd", "nothing"),
                           ("emulate", "nothing")):  # fmt: skip
         for section in NARROW:
             given.take(f"{section}.{name}", meaning=meaning)

@@ -1,5 +1,7 @@
 """Steps and examples to a target: the hyperbola, its limits, and the noise scale of known gradients."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -45,7 +47,7 @@ def test_noise_scale_of_random_gradients() -> None:
     assert noise_scale(10, norm2[0], 1000, norm2[1]) == pytest.approx(100, rel=0.02)
 
 
-def test_a_table_of_a_hyperbola_is_near_it_and_ends_where_it_ends(tmp_path) -> None:
+def test_a_table_of_a_hyperbola_is_near_it_and_ends_where_it_ends(tmp_path: pathlib.Path) -> None:
     curve = Hyperbola(1000, 512)
     batch = np.geomspace(64, 4096, 25)
     (tmp_path / "steps.csv").write_text("batch,step\n" + "\n".join(f"{b},{curve.at(b)}" for b in batch))

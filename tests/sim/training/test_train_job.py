@@ -10,7 +10,8 @@ from sim.training.step import train
 from workloads.jobs import read
 
 ARGUMENTS = (
-    "torchrun --nproc_per_node 8 --nnodes 1 pretrain_gpt.py --num-layers 12 --hidden-size 1024 --num-attention-heads 16 "
+    "torchrun --nproc_per_node 8 --nnodes 1 pretrain_gpt.py --num-layers 12 --hidden-size 1024 "
+    "--num-attention-heads 16 "
     "--seq-length 1024 --max-position-embeddings 1024 --vocab-size 50257 --micro-batch-size 4 --global-batch-size 64 "
     "--tensor-model-parallel-size 2 --pipeline-model-parallel-size 2 --bf16 --use-distributed-optimizer --lr 1e-4"
 )
