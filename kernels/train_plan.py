@@ -71,6 +71,15 @@ BUCKET = 0.2e9  # values of a bucket of gradients under way (a distributed optim
 
 
 @njit
+def heavy_chunk(plan: Record) -> float:
+    """Chunks of the fullest rank that have a layer more than its others; 0 where its chunks are alike."""
+    v, fullest = plan["num_chunk"], plan["fullest"]
+    each = np.floor(plan["num_layer"] / (plan["pp"] * v))
+    more = fullest - each * v
+    return more if 0.0 < more < v else 0.0
+
+
+@njit
 def in_flight(plan: Record, rank: float) -> float:
     """Microbatches through the whole rank whose activations are kept at once at most."""
     p, m, v, kind = plan["pp"], plan["num_microbatch"], plan["num_chunk"], plan["schedule"]
@@ -79,6 +88,10 @@ def in_flight(plan: Record, rank: float) -> float:
     if kind == ONE_F_ONE_B:
         return min(m, p - rank)
     if kind == INTERLEAVED:
+        more, fullest = heavy_chunk(plan), plan["fullest"]
+        if more > 0.0:  # the first chunks are the heavy ones: they come in while light ones go out
+            layers = (p - 1 - 2 * rank) * np.ceil(fullest / v) + p * min(more - 1, v - more)
+            return min(m, p + layers / fullest)
         return min(m * v, (v - 1) * p + 2 * (p - 1 - rank) + 1) / v
     if kind == ZB_H2:
         return min(m, 2 * p - 1)

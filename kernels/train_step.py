@@ -30,11 +30,13 @@ from kernels.train_plan import (
     Record,
     Records,
     gathered_byte,
+    heavy_chunk,
     peak_byte,
     update_byte,
 )
 
 ANY_FORMAT = FORMAT_CODE["bf16"]
+UNLIKE = 0.5  # layers a microbatch that ranks wait where chunks differ by a layer: 0.4 to 0.6 in the replay
 UPDATE_FLOP = 12.0  # a value: two moments, their corrections, a square root, a division, decay
 
 STAGE: tuple[str, ...] = (
@@ -357,6 +359,8 @@ def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, sta
         if pp > 2 and total[MIDDLE] > total[slowest]:
             slowest = MIDDLE
     busy = m * total[slowest]
+    if plan["schedule"] in (INTERLEAVED, BREADTH_FIRST) and heavy_chunk(plan) > 0:  # ranks at unlike chunks wait for one another
+        busy *= 1.0 + UNLIKE / fullest
     bubble, hops = 0.0, 0.0
     if pp > 1:
         ramp = total[FIRST_STAGE] + total[LAST_STAGE] + (pp - 2) * total[MIDDLE] - total[slowest]

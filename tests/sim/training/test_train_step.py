@@ -382,6 +382,8 @@ CLOSED: list[tuple[str, dict[str, Any]]] = [
     ("gpt3-13b", {"recompute": "full"}),
     ("llama-3.1-70b", {"tp": 4, "interleave": 5, "schedule": "interleaved-1f1b", "batch": 128}),
     ("llama-3.1-405b", {"pp": 16, "dp": 2, "interleave": 4, "schedule": "interleaved-1f1b"}),
+    *[("llama-3.1-405b", {"pp": 16, "dp": 2, "interleave": v, "batch": batch, "schedule": "interleaved-1f1b"})
+      for v in (3, 5, 7) for batch in (64, 256)],
 ]  # fmt: skip
 
 
