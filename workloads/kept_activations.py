@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE, FORMATS
-from workloads.models.spec import Block
+from workloads.models.spec import Block, ModelSpec
 from workloads.training import MODULES, TrainPlan
 from workloads.training_rows import precision_format
 
@@ -147,7 +147,7 @@ def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "b
         out.append(Kept("scores of the router", "feed-forward", 4 * local * f.num_expert, ("moe", "layer")))
         out.append(Kept("rows of the experts", "feed-forward", row * hidden * narrow, ("moe", "layer"), 1,
                         ("permute", "ep_dispatch"), "expert_up"))  # fmt: skip
-        out.append(Kept("results of the experts", "feed-forward", row * hidden * byte, ("moe", "layer")))
+        # the router's weights multiply what the down projection reads, so that no result of an expert is kept
         out += _wide(
             row * f.expert_inter / plan.expert_tp,
             f.num_up,
@@ -177,8 +177,8 @@ def _wide(
 
 def kept_byte(hidden: int, block: Block, plan: TrainPlan, precision: str = "bf16") -> KeptByte:
     """Bytes that are kept, away and passing, and which operators a policy has run again or on fewer rows. The plan's
-    `policy` overrides single tensors by name; the rest is as `recompute` says. `InputError` for an unknown tensor or
-    action, or for one that the tensor cannot have.
+    `policy` overrides single tensors by name (`check_policy`); the rest is as `recompute` says. `InputError` for an
+    unknown action, or for one that the tensor cannot have.
 
     >>> from workloads import models
     >>> llama = models.load("llama-2-7b")
@@ -195,7 +195,7 @@ def kept_byte(hidden: int, block: Block, plan: TrainPlan, precision: str = "bf16
         usual = "recompute" if gone & set(tensor.modules) else "keep"
         if tensor.name == "input of the first norm":
             usual = "keep"
-        action, share = policy.pop(tensor.name, (usual, 1.0))
+        action, share = policy.get(tensor.name, (usual, 1.0))
         _check_action(tensor, action, share, usual)
         left = {"keep": 1.0, "shrink": share, "sample": share, "offload": 1 - share, "recompute": 1 - share}
         kept += tensor.byte * left.get(action, 0.0)
@@ -207,10 +207,19 @@ def kept_byte(hidden: int, block: Block, plan: TrainPlan, precision: str = "bf16
                 again |= {row: max(again.get(row, 0.0), 1.0 if action == "chunk" else share) for row in tensor.made_by}
         elif action == "sample":
             sampled.append((tensor.feeds, share, tensor.byte))
-    if policy:
-        names = [tensor.name for tensor in kept_tensors(hidden, block, plan, precision)]
-        raise InputError("no such kept tensor", field="policy", value=next(iter(policy)), allowed=names)
     return KeptByte(kept, away, passing, tuple(again.items()), tuple(sampled))
+
+
+def check_policy(model: ModelSpec, plan: TrainPlan) -> None:
+    """Raise `InputError` where a policy names a tensor that no layer of the model keeps, or one twice."""
+    if not plan.policy:
+        return
+    known = dict.fromkeys(one.name for block in model.block for one in kept_tensors(model.hidden, block, plan, "fp8"))
+    named = [name for name, _, _ in plan.policy]
+    for name in named:
+        if name not in known or named.count(name) > 1:
+            raise InputError("is named twice" if name in known else "no such kept tensor", field="policy", value=name,
+                             allowed=known)  # fmt: skip
 
 
 def _check_action(tensor: Kept, action: str, share: float, usual: str) -> None:

@@ -30,7 +30,7 @@ from kernels.train_plan import (
 )
 from sim.training.stack import TrainStack, stack_record
 from workloads.compression import hook
-from workloads.kept_activations import KeptByte, kept_byte, passing_byte, recomputed, work_byte
+from workloads.kept_activations import KeptByte, check_policy, kept_byte, passing_byte, recomputed, work_byte
 from workloads.models.spec import Block, ModelSpec
 from workloads.training import TrainPlan
 from workloads.training_layers import lower_first, lower_last, lower_layer
@@ -108,6 +108,7 @@ def piece(model: ModelSpec, plan: TrainPlan, where: Site) -> Records:
 
 def block_pieces(model: ModelSpec, plan: TrainPlan, where: Site) -> Records:
     """`[block]` of LAYER_DTYPE: each distinct layer of the model, of which `model.layer` names the order."""
+    check_policy(model, plan)
     lowered = [lower_layer(model, block, plan, where.precision, where.per_node) for block in model.block]
     out = np.zeros(len(model.block), LAYER_DTYPE)
     for i, (low, cost) in enumerate(zip(lowered, _priced(lowered, where), strict=True)):
@@ -126,6 +127,7 @@ def pieces(model: ModelSpec, plans: Sequence[TrainPlan], where: Site) -> Records
     distinct = list(dict.fromkeys(alike))
     lowered: list[Lowered] = []
     for plan in distinct:
+        check_policy(model, plan)
         lowered += [lower_layer(model, block, plan, where.precision, where.per_node) for block in model.block]
         lowered += [end(model, plan, where.precision, where.per_node) for end in (lower_first, lower_last)]
     costs = _priced(lowered, where)
@@ -170,6 +172,7 @@ def row_seconds(low: Lowered, cost: CostTable, where: Site) -> Floats:
 
 def byte_piece(model: ModelSpec, plan: TrainPlan, precision: str = "bf16") -> Records:
     """`[3]` as `piece`, without any price: what layers and ends keep, and their values. Memory asks for no more."""
+    check_policy(model, plan)
     out, one = np.zeros(3, LAYER_DTYPE), np.zeros(len(model.block), LAYER_DTYPE)
     for i, block in enumerate(model.block):
         _fill_byte(one, i, model, block, plan, precision)

@@ -310,7 +310,7 @@ def test_deepseek_v3_on_2048_h800() -> None:
     # 2.788 M H800 hours, of which 2.664 M for 14.8 T tokens (DeepSeek-V3's report): 20.4 s a step of 15,360 sequences
     plan = TrainPlan(1, 16, 128, ep=64, batch=15_360, seq=4096, attention="flash3", zero=1, fused_norm=True,
                      dispatch="deepep", node_limit=4, dispatch_byte=1.0, ep_overlap=1.0, schedule="dualpipe",
-                     recompute="norm+activation+mla_up_proj")  # fmt: skip
+                     recompute="norm+activation+mla_up_proj", mtp=1)  # fmt: skip
     found = train(DEEPSEEK, "hgx_h800", plan, stack="megatron-core", number_format="fp8_block").summary
     published = 2.664e6 * 3600 / 2048 / (14.8e12 / (15_360 * 4096))
     assert found["step_s"] == pytest.approx(published, rel=0.2)  # nothing was fitted on it
