@@ -19,6 +19,7 @@ Everything that the command line does is one function here; it returns frames, o
 | put scenarios side by side | `compare([a, b])` | a frame, a column a scenario |
 | place operators under the roofs | `roofline(scenario)` | frames of operators and roofs |
 | price a training step | `train(model, system, TrainPlan(...))` | `.summary`, `.memory`, `.stage`, `.op` |
+| price a job of Megatron-LM, torchtitan or DeepSpeed | `train_job("run.sh", system)` | as `train` |
 | search training plans | `plan(model, system, gpus, batch)` | a frame, a row a plan |
 | replay a pipeline schedule | `schedule("zb-v", 4, 8)` | `.op`, `.rank`, `.summary` |
 | read or draw a load | `load_requests("poisson:rate=2,n=100")` | arrays of requests |
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from sim.run.simulate import Simulation, simulate
     from sim.run.study import studies, study
     from sim.show.roofline import roofline
+    from sim.training.job import train_job
     from sim.training.step import TrainResult, train
     from workloads.load import load_requests
     from workloads.training import TrainPlan
@@ -59,13 +61,14 @@ _HOME = {
     "compare": "sim.run.compare", "devices": "hw_models.describe", "links": "hw_models.describe",
     "load_requests": "workloads.load", "nodes": "hw_models.describe", "roofline": "sim.show.roofline",
     "simulate": "sim.run.simulate", "studies": "sim.run.study", "study": "sim.run.study", "train": "sim.training.step",
+    "train_job": "sim.training.job",
 }  # fmt: skip
 """Where each name that is imported on first use lives."""
 
 __all__ = [
     "InputError", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
     "links", "load_requests", "main", "models", "nodes", "plan", "policies", "roofline", "schedule", "schedules",
-    "simulate", "studies", "study", "train", "validate",
+    "simulate", "studies", "study", "train", "train_job", "validate",
 ]  # fmt: skip
 
 PACKAGES = ("kernels", "hw_models", "workloads", "sim", "studies")

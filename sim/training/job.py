@@ -1,13 +1,16 @@
 """A training software's own configuration as a plan on a machine: what was understood, and what it became."""
 
-from collections.abc import Mapping
+import pathlib
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from hw_models import catalog
 from hw_models.spec import System
 from kernels.errors import InputError
 from sim.training.stack import TrainStack, default_stack, load_stack
+from sim.training.step import TrainResult, train
 from workloads import models
-from workloads.jobs import Job
+from workloads.jobs import Job, read
 from workloads.models.spec import ModelSpec
 from workloads.training import TrainPlan
 
@@ -41,6 +44,19 @@ def job_plan(
     if fields.get("ep", 1) == 1:
         fields["ep_overlap"] = 0.0
     return TrainPlan(**fields), chosen
+
+
+def train_job(
+    path: str | pathlib.Path, system: str, *, gpus: int = 0, model: str | None = None, stack: str | None = None,
+    set_aside: Collection[str] = (), **beside: Any,
+) -> TrainResult:  # fmt: skip
+    """One step of a job as its software wrote it (`workloads.jobs`): Megatron-LM arguments, torchtitan TOML, DeepSpeed
+    JSON. `gpus` where the file does not say; `beside`: fields of a `TrainPlan` that override the file's. `InputError`
+    names what has an effect and is not modelled, unless it is `set_aside`."""
+    job = read(path, num_device=gpus, set_aside=set_aside)
+    spec = job_model(job, model)
+    plan, chosen = job_plan(job, catalog.system(system, job.num_device), stack, beside, spec.family)
+    return train(spec, system, plan, stack=chosen, number_format=job.precision)
 
 
 def show_job(job: Job, plan: TrainPlan, beside: Mapping[str, Any]) -> str:

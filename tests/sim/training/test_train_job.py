@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from sim.cli import main
-from sim.training.job import job_model, job_plan
+from sim.training.job import job_model, job_plan, train_job
 from sim.training.step import train
 from workloads.jobs import read
 
@@ -32,6 +32,9 @@ def test_a_job_is_the_step_of_its_plan(tmp_path: pathlib.Path, capsys: pytest.Ca
     assert "tensor-model-parallel-size 2 -> tp" in said
     assert "without effect on time and memory: lr" in said
     assert "factors: exposed 1" in said
+    assert train_job(tmp_path / "args.txt", "dgx_a100").summary == found.summary
+    slower = train_job(tmp_path / "args.txt", "dgx_a100", recompute="full").summary
+    assert slower["step_s"] > found.summary["step_s"]
     # what is given beside the file overrides it
     assert main(["train", "--from", str(tmp_path / "args.txt"), "--system", "dgx_a100", "--recompute", "full"]) == 0
     assert "given beside the file: recompute=full" in capsys.readouterr().out
