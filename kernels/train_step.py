@@ -359,9 +359,8 @@ def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, sta
         if pp > 2 and total[MIDDLE] > total[slowest]:
             slowest = MIDDLE
     busy = m * total[slowest]
-    if (
-        plan["schedule"] in (INTERLEAVED, BREADTH_FIRST) and heavy_chunk(plan) > 0
-    ):  # ranks at unlike chunks wait for one another
+    # ranks at unlike chunks wait for one another
+    if plan["schedule"] in (INTERLEAVED, BREADTH_FIRST) and heavy_chunk(plan) > 0:
         busy *= 1.0 + UNLIKE / fullest
     bubble, hops = 0.0, 0.0
     if pp > 1:

@@ -133,7 +133,8 @@ def test_experts_of_megatron(tmp_path: pathlib.Path) -> None:
                    "--moe-shared-expert-intermediate-size 2816 --moe-layer-freq ([0]*1+[1]*31) "
                    "--expert-model-parallel-size 2 "
                    "--moe-token-dispatcher-type flex --moe-enable-deepep "
-                   "--overlap-moe-expert-parallel-comm --moe-router-num-groups 8 --moe-router-group-topk 4")  # fmt: skip
+                   "--overlap-moe-expert-parallel-comm --moe-router-num-groups 8 "
+            "--moe-router-group-topk 4")  # fmt: skip
     job = megatron(tmp_path, more)
     assert job.model is not None
     assert [block.ffn.num_expert for block in job.model.block] == [0, 64]
