@@ -21,6 +21,7 @@ Everything that the command line does is one function here; it returns frames, o
 | serve programs that probe and stop | `simulate_programs(scenario, "chain_of_thought")` | `.programs`, `.summary` |
 | share a model out over device, host and disk | `offload("opt-30b", "n1_t4", find=True)` | `.policy`, `.summary` |
 | price a training step | `train(model, system, TrainPlan(...))` | `.summary`, `.memory`, `.stage`, `.op` |
+| price a job of Megatron-LM, torchtitan or DeepSpeed | `train_job("run.sh", system)` | as `train` |
 | search training plans | `plan(model, system, gpus, batch)` | a frame, a row a plan |
 | replay a pipeline schedule | `schedule("zb-v", 4, 8)` | `.op`, `.rank`, `.summary` |
 | read or draw a load | `load_requests("poisson:rate=2,n=100")` | arrays of requests |
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from sim.run.simulate import Simulation, simulate
     from sim.run.study import studies, study
     from sim.show.roofline import roofline
+    from sim.training.job import train_job
     from sim.training.step import TrainResult, train
     from workloads.load import load_requests
     from workloads.training import TrainPlan
@@ -64,14 +66,14 @@ _HOME = {
     "load_requests": "workloads.load", "nodes": "hw_models.describe", "offload": "sim.offload.simulate",
     "roofline": "sim.show.roofline", "simulate": "sim.run.simulate",
     "simulate_programs": "sim.cluster.simulate_programs",
-    "studies": "sim.run.study", "study": "sim.run.study", "train": "sim.training.step",
+    "studies": "sim.run.study", "study": "sim.run.study", "train": "sim.training.step", "train_job": "sim.training.job",
 }  # fmt: skip
 """Where each name that is imported on first use lives."""
 
 __all__ = [
     "InputError", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
     "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "roofline", "schedule",
-    "schedules", "simulate", "simulate_programs", "studies", "study", "train", "validate",
+    "schedules", "simulate", "simulate_programs", "studies", "study", "train", "train_job", "validate",
 ]  # fmt: skip
 
 PACKAGES = ("kernels", "hw_models", "workloads", "sim", "studies")

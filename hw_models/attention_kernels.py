@@ -41,6 +41,21 @@ def names() -> tuple[str, ...]:
     return tuple(dict.fromkeys(kernel["name"] for kernel in _data()))
 
 
+def measured(device: Device) -> str:
+    """The kernel that the calibration of a device (or of its nearest relative that has one) measured forward; "" where
+    that is none of those named here."""
+    line = [held.name for held in relatives.line(device)]
+    return next((name for name, devices in MEASURED.items() if set(line) & set(devices)), "")
+
+
+def usual(device: Device) -> str:
+    """The kernel whose backward pass a device runs where nobody names one: that which was measured forward, else the
+    newest that is published for it."""
+    line = [held.name for held in relatives.line(device)]
+    known = [kernel["name"] for kernel in _data() if kernel["device"] in line]
+    return measured(device) or max(known, default="flash2")
+
+
 def find(name: str, device: Device) -> dict[str, Any]:
     """The entry that a device uses. `InputError` for an unknown kernel."""
     entries = {kernel["device"]: kernel for kernel in _data() if kernel["name"] == name}

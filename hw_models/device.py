@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hw_models import dispatch, power, profile, relatives, topology
+from hw_models import attention_kernels, dispatch, power, profile, relatives, topology
 from hw_models.calibration.inherit import inherited
 from hw_models.clock import capped_clock
 from hw_models.engine_kernels import with_derived
@@ -67,6 +67,9 @@ def fit_rows(
             reduce[:, COLLECTIVE_FIT.index(name)] = 0.0
     elif fitted is None:
         reduce[:, COLLECTIVE_FIT.index("nvls_eff")] = 1.0
+    if fitted is not None:  # nobody measured it: the published speeds
+        backward = attention_kernels.backward_fit(attention_kernels.usual(system.device), system.device)
+        fit[KIND_CODE["attn_backward"]] = backward
     return fit
 
 

@@ -16,12 +16,14 @@ Records = npt.NDArray[np.void]
 
 PLAN: tuple[str, ...] = (
     "tp", "pp", "dp", "cp", "ep", "expert_tp", "expert_dp", "sequence_parallel", "num_chunk", "micro_batch",
-    "num_microbatch", "recompute", "zero", "schedule", "weight_byte", "act_byte", "grad_byte", "optimizer_byte",
+    "num_microbatch", "recompute", "zero", "schedule", "weight_byte", "act_byte", "gather_byte", "grad_byte",
+    "optimizer_byte",
     "act_offload", "tp_overlap", "ep_overlap", "dp_scheduled", "keep_gathered", "gather_limit",
     "logit_chunk", "hold_logits",
     "lora_rank", "offload_write_byte_per_s", "offload_read_byte_per_s", "weight_offload", "optimizer_offload",
     "compress_ratio", "compress_pass", "compress_gathers", "sample_byte", "loader_byte_per_s", "whole_hop",
-    "hop_byte", "num_layer", "fullest", "first_layer", "last_layer", "tied", "fused_norm", "piece",
+    "blocking_hop", "host_update", "hop_byte", "num_layer", "fullest", "first_layer", "last_layer", "tied",
+    "fused_norm", "piece",
 )  # fmt: skip
 """`recompute` is 2 where everything is recomputed, 1 for a part, 0 for nothing; `hop_byte` a microbatch's activations
 on their way to the next stage; `fullest`, `first_layer` and `last_layer` layers of the fullest, the first and the
@@ -32,7 +34,7 @@ LAYER: tuple[str, ...] = (
     "forward_s", "input_grad_s", "weight_grad_s", "recompute_s",  # without exchanges
     "num_op", "num_back_op", "num_again_op",  # operators that the host launches: forward, backward, recomputed
     "tp_s", "tp_back_s", "ep_s", "ep_back_s", "cp_s", "cp_back_s",  # exchanges; of a ring what attention cannot hide
-    "tp_again_s", "ep_again_s",  # of what is recomputed
+    "tp_again_s", "ep_again_s", "cp_again_s",  # of what is recomputed
     "update_s",  # products of an update of the layer's matrices, a step
     "kept_byte", "passing_byte", "work_byte",  # kept of a microbatch; recomputed at once; gradients under way
     "away_byte",  # on the host meanwhile
@@ -51,9 +53,10 @@ STACK: tuple[str, ...] = (
     "reserve_byte",  # driver context, communicators, workspaces
     "fragment",  # share lost to fragmentation
 )  # fmt: skip
-MACHINE: tuple[str, ...] = ("clock", "contention", "device_per_node", "host_byte_per_s", "mem_byte", "mem_byte_per_s")
+MACHINE: tuple[str, ...] = ("clock", "contention", "device_per_node", "host_byte_per_s", "mem_byte", "mem_byte_per_s",
+                            "host_mem_byte_per_s")  # fmt: skip
 """Of the machine: clock of products under a lasting load relative to boost, share of the cores that a collective holds,
-devices a node, a device's host link, usable memory."""
+devices a node, a device's host link, usable memory, a device's share of its host's memory rate."""
 STACK_DTYPE = np.dtype([(name, "f8") for name in (*STACK, *MACHINE)])
 IDEAL_STACK: dict[str, float] = {"compute": 1.0, "vector": 1.0, "clock": 1.0}  # speed of light: the rest is 0
 
@@ -68,6 +71,15 @@ BUCKET = 0.2e9  # values of a bucket of gradients under way (a distributed optim
 
 
 @njit
+def heavy_chunk(plan: Record) -> float:
+    """Chunks of the fullest rank that have a layer more than its others; 0 where its chunks are alike."""
+    v, fullest = plan["num_chunk"], plan["fullest"]
+    each = np.floor(plan["num_layer"] / (plan["pp"] * v))
+    more = fullest - each * v
+    return more if 0.0 < more < v else 0.0
+
+
+@njit
 def in_flight(plan: Record, rank: float) -> float:
     """Microbatches through the whole rank whose activations are kept at once at most."""
     p, m, v, kind = plan["pp"], plan["num_microbatch"], plan["num_chunk"], plan["schedule"]
@@ -76,10 +88,20 @@ def in_flight(plan: Record, rank: float) -> float:
     if kind == ONE_F_ONE_B:
         return min(m, p - rank)
     if kind == INTERLEAVED:
+        more, fullest = heavy_chunk(plan), plan["fullest"]
+        if more > 0.0:  # the first chunks are the heavy ones: they come in while light ones go out
+            layers = (p - 1 - 2 * rank) * np.ceil(fullest / v) + p * min(more - 1, v - more)
+            return min(m, p + layers / fullest)
         return min(m * v, (v - 1) * p + 2 * (p - 1 - rank) + 1) / v
     if kind == ZB_H2:
         return min(m, 2 * p - 1)
     return min(m, p)  # ZB-H1, ZB-V
+
+
+@njit
+def gathered_byte(plan: Record) -> float:
+    """Bytes of a value of weights that are gathered."""
+    return plan["gather_byte"] if plan["gather_byte"] > 0 else plan["act_byte"]
 
 
 @njit
@@ -130,7 +152,7 @@ def plan_memory(plan: Record, piece: Records, stack: Record, rank: float, out: F
     if plan["weight_offload"] > 0:  # two layers: at work, and on its way
         out[M_BUFFER] += 2 * plan["weight_offload"] * (layer["dense"] + layer["expert"]) * plan["weight_byte"]
     if zero >= 3:  # gathered layers, in the format of the products
-        out[M_BUFFER] += gathered_layer(plan, layers) * (layer["dense"] + layer["expert"]) * plan["act_byte"]
+        out[M_BUFFER] += gathered_layer(plan, layers) * (layer["dense"] + layer["expert"]) * gathered_byte(plan)
         out[M_BUFFER] += (layer["trained"] + layer["trained_expert"]) * plan["act_byte"]  # and one's gradients
     elif zero >= 1:
         out[M_BUFFER] += min(BUCKET, trained + trained_expert) * plan["grad_byte"]

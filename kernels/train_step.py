@@ -29,11 +29,14 @@ from kernels.train_plan import (
     Floats,
     Record,
     Records,
+    gathered_byte,
+    heavy_chunk,
     peak_byte,
     update_byte,
 )
 
 ANY_FORMAT = FORMAT_CODE["bf16"]
+UNLIKE = 0.5  # layers a microbatch that ranks wait where chunks differ by a layer: 0.4 to 0.6 in the replay
 UPDATE_FLOP = 12.0  # a value: two moments, their corrections, a square root, a division, decay
 
 STAGE: tuple[str, ...] = (
@@ -98,6 +101,13 @@ def hop_over_s(plan: Record, stack: Record, machine: Machine, node: int) -> floa
 
 
 @njit
+def wait_for_hop(row: Floats, hop: float) -> None:
+    """Adds what a stage waits for its own transfers, one each way, to `row[STAGE]`."""
+    row[FORWARD_S] += hop
+    row[INPUT_GRAD_S] += hop
+
+
+@njit
 def _channel(byte_per_s: float, stack: Record) -> float:
     """Rate of a channel to storage: no faster than the host link that leads there; 0 is host memory itself."""
     return min(byte_per_s, stack["host_byte_per_s"]) if byte_per_s > 0 else stack["host_byte_per_s"]
@@ -118,9 +128,9 @@ def layer_traffic_s(plan: Record, piece: Records, stack: Record, machine: Machin
     ones; what is scattered after every pass goes in the products' format, what waits for the step in its own."""
     if plan["dp"] * plan["cp"] <= 1:
         return 0.0, 0.0, 0.0
-    zero, byte, layer = plan["zero"], plan["act_byte"], piece[BODY]
+    zero, byte, layer = plan["zero"], gathered_byte(plan), piece[BODY]
     dense, expert = (layer["dense"], layer["expert"]) if zero >= 3 else (layer["trained"], layer["trained_expert"])
-    sent = (byte if zero >= 2 else plan["grad_byte"]) * compressed(plan)
+    sent = (plan["act_byte"] if zero >= 2 else plan["grad_byte"]) * compressed(plan)
     kind = ALL_REDUCE if zero == 0 else REDUCE_SCATTER
     reduce = replica_s(kind, layer["trained"] * sent, layer["trained_expert"] * sent, plan, stack, machine)
     end = replica_s(kind, piece[FIRST]["trained"] * sent, 0.0, plan, stack, machine)
@@ -133,9 +143,16 @@ def layer_traffic_s(plan: Record, piece: Records, stack: Record, machine: Machin
 
 @njit
 def stage_times(
-    plan: Record, piece: Records, stack: Record, machine: Machine, layers: float, where: int, out: Floats
+    plan: Record,
+    piece: Records,
+    stack: Record,
+    machine: Machine,
+    layers: float,
+    where: int,
+    out: Floats,
+    chunks: float = 1.0,
 ) -> None:
-    """Times of one microbatch through `layers` layers of a rank (all its chunks), into `out[STAGE]`.
+    """Times of one microbatch through `layers` layers of a rank, in `chunks` chunks, into `out[STAGE]`.
 
     `forward_s`, `input_grad_s` and `recompute_s` include the exchanges that nothing hides (also apart, forward only);
     `dp_s` and `optimizer_s` are once a step.
@@ -143,6 +160,8 @@ def stage_times(
     gather, reduce, end = layer_traffic_s(plan, piece, stack, machine)
     _passes(plan, piece, stack, gather, reduce, layers, where, out)
     out[HOP_S] = hop_s(plan, stack, machine)
+    if plan["blocking_hop"] > 0:
+        wait_for_hop(out, out[HOP_S] * chunks)
     out[DP_S] = layers * (gather + reduce) + end * _num_end(plan, where)
     out[OPTIMIZER_S] = update_s(plan, piece, stack, machine, layers, where)
 
@@ -167,7 +186,7 @@ def _passes(
     forward = max(forward + tp_s + ep_s + cp_s, layer["num_op"] * stack["host_s"])
     back_alone = max(back + tp_back + ep_back + layer["cp_back_s"], layer["num_back_op"] * stack["host_s"])
     again = layer["recompute_s"]
-    again += layer["tp_again_s"] * (1 - overlap) + layer["ep_again_s"] * (1 - plan["ep_overlap"])
+    again += layer["tp_again_s"] * (1 - overlap) + layer["ep_again_s"] * (1 - plan["ep_overlap"]) + layer["cp_again_s"]
     again = max(again, layer["num_again_op"] * stack["host_s"])
     back = back_alone
     copy = layer["kept_byte"] * plan["act_offload"] + layer["away_byte"]
@@ -239,9 +258,13 @@ def update_s(plan: Record, piece: Records, stack: Record, machine: Machine, laye
     read, write = update_byte(plan, state, held)
     fit = machine.fit[OPTIMIZER, ANY_FORMAT]
     seconds = stream_s(UPDATE_FLOP * state, read, write, machine.rate, fit)[0] * stack["vector"]
-    if plan["optimizer_offload"] > 0:  # states come and go over the host link, both ways at once
-        moved = state * plan["optimizer_byte"] * plan["optimizer_offload"]
-        seconds = max(seconds, moved / stack["host_byte_per_s"])
+    away = plan["optimizer_offload"]
+    if away > 0 and plan["host_update"] > 0:  # beside the device's own: out, updated in the host's memory, and back
+        moved = (plan["grad_byte"] + plan["weight_byte"]) / stack["host_byte_per_s"]
+        updated = (2 * plan["optimizer_byte"] + plan["grad_byte"] + plan["weight_byte"]) / stack["host_mem_byte_per_s"]
+        seconds = max(seconds * (1 - away), state * away * (moved + updated))
+    elif away > 0:  # states come and go over the host link, both ways at once
+        seconds = max(seconds, state * plan["optimizer_byte"] * away / stack["host_byte_per_s"])
     seconds += piece[BODY]["update_s"] * layers / (group if zero >= 1 else 1.0)
     # encoding and decoding stand before and after what they compress
     return seconds + plan["compress_pass"] * (value + expert) * grad / stack["mem_byte_per_s"]
@@ -324,6 +347,10 @@ def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, sta
         _passes(plan, piece, stack, gather, reduce, fullest, MIDDLE, stage[MIDDLE])
         _passes(plan, piece, stack, gather, reduce, plan["last_layer"], LAST_STAGE, stage[LAST_STAGE])
         slowest = FIRST_STAGE
+    hop = hop_s(plan, stack, machine)
+    if pp > 1 and plan["blocking_hop"] > 0:
+        for where in range(3):
+            wait_for_hop(stage[where], hop * v)
     for where in range(4):
         row = stage[where]
         total[where] = row[FORWARD_S] + row[INPUT_GRAD_S] + row[WEIGHT_GRAD_S] + row[RECOMPUTE_S]
@@ -332,6 +359,9 @@ def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, sta
         if pp > 2 and total[MIDDLE] > total[slowest]:
             slowest = MIDDLE
     busy = m * total[slowest]
+    # ranks at unlike chunks wait for one another
+    if plan["schedule"] in (INTERLEAVED, BREADTH_FIRST) and heavy_chunk(plan) > 0:
+        busy *= 1.0 + UNLIKE / fullest
     bubble, hops = 0.0, 0.0
     if pp > 1:
         ramp = total[FIRST_STAGE] + total[LAST_STAGE] + (pp - 2) * total[MIDDLE] - total[slowest]
@@ -339,12 +369,12 @@ def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, sta
         ramp -= max(0.0, short) / fullest * total[MIDDLE]  # ranks between the ends that have a layer less
         filled = 0.0
         kind = plan["schedule"]
-        if kind == ZB_H1:
-            filled = 2 * (pp - 1) * stage[MIDDLE, WEIGHT_GRAD_S]
-        elif kind in (ZB_H2, ZB_V):
-            filled = ramp
+        if kind in (ZB_H1, ZB_H2, ZB_V):  # weight gradients of one microbatch wait for no stage; those of further ones
+            own = min(ramp, (pp - 1) * stage[MIDDLE, WEIGHT_GRAD_S])  # fill what is left, as far as there are any
+            most = min(ramp, 2 * own) if kind == ZB_H1 else ramp
+            enough = pp - 1 if kind == ZB_H1 else 2 * (pp - 1)
+            filled = own + (most - own) * min(1.0, (m - 1) / enough)
         bubble = max(0.0, ramp / v - filled)
-        hop = hop_s(plan, stack, machine)
         if kind in (ONE_F_ONE_B, ZB_H1, ZB_H2):
             hops = 2 * hop * ((pp - 1) * (1 + m / pp) - 1)
         elif kind in (INTERLEAVED, ZB_V):

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from kernels.errors import InputError
-from kernels.training import Floats
+from kernels.train_plan import Floats
 
 
 class Descent(NamedTuple):

@@ -6,16 +6,19 @@ import numpy as np
 import pandas as pd
 
 from hw_models import catalog
-from kernels.training_step import collective_s
+from kernels.optable import ALL_REDUCE
+from kernels.train_step import group_collective_s
 from sim.pipeline.schedule import run_schedule
 from sim.show.plot_style import BLUE, GREEN, ORANGE, PURPLE, new_figure, styled, suptitle
-from sim.training.fitted.stack import hardware_vector, load
-from sim.training.fitted.step import train
+from sim.training.price import plan_record, site
+from sim.training.stack import load_stack
+from sim.training.step import train
 from studies._gpt import gpt
 from studies._panels import records
 from studies._verdict import frame, point, row
+from workloads.models.tensors import num_param
 from workloads.schedules import load as load_schedule
-from workloads.training import TrainPlan, parameter_count
+from workloads.training import TrainPlan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,21 +33,22 @@ MODELS = {
 }
 STAGES = 8
 REPLICAS = (1, 2, 4)  # 8 to 32 GPUs
-SYSTEM, STACK = "dgx_a100", "megatron-a100"
+SYSTEM, STACK = "dgx_a100", "megatron-2022"
 BASELINES = {"1F1B": ("1f1b", 1), "interleaved 1F1B": ("1f1b", 2), "Chimera": ("chimera", 1)}
 GAIN, THROUGHPUT = "speedup over the best baseline", "throughput over 1F1B"
 EAGER = 0.5  # share of the copies' all-reduce that is seen: two of four chunks are sent before the last backward
 ASSUMED = (
-    "stage times, hops and reductions of the Megatron A100 stack (their GPUs: A800); the batch grows with the "
+    "stage times, hops and reductions of stack megatron-2022 on A100 (their GPUs: A800); the batch grows with the "
     "replicas; gradients of the two copies of every stage are summed besides, half of it in the open"
 )
 
 
 def copies_s(model: str) -> float:
     """Seconds to sum the gradients that a rank shares with its mirror: two stages' worth in 32 bits, in one node."""
-    hw, fit = hardware_vector(catalog.system(SYSTEM, STAGES), "fp16"), load(STACK).fit
-    byte = parameter_count(MODELS[model][0]) / STAGES * 2 * 4.0
-    return float(2 * collective_s(byte, 2.0, 1.0, hw, fit))
+    spec, where = MODELS[model][0], site(catalog.system(SYSTEM, STAGES), load_stack(STACK), precision="fp16")
+    record = plan_record(spec, TrainPlan(pp=STAGES, batch=STAGES))
+    byte = num_param(spec) / STAGES * 2 * 4.0
+    return float(group_collective_s(ALL_REDUCE, byte, 2.0, 1.0, record, where.stack, where.machine))
 
 
 def step_s(model: str, replicas: int) -> dict[str, float]:
@@ -54,7 +58,7 @@ def step_s(model: str, replicas: int) -> dict[str, float]:
     for name, (schedule, chunks) in (BASELINES | {"BitPipe": ("bitpipe", 1)}).items():
         plan = TrainPlan(
             1, STAGES, replicas, micro_batch=micro, batch=batch * replicas, seq=seq, interleave=chunks,
-            schedule=schedule, attention="fused_softmax", dropout=True,
+            schedule=schedule, attention="fused_softmax", dropout=True, fused_norm=True, fused_loss=False,
             dp_traffic="scheduled" if replicas > 1 else "fitted",
         )  # fmt: skip
         found[name] = float(train(spec, SYSTEM, plan, stack=STACK, number_format="fp16").summary["step_s"])

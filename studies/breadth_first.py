@@ -1,22 +1,21 @@
 """Breadth-First Pipeline Parallelism: what looping by chunks gains where a GPU has few samples, 52B on 64 V100."""
 
+import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from hw_models import catalog
-from kernels import training as t
-from kernels.training_step import RESULT, plan_step
+from kernels.train_plan import Records
 from sim.show.plot_style import MARKERS, PALETTE, new_figure, styled, suptitle
-from sim.training.fitted.stack import Stack, hardware_vector, load
-from sim.training.fitted.step import train
+from sim.training.estimate import composed, known_site
+from sim.training.price import piece, plan_record
+from sim.training.step import train
 from studies._gpt import gpt
 from studies._verdict import frame, order, point, row
-from workloads.training import TrainPlan, model_vector, plan_vector
+from workloads.training import TrainPlan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 CLAIM = "Breadth-First Pipeline Parallelism (Lamy-Poirier 2023): 43 % over Megatron-LM, 52B, small batch a GPU, 64 V100"
 SMALL = {"batches": (8, 64)}
 MODEL = gpt("52B", 8192, 64, 64, vocab=30592, position_row=1024)
-SYSTEM, FORMAT, SEQ, NUM_DEVICE = "dgx_1", "fp16", 1024, 64
+SYSTEM, STACK, FORMAT, SEQ, NUM_DEVICE = "dgx_1", "megatron-2022", "fp16", 1024, 64
 BREADTH, DEPTH, PLAIN, DEPTH_SHARDED = (
     "breadth-first", "depth-first (Megatron-LM)", "1F1B (Megatron-LM)", "depth-first, sharded"
 )  # fmt: skip
@@ -37,7 +36,7 @@ REPLAYED = 3  # of the fastest in closed form
 ASSUMED = (
     "layout, microbatch, chunks and sharding the fastest that fit in 32 GB for each method; Megatron-LM holds whole "
     "states on every replica, reduces after the last backward pass, and its stages wait for their transfers, as its "
-    "release of 2021 did (stack megatron-a100-2021, its efficiencies carried over to V100); full recomputation; DGX-1 "
+    "release of 2021 did (stack megatron-2022 on kernels carried over to V100); full recomputation; DGX-1 "
     "with four EDR ports (the cluster is our reading, nothing of it is published in reach)"
 )
 CAUSE = (
@@ -54,16 +53,6 @@ class Found(NamedTuple):
     summary: dict[str, Any]
 
 
-def stack(method: str) -> Stack:
-    """Megatron-LM of 2021; breadth-first sends beside its compute."""
-    known = load("megatron-a100-2021")
-    if method in (DEPTH, PLAIN):
-        return known
-    fit = known.fit.copy()
-    fit[t.HOP_BLOCK] = 0.0
-    return known._replace(fit=fit)
-
-
 def plans(method: str, batch: int) -> Iterator[TrainPlan]:
     """Every layout of 64 GPUs that the method allows for this batch."""
     for tp, pp, micro in itertools.product((1, 2, 4, 8), (2, 4, 8, 16, 32), (1, 2, 4, 8)):
@@ -72,7 +61,7 @@ def plans(method: str, batch: int) -> Iterator[TrainPlan]:
             continue
         plan = TrainPlan(
             tp, pp, dp, micro_batch=micro, batch=batch, seq=SEQ, recompute="full", attention="fused_softmax",
-            dropout=True,
+            dropout=True, fused_norm=True, fused_loss=False, blocking_hop=method in (DEPTH, PLAIN),
         )  # fmt: skip
         if method == PLAIN:
             yield plan
@@ -88,20 +77,31 @@ def plans(method: str, batch: int) -> Iterator[TrainPlan]:
                               keep_gathered=sharded, dp_traffic="scheduled" if sharded else "fitted")  # fmt: skip
 
 
+@functools.cache
+def prices(plan: TrainPlan) -> Records:
+    """Of a layer and the ends."""
+    return piece(MODEL, plan, known_site(SYSTEM, NUM_DEVICE, STACK, plan.attention, FORMAT))
+
+
+def shape(plan: TrainPlan) -> TrainPlan:
+    """The plan without what a layer's prices do not depend on: many plans have one shape."""
+    return TrainPlan(tp=plan.tp, dp=NUM_DEVICE // plan.tp, micro_batch=plan.micro_batch, seq=SEQ, dropout=True,
+                     zero=plan.zero, recompute=plan.recompute, attention=plan.attention, fused_norm=True,
+                     fused_loss=False)  # fmt: skip
+
+
 def best(method: str, batch: int) -> Found:
     """The fastest plan that fits: all in closed form, the best ones replayed with their traffic."""
-    constants, vector = stack(method), model_vector(MODEL, SEQ, True)
-    hw = hardware_vector(catalog.system(SYSTEM, NUM_DEVICE), FORMAT)
-    stage, out, memory = np.zeros((4, len(t.STAGE))), np.zeros(len(RESULT)), np.zeros(len(t.MEMORY))
     timed: list[tuple[float, TrainPlan]] = []
     for plan in plans(method, batch):
-        laid = plan_vector(plan)
-        if t.peak_byte(vector, laid, constants.fit, memory) <= hw[t.MEM_BYTE]:
-            timed.append((float(plan_step(vector, laid, hw, constants.fit, stage, out)), plan))
+        where = known_site(SYSTEM, NUM_DEVICE, STACK, plan.attention, FORMAT)
+        one = composed(plan_record(MODEL, plan), prices(shape(plan)), where)
+        if one.fits:
+            timed.append((one.step_s, plan))
     found = Found(0.0, None, {})
     for _, plan in sorted(timed, key=lambda one: one[0])[:REPLAYED]:
-        summary = train(MODEL, SYSTEM, plan, stack=constants, number_format=FORMAT).summary
-        rate = summary["mfu"] * float(hw[t.FLOP_PER_S]) / 1e12
+        summary = train(MODEL, SYSTEM, plan, stack=STACK, number_format=FORMAT).summary
+        rate = summary["mfu"] * where.peak_flop_per_s / 1e12
         if rate > found.tflop_per_s:
             found = Found(rate, plan, summary)
     return found
@@ -143,9 +143,10 @@ def run(batches: tuple[int, ...] = BATCHES) -> pd.DataFrame:
     rows.append(order(DEPTH, "order: faster than 1F1B", f"batch {few}",
                       found[DEPTH][few].tflop_per_s > found[PLAIN][few].tflop_per_s,
                       "chunks divide the bubble, which dominates where microbatches are few"))  # fmt: skip
-    one = replace(TrainPlan(8, 8, dropout=True, recompute="full", attention="fused_softmax"), seq=SEQ)
+    one = TrainPlan(8, 8, seq=SEQ, dropout=True, recompute="full", attention="fused_softmax", fused_norm=True,
+                    fused_loss=False, blocking_hop=True)  # fmt: skip
     rate = [
-        train(MODEL, SYSTEM, replace(one, micro_batch=micro, batch=64 * micro), stack=stack(PLAIN),
+        train(MODEL, SYSTEM, replace(one, micro_batch=micro, batch=64 * micro), stack=STACK,
               number_format=FORMAT).summary["mfu"] for micro in (1, 4)
     ]  # fmt: skip
     rows.append(order(PLAIN, "order: a microbatch of one costs efficiency", "tensor 8, pipeline 8, 64 microbatches",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from hw_models import catalog, topology
 from kernels.errors import InputError
-from sim.training.fitted.group_cost import GroupCost, group_cost
+from sim.training.group_cost import GroupCost, group_cost
 from sim.training.hybrid_data import hybrid_step, static_step
 from studies._long_tail import filled, grouped, spread_for
 from studies._verdict import frame, order, point, row

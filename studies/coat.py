@@ -1,6 +1,5 @@
 """COAT: optimizer states and activations of Llama-2 in 8 bits, what that saves and how much faster it is."""
 
-import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,25 +7,36 @@ import numpy as np
 import pandas as pd
 
 from hw_models import catalog, device
-from kernels import optable
-from kernels import training as t
+from kernels import optable as op
 from kernels.formats import FORMAT_CODE
-from kernels.training_step import RESULT, plan_step
+from kernels.train_plan import (
+    BODY,
+    M_ACTIVATION,
+    M_BUFFER,
+    M_GRAD,
+    M_LOGIT,
+    M_OPTIMIZER,
+    M_WEIGHT,
+    STACK_DTYPE,
+)
 from sim.show.plot_style import PALETTE, new_figure, styled, suptitle
-from sim.training.fitted.stack import hardware_vector, load
+from sim.training.estimate import composed, rank_memory
+from sim.training.price import layer_seconds, piece, plan_record, site
+from sim.training.stack import load_stack
 from studies._panels import records
 from studies._verdict import frame, point, row
 from workloads import models
+from workloads.kept_activations import EAGER_NORM_BYTE
 from workloads.models.spec import ModelSpec
-from workloads.saved_tensors import SavedTensor, saved_tensors
-from workloads.training import TrainPlan, model_vector, plan_vector
+from workloads.training import TrainPlan
+from workloads.training_rows import FORWARD, INPUT_GRAD, WEIGHT_GRAD
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "COAT (Xi et al. 2024): 1.54 times less memory and 1.43 times faster than BF16 with FP8 states and activations"
 SMALL = {"models_": ("llama-2-7b",)}
-SYSTEM, SEQ = "dgx_h100", 2048
+SYSTEM, STACK, SEQ = "dgx_h100", "pytorch-fsdp", 2048
 # table 7: GB a GPU of optimizer states, activations, peak; tokens a second and GPU at the largest batch
 Published = dict[str, tuple[float | None, float | None, float]]
 MEMORY: dict[tuple[str, int], Published] = {
@@ -45,20 +55,36 @@ SPEED = {("llama-2-7b", 4): (7730, 11257), ("llama-2-7b", 8): (8238, 11241), ("l
 # fully sharded in mixed precision: fp32 weights and gradients, of which the plan's own weights are 2 B
 GRAD_BYTE, MASTER_BYTE = 4.0, 2.0
 STATE_BYTE = {"BF16": 8.0, "COAT": 2.0}  # two moments
-# an unfused norm keeps its input as a copy in fp32 besides
-NORM_COPY_BYTE = 4.0
 # COAT quantizes what enters a matrix product a tensor at a time (1 B a value) and what enters a norm or an activation
-# function in groups of 16 with a 2 B scale; the kernels of attention keep 2 B
-GROUP_BYTE = 1 + 2 / 16
+# function in groups of 16 with a 2 B scale; the kernels of attention keep 2 B. Shares of what a layer keeps in 16 bits
+# (and of 10 B of wide copies of an eager norm: transformers' Llama keeps its input in fp32 alone, 4 B)
+NARROW, GROUPED = 1 / 2, (1 + 2 / 16) / 2
+NORMS, WIDE = ("input of the first norm", "input of the second norm"), "wide copies of the {} norm"
+POLICY = {
+    "BF16": tuple((WIDE.format(which), "shrink", 4 / EAGER_NORM_BYTE) for which in ("first", "second")),
+    "COAT": (
+        *((WIDE.format(which), "skip", 1.0) for which in ("first", "second")),
+        *((name, "shrink", GROUPED) for name in (*NORMS, "results of the up projections", "result of the gate")),
+        *((name, "shrink", NARROW) for name in (
+            "input of query, key and value", "input of the up projections", "input of the down projection")),
+        ("result of attention", "shrink", (1 + NARROW) / 2),  # for attention in 2 B, for the product after it in 1
+    ),
+}  # fmt: skip
 # bytes a value that PyTorch's operators move one by one in transformers' Llama, which both sides train (coat_llama.py
 # replaces norms, activation, products and sums by fused kernels, and keeps the rotation). Forward of a norm: to fp32 6,
 # square 8, mean 4, scale 8, to bf16 6, weight 4; backward: weight 8, casts 12, scale 24, mean 4, square 12, sum 12.
 # Rotation of a query or key: half turned 6, two products 8, sum 6; backward 24. Activation times up: 4 and 6; 6 and 12.
 # A sum with the residual: 6 each way
 NORM_BYTE, ROTATE_BYTE, PRODUCT_BYTE, SUM_BYTE = 36 + 72, 20 + 24, 10 + 18, 6 + 6
-FUSED_ROTATE_BYTE = 4 + 4  # read and written once each way
+NARROW_BYTE = 2 + 1  # a weight and direction: read in 16 bits, written in 8
+# COAT's own passes over 1 B values: a norm and the sum before it read two and write two, backward three and one, twice
+# a layer; its activation reads two and writes one, backward three and two
+FUSED_BYTE, FUSED_PRODUCT_BYTE = 2 * 8, 8
 PEAK, PART, FASTER = "peak GB", "part, GB: ", "faster, ratio"
-RATES = "constants of megatron-h100, FP8 kernels as fitted, PyTorch's operators one by one where they are not fused"
+RATES = (
+    "kernels of an H100 (stack pytorch-fsdp, FlashAttention 2), PyTorch's operators one by one where not fused; no "
+    "host time"
+)
 NOTE = "fp32 shards of weights and gradients, which the published peaks of 4 and 8 GPUs imply; logits 10 B each"
 
 
@@ -67,82 +93,66 @@ def spec_of(model: str) -> ModelSpec:
     return replace(models.load("llama-2-7b"), name=OLMO, vocab=OLMO_VOCAB) if model == OLMO else models.load(model)
 
 
-def stored_byte(tensor: SavedTensor, system: str) -> float:
-    """Bytes that a tensor takes under a system (2 B a value in the list)."""
-    norm = "norm" in tensor.name
-    if system == "BF16":
-        return tensor.byte * (1 + NORM_COPY_BYTE / 2 if norm else 1)
-    if tensor.name.startswith(("query", "key", "value", "row sums")):
-        return tensor.byte
-    if tensor.name == "result of attention":  # for attention in 2 B, for the product after it in 1
-        return tensor.byte * 1.5
-    if norm or "activation function" in tensor.name or tensor.name == "result of the up projection":
-        return tensor.byte / 2 * GROUP_BYTE
-    return tensor.byte / 2
+def plan_of(model: str, num_device: int, batch: int, system: str, total: int = 0) -> TrainPlan:
+    """Fully sharded over `num_device`, `batch` sequences a microbatch, `total` a step (0: one microbatch)."""
+    return TrainPlan(
+        dp=num_device, micro_batch=batch, batch=total or batch * num_device, seq=SEQ, zero=3, grad_byte=GRAD_BYTE,
+        optimizer_byte=STATE_BYTE[system] + MASTER_BYTE, policy=POLICY[system], fused_loss=False,
+    )  # fmt: skip
 
 
 def memory(model: str, num_device: int, batch: int, system: str) -> dict[str, float]:
     """Bytes of one GPU by kind with `batch` sequences, fully sharded over `num_device`."""
-    spec, out = spec_of(model), np.zeros(len(t.MEMORY))
-    plan = TrainPlan(dp=num_device, micro_batch=batch, batch=batch * num_device, seq=SEQ, zero=3, grad_byte=GRAD_BYTE,
-                     optimizer_byte=STATE_BYTE[system] + MASTER_BYTE)  # fmt: skip
-    t.plan_memory(model_vector(spec, SEQ), plan_vector(plan), np.array(t.IDEAL_FIT), 0.0, out)
-    kept = sum(stored_byte(tensor, system) for tensor in saved_tensors(spec, plan)) * spec.num_layer
+    plan, stack = plan_of(model, num_device, batch, system), np.zeros(1, STACK_DTYPE)[0]
+    out = rank_memory(spec_of(model), plan, stack)
     share = STATE_BYTE[system] / plan.optimizer_byte
     found = {
-        "optimizer": out[t.M_OPTIMIZER] * share, "activation": kept + out[t.M_LOGIT],
-        "weight and gradient": out[t.M_WEIGHT] + out[t.M_GRAD] + out[t.M_OPTIMIZER] * (1 - share),
-        "gathered layers": out[t.M_BUFFER],
+        "optimizer": out[M_OPTIMIZER] * share, "activation": out[M_ACTIVATION] + out[M_LOGIT],
+        "weight and gradient": out[M_WEIGHT] + out[M_GRAD] + out[M_OPTIMIZER] * (1 - share),
+        "gathered layers": out[M_BUFFER],
     }  # fmt: skip
     return {name: float(value) for name, value in found.items()}
 
 
-def eager_byte(spec: ModelSpec, system: str, vector_pass: float) -> float:
-    """Bytes a token and layer, both passes, that operators run one by one move beyond the fused passes that are priced
-    (`vector_pass` over the width and one over the wide tensors, thrice in all)."""
+def eager_byte(spec: ModelSpec, system: str) -> float:
+    """Bytes a token and layer, both passes, of element-wise operators: one by one in transformers, fused in COAT, which
+    keeps the rotation one by one and otherwise reads and writes 1 B where a fused pass of 16 bits has 2."""
     block, h = spec.block[0], spec.hidden
-    heads = 2 * block.attention.num_head * block.attention.head_dim
-    priced = 3 * 2.0 * (vector_pass * h + 3 * block.ffn.inter)
-    rotate, fused = ROTATE_BYTE * heads, FUSED_ROTATE_BYTE * heads
-    if system == "COAT":  # its own passes read and write 1 B where 2 are priced
-        return rotate - fused - (priced - fused) / 2
-    return 2 * NORM_BYTE * h + rotate + PRODUCT_BYTE * block.ffn.inter + 2 * SUM_BYTE * h - priced
-
-
-@functools.cache
-def product_gain(model: str, token: int) -> float:
-    """Time of a layer's matrix products, all three passes, in BF16 over FP8, with the kernels fitted to an H100."""
-    spec = spec_of(model)
-    block, h = spec.block[0], spec.hidden
-    query, inter = block.attention.num_head * block.attention.head_dim, block.ffn.inter
-    shapes = [(query * 3, h), (h, query), (inter, h), (inter, h), (h, inter)]
-    passes = [one for n, k in shapes for one in ((token, n, k), (token, k, n), (n, k, token))]
-    arrays = device.machine(catalog.system(SYSTEM), "calibrated")
-    seconds = []
-    for name, byte in (("bf16", 2.0), ("fp8", 1.0)):
-        ops, work = optable.empty(len(passes))
-        ops["kind"], ops["fmt"], ops["count"], ops["batch"] = optable.GEMM, FORMAT_CODE[name], 1, 1
-        for at, (m, n, k) in enumerate(passes):
-            ops["m"][at], ops["n"][at], ops["k"][at], ops["flop"][at] = m, n, k, 2.0 * m * n * k
-            ops["weight_byte"][at], ops["act_byte"][at], ops["write_byte"][at] = n * k * byte, m * k * byte, m * n * 2.0
-        seconds.append(float(device.cost(ops, work, arrays)["time_ps"].sum()))
-    return seconds[0] / seconds[1]
+    rotate = ROTATE_BYTE * 2 * block.attention.num_head * block.attention.head_dim
+    if system == "BF16":
+        return 2 * NORM_BYTE * h + rotate + PRODUCT_BYTE * block.ffn.inter + 2 * SUM_BYTE * h
+    return FUSED_BYTE * h + FUSED_PRODUCT_BYTE * block.ffn.inter + rotate
 
 
 def token_per_s(model: str, num_device: int, batch: int, system: str, total: int = 0) -> float:
-    """Tokens a second and GPU: COAT's products as much faster as FP8 kernels are, all else the same (quantisation is
-    fused into what is beside it); `total` sequences a step, or one microbatch."""
-    spec, stack = spec_of(model), load("megatron-h100")
-    hw, fit = hardware_vector(catalog.system(SYSTEM, num_device)), stack.fit.copy()
-    total = total or batch * num_device
-    plan = TrainPlan(dp=num_device, micro_batch=batch, batch=total, seq=SEQ, zero=3)
+    """Tokens a second and GPU; `total` sequences a step, or one microbatch. Products of COAT are FP8 kernels as they
+    were measured; norms and activations narrow their own results, gradients are narrowed in a pass of their own, with
+    their transpose, and weights for each direction (coat_llama.py). A layer's other element-wise operators are
+    `eager_byte` at the rate that the device's memory reaches (OLMo's repository compiles both sides: fused passes)."""
+    spec, plan = spec_of(model), plan_of(model, num_device, batch, system, total)
+    fused = replace(plan, fused_norm=True, policy=())
+    precision = "fp8" if system == "COAT" else "bf16"
+    where = site(catalog.system(SYSTEM, num_device), load_stack(STACK), plan.attention, precision)
+    where.stack["vector"] = 1.0  # every pass is counted here
+    measured = device.machine(where.system, "calibrated").fit
+    where.machine.fit[op.GEMM, FORMAT_CODE["fp8"]] = measured[op.GEMM, FORMAT_CODE["fp8"]]
+    prices = piece(spec, fused, where)
+    low, seconds = layer_seconds(spec, spec.block[0], fused, where)
+    stream = np.isin(low.ops["kind"], (op.ADD, op.ACT, op.ROPE, op.COPY, op.NORM))
+    moved = float(op.mem_byte(low.ops)[stream].sum()) / (batch * SEQ)
+    wanted = moved / 2 if system == "COAT" else moved
+    if model != OLMO:
+        wanted = eager_byte(spec, system)
+    for name, phase in (("forward_s", FORWARD), ("input_grad_s", INPUT_GRAD), ("weight_grad_s", WEIGHT_GRAD)):
+        own = low.ops["phase"] == phase
+        prices[name][BODY] += (wanted / moved - 1) * seconds[own & stream].sum()
+        if phase == FORWARD:
+            prices[name][BODY] -= seconds[own & (low.ops["kind"] == op.CONVERT)].sum()
     if system == "COAT":
-        fit[t.GEMM] *= product_gain(model, batch * SEQ)
-    out, stage = np.zeros(len(RESULT)), np.zeros((4, len(t.STAGE)))
-    eager = 0.0 if model == OLMO else eager_byte(spec, system, float(fit[t.VECTOR_PASS]))
-    token = total / num_device * SEQ
-    eager_s = token * spec.num_layer * eager / float(hw[t.MEM_BYTE_PER_S] * fit[t.MEM])
-    return token / (eager_s + float(plan_step(model_vector(spec, SEQ), plan_vector(plan), hw, fit, stage, out)))
+        narrow_s = NARROW_BYTE * prices["dense"][BODY] / float(where.stack["mem_byte_per_s"])
+        for name in ("forward_s", "input_grad_s"):
+            prices[name][BODY] += narrow_s
+    return plan.token / num_device / composed(plan_record(spec, plan), prices, where).step_s
 
 
 def run(models_: tuple[str, ...] = ("llama-2-7b", "llama-2-13b")) -> pd.DataFrame:

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from sim.show.plot_style import FAINT, ORANGE, PALETTE, new_figure, styled, suptitle
-from sim.training.fitted.search import batch_tradeoff
-from sim.training.fitted.space import Space
+from sim.training.critical_batch import Hyperbola
+from sim.training.search import batch_tradeoff
+from sim.training.space import Space
 from studies._panels import records
 from studies._verdict import frame, order, point
 
@@ -46,7 +47,7 @@ def tradeoff(devices: tuple[int, ...] = DEVICES, batches: tuple[int, ...] = BATC
         for n in devices
         for batch in batches
     ]
-    table = batch_tradeoff(MODEL, SYSTEM, spaces, critical_batch=CRITICAL_BATCH, min_step=MIN_STEP)
+    table = batch_tradeoff(MODEL, SYSTEM, spaces, steps=Hyperbola(MIN_STEP, CRITICAL_BATCH))
     return table.assign(token_per_s_per_device=table["batch"] * SEQ / table["step_s"] / table["num_device"])
 
 

@@ -1,23 +1,25 @@
 """Domino: all-reduces of tensor parallelism under the other half of the batch, GPT and Llama on one to four nodes."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from hw_models import catalog
-from kernels import training as t
-from kernels.training import Floats
-from kernels.training_step import stage_times
+from kernels.train_step import OPTIMIZER_S
 from sim.fabric.overlap import core_share
-from sim.training.fitted.stack import hardware_vector, load
+from sim.training.estimate import rank_times
+from sim.training.halves import EXCHANGE, layer_halves
+from sim.training.price import Site, ends_seconds, site
+from sim.training.stack import load_stack
 from studies._gpt import gpt
 from studies._panels import Panel, panels
-from studies._split_batch import halves, split_step
+from studies._split_batch import split_step
 from studies._verdict import frame, order, row
 from workloads import models
 from workloads.models.spec import ModelSpec
-from workloads.training import TrainPlan, model_vector, plan_vector
+from workloads.training import TrainPlan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,11 +38,12 @@ LLAMA = {
 NAMES = {"GPT": {"small": "6.7B", "13B": "13B"}, "Llama": {"small": "7B", "13B": "13B"}}
 TOKEN = 16384  # of a step: 8 sequences of 2,048, as in the published script
 DOMINO, MEGATRON = "Domino", "Megatron-LM"
+STACK = "megatron-core-2024"
 ASSUMED = (
-    "16,384 tokens a step; CUDA graphs and compiled kernels on both sides; all-reduces as rings at the rates fitted "
-    "for Megatron on H100; 24 of 132 cores with the collective; no host time"
+    "16,384 tokens a step; kernels of stack megatron-core-2024 with FlashAttention 2 on both sides; all-reduces of the "
+    "calibrated library; 24 of 132 cores with the collective; no host time"
 )
-NETWORK = "; their all-reduces across nodes took longer (ours reach the rate that Megatron's runs on InfiniBand fitted)"
+NETWORK = "; their all-reduces across nodes took longer (ours are those of a benchmark of the library on InfiniBand)"
 CONFLICT = (
     "; the paper's figures disagree with each other: at equal widths GPT gains less with more nodes (1.30, 1.19, 1.14) "
     "and Llama more (1.22, 1.34, 1.69)"
@@ -53,32 +56,27 @@ def _model(family: str, size: str) -> ModelSpec:
     return models.load("llama-2-7b" if size == "small" else "llama-2-13b")
 
 
-def _edge_s(vector: Floats, laid: Floats, hw: Floats, fit: Floats) -> float:
+def _edge_s(model: ModelSpec, plan: TrainPlan, where: Site, exchanges: bool) -> float:
     """Embedding, head and optimizer: what a step has besides its layers."""
-    rows, own = np.zeros((2, len(t.STAGE))), fit.copy()
-    own[t.LAUNCH_S] = own[t.MICROBATCH_S] = 0.0
-    stage_times(vector, laid, hw, own, t.ONLY, rows[0])
-    stage_times(vector, laid, hw, own, t.MIDDLE, rows[1])
-    return float((rows[0] - rows[1])[:3].sum() + rows[0, t.OPTIMIZER_S])
+    total = float(rank_times(model, plan, where)[OPTIMIZER_S])
+    for low, seconds in ends_seconds(model, plan, where):
+        total += float(seconds[exchanges | ~np.isin(low.ops["kind"], EXCHANGE)].sum())
+    return total
 
 
 def step_s(family: str, size: str, seq: int, tp: int) -> dict[str, float]:
     """Seconds of an iteration of each system, and without any communication ("optimum")."""
-    model, device = _model(family, size), catalog.device("h100_sxm")
-    hw, fit = hardware_vector(catalog.system("dgx_h100", tp)), load("megatron-h100").fit.copy()
-    vector, batch = model_vector(model, seq), TOKEN // seq
-    laid = plan_vector(TrainPlan(tp=tp, micro_batch=batch, batch=batch, seq=seq, fused_norm=True))
-    fit[t.KERNEL_S] = 0.0  # what no size explains is gaps between kernels, which graphs and compilation close
-    whole, slow = halves(vector, laid, hw, fit, 1), 1 / (1 - core_share(device))
+    model, batch = _model(family, size), TOKEN // seq
+    plan = TrainPlan(tp=tp, micro_batch=batch, batch=batch, seq=seq, fused_norm=True)
+    where = site(catalog.system("dgx_h100", tp), load_stack(STACK), plan.attention)
+    whole, parts = (layer_halves(model, model.block[0], replace(plan, micro_batch=batch // n), where) for n in (1, 2))
+    slow, layers = 1 / (1 - core_share(where.system.device)), model.num_layer
     silent = (whole[0]._replace(reduce_s=0.0), whole[1]._replace(reduce_s=0.0))
-    alone, loud = fit.copy(), fit.copy()
-    alone[t.TP_EXPOSED], loud[t.TP_EXPOSED] = 0.0, 1.0
-    edge_s = _edge_s(vector, laid, hw, loud)
-    layers = model.num_layer
+    edge_s = _edge_s(model, plan, where, True)
     return {
         MEGATRON: split_step(whole, layers, 1, slow).total_s + edge_s,
-        DOMINO: split_step(halves(vector, laid, hw, fit, 2), layers, 2, slow).total_s + edge_s,
-        "optimum": split_step(silent, layers, 1).total_s + _edge_s(vector, laid, hw, alone),
+        DOMINO: split_step(parts, layers, 2, slow).total_s + edge_s,
+        "optimum": split_step(silent, layers, 1).total_s + _edge_s(model, plan, where, False),
     }
 
 

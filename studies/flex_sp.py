@@ -10,7 +10,7 @@ from hw_models import catalog
 from hw_models.spec import System
 from kernels.errors import InputError
 from sim.training.batch_plan import BatchPlan, heterogeneous_batch, homogeneous_batch
-from sim.training.fitted.group_cost import GroupCost, group_cost
+from sim.training.group_cost import GroupCost, group_cost
 from studies._long_tail import Ints, dropped, grouped
 from studies._verdict import frame, order, point, row
 from workloads.training import TrainPlan
@@ -30,7 +30,7 @@ MEGATRON, ULYSSES, MANY = "Megatron-LM", "Ulysses, one size", "many sizes"
 SECONDS = "seconds a batch"
 NOTE = (
     "lengths log-normal, seeded, what exceeds the context dropped; 512 sequences a batch; ZeRO-3 and exchange of "
-    "heads, constants of megatron-a100; layers recomputed where the context does not fit without"
+    "heads, today's stack megatron-core with FlashAttention 2; layers recomputed where the context does not fit without"
 )
 PORTS = (
     "ports a node are not told apart in print (400 Gbit/s): eight, as communication is published as at most about 40 % "

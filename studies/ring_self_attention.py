@@ -4,16 +4,15 @@ import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from hw_models import catalog
-from kernels import training as t
 from kernels.errors import InputError
 from sim.show.plot_style import BLUE, INK, ORANGE, new_figure, styled, suptitle
 from studies._gpt import gpt
+from studies._max_length import Library, plan_byte
 from studies._verdict import frame, order, point, row
-from workloads.training import TrainPlan, check, model_vector, plan_vector
+from workloads.training import TrainPlan, check
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,18 +43,17 @@ def total_byte(seq: int, batch: int, tp: int, cp: int, logit_byte: float) -> flo
     """Bytes a device of one training step, nothing recomputed: `tp` devices share every layer, or `cp` share every
     sequence in a ring (scores of their own rows against all keys)."""
     plan = TrainPlan(
-        tp, cp=cp, micro_batch=batch, batch=batch, seq=seq, attention="unfused", weight_byte=WEIGHT, act_byte=ACT,
+        tp, cp=cp, micro_batch=batch, batch=batch, seq=seq, attention="fused_softmax", fused_norm=True,
+        weight_byte=WEIGHT, act_byte=ACT,
         grad_byte=GRAD, optimizer_byte=OPTIMIZER, dropout=True,
     )  # fmt: skip
-    fit, memory = np.array(t.IDEAL_FIT), np.zeros(len(t.MEMORY))
-    fit[t.LOGIT_BYTE] = logit_byte
-    layers = float(t.plan_memory(model_vector(BERT, seq, True), plan_vector(plan), fit, 0.0, memory))
+    layers = plan_byte(BERT, plan, Library(logit_byte))
     # the rows of the vocabulary that a share of `tp` leaves out, and activations of both ends
     whole = BERT.vocab * BERT.hidden * (1 - 1 / tp) * (WEIGHT + GRAD + OPTIMIZER)
     return layers + whole + EDGE_BYTE * BERT.hidden * seq * batch / cp
 
 
-def largest(byte: Callable[[int], float], most: int = 1 << 20) -> int:
+def largest(byte: Callable[[int], float], most: int = 1 << 24) -> int:
     """The largest whole number whose bytes fit in the device's memory; 0 where none does."""
     device = catalog.device(DEVICE)
     low = 0
@@ -72,7 +70,7 @@ def max_batch(tp: int, cp: int, logit_byte: float) -> int:
 
 def max_seq(tp: int, cp: int, logit_byte: float) -> int:
     """Tokens of 64 sequences, a multiple of the ring."""
-    return cp * largest(lambda part: total_byte(cp * part, BATCH, tp, cp, logit_byte))
+    return cp * largest(lambda part: total_byte(cp * part, BATCH, tp, cp, logit_byte), (1 << 24) // cp)
 
 
 def run(sizes: tuple[int, ...] = SIZES) -> pd.DataFrame:

@@ -4,27 +4,29 @@ import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from hw_models import catalog
-from kernels import training as t
-from kernels.training_step import stage_times
+from hw_models import catalog, topology
+from kernels.machine import LINK_BYTE_PER_S, LINK_HOST
 from sim.show.plot_style import FAINT, PALETTE, new_figure, styled, suptitle
-from sim.training.fitted.stack import hardware_vector, load
+from sim.training.estimate import known_site
+from sim.training.halves import Half, layer_halves
+from sim.training.price import ends_seconds
 from studies._activation_offload import Module, best_offload, offload_step
 from studies._verdict import frame, point, row
 from workloads import models
+from workloads.kept_activations import kept_tensors
 from workloads.models.spec import ModelSpec
-from workloads.saved_tensors import saved_tensors
-from workloads.training import TrainPlan, model_vector, plan_vector
+from workloads.training import TrainPlan
+from workloads.training_rows import FORWARD
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "SSDTrain (Wu et al. 2024): 47 % less peak memory of activations, at no cost in time"
 SMALL = {"shapes": ((12288, 3),)}
-SYSTEM, TP, SEQ = "dgx_a100_40gb", 2, 1024  # two bridged A100-PCIe-40GB: the same GPU, the same 300 GB/s between two
+SYSTEM, STACK = "dgx_a100_40gb", "megatron-2022"
+TP, SEQ = 2, 1024  # two bridged A100-PCIe-40GB: the same GPU, the same 300 GB/s between two
 SHAPES = ((8192, 4), (12288, 3), (16384, 2))  # width, layers: what two such GPUs hold
 # one Optane P5800X writes 6.1 and reads 7.2 GB/s (its datasheet); an array of three or four a GPU, behind PCIe 4 x16
 DRIVE = (6.1e9, 7.2e9)
@@ -36,8 +38,8 @@ PEAK, RATE, HELD = "peak of activations, GB", "thousand tokens/s", "activations 
 NAMES = ("keep", "offload", "recompute")
 NOTE = (
     "BERT layers (a GPT's with dropout: the mask alone differs) of a vocabulary of 30.5K, fp16 throughout, cross "
-    "entropy too, SGD; 1,024 tokens, batch 16, tensor parallelism 2; constants of megatron-a100; T5's second attention "
-    "is not modelled"
+    "entropy too, SGD; 1,024 tokens, batch 16, tensor parallelism 2; stack megatron-2022 with FlashAttention 2; "
+    "T5's second attention is not modelled"
 )
 
 
@@ -57,32 +59,37 @@ def shape(hidden: int, num_layer: int) -> ModelSpec:
 @functools.cache
 def modules(hidden: int, num_layer: int, batch: int, dedup: bool = True) -> tuple[Module, ...]:
     """The halves of every layer and the head, with their times and what they keep."""
-    model, stack = shape(hidden, num_layer), load("megatron-a100")
-    plan = TrainPlan(tp=TP, micro_batch=batch, batch=batch, seq=SEQ, attention="flash2", dropout=True)
-    hw, vector = hardware_vector(catalog.system(SYSTEM, TP)), model_vector(model, SEQ, True)
-    body, whole = np.zeros((2, len(t.STAGE)))
-    stage_times(vector, plan_vector(plan), hw, stack.fit, t.MIDDLE, body)
-    stage_times(vector, plan_vector(plan), hw, stack.fit, t.ONLY, whole)
+    model = shape(hidden, num_layer)
+    plan = TrainPlan(tp=TP, micro_batch=batch, batch=batch, seq=SEQ, attention="flash2", dropout=True, fused_norm=True)
+    where = known_site(SYSTEM, TP, STACK, plan.attention, "fp16")
     out = []
-    tensors = saved_tensors(model, plan)
-    for part, share in (("attention", 1 / 3), ("feed-forward", 2 / 3)):  # 4 h^2 and 8 h^2 of a layer's 12 h^2 weights
+    tensors = kept_tensors(hidden, model.block[0], plan)
+    for part, half in zip(("attention", "feed-forward"), layer_halves(model, model.block[0], plan, where), strict=True):
         own = [tensor for tensor in tensors if tensor.part == part]
-        back = body[t.INPUT_GRAD_S] + body[t.WEIGHT_GRAD_S]
         out.append(
             Module(
-                part, body[t.FORWARD_S] * share / num_layer, back * share / num_layer, sum(one.byte for one in own),
+                part, half.forward_s + half.reduce_s, _backward_s(half), sum(one.byte for one in own),
                 sum(one.byte * (1 if dedup else one.num_saved) for one in own),
             )
         )  # fmt: skip
-    edge = whole - body
+    rows = ends_seconds(model, plan, where)
+    forward, whole = (
+        float(sum(seconds[low.ops["phase"] == FORWARD].sum() for low, seconds in rows)),
+        float(sum(seconds.sum() for _, seconds in rows)),
+    )
     logit = batch * SEQ * model.vocab * LOGIT_BYTE / TP
-    head = Module("head", edge[t.FORWARD_S], edge[t.INPUT_GRAD_S] + edge[t.WEIGHT_GRAD_S], logit, logit)
+    head = Module("head", forward, whole - forward, logit, logit)
     return (*(out * num_layer), head)
+
+
+def _backward_s(half: Half) -> float:
+    """Its all-reduce runs beside the weight gradient of the first product."""
+    return half.backward_s + max(half.weight_grad_s, half.reduce_s)
 
 
 def rates(num_drive: int) -> tuple[float, float]:
     """Bytes a second written and read by an array behind its GPU's own PCIe link."""
-    link = float(hardware_vector(catalog.system(SYSTEM, TP))[t.HOST_BYTE_PER_S])
+    link = float(topology.link_rows(catalog.system(SYSTEM, TP))[LINK_HOST][LINK_BYTE_PER_S])
     return min(num_drive * DRIVE[0], link), min(num_drive * DRIVE[1], link)
 
 

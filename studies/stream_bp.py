@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 
 from hw_models import catalog
-from kernels import training as t
 from sim.show.plot_style import BLUE, GREEN, ORANGE, PURPLE, RED, new_figure, styled, suptitle
-from sim.training.fitted.stack import Stack, hardware_vector, load
-from studies._max_length import max_length, plan_byte
+from studies._max_length import Library, max_length, plan_byte
 from studies._verdict import frame, point, row
 from workloads import models
-from workloads.training import TrainPlan, parameter_count
+from workloads.models.tensors import num_param
+from workloads.training import TrainPlan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,6 +36,8 @@ LORA_RANK = 32  # the authors' script: every linear map
 # adapters and their gradients in fp32 (4 B each, of which the plan's weights count 2), Adam's states in fp32;
 # everything trained: bf16 weights and gradients, states in 8 bits (fp32 states of 8B alone are 66 GB)
 FULL, LORA = (2.0, 2.0), (4.0, 10.0)  # bytes a value of gradients, and of states
+# a gated part one operator at a time, whose gate is kept; what norms copy in fp32 is not counted
+EAGER = tuple((f"wide copies of the {which} norm", "skip", 1.0) for which in ("first", "second"))
 CHECKPOINT, STREAM = "checkpointing", "StreamBP"
 LONGEST, MEMORY = "longest sequence, thousands", "memory of the backward pass, GiB"
 # thousands of tokens: checkpointing, StreamBP (figure of the backward pass alone; table 3)
@@ -59,13 +60,11 @@ NOTE = {
 }
 
 
-def stack(objective: str = "backward") -> Stack:
-    """Speed of light with the library's bytes a logit for an objective and the context of a process."""
-    sol = load("sol")
-    fit = sol.fit.copy()
-    fit[t.LOGIT_BYTE] = LOGIT_BYTE[objective]
-    fit[t.RESERVE_BYTE] = CONTEXT_BYTE
-    return sol._replace(name="causal-lm", fit=fit)
+def library(model: str, method: str, logit_token: int, objective: str = "backward") -> Library:
+    """The library's bytes a logit for an objective, the context of a process, and what a method's attention holds."""
+    return Library(
+        LOGIT_BYTE[objective], CONTEXT_BYTE, logit_token, PROMPT.get(objective, 0), expanded_byte(model, method)
+    )
 
 
 def plans(lora: bool, num_sequence: int = 1, *, states: bool = True) -> dict[str, tuple[TrainPlan, int]]:
@@ -73,7 +72,7 @@ def plans(lora: bool, num_sequence: int = 1, *, states: bool = True) -> dict[str
     grad_byte, optimizer_byte = LORA if lora else FULL
     if not states:
         optimizer_byte = 2.0 if lora else 0.0
-    plan = TrainPlan(micro_batch=num_sequence, batch=num_sequence, recompute="full",
+    plan = TrainPlan(micro_batch=num_sequence, batch=num_sequence, recompute="full", policy=EAGER,
                      grad_byte=grad_byte, optimizer_byte=optimizer_byte, lora_rank=LORA_RANK * lora)  # fmt: skip
     return {
         "no checkpointing": (replace(plan, recompute="none"), 0),
@@ -94,8 +93,9 @@ def expanded_byte(model: str, method: str) -> float:
 def available_byte(model: str, objective: str, lora: bool) -> float:
     """Memory of the GPU, less a frozen reference model in bf16 where an objective needs one and there are no adapters
     to switch off."""
-    byte = float(hardware_vector(catalog.system(SYSTEM))[t.MEM_BYTE])
-    return byte if lora or objective not in ("DPO", "GRPO") else byte - 2 * parameter_count(models.load(model))
+    device = catalog.device(SYSTEM)
+    byte = device.mem_byte - device.mem_reserved_byte
+    return byte if lora or objective not in ("DPO", "GRPO") else byte - 2 * num_param(models.load(model))
 
 
 def run(objectives: tuple[str, ...] = ("backward", "SFT", "DPO", "GRPO")) -> pd.DataFrame:
@@ -114,16 +114,7 @@ def run(objectives: tuple[str, ...] = ("backward", "SFT", "DPO", "GRPO")) -> pd.
         for name, published in zip((CHECKPOINT, STREAM), paper, strict=True):
             plan, token = choice[name]
             room = available_byte(model, objective, lora)
-            longest = max_length(
-                model,
-                SYSTEM,
-                plan,
-                stack=stack(objective),
-                logit_token=token,
-                prompt=PROMPT.get(objective, 0),
-                token_byte=expanded_byte(model, name),
-                mem_byte=room,
-            )
+            longest = max_length(model, SYSTEM, plan, library(model, name, token, objective), mem_byte=room)
             found.append(longest / 1e3)
             rows.append(row(name, LONGEST, setup, published, found[-1], note, tag=tag))
         rows.append(row(STREAM, "longer, ratio", setup, round(paper[1] / paper[0], 2), found[1] / found[0], note,
@@ -135,11 +126,10 @@ def run(objectives: tuple[str, ...] = ("backward", "SFT", "DPO", "GRPO")) -> pd.
 
 def memory_rows(model: str, choice: dict[str, tuple[TrainPlan, int]], most: float) -> list[dict[str, Any]]:
     """GiB of a backward pass at eight lengths up to `most` thousand tokens, as far as 84 GiB, of every method."""
-    spec, fit, rows = models.load(model), stack().fit, []
+    spec, rows = models.load(model), []
     for name, (plan, token) in choice.items():
         for length in np.geomspace(most / 40, most, 12):
-            held = expanded_byte(model, name)
-            byte = plan_byte(spec, replace(plan, seq=int(1000 * length)), fit, token, token_byte=held)
+            byte = plan_byte(spec, replace(plan, seq=int(1000 * length)), library(model, name, token))
             if byte < 84 * 2**30:
                 rows.append(point(name, MEMORY, f"{model}; {length:.4g}", byte / 2**30))
     return rows

@@ -2,29 +2,31 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from hw_models import catalog
-from kernels import training as t
-from kernels.training_step import stage_times
+from kernels.formats import FORMAT_CODE
+from kernels.optable import ADD
+from kernels.stream import stream_s
+from kernels.train_step import FORWARD_S, INPUT_GRAD_S, MIDDLE, WEIGHT_GRAD_S
 from sim.pipeline.schedule import run_schedule
 from sim.show.plot_style import BLUE, GREEN, ORANGE, new_figure, styled, suptitle
-from sim.training.fitted.stack import hardware_vector, load
+from sim.training.estimate import known_site, rank_times
 from studies._verdict import frame, order, point, row
 from workloads import models
+from workloads.models.tensors import num_param
 from workloads.pipeline import Op, Order
 from workloads.schedules import load as load_schedule
-from workloads.training import TrainPlan, model_vector, parameter_count, plan_vector
+from workloads.training import TrainPlan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "2BP (Rae et al. 2024): 1.70 times the throughput of 1F1B with m = p on four devices"
-MODEL, SYSTEM, STACK = "llama-2-7b", "dgx_a100_40gb", "megatron-a100"  # a LLaMa-like 7B on four GPUs (our reading)
+MODEL, SYSTEM, STACK = "llama-2-7b", "dgx_a100_40gb", "scaling-2023"  # a LLaMa-like 7B on four GPUs (our reading)
 TOKEN = 1024  # of a microbatch of one sequence
-ADD_BYTE = 6.0  # a weight: the new gradient and the sum are read, the sum is written, 16 bits each
-ADAM_BYTE = 14.0  # a weight: weight, gradient and two moments in fp16 are read, all but the gradient written
+# bytes a weight, read and written: the new gradient and the sum are read, the sum is written, 16 bits each; weight,
+# gradient and two moments in fp16 are read, all but the gradient written
+ADD_BYTE, ADAM_BYTE = (4.0, 2.0), (8.0, 6.0)
 PAUSE_S, PAUSES_S = 0.025, (0.020, 0.030)  # the baseline empties the allocator's cache: 20 to 30 ms
 SCHEDULING, OWN = "speedup over 1F1B, scheduling alone", "speedup over 1F1B, own times"
 ONE_BY_ONE, AS_CODED, PAUSED = "2BP, W at the end", "2BP, as coded", "2BP, as coded, over the baseline's pause"
@@ -51,13 +53,16 @@ class StageTimes(NamedTuple):
 
 def llama_times(tokens: int, stages: int) -> StageTimes:
     """Of Llama-2-7B in equal stages."""
-    model, fit = models.load(MODEL), load(STACK).fit
-    hw, out = hardware_vector(catalog.system(SYSTEM, stages)), np.zeros(len(t.STAGE))
-    laid = plan_vector(TrainPlan(pp=stages, batch=stages, seq=tokens))
-    stage_times(model_vector(model, tokens), laid, hw, fit, t.MIDDLE, out)
-    pass_s = parameter_count(model) / stages / (hw[t.MEM_BYTE_PER_S] * fit[t.MEM])
-    forward_s, input_s, weight_s = (float(out[at]) for at in (t.FORWARD_S, t.INPUT_GRAD_S, t.WEIGHT_GRAD_S))
-    return StageTimes(forward_s, input_s, weight_s, float(ADD_BYTE * pass_s), float(ADAM_BYTE * pass_s))
+    model, plan = models.load(MODEL), TrainPlan(pp=stages, batch=stages, seq=tokens)
+    where = known_site(SYSTEM, stages, STACK, plan.attention, "fp16")
+    out, value = rank_times(model, plan, where, MIDDLE), num_param(model) / stages
+    fit = where.machine.fit[ADD, FORMAT_CODE["fp16"]]
+    add_s, adam_s = (
+        float(stream_s(value, read * value, write * value, where.machine.rate, fit)[0])
+        for read, write in (ADD_BYTE, ADAM_BYTE)
+    )
+    forward_s, input_s, weight_s = (float(out[at]) for at in (FORWARD_S, INPUT_GRAD_S, WEIGHT_GRAD_S))
+    return StageTimes(forward_s, input_s, weight_s, add_s, adam_s)
 
 
 def coded_order(stages: int) -> Order:
@@ -87,7 +92,7 @@ def gains(tokens: int, stages: int, pause_s: float) -> dict[str, float]:
     for _, part in coded.op.groupby("rank"):
         left = stages - int((part["kind"] == "W").sum())
         # a product for each, written (2 B a weight) and read again for the sum, which is written
-        tail = left * ns[2] + (2 * left + 2) / ADD_BYTE * ns[3] if left else 0.0
+        tail = left * ns[2] + (2 * left + 2) / sum(ADD_BYTE) * ns[3] if left else 0.0
         end = max(end, float(part["end"].max()) + tail)
     return {ONE_BY_ONE: (base + ns[4]) / (late + ns[4]), AS_CODED: (base + ns[4]) / (end + ns[4])}
 

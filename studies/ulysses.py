@@ -1,28 +1,23 @@
 """DeepSpeed-Ulysses: heads exchanged for tokens, against Megatron's tensor parallelism and a ring, by length."""
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from hw_models import catalog
-from kernels import training as t
-from kernels.training import Floats
-from kernels.training_step import RESULT, plan_step
-from sim.fabric.overlap import core_share
-from sim.training.fitted.stack import hardware_vector, load
+from sim.training.estimate import estimate, known_site
 from studies._gpt import gpt
 from studies._panels import Panel, panels
 from studies._verdict import frame, order, row
-from workloads.training import TrainPlan, model_vector, plan_vector
+from workloads.training import TrainPlan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "DeepSpeed-Ulysses (Jacobs et al. 2023): up to 2.5 times faster and 4 times longer sequences on A100 40 GB"
 SMALL = {"sizes": ("30B",), "lengths": (8, 128)}
-DEVICE = "a100_sxm_40gb"
+SYSTEM, STACK = "dgx_a100_40gb", "megatron-2022"
 ULYSSES, MEGATRON, RING = "Ulysses", "Megatron-LM", "ColossalAI ring"
 LENGTHS = (8, 16, 32, 64, 128, 256)  # thousands (1,024) of tokens
 RATE = "TFLOP/s a GPU"
@@ -40,12 +35,9 @@ PAPER = {
 }  # fmt: skip
 SIZES = {"7B": (gpt("7B", 4096, 32, 32), 32), "30B": (gpt("30B", 6144, 64, 64), 64)}  # and GPUs
 DEGREE = {"7B": 8, "30B": 16}  # of Megatron's tensor parallel groups, fixed over all lengths
-FLASH_WIDTHS = (32, 64, 128)
-SCORE_GRAD_BYTE = 4.0  # a score of unfused attention, in its backward pass: gradients of probabilities and of scores
 ASSUMED = (
     "microbatch 1, gradients of 16 bits, full recomputation; shapes of 7B and 30B assumed; TFLOP/s as Megatron counts "
-    "it: four passes, attention without its mask; efficiencies fitted on Megatron's A100 runs, flash attention 1 on "
-    "Llama layouts, which runs 30B's heads of 96 channels as 128"
+    "it: four passes, attention without its mask; stack megatron-2022 with FlashAttention 1 for Megatron and Ulysses"
 )
 OPEN = {
     ULYSSES: "its degree is not published: the fastest that fits; counted as three passes, without recomputation, ours "
@@ -64,17 +56,6 @@ class Found(NamedTuple):
     peak_byte: float
 
 
-def _constants(head_dim: int) -> Floats:
-    """Megatron's on A100, flash attention's on Llama, and the cores that a gather beside compute holds. Version 1 has
-    kernels for heads of 32, 64 and 128 channels, of which a head of 96 takes the widest."""
-    fit, flash = load("megatron-a100").fit.copy(), load("llama-a100").fit
-    fit[t.OVERLAP_SLOW] = core_share(catalog.device(DEVICE))
-    for slot in (t.FLASH_FORWARD, t.FLASH_BACKWARD, t.FLASH1):
-        fit[slot] = flash[slot]
-    fit[t.FLASH1] *= head_dim / next(width for width in FLASH_WIDTHS if head_dim <= width)
-    return fit
-
-
 def plans(system: str, size: str, seq: int) -> list[TrainPlan]:
     """One sequence a replica: Megatron at its degree, the others at every one that divides the heads."""
     model, num_device = SIZES[size]
@@ -83,7 +64,8 @@ def plans(system: str, size: str, seq: int) -> list[TrainPlan]:
         if system == MEGATRON and degree != DEGREE[size]:
             continue
         dp = num_device // degree
-        plan = TrainPlan(dp=dp, batch=dp, seq=seq, recompute="full", attention="flash1", grad_byte=2.0)
+        plan = TrainPlan(dp=dp, batch=dp, seq=seq, recompute="full", attention="flash1", grad_byte=2.0,
+                         fused_norm=True, fused_loss=False)  # fmt: skip
         if system == MEGATRON:
             plan = replace(plan, tp=degree, sequence_parallel=degree > 1)
         else:
@@ -95,26 +77,19 @@ def plans(system: str, size: str, seq: int) -> list[TrainPlan]:
 def best(system: str, size: str, seq: int) -> Found:
     """The fastest plan that fits in 40 GB."""
     model, num_device = SIZES[size]
-    fit = _constants(model.block[0].attention.head_dim)
-    hw = hardware_vector(catalog.system("dgx_a100_40gb", num_device))
-    if system == RING:
-        fit[t.KEPT_SCORE] = SCORE_GRAD_BYTE
-    vector = model_vector(model, seq)
-    stage, out, memory = np.zeros((4, len(t.STAGE))), np.zeros(len(RESULT)), np.zeros(len(t.MEMORY))
-    found, least = Found(OOM, 0, 0.0), np.inf
+    found, least = Found(OOM, 0, 0.0), math.inf
     for plan in plans(system, size, seq):
-        laid = plan_vector(plan)
-        peak = t.peak_byte(vector, laid, fit, memory)
-        least = min(least, peak)
-        if peak > hw[t.MEM_BYTE]:
+        one = estimate(model, plan, known_site(SYSTEM, num_device, STACK, plan.attention))
+        least = min(least, one.peak_byte)
+        if not one.fits:
             continue
         h, layers = model.hidden, model.num_layer
         # Narayanan et al. 2021, equation 3: with recomputation
         flop = 96 * plan.token * layers * h**2 * (1 + seq / (6 * h) + model.vocab / (16 * layers * h))
-        rate = flop / plan_step(vector, laid, hw, fit, stage, out) / num_device / 1e12
+        rate = flop / one.step_s / num_device / 1e12
         if rate > found.tflop_per_s:
-            found = Found(rate, max(plan.tp, plan.cp), peak)
-    return found if found.degree else found._replace(peak_byte=float(least))
+            found = Found(rate, max(plan.tp, plan.cp), one.peak_byte)
+    return found if found.degree else found._replace(peak_byte=least)
 
 
 def longest(system: str, size: str, lengths: tuple[int, ...] = LENGTHS) -> int:

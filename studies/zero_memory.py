@@ -6,13 +6,24 @@ import numpy as np
 import pandas as pd
 
 from hw_models import catalog
-from kernels import training as t
+from kernels.train_plan import (
+    LAYER_DTYPE,
+    M_GRAD,
+    M_OPTIMIZER,
+    M_WEIGHT,
+    STACK_DTYPE,
+    plan_memory,
+)
+from kernels.train_plan import (
+    MEMORY as KINDS,
+)
 from sim.show.plot_style import PALETTE, new_figure, styled, suptitle
-from sim.training.fitted.stack import hardware_vector
+from sim.training.price import plan_record
 from studies._gpt import gpt
 from studies._max_length import plan_byte
 from studies._verdict import frame, point, row
-from workloads.training import TrainPlan, parameter_count, plan_vector
+from workloads.models.tensors import num_param
+from workloads.training import TrainPlan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,29 +46,25 @@ OPEN = (
 
 def states_gb(parameter: float, zero: int, degree: int) -> float:
     """GB a device of weights and gradients in 16 bits and 12 bytes of states, as `ridgeline train` counts them."""
-    model = np.zeros(len(t.MODEL))
-    # one layer of width 1000 with as many channels as give the parameters: 4 norm rows, four attention squares
-    model[t.HIDDEN], model[t.NUM_LAYER], model[t.NUM_HEAD], model[t.NUM_KV_HEAD] = 1000, 1, 1, 1
-    model[t.HEAD_DIM], model[t.NUM_UP], model[t.TIED] = 1000, 1, 1
-    model[t.INTER] = (parameter - 4 * 1000 * 1000 - 4 * 1000) / 2000
-    memory = np.zeros(len(t.MEMORY))
-    plan = plan_vector(TrainPlan(dp=degree, batch=degree, zero=zero, grad_byte=2.0))
-    t.plan_memory(model, plan, np.array(t.IDEAL_FIT), 0.0, memory)
-    return float(memory[t.M_WEIGHT] + memory[t.M_GRAD] + memory[t.M_OPTIMIZER]) / 1e9
+    layer, memory = np.zeros(3, LAYER_DTYPE), np.zeros(len(KINDS))
+    layer[0]["dense"] = layer[0]["trained"] = parameter  # as one layer
+    plan = TrainPlan(dp=degree, batch=degree, zero=zero, grad_byte=2.0)
+    plan_memory(plan_record(gpt("", 64, 1, 1), plan), layer, np.zeros(1, STACK_DTYPE)[0], 0.0, memory)
+    return float(memory[M_WEIGHT] + memory[M_GRAD] + memory[M_OPTIMIZER]) / 1e9
 
 
 def largest(hidden: int, num_head: int, num_device: int, zero: int, micro_batch: int) -> float:
     """Billions of parameters of the deepest GPT of this width that fits."""
-    limit = float(hardware_vector(catalog.system(DEVICE), "fp16")[t.MEM_BYTE])
-    fit = np.array(t.IDEAL_FIT)
+    device = catalog.device(DEVICE)
+    limit = device.mem_byte - device.mem_reserved_byte
     plan = TrainPlan(dp=num_device, micro_batch=micro_batch, batch=num_device * micro_batch, seq=SEQ, zero=zero,
                      recompute="full", attention="unfused", grad_byte=GRAD_BYTE[zero])  # fmt: skip
     low, high = 0, 1024
     while high - low > 1:
         middle = (low + high) // 2
-        fits = plan_byte(gpt("", hidden, middle, num_head, vocab=VOCAB, position_row=SEQ), plan, fit) <= limit
+        fits = plan_byte(gpt("", hidden, middle, num_head, vocab=VOCAB, position_row=SEQ), plan) <= limit
         low, high = (middle, high) if fits else (low, middle)
-    return parameter_count(gpt("", hidden, low, num_head, vocab=VOCAB, position_row=SEQ)) / 1e9 if low else 0.0
+    return num_param(gpt("", hidden, low, num_head, vocab=VOCAB, position_row=SEQ)) / 1e9 if low else 0.0
 
 
 def run() -> pd.DataFrame:

@@ -80,6 +80,7 @@ class Trace:
     version: str = VERSION
     attr: dict[str, Attr] = field(default_factory=dict)
     node: list[Node] = field(default_factory=list)
+    num_dropped: int = field(default=0, compare=False)  # dependencies on nodes that were not in the file
 
 
 def attributes(**values: Any) -> dict[str, Attr]:
@@ -106,6 +107,7 @@ def read_et(path: pathlib.Path | str) -> Trace:
                 trace.node.append(_decode_node(message))
         except wire.WireError as error:
             raise InputError(f"message {index} is not a {'node' if index else 'head'}: {error}", file=path) from None
+    drop_lost(trace)
     check_trace(trace, path)
     return trace
 
@@ -116,6 +118,18 @@ def et_bytes(trace: Trace) -> bytes:
     head = _text(1, trace.version) + _encode_attrs(2, trace.attr)
     messages = [head, *(_encode_node(node) for node in trace.node)]
     return b"".join(wire.varint(len(message)) + message for message in messages)
+
+
+def drop_lost(trace: Trace) -> None:
+    """Leaves out dependencies on nodes that are not in the trace (recordings begin and end somewhere) and counts
+    them."""
+    known = {node.id for node in trace.node}
+    for node in trace.node:
+        for name in ("data_deps", "ctrl_deps"):
+            deps = getattr(node, name)
+            kept = [other for other in deps if type(other) is not int or other in known]
+            trace.num_dropped += len(deps) - len(kept)
+            setattr(node, name, kept)
 
 
 def check_trace(trace: Trace, file: pathlib.Path | str | None = None) -> None:

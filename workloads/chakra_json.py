@@ -1,6 +1,7 @@
 """Chakra traces as JSON: protobuf's own mapping of the messages (lossless), and the flat nodes that feeders read.
 
-The mapping has the field names of the schema; 64-bit numbers may be strings; bytes are base64. A flat file has the key
+The mapping has the field names of the schema, in either spelling that protobuf writes (`ctrl_deps`, `ctrlDeps`); 64-bit
+numbers may be strings; bytes are base64. A flat file has the key
 `workload_graph`: nodes with `Id`, `Name`, `NodeType` (a number), `is_cpu_op`, `runtime` (microseconds), `data_deps`,
 and for communication `comm_type`, `comm_size`, `comm_src`, `comm_dst`, `comm_tag`, `tensor_size`.
 """
@@ -9,12 +10,13 @@ import base64
 import json
 import math
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from kernels.errors import InputError
 from workloads import files
-from workloads.chakra import ATTRIBUTES, IO_FIELDS, NODE_TYPES, Attr, Node, Trace, check_trace
+from workloads.chakra import ATTRIBUTES, IO_FIELDS, NODE_TYPES, Attr, Node, Trace, check_trace, drop_lost
 from workloads.chakra_wire import SCALARS
 
 NODE_KEYS = (
@@ -64,6 +66,10 @@ def flat_text(trace: Trace) -> str:
 def read_json(path: pathlib.Path | str) -> Trace:
     """A trace of either form."""
     content = files.read_json(path)
+    if isinstance(content, dict) and _is_torch(content):
+        raise InputError("an execution trace of PyTorch, of operators without what the device did: link it with the "
+                         "profiler's trace of the same steps into a Chakra trace first", file=path, field="schema",
+                         value=content["schema"])  # fmt: skip
     if not isinstance(content, dict) or not ({"workload_graph", "nodes"} & set(content)):
         raise InputError("not a Chakra trace: neither `nodes` nor `workload_graph`", file=path)
     try:
@@ -71,13 +77,30 @@ def read_json(path: pathlib.Path | str) -> Trace:
             trace = Trace(node=[_from_flat(row, path) for row in content["workload_graph"]])
         else:
             attrs = dict(_read_attr(item, path) for item in content.get("attr", []))
-            trace = Trace(content.get("version", ""), attrs, [_from_object(row, path) for row in content["nodes"]])
+            rows = [{snake(key): value for key, value in row.items()} for row in content["nodes"]]
+            trace = Trace(content.get("version", ""), attrs, [_from_object(row, path) for row in rows])
     except (TypeError, AttributeError, ValueError, OverflowError, KeyError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"not a Chakra trace: {error}", file=path) from None
+    drop_lost(trace)
     check_trace(trace, path)
     return trace
+
+
+def _is_torch(content: Mapping[str, Any]) -> bool:
+    """What torch.profiler's ExecutionTraceObserver writes: a schema, and nodes whose attributes have types as texts."""
+    rows = content.get("nodes")
+    return "schema" in content and isinstance(rows, list) and bool(rows) and "attr" not in rows[0]
+
+
+def snake(name: str) -> str:
+    """A field of protobuf's JSON as the schema spells it.
+
+    >>> snake("ctrlDeps"), snake("ctrl_deps"), snake("int64Val")
+    ('ctrl_deps', 'ctrl_deps', 'int64_val')
+    """
+    return re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
 
 
 def _node_object(node: Node) -> dict[str, Any]:
@@ -115,6 +138,7 @@ def _value(scalar: str, value: Any) -> Any:
 
 
 def _read_attr(item: Mapping[str, Any], path: pathlib.Path | str) -> tuple[str, Attr]:
+    item = {snake(key): value for key, value in item.items()}
     keys = {f"{scalar}_val": (scalar, False) for scalar in SCALARS} | {f"{s}_list": (s, True) for s in SCALARS}
     held = [key for key in item if key not in ("name", "doc_string")]
     if "name" not in item or len(held) != 1 or held[0] not in keys:

@@ -1,13 +1,9 @@
-"""What is to be trained and how it is laid out: a plan, checked against its model, as the vectors of the kernels."""
+"""What is to be trained and how it is laid out: a plan, checked against its model."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from kernels import training as t
 from kernels.errors import InputError
 from kernels.train_plan import ATTENTIONS, RECOMPUTES
-from kernels.training import Floats
 from workloads.compression import hook
 from workloads.models.plain import refuse_unusual
 from workloads.models.spec import ModelSpec
@@ -50,6 +46,7 @@ class TrainPlan:
     fused_norm: bool = False
     weight_byte: float = 2.0  # a value
     act_byte: float = 2.0
+    gather_byte: float = 0.0  # a value of weights on their way to all replicas (FP8: 1); 0: `act_byte`
     grad_byte: float = 4.0
     optimizer_byte: float = 12.0  # fp32 master, momentum, variance (8-bit states: 6)
     skew: float = 0.0  # extra tokens of the fullest expert rank, as a share
@@ -63,8 +60,10 @@ class TrainPlan:
     offload_write_byte_per_s: float = 0.0  # channel that offloaded activations take, as of NVMe drives; 0: host memory
     offload_read_byte_per_s: float = 0.0
     whole_hop: bool = False  # every tensor-parallel rank sends all of the activations to the next stage, not its share
+    blocking_hop: bool = False  # a stage waits for its own transfers, as Megatron-LM before it sent beside compute
     weight_offload: float = 0.0  # share of the weights that lives in host memory and is fetched for each pass
     optimizer_offload: float = 0.0  # share of the optimizer states that lives there and is fetched for the update
+    host_update: bool = False  # that share is updated there: gradients go out, new weights come back
     global_balance: bool = False  # the balancing loss counts expert loads over the whole batch: an all-reduce a layer
     compression: str = "none"  # hook on the gradient reduction (`workloads.compression`)
     compression_rank: int = 4  # of powersgd
@@ -72,11 +71,13 @@ class TrainPlan:
     loader_byte_per_s: float = 0.0  # rate of one replica's loaders; 0: a device's host link
     gather_limit: int = 2  # FSDP's rate limiter: layers gathered ahead and at work at most; 1: no prefetch, 0: no limit
     logit_chunk: int = 1  # parts of the sequence that the head and the loss are done in
+    mtp: int = 0  # heads that predict further tokens: a layer, a projection of two streams and a loss each, on the end
     lora_rank: int = 0  # of adapters beside every linear map, which alone are trained; 0: everything is
     fused_loss: bool = True  # cross entropy in one kernel that keeps no fp32 copy of the logits
     gather_logits: bool = False  # every tensor-parallel rank computes its loss on the logits of the whole vocabulary
     hold_logits: bool = False  # logits stay until the backward pass has ended
     regather: bool = True  # sequence parallelism keeps a rank's own tokens and gathers them again for backward
+    fused_accumulation: bool = True  # gradients are added by the products that make them, not in a pass of their own
     optimizer: str = "adam"  # of `workloads.optimizers`; its products on matrices are done once in `refresh` steps
     refresh: int = 1
     policy: tuple[tuple[str, str, float], ...] = ()  # (tensor, action, share) of kept activations, by name
@@ -133,6 +134,8 @@ def check_sizes(plan: TrainPlan) -> None:
     for field in RATES:
         if not 0 <= getattr(plan, field) < float("inf"):
             raise InputError("out of range", field=field, value=getattr(plan, field), allowed=">= 0")
+    if plan.gather_byte and not _LEAST_BYTE <= plan.gather_byte <= _MOST_BYTE:
+        raise InputError("out of range", field="gather_byte", value=plan.gather_byte, allowed=f"to {_MOST_BYTE:g}")
     if not 0 <= plan.skew < float("inf"):
         raise InputError("out of range", field="skew", value=plan.skew, allowed=">= 0")
 
@@ -147,6 +150,7 @@ def check_effect(plan: TrainPlan) -> None:
         "tp_overlap": (plan.tp_overlap > 0 and plan.tp == 1, "needs tp > 1"),
         "whole_hop": (plan.whole_hop and (plan.tp == 1 or plan.pp == 1 or plan.sequence_parallel),
                       "needs tp > 1, pp > 1 and no sequence_parallel"),
+        "blocking_hop": (plan.blocking_hop and plan.pp == 1, "needs pp > 1"),
         "offload_write_byte_per_s": (plan.offload_write_byte_per_s > 0 and plan.act_offload == 0,
                                      "needs act_offload > 0"),
         "offload_read_byte_per_s": (plan.offload_read_byte_per_s > 0 and plan.act_offload == 0,
@@ -154,6 +158,9 @@ def check_effect(plan: TrainPlan) -> None:
         "loader_byte_per_s": (plan.loader_byte_per_s > 0 and plan.sample_byte == 0, "needs sample_byte > 0"),
         "compression_rank": (plan.compression_rank != TrainPlan.compression_rank and plan.compression != "powersgd",
                              "needs compression = powersgd"),
+        "fused_accumulation": (not plan.fused_accumulation and plan.zero >= 2, "needs ZeRO 0 or 1"),
+        "host_update": (plan.host_update and plan.optimizer_offload == 0, "needs optimizer_offload > 0"),
+        "gather_byte": (plan.gather_byte > 0 and plan.zero == 0, "needs ZeRO"),
         "refresh": (plan.refresh > 1 and not optimizer(plan.optimizer).rounds, "needs an optimizer with products"),
         "etp": (plan.etp > 0 and plan.ep == 1, "needs ep > 1"),
         "node_limit": (plan.node_limit > 0 and plan.dispatch != "deepep", "needs dispatch = deepep"),
@@ -182,6 +189,8 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
             raise InputError("unknown", field="recompute", value=name, allowed=(*RECOMPUTES, *MODULES))
     if plan.layout:
         check_layout(model, plan)
+    if not 0 <= plan.mtp <= model.num_layer:
+        raise InputError("out of range", field="mtp", value=plan.mtp, allowed=f"0 to {model.num_layer}")
     if plan.gather_limit < 0:
         raise InputError("too small", field="gather_limit", value=plan.gather_limit, allowed=">= 0")
     if plan.keep_gathered and (plan.dp_traffic != "scheduled" or plan.zero < 2):
@@ -236,6 +245,20 @@ def check(model: ModelSpec, plan: TrainPlan) -> None:
                          allowed=f"divisors of {experts} and {whole // plan.expert_tp}")  # fmt: skip
 
 
+def with_heads(model: ModelSpec, plan: TrainPlan) -> ModelSpec:
+    """The model with the layers of the plan's prediction heads after its own: those that it names, else as its last.
+
+    >>> from workloads import models
+    >>> with_heads(models.load("llama-2-7b"), TrainPlan(mtp=1)).num_layer
+    33
+    """
+    if not plan.mtp:
+        return model
+    block = model.mtp[0] if model.mtp else model.block[model.layer[-1]]
+    blocks = model.block if block in model.block else (*model.block, block)
+    return replace(model, block=blocks, layer=(*model.layer, *[blocks.index(block)] * plan.mtp))
+
+
 def check_layout(model: ModelSpec, plan: TrainPlan) -> None:
     """Raise `InputError` where a layout is not the model's layers on every stage of the pipeline."""
     stages = plan.pp * plan.interleave
@@ -245,81 +268,3 @@ def check_layout(model: ModelSpec, plan: TrainPlan) -> None:
     if sum(plan.layout) != model.num_layer:
         raise InputError("does not add up to the layers", field="layout", value=sum(plan.layout),
                          allowed=str(model.num_layer))  # fmt: skip
-
-
-def model_vector(model: ModelSpec, seq: int, dropout: bool = False) -> Floats:
-    """`[MODEL]`: the average layer, where layers differ (experts in some of them)."""
-    blocks = [model.block[i] for i in model.layer]
-    expert = [block for block in blocks if block.ffn.num_expert]
-    values = {
-        "hidden": model.hidden, "num_layer": model.num_layer, "vocab": model.vocab, "seq": seq,
-        "num_head": float(np.mean([block.attention.num_head for block in blocks])),
-        "num_kv_head": float(np.mean([block.attention.num_kv_head for block in blocks])),
-        "head_dim": float(np.mean([block.attention.head_dim for block in blocks])),
-        "inter": float(np.mean([block.ffn.inter for block in blocks])),
-        "num_up": blocks[0].ffn.num_up, "tied": model.tied, "dropout": dropout,
-        "position_row": model.position_row if model.position == "learned" else 0,
-        "num_expert": max((block.ffn.num_expert for block in expert), default=0),
-        "topk": max((block.ffn.topk for block in expert), default=0),
-        "expert_inter": sum(block.ffn.expert_inter for block in expert) / len(blocks),
-        "v_head_dim": float(np.mean([block.attention.v_head_dim for block in blocks])),
-        "q_rank": blocks[0].attention.q_rank, "kv_rank": blocks[0].attention.kv_rank,
-        "rope_dim": blocks[0].attention.rope_dim if blocks[0].attention.latent else 0,
-        "score_share": float(np.mean([score_share(block.attention.window, seq) for block in blocks])),
-    }  # fmt: skip
-    return np.array([values[name] for name in t.MODEL], float)
-
-
-def score_share(window: int, seq: int) -> float:
-    """Share of the scores under the diagonal that a sliding window leaves (0: no window).
-
-    >>> score_share(2, 4)  # 1 + 2 + 2 + 2 of 1 + 2 + 3 + 4
-    0.7
-    """
-    if window == 0 or window >= seq:
-        return 1.0
-    return (window * (window + 1) / 2 + (seq - window) * window) / (seq * (seq + 1) / 2)
-
-
-def plan_vector(plan: TrainPlan, hidden: int = 4096) -> Floats:
-    """`[PLAN]`. A schedule that has no closed form is entered as 1F1B: the replay prices it."""
-    ratio, passes, gathers = 0.0, 0.0, False  # nothing compressed
-    if plan.compression != "none":
-        ratio, passes, gathers = hook(plan.compression, hidden, plan.grad_byte, plan.compression_rank)
-    schedule = plan.schedule if plan.schedule in t.SCHEDULES else "1f1b"
-    values = {field.name: getattr(plan, field.name) for field in fields(plan)} | {
-        "num_chunk": plan.interleave, "num_microbatch": plan.num_microbatch,
-        "recompute": t.RECOMPUTES.index(plan.recompute), "attention": t.ATTENTIONS.index(plan.attention),
-        "schedule": t.SCHEDULES.index(schedule), "dp_scheduled": DP_TRAFFICS.index(plan.dp_traffic),
-        "compress_ratio": ratio, "compress_pass": passes, "compress_gathers": gathers,
-    }  # fmt: skip
-    return np.array([values[name] for name in t.PLAN], float)
-
-
-def parameter_count(model: ModelSpec) -> float:
-    """Parameters as the training vectors count them."""
-    vector, one = model_vector(model, 1), plan_vector(TrainPlan())
-    dense, expert = t.layer_value(vector, one)
-    edge = model.vocab * model.hidden * (1 if model.tied else 2) + vector[t.POSITION_ROW] * model.hidden
-    return float((dense + expert) * model.num_layer + edge)
-
-
-def model_flop(model: ModelSpec, plan: TrainPlan, causal: bool = False) -> float:
-    """FLOPs of a step that the model needs, forward and backward, no recomputation (Narayanan et al. 2021): six a
-    parameter that a token meets (four where it is frozen beside adapters, whose own are left out), and attention
-    counted without its causal mask, as published figures are, or (`causal`) with it: half. Keys outside
-    a sliding window are not counted. Kernels that skip what the
-    mask hides can exceed a peak that is counted without it."""
-    vector, one = model_vector(model, plan.seq), plan_vector(TrainPlan())
-    passes = 4 if plan.lora_rank else 6
-    dense, expert = t.layer_value(vector, one)
-    active = dense + (expert * vector[t.TOPK] / vector[t.NUM_EXPERT] if vector[t.NUM_EXPERT] else 0.0)
-    attention = (
-        (3 if causal else 6)
-        * vector[t.NUM_HEAD]
-        * (vector[t.HEAD_DIM] + t.value_dim(vector))
-        * plan.seq
-        * model.num_layer
-    )
-    attention *= vector[t.SCORE_SHARE]
-    return float(plan.token * (passes * (active * model.num_layer + model.vocab * model.hidden) + attention))

@@ -6,7 +6,6 @@ attention"; Megatron-LM and Llama 3 do the same). Ulysses exchanges heads for to
 """
 
 from kernels import optable as op
-from kernels.errors import InputError
 from workloads.experts import distinct_node, distinct_rank
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.rows import ACT_FLOP, ADD_FLOP, NORM_FLOP, ROPE_FLOP
@@ -125,21 +124,19 @@ def _core(rows: TrainRows, a: Attention, head: int, kv_head: int, plan: TrainPla
     if plan.attention in FUSED:
         rows.attention((head, kv_head, a.head_dim, a.v_head_dim), a.window, work)
     else:
-        if cp > 1:
-            raise InputError("context parallelism needs a fused attention kernel", field="attention",
-                             value=plan.attention, allowed=FUSED)  # fmt: skip
-        _unfused(rows, a, head, plan)
+        _unfused(rows, a, head, plan, seq if cp == 1 or plan.ulysses else chunk)
     rows.module = "attention"
 
 
-def _unfused(rows: TrainRows, a: Attention, head: int, plan: TrainPlan) -> None:
-    """Attention as two batched products with the scores in memory between them. Fused softmax kernels scale, mask and
-    normalise in one pass, plain ones in three."""
+def _unfused(rows: TrainRows, a: Attention, head: int, plan: TrainPlan, own: int) -> None:
+    """Attention of `own` queries a sequence as two batched products with the scores in memory between them (a ring:
+    those of its own queries with all keys, no score skipped). Fused softmax kernels scale, mask and normalise in one
+    pass, plain ones in three."""
     seq, batch = plan.seq, plan.micro_batch * head
     for name, n, k in (("scores", seq, a.head_dim), ("values", a.v_head_dim, seq)):
-        rows.gemm(name, seq, n, k, narrow=False, batch=batch)
+        rows.gemm(name, own, n, k, narrow=False, batch=batch)
     passes = 1 if plan.attention == "fused_softmax" else 3
-    square = float(batch) * seq
+    square = float(batch) * own
     for _ in range(passes):
         rows.stream("softmax", op.ADD, square, seq, 5.0 / passes, back=(2 if passes == 1 else 4 / 3, 1))
     if plan.dropout:
@@ -232,6 +229,16 @@ def lower_last(model: ModelSpec, plan: TrainPlan, precision: str = "bf16", per_n
     """The last norm, the head and the loss. A fused cross entropy reads the 16-bit logits and writes their gradient
     over them; an unfused one goes through two copies in 32 bits."""
     rows = TrainRows(plan, precision, per_node)
+    _loss(rows, model, plan)
+    for _ in range(plan.mtp):  # the stream and the next tokens' embeddings, each normed, are projected to one stream
+        _norm(rows, model, add=False)
+        _norm(rows, model, add=False)
+        rows.linear_map("mtp_join", rows.local, model.hidden, 2 * model.hidden)
+        _loss(rows, model, plan)
+    return rows.table()
+
+
+def _loss(rows: TrainRows, model: ModelSpec, plan: TrainPlan) -> None:
     h, vocab = model.hidden, -(-model.vocab // plan.tp)
     _norm(rows, model, add=False)
     _enter(rows, "head", h)
@@ -244,7 +251,6 @@ def lower_last(model: ModelSpec, plan: TrainPlan, precision: str = "bf16", per_n
     else:
         rows.stream("loss", op.LOSS, rows.token, vocab, 5.0, read=3, write=4, back=(4, 3))
     rows.link("loss", op.ALL_REDUCE, "tp", 4.0 * rows.token, phases=(FORWARD, FORWARD, FORWARD))
-    return rows.table()
 
 
 def lower_update(plan: TrainPlan, state: float, grad: float) -> Lowered:

@@ -74,7 +74,8 @@ class TrainRows:
         fmt = self.linear if narrow else self.wide
         weight, act = FORMATS[fmt].weight_bit / 8, FORMATS[fmt].act_bit / 8
         # a gradient is added in place where it is kept whole; where it is scattered after every pass it is written
-        grad = self.byte if self.plan.zero >= 2 else 2 * self.plan.grad_byte
+        apart = self.plan.zero < 2 and not self.plan.fused_accumulation
+        grad = self.byte if self.plan.zero >= 2 or apart else 2 * self.plan.grad_byte
         for phase, (a, b, c), left, right, out in (
             (FORWARD, (m, n, k), act, weight, self.byte),
             (INPUT_GRAD, (m, k, n), act, weight, self.byte),
@@ -87,6 +88,12 @@ class TrainRows:
                 act_byte=float(a) * c * batch * left, weight_byte=float(b) * c * batch * right,
                 write_byte=float(a) * b * batch * out,
             )  # fmt: skip
+
+        if apart and not frozen:  # written as it is, then added to what is there
+            size = float(n) * k * batch
+            both = self.byte + self.plan.grad_byte
+            self.add(f"{name}_add", op.ADD, WEIGHT_GRAD, m=k, n=n * batch, flop=size, act_byte=size * both,
+                     write_byte=size * self.plan.grad_byte)  # fmt: skip
 
     def linear_map(self, name: str, m: float, n: float, k: float, *, bias: bool = False, batch: int = 1) -> None:
         """A weight, the gradient of whose bias sums that of its result over the tokens; with its low-rank adapter

@@ -1,17 +1,24 @@
 """`ridgeline train`: one training step of a model under a plan."""
 
 import argparse
+from typing import Any
 
 HELP = "simulate a training step: time, MFU, bubble, communication, memory, cost"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="a model's name or its config.json")
+    parser.add_argument("--model", help="a model's name or its config.json")
+    parser.add_argument(
+        "--from", dest="job", metavar="FILE",
+        help="a job as its software has it: Megatron-LM arguments (command line, script, YAML), torchtitan TOML, "
+        "DeepSpeed JSON; options beside it that are not at their default override it",
+    )  # fmt: skip
+    parser.add_argument("--set-aside", default="", help="arguments of the file to leave out, with commas between")
     parser.add_argument("--system", required=True, help="a device, node or system of the catalogue")
     parser.add_argument("--gpus", type=int, help="devices in all (checked against the product of the groups)")
     for name, text in (("tp", "tensor"), ("pp", "pipeline"), ("dp", "data"), ("cp", "context"), ("ep", "expert")):
         parser.add_argument(f"--{name}", type=int, default=1, help=f"{text} parallel size")
-    parser.add_argument("--batch", type=int, required=True, help="sequences a step")
+    parser.add_argument("--batch", type=int, help="sequences a step")
     parser.add_argument("--micro-batch", type=int, default=1)
     parser.add_argument("--seq", type=int, default=2048)
     parser.add_argument("--schedule", default="1f1b", help="any schedule of `ridgeline schedule list`, or a file")
@@ -32,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--power-limit-W", type=float, default=0.0, help="of every device's board (0: its own)")
     parser.add_argument("--weight-byte", type=float, default=2.0)
     parser.add_argument("--act-byte", type=float, default=2.0, help="stored activations")
+    parser.add_argument(
+        "--gather-byte", type=float, default=0.0, help="gathered weights, as in FP8 (0: as activations)"
+    )
     parser.add_argument("--grad-byte", type=float, help="default: the stack's")
     parser.add_argument("--optimizer-byte", type=float, help="states and master weights a value (default: the stack's)")
     parser.add_argument("--optimizer", default="adam", help="adam, adam_16bit, adam_8bit, sgd, lion, adafactor or muon")
@@ -49,12 +59,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--loader-byte-per-s", "rate of one replica's loaders (0: host link)"),
     ):
         parser.add_argument(name, type=float, default=0.0, help=text)
+    parser.add_argument("--host-update", action="store_true", help="offloaded states are updated by the host")
     parser.add_argument("--whole-hop", action="store_true", help="all tensor-parallel ranks send everything onwards")
+    parser.add_argument(
+        "--no-fused-accumulation", dest="fused_accumulation", action="store_false", help="gradients are added apart"
+    )
+    parser.add_argument("--blocking-hop", action="store_true", help="stages wait for their own transfers")
     parser.add_argument("--global-balance", action="store_true", help="expert loads are balanced over the whole batch")
     parser.add_argument("--compression", default="none", help="gradient hook: none, fp16, powersgd, topk, onebit")
     parser.add_argument("--compression-rank", type=int, default=4, help="of powersgd")
     parser.add_argument("--backward-chunk", type=int, default=1, help="parts of the sequence in recomputed backward")
     parser.add_argument("--logit-chunk", type=int, default=1, help="parts of the sequence in head and loss")
+    parser.add_argument("--mtp", type=int, default=0, help="heads that predict further tokens")
     parser.add_argument("--lora-rank", type=int, default=0, help="train adapters of this rank alone (0: everything)")
     parser.add_argument("--ulysses", action="store_true", help="context parallelism by all-to-all, not by a ring")
     parser.add_argument("--tp-overlap", type=float, help="share of tensor-parallel traffic under compute")
@@ -83,10 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from hw_models import catalog
     from kernels.errors import InputError
-    from sim.record.export import check_picture, write_json
-    from sim.training.command import show
+    from sim.record.export import check_picture
     from sim.training.stack import default_stack, load_stack
-    from sim.training.step import train
     from workloads import models
     from workloads.optimizers import optimizer
     from workloads.training import TrainPlan, check_effect, check_sizes
@@ -97,6 +111,14 @@ def run(arguments: argparse.Namespace) -> int:
     for field, usual_value in (("oversubscription", 1.0), ("num_replica", 1)):
         if getattr(a, field) != usual_value and a.fidelity == "calibrated":
             raise InputError("has no effect: needs fidelity = replay", field=field, value=getattr(a, field))
+    if a.job:
+        _run_job(a)
+        return 0
+    for field in ("model", "batch"):
+        if getattr(a, field) is None:
+            raise InputError("is missing", field=field, value=None)
+    if a.set_aside:
+        raise InputError("goes with --from", field="set_aside", value=a.set_aside)
     check_sizes(TrainPlan(tp=a.tp, pp=a.pp, dp=a.dp, cp=a.cp, ep=a.ep))
     num_device = a.tp * a.pp * a.dp * a.cp
     if a.gpus is not None and a.gpus != num_device:
@@ -116,7 +138,44 @@ def run(arguments: argparse.Namespace) -> int:
     plan = TrainPlan(**usual | {name: value for name, value in given.items() if value is not None})
     check_sizes(plan)
     check_effect(plan)
-    result = train(model, system, plan, stack=stack, number_format=a.format, fidelity=a.fidelity,
+    _report(a, model, system, plan, stack, a.format)
+    return 0
+
+
+def _run_job(a: argparse.Namespace) -> None:
+    """A job's own file, with what is given beside it."""
+    from dataclasses import fields
+
+    from hw_models import catalog
+    from sim.training.job import job_model, job_plan, show_job
+    from workloads import jobs
+    from workloads.training import TrainPlan, check_sizes
+
+    plain = argparse.ArgumentParser()
+    add_arguments(plain)
+    known = {field.name for field in fields(TrainPlan)} | {"format"}
+    beside = {
+        name: getattr(a, name) for name in known if hasattr(a, name) and getattr(a, name) != plain.get_default(name)
+    }
+    if a.layout:
+        beside["layout"] = _layout(a.layout)
+    job = jobs.read(a.job, num_device=a.gpus or 0, set_aside=[name for name in a.set_aside.split(",") if name])
+    model = job_model(job, a.model)
+    precision = beside.pop("format", job.precision)
+    num_device = job.num_device
+    plan, stack = job_plan(job, catalog.system(a.system, num_device), a.stack, beside, model.family)
+    check_sizes(plan)
+    print(show_job(job, plan, beside))
+    _report(a, model, catalog.system(a.system, plan.num_device), plan, stack, precision)
+
+
+def _report(a: argparse.Namespace, model: Any, system: Any, plan: Any, stack: Any, precision: str) -> None:
+    """Simulates, writes what was asked for and prints the summary."""
+    from sim.record.export import write_json
+    from sim.training.command import show
+    from sim.training.step import train
+
+    result = train(model, system, plan, stack=stack, number_format=precision, fidelity=a.fidelity,
                    oversubscription=a.oversubscription, num_replica=a.num_replica,
                    power_limit_w=a.power_limit_W)  # fmt: skip
     if a.json:
@@ -135,7 +194,6 @@ def run(arguments: argparse.Namespace) -> int:
             result.op, f"{s['model']}, {s['schedule']}: {s['step_s']:.3f} s, bubble {s['bubble_rate']:.1%}", a.plot
         )
     print(show(result))
-    return 0
 
 
 def _layout(text: str | None) -> tuple[int, ...]:

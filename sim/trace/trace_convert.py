@@ -55,7 +55,13 @@ def convert(
         raise InputError("one Chakra trace at a time", field="IN", value=len(paths), allowed="one file")
     trace = read_trace(paths[0])
     write_files({out: _content(trace, paths[0], out)})
-    return f"{target}: {len(trace.node)} nodes"
+    return f"{target}: {len(trace.node)} nodes{_dropped([trace])}"
+
+
+def _dropped(traces: Sequence[Trace]) -> str:
+    """What was left out of the traces, in words."""
+    count = sum(trace.num_dropped for trace in traces)
+    return f"; {count} dependencies on nodes that are not in the file dropped" if count else ""
 
 
 def read_trace(path: pathlib.Path) -> Trace:
@@ -116,6 +122,7 @@ def replay_files(
     write_files({pathlib.Path(target): csv_bytes(frame, about)})
     line = f"{target}: {len(paths)} ranks, {len(frame)} nodes, {frame['end_s'].max():.6g} s; collectives {priced}"
     links = link_frame(routes, times)
+    line += _dropped(traces)
     if len(links):
         line += f"; busiest link {links['link'].iloc[0]} {links['utilisation'].iloc[0]:.1%}"
     return line

@@ -15,7 +15,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from kernels.errors import InputError
 from kernels.train_plan import Floats
-from sim.training.fitted.group_cost import GroupCost, group_seconds
+from sim.training.group_cost import GroupCost, group_seconds
 
 Ints = npt.NDArray[np.int64]
 MAX_BUCKET = 12  # lengths that the pooled program tells apart

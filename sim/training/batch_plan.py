@@ -7,7 +7,7 @@ import numpy as np
 
 from kernels.errors import InputError
 from sim.training.assign_sequences import Assignment, Ints, assign, spread
-from sim.training.fitted.group_cost import GroupCost, group_seconds
+from sim.training.group_cost import GroupCost, group_seconds
 
 HEADROOM = 0.95  # of the devices' tokens that a microbatch is cut to: packing wastes some
 

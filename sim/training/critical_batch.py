@@ -9,7 +9,67 @@ that is (S / S_min - 1)(E / E_min - 1) = 1 (McCandlish, Kaplan, Amodei et al., "
 Training", arXiv 1812.06162, equations 2.11 and 2.12; B_crit is about the simple noise scale tr(cov) / |gradient|^2).
 """
 
+import pathlib
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
 from kernels.errors import InputError
+from kernels.train_plan import Floats
+from workloads import files
+
+
+class StepCurve(Protocol):
+    """Optimizer steps to a target by batch size: what turns the time of a step into the time of a run."""
+
+    def at(self, batch: float) -> float:
+        """Steps with `batch` examples each."""
+
+
+class Hyperbola(NamedTuple):
+    """Steps by the critical batch size, as above: `min_step` of them with an endless batch.
+
+    >>> Hyperbola(10_000, 1000).at(1000)  # at the critical batch twice as many
+    20000.0
+    """
+
+    min_step: float
+    critical_batch: float
+
+    def at(self, batch: float) -> float:
+        """Steps with `batch` examples each."""
+        return steps_to_target(batch, self.min_step, self.critical_batch)
+
+
+class StepTable(NamedTuple):
+    """Steps that were measured at some batch sizes; between them straight lines of their logarithms, beyond them none.
+
+    >>> round(StepTable(np.array([100.0, 400.0]), np.array([8000.0, 2000.0])).at(200.0))
+    4000
+    """
+
+    batch: Floats  # rising
+    step: Floats
+
+    def at(self, batch: float) -> float:
+        """Steps with `batch` examples each. `InputError` beyond what was measured."""
+        if not self.batch[0] <= batch <= self.batch[-1]:
+            raise InputError("beyond the table of steps", field="batch", value=batch,
+                             allowed=f"{self.batch[0]:g} to {self.batch[-1]:g}")  # fmt: skip
+        return float(np.exp(np.interp(np.log(batch), np.log(self.batch), np.log(self.step))))
+
+
+def read_steps(path: pathlib.Path | str) -> StepTable:
+    """A table of steps: a CSV of `batch` and `step`, both above 0, a batch a row."""
+    frame = files.read_frame(path)
+    for name in ("batch", "step"):
+        if name not in frame.columns:
+            raise InputError("column is missing", file=path, field=name, allowed=("batch", "step"))
+    frame = frame.sort_values("batch")
+    batch, step = (np.asarray(frame[name], float) for name in ("batch", "step"))
+    if not ((batch > 0) & (step > 0) & np.isfinite(batch) & np.isfinite(step)).all() or (np.diff(batch) == 0).any():
+        raise InputError("numbers above 0, a row a batch", file=path, field="batch, step")
+    return StepTable(batch, step)
 
 
 def steps_to_target(batch: float, min_step: float, critical_batch: float) -> float:

@@ -8,11 +8,11 @@ import numpy as np
 from hw_models import catalog
 from hw_models.clock import limited_system
 from kernels.train_plan import MEMORY, Floats, Record, Records, peak_byte
-from kernels.train_step import RESULT, STAGE, plan_step
-from sim.training.price import Site, piece, plan_record, site
+from kernels.train_step import ONLY, RESULT, STAGE, plan_step, stage_times
+from sim.training.price import Site, byte_piece, piece, plan_record, site
 from sim.training.stack import load_stack
 from workloads.models.spec import ModelSpec
-from workloads.training import TrainPlan
+from workloads.training import TrainPlan, with_heads
 
 
 class Estimate(NamedTuple):
@@ -38,6 +38,7 @@ def known_site(
 
 def estimate(model: ModelSpec, plan: TrainPlan, where: Site) -> Estimate:
     """A plan on a machine under a stack."""
+    model = with_heads(model, plan)
     return composed(plan_record(model, plan), piece(model, plan, where), where)
 
 
@@ -47,3 +48,18 @@ def composed(record: Record, prices: Records, where: Site) -> Estimate:
     step_s = plan_step(record, prices, where.stack, where.machine, np.zeros((4, len(STAGE))), out)
     peak = peak_byte(record, prices, where.stack, memory)
     return Estimate(float(step_s), float(peak), bool(peak <= where.stack["mem_byte"]), out, memory)
+
+
+def rank_times(model: ModelSpec, plan: TrainPlan, where: Site, place: int = ONLY) -> Floats:
+    """`[STAGE]` seconds of one microbatch through one pipeline rank with the mean number of layers; `place` (of
+    `kernels.train_step`) says which end of the model it has."""
+    row, layers = np.zeros(len(STAGE)), model.num_layer / plan.pp
+    stage_times(plan_record(model, plan), piece(model, plan, where), where.stack, where.machine, layers, place, row)
+    return row
+
+
+def rank_memory(model: ModelSpec, plan: TrainPlan, stack: Record, precision: str = "bf16") -> Floats:
+    """`[MEMORY]` bytes of the fullest device under the reserve of a stack's record. Prices nothing."""
+    memory, model = np.zeros(len(MEMORY)), with_heads(model, plan)
+    peak_byte(plan_record(model, plan), byte_piece(model, plan, precision), stack, memory)
+    return memory

@@ -15,7 +15,7 @@ import numpy as np
 from kernels.errors import InputError
 from kernels.train_plan import Floats
 from sim.training.assign_sequences import Ints
-from sim.training.fitted.group_cost import GroupCost, group_seconds
+from sim.training.group_cost import GroupCost, group_seconds
 
 # of the seven products of attention with recomputed scores two are the forward pass; of the six of a matrix two
 FORWARD_SHARE = 2 / 7

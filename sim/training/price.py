@@ -30,7 +30,7 @@ from kernels.train_plan import (
 )
 from sim.training.stack import TrainStack, stack_record
 from workloads.compression import hook
-from workloads.kept_activations import kept_byte, passing_byte, recomputed, work_byte
+from workloads.kept_activations import KeptByte, check_policy, kept_byte, passing_byte, recomputed, work_byte
 from workloads.models.spec import Block, ModelSpec
 from workloads.training import TrainPlan
 from workloads.training_layers import lower_first, lower_last, lower_layer
@@ -54,6 +54,7 @@ class Site(NamedTuple):
     name: str
     precision: str
     inherited: str  # device whose calibration it is ("" none: speed of light)
+    other: dict[tuple[str, str], str]  # (kind, format) whose kernel is not the device's default, and which it is
 
     @property
     def per_node(self) -> int:
@@ -71,7 +72,8 @@ def site(system: System, stack: TrainStack, attention: str = "", precision: str 
     fmt = precision_format(precision)
     fidelity = "sol" if stack.name == "sol" else device.best_fidelity(system.device)
     # training sums with the library's own all-reduce, not with those of serving engines
-    arrays = device.machine(system, fidelity, named={("all_reduce", form.name): "nccl" for form in FORMATS})
+    other = {("all_reduce", form.name): device.LIBRARY for form in FORMATS}
+    arrays = device.machine(system, fidelity, named=other)
     if arrays.peak_flop_per_s[FORMAT_CODE[fmt]] <= 0:
         has = [f.name for f, peak in zip(FORMATS, arrays.peak_flop_per_s, strict=True) if peak > 0]
         raise InputError(f"{system.device.name} has no such pipe", field="format", value=precision, allowed=has)
@@ -79,10 +81,14 @@ def site(system: System, stack: TrainStack, attention: str = "", precision: str 
         # training libraries narrow with kernels of their own (rows of the table); their products, which nobody has
         # measured here, reach the shares of the narrow peak that the 16-bit ones reach of theirs
         arrays.fit[op.GEMM, FORMAT_CODE[fmt]] = arrays.fit[op.GEMM, FORMAT_CODE["bf16"]]
+        other["gemm", fmt] = f"shares of the {fmt} peak as of bf16's"
     if stack.name != "sol":
-        arrays = arrays._replace(fit=_with_kernel(arrays, system, attention or stack.file.attention))
+        name = attention or stack.file.attention
+        arrays = arrays._replace(fit=_with_kernel(arrays, system, name))
+        if name != attention_kernels.measured(system.device):
+            other |= {(kind, form.name): name for form in FORMATS for kind in ("attn_prefill", "attn_backward")}
     inherited = device.calibration(system.device)[1] if fidelity == "calibrated" else ""
-    return Site(system, arrays, stack_record(stack, system), stack.name, precision, inherited)
+    return Site(system, arrays, stack_record(stack, system), stack.name, precision, inherited, other)
 
 
 def _with_kernel(arrays: Machine, system: System, attention: str) -> Floats:
@@ -102,11 +108,13 @@ def piece(model: ModelSpec, plan: TrainPlan, where: Site) -> Records:
 
 def block_pieces(model: ModelSpec, plan: TrainPlan, where: Site) -> Records:
     """`[block]` of LAYER_DTYPE: each distinct layer of the model, of which `model.layer` names the order."""
+    check_policy(model, plan)
     lowered = [lower_layer(model, block, plan, where.precision, where.per_node) for block in model.block]
     out = np.zeros(len(model.block), LAYER_DTYPE)
     for i, (low, cost) in enumerate(zip(lowered, _priced(lowered, where), strict=True)):
-        _fill(out, i, _summed(low, cost, plan, where), plan)
-        _fill_byte(out, i, model, model.block[i], plan, where)
+        found = _summed(low, cost, plan, where)
+        _fill(out, i, found, plan)
+        _fill_policy(out, i, _fill_byte(out, i, model, model.block[i], plan, where.precision), found, plan)
     return out
 
 
@@ -119,6 +127,7 @@ def pieces(model: ModelSpec, plans: Sequence[TrainPlan], where: Site) -> Records
     distinct = list(dict.fromkeys(alike))
     lowered: list[Lowered] = []
     for plan in distinct:
+        check_policy(model, plan)
         lowered += [lower_layer(model, block, plan, where.precision, where.per_node) for block in model.block]
         lowered += [end(model, plan, where.precision, where.per_node) for end in (lower_first, lower_last)]
     costs = _priced(lowered, where)
@@ -134,11 +143,42 @@ def pieces(model: ModelSpec, plans: Sequence[TrainPlan], where: Site) -> Records
         found = summed[at[alike[p]] : at[alike[p]] + num_block + 2]
         for i, block in enumerate(model.block):
             _fill(one, i, found[i], plan)
-            _fill_byte(one, i, model, block, plan, where)
+            _fill_policy(one, i, _fill_byte(one, i, model, block, plan, where.precision), found[i], plan)
         out[p, BODY] = (share @ flat).view(LAYER_DTYPE)[0]
         for end in (FIRST, LAST):
             _fill(out[p], end, found[num_block + end - 1], plan)
         _fill_ends(out[p], model, plan)
+    return out
+
+
+def layer_seconds(model: ModelSpec, block: Block, plan: TrainPlan, where: Site) -> tuple[Lowered, Floats]:
+    """Rows of one layer and microbatch, and the seconds of each under the stack: what every sum here is made of."""
+    low = lower_layer(model, block, plan, where.precision, where.per_node)
+    return low, row_seconds(low, _priced([low], where)[0], where)
+
+
+def ends_seconds(model: ModelSpec, plan: TrainPlan, where: Site) -> list[tuple[Lowered, Floats]]:
+    """The same of what the first and the last stage have besides."""
+    lowered = [end(model, plan, where.precision, where.per_node) for end in (lower_first, lower_last)]
+    return [(low, row_seconds(low, cost, where)) for low, cost in zip(lowered, _priced(lowered, where), strict=True)]
+
+
+def row_seconds(low: Lowered, cost: CostTable, where: Site) -> Floats:
+    """Seconds of every row: its kernel's time under a lasting load, times the stack's factor for its class."""
+    kind = _classes()[low.ops["kind"]]
+    factor = np.where(kind == STREAM, where.stack["vector"], where.stack["compute"])
+    return _lasting(low.ops, cost, cost["time_ps"] * PS, where) * np.where(kind == LINK, 1.0, factor)
+
+
+def byte_piece(model: ModelSpec, plan: TrainPlan, precision: str = "bf16") -> Records:
+    """`[3]` as `piece`, without any price: what layers and ends keep, and their values. Memory asks for no more."""
+    check_policy(model, plan)
+    out, one = np.zeros(3, LAYER_DTYPE), np.zeros(len(model.block), LAYER_DTYPE)
+    for i, block in enumerate(model.block):
+        _fill_byte(one, i, model, block, plan, precision)
+    share = np.bincount(model.layer, minlength=len(model.block)) / model.num_layer
+    out[BODY] = (share @ one.view(np.float64).reshape(len(model.block), -1)).view(LAYER_DTYPE)[0]
+    _fill_ends(out, model, plan)
     return out
 
 
@@ -159,20 +199,24 @@ def _classes() -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
     return np.array(CLASS, np.int64)
 
 
+Part = tuple[float, float, float, float]  # seconds, operators, seconds of tp and of ep exchanges
+
+
 class Summed(NamedTuple):
-    """Sums over one table: fields of LAYER, and of its forward rows by module what recomputation repeats."""
+    """Sums over one table: fields of LAYER, and of its forward rows by module and by name what recomputation repeats;
+    seconds of weight gradients by name, and of one pass over a byte."""
 
     field: dict[str, float]
-    module: dict[str, tuple[float, float, float, float]]  # seconds, operators, seconds of tp and of ep exchanges
+    module: dict[str, Part]
+    name: dict[str, tuple[str, Part]]  # with the module that the rows belong to
+    weight: dict[str, float]
+    byte_s: float
 
 
 def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summed:
     """Seconds by pass and exchange of one table."""
-    ops, seconds, phase = low.ops, cost["time_ps"] * PS, low.ops["phase"]
-    kind = _classes()[ops["kind"]]
-    link = kind == LINK
-    factor = np.where(link, 1.0, np.where(kind == STREAM, where.stack["vector"], where.stack["compute"]))
-    seconds = _lasting(ops, cost, seconds, where) * factor
+    ops, seconds, phase = low.ops, row_seconds(low, cost, where), low.ops["phase"]
+    link = _classes()[ops["kind"]] == LINK
     forward, back, weight = phase == FORWARD, phase == INPUT_GRAD, phase == WEIGHT_GRAD
     count = ops["count"] * ~link
     own = seconds * ~link
@@ -187,20 +231,25 @@ def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summ
     for name, values in exchange.items():
         field[f"{name}_s"], field[f"{name}_back_s"] = values @ forward, values @ back
     if plan.cp > 1 and not plan.ulysses:  # keys of the others come while their predecessors are attended to
-        for name, attend in (("cp_s", op.ATTN_PREFILL), ("cp_back_s", op.ATTN_BACKWARD)):
-            hidden = float(seconds[ops["kind"] == attend].sum()) * (plan.cp - 1) / plan.cp
+        core = ~link & (np.array(low.module) == "core_attn")
+        for name, passes in (("cp_s", forward), ("cp_back_s", back | weight)):
+            hidden = float(seconds[core & passes].sum()) * (plan.cp - 1) / plan.cp
             field[name] = max(0.0, field[name] - hidden)
-    module: dict[str, tuple[float, float, float, float]] = {}
-    names = np.array(low.module)
-    for name in dict.fromkeys(low.module):
-        mine = forward & (names == name)
-        module[name] = (
-            float(own @ mine),
-            float(count @ mine),
-            float(exchange["tp"] @ mine),
-            float(exchange["ep"] @ mine),
-        )
-    return Summed({name: float(value) for name, value in field.items()}, module)
+    modules, named = np.array(low.module), ops["name"].astype(str)
+
+    def part(mine: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]") -> Part:
+        columns = (own, count, exchange["tp"], exchange["ep"])
+        one, two, three, four = (float(column @ (forward & mine)) for column in columns)
+        return one, two, three, four
+
+    module = {name: part(modules == name) for name in dict.fromkeys(low.module)}
+    single: dict[str, tuple[str, Part]] = {}
+    weights: dict[str, float] = {}
+    if plan.policy:  # single rows, which only a policy asks for
+        single = {key: (low.module[int(np.argmax(named == key))], part(named == key)) for key in dict.fromkeys(named)}
+        weights = {key: float(own @ (weight & (named == key))) for key in dict.fromkeys(named)}
+    return Summed({key: float(value) for key, value in field.items()}, module, single, weights,
+                  float(where.stack["vector"]) / max(float(where.stack["mem_byte_per_s"]), 1.0))  # fmt: skip
 
 
 def _fill(out: Records, row: int, found: Summed, plan: TrainPlan) -> None:
@@ -211,6 +260,22 @@ def _fill(out: Records, row: int, found: Summed, plan: TrainPlan) -> None:
     again = np.array([found.module[name] for name in chosen if name in found.module]).reshape(-1, 4).sum(axis=0)
     for name, value in zip(("recompute_s", "num_again_op", "tp_again_s", "ep_again_s"), again, strict=True):
         out[name][row] = value
+    if "core_attn" in chosen:  # keys go round, or heads change hands, once more
+        out["cp_again_s"][row] = found.field["cp_s"]
+
+
+def _fill_policy(out: Records, row: int, kept: KeptByte, found: Summed, plan: TrainPlan) -> None:
+    """What a policy for single tensors adds to the recomputation and takes from the weight gradients of a row."""
+    gone = set(found.module if plan.recompute == "full" else recomputed(plan))
+    for name, share in kept.again:
+        module, part = found.name.get(name, ("", (0.0, 0.0, 0.0, 0.0)))
+        if module in gone:  # runs again already
+            continue
+        for field, value in zip(("recompute_s", "num_again_op", "tp_again_s", "ep_again_s"), part, strict=True):
+            out[field][row] += value * share
+    for name, share, byte in kept.sampled:  # all are read and those that stay are written; fewer rows in the product
+        out["forward_s"][row] += byte * (1 + share) * found.byte_s
+        out["weight_grad_s"][row] -= (1 - share) * found.weight.get(name, 0.0)
 
 
 def _lasting(ops: op.OpTable, cost: CostTable, seconds: Floats, where: Site) -> Floats:
@@ -228,23 +293,27 @@ def _lasting(ops: op.OpTable, cost: CostTable, seconds: Floats, where: Site) -> 
     return np.where(hot, np.maximum(seconds, alone / where.stack["clock"]), seconds)
 
 
-def _fill_byte(out: Records, row: int, model: ModelSpec, block: Block, plan: TrainPlan, where: Site) -> None:
-    """Bytes that a layer keeps, and its values."""
-    kept = kept_byte(model.hidden, block, plan, where.precision)
+def _fill_byte(
+    out: Records, row: int, model: ModelSpec, block: Block, plan: TrainPlan, precision: str
+) -> KeptByte:  # fmt: skip
+    """Bytes that a layer keeps, and its values; returns what its policy does."""
+    kept = kept_byte(model.hidden, block, plan, precision)
     out["kept_byte"][row], out["away_byte"][row] = kept.kept, kept.offloaded
     out["passing_byte"][row] = passing_byte(model.hidden, block, plan, kept.passing)
     out["work_byte"][row] = work_byte(model.hidden, block, plan)
     values = trained_layer(model, block, plan)
     for name, value in zip(("dense", "expert", "trained", "trained_expert"), values, strict=True):
         out[name][row] = value
+    return kept
 
 
 def _fill_ends(out: Records, model: ModelSpec, plan: TrainPlan) -> None:
     first, last = vocabulary_values(model, plan)
     trained = 0.0 if plan.lora_rank else 1.0
     out["dense"][FIRST], out["trained"][FIRST] = first, first * trained
-    out["dense"][LAST], out["trained"][LAST] = last, last * trained
-    out["kept_byte"][LAST] = logit_byte(model, plan)
+    join = plan.mtp * 2.0 * model.hidden**2  # projections of the prediction heads, which share the vocabulary's
+    out["dense"][LAST], out["trained"][LAST] = last + join, (last + join) * trained
+    out["kept_byte"][LAST] = logit_byte(model, plan) * (1 + plan.mtp)
 
 
 def logit_byte(model: ModelSpec, plan: TrainPlan) -> float:
@@ -276,7 +345,10 @@ def plan_record(model: ModelSpec, plan: TrainPlan, row: int = 0) -> Record:
     out["dp_scheduled"] = plan.dp_traffic == "scheduled"
     out["hop_byte"] = plan.seq * plan.micro_batch / plan.cp * model.hidden * plan.act_byte
     out["num_layer"], out["tied"], out["piece"] = model.num_layer, model.tied, row
-    out["fullest"], out["first_layer"], out["last_layer"] = rank_layers(model.num_layer, plan.pp, plan.layout)
+    fullest, first, last = rank_layers(model.num_layer - plan.mtp, plan.pp, plan.layout)
+    out["fullest"], out["first_layer"], out["last_layer"] = max(fullest, last + plan.mtp), first, last + plan.mtp
+    if plan.pp == 1:
+        out["first_layer"] = model.num_layer
     return out[0]
 
 

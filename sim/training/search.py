@@ -13,14 +13,15 @@ from kernels.errors import InputError
 from kernels.train_plan import Floats, Records
 from kernels.train_step import score_plans
 from sim.run.stop import keeping
-from sim.training.critical_batch import steps_to_target
+from sim.training.critical_batch import StepCurve
 from sim.training.price import Site, pieces, site
 from sim.training.space import AXES, Space, layouts, plan_rows, to_plan
 from sim.training.stack import TrainStack, default_stack, load_stack
 from sim.training.step import train
 from workloads import models
 from workloads.models.spec import ModelSpec
-from workloads.training import TrainPlan, model_flop
+from workloads.training import TrainPlan
+from workloads.training_flop import model_flop
 
 
 def exhaustive(
@@ -211,14 +212,14 @@ def replay_best(
 
 
 def batch_tradeoff(
-    model: str | ModelSpec, system: str, spaces: Sequence[Space], *, critical_batch: float, min_step: float,
-    stack: str | None = None, number_format: str = "bf16",
+    model: str | ModelSpec, system: str, spaces: Sequence[Space], *, steps: StepCurve, stack: str | None = None,
+    number_format: str = "bf16",
 ) -> pd.DataFrame:  # fmt: skip
     """The best plan of each space judged by time and cost to a target loss, not by throughput.
 
-    Steps to the target at batch B are `min_step (1 + critical_batch / B)` (McCandlish et al. 2018): below the critical
-    batch size a larger batch saves steps, above it only tokens are spent. Ctrl-C leaves the spaces searched until then,
-    with `attrs["complete"]` False.
+    `steps` says how many steps a batch takes (`sim.training.critical_batch`): with a critical batch size a larger batch
+    saves steps below it, above it only tokens are spent. Ctrl-C leaves the spaces searched until then, with
+    `attrs["complete"]` False.
     """
     records: list[dict[Any, Any]] = []
     with keeping(records) as work:
@@ -227,7 +228,7 @@ def batch_tradeoff(
             if not best.attrs["complete"]:
                 raise KeyboardInterrupt
             step_s = float(best["step_s"].iloc[0])
-            num_step = steps_to_target(space.batch, min_step, critical_batch)
+            num_step = steps.at(space.batch)
             machine = catalog.system(system, space.num_device)
             hours = num_step * step_s / 3600
             records.append({

@@ -145,4 +145,5 @@ def stack_record(stack: TrainStack, system: System) -> Record:
     record["host_byte_per_s"] = topology.link_rows(system)[LINK_HOST][LINK_BYTE_PER_S]
     record["mem_byte"] = device.mem_byte - device.mem_reserved_byte
     record["mem_byte_per_s"] = device.mem_byte_per_s
+    record["host_mem_byte_per_s"] = system.node.host_mem_byte_per_s / max(system.node.num_device, 1)
     return record[0]

@@ -57,7 +57,9 @@ def spread(num_layer: int, num_stage: int, num_rank: int) -> list[int]:
 
 def stages(model: ModelSpec, plan: TrainPlan, blocks: Records, ends: Records, num_stage: int) -> Stages:
     """The stages of a plan. `blocks[block]` are the prices of each distinct layer, `ends[3]` those of the ends."""
-    layers = list(plan.layout) if len(plan.layout) == num_stage else spread(model.num_layer, num_stage, plan.pp)
+    own = model.num_layer - plan.mtp
+    layers = list(plan.layout) if len(plan.layout) == num_stage else spread(own, num_stage, plan.pp)
+    layers[-1] += plan.mtp
     piece = np.zeros((num_stage, 3), LAYER_DTYPE)
     start = 0
     for stage, count in enumerate(layers):

@@ -23,6 +23,7 @@ from kernels.train_plan import (
     Floats,
     Record,
     Records,
+    gathered_byte,
 )
 from kernels.train_plan import plan_memory as rank_memory
 from kernels.train_step import (
@@ -56,7 +57,8 @@ from workloads.models.spec import ModelSpec
 from workloads.models.tensors import num_param
 from workloads.pipeline import OpArrays, Order, compile_order
 from workloads.schedules import load as load_schedule
-from workloads.training import TrainPlan, check, model_flop
+from workloads.training import TrainPlan, check, with_heads
+from workloads.training_flop import model_flop
 
 FIDELITIES = ("calibrated", "replay")
 
@@ -112,10 +114,13 @@ def train(
     chosen = load_stack(stack) if isinstance(stack, str) else stack
     where = site(machine, chosen, plan.attention, number_format)
     arrays = compile_order(build_order(plan))
-    most = spec.num_layer + (2 if plan.interleave > 1 else 0)
+    own, spec = spec, with_heads(spec, plan)
+    most = own.num_layer + (2 if plan.interleave > 1 else 0)
     if arrays.num_stage > most and not plan.layout:
-        raise InputError(f"{plan.schedule} makes {arrays.num_stage} stages of {spec.num_layer} layers", field="pp",
-                         value=plan.pp, allowed=f"<= {spec.num_layer * plan.pp // arrays.num_stage}")  # fmt: skip
+        raise InputError(f"{plan.schedule} makes {arrays.num_stage} stages of {own.num_layer} layers", field="pp",
+                         value=plan.pp, allowed=f"<= {own.num_layer * plan.pp // arrays.num_stage}")  # fmt: skip
+    if plan.host_update and not where.stack["host_mem_byte_per_s"]:
+        raise InputError("nothing is known of the host's memory", field="host_update", value=machine.name)
     record = plan_record(spec, plan)
     record["num_chunk"] = arrays.num_stage / plan.pp
     record["dp_scheduled"] = plan.dp_traffic == "scheduled" or fidelity == "replay"
@@ -157,11 +162,11 @@ def train(
         "fidelity": fidelity if chosen.name != "sol" or fidelity == "replay" else "sol",
         "model": spec.name, "system": machine.name, "stack": chosen.name, "attention": plan.attention,
         "calibrated_on": where.inherited or "none (speed of light)", "inherited": inheritance(where),
-        "schedule": plan.schedule, "num_device": plan.num_device, "parameter": float(num_param(spec)),
+        "schedule": plan.schedule, "num_device": plan.num_device, "parameter": float(num_param(own)),
         "num_microbatch": m, "fits": bool(fullest["total"] <= where.stack["mem_byte"]), "step_s": step_s,
         "token_per_s_per_device": plan.token / step_s / plan.num_device,
         "tok_per_s_per_device": plan.token / step_s / plan.num_device,
-        "mfu": model_flop(spec, plan) / peak, "mfu_causal": model_flop(spec, plan, causal=True) / peak,
+        "mfu": model_flop(own, plan) / peak, "mfu_causal": model_flop(own, plan, causal=True) / peak,
         "pipeline_s": pipeline_s, "bubble_s": pipeline_s - busy_s, "bubble_rate": 1 - busy_s / pipeline_s,
         "exposed_tp_s": float(column[TP_S] * m * passes), "exposed_ep_s": float(column[EP_S] * m * passes),
         "exposed_cp_s": float(column[CP_S] * m * passes), "exposed_pp_s": exposed_pp_s, "exposed_dp_s": dp_s,
@@ -214,7 +219,8 @@ def inheritance(where: Site) -> str:
         )
     )
     found = load_stack(where.name).file.device
-    return f"{kernels}; factors of {where.name} found on {found}"
+    narrow = [f"{fmt} products: {name}" for (kind, fmt), name in where.other.items() if kind == "gemm"]
+    return "; ".join([kernels, *narrow, f"factors of {where.name} found on {found}"])
 
 
 def hop_times(arrays: OpArrays, record: Record, where: Site) -> tuple[list[int], float]:
@@ -279,7 +285,7 @@ def memory_frame(laid: Stages, record: Record, where: Site, arrays: OpArrays) ->
             most = float(laid.layers[held].max())
             short = 2 * most - min(float(record["gather_limit"]) or most, most)
             out[MEMORY.index("buffer")] += max(0.0, short) * float(
-                (prices[BODY]["dense"] + prices[BODY]["expert"]) * record["act_byte"]
+                (prices[BODY]["dense"] + prices[BODY]["expert"]) * gathered_byte(record)
             )
         buffers = out[M_ACTIVATION] + out[M_LOGIT] + out[MEMORY.index("buffer")]
         out[M_RESERVE] = where.stack["reserve_byte"] + where.stack["fragment"] * buffers

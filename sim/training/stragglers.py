@@ -4,6 +4,7 @@ import numpy as np
 
 from kernels.errors import InputError
 from kernels.train_plan import Floats
+from sim.training.critical_batch import steps_to_target
 
 
 def step_s(sample_s: Floats, num_backup: int) -> float:
@@ -34,6 +35,6 @@ def best_backup(sample_s: Floats, critical_batch: float, batch_per_worker: float
     num_worker = sample_s.shape[1]
     ordered = np.sort(sample_s, axis=1).mean(axis=0)  # mean of every order statistic
     kept = np.arange(1, num_worker + 1)
-    to_target = ordered * (1 + critical_batch / (kept * batch_per_worker))
+    to_target = ordered * np.array([steps_to_target(k * batch_per_worker, 1.0, critical_batch) for k in kept])
     best = int(np.argmin(to_target))
     return num_worker - 1 - best, float(to_target[best] / to_target[-1])

@@ -20,7 +20,7 @@ from kernels.optable import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER
 from kernels.rank_layout import group_node
 from kernels.schedule import BACKWARD, FORWARD, INPUT_GRAD, RECOMPUTE, WEIGHT_GRAD, Ints
 from kernels.traffic_replay import Bools, replay_traffic
-from kernels.train_plan import Floats, Record, Records
+from kernels.train_plan import Floats, Record, Records, gathered_byte
 from kernels.train_step import ANY_FORMAT, compressed
 from sim.pipeline.schedule import PerStage, deadlock, op_hop
 from sim.training.price import Site
@@ -99,7 +99,7 @@ def units(record: Record, stages: Records, ends: Records) -> dict[str, list[list
     for layer, end in zip(stages, ends, strict=True):
         dense, expert = (layer["dense"], layer["expert"]) if gather_all else (layer["trained"], layer["trained_expert"])
         more = end["dense"] if gather_all else end["trained"]
-        out["gather"].append(pair(ALL_GATHER, float(dense + more), float(expert), float(record["act_byte"])))
+        out["gather"].append(pair(ALL_GATHER, float(dense + more), float(expert), float(gathered_byte(record))))
         trained = float(layer["trained"] + end["trained"])
         out["reduce"].append(pair(reduce, trained, float(layer["trained_expert"]), sent))
     return out

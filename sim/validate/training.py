@@ -25,7 +25,7 @@ from sim.training.offload_measured import is_offload, read_offload
 from sim.validate._rows import error_row, exit_code
 from sim.validate._training_old import read_old
 from sim.validate._training_rows import ReadRows, TrainRow, is_common, read_rows
-from workloads.training import model_flop
+from workloads.training_flop import model_flop
 
 HELP = "measured training runs: step times, MFU, memory, what does not fit"
 KINDS = ("step", "mfu", "memory", "fits")

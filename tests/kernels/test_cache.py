@@ -28,7 +28,7 @@ def test_every_compiled_function_that_a_file_calls_is_in_its_closure(source: pat
     called = [value for value in vars(module).values() if isinstance(value, Kernel)]
     called += [
         value
-        for name in vars(module)  # `from kernels import training as t`
+        for name in vars(module)  # `from kernels import optable as op`
         if getattr(vars(module)[name], "__name__", "").startswith("kernels.")
         and vars(module)[name] in sys.modules.values()
         for value in vars(vars(module)[name]).values()

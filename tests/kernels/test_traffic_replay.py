@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kernels.schedule import Ints
 from kernels.traffic_replay import replay_traffic
 from sim.pipeline.schedule import duration_table, end_times, op_hop
-from sim.training.fitted.traffic import NO_LIMIT, Traffic, _once, _run_edge
+from sim.training.traffic import NO_LIMIT, Traffic, _once, _run_edge
 from workloads.pipeline import OpArrays, compile_order
 from workloads.schedules import load
 

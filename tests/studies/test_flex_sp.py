@@ -5,7 +5,7 @@ from studies import _long_tail, flex_sp
 
 def test_many_sizes_gain_over_the_size_that_the_context_needs() -> None:
     one = flex_sp.case("gpt3-7b", 192, "wikipedia", num_sequence=128)
-    assert one.second[flex_sp.MANY] < one.second[flex_sp.ULYSSES] < one.second[flex_sp.MEGATRON]
+    assert one.second[flex_sp.MANY] < min(one.second[flex_sp.ULYSSES], one.second[flex_sp.MEGATRON])
     assert one.best_single_s >= one.second[flex_sp.MANY]
 
 

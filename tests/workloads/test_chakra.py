@@ -1,7 +1,9 @@
 """Chakra traces: what is written is read back, and protobuf itself reads and writes the same bytes."""
 
 import gzip
+import json
 import math
+import pathlib
 
 import pytest
 from hypothesis import given, settings
@@ -228,3 +230,29 @@ def test_bad_json(tmp_path, content: str, message: str) -> None:
     (tmp_path / "bad.json").write_text(content)
     with pytest.raises(InputError, match=message):
         read_json(tmp_path / "bad.json")
+
+
+def test_dependencies_on_nodes_that_are_not_there_are_dropped_and_counted(tmp_path: pathlib.Path) -> None:
+    rows = [{"id": 1, "dataDeps": ["7", "0"]}, {"id": 0, "ctrl_deps": [9]}, {"id": 2, "ctrlDeps": [1]}]
+    (tmp_path / "cut.json").write_text(json.dumps({"nodes": rows}))
+    found = read_json(tmp_path / "cut.json")
+    assert found.num_dropped == 2
+    assert [(node.data_deps, node.ctrl_deps) for node in found.node] == [([0], []), ([], []), ([], [1])]
+    (tmp_path / "cut.et").write_bytes(et_bytes(found))
+    assert read_et(tmp_path / "cut.et").num_dropped == 0
+
+
+def test_either_spelling_of_protobufs_json(tmp_path: pathlib.Path) -> None:
+    written = json_text(two_nodes())
+    camel = written.replace("data_deps", "dataDeps").replace("duration_micros", "durationMicros")
+    camel = camel.replace("int64_val", "int64Val").replace("bool_val", "boolVal").replace("uint64_val", "uint64Val")
+    assert camel != written
+    (tmp_path / "camel.json").write_text(camel)
+    assert read_json(tmp_path / "camel.json") == two_nodes()
+
+
+def test_an_execution_trace_of_pytorch_is_named_as_one(tmp_path: pathlib.Path) -> None:
+    node = {"id": 1, "name": "aten::mm", "ctrl_deps": 0, "inputs": {"values": []}, "attrs": [{"name": "rf_id"}]}
+    (tmp_path / "et.json").write_text(json.dumps({"schema": "1.1.1-chakra.0.0.4", "pid": 1, "nodes": [node]}))
+    with pytest.raises(InputError, match="execution trace of PyTorch"):
+        read_json(tmp_path / "et.json")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pathlib
 
 import pandas as pd
 import pytest
@@ -127,3 +128,9 @@ def test_bad_traces(tmp_path, capsys) -> None:
         convert([str(et), str(et)], "o.et")
     with pytest.raises(InputError, match="cannot be read"):
         convert([str(tmp_path / "none.et")], "o.et")
+
+
+def test_what_was_dropped_is_said(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "cut.json").write_text('{"nodes": [{"id": 1, "dataDeps": [7]}]}')
+    said = convert([str(tmp_path / "cut.json")], str(tmp_path / "cut.et"))
+    assert said.endswith("1 nodes; 1 dependencies on nodes that are not in the file dropped")

@@ -1,12 +1,21 @@
 """Steps and examples to a target: the hyperbola, its limits, and the noise scale of known gradients."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.errors import InputError
-from sim.training.critical_batch import examples_to_target, noise_scale, steps_to_target
+from sim.training.critical_batch import (
+    Hyperbola,
+    StepTable,
+    examples_to_target,
+    noise_scale,
+    read_steps,
+    steps_to_target,
+)
 
 SIZE = st.floats(1, 1e7)
 
@@ -36,6 +45,22 @@ def test_noise_scale_of_random_gradients() -> None:
         np.mean([(rng.normal(0.1, 1 / np.sqrt(size), 1000) ** 2).sum() for _ in range(400)]) for size in (10, 1000)
     ]
     assert noise_scale(10, norm2[0], 1000, norm2[1]) == pytest.approx(100, rel=0.02)
+
+
+def test_a_table_of_a_hyperbola_is_near_it_and_ends_where_it_ends(tmp_path: pathlib.Path) -> None:
+    curve = Hyperbola(1000, 512)
+    batch = np.geomspace(64, 4096, 25)
+    (tmp_path / "steps.csv").write_text("batch,step\n" + "\n".join(f"{b},{curve.at(b)}" for b in batch))
+    table = read_steps(tmp_path / "steps.csv")
+    for size in (64, 100, 777, 4096):
+        assert table.at(size) == pytest.approx(curve.at(size), rel=1e-3)
+    with pytest.raises(InputError, match="beyond the table"):
+        table.at(8192)
+    (tmp_path / "bad.csv").write_text("batch,step\n8,0\n")
+    with pytest.raises(InputError, match="above 0"):
+        read_steps(tmp_path / "bad.csv")
+    # the time of a run is steps times the time of a step, whichever form the curve has
+    assert StepTable(np.array([1.0, 2.0]), np.array([10.0, 10.0])).at(1.5) == pytest.approx(10)
 
 
 def test_bad_values() -> None:

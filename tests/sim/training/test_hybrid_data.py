@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.errors import InputError
-from sim.training.fitted.group_cost import GroupCost, group_seconds
+from sim.training.group_cost import GroupCost, group_seconds
 from sim.training.hybrid_data import RankPlan, fewest, hybrid_step, offloaded, pack, static_step
 
 DEGREE = np.array([1.0, 2.0, 4.0, 8.0])

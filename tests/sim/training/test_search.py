@@ -8,6 +8,7 @@ from kernels.errors import InputError
 from kernels.train_plan import PLAN_DTYPE
 from kernels.train_step import score_plans
 from sim.cli import main
+from sim.training.critical_batch import Hyperbola
 from sim.training.guided import guided_search
 from sim.training.price import plan_record, site
 from sim.training.search import PriceBook, batch_tradeoff, exhaustive, pareto, replay_best, search_sizes
@@ -95,7 +96,7 @@ def test_pareto_drops_what_does_not_fit() -> None:
 
 def test_a_batch_is_judged_by_time_and_cost_to_the_target() -> None:
     spaces = [Space(32, batch, max_tp=8, max_micro_batch=2, max_chunk=1) for batch in (64, 512)]
-    table = batch_tradeoff(GPT, "dgx_a100", spaces, critical_batch=512, min_step=1000, stack="megatron-2022")
+    table = batch_tradeoff(GPT, "dgx_a100", spaces, steps=Hyperbola(1000, 512), stack="megatron-2022")
     # steps: 1000 (1 + 512/64) and 1000 (1 + 512/512); tokens fall with smaller batches
     assert table["num_step"].tolist() == [9000, 2000]
     assert table["token"].tolist() == [9000 * 64 * 2048, 2000 * 512 * 2048]

@@ -1,17 +1,18 @@
 """Two streams of a device, and a batch in parts over them: what is hidden, what is not, what it costs."""
 
-import numpy as np
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_models import catalog
-from kernels import training as t
-from sim.training.fitted.stack import hardware_vector, load
+from kernels.train_step import FORWARD_S, INPUT_GRAD_S, MIDDLE, WEIGHT_GRAD_S
+from sim.training.estimate import known_site, rank_times
+from sim.training.halves import Half, layer_halves
 from sim.training.two_streams import COMPUTE, LINK, TwoStreams
-from studies._split_batch import Half, halves, split_step
+from studies._split_batch import split_step
 from workloads import models
-from workloads.training import TrainPlan, model_vector, plan_vector
+from workloads.training import TrainPlan
 
 HALF = st.builds(Half, *[st.integers(1, 9).map(float)] * 2, *[st.integers(0, 9).map(float)] * 2)
 
@@ -55,14 +56,21 @@ def test_with_one_part_only_weight_gradients_hide() -> None:
 
 
 def test_halves_of_a_layer_are_the_layer() -> None:
-    model, fit = model_vector(models.load("llama-2-7b"), 1024), load("megatron-h100").fit.copy()
-    hw = hardware_vector(catalog.system("dgx_h100", 8))
-    fit[t.GEMM_ROW] = 0.0  # products as efficient with half the rows
-    laid = plan_vector(TrainPlan(tp=8, micro_batch=4, batch=4, seq=1024))
-    one, two = halves(model, laid, hw, fit, 1), halves(model, laid, hw, fit, 2)
-    for whole, part in zip(one, two, strict=True):
-        fixed = fit[t.KERNEL_S] / 2
-        assert 2 * (part.forward_s - fixed) == pytest.approx(whole.forward_s - fixed)
-        assert 2 * part.weight_grad_s == pytest.approx(whole.weight_grad_s)
-    assert one[0].reduce_s == one[1].reduce_s  # as many tokens leave either half
-    assert np.isfinite([value for half in one for value in half]).all()
+    model = models.load("llama-2-7b")
+    plan = TrainPlan(tp=8, micro_batch=4, batch=4, seq=1024, fused_norm=True)
+    where = known_site("dgx_h100", 8, "megatron-core-2024", plan.attention)
+    halves = layer_halves(model, model.block[0], plan, where)
+    row = rank_times(model, plan, where, MIDDLE) / model.num_layer
+    assert sum(half.forward_s + half.reduce_s for half in halves) == pytest.approx(row[FORWARD_S])
+    back = sum(half.backward_s + half.weight_grad_s + half.reduce_s for half in halves)
+    assert back == pytest.approx(row[INPUT_GRAD_S] + row[WEIGHT_GRAD_S])
+    assert halves[0].reduce_s == halves[1].reduce_s  # as many tokens leave either half
+
+
+def test_half_the_batch_takes_more_than_half_the_time() -> None:
+    model = models.load("llama-2-7b")
+    plan = TrainPlan(tp=8, micro_batch=4, batch=4, seq=1024, fused_norm=True)
+    where = known_site("dgx_h100", 8, "megatron-core-2024", plan.attention)
+    whole, part = (layer_halves(model, model.block[0], replace(plan, micro_batch=size), where) for size in (4, 2))
+    for one, half in zip(whole, part, strict=True):
+        assert one.forward_s / 2 < half.forward_s < one.forward_s

@@ -20,7 +20,8 @@ from workloads import models
 from workloads.experts import distinct_node, distinct_rank
 from workloads.kept_activations import kept_byte, kept_tensors
 from workloads.models.tensors import num_param
-from workloads.training import TrainPlan, check, model_flop
+from workloads.training import TrainPlan, check
+from workloads.training_flop import model_flop
 from workloads.training_layers import lower_last, lower_layer
 from workloads.training_rows import FORWARD, INPUT_GRAD, WEIGHT_GRAD, group_shape
 
@@ -309,7 +310,7 @@ def test_deepseek_v3_on_2048_h800() -> None:
     # 2.788 M H800 hours, of which 2.664 M for 14.8 T tokens (DeepSeek-V3's report): 20.4 s a step of 15,360 sequences
     plan = TrainPlan(1, 16, 128, ep=64, batch=15_360, seq=4096, attention="flash3", zero=1, fused_norm=True,
                      dispatch="deepep", node_limit=4, dispatch_byte=1.0, ep_overlap=1.0, schedule="dualpipe",
-                     recompute="norm+activation+mla_up_proj")  # fmt: skip
+                     recompute="norm+activation+mla_up_proj", mtp=1)  # fmt: skip
     found = train(DEEPSEEK, "hgx_h800", plan, stack="megatron-core", number_format="fp8_block").summary
     published = 2.664e6 * 3600 / 2048 / (14.8e12 / (15_360 * 4096))
     assert found["step_s"] == pytest.approx(published, rel=0.2)  # nothing was fitted on it
@@ -381,6 +382,8 @@ CLOSED: list[tuple[str, dict[str, Any]]] = [
     ("gpt3-13b", {"recompute": "full"}),
     ("llama-3.1-70b", {"tp": 4, "interleave": 5, "schedule": "interleaved-1f1b", "batch": 128}),
     ("llama-3.1-405b", {"pp": 16, "dp": 2, "interleave": 4, "schedule": "interleaved-1f1b"}),
+    *[("llama-3.1-405b", {"pp": 16, "dp": 2, "interleave": v, "batch": batch, "schedule": "interleaved-1f1b"})
+      for v in (3, 5, 7) for batch in (64, 256)],
 ]  # fmt: skip
 
 
@@ -396,6 +399,18 @@ def test_the_closed_form_of_a_search_is_near_the_replay(name: str, change: dict[
     near = estimate(model, plan, where)
     assert near.step_s == pytest.approx(found["step_s"], rel=0.05)
     assert near.peak_byte == pytest.approx(found["memory_byte"], rel=0.05)
+
+
+@pytest.mark.parametrize("schedule", ["zb-h1", "zb-h2"])
+@pytest.mark.parametrize("num", [1, 2, 4, 8])
+def test_a_schedule_fills_no_bubble_with_microbatches_that_it_has_not(schedule: str, num: int) -> None:
+    from sim.training.estimate import estimate
+
+    plan = replace(BASE, tp=8, pp=4, batch=num, seq=2048, schedule=schedule)
+    found = train(GPT, "dgx_h100", plan, stack="megatron-core").summary
+    where = site(catalog.system("dgx_h100", 32), load_stack("megatron-core"), plan.attention)
+    near = estimate(GPT, plan, where)
+    assert near.step_s == pytest.approx(found["step_s"], rel=0.12)  # passes are not equal
 
 
 def test_a_policy_for_a_kept_activation() -> None:
@@ -414,6 +429,43 @@ def test_a_policy_for_a_kept_activation() -> None:
     assert away.summary["step_s"] >= base.summary["step_s"] == shrunk.summary["step_s"]
     both = with_policy((name, "offload", 1.0), ("input of the first norm", "offload", 0.5))
     assert both.memory["buffer"][0] - base.memory["buffer"][0] == 2 * (token * inter + token * h / 2)
-    for policy in (("no such tensor", "skip", 1.0), (name, "forget", 1.0), (name, "recompute", 1.0)):
+    for policy in (("no such tensor", "skip", 1.0), (name, "forget", 1.0), (name, "skip", 2.0),
+                   ("input of the first norm", "recompute", 1.0), ("query", "sample", 0.5)):  # fmt: skip
         with pytest.raises(InputError):
             with_policy(policy)
+
+
+def test_a_tensor_that_is_recomputed_costs_the_operators_that_make_it() -> None:
+    def prices_of(*policy: tuple[str, str, float], recompute: str = "none") -> Any:
+        return prices(LLAMA, replace(BASE, policy=policy, recompute=recompute))[BODY]
+
+    plain, h, inter = prices_of(), LLAMA.hidden, LLAMA.block[0].ffn.inter
+    wide, token = ("input of the down projection", "recompute", 1.0), 4096 * 2
+    # one tensor of a module is what the module lets go: the same bytes and the same time
+    single, module = prices_of(wide), prices_of(recompute="activation")
+    assert (single["kept_byte"], single["recompute_s"]) == (module["kept_byte"], module["recompute_s"])
+    assert prices_of(wide, recompute="activation")["recompute_s"] == module["recompute_s"]  # once is enough
+    # a projection's results take its product again, half of them half of it
+    half = prices_of(("results of the up projections", "recompute", 0.5))
+    whole = prices_of(("results of the up projections", "recompute", 1.0))
+    assert plain["kept_byte"] - whole["kept_byte"] == 2 * inter * token
+    assert plain["kept_byte"] - half["kept_byte"] == inter * token
+    assert half["recompute_s"] == pytest.approx(whole["recompute_s"] / 2)
+    assert whole["recompute_s"] > 2 * 2 * 4096 * h * inter / 989.4e12
+    # in parts, one after the other: as long, with less there at once
+    parts = prices_of(("results of the up projections", "chunk", 0.25))
+    assert parts["recompute_s"] == whole["recompute_s"]
+    assert parts["passing_byte"] == whole["passing_byte"] / 4
+
+
+def test_a_sampled_input_makes_the_weight_gradient_a_product_of_its_share() -> None:
+    full, drawn = (
+        prices(LLAMA, replace(BASE, policy=policy))[BODY]
+        for policy in ((), (("input of the down projection", "sample", 0.25),))
+    )
+    byte = 4096 * 2 * LLAMA.block[0].ffn.inter
+    assert full["kept_byte"] - drawn["kept_byte"] == 0.75 * byte
+    assert drawn["forward_s"] - full["forward_s"] == pytest.approx(1.25 * byte / 3.352e12 * 1.21, rel=0.01)
+    product = 2 * 4096 * LLAMA.hidden * LLAMA.block[0].ffn.inter / 989.4e12
+    assert 0.75 * product < full["weight_grad_s"] - drawn["weight_grad_s"] < 2 * product
+    assert full["input_grad_s"] == drawn["input_grad_s"]

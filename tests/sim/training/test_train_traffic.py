@@ -101,3 +101,27 @@ def test_a_hop_leaves_its_node_only_where_ranks_do() -> None:
     assert len(hops) == 15
     assert sum(hop == max(hops) for hop in hops) == 1
     assert max(hops) == round(longest * 1e12)
+
+
+def test_sharded_training_loses_with_scale() -> None:
+    # as many tokens a device: rings of more nodes have more hops, and what nothing hides grows; half a batch loses more
+    def rate(num: int, micro: int) -> float:
+        plan = replace(FSDP, dp=num, batch=num * micro, micro_batch=micro, dp_traffic="fitted")
+        return float(train("gpt3-13b", "dgx_h100", plan, stack="llm-foundry").summary["token_per_s_per_device"])
+
+    few, many, small = rate(128, 8), rate(512, 8), rate(512, 2)
+    assert 0.85 < many / few < 0.995
+    assert small / rate(128, 2) < many / few
+
+
+def test_exchanges_of_experts_hide_under_another_microbatch_and_keep_cores() -> None:
+    plan = TrainPlan(dp=8, ep=8, batch=8, seq=4096, attention="flash3", fused_norm=True, dispatch="deepep")
+    bare, half, hidden = (
+        train("mixtral-8x22b", "hgx_h800", replace(plan, ep_overlap=share), stack="megatron-core").summary
+        for share in (0.0, 0.5, 1.0)
+    )
+    assert half["exposed_ep_s"] == pytest.approx(bare["exposed_ep_s"] / 2)
+    assert hidden["exposed_ep_s"] == 0  # compute is longer here
+    # 24 of 132 cores are the exchange's while it runs: what it hides is not free
+    saved = bare["step_s"] - hidden["step_s"]
+    assert 0 < saved < bare["exposed_ep_s"]
