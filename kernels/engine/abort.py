@@ -8,9 +8,9 @@ from typing import Any
 
 from kernels.engine.commit import end_done, release_children, tell
 from kernels.engine.heap import NONE, pop
+from kernels.engine.lanes import end_kv, lane_at, leave
 from kernels.engine.records import ABORTED, REASON_STOPPED, REASON_TIMEOUT, RUNNING, SWAPPED, Engine
 from kernels.engine.store import block_for
-from kernels.engine.verbs import end_kv, lane_at, leave
 from kernels.jit import njit, njit_inline
 from kernels.units import FOREVER_PS
 

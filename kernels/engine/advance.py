@@ -10,10 +10,10 @@ from kernels.engine.abort import abort_late
 from kernels.engine.begin import begin, begin_repeat
 from kernels.engine.commit import commit, integrate, let_leave
 from kernels.engine.heap import END, NONE, PLAN, event
+from kernels.engine.lanes import lane_at, list_of, settle, settle_all
 from kernels.engine.price import PackedPrice
 from kernels.engine.records import DECODE, IDLE, IN_FLIGHT_RING, PAD, ROLE, ROW, SEQ, TOKEN, Engine
 from kernels.engine.repeat import repeat_ahead
-from kernels.engine.verbs import lane_at, list_of, settle, settle_all
 from kernels.jit import njit
 from kernels.units import FOREVER_PS
 

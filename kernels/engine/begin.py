@@ -11,6 +11,7 @@ from kernels.engine.adapter import book_adapters, fetch_ahead, price_adapters
 from kernels.engine.beside import hidden_ps
 from kernels.engine.cache import evicts_unseen
 from kernels.engine.heap import head
+from kernels.engine.lanes import lane_at, list_of
 from kernels.engine.price import (
     BLOCK_PS,
     DENSE_NJ,
@@ -73,7 +74,6 @@ from kernels.engine.span import find_spans, keep_span, kept_span
 from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.engine.types import ENGINE_TYPE
-from kernels.engine.verbs import lane_at, list_of
 from kernels.engine.verify import attend, draft
 from kernels.jit import njit, njit_inline, njit_once
 from kernels.optable import BOUNDS

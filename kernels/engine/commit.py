@@ -2,6 +2,7 @@
 
 from kernels.engine.gap import bucket
 from kernels.engine.heap import BY_ARRIVAL, BY_END, NONE, insert, take_out
+from kernels.engine.lanes import drop, end_kv, lane_at, list_of
 from kernels.engine.records import (
     DECODE,
     DONE,
@@ -24,7 +25,6 @@ from kernels.engine.records import (
     Engine,
 )
 from kernels.engine.store import block_for, share, used_block
-from kernels.engine.verbs import drop, end_kv, lane_at, list_of
 from kernels.jit import njit
 
 

@@ -4,6 +4,7 @@ from kernels.engine.adapter import rank_of
 from kernels.engine.buddy import ceil_pow2
 from kernels.engine.commit import release_children, tell
 from kernels.engine.heap import push
+from kernels.engine.lanes import reserved_token
 from kernels.engine.records import (
     NO_REASON,
     PAGED,
@@ -16,7 +17,6 @@ from kernels.engine.records import (
     Engine,
 )
 from kernels.engine.store import block_for, step_block
-from kernels.engine.verbs import reserved_token
 from kernels.jit import njit
 
 

@@ -27,6 +27,7 @@ from kernels.engine.borrow import borrow
 from kernels.engine.commit import commit, integrate
 from kernels.engine.deliver import deliver
 from kernels.engine.heap import BY_ARRIVAL, BY_END, END, NEVER, NONE, PLAN, merge, reset, second, without_first
+from kernels.engine.lanes import end_kv
 from kernels.engine.price import PRICE_TYPE, PackedPrice
 from kernels.engine.records import (
     CURSOR,
@@ -45,7 +46,6 @@ from kernels.engine.records import (
     World,
 )
 from kernels.engine.types import FLEET_TYPE, WORLD_TYPE, engine_of, policy_at, router_at
-from kernels.engine.verbs import end_kv
 from kernels.jit import njit, njit_pasted
 from kernels.units import FOREVER_PS
 

@@ -11,8 +11,9 @@ sequence's (`note`, `set_note`); a lane or sequence is asked again when its last
 """
 
 from kernels.engine.draw import draw
+from kernels.engine.lanes import lane_at
 from kernels.engine.records import DECODE, IN_PROGRESS, ROLE, ROW, SEQ, TOKEN, Engine
-from kernels.engine.verbs import FOREVER, lane_at, num_running, prefill_left, running
+from kernels.engine.verbs import FOREVER, num_running, prefill_left, running
 from kernels.jit import njit, njit_inline
 
 __all__ = [

@@ -8,6 +8,7 @@ passes have left. Without a draft model (n-gram tables, prompt look-up) drafts c
 
 from kernels.attention import NUM_FEATURE
 from kernels.attention_work import CAUSAL, keys_seen, longest_span
+from kernels.engine.lanes import lane_at
 from kernels.engine.price import (
     ATTN_LAYER,
     DENSE_NJ,
@@ -49,7 +50,6 @@ from kernels.engine.records import (
     Engine,
     Floats,
 )
-from kernels.engine.verbs import lane_at
 from kernels.jit import njit
 from kernels.optable import BOUNDS
 

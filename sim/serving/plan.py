@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.engine import records as at
-from kernels.engine.verbs import lane_at
+from kernels.engine.lanes import lane_at
 
 ROW = np.dtype([(name, "i8") for name in ("sequence", "role", "token", "pad", "start")])
 

@@ -109,8 +109,8 @@ def _draft(w: at.World, p: StepPrice) -> DraftWork:
 
 def _settle_all(w: at.World) -> None:
     """Writes what an interrupted run has deferred."""
+    from kernels.engine.lanes import settle_all
     from kernels.engine.types import engine_of
-    from kernels.engine.verbs import settle_all
 
     for k in range(len(w.engine)):
         settle_all(engine_of(w, k))

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.engine import records as at
+from kernels.engine.lanes import settle_all
 from kernels.engine.price import pack
 from kernels.engine.types import engine_of, fleet_of
-from kernels.engine.verbs import settle_all
 from kernels.errors import InputError
 from sim.serving import state, stepping
 from sim.serving.engine import serve
