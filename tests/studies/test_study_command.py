@@ -72,7 +72,7 @@ def test_a_copy_of_the_template_is_a_study(tmp_path: pathlib.Path) -> None:
         ("def run(): ...", "CLAIM"),
         ("CLAIM = 'x'\ndef run(n): ...\ndef plot(t): ...", "has a default"),
         ("CLAIM = 'x'\ndef run(n=1): return 3\ndef plot(t): ...", "returns the columns"),
-        ("import nothing_of_the_kind", "cannot be imported"),
+        ("import nothing_of_the_kind", "odd.py:1: ModuleNotFoundError"),
     ],
 )
 def test_a_file_that_is_no_study_says_what_it_lacks(tmp_path: pathlib.Path, text: str, said: str) -> None:
