@@ -125,10 +125,9 @@ def close_lane(e: Engine, p: PackedPrice, number: int, repeat: int) -> bool:
         first = lane_at(e, number) + me.in_plan
         for row in range(first, first + ROW * lane.num_plan, ROW):
             token += e.work[row + TOKEN] + e.work[row + PAD]
-            beyond = e.work[row + TOKEN] - 1
-            if beyond > 0 and e.work[row + ROLE] == DECODE:
-                if not 0 <= e.seq[e.work[row + SEQ]].accept <= beyond <= me.lookahead:
-                    return False
+            beyond = e.work[row + TOKEN] - 1 if e.work[row + ROLE] == DECODE else 0
+            if beyond > 0 and not 0 <= e.seq[e.work[row + SEQ]].accept <= beyond <= me.lookahead:
+                return False
         if token > me.max_step_token:
             return False
         begin(e, p, number, me.now_ps, repeat)
