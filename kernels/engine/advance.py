@@ -129,9 +129,8 @@ def close_lane(e: Engine, p: PackedPrice, number: int, repeat: int) -> bool:
         for row in range(first, first + ROW * lane.num_plan, ROW):
             token += e.work[row + TOKEN] + e.work[row + PAD]
             num_idle += 1 if e.work[row + ROLE] == IDLE else 0
-            beyond = e.work[row + TOKEN] - 1
-            holds = 0 <= e.seq[e.work[row + SEQ]].accept <= beyond <= me.lookahead
-            if beyond > 0 and e.work[row + ROLE] == DECODE and not holds:
+            beyond = e.work[row + TOKEN] - 1 if e.work[row + ROLE] == DECODE else 0
+            if beyond > 0 and not 0 <= e.seq[e.work[row + SEQ]].accept <= beyond <= me.lookahead:
                 return False
         if token > me.max_step_token or (me.hold == 1 and num_idle == lane.num_plan):
             return False
