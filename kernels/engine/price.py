@@ -13,7 +13,7 @@ import numpy as np
 from kernels.attention import LONGEST, PAIR, decode_s, prefill_add, prefill_byte, prefill_s
 from kernels.attention_work import CAUSAL, WINDOW, Shape, kv_token_byte, pair_flop, query_token_byte
 from kernels.engine.records import Floats, Ints
-from kernels.jit import njit
+from kernels.jit import njit, njit_inline
 from kernels.machine import DYNAMIC_W, IDLE_W, NUM_FIT, RATES
 from kernels.units import to_nj, to_ps
 
@@ -132,11 +132,10 @@ def shape_at(real: Floats, at: int) -> Shape:
     return (real[at], real[at + 1], real[at + 2], real[at + 3], real[at + 4], real[at + 5])
 
 
-@njit
-def layers_of(p: PackedPrice, stage: int, c: int) -> int:
+@njit_inline
+def layers_of(table: Ints, stage: int, c: int) -> int:
     """Layers of class c on a stage; scan rows follow the classes."""
-    table = p.table
-    return int(table[table[ATTN_LAYER] + stage * (table[NUM_CLASS] + table[NUM_SCAN]) + c])
+    return table[table[ATTN_LAYER] + stage * (table[NUM_CLASS] + table[NUM_SCAN]) + c]
 
 
 @njit
