@@ -151,7 +151,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
                 step_nj += _account(e, p, c, 0, kept_span(e, at, c))
             if num_prefill > 0:
                 _hide(e, p, c, hidden_ps(prefill[0], decode[0], decode[2], p.real))
-    step_nj += _scans(e, p, padded_token, num_prefill, num_decode + num_idle)
+    if p.table[NUM_SCAN] > 0:
+        step_nj += _scans(e, p, padded_token, num_prefill, num_decode + num_idle)
     if num_prefill == 0 and query_high == 1:  # two sub-batches are of plain decodes
         _split(e, p, at, num_decode + num_idle)
     clean = num_prefill == 0 and me.touched == 0 and num_row == _num_ready(e, number) and me.hidden <= me.num_plan
@@ -210,7 +211,8 @@ def begin_repeat(e: Engine, p: PackedPrice, number: int, time_ps: int) -> bool:
         step_nj += _account(e, p, c, 1, _decode(e, p, at, c, num_row))
         if lane.span_token > 0:
             step_nj += _account(e, p, c, 0, kept_span(e, at, c))
-    step_nj += _scans(e, p, 0, 0, num_row)
+    if p.table[NUM_SCAN] > 0:
+        step_nj += _scans(e, p, 0, 0, num_row)
     _split(e, p, at, num_row)
     lane.repeating = 1
     lane.phase = (lane.phase if lane.phase > 0 else me.block_token) - 1
@@ -298,8 +300,9 @@ def _scans(e: Engine, p: PackedPrice, prompt_token: int, num_prompt: int, num_de
 @njit
 def _hide(e: Engine, p: PackedPrice, c: int, layer_ps: int) -> None:
     """Takes what a layer of class c does beside something else out of the stages' time."""
-    for s in range(p.table[NUM_STAGE]):
-        saved = layers_of(p, s, c) * layer_ps
+    table = p.table
+    for s in range(table[NUM_STAGE]):
+        saved = layers_of(table, s, c) * layer_ps
         e.lane[s].attn_ps -= saved
         e.me.beside_ps += saved
 
@@ -318,9 +321,10 @@ def _split(e: Engine, p: PackedPrice, at: int, num_row: int) -> None:
 @njit
 def _account(e: Engine, p: PackedPrice, c: int, phase: int, cost: Cost) -> int:
     """Adds a layer's cost, times its layers, to the stages and to the accounts; returns the energy of all."""
+    table = p.table
     num_layer = 0
-    for s in range(p.table[NUM_STAGE]):
-        here = layers_of(p, s, c)
+    for s in range(table[NUM_STAGE]):
+        here = layers_of(table, s, c)
         num_layer += here
         e.lane[s].attn_ps += here * cost[0]
     at = e.me.book_attn + c * ATTN_SIZE + (phase * NUM_BOUND + cost[2]) * NUM_ACCOUNT_FIELD

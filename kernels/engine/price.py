@@ -160,11 +160,10 @@ def shape_at(real: Floats, at: int) -> Shape:
     return (real[at], real[at + 1], real[at + 2], real[at + 3], real[at + 4], real[at + 5])
 
 
-@njit
-def layers_of(p: PackedPrice, stage: int, c: int) -> int:
+@njit_inline
+def layers_of(table: Ints, stage: int, c: int) -> int:
     """Layers of class c on a stage; scan rows follow the classes."""
-    table = p.table
-    return int(table[table[ATTN_LAYER] + stage * (table[NUM_CLASS] + table[NUM_SCAN]) + c])
+    return table[table[ATTN_LAYER] + stage * (table[NUM_CLASS] + table[NUM_SCAN]) + c]
 
 
 @njit
@@ -213,7 +212,7 @@ def layer_of(p: PackedPrice, stage: int) -> int:
     """Layers of a stage that attend."""
     num_layer = 0
     for c in range(p.table[NUM_CLASS]):
-        num_layer += layers_of(p, stage, c)
+        num_layer += layers_of(p.table, stage, c)
     return num_layer
 
 

@@ -11,6 +11,7 @@ from kernels.engine.cache import evicts_unseen
 from kernels.engine.gap import bucket, bucket_edges
 from kernels.engine.heap import head
 from kernels.engine.price import (
+    ATTN_LAYER,
     DENSE_PS,
     HEAD_PS,
     NUM_CLASS,
@@ -51,13 +52,13 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     me, lane, table, book, work = e.me, e.lane[0], p.table, e.book, e.work
     at = me.at_lane
     num_row, num_grow, block_token = lane.num_still, lane.num_grow, me.block_token
-    num_class = table[NUM_CLASS]
+    num_class, layer_at = table[NUM_CLASS], table[ATTN_LAYER]
     paged = me.reserve == PAGED
     need_at, give_at, phase = at + me.in_need, at + me.in_give, lane.phase
     host_ps = table[STEP_PS] + (table[SEQ_PS] + table[TOKEN_PS]) * num_row
     fixed_ps = table[table[DENSE_PS] + num_row] + table[table[HEAD_PS] + num_row]
     for row in range(table[NUM_SCAN]):  # recurrences cost the same whatever the context
-        fixed_ps += layers_of(p, 0, num_class + row) * scan_cost(p, row, 1, num_row, num_row)[0]
+        fixed_ps += table[layer_at + num_class + row] * scan_cost(p, row, 1, num_row, num_row)[0]
     least_ps = dispatch_ps(p, 0, num_row, 0)
     final, asked = float(me.final_token), float(me.asked_token)
     most = min(most, lane.stands)
@@ -74,7 +75,7 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
         fixed_ps += layer_of(p, 0) * lane.adapter_ps
     if lane.span_token > 0:
         for c in range(num_class):
-            fixed_ps += layers_of(p, 0, c) * kept_span(e, at, c)[0]
+            fixed_ps += layers_of(p.table, 0, c) * kept_span(e, at, c)[0]
     while steps < most and time_ps < horizon_ps:
         if paged:
             need, give = work[need_at + phase], work[give_at + phase]
@@ -96,7 +97,7 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
             kv = at + c * NUM_KV_FIELD
             longest = max(work[kv + KV_MAX_GROW], work[kv + KV_MAX_STILL])
             cost_ps, cost_nj, bound, cost_kb, cost_mflop = decode_cost(p, c, num_row, work[kv + KV_SUM], longest)
-            num_layer = layers_of(p, 0, c)
+            num_layer = table[layer_at + c]
             account = book_attn + c * ATTN_SIZE + (NUM_BOUND + bound) * NUM_ACCOUNT_FIELD
             book[account] += num_layer * cost_ps
             book[account + 1] += num_layer * cost_nj
@@ -139,7 +140,7 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
         ended += 1
     for row in range(table[NUM_SCAN]):
         cost_ps, cost_nj, bound, cost_kb, cost_mflop = scan_cost(p, row, 1, num_row, num_row)
-        times = steps * layers_of(p, 0, num_class + row)
+        times = steps * table[layer_at + num_class + row]
         account = book_attn + (num_class + row) * ATTN_SIZE + (NUM_BOUND + bound) * NUM_ACCOUNT_FIELD
         book[account] += times * cost_ps
         book[account + 1] += times * cost_nj
@@ -166,7 +167,7 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
         me.num_span_token += steps * lane.span_token
         for c in range(num_class):
             cost = kept_span(e, at, c)
-            times = steps * layers_of(p, 0, c)
+            times = steps * layers_of(p.table, 0, c)
             account = book_attn + c * ATTN_SIZE + cost[2] * NUM_ACCOUNT_FIELD
             book[account] += times * cost[0]
             book[account + 1] += times * cost[1]

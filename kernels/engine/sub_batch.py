@@ -76,7 +76,7 @@ def halves(p: PackedPrice, stage: int, num_seq: int) -> tuple[tuple[float, float
     table = p.table
     num_layer = 0
     for c in range(table[NUM_CLASS]):
-        num_layer += layers_of(p, stage, c)
+        num_layer += layers_of(table, stage, c)
     second = num_seq // 2
     first = num_seq - second
     dense, before = table[DENSE_PS] + stage * table[STRIDE], table[BEFORE_PS] + stage * table[STRIDE]
@@ -97,7 +97,7 @@ def saved_ps(p: PackedPrice, stage: int, num_seq: int, work: Ints, kv: int) -> i
     plain = table[table[DENSE_PS] + stage * table[STRIDE] + num_seq]
     split, opened = 0, False
     for c in range(table[NUM_CLASS]):
-        held = layers_of(p, stage, c)
+        held = layers_of(table, stage, c)
         if held == 0:
             continue
         at = kv + c * NUM_KV_FIELD
