@@ -261,6 +261,8 @@ def _words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
         lines += [_title("Run")]
         keys = ("fidelity", "seed", "config_hash", "mode", "formats")
         lines += [", ".join(f"{key} {about[key]}" for key in keys if key in about)]
+        if "kernels" in about:
+            lines += textwrap.wrap(f"Kernels: {about['kernels']}.", WIDTH)
         for note in about.get("note", ()):
             lines += textwrap.wrap(f"Note: {note}.", WIDTH)
     return lines
