@@ -297,7 +297,11 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
         "rest_j": rest_w(setup.system, energy_j / span_s, setup.placement.num_device) * span_s,
         "kv_block": float(result.num_block),
         "kv_block_token": float(result.block_token),
-        "kv_capacity_token": float(setup.budget.token_capacity_at(0) * setup.placement.attn_dp),
+        "kv_capacity_token": float(
+            result.num_block * result.block_token
+            if setup.store.groups == (Group(),)
+            else setup.budget.token_capacity_at(0) * setup.placement.attn_dp
+        ),
         "kv_concurrency": setup.kv_concurrency,
         "max_model_len": float(setup.max_model_len),
         "kv_mean_share": held / capacity,

@@ -277,6 +277,8 @@ def _words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
         lines += [_title("Run")]
         keys = ("fidelity", "seed", "config_hash", "mode", "formats")
         lines += [", ".join(f"{key} {about[key]}" for key in keys if key in about)]
+        if "kernels" in about:
+            lines += textwrap.wrap(f"Kernels: {about['kernels']}.", WIDTH)
         if "speculation" in about:
             lines += textwrap.wrap(f"Speculation: {about['speculation']}.", WIDTH)
         for note in about.get("note", ()):

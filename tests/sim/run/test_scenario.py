@@ -68,7 +68,7 @@ def test_the_digest_sees_every_field() -> None:
     other = {
         "sequence_parallel": True, "prefix_cache": False, "run_ahead": False, "order": "sjf", "fidelity": "sol",
         "goodput": "ttft:3", "preemption": "recompute", "watermark": 0.25, "memory_share": 0.5, "front": "offline",
-        "ends": "token",
+        "ends": "token", "eplb": True,
     }  # fmt: skip
     digests = {base.digest()}
     for name in FIELD_NAMES:
@@ -91,7 +91,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"price_USDph": -1}, "price_USDph = -1: out of range; allowed: 0 to 10000"),
     ({"prefix_cache": "no"}, "prefix_cache = 'no': not true or false; allowed: true or false"),
     ({"token_budget": -4}, "token_budget = -4: out of range; allowed: 0 to 16777216"),
-    ({"expert_skew": 9}, "expert_skew = 9: out of range; allowed: 0 to 4"),
+    ({"expert_skew": 9}, "expert_skew = 9: out of range; allowed: -1 to 4"),
     ({"block_token": 0}, "block_token = 0: out of range; allowed: 1 to 1024"),
     ({"seed": -1}, "seed = -1: out of range; allowed: 0 to 9223372036854775807"),
     # strict types
