@@ -108,9 +108,7 @@ def test_the_same_watts_a_flop_pass_on_the_clock_as_it_is() -> None:
     fitted = profile.load("h100_sxm")
     for name in ("h200", "gh200", "h800"):
         assert power_ratio(fitted, H100, catalog.device(name)) == pytest.approx(1.0)
-    assert (
-        power_ratio(fitted, H100, catalog.device("h20")) > 1.0
-    )  # a sixth of the products
+    assert power_ratio(fitted, H100, catalog.device("h20")) > 1.0  # a sixth of the products
     assert power_ratio(fitted, H100, catalog.device("h100_pcie")) < 1.0
 
 
