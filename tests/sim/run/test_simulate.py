@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from hw_models.power import draw
+from hw_models.power import draw, rest_w
 from kernels.errors import InputError
 from kernels.units import PS_PER_S
 from sim.cli import main
@@ -50,6 +50,14 @@ def test_step_energies_and_idle_power_add_up(done: Simulation) -> None:
     idle_s = done.result.span_ps / PS_PER_S - float(done.result.stage_busy_ps.sum()) / PS_PER_S
     idle_j = idle_s * draw(done.setup.system.device).awake_w
     assert done.run.totals["energy_j"] == pytest.approx(float(steps["energy_j"].sum()) + idle_j, rel=1e-9)
+
+
+def test_the_wall_supplies_the_devices_and_their_share_of_the_box(done: Simulation) -> None:
+    system, mean_w = done.setup.system, done.metrics["mean_power_w"]
+    span_s = done.result.span_ps / PS_PER_S
+    drawn_w = done.run.totals["energy_j"] / span_s
+    assert done.run.totals["rest_j"] / span_s == pytest.approx(rest_w(system, drawn_w, 1))
+    assert done.metrics["mean_wall_power_w"] > mean_w
 
 
 def test_nothing_beats_the_speed_of_light(done: Simulation) -> None:
