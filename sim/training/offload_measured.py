@@ -16,8 +16,9 @@ FIELDS = ("tp", "dp", "l", "h", "sl", "gbs", "mbs", "ratio", "prefetch")
 
 # Fitted on 151 measured iterations of 7B to 70B models (Deep Optimizer States results), least squares on log time of
 # forward, backward, update and the whole, beside a share of peak for the operators of a pass. These are since priced as
-# every training step is, the constants of the host left as they were: the iteration is 3.0 %, 4.7 % and 5.4 % off. Runs whose folder names "a100" or "twinflow" (four H100)
-# come from machines of their own. The single-node ones keep the network's rate of the many-node one.
+# every training step is, the constants of the host left as they were: the iteration is 3.0 %, 4.7 % and 5.4 % off.
+# Runs whose folder names "a100" or "twinflow" (four H100) come from machines of their own. The single-node ones keep
+# the network's rate of the many-node one.
 HOSTS = {
     "twinflow": Host("h100_x4", "dgx_h100", 3.06e-3, 5.8e-10, 1.65e-10, 1.3e-12, 1.5e-12, 5.75e-10, 1.44e-10, 0.424,
                      0.233, 6.76e-11, 0.0, 7.3e9, 4),
