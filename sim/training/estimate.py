@@ -7,8 +7,9 @@ import numpy as np
 
 from hw_models import catalog
 from hw_models.clock import limited_system
+from kernels.train_closed import RESULT, plan_step
 from kernels.train_plan import MEMORY, Floats, Record, Records, peak_byte
-from kernels.train_step import ONLY, RESULT, STAGE, plan_step, stage_times
+from kernels.train_step import ONLY, STAGE, stage_times
 from sim.training.price import Site, byte_piece, piece, plan_record, site
 from sim.training.stack import load_stack
 from workloads.models.spec import ModelSpec

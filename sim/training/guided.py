@@ -7,8 +7,8 @@ import pandas as pd
 
 from hw_models import catalog
 from kernels.errors import InputError
+from kernels.train_closed import score_plans
 from kernels.train_plan import Records
-from kernels.train_step import score_plans
 from sim.run.stop import keeping
 from sim.training.price import site
 from sim.training.search import PriceBook, frame

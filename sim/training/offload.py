@@ -5,20 +5,26 @@ the end of the backward pass and the update on the CPU. Two remedies: an asynchr
 interleaved updates, where every `gap`-th group of parameters is updated by the GPU while the CPU updates the others.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 
 from kernels.train_plan import Floats
+from kernels.train_step import FORWARD_S
+from sim.training.estimate import known_site, rank_times
+from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
+from workloads.training import TrainPlan
+
+STACK, HEAD_DIM, VOCAB = "megatron-2022", 128, 51200  # of GPTs whose logs name their widths alone
 
 
 class Host(NamedTuple):
     """Constants of a machine. Seconds a parameter are of fp32 states; rates of a device and of its whole host."""
 
     name: str
-    flop_per_s: float  # peak of a device
-    compute: float  # share of it that a pass reaches
-    layer_s: float  # a layer and a microbatch, whatever its size
+    system: str  # in the catalogue
+    layer_s: float  # of the host, a layer and a microbatch, whatever its size
     flush_s: float  # blocking flush, a parameter of a device's own shard
     flush_host_s: float  # the same, a parameter of all that a host flushes at once
     add_s: float  # accumulating a microbatch's gradients, a parameter of the shard
@@ -49,15 +55,25 @@ class OffloadRun(NamedTuple):
     asynchronous: Floats  # 1: gradients are flushed under the backward pass
 
 
+@functools.cache
+def forward_s(system: str, num_layer: int, hidden: int, seq: int, tp: int, micro_batch: int) -> float:
+    """Seconds of the operators of a forward pass of a GPT's layers, as every training step is priced."""
+    heads = max(hidden // HEAD_DIM, 1)
+    block = Block(Attention(heads, heads, hidden // heads, hidden // heads), FeedForward(4 * hidden, gated=False))
+    model = ModelSpec("gpt", "gpt", hidden, VOCAB, seq, (block,), (0,) * num_layer, norm="layer", tied=True)
+    plan = TrainPlan(tp=tp, micro_batch=micro_batch, batch=micro_batch, seq=seq, fused_norm=True, fused_loss=False)
+    return float(rank_times(model, plan, known_site(system, tp, STACK, plan.attention))[FORWARD_S])
+
+
 def offload_iteration(run: OffloadRun, host: Host) -> tuple[Floats, Floats, Floats]:
     """Seconds of the forward passes, the backward passes (flush included) and the update of one iteration.
 
     A backward pass with recomputed activations is three forwards. Interleaved updates leave
     `interleave + interleave_cpu (1 - 1/gap)` of the CPU's update time.
     """
-    token = run.micro_batch * run.seq
-    flop = 2 * run.parameter * token + 4 * run.num_layer * run.hidden * run.seq * token
-    compute = flop / (run.tp * host.flop_per_s * host.compute) + run.num_layer * host.layer_s
+    shapes = zip(run.num_layer, run.hidden, run.seq, run.tp, run.micro_batch, strict=True)
+    operators = [forward_s(host.system, *(int(value) for value in shape)) for shape in shapes]
+    compute = np.array(operators) + run.num_layer * host.layer_s
     node = np.maximum(1, run.tp * run.dp / host.device_per_node)  # hosts at work
     shard = run.parameter / (run.tp * run.dp)
     shared = run.parameter / node

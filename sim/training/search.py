@@ -10,8 +10,8 @@ import pandas as pd
 from hw_models import catalog
 from hw_models.spec import System
 from kernels.errors import InputError
+from kernels.train_closed import score_plans
 from kernels.train_plan import Floats, Records
-from kernels.train_step import score_plans
 from sim.run.stop import keeping
 from sim.training.critical_batch import StepCurve
 from sim.training.price import Site, pieces, site

@@ -12,6 +12,7 @@ from hw_models.routes import Routes
 from hw_models.spec import System
 from kernels.errors import InputError
 from kernels.schedule import BACKWARD, FORWARD, OP_KINDS, WEIGHT_GRAD, Ints
+from kernels.train_closed import load_s, replicas_s, waited
 from kernels.train_plan import (
     BODY,
     LAYER_DTYPE,
@@ -40,10 +41,7 @@ from kernels.train_step import (
     TP_S,
     hop_over_s,
     layer_traffic_s,
-    load_s,
-    replicas_s,
     stage_times,
-    waited,
 )
 from sim.pipeline.schedule import end_times, memory_curve, rank_table
 from sim.pipeline.schedule_run import with_recompute

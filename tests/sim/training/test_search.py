@@ -5,8 +5,8 @@ import pytest
 
 from hw_models import catalog
 from kernels.errors import InputError
+from kernels.train_closed import score_plans
 from kernels.train_plan import PLAN_DTYPE
-from kernels.train_step import score_plans
 from sim.cli import main
 from sim.training.critical_batch import Hyperbola
 from sim.training.guided import guided_search
