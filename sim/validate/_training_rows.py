@@ -34,6 +34,7 @@ PRECISIONS = {  # as files write them; of the scaling that a name adds (CS, DS: 
     "fp8_ds": "fp8", "fp8_sc": "fp8_block", "fp8_mx": "mxfp8", "fp8_hybrid": "fp8", "fp4": "nvfp4",
 }  # fmt: skip
 LORA_RANK = 32  # of a row that says LoRA and no rank: the default of the trainers whose tables say so (NeMo)
+MOST = 2**53  # of a count
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 # Widths, layers and heads of MPT models (MosaicML's llm-foundry, scripts/train/yamls/pretrain); GPT blocks with biases,
 # tied embeddings and learned positions, a vocabulary of 50,368
@@ -255,8 +256,8 @@ def _whole(cells: Mapping[str, Any], name: str, usual: int | None = None, *, lea
         value = float(cells[name])
     except (TypeError, ValueError):
         raise InputError("not a number", field=name, value=cells[name]) from None
-    if not value >= least or value != int(value):
-        raise InputError("not a whole number", field=name, value=cells[name], allowed=f">= {least}")
+    if not least <= value <= MOST or value != int(value):
+        raise InputError("not a whole number", field=name, value=cells[name], allowed=f"{least} to {MOST}")
     return int(value)
 
 

@@ -39,6 +39,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 BATCHED, ITERATION = ("batch_size", "prompt_len"), ("num_prefill_token", "num_decode_token", "step_s")
 MILLISECOND = ("prompt_time", "token_time", "e2e_time")  # names without a unit; all others are seconds
+MOST = 2**31  # of sequences or tokens
 UNIT_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 TOO_FAST, TOO_SLOW = 10.0, 100.0  # times the speed of light, times our price: another unit, not a measurement
 IN_PARTS = 1.5  # end to end over prompt and tokens: the batch was not served at once
@@ -95,6 +96,11 @@ def read(path: pathlib.Path, unit: str | None = None, **given: Any) -> "pd.DataF
             frame[name] = raw[source].astype(str)
         else:
             values = number(raw, source, path, positive=name not in ("num_prefill_token", "num_decode_token"))
+            if not name.endswith("_s") and values.max() > MOST:
+                line = int(values.argmax()) + 2
+                raise InputError(
+                    "too large", file=path, line=line, field=source, value=values.max(), allowed=f"to {MOST}"
+                )
             frame[name] = values * _unit_s(source.lower(), unit) if name.endswith("_s") else values.astype(int)
     has = set(frame.columns)
     if not (set(ITERATION) <= has or (set(BATCHED) <= has and {"prompt_s", "token_s"} & has)):

@@ -228,3 +228,13 @@ def test_nothing_to_compare_is_said(tmp_path: pathlib.Path, capsys: pytest.Captu
         (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
         refused(["validate", "steps", str(tmp_path / "t.csv")], capsys, message, 3)
     refused(["models", "--check", str(tmp_path)], capsys, "no configuration in this folder", 3)
+
+
+def test_counts_beyond_what_there_is(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = MEASURED["steps"][0]
+    (tmp_path / "t.csv").write_text(",".join(row) + "\n" + ",".join(map(str, (row | {"tp": 10**29}).values())))
+    refused(["validate", "steps", str(tmp_path / "t.csv")], capsys, "t.csv:2: tp = ")
+    row = MEASURED["training"][0]
+    (tmp_path / "t.csv").write_text(",".join(row) + "\n" + ",".join(map(str, (row | {"tp": "1e400"}).values())))
+    message = "no row can be run; {file}:2: tp = inf: not a whole number; allowed: 1 to"
+    refused(["validate", "training", str(tmp_path / "t.csv")], capsys, message.format(file=tmp_path / "t.csv"))

@@ -252,15 +252,17 @@ def test_an_endless_loop_in_compiled_code_ends_on_ctrl_c(tmp_path: pathlib.Path)
     (tmp_path / "endless.py").write_text(
         "from sim.serving.plugin import Option\nfrom spinning import spin\n"
         "OPTIONS = {'max_token': Option(64, 't'), 'max_seq': Option(4, 's')}\n"
+        "open('loaded', 'w').close()\n"
         "def plan(r):\n    return spin(r.me.num_plan)\n"
     )
     child = start([*SMALL, "--policy", "endless.py"], tmp_path)
-    for _ in range(WAIT_S):
-        time.sleep(1)
+    while not (tmp_path / "loaded").exists() and child.poll() is None:
+        time.sleep(0.2)
+    for _ in range(WAIT_S // 10):
+        time.sleep(10)
         child.send_signal(signal.SIGINT)  # until one falls into the loop
         if child.poll() is not None:
             break
-        time.sleep(25)
     code, _, err = end(child)
     assert code == 130
     assert err.count("\n") == 1, err
