@@ -24,6 +24,8 @@ PUBLISHED = {
     "llama-3-8b": 8_030_261_248,  # checkpoint
     "llama-3-70b": 70_553_706_496,  # checkpoint
     "llama-3.1-8b": 8_030_261_248,
+    # the authors' modules (cartesia-ai/edge) by hand: in and out projections, convolution, D, gate bias, MLP, norms
+    "llamba-8b": 2 * 128_256 * 4096 + 4096 + 32 * (4096 * 16_416 + 8192 * 5 + 4128 + 3 * 4096 * 14_336 + 2 * 4096),
     "llama-3.1-70b": 70_553_706_496,
     "llama-3.1-405b": 405_853_388_800,  # checkpoint
     "llama-3.2-1b": 1_235_814_400,  # checkpoint, tied
