@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from kernels.engine.abort import abort_late
 from kernels.engine.begin import begin, begin_repeat
-from kernels.engine.commit import commit, integrate, let_leave
+from kernels.engine.commit import commit, end_empty, integrate, let_leave
 from kernels.engine.heap import END, NONE, PLAN, event
 from kernels.engine.lanes import lane_at, list_of, settle, settle_all
 from kernels.engine.price import PackedPrice
@@ -101,19 +101,21 @@ def _is_busy(e: Engine) -> bool:
 @njit
 def rest(e: Engine, number: int) -> None:
     """Nothing was planned: the lane sleeps until something changes (which a preemption is, in this very plan). Where
-    lanes share a running list, its empty batch takes a place in flight, and the oldest step must end before the next
-    plan."""
+    lanes share a running list, its empty batch takes a place in flight (all that are left, where such batches fill
+    them), and the oldest step must end before the next plan."""
     me, lane = e.me, e.lane[number]
     lane.asleep = 0 if me.touched > 0 else 1
     if me.pooled == 1:
         me.epoch += 1  # what this lane leaves undone, any lane may do
     if me.pooled == 1 and _is_busy(e):
-        lane.empty = 1
-        lane.in_flight = 1
-        e.work[IN_FLIGHT_RING + (me.flight_head + me.num_flight) % me.num_lane] = number
-        me.num_flight += 1
-        for k in range(me.num_lane):
-            e.lane[k].asleep = 1
+        for k in range(number, number + me.num_lane):
+            other = e.lane[k % me.num_lane]
+            if other.in_flight == 0 and (k == number or me.empty_fills == 1):
+                other.empty = 1
+                other.in_flight = 1
+                e.work[IN_FLIGHT_RING + (me.flight_head + me.num_flight) % me.num_lane] = k % me.num_lane
+                me.num_flight += 1
+            other.asleep = 1
 
 
 @njit
@@ -135,6 +137,7 @@ def close_lane(e: Engine, p: PackedPrice, number: int, repeat: int) -> bool:
         if token > me.max_step_token or (me.hold == 1 and num_idle == lane.num_plan):
             return False
         begin(e, p, number, me.now_ps, repeat)
+        end_empty(e)
     if me.num_leaving > 0:
         let_leave(e)
     return True
@@ -172,6 +175,7 @@ def advance(e: Engine, p: PackedPrice, plan: Callable[[Engine], int], horizon_ps
             elif begin_repeat(e, p, number, time_ps):
                 me.now_ps = time_ps
                 me.last_lane = number
+                end_empty(e)
                 continue
         open_lane(e, number, time_ps)
         if not close_lane(e, p, number, plan(e)):

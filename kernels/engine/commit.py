@@ -53,6 +53,13 @@ def _oldest(e: Engine) -> int:
 
 
 @njit
+def end_empty(e: Engine) -> None:
+    """A step was launched: where the oldest batch in flight has no rows, it ends before the next plan."""
+    if e.me.empty_ends == 1 and e.lane[e.work[IN_FLIGHT_RING + e.me.flight_head]].empty == 1:
+        e.lane[_oldest(e)].empty = 0
+
+
+@njit
 def commit(e: Engine) -> int:
     """Commits the oldest step in flight at its end and returns that time."""
     me = e.me
@@ -80,8 +87,6 @@ def commit(e: Engine) -> int:
         e.work[kv + KV_SUM] += e.work[kv + KV_GROW]
         e.work[kv + KV_MAX_GROW] += 1 if e.work[kv + KV_GROW] > 0 else 0
     lane.last_end_ps = end
-    while me.empty_ends == 1 and me.num_flight > 0 and e.lane[e.work[IN_FLIGHT_RING + me.flight_head]].empty == 1:
-        e.lane[_oldest(e)].empty = 0
     for k in range(me.num_lane):
         e.lane[k].asleep = 0
     return end

@@ -42,7 +42,8 @@ class Rules:
     admit_whole: bool = False  # an admission needs room for the whole prompt, whatever its first chunk
     pooled: bool = False  # pipeline stages share one running list and one limit of sequences; a plan is made as soon
     # as a batch is free, and chunks of one prompt follow each other (but under a policy whose batches are held)
-    empty_ends: bool = False  # pooled: a batch without rows takes no place once the step before it has ended
+    empty_ends: bool = False  # pooled: a batch without rows that is the oldest ends when a step is launched
+    empty_fills: bool = False  # pooled: where nothing can be planned, batches without rows take every place in flight
     by_admission: bool = False  # the running list is in order of admission; a priority decides who is preempted alone
     goes_on: bool = False  # who preempts itself does not end the plan
     keep_duplicate: bool = False  # who computes a block that is resident already keeps its own copy

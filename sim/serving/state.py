@@ -145,6 +145,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("end_late", int(limits.plan_ahead == 1 and num_stage == 1 and rules.end_late)),
         ("ends_unseen", int(limits.ends == "token")),
         ("empty_ends", int(rules.empty_ends)),
+        ("empty_fills", int(rules.empty_fills)),
         ("admit_whole", int(rules.admit_whole)),
         ("pooled", int(rules.pooled and num_stage > 1 and not policy.flag("HOLD"))),  # a held batch is its lane's
         ("by_admission", int(rules.by_admission)),
