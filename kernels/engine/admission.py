@@ -89,7 +89,7 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
     for k in range(found):  # what is held can no longer be evicted
         if e.unit[find(e, e.unit_id[0, s.unit_start + k])].ref == 0:
             room -= me.unit_block
-    need = max(0, block_for(e, token, num_token) - held)
+    need = max(0, step_block(e, token, num_token) - held)  # whole prompts are computed step by step, windows too
     floor = me.watermark_block if me.num_running > 0 or me.by_admission == 0 else 0
     if need + floor > room:
         return False
