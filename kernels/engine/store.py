@@ -64,8 +64,19 @@ def _by_group(me: Any, work: Ints, computed: int, num_token: int) -> int:
 
 @njit
 def step_block(e: Engine, computed: int, num_token: int) -> int:
-    """The most blocks that `num_token` tokens take while what is not `computed` is, in steps as long as may be."""
-    return block_for(e, max(computed, num_token - e.me.max_step_token), num_token)
+    """The most blocks that `num_token` tokens take while what is not `computed` is, in steps as long as may be that
+    begin anywhere in a block."""
+    step = e.me.max_step_token
+    if e.me.plain == 1 or num_token - computed <= step:
+        return block_for(e, computed, num_token)
+    size, num_block = e.me.block_token, block_for(e, num_token - step, num_token)
+    for g in range(e.me.num_group):
+        at = e.me.at_group + g * len(GROUP_FIELDS)
+        if e.work[at + GROUP_RULE] == WINDOW:
+            reach, weight = e.work[at + GROUP_SIZE], e.work[at + GROUP_WEIGHT]
+            held = ceil_div(num_token, size) - max(0, num_token - step - reach + 1) // size
+            num_block += weight * (min(ceil_div(num_token, size), ceil_div(step + reach - 1, size) + 1) - held)
+    return num_block
 
 
 @njit

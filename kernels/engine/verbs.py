@@ -316,6 +316,7 @@ def left_token(e: Engine) -> int:
 @njit
 def place_of(e: Engine, i: int, k: int) -> int:
     """Where sequence i, once the k-th, stands in the running list after preemptions: at most k."""
+    k = min(k, num_running(e) - 1)
     while running(e, k) != i:
         k -= 1
     return k
