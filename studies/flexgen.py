@@ -112,7 +112,7 @@ def programme(run_of: Offload, policy: BlockPolicy, setup: str) -> list[dict[str
 
 def slower_disk(run_of: Offload) -> list[dict[str, Any]]:
     """OPT-175B with a disk of 0.5 GB/s in place of 1.6 (appendix A.4): each at its own best policy."""
-    start = dataclasses.replace(PLAIN["opt-175b"][1])
+    start = PLAIN["opt-175b"][1]
     sizes = {"batches": (16, 32), "num_batches": (8, 16, 32)}
     rate = []
     for byte_per_s in (0.5e9, 1.6e9):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sim.record.export import write_json
 from sim.run.scenario import Scenario
 from sim.run.setup import prepare
 from sim.run.simulate import simulate
@@ -97,7 +98,7 @@ def _with_state(folder: str, name: str) -> str:
     """The published configuration with the state in a format."""
     config = json.loads((FOLDER / "configs" / f"{PAIR[0]}.json").read_text())
     path = pathlib.Path(folder) / f"{name.partition(' ')[0]}.json"
-    path.write_text(json.dumps(config | {"mamba_ssm_dtype": STATES[name]}))
+    write_json(config | {"mamba_ssm_dtype": STATES[name]}, path)
     return str(path)
 
 

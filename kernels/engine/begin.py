@@ -7,7 +7,8 @@ from numba import types
 from kernels.attention import NUM_FEATURE
 from kernels.attention_work import longest_span
 from kernels.engine.abort import first_deadline
-from kernels.engine.adapter import book_adapters, fetch_ahead, price_adapters
+from kernels.engine.adapter import fetch_ahead
+from kernels.engine.adapter_price import book_adapters, price_adapters
 from kernels.engine.beside import hidden_ps
 from kernels.engine.cache import evicts_unseen
 from kernels.engine.heap import head

@@ -5,7 +5,7 @@ takes. What is the same in each step is added up afterwards; what differs is kep
 what `begin_repeat` and `commit` give one step at a time, to the last bit.
 """
 
-from kernels.engine.adapter import book_adapters
+from kernels.engine.adapter_price import book_adapters
 from kernels.engine.begin import ATTN_SIZE, NUM_BOUND
 from kernels.engine.cache import evicts_unseen
 from kernels.engine.gap import bucket, bucket_edges

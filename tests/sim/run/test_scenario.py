@@ -64,7 +64,7 @@ def test_bad_files_name_the_file(tmp_path: pathlib.Path) -> None:
 
 
 def test_the_digest_sees_every_field() -> None:
-    base = Scenario(tp=2, preemption="swap", swap_GiB=1.0)
+    base = Scenario(tp=3, preemption="swap", swap_GiB=1.0, speculate="chain", draft_model="llama-3.2-1b")
     other = {
         "sequence_parallel": True, "prefix_cache": False, "run_ahead": False, "order": "sjf", "fidelity": "sol",
         "goodput": "ttft:3", "preemption": "recompute", "watermark": 0.25, "memory_share": 0.5, "front": "offline",

@@ -188,7 +188,7 @@ def test_points_have_rows_by_format_and_users(tmp_path: pathlib.Path) -> None:
     found = [(row["format"], row["size_class"], row["n"]) for row in rows if row["kind"] == "tpot"]
     assert found == [
         ("all", "all", 2), ("all", "all", 2), ("bf16", "all", 1), ("fp8", "all", 1), ("all", "one_user", 1),
-        ("all", "up_to_16_users", 1),
+        ("all", "up_to_16_users", 1), ("all", "steady", 2),
     ]  # fmt: skip
 
 
