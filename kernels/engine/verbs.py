@@ -10,7 +10,7 @@ twice in a plan, tokens without KV) gets a `PlanError`. `e` is the engine, `i` a
 from kernels.engine.admission import admit
 from kernels.engine.cache import find
 from kernels.engine.heap import head
-from kernels.engine.lanes import exists, is_swapped, lane_at, list_of
+from kernels.engine.lanes import exists, is_swapped, lane_at, list_of, settle_all
 from kernels.engine.preemption import grow, grow_or_preempt, preempt
 from kernels.engine.records import (
     DECODE,
@@ -28,7 +28,7 @@ from kernels.engine.records import (
     TOKEN,
     Engine,
 )
-from kernels.engine.store import missing_block, own_block, resident_unit, share
+from kernels.engine.store import missing_block, own_block, resident_unit, share, step_block
 from kernels.errors import PlanError
 from kernels.jit import njit, njit_inline
 
@@ -55,6 +55,7 @@ __all__ = [
     "num_running",
     "option",
     "output_token",
+    "owed_token",
     "page_token",
     "part_of",
     "place_of",
@@ -72,6 +73,7 @@ __all__ = [
     "target_token",
     "touched",
     "wanted_token",
+    "whole_token",
 ]  # fmt: skip
 
 
@@ -177,6 +179,32 @@ def is_shut(e: Engine) -> bool:
 def room_token(e: Engine) -> int:
     """Tokens for which there are blocks that nobody holds."""
     return (e.me.free_block + e.me.evictable_block) * e.me.block_token
+
+
+@njit
+def owed_token(e: Engine) -> int:
+    """Tokens for whose blocks all running sequences, of every lane, will still ask until they end."""
+    settle_all(e)
+    owed = 0
+    for lane in range(1 if e.me.pooled == 1 else e.me.num_lane):
+        first = lane_at(e, lane) + e.me.in_running
+        for k in range(first, first + e.lane[lane].num):
+            s = e.seq[e.work[k]]
+            if s.status == RUNNING:
+                owed += max(0, missing_block(e, e.work[k], s.prompt + s.output - 1))
+    return owed * e.me.block_token
+
+
+@njit
+def whole_token(e: Engine, i: int) -> int:
+    """Tokens for whose blocks sequence i, admitted now, would ask until its end, beyond what it finds in the cache."""
+    exists(e, i)
+    s = e.seq[i]
+    found = resident_unit(e, i)
+    own = own_block(e, i, found)
+    computed = found * e.me.unit_token + own * e.me.block_token
+    held = found * e.me.unit_block + own * e.me.run_weight
+    return max(0, step_block(e, computed, s.prompt + s.output - 1) - held) * e.me.block_token
 
 
 @njit

@@ -13,17 +13,18 @@ from kernels.engine.verbs import (
     cached_token,
     grow,
     head,
-    left_output,
     left_token,
     max_step_token,
     num_running,
     option,
+    owed_token,
     prefill_left,
-    room_token,
+    room_beside,
     running,
     schedule_next,
     target_token,
     wanted_token,
+    whole_token,
 )
 from sim.serving.plugin import Option
 
@@ -39,21 +40,16 @@ WATERMARK = 0.0
 
 def plan(e: Engine) -> int:
     chunked = option(e, CHUNKED) > 0
-    reserved = 0
     prompts = 0
     for k in range(num_running(e)):
         i = running(e, k)
-        left = prefill_left(e, i)
-        reserved += left_output(e, i) + left
-        if left == 0 and wanted_token(e, i) > 0 and grow(e, i, 1):
+        if prefill_left(e, i) == 0 and wanted_token(e, i) > 0 and grow(e, i, 1):
             schedule_next(e, i, 1)
-            reserved -= 1
     for k in range(num_running(e)):
         i = running(e, k)
         token = min(prefill_left(e, i), left_token(e))
         if token > 0 and grow(e, i, token):
             schedule_next(e, i, token)
-            reserved -= token
             prompts += 1
     while head(e) >= 0 and left_token(e) > 0:
         i = head(e)
@@ -61,12 +57,11 @@ def plan(e: Engine) -> int:
         extend = max(target_token(e, i) - found, 1)
         token = min(extend, left_token(e))
         whole = token == extend or chunked or extend > max_step_token(e)
-        fits = num_running(e) == 0 or reserved + extend + left_output(e, i) <= room_token(e)
-        if not (whole and fits):
+        owed = owed_token(e)
+        if not whole or (owed > 0 and owed + whole_token(e, i) > room_beside(e, i)):
             break
         if admit(e, found + token) < 0:
             break
         schedule_next(e, i, token)
-        reserved += left_output(e, i) + extend - token
         prompts += 1
     return 0 if prompts > 0 else FOREVER

@@ -178,7 +178,7 @@ def test_work_grows_linearly_with_requests():
 
 
 STUCK = '''
-"""Admits one sequence and never schedules it."""
+"""Admits a sequence a plan and never schedules it."""
 
 from kernels.engine.verbs import admit, head
 from sim.serving.plugin import Option
@@ -197,7 +197,7 @@ def plan(r):
 def test_deadlock_names_who_waits(tmp_path, engine):
     path = tmp_path / "stuck.py"
     path.write_text(STUCK)
-    with pytest.raises(InputError, match=r"replica 0: policy stuck .* 1 requests wait \(1\); 1 requests hold KV \(0\)"):
+    with pytest.raises(InputError, match=r"replica 0: policy stuck .*: 2 requests hold KV \(0, 1\)"):
         run(load([0, 0], [5, 5], [2, 2]), flat_price(), str(path), Limits(num_block=9), engine=engine)
 
 

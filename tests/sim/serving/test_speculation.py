@@ -300,6 +300,6 @@ def test_a_context_that_drafts_would_leave():
 
 def test_windows_keep_what_the_verified_queries_see():
     requests = load([0, 100], [50, 30], [40, 60])
-    limits = Limits(num_block=40, block_token=4, max_context_token=160, groups=(Group("window", 12), Group()))
+    limits = Limits(num_block=44, block_token=4, max_context_token=160, groups=(Group("window", 12), Group()))
     result = speculate(requests, PRICES[1, True], "vllm_v1:max_token=64,max_seq=4", "chain:k=4,accept=0.6", limits)
     assert result.request["produced_token"].tolist() == [40, 60]
