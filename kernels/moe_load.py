@@ -57,7 +57,7 @@ def awake_experts(m: Ints, num_expert: int, topk: int, ep: int, skew: float) -> 
     """Experts with at least one row on the heaviest of `ep` ranks, for each count of tokens.
 
     >>> awake_experts(np.array([1, 32, 4096]), 256, 8, 1, 1.01).round().tolist()
-    [8.0, 136.0, 247.0]
+    [8.0, 136.0, 248.0]
     """
     found = np.zeros(len(m))
     for i in range(len(m)):
