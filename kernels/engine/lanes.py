@@ -120,3 +120,21 @@ def is_swapped(e: Engine, i: int) -> bool:
     """Whether the KV of sequence i lies whole elsewhere: in host memory, or computed by another pool."""
     exists(e, i)
     return e.seq[i].status == SWAPPED or e.seq[i].status == HANDED
+
+
+@njit
+def step_of_repeat(e: Engine, kv: int) -> int:
+    """Blocks that a decode which holds `kv` tokens takes in a repeated step."""
+    return block_for(e, kv, kv + 1) - block_for(e, kv - 1, kv)
+
+
+@njit
+def repeated_block(e: Engine, i: int, number: int) -> int:
+    """Blocks that the repeated step in flight in a lane (-1: none) has taken for sequence i, which its record counts
+    once the step has ended and been settled."""
+    s = e.seq[i]
+    if number < 0 or e.me.reserve != PAGED or s.ahead > 0 or s.kv < s.target:
+        return 0
+    if e.lane[number].in_flight == 0 or e.lane[number].repeating == 0:
+        return 0
+    return step_of_repeat(e, s.kv)

@@ -1,7 +1,17 @@
 """A sequence grows, and another makes room for it: who goes, and what it leaves behind."""
 
 from kernels.engine.heap import push
-from kernels.engine.lanes import comes_after, count_moved, end_kv, exists, lane_at, leave, list_of, settle_all
+from kernels.engine.lanes import (
+    comes_after,
+    count_moved,
+    end_kv,
+    exists,
+    lane_at,
+    leave,
+    list_of,
+    settle_all,
+    step_of_repeat,
+)
 from kernels.engine.records import (
     DECODE,
     FINISHED,
@@ -133,7 +143,10 @@ def _lose(e: Engine, i: int) -> None:
             lane.repeating = 0
             lane.num_plan = num
             for row in range(first, first + ROW * num, ROW):
-                e.seq[e.work[row + SEQ]].ahead += e.work[row + TOKEN] if e.work[row + ROLE] == DECODE else 0
+                if e.work[row + ROLE] == DECODE:
+                    other = e.seq[e.work[row + SEQ]]
+                    other.block += step_of_repeat(e, other.kv)
+                    other.ahead += e.work[row + TOKEN]
             done = s.kv + s.ahead
         for row in range(first, first + ROW * num, ROW):
             if e.work[row + SEQ] == i and e.work[row + ROLE] != IDLE:

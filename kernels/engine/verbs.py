@@ -10,7 +10,7 @@ twice in a plan, tokens without KV) gets a `PlanError`. `e` is the engine, `i` a
 from kernels.engine.admission import admit
 from kernels.engine.cache import find
 from kernels.engine.heap import head
-from kernels.engine.lanes import exists, is_swapped, lane_at, list_of, settle_all
+from kernels.engine.lanes import exists, is_swapped, lane_at, list_of, repeated_block, settle_all
 from kernels.engine.preemption import grow, grow_or_preempt, preempt
 from kernels.engine.records import (
     DECODE,
@@ -46,6 +46,7 @@ __all__ = [
     "head",
     "is_alone",
     "is_done",
+    "is_idle",
     "is_shut",
     "is_swapped",
     "kv_token",
@@ -182,6 +183,12 @@ def room_token(e: Engine) -> int:
 
 
 @njit
+def is_idle(e: Engine) -> bool:
+    """Whether no sequence runs, in any lane."""
+    return e.me.num_running == 0
+
+
+@njit
 def owed_token(e: Engine) -> int:
     """Tokens for whose blocks all running sequences, of every lane, will still ask until they end."""
     settle_all(e)
@@ -191,7 +198,8 @@ def owed_token(e: Engine) -> int:
         for k in range(first, first + e.lane[lane].num):
             s = e.seq[e.work[k]]
             if s.status == RUNNING:
-                owed += max(0, missing_block(e, e.work[k], s.prompt + s.output - 1))
+                held = repeated_block(e, e.work[k], s.flight - 1 if e.me.pooled == 1 else lane)
+                owed += max(0, missing_block(e, e.work[k], s.prompt + s.output - 1) - held)
     return owed * e.me.block_token
 
 

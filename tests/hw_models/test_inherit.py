@@ -45,10 +45,11 @@ def test_half_the_clock_doubles_latencies_and_half_the_cores_the_share_of_each()
 def test_a_device_with_its_own_profile_inherits_nothing() -> None:
     own = profile.load("h100_sxm")
     assert inherited(own, H100, H100) is own
-    taken = calibration(H100)[0]
-    added = [kernel.kind for kernel in taken.kernel if kernel not in own.kernel]
-    assert dataclasses.replace(taken, kernel=own.kernel) == own
-    assert set(added) == {"attn_backward"}  # published for the device, not fitted here
+    taken = {(kernel.kind, kernel.format, kernel.name): kernel.parameter for kernel in calibration(H100)[0].kernel}
+    measured = {(kernel.kind, kernel.format, kernel.name): kernel.parameter for kernel in own.kernel}
+    assert {key: taken[key] for key in measured} == measured
+    # what engines run and nobody measured here stands beside it (`hw_models.engine_kernels`)
+    assert {kind for kind, _, _ in taken.keys() - measured.keys()} == {"gemm", "moe"}
 
 
 def test_h200_is_an_h100_with_faster_memory() -> None:
@@ -59,8 +60,9 @@ def test_h200_is_an_h100_with_faster_memory() -> None:
     ratio = heir.mem_byte_per_s / H100.mem_byte_per_s
     rules = {"row_byte_per_s": ratio, "all_byte_per_s": ratio, "ramp_byte": ratio}
     rules |= {"l2_ratio": 1 / ratio, "switched_copy": 1 / ratio, "host_copy": 1 / ratio}
-    own = [kernel for kernel in fitted.kernel if kernel.kind != "attn_backward"]
-    for base, mine in zip(profile.load("h100_sxm").kernel, own, strict=True):
+    heirs = {(kernel.kind, kernel.format, kernel.name): kernel for kernel in fitted.kernel}
+    for base in profile.load("h100_sxm").kernel:
+        mine = heirs[base.kind, base.format, base.name]
         for parameter, value in base.parameter.items():
             times = rules.get(parameter, 1.0) if (base.kind, parameter) not in BY_KIND else 1.0
             assert mine.parameter[parameter] == pytest.approx(value * times), (base.kind, parameter)

@@ -13,6 +13,7 @@ from kernels.engine.verbs import (
     cached_token,
     grow,
     head,
+    is_idle,
     left_token,
     max_step_token,
     num_running,
@@ -57,8 +58,8 @@ def plan(e: Engine) -> int:
         extend = max(target_token(e, i) - found, 1)
         token = min(extend, left_token(e))
         whole = token == extend or chunked or extend > max_step_token(e)
-        owed = owed_token(e)
-        if not whole or (owed > 0 and owed + whole_token(e, i) > room_beside(e, i)):
+        fits = is_idle(e) or owed_token(e) + whole_token(e, i) <= room_beside(e, i)
+        if not (whole and fits):
             break
         if admit(e, found + token) < 0:
             break

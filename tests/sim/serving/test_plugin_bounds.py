@@ -151,9 +151,7 @@ def test_plans_that_get_nowhere(tmp_path: pathlib.Path, compiled: bool) -> None:
     path = tmp_path / "mine.py"
     path.write_text(NOWHERE.format(compiled=compiled))
     requests = load([0, 0], [40, 40], [2, 9])
-    with pytest.raises(
-        InputError, match=rf"{path}:9: plans more tokens .* idle sequences alone"
-    ):
+    with pytest.raises(InputError, match=rf"{path}:9: plans more tokens .* idle sequences alone"):
         run(requests, flat_price(), str(path), Limits(num_block=50))
     if compiled and not PLAIN:  # a million plans
         with pytest.raises(InputError, match=rf"{path}:24: PlanError: has preempted one sequence a million times"):
