@@ -33,7 +33,7 @@ LIMIT_BYTE = 6_000_000_000
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = frozenset(f"os.{name}" for name in ("mkdir", "rename", "remove", "rmdir", "symlink", "link", "truncate",
                                               "chmod", "chown", "utime"))  # fmt: skip
-ENDLESS = re.compile(r"(?<![\w./=:'\"-])-?(nan|inf|infinity)(?![\w./:'\"-])", re.I)
+ENDLESS = re.compile(r"(?<![\w./=:'\"-])-?(nan|inf|infinity(?!\s+(?:cache|fabric)))(?![\w./:'\"-])", re.I)
 
 
 @dataclass(frozen=True)

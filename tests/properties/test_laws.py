@@ -172,7 +172,7 @@ def test_more_to_do_takes_no_less(prompt: int, output: int, more_prompt: int, mo
 
 
 @settings(max_examples=NUM)
-@given(st.floats(0.05, 0.9), st.floats(1.0, 1.1))
+@given(st.floats(0.15, 0.9), st.floats(1.0, 1.1))
 def test_more_memory_holds_no_less(share: float, factor: float) -> None:
     def num_block(given: float) -> int:
         return serve(

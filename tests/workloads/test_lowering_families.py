@@ -24,8 +24,8 @@ def total(ops, column):
 
 @pytest.mark.parametrize("name", models.names())
 def test_a_large_step_reads_every_weight_once(name):
-    """All but the embedding's rows (looked up), gpt-oss's attention sinks, Llamba's vectors of its recurrence, and a tied
-    head (read as the head)."""
+    """All but the embedding's rows (looked up), gpt-oss's attention sinks, Llamba's vectors of its recurrence, and a
+    tied head (read as the head)."""
     model = models.load(name)
     place = placement.make(model)
     read = total(lower_dense(model, BF16, place, 0, 10**6), "weight_byte") + total(
