@@ -11,7 +11,7 @@ import pytest
 
 from hw_models import catalog, device, profile
 from kernels.errors import InputError
-from kernels.optable import GEMM
+from kernels.optable import ATTN_BACKWARD, GEMM
 from sim.record.export import table_bytes
 
 torch = pytest.importorskip("torch")
@@ -101,7 +101,8 @@ def test_the_file_is_a_system_with_its_own_profile(found: calibrate.Calibration,
     assert name == "mine"
     assert held.kernel == profile.read_file(file).kernel == found.fitted.kernel
     arrays = device.machine(system, "calibrated")
-    assert (arrays.fit == found.machine().fit).all()
+    measured = np.arange(len(arrays.fit)) != ATTN_BACKWARD  # whose constants are published, not probed
+    assert (arrays.fit == found.machine().fit)[measured].all()
     assert (arrays.rate == found.machine().rate).all()
     assert "measured by ridgeline calibrate on" in system.device.source["mem_GBps"]
     assert {"gemm", "attn_decode", "norm"} & {kernel.kind for kernel in held.kernel}
