@@ -63,6 +63,17 @@ def test_run_ahead_equals_stepping(policy, requests, seed, num_block, num_stage,
     same(ahead, step)
 
 
+def test_a_repeated_step_that_is_lost_in_flight_gives_its_blocks_back():
+    """Who is preempted while a repeated step of it is in flight holds that step's block too: one leaked."""
+    requests = load([0] * 6, [87, 13, 6, 1, 64, 9], [9, 5, 28, 16, 26, 45], adapter=[4, 3, 2, 0, 1, -1])
+    limits = Limits(num_block=48, block_token=4, max_context_token=160, rules=VLLM, ranks=RANKS, prefix_cache=False)
+    ahead, step = (
+        run(requests, PRICES[3], "sarathi:max_token=24,max_seq=6", limits, engine=engine, record_steps=True)
+        for engine in ("run-ahead", "stepping")
+    )
+    same(ahead, step)
+
+
 def test_requests_without_adapters_are_the_plain_system():
     requests = load(np.zeros(6, int), np.full(6, 40), np.full(6, 30))
     plain, ready = (
