@@ -17,6 +17,7 @@ Everything that the command line does is one function here; it returns frames, o
 | serve a load | `simulate(scenario)` | `.metrics`, `.run.requests`, `.run.operators` |
 | find the largest rate | `capacity(scenario)` | requests/s, and a frame of the rates tried |
 | put scenarios side by side | `compare([a, b])` | a frame, a column a scenario |
+| know what moved since a baseline was recorded | `regress("guard.json")` | a verdict a scenario: `.moved`, `.causes` |
 | place operators under the roofs | `roofline(scenario)` | frames of operators and roofs |
 | serve programs that probe and stop | `simulate_programs(scenario, "chain_of_thought")` | `.programs`, `.summary` |
 | share a model out over device, host and disk | `offload("opt-30b", "n1_t4", find=True)` | `.policy`, `.summary` |
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from kernels.errors import InputError
     from sim.cluster.simulate_programs import simulate_programs
     from sim.offload.simulate import offload
+    from sim.regress.run import regress
     from sim.run.capacity import capacity
     from sim.run.compare import compare
     from sim.run.scenario import Scenario
@@ -64,7 +66,7 @@ _HOME = {
     "TrainPlan": "workloads.training", "TrainResult": "sim.training.step", "capacity": "sim.run.capacity",
     "compare": "sim.run.compare", "devices": "hw_models.describe", "links": "hw_models.describe",
     "load_requests": "workloads.load", "nodes": "hw_models.describe", "offload": "sim.offload.simulate",
-    "roofline": "sim.show.roofline", "simulate": "sim.run.simulate",
+    "regress": "sim.regress.run", "roofline": "sim.show.roofline", "simulate": "sim.run.simulate",
     "simulate_programs": "sim.cluster.simulate_programs",
     "studies": "sim.run.study", "study": "sim.run.study", "train": "sim.training.step", "train_job": "sim.training.job",
 }  # fmt: skip
@@ -72,8 +74,8 @@ _HOME = {
 
 __all__ = [
     "InputError", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
-    "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "roofline", "schedule",
-    "schedules", "simulate", "simulate_programs", "studies", "study", "train", "train_job", "validate",
+    "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "regress", "roofline",
+    "schedule", "schedules", "simulate", "simulate_programs", "studies", "study", "train", "train_job", "validate",
 ]  # fmt: skip
 
 PACKAGES = ("kernels", "hw_models", "workloads", "sim", "studies")

@@ -20,7 +20,7 @@ from kernels.errors import InputError
 from sim.record.write import check_folder, check_output, is_special
 from sim.run import stop
 
-OUTPUTS = ("json", "plot", "trace", "csv", "html", "markdown")  # options that name a file to write
+OUTPUTS = ("json", "plot", "trace", "csv", "html", "markdown", "junit")  # options that name a file to write
 FOLDERS = ("simulate", "quickstart")  # verbs whose `--out` names a folder
 
 
