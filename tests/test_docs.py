@@ -1,10 +1,19 @@
 """The pages under docs/: words once, names that exist, commands that run."""
 
+import importlib
 import pathlib
 import re
+import shlex
 
-from sim.record.metrics import SLO_NAMES
+import pytest
+
+from sim import cli
+from sim.record.metrics import METRICS, SLO_NAMES
+from sim.record.records import TOTALS
+from sim.run.scenario import Scenario
+from sim.run.simulate import simulate
 from sim.run.study import COLUMNS
+from sim.show.column_list import columns, markdown
 from studies._verdict import TAG
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
@@ -38,3 +47,67 @@ def test_files_that_pages_name_exist() -> None:
     for page in DOCS.glob("*.md"):
         for name in re.findall(r"`((?:studies|sim|kernels|hw_models|workloads)/[\w/]+\.\w+)`", page.read_text()):
             assert (DOCS.parent / name).is_file(), f"{page.name}: {name}"
+
+
+def commands(page: str) -> list[str]:
+    """What a page's console blocks say after their prompts."""
+    blocks = re.findall(r"```console\n(.*?)```", (DOCS / page).read_text(), re.S)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+ANSWERS = {  # what a newcomer's question is answered by
+    "simulate --model llama-3-70b": ("KV blocks", "concurrency"),
+    "simulate --model llama-3-8b": ("TTFT", "TPOT", "P99"),
+    "capacity": ("requests/s",),
+    "compare": ("l40s", "p99_tpot_ms", "usd_per_million_output_token"),
+    "roofline": ("Op/B", "bound", "decode"),
+}
+
+
+def test_five_questions_are_answered_by_one_command_each() -> None:
+    lines = commands("index.md")
+    assert len(lines) == len(ANSWERS)
+    for line, start in zip(lines, ANSWERS, strict=True):
+        assert line.startswith(f"ridgeline {start}")
+
+
+@pytest.mark.parametrize("number", range(len(ANSWERS)))
+def test_the_answer_is_printed(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(commands("index.md")[number])
+    assert cli.main(words[1:]) == 0
+    said = capsys.readouterr().out
+    for word in list(ANSWERS.values())[number]:
+        assert word.lower() in said.lower(), word
+
+
+def test_the_page_of_columns_is_what_the_command_writes() -> None:
+    assert (DOCS / "columns.md").read_text() == markdown()
+
+
+def test_every_number_of_a_run_has_a_meaning() -> None:
+    done = simulate(Scenario(requests="poisson:rate=4,n=4,prompt=50,output=4"), record_steps=True)
+    assert done.run.steps is not None
+    listed = columns()
+    for table, names in {
+        "requests": list(done.run.requests.columns), "steps": list(done.run.steps.columns),
+        "operators": list(done.run.operators.columns), "study": list(COLUMNS),
+    }.items():  # fmt: skip
+        assert list(listed.loc[listed["table"] == table, "column"]) == names
+    for name in done.metrics:
+        bare = re.sub(r"^(mean|median|std|p[\d.]+)_(?=(ttft|tpot|itl|e2el)_)", "", name)
+        bare = bare.replace("_output_token", "_token") if "per_million" in bare else bare
+        assert bare in METRICS or bare in TOTALS, name
+
+
+def test_the_site_builds_and_needs_no_network(tmp_path: pathlib.Path) -> None:
+    build = pytest.importorskip("mkdocs.commands.build", reason="the extra `docs` is not installed")
+    config = importlib.import_module("mkdocs.config").load_config(str(DOCS.parent / "mkdocs.yml"), strict=True)
+    config["site_dir"] = str(tmp_path / "site")
+    build.build(config)
+    pages = {page.stem for page in (tmp_path / "site").glob("*.html")} - {"404", "search"}
+    assert pages == {page.stem for page in DOCS.glob("*.md")}
+    for page in (tmp_path / "site").rglob("*.html"):
+        loaded = re.findall(r'<(?:script|img|iframe)[^>]*src="([^"]*)"', page.read_text())
+        loaded += re.findall(r'<link[^>]*rel="stylesheet"[^>]*href="([^"]*)"', page.read_text())
+        assert loaded
+        assert not [address for address in loaded if "//" in address], page.name

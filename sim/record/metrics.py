@@ -1,21 +1,7 @@
 """The numbers of a run, under the names and by the definitions of vLLM's serving benchmark.
 
-=======================  ==================================================================================
-duration                 seconds from the first arrival to the last finish
-completed, failed        requests that finished; all others (refused, unfinished)
-total_input_tokens       prompt tokens of completed requests; total_output_tokens: what they got
-request_goodput          completed requests a second that meet every part of the SLO
-ttft, e2el               first token, last answer, since the arrival
-tpot                     (e2el - ttft) / (output tokens - 1); left out for one token, 0 where goodput asks
-itl                      times between two tokens of a request, from the engine's histogram
-max_concurrent_requests  most requests in the system at once (of those that finished)
-max_output_tokens_per_s  most tokens in one second, a request's tokens taken as evenly spaced
-spec_decode_...          where drafts were verified, of all requests: verifications (`num_drafts`), tokens drafted and
-                         accepted, `acceptance_rate` (%) of one over the other, `acceptance_length`: tokens that a
-                         verification committed, the next one included
-=======================  ==================================================================================
-
-Statistics without a single value (no request finished) are None.
+Latencies come as mean, median, std and percentiles; `METRICS` says what each is. Statistics without a single value (no
+request finished) are None.
 """
 
 import math
@@ -33,6 +19,36 @@ from sim.record.slo import SLO_NAMES, parse_slo
 Floats = npt.NDArray[np.float64]
 
 PERCENTILES: tuple[float, ...] = (90, 95, 99)
+
+METRICS: dict[str, str] = {
+    "num_prompts": "requests of the load",
+    "completed": "requests that finished",
+    "failed": "all others (refused, unfinished)",
+    "duration": "seconds from the first arrival to the last finish",
+    "total_input_tokens": "prompt tokens of completed requests",
+    "total_output_tokens": "output tokens that they got",
+    "request_throughput": "completed requests a second",
+    "request_goodput": "completed requests a second that meet every part of the SLO",
+    "output_throughput": "output tokens a second",
+    "total_token_throughput": "prompt and output tokens a second",
+    "max_output_tokens_per_s": "most tokens in one second, a request's tokens taken as evenly spaced",
+    "max_concurrent_requests": "most requests in the system at once (of those that finished)",
+    "ttft_ms": "from the arrival to the first token",
+    "tpot_ms": "(e2el - ttft) / (output tokens - 1); left out for one token, 0 where goodput asks",
+    "itl_ms": "times between two tokens of a request, from the engine's histogram",
+    "e2el_ms": "from the arrival to the last answer",
+    "energy_j": "joules of all devices, idle time included",
+    "mean_power_w": "watts of all devices, over the duration",
+    "mean_wall_power_w": "with host, switches, ports and fans: the devices' share of their box",
+    "peak_power_w": "of the operator that draws most, on all devices of a stage",
+    "energy_j_per_million_token": "joules over prompt and output tokens; `_output_token`: over output tokens",
+    "usd_per_million_token": "rent over prompt and output tokens; `_output_token`: over output tokens",
+    "spec_decode_num_drafts": "verifications of drafts, of all requests",
+    "spec_decode_draft_tokens": "tokens drafted, `_accepted_tokens`: of these, committed",
+    "spec_decode_acceptance_rate": "one over the other, in per cent",
+    "spec_decode_acceptance_length": "tokens that a verification committed, the next one included",
+}
+"""What each number is; latencies (`ttft_ms`) stand behind `mean_`, `median_`, `std_` and `p99_`."""
 
 
 def measure(
