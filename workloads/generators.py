@@ -11,7 +11,7 @@ from kernels.units import PS_PER_S
 from workloads import arrivals, prefixes
 from workloads.lengths import Length, parse_length, quantile, show
 from workloads.normal import normal_quantile
-from workloads.parameters import NUM_REQUEST, Parameter
+from workloads.parameters import MAX_CONCURRENCY, NUM_REQUEST, Parameter
 from workloads.requests import MAX_TOKEN, Requests, build
 from workloads.seeds import generator
 
@@ -54,7 +54,8 @@ BODY: dict[str, Parameter] = {
     "unit_token": Parameter("tokens a prefix unit", "int", default=16, low=1, high=MAX_TOKEN),
 }  # fmt: skip
 TURNS = {"turns": Parameter("turns a session; each prompt holds the history", "length"), **THINK}
-OPEN = {"n": NUM_REQUEST, "duration_s": DURATION, **BODY, **TURNS}
+CAP = {"max_concurrency": MAX_CONCURRENCY}
+OPEN = {"n": NUM_REQUEST, "duration_s": DURATION, **CAP, **BODY, **TURNS}
 
 
 class Process(NamedTuple):
@@ -81,6 +82,7 @@ PROCESSES: dict[str, Process] = {
         {
             "stages": Parameter("rate:seconds+rate:seconds+...", "stages", required=True, high=1e6),
             "cv": CV,
+            **CAP,
             **BODY,
             **TURNS,
         },
@@ -100,7 +102,7 @@ PROCESSES: dict[str, Process] = {
             **BODY,
         },
     ),
-    "batch": Process("all at once", {"n": NUM_REQUEST._replace(required=True), **BODY}),
+    "batch": Process("all at once", {"n": NUM_REQUEST._replace(required=True), **CAP, **BODY}),
 }
 
 
@@ -144,6 +146,7 @@ def generate(process: str, given: Mapping[str, Any], seed: int) -> Requests:
         unit_token=values["unit_token"],
         parent=parent,
         think_ps=None if think_s is None else np.rint(think_s * PS_PER_S).astype(np.int64),
+        max_concurrency=values.get("max_concurrency") or 0,
     )
 
 

@@ -11,14 +11,15 @@ from typing import Any
 
 from kernels.errors import InputError
 from workloads.generators import PROCESSES, generate
-from workloads.parameters import NUM_REQUEST, Parameter, Value, parse_values, show_value, table_value
-from workloads.requests import Requests, head, scale_rate
+from workloads.parameters import MAX_CONCURRENCY, NUM_REQUEST, Parameter, Value, parse_values, show_value, table_value
+from workloads.requests import Requests, capped, head, scale_rate
 from workloads.trace_formats import TraceFormat, formats, read_trace, sniff
 from workloads.traces._table import NUM_ROW
 
 TRACE_KEYS: dict[str, Parameter] = {
     "file": Parameter("the trace", "text", required=True),
     "n": NUM_REQUEST._replace(help="keep the first n requests"),
+    "max_concurrency": MAX_CONCURRENCY,
     "scale": Parameter("replay at this multiple of the recorded rate", low=1e-6, high=1e6),
 }
 
@@ -121,6 +122,7 @@ def load_requests(given: "str | os.PathLike[str] | Mapping[str, Any] | Load | Re
     if load.source in PROCESSES:
         return generate(load.source, values, seed)
     num, scale, file = values.pop("n", None), values.pop("scale", None), values.pop("file")
+    cap = values.pop("max_concurrency", None)
     wanted = NUM_ROW.set(num if isinstance(num, int) else None)
     try:
         requests = read_trace(load.source, pathlib.Path(str(file)), values, seed)
@@ -128,4 +130,6 @@ def load_requests(given: "str | os.PathLike[str] | Mapping[str, Any] | Load | Re
         NUM_ROW.reset(wanted)
     if isinstance(num, int):
         requests = head(requests, num)
+    if isinstance(cap, int):
+        requests = capped(requests, cap)
     return scale_rate(requests, scale) if isinstance(scale, float) else requests
