@@ -343,8 +343,8 @@ class Engine(NamedTuple):
     store: SmallInts  # [node] the buddy tree of a contiguous store
     real: Floats  # options of policy and progress model | attention features: prompts, verifications, spans that are
     # shared, draft model
-    book: Ints  # logged steps | gate | steps by tokens | by sampled tokens | gaps | attention accounts | the same three of the
-    # draft model's passes | log of steps
+    book: Ints  # logged steps | gate | steps by tokens | by sampled tokens | gaps | attention accounts | the same three
+    # of the draft model's passes | log of steps
     table: Ints  # where all of it lies, for compiled code (see `kernels.engine.handle`)
     at: int
 
