@@ -6,7 +6,7 @@ engine serves (`sim.serving`), and the records become frames and metrics.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -24,7 +24,8 @@ from sim.record.metrics import measure
 from sim.record.provenance import provenance
 from sim.record.records import Run, operator_columns, request_columns, step_columns
 from sim.run import warm
-from sim.run.effect import FIELD_OF, check_load, check_policy, check_progress, notes
+from sim.run.effect import FIELD_OF, check_load, check_policy, check_progress
+from sim.run.effect import notes as left_out_of
 from sim.run.recurrent_notes import recurrent_notes
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup, prepare, with_machine
@@ -86,12 +87,14 @@ def simulate(
     progress: Callable[[int, int], None] | None = None,
     machine: Any = None,
     execute: Callable[[Any, int], int] | None = None,
+    notes: Sequence[str] = (),
 ) -> Simulation:
     """Serve the scenario's load on its system.
 
     `requests` replaces the scenario's load; `machine` its machine arrays; `progress(ended, steps)` is called about
-    twice a second; `execute` carries out each step's plan (`sim.serving.stepping`). Raises `InputError` for whatever
-    the scenario names that is not there or does not fit.
+    twice a second; `execute` carries out each step's plan (`sim.serving.stepping`); `notes` are sentences for the
+    result on how the scenario came about. Raises `InputError` for whatever the scenario names that is not there or does
+    not fit.
     """
     policy, router = policy_of(scenario), find("router", scenario.router)
     profile = engine_profile.load(scenario.engine)
@@ -128,7 +131,7 @@ def simulate(
         column = {name: clock[field] for name, field in REQUEST_COLUMNS.items()}
         result = dataclasses.replace(result, engine="replay", request=column)
     spent = accounts(result, lowered)
-    left_out = notes(scenario, policy, load, setup.system.device.npu is not None)
+    left_out = [*notes, *left_out_of(scenario, policy, load, setup.system.device.npu is not None)]
     left_out += recurrent_notes(lowered.scans(), limits, load, setup.system.device, setup.calibrated_on)
     run = _run(setup, load, spent, result, profile, left_out)
     return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent)
