@@ -25,6 +25,7 @@ Ints = npt.NDArray[np.int64]
 CONVERSATION_PROMPT = parse_length("lognormal:mean=1155:std=1109:max=7168")
 CONVERSATION_OUTPUT = parse_length("lognormal:mean=211:std=163:max=1000")
 CONVERSATION_RATE, CONVERSATION_CV = 5.53, 1.09
+CUT = "prompts of the conversation load are drawn up to 7,168 tokens, where its trace goes to 14,050"
 
 RATE = Parameter("requests (with turns: sessions) a second", low=1e-6, high=1e6, required=True)
 CV = Parameter("variation of the gaps: 1 Poisson, 0 constant, above 1 bursts", default=1.0, low=0.0, high=20.0)
@@ -125,6 +126,7 @@ def generate(process: str, given: Mapping[str, Any], seed: int) -> Requests:
         think_s = np.where(parent < 0, 0.0, think_s[order])
     arrivals.check_times(arrival_s)
     is_session = values.get("turns") is not None
+    drawn = process == "conversation" and given.get("prompt") is None and values["pairs"] is None
     prompt, output, units = _bodies(values, num, num_turn if is_session else None, seed)
     if is_session and order is not None:
         prompt, output = prompt[order], output[order]
@@ -147,6 +149,7 @@ def generate(process: str, given: Mapping[str, Any], seed: int) -> Requests:
         parent=parent,
         think_ps=None if think_s is None else np.rint(think_s * PS_PER_S).astype(np.int64),
         max_concurrency=values.get("max_concurrency") or 0,
+        note=CUT if drawn else "",
     )
 
 

@@ -72,7 +72,7 @@ def _sglang(values: Values, flags: dict[str, str], notes: list[str]) -> Values:
     """With attention data parallel, the ranks divide the tensor parallel devices; else they are replicas."""
     tp, dp = values.get("tp", 1), values.get("_dp", 1)
     found: Values = {}
-    groups = values.get("_attn_dp", dp if values.get("_dp_attention") else 1)
+    groups = int(values.get("_attn_dp") or (dp if values.get("_dp_attention") else 1))
     if groups > 1:
         if tp % groups:
             raise InputError("attention groups divide the tensor parallel devices", field="--dp-size", value=groups,

@@ -13,24 +13,21 @@ TensorRT-LLM `predict(batch)`, Dynamo's mocker `predict_prefill_latency(batch_si
 """
 
 import array
-import itertools
-import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from kernels.engine.batch_time import batch_ps
-from kernels.engine.price import HEAD_PS, NUM_STAGE, STRIDE, pack
+from kernels.engine.batch_time import TOO_MANY_SEQ, TOO_MANY_TOKEN, batch_ps, mixed_ps
+from kernels.engine.price import pack
 from kernels.errors import InputError
 from kernels.units import PS_PER_S
 from sim.run.scenario import Scenario, from_mapping
 
 Lengths = Sequence[int] | npt.NDArray[np.integer[Any]]
 REFUSED = ("speculate", "draft_model", "kv_budget", "lora_rank")  # what depends on more than lengths
-_EXTEND = operator.attrgetter("extend_length", "past_kv_length")  # SGLang's simulator
-_INPUT = operator.attrgetter("input_length", "past_kv_length")  # TensorRT-LLM's
+_NONE = np.zeros(0, np.int64)
 
 
 class Batch(NamedTuple):
@@ -55,10 +52,12 @@ class BatchTime:
         from sim.serving import engine_profile
 
         self.scenario: Scenario = from_mapping({"model": model, "system": system, **fields})
-        default = Scenario.__dataclass_fields__
         for name in (*REFUSED, "attention"):
-            if (value := getattr(self.scenario, name)) != default[name].default:
-                raise InputError("depends on more than lengths", field=name, value=value, allowed=default[name].default)
+            neutral: Any = Scenario.__dataclass_fields__[name].default
+            if (value := getattr(self.scenario, name)) != neutral:
+                raise InputError(
+                    "depends on more than lengths", field=name, value=value, allowed=str(neutral) or "empty"
+                )
         if self.scenario.fidelity == "replay":
             raise InputError("steps of others are not replayed", field="fidelity", value="replay",
                              allowed=["sol", "calibrated"])  # fmt: skip
@@ -66,13 +65,11 @@ class BatchTime:
         profile = engine_profile.load("none" if self.scenario.fidelity == "sol" else self.scenario.engine)
         self.setup = prepared(self.scenario, policy)
         price, self.lowered = priced(self.setup, profile, policy, limits_of(self.setup, profile))
-        self._price = pack(price)
-        self._ps = getattr(batch_ps, "dispatcher", batch_ps)
-        table = self._price.table
-        self.max_token = int(table[STRIDE]) - 1
+        self._table, self._real = pack(price)
+        self._rows = getattr(batch_ps, "dispatcher", batch_ps)
+        self._mixed = getattr(mixed_ps, "dispatcher", mixed_ps)
+        self.max_token = price.dense_ps.shape[1] - 1
         self.max_seq = len(price.head_ps) - 1
-        assert table[NUM_STAGE] == self.setup.placement.pp
-        assert table[HEAD_PS] > 0
 
     def __repr__(self) -> str:
         return (
@@ -87,56 +84,28 @@ class BatchTime:
 
     def picoseconds(self, batch: Any) -> int:
         """As `seconds`, exactly."""
-        if not isinstance(batch, Batch):
-            return self._of_hook(batch)
-        prefill, cached, decode, num_partial = batch
-        num_prompt, num = len(prefill), len(prefill) + len(decode)
-        rows = np.empty(2 * num, np.int64)
-        rows[:num_prompt] = _ints(prefill)
-        rows[num_prompt:num] = 1
-        rows[num : num + num_prompt] = rows[:num_prompt]
-        if cached is not None:
-            if len(cached) != num_prompt:
-                raise InputError("not as long as prefill", field="cached", value=len(cached), allowed=str(num_prompt))
-            rows[num : num + num_prompt] += _ints(cached)
-        rows[num + num_prompt :] = _ints(decode)
-        rows[num + num_prompt :] += 1
-        return self._time(rows, num_prompt, num, num - num_partial)
+        if isinstance(batch, Batch):
+            prefill, cached, decode, num_partial = batch
+            if cached is not None and len(cached) != len(prefill):
+                raise InputError("not as long as prefill", field="cached", value=len(cached), allowed=str(len(prefill)))
+            before = _NONE if cached is None else _ints(cached)
+            found = self._rows(self._table, self._real, _ints(prefill), before, _ints(decode), num_partial)
+        else:  # a row of one token on tokens before it is a decode; which chunks end their prompt no hook says
+            reqs = getattr(batch, "reqs", None)
+            if reqs is not None:  # SGLang's simulator
+                token, past = [one.extend_length for one in reqs], [one.past_kv_length for one in reqs]
+            else:  # TensorRT-LLM's
+                token = [one.input_length for one in batch.requests]
+                past = [one.past_kv_length for one in batch.requests]
+            found = self._mixed(self._table, self._real, _ints(token), _ints(past))
+        return found if found >= 0 else self._refuse(found, batch)
 
-    def _of_hook(self, batch: Any) -> int:
-        """A row of one token on tokens before it is a decode; all others are prompts. Each samples a token: hooks do
-        not say which chunks are the last of their prompt."""
-        reqs = getattr(batch, "reqs", None)
-        pairs = map(_EXTEND, reqs) if reqs is not None else map(_INPUT, batch.requests)
-        flat = np.frombuffer(array.array("q", itertools.chain.from_iterable(pairs)), np.int64)
-        new, before = flat[::2], flat[1::2]
-        num = len(new)
-        is_prompt = (new > 1) | (before == 0)
-        num_prompt = int(np.count_nonzero(is_prompt))
-        rows = np.empty(2 * num, np.int64)
-        if num_prompt in (0, num):
-            rows[:num] = new
-            rows[num:] = new + before
-        else:
-            order = np.argsort(~is_prompt, kind="stable")
-            rows[:num] = new[order]
-            rows[num:] = (new + before)[order]
-        return self._time(rows, num_prompt, num, num)
-
-    def _time(self, rows: npt.NDArray[np.int64], num_prompt: int, num: int, sampled: int) -> int:
-        if num == 0:
-            return 0
-        token = int(rows[:num].sum())
-        if token > self.max_token:
-            raise InputError("more tokens than a step may have", field="batch", value=token,
-                             allowed=f"{self.max_token}; or a larger token_budget")  # fmt: skip
-        if not 0 <= sampled <= min(num, self.max_seq):
-            raise InputError("more sequences than a step may have", field="batch", value=num,
-                             allowed=f"{self.max_seq}; or a larger max_num_seq")  # fmt: skip
-        if rows[:num].min() < 1 or (rows[num:] < rows[:num]).any():
-            raise InputError("rows have a new token at least, and nothing less than none before it", field="batch",
-                             value=int(rows.min()), allowed="1 and more; 0 and more")  # fmt: skip
-        return int(self._ps(self._price, rows, num_prompt, num, sampled))
+    def _refuse(self, code: int, batch: Any) -> NoReturn:
+        message, allowed = {
+            TOO_MANY_TOKEN: ("more tokens than a step may have", f"{self.max_token}; or a larger token_budget"),
+            TOO_MANY_SEQ: ("more sequences than a step may have", f"{self.max_seq}; or a larger max_num_seq"),
+        }.get(code, ("rows have a new token at least, and nothing less than none before it", "1 and more; 0 and more"))
+        raise InputError(message, field="batch", value=batch, allowed=allowed)
 
     def predict_infer_time(self, batch: Any) -> float:
         """The hook of SGLang's simulator: seconds of its `ScheduleBatch`."""
@@ -160,4 +129,8 @@ class BatchTime:
 
 
 def _ints(values: Any) -> Any:
-    return values if isinstance(values, np.ndarray) else np.frombuffer(array.array("q", values), np.int64)
+    """Numbers as an array of 64-bit integers; a list is copied once, by C."""
+    if isinstance(values, np.ndarray):
+        return np.ascontiguousarray(values, np.int64)
+    held = array.array("q", values)
+    return np.frombuffer(held, np.int64) if held else _NONE

@@ -70,7 +70,8 @@ def front_of(arguments: argparse.Namespace) -> "Front | None":
         raise InputError("one command line, or one scenario file", field=f"from_{fronts[-1][0]}", value=fronts[-1][1])
     from sim.run.front import read_command
 
-    return read_command(*fronts[0], _given(arguments))
+    engine, command = fronts[0]
+    return read_command(engine, command, _given(arguments))
 
 
 def build(

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def sessions(found: Sequence[Sequence[Turn]], shared: Shared | None = None, note
     later = np.ones(len(flat), bool)
     later[starts[:-1]] = False
     parent[place[later]] = place[np.flatnonzero(later) - 1]
-    column = {
+    column: dict[str, Any] = {
         "prompt_token": np.array([turn.prompt for turn in flat])[order],
         "output_token": np.array([turn.output for turn in flat])[order],
         "think_ps": np.array([turn.wait_ps for turn in flat], np.int64)[order],

@@ -137,13 +137,14 @@ def test_the_command_line_says_what_had_no_effect(capsys, tmp_path: pathlib.Path
     from sim.cli import main
 
     out = tmp_path / "out.json"
-    words = ["simulate", "--from-vllm", "vllm serve gpt2 --port 80 --max-num-seqs 8", "--system", "h100_sxm",
-             "--fidelity", "sol", "--engine", "none", "--requests", "batch:n=2,prompt=8,output=4"]  # fmt: skip
-    assert main([*words, "--json", str(out)]) == 2  # two engines
-    assert "vllm_0.15" in capsys.readouterr().err
-    del words[7:9]
-    words[5:7] = ["--fidelity", "calibrated"]
-    assert main([*words, "--json", str(out)]) == 0
+    words = ["simulate", "--system", "h100_sxm", "--requests", "batch:n=2,prompt=8,output=4", "--json", str(out)]
+    assert main([*words, "--from-vllm", "vllm serve gpt2 --port 80 --max-num-seqs 8"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "--port: no effect on time" in shown
-    assert any("--port" in note for note in json.loads(out.read_text())["ridgeline"]["note"])
+    about = json.loads(out.read_text())["ridgeline"]
+    assert any("--port" in note for note in about["note"])
+    assert about["config"]["max_num_seq"] == 8
+    assert main([*words, "--from-vllm", "vllm serve gpt2 -tp 5"]) == 2
+    assert "-tp of the vLLM command: tp = 5: does not divide" in capsys.readouterr().err
+    assert main([*words, "--from-vllm", "vllm serve gpt2", "--from-sglang", "sglang serve --model gpt2"]) == 2
+    assert "one command line" in capsys.readouterr().err
