@@ -8,11 +8,10 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from kernels.errors import InputError
-from sim.run.scenario import FIELD_NAMES, Scenario, from_mapping, read_toml
-from sim.run.scenario_check import hints, kind
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `ridgeline --help` imports this file and makes no scenario
     from sim.run.front import Front
+    from sim.run.scenario import Scenario
 
 FRONTS = {
     "vllm": "vllm serve MODEL",
@@ -22,9 +21,15 @@ FRONTS = {
 MAX_DIGIT = 4000  # of a whole number that Python reads
 
 
-def add(parser: argparse.ArgumentParser, many: bool = False, fields: Collection[str] = FIELD_NAMES) -> None:
+def add(
+    parser: argparse.ArgumentParser, many: bool = False, fields: Collection[str] = (), unread: Collection[str] = ()
+) -> None:
     """One `--option` a field (`max_num_seq` is `--max-num-seq`), and an optional scenario file (or `many`). `fields`:
-    those that the verb reads; of a file it takes these alone."""
+    those that the verb reads (none named: all but the `unread`); of a file it takes these alone."""
+    from sim.run.scenario import FIELD_NAMES, Scenario
+    from sim.run.scenario_check import hints, kind
+
+    fields = [name for name in fields or FIELD_NAMES if name not in unread]
     parser.add_argument(
         "scenarios" if many else "scenario",
         nargs="*" if many else "?",
@@ -77,8 +82,10 @@ def front_of(arguments: argparse.Namespace) -> "Front | None":
 def build(
     arguments: argparse.Namespace, defaults: dict[str, Any] | None = None, file: str | None = None,
     front: "Front | None" = None,
-) -> Scenario:  # fmt: skip
+) -> "Scenario":  # fmt: skip
     """The scenario that the parsed options say: defaults of the verb, then the file or front, then the options."""
+    from sim.run.scenario import FIELD_NAMES, from_mapping, read_toml
+
     file = file or getattr(arguments, "scenario", None)
     given = _given(arguments)
     if front is not None:
@@ -110,6 +117,8 @@ def read_text(name: str, text: Any) -> Any:
     >>> read_text("tp", "8"), read_text("tp", "2.0"), read_text("memory_share", "0.5")
     (8, '2.0', 0.5)
     """
+    from sim.run.scenario_check import hints, kind
+
     expected = kind(hints()[name])
     if expected is int and isinstance(text, str) and re.fullmatch(r"[+-]?[0-9]+", text):
         return int(text[:MAX_DIGIT])  # out of every range, as the whole number is
