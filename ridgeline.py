@@ -14,6 +14,7 @@ Everything that the command line does is one function here; it returns frames, o
 | to... | call | the result |
 |---|---|---|
 | describe a run | `Scenario(...)` | validated fields |
+| read a `vllm serve` line | `scenario_from("vllm", "vllm serve ...")` | a `Scenario` |
 | serve a load | `simulate(scenario)` | `.metrics`, `.run.requests`, `.run.operators` |
 | find the largest rate | `capacity(scenario)` | requests/s, and a frame of the rates tried |
 | put scenarios side by side | `compare([a, b])` | a frame, a column a scenario |
@@ -21,6 +22,7 @@ Everything that the command line does is one function here; it returns frames, o
 | place operators under the roofs | `roofline(scenario)` | frames of operators and roofs |
 | serve programs that probe and stop | `simulate_programs(scenario, "chain_of_thought")` | `.programs`, `.summary` |
 | share a model out over device, host and disk | `offload("opt-30b", "n1_t4", find=True)` | `.policy`, `.summary` |
+| time a batch for an engine that simulates itself | `predictor.BatchTime(model, system).seconds(batch)` | seconds |
 | price a training step | `train(model, system, TrainPlan(...))` | `.summary`, `.memory`, `.stage`, `.op` |
 | price a job of Megatron-LM, torchtitan or DeepSpeed | `train_job("run.sh", system)` | as `train` |
 | search training plans | `plan(model, system, gpus, batch)` | a frame, a row a plan |
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from sim.cluster.simulate_programs import simulate_programs
     from sim.offload.simulate import offload
     from sim.regress.run import regress
+    from sim.run import predictor
     from sim.run.capacity import capacity
     from sim.run.compare import compare
     from sim.run.scenario import Scenario
@@ -72,25 +75,30 @@ _HOME = {
 }  # fmt: skip
 """Where each name that is imported on first use lives."""
 
+_MODULES = {"predictor": "sim.run.predictor"}
+"""Modules of this package by their short names."""
+
 __all__ = [
     "InputError", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
-    "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "regress", "roofline",
-    "schedule", "schedules", "simulate", "simulate_programs", "studies", "study", "train", "train_job", "validate",
+    "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "predictor", "regress",
+    "roofline", "scenario_from", "schedule", "schedules", "simulate", "simulate_programs", "studies", "study", "train",
+    "train_job", "validate",
 ]  # fmt: skip
 
 PACKAGES = ("kernels", "hw_models", "workloads", "sim", "studies")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _HOME and name not in _MODULES:
         raise AttributeError(f"module 'ridgeline' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    value = importlib.import_module(_MODULES.get(name) or _HOME[name])
+    value = value if name in _MODULES else getattr(value, name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, *_MODULES})
 
 
 def models() -> "pd.DataFrame":
@@ -130,6 +138,21 @@ def plan(
     constants = load_stack(stack or default_stack(catalog.system(system, gpus).device.name))
     best, _, _ = exhaustive(model, system, one, stack=constants, top=top, number_format=number_format)
     return replay_best(best, model, system, one, constants, number_format)
+
+
+def scenario_from(engine: str, command: str, **fields: Any) -> "Scenario":
+    """The scenario of a serving engine's own command line (`engine`: vllm, sglang, trtllm); `fields` say what it does
+    not (`system`, `requests`, ...). A flag that is not simulated is an `InputError` that names it.
+
+    >>> scenario_from("vllm", "vllm serve Qwen/Qwen3-32B -tp 2 --max-num-seqs 64", system="h100_sxm").tp
+    2
+    """
+    from sim.run.front import read_command
+    from sim.run.scenario import from_mapping
+
+    front = read_command(engine, command, fields)
+    with front.named():
+        return from_mapping(front.fields_with(fields))
 
 
 def schedule(name: str, stages: int | None = None, microbatches: int | None = None, **option: Any) -> Any:

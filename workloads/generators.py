@@ -11,7 +11,7 @@ from kernels.units import PS_PER_S
 from workloads import arrivals, prefixes
 from workloads.lengths import Length, parse_length, quantile, show
 from workloads.normal import normal_quantile
-from workloads.parameters import NUM_REQUEST, Parameter
+from workloads.parameters import MAX_CONCURRENCY, NUM_REQUEST, Parameter
 from workloads.requests import MAX_TOKEN, Requests, build
 from workloads.seeds import generator
 
@@ -25,6 +25,7 @@ Ints = npt.NDArray[np.int64]
 CONVERSATION_PROMPT = parse_length("lognormal:mean=1155:std=1109:max=7168")
 CONVERSATION_OUTPUT = parse_length("lognormal:mean=211:std=163:max=1000")
 CONVERSATION_RATE, CONVERSATION_CV = 5.53, 1.09
+CUT = "prompts of the conversation load are drawn up to 7,168 tokens, where its trace goes to 14,050"
 
 RATE = Parameter("requests (with turns: sessions) a second", low=1e-6, high=1e6, required=True)
 CV = Parameter("variation of the gaps: 1 Poisson, 0 constant, above 1 bursts", default=1.0, low=0.0, high=20.0)
@@ -54,7 +55,8 @@ BODY: dict[str, Parameter] = {
     "unit_token": Parameter("tokens a prefix unit", "int", default=16, low=1, high=MAX_TOKEN),
 }  # fmt: skip
 TURNS = {"turns": Parameter("turns a session; each prompt holds the history", "length"), **THINK}
-OPEN = {"n": NUM_REQUEST, "duration_s": DURATION, **BODY, **TURNS}
+CAP = {"max_concurrency": MAX_CONCURRENCY}
+OPEN = {"n": NUM_REQUEST, "duration_s": DURATION, **CAP, **BODY, **TURNS}
 
 
 class Process(NamedTuple):
@@ -81,6 +83,7 @@ PROCESSES: dict[str, Process] = {
         {
             "stages": Parameter("rate:seconds+rate:seconds+...", "stages", required=True, high=1e6),
             "cv": CV,
+            **CAP,
             **BODY,
             **TURNS,
         },
@@ -100,7 +103,7 @@ PROCESSES: dict[str, Process] = {
             **BODY,
         },
     ),
-    "batch": Process("all at once", {"n": NUM_REQUEST._replace(required=True), **BODY}),
+    "batch": Process("all at once", {"n": NUM_REQUEST._replace(required=True), **CAP, **BODY}),
 }
 
 
@@ -123,6 +126,7 @@ def generate(process: str, given: Mapping[str, Any], seed: int) -> Requests:
         think_s = np.where(parent < 0, 0.0, think_s[order])
     arrivals.check_times(arrival_s)
     is_session = values.get("turns") is not None
+    drawn = process == "conversation" and given.get("prompt") is None and values["pairs"] is None
     prompt, output, units = _bodies(values, num, num_turn if is_session else None, seed)
     if is_session and order is not None:
         prompt, output = prompt[order], output[order]
@@ -144,6 +148,8 @@ def generate(process: str, given: Mapping[str, Any], seed: int) -> Requests:
         unit_token=values["unit_token"],
         parent=parent,
         think_ps=None if think_s is None else np.rint(think_s * PS_PER_S).astype(np.int64),
+        max_concurrency=values.get("max_concurrency") or 0,
+        note=CUT if drawn else "",
     )
 
 

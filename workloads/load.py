@@ -7,18 +7,22 @@ import os
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kernels.errors import InputError
 from workloads.generators import PROCESSES, generate
-from workloads.parameters import NUM_REQUEST, Parameter, Value, parse_values, show_value, table_value
-from workloads.requests import Requests, head, scale_rate
+from workloads.parameters import MAX_CONCURRENCY, NUM_REQUEST, Parameter, Value, parse_values, show_value, table_value
+from workloads.requests import Requests, capped, head, scale_rate
 from workloads.trace_formats import TraceFormat, formats, read_trace, sniff
 from workloads.traces._table import NUM_ROW
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRACE_KEYS: dict[str, Parameter] = {
     "file": Parameter("the trace", "text", required=True),
     "n": NUM_REQUEST._replace(help="keep the first n requests"),
+    "max_concurrency": MAX_CONCURRENCY,
     "scale": Parameter("replay at this multiple of the recorded rate", low=1e-6, high=1e6),
 }
 
@@ -108,19 +112,27 @@ def trace_parameters(trace_format: TraceFormat) -> dict[str, Parameter]:
     return TRACE_KEYS | dict(trace_format.OPTIONS)
 
 
-def load_requests(given: "str | os.PathLike[str] | Mapping[str, Any] | Load | Requests", seed: int = 0) -> Requests:
-    """The requests that `given` names: text, path, table, `Load`, or `Requests` passed through.
+def load_requests(
+    given: "str | os.PathLike[str] | Mapping[str, Any] | Load | Requests | pd.DataFrame", seed: int = 0
+) -> Requests:
+    """The requests that `given` names: text, path, table, `Load`; `Requests` pass through, and a frame is a row a
+    request with the columns of the `plain` format (`arrival_s`, `prompt_token`, `output_token`, ...).
 
     >>> len(load_requests("batch:n=3,prompt=8,output=2"))
     3
     """
     if isinstance(given, Requests):
         return given
+    if hasattr(given, "to_csv"):
+        from workloads.traces.plain import of_frame
+
+        return of_frame(given)
     load = parse_load(given)
     values = dict(load.values)
     if load.source in PROCESSES:
         return generate(load.source, values, seed)
     num, scale, file = values.pop("n", None), values.pop("scale", None), values.pop("file")
+    cap = values.pop("max_concurrency", None)
     wanted = NUM_ROW.set(num if isinstance(num, int) else None)
     try:
         requests = read_trace(load.source, pathlib.Path(str(file)), values, seed)
@@ -128,4 +140,6 @@ def load_requests(given: "str | os.PathLike[str] | Mapping[str, Any] | Load | Re
         NUM_ROW.reset(wanted)
     if isinstance(num, int):
         requests = head(requests, num)
+    if isinstance(cap, int):
+        requests = capped(requests, cap)
     return scale_rate(requests, scale) if isinstance(scale, float) else requests

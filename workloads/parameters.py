@@ -117,4 +117,8 @@ def table_value(value: Value) -> Any:
     return value
 
 
+MAX_CONCURRENCY = Parameter(
+    "requests (with turns: sessions) under way at most; who arrives meanwhile is sent when one ends",
+    "int", low=1, high=10_000_000,
+)  # fmt: skip
 NUM_REQUEST = Parameter("requests to make", "int", low=1, high=20_000_000)

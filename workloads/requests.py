@@ -16,6 +16,7 @@ MAX_TIME_S = 9_000_000.0  # 104 days: what integer picoseconds hold
 NO_PARENT = -1
 NO_ADAPTER = -1
 MAX_ADAPTER = (1 << 30) - 1
+MAX_CONCURRENCY = 10_000_000
 
 Ints = npt.NDArray[np.int64]
 
@@ -31,6 +32,9 @@ class Requests:
 
     Chains: a request with a parent becomes available at the later of its `arrival_ps` and `think_ps` after its
     parent has ended (the next turn of a session, the next request of a closed-loop user).
+
+    Cap: with `max_concurrency`, who arrives while as many are under way is sent when one of these ends, in order of
+    arrival; its latencies count from then (the semaphore of the serving benchmarks).
     """
 
     arrival_ps: npt.NDArray[np.int64]  # sorted; the earliest possible one where the request has a parent
@@ -45,6 +49,7 @@ class Requests:
     parent: npt.NDArray[np.int32]  # index of the request waited for, less than one's own; -1: none
     think_ps: npt.NDArray[np.int64]
     adapter: npt.NDArray[np.int32]  # the adapter (LoRA) that it asks for; -1: the base model
+    max_concurrency: int = 0  # requests (of chains: chains) that are sent and have not ended, at most; 0: no cap
     note: str = ""  # what the reader of a trace left out, in words
 
     def __len__(self) -> int:
@@ -75,6 +80,7 @@ def build(
     parent: npt.ArrayLike | None = None,
     think_ps: npt.ArrayLike | None = None,
     adapter: npt.ArrayLike | None = None,
+    max_concurrency: int = 0,
     note: str = "",
 ) -> Requests:
     """Checked `Requests`; what is left out is neutral (no prefix units, no parents, a perfect predictor).
@@ -121,6 +127,7 @@ def build(
         parent=column("parent", parent, np.full(num, NO_PARENT), np.int32, NO_PARENT, num - 1),
         think_ps=column("think_ps", think_ps, zeros, np.int64, 0, max_ps),
         adapter=column("adapter", adapter, np.full(num, NO_ADAPTER), np.int32, NO_ADAPTER, MAX_ADAPTER),
+        max_concurrency=int(max_concurrency),
         note=note,
     )
     _check_relations(requests)
@@ -142,6 +149,13 @@ def _check_relations(requests: Requests) -> None:
         raise InputError("a prefix unit holds no token", field="unit_token", value=requests.unit_token, allowed=">= 1")
     if len(requests.unit_id) and requests.unit_id.min() < 0:
         raise InputError("negative prefix unit", field="unit_id", value=int(requests.unit_id.min()), allowed=">= 0")
+    if not 0 <= requests.max_concurrency <= MAX_CONCURRENCY:
+        raise InputError("out of range", field="max_concurrency", value=requests.max_concurrency,
+                         allowed=f"0 to {MAX_CONCURRENCY}")  # fmt: skip
+    parent = requests.parent[requests.parent >= 0]
+    if requests.max_concurrency and len(np.unique(parent)) < len(parent):
+        raise InputError("chains that branch have no one end to wait for", field="max_concurrency",
+                         value=requests.max_concurrency, allowed="0")  # fmt: skip
     total = requests.prompt_token.astype(np.int64) + requests.output_token
     over = (requests.unit_stop - requests.unit_start - 1) * requests.unit_token >= total
     refuse(over & (requests.unit_stop > requests.unit_start), "unit_stop", "more prefix units than tokens")
@@ -186,6 +200,13 @@ def scale_rate(requests: Requests, factor: float) -> Requests:
     return replace(requests, arrival_ps=np.rint(scaled).astype(np.int64))
 
 
+def capped(requests: Requests, max_concurrency: int) -> Requests:
+    """The same requests, of which at most so many are under way at once."""
+    found = replace(requests, max_concurrency=max_concurrency)
+    _check_relations(found)
+    return found
+
+
 def digest(requests: Requests) -> str:
     """A stable hash of everything that a simulation sees (16 hex digits)."""
     hasher = hashlib.blake2b(digest_size=8)
@@ -194,6 +215,8 @@ def digest(requests: Requests) -> str:
         if isinstance(value, np.ndarray) and not (name == "adapter" and (value == NO_ADAPTER).all()):
             little = value.astype(value.dtype.newbyteorder("<"), copy=False)
             hasher.update(little.tobytes())
+    if requests.max_concurrency:
+        hasher.update(str(requests.max_concurrency).encode())
     return hasher.hexdigest()
 
 

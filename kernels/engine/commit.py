@@ -10,6 +10,7 @@ from kernels.engine.records import (
     HELD,
     IDLE,
     IN_FLIGHT_RING,
+    IN_GATE,
     KV_GROW,
     KV_MAX_GROW,
     KV_SUM,
@@ -265,3 +266,10 @@ def release_children(e: Engine, i: int, end: int) -> None:
         s.arrival_ps = max(s.arrival_ps, end + s.think_ps)
         e.me.spawned = insert(e.seq, BY_ARRIVAL, e.me.spawned, child)
         child = s.sibling
+    if e.seq[i].child == NONE and e.book[IN_GATE] > 0:  # its chain is over: a client is free for who waits longest
+        child = e.book[IN_GATE] - 1
+        s = e.seq[child]
+        e.book[IN_GATE] = s.sibling + 1
+        s.sibling = NONE
+        s.arrival_ps = max(s.arrival_ps, end)
+        e.me.spawned = insert(e.seq, BY_ARRIVAL, e.me.spawned, child)

@@ -67,7 +67,7 @@ SEQUENCE_FIELDS: tuple[Field, ...] = (
     ("left", "i4", "heap links"),
     ("right", "i4", "see `left`"),
     ("child", "i4", "the first request that waits for its end"),
-    ("sibling", "i4", "the next one with the same parent"),
+    ("sibling", "i4", "the next one with the same parent, or behind it at the gate"),
     ("lane", "i4", "whose running list it is in"),
     ("flight", "i4", "one above the lane of its last step, where lanes share a running list"),
     ("adapter", "i4", "one above the adapter that it asks for; 0: none"),
@@ -326,7 +326,9 @@ MAX_MEMORY = 16  # integers of a lane that are the progress model's own
 IN_PROGRESS = MAX_OPTION  # where the progress model's options begin in `real`
 IN_FEATURE = IN_PROGRESS + MAX_OPTION
 IN_FLIGHT_RING = 0  # where the ring of lanes in flight begins in `work`
-IN_TOKEN = 1  # where counts of steps by tokens begin in `book`; entry 0 counts the logged steps
+IN_GATE = 1  # of `book`: one above the next request that a cap on concurrency holds back; 0: none. Entry 0 counts the
+# logged steps
+IN_TOKEN = 2  # where counts of steps by tokens begin in `book`
 
 
 class Engine(NamedTuple):
@@ -341,8 +343,8 @@ class Engine(NamedTuple):
     store: SmallInts  # [node] the buddy tree of a contiguous store
     real: Floats  # options of policy and progress model | attention features: prompts, verifications, spans that are
     # shared, draft model
-    book: Ints  # logged steps | steps by tokens | by sampled tokens | gaps | attention accounts | the same three of the
-    # draft model's passes | log of steps
+    book: Ints  # logged steps | gate | steps by tokens | by sampled tokens | gaps | attention accounts | the same three
+    # of the draft model's passes | log of steps
     table: Ints  # where all of it lies, for compiled code (see `kernels.engine.handle`)
     at: int
 

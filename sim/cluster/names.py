@@ -41,7 +41,7 @@ class Names:
         return SimpleNamespace(
             arrival_ps=zero, prompt_token=zero + 1, output_token=zero + 1, predicted_token=zero + 1, priority=zero,
             unit_start=zero, unit_stop=zero, unit_id=np.zeros(max(1, self._num_unit), np.int32),
-            unit_token=self.unit_token, parent=zero - 1, think_ps=zero,
+            unit_token=self.unit_token, parent=zero - 1, think_ps=zero, max_concurrency=0,
         )  # fmt: skip
 
     def place(self, pool: "Pool", i: int, unit: list[int]) -> None:

@@ -53,6 +53,9 @@ def simulate_programs(
     if (load.parent >= 0).any() or len(load.unit_id):
         raise InputError("programs are made of single requests", field="requests", value=scenario.requests,
                          allowed="a load without sessions and shared prefixes")  # fmt: skip
+    if load.max_concurrency:
+        raise InputError("programs begin when the load says", field="max_concurrency", value=load.max_concurrency,
+                         allowed="0")  # fmt: skip
     live = Live(pool_part(scenario, "mixed", link_byte_per_s=1.0), Options(seed=scenario.seed), order=order,
                 outside=outside)  # fmt: skip
     for i in range(len(load)):

@@ -84,6 +84,9 @@ class Cluster:
             )
         if (requests.parent >= 0).any():
             raise InputError("sessions are served by one pool alone", field="requests", value="linked requests")
+        if requests.max_concurrency:
+            raise InputError("a cap on concurrency is kept by one pool alone", field="max_concurrency",
+                             value=requests.max_concurrency, allowed="0")  # fmt: skip
         if not 0 <= latency_s < 3600:
             raise InputError("not a time", field="latency_s", value=latency_s, allowed="0 to 3600")
         self.env = simpy.Environment(initial_time=0)

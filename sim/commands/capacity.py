@@ -3,13 +3,12 @@
 import argparse
 
 from sim.run import scenario_arguments
-from sim.run.scenario import FIELD_NAMES
 
 HELP = "the largest request rate that meets --goodput, by search"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    scenario_arguments.add(parser, fields=[name for name in FIELD_NAMES if name != "price_USDph"])  # prints no cost
+    scenario_arguments.add(parser, unread=["price_USDph"])  # prints no cost
     parser.add_argument("--share", type=float, default=0.9, help="of requests within the objective (default: 0.9)")
     parser.add_argument("--tolerance", type=float, default=0.02, help="of the rate (default: 0.02)")
     parser.add_argument("--json", metavar="FILE", help="write the answer and every rate tried")

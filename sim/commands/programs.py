@@ -3,15 +3,13 @@
 import argparse
 
 from sim.run import scenario_arguments
-from sim.run.scenario import FIELD_NAMES
 
 HELP = "a load of live programs: requests that start, wait for, share with and stop others"
 UNREAD = ("order", "goodput", "price_USDph", "run_ahead")
-READ = tuple(name for name in FIELD_NAMES if name not in UNREAD)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    scenario_arguments.add(parser, fields=READ)
+    scenario_arguments.add(parser, unread=UNREAD)
     parser.add_argument(
         "--program", default="chain_of_thought",
         help="kind with its options, NAME:option=value,..., or a path of its file: one, chain_of_thought, "

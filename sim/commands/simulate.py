@@ -1,6 +1,7 @@
 """`ridgeline simulate`: serve a load and print what came of it."""
 
 import argparse
+import contextlib
 
 from sim.run import scenario_arguments
 
@@ -9,6 +10,7 @@ HELP = "serve a load on a machine: latencies, throughput, goodput, KV use, energ
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenario_arguments.add(parser)
+    scenario_arguments.add_fronts(parser)
     parser.add_argument("--out", metavar="FOLDER", help="write tables, plots and a Perfetto timeline here")
     parser.add_argument("--json", metavar="FILE", help="write the metrics under vLLM's benchmark field names")
     parser.add_argument("--format", choices=("csv", "parquet"), default="csv", help="of the tables in --out")
@@ -20,14 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
-    scenario = scenario_arguments.build(arguments)
+    front = scenario_arguments.front_of(arguments)
+    scenario = scenario_arguments.build(arguments, front=front)
 
     from sim.run.simulate import simulate, simulate_intervals
     from sim.show.progress import Progress
     from sim.show.report import console
 
-    with Progress(not arguments.quiet) as progress:
-        done = simulate(scenario, record_steps=bool(arguments.out), progress=progress)
+    with Progress(not arguments.quiet) as progress, front.named() if front else contextlib.nullcontext():
+        done = simulate(
+            scenario, record_steps=bool(arguments.out), progress=progress, notes=front.notes if front else ()
+        )
     lines = [console(done.run, done.metrics)]
     intervals, complete = None, True
     if arguments.uncertainty and done.served:

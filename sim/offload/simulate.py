@@ -105,6 +105,9 @@ class OffloadRun:
     need_byte: tuple[float, ...]
     limit_byte: tuple[float, ...]
 
+    def __repr__(self) -> str:
+        return f"<OffloadRun: blocks of {self.policy.block} sequences, {self.replayed.token_per_s:,.4g} tokens/s>"
+
     @property
     def summary(self) -> "pd.DataFrame":
         """A row a number, with its unit."""

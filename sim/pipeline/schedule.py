@@ -32,6 +32,14 @@ class ScheduleResult(NamedTuple):
     rank: pd.DataFrame  # a rank a row: busy, span, bubble_span, peak_memory
     summary: dict[str, float]
 
+    def __repr__(self) -> str:
+        return f"<ScheduleResult: {len(self.op):,} operations on {len(self.rank)} ranks, {self.summary}>"
+
+    def _repr_html_(self) -> str:
+        from sim.show.tables import html_pairs
+
+        return html_pairs(f"{len(self.op):,} operations on {len(self.rank)} ranks", self.summary)
+
 
 MAX_TICK = 2**62  # what a sum of times may reach, half of what an int64 holds
 MAX_MEMORY = 10**12  # of one operation: what millions of them add up to is far below 2^62

@@ -33,16 +33,8 @@ def write_results(done: Simulation, folder: pathlib.Path, form: str = "csv", plo
 
 
 def _figures(done: Simulation) -> dict[str, bytes]:
-    from sim.show import plots
-
-    title = done.setup.title
-    figures = {"load.png": plots.load_over_time(done.run, f"Load: {title}")}
-    if done.served:  # there are latencies, and a typical step
-        figures |= {
-            "latency.png": plots.latency_cdf(done.run, f"Latency: {title}"),
-            "roofline.png": roofline_figure(done),
-        }
-    return {name: figure_bytes(figure, done.run.about) for name, figure in figures.items()}
+    kinds = ("load", "latency", "roofline") if done.served else ("load",)  # there are latencies, and a typical step
+    return {f"{kind}.png": figure_bytes(done.plot(kind), done.run.about) for kind in kinds}
 
 
 def roofline_figure(done: Simulation) -> "Figure":

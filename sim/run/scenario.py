@@ -34,7 +34,11 @@ class Scenario:
     kernels.errors.InputError: fidelity = 'SOL': no such fidelity; allowed: sol, calibrated, replay (nearest: sol)
     """
 
-    model: str = _of("llama-3-8b", "a ready model (`ridgeline models`) or the path of a Hugging Face config.json")
+    model: str = _of(
+        "llama-3-8b",
+        "a ready model (`ridgeline models`), an id of the Hugging Face hub that is one or lies in its local cache, or"
+        " the path of a config.json",
+    )
     system: str = _of("h100_sxm", "a catalogued machine (`ridgeline devices`) or the path of its TOML")
     requests: str = _of(
         "conversation:rate=8,n=1000", "load: a generator spec or a trace file (`ridgeline traces` lists both)"

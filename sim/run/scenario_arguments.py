@@ -2,19 +2,34 @@
 
 import argparse
 import dataclasses
+import functools
 import re
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sim.run.scenario import FIELD_NAMES, Scenario, from_mapping, read_toml
-from sim.run.scenario_check import hints, kind
+from kernels.errors import InputError
 
+if TYPE_CHECKING:  # `ridgeline --help` imports this file and makes no scenario
+    from sim.run.front import Front
+    from sim.run.scenario import Scenario
+
+FRONTS = {
+    "vllm": "vllm serve MODEL",
+    "sglang": "python -m sglang.launch_server --model-path MODEL",
+    "trtllm": "trtllm-serve MODEL",
+}
 MAX_DIGIT = 4000  # of a whole number that Python reads
 
 
-def add(parser: argparse.ArgumentParser, many: bool = False, fields: Collection[str] = FIELD_NAMES) -> None:
+def add(
+    parser: argparse.ArgumentParser, many: bool = False, fields: Collection[str] = (), unread: Collection[str] = ()
+) -> None:
     """One `--option` a field (`max_num_seq` is `--max-num-seq`), and an optional scenario file (or `many`). `fields`:
-    those that the verb reads; of a file it takes these alone."""
+    those that the verb reads (none named: all but the `unread`); of a file it takes these alone."""
+    from sim.run.scenario import FIELD_NAMES, Scenario
+    from sim.run.scenario_check import hints, kind
+
+    fields = [name for name in fields or FIELD_NAMES if name not in unread]
     parser.add_argument(
         "scenarios" if many else "scenario",
         nargs="*" if many else "?",
@@ -37,14 +52,45 @@ def add(parser: argparse.ArgumentParser, many: bool = False, fields: Collection[
             )
 
 
-def build(arguments: argparse.Namespace, defaults: dict[str, Any] | None = None, file: str | None = None) -> Scenario:
-    """The scenario that the parsed options say: defaults of the verb, then the file, then the options."""
+def add_fronts(parser: argparse.ArgumentParser) -> None:
+    """`--from-vllm` and its like: the command line of a serving engine, read as the scenario that it is."""
+    for engine, example in FRONTS.items():
+        parser.add_argument(
+            f"--from-{engine}", dest="fronts", action="append", metavar="COMMAND",
+            type=functools.partial(_front, engine),
+            help=f'a command line, "{example} ...": every flag is used, said to have no effect on time, or refused',
+        )  # fmt: skip
+
+
+def _front(engine: str, text: str) -> tuple[str, str]:
+    return engine, text
+
+
+def front_of(arguments: argparse.Namespace) -> "Front | None":
+    """What the engine's command line says, where one is given."""
+    fronts = getattr(arguments, "fronts", None) or []
+    if not fronts:
+        return None
+    if len(fronts) > 1 or getattr(arguments, "scenario", None):
+        raise InputError("one command line, or one scenario file", field=f"from_{fronts[-1][0]}", value=fronts[-1][1])
+    from sim.run.front import read_command
+
+    engine, command = fronts[0]
+    return read_command(engine, command, _given(arguments))
+
+
+def build(
+    arguments: argparse.Namespace, defaults: dict[str, Any] | None = None, file: str | None = None,
+    front: "Front | None" = None,
+) -> "Scenario":  # fmt: skip
+    """The scenario that the parsed options say: defaults of the verb, then the file or front, then the options."""
+    from sim.run.scenario import FIELD_NAMES, from_mapping, read_toml
+
     file = file or getattr(arguments, "scenario", None)
-    given = {
-        name.removeprefix("field_"): read_text(name.removeprefix("field_"), value)
-        for name, value in vars(arguments).items()
-        if name.startswith("field_") and value is not None
-    }
+    given = _given(arguments)
+    if front is not None:
+        with front.named():
+            return from_mapping({**(defaults or {}), **front.fields_with(given)})
     values = read_toml(file) if file else {}
     fields = arguments.scenario_fields
     if len(fields) < len(FIELD_NAMES) and file:
@@ -55,6 +101,15 @@ def build(arguments: argparse.Namespace, defaults: dict[str, Any] | None = None,
     )
 
 
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields that options name."""
+    return {
+        name.removeprefix("field_"): read_text(name.removeprefix("field_"), value)
+        for name, value in vars(arguments).items()
+        if name.startswith("field_") and value is not None
+    }
+
+
 def read_text(name: str, text: Any) -> Any:
     """The text of an option in the type of its field; text that is no such value stays text, for the scenario's own
     check to refuse.
@@ -62,6 +117,8 @@ def read_text(name: str, text: Any) -> Any:
     >>> read_text("tp", "8"), read_text("tp", "2.0"), read_text("memory_share", "0.5")
     (8, '2.0', 0.5)
     """
+    from sim.run.scenario_check import hints, kind
+
     expected = kind(hints()[name])
     if expected is int and isinstance(text, str) and re.fullmatch(r"[+-]?[0-9]+", text):
         return int(text[:MAX_DIGIT])  # out of every range, as the whole number is

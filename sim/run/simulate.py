@@ -6,7 +6,8 @@ engine serves (`sim.serving`), and the records become frames and metrics.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -24,7 +25,8 @@ from sim.record.metrics import measure
 from sim.record.provenance import provenance
 from sim.record.records import Run, operator_columns, request_columns, step_columns
 from sim.run import warm
-from sim.run.effect import FIELD_OF, check_load, check_policy, check_progress, notes
+from sim.run.effect import FIELD_OF, check_load, check_policy, check_progress
+from sim.run.effect import notes as left_out_of
 from sim.run.recurrent_notes import recurrent_notes
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup, prepare, with_machine
@@ -44,6 +46,7 @@ from workloads.requests import Requests
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 MAX_BLOCK = 2**31 - 1  # of a replica, and of its host: what the engine counts
 STATUS = {at.FINISHED: 0, at.LEAVING: 0, at.REFUSED: 1}  # everything else is unfinished
@@ -72,6 +75,13 @@ class Simulation:
 
         return f"<Simulation of {self.setup.title}: {short(self.run, self.metrics)}>"
 
+    def plot(self, kind: str = "latency") -> "Figure":
+        """A matplotlib figure: "latency" (distributions of TTFT, TPOT and end-to-end latency), "load" (over time), or
+        "roofline" (the operators of a mean step under the device's roofs). Needs the extra `plot`."""
+        from sim.show.figures import figure
+
+        return figure(self, kind)
+
     def _repr_html_(self) -> str:
         from sim.show.report import html_table
 
@@ -81,23 +91,32 @@ class Simulation:
 def simulate(
     scenario: Scenario,
     *,
-    requests: Requests | None = None,
+    requests: "Requests | pd.DataFrame | None" = None,
     record_steps: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | bool | None = None,
     machine: Any = None,
     execute: Callable[[Any, int], int] | None = None,
+    notes: Sequence[str] = (),
 ) -> Simulation:
     """Serve the scenario's load on its system.
 
-    `requests` replaces the scenario's load; `machine` its machine arrays; `progress(ended, steps)` is called about
-    twice a second; `execute` carries out each step's plan (`sim.serving.stepping`). Raises `InputError` for whatever
-    the scenario names that is not there or does not fit.
+    `requests` replaces the scenario's load: `Requests`, or a frame with the columns `arrival_s`, `prompt_token`,
+    `output_token`, and at will `priority`, `predicted_token`. `machine` replaces its machine arrays;
+    `progress(ended, steps)` is called about twice a second, True shows it on the terminal or in the notebook; `execute`
+    carries out each step's plan (`sim.serving.stepping`); `notes` are sentences for the result on how the scenario came
+    about. Raises `InputError` for whatever the scenario names that is not there or does not fit.
     """
+    if isinstance(progress, bool):
+        from sim.show.progress import Progress
+
+        with Progress(progress) as shown:
+            return simulate(scenario, requests=requests, record_steps=record_steps, progress=shown, machine=machine,
+                            execute=execute, notes=notes)  # fmt: skip
     policy, router = policy_of(scenario), find("router", scenario.router)
     profile = engine_profile.load(scenario.engine)
     if scenario.fidelity == "sol":
         profile = engine_profile.load("none")
-    load = load_requests(scenario.requests, scenario.seed) if requests is None else requests
+    load = load_requests(scenario.requests if requests is None else requests, scenario.seed)
     check_load(scenario, load)
     setup = prepared(scenario, policy)
     if execute is not None and policy.progress is not None:
@@ -128,7 +147,7 @@ def simulate(
         column = {name: clock[field] for name, field in REQUEST_COLUMNS.items()}
         result = dataclasses.replace(result, engine="replay", request=column)
     spent = accounts(result, lowered)
-    left_out = notes(scenario, policy, load, setup.system.device.npu is not None)
+    left_out = [*notes, *left_out_of(scenario, policy, load, setup.system.device.npu is not None)]
     left_out += recurrent_notes(lowered.scans(), limits, load, setup.system.device, setup.calibrated_on)
     run = _run(setup, load, spent, result, profile, left_out)
     return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent)
@@ -260,12 +279,25 @@ def _run(
     about = provenance(dataclasses.asdict(setup.scenario), seed=setup.scenario.seed, fidelity=setup.fidelity)
     about |= {"mode": result.engine, "calibrated_on": setup.calibrated_on, "complete": result.complete}
     about |= {"formats": setup.formats.said or setup.formats.label()}
+    about |= {"calibration": calibration_words(setup)}
     about |= {"kernels": "; ".join(setup.kernels)} if setup.kernels else {}
     about |= {"note": left_out} if left_out else {}
     about |= {"speculation": said} if (said := speculation(setup)) else {}
+    refused = Counter(request.rows(request.equal("status", "refused")).words("reason"))
+    about |= {"refused": dict(refused.most_common())} if refused else {}
+    totals = _totals(setup, spent, result)
+    about |= {"kv_cache": {name: totals[name] for name in ("kv_capacity_token", "kv_concurrency", "max_model_len")}}
     steps = None if result.step is None else step_columns(result.step, at.LOG_COLUMNS)
     edges = edges_s()
-    return Run(request, _totals(setup, spent, result), about, _operators(spent), steps, edges, result.gap_count)
+    return Run(request, totals, about, _operators(spent), steps, edges, result.gap_count)
+
+
+def calibration_words(setup: Setup) -> str:
+    """Whose constants price the kernels, in words."""
+    name, found = setup.system.device.name, setup.calibrated_on
+    if not found:
+        return f"none, {name} at the speed of light"
+    return f"measured on {name}" if found == name else f"inherited from {found}; nobody measured {name}"
 
 
 def speculation(setup: Setup) -> str:

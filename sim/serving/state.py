@@ -41,6 +41,7 @@ class Requests(Protocol):
     parent: npt.NDArray[np.int32]
     think_ps: npt.NDArray[np.int64]
     adapter: npt.NDArray[np.int32]
+    max_concurrency: int
 
 
 def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, options: Options) -> at.World:
@@ -101,6 +102,8 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         0 if draft is None else len(draft.decode_shape),
     )  # fmt: skip
     order = np.flatnonzero(requests.parent < 0).astype(np.int32)
+    gated = order[requests.max_concurrency :] if requests.max_concurrency else order[:0]
+    order = order[: len(order) - len(gated)]
     w = at.world(len(requests.arrival_ps), limits.num_replica, size, unit_id, order)
     w.store[:] = node
     vector = policy.vector()
@@ -118,6 +121,9 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     w.control[at.LINKED] = int(len(order) < len(requests.arrival_ps))
     w.control[at.REQUEST_PS] = price.host_ps[HOST_REQUEST]
     _fill_seq(w.seq, requests, has_unit, options.order)
+    if len(gated):
+        w.seq["sibling"][gated] = [*gated[1:], -1]
+        w.book[at.IN_GATE] = gated[0] + 1
     if has_unit:
         w.seq["unit_start"] = start
     share = limits.watermark if limits.watermark is not None else getattr(policy.module, "WATERMARK", 0.01)

@@ -1,20 +1,34 @@
-"""A progress line on the terminal while a long run works; silent where nobody watches."""
+"""A progress line on the terminal or in a notebook while a long run works; silent where nobody watches."""
 
 import sys
 from types import TracebackType
+from typing import Any
 
 
 class Progress:
-    """Called with (requests ended, steps); rewrites one line of standard error, and clears it at the end."""
+    """Called with (requests ended, steps); rewrites one line of standard error, or one cell output of a notebook, and
+    clears it at the end."""
 
     def __init__(self, wanted: bool = True) -> None:
         self._shown = False
+        self._cell: Any = None
+        self._display = _notebook() if wanted else None
         self._wanted = wanted and sys.stderr.isatty()
 
     def __call__(self, ended: int, steps: int) -> None:
-        if self._wanted:
-            print(f"\r{ended:,} requests ended, {steps:,} steps", end="", file=sys.stderr, flush=True)
+        text = f"{ended:,} requests ended, {steps:,} steps"
+        if self._display is not None:
+            self._show(text)
+        elif self._wanted:
+            print(f"\r{text}", end="", file=sys.stderr, flush=True)
             self._shown = True
+
+    def _show(self, text: str) -> None:
+        content = {"text/plain": text}
+        if self._cell is None:
+            self._cell = self._display(content, raw=True, display_id=True)
+        else:
+            self._cell.update(content, raw=True)
 
     def __enter__(self) -> "Progress":
         return self
@@ -24,3 +38,16 @@ class Progress:
     ) -> None:
         if self._shown:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
+        if self._cell is not None:
+            self._show("")
+
+
+def _notebook() -> Any:
+    """IPython's `display` where a notebook's kernel runs this; else None. Nothing is imported for the answer."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    from importlib import import_module
+
+    return import_module("IPython.display").display

@@ -23,7 +23,8 @@ SHORT = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "E2EL"}
 
 def console(run: Run, metrics: Mapping[str, Any], *, num_operator: int = 8) -> str:
     """The whole block as text; `metrics` is what `sim.record.metrics.measure` returned."""
-    parts = [_benchmark(metrics), _memory(run), _money(metrics), *_operators(run, num_operator), _words(run, metrics)]
+    parts = [_head(run), _benchmark(metrics), _memory(run), _money(metrics), *_operators(run, num_operator)]
+    parts += [_words(run, metrics)]
     if not metrics["completed"]:
         parts = [[_title(f" {nothing_served(run)} ", "=")], *parts]
     return "\n".join(line for part in parts for line in part) + "\n" + "=" * WIDTH
@@ -132,11 +133,9 @@ def _memory(run: Run) -> list[str]:
     totals = run.totals
     lines = [_title("KV Cache")]
     if "kv_capacity_token" in totals:
-        length = int(totals["max_model_len"])
         lines += [
             _line("KV blocks (a replica):", int(totals["kv_block"])),
-            _line("KV cache size (tokens):", int(totals["kv_capacity_token"])),
-            _line(f"Largest concurrency ({length} tokens a request):", totals["kv_concurrency"]),
+            *kv_words(totals),
         ]
     for label, key in (
         ("Mean use of KV blocks (%):", "kv_mean_share"),
@@ -272,15 +271,34 @@ def _words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
     lines = [_title("What Bounds It")]
     for sentence in bound_words(run, metrics):
         lines += textwrap.wrap(sentence, WIDTH)
-    about = run.about
-    if about:
-        lines += [_title("Run")]
-        keys = ("fidelity", "seed", "config_hash", "mode", "formats")
-        lines += [", ".join(f"{key} {about[key]}" for key in keys if key in about)]
-        if "kernels" in about:
-            lines += textwrap.wrap(f"Kernels: {about['kernels']}.", WIDTH)
-        if "speculation" in about:
-            lines += textwrap.wrap(f"Speculation: {about['speculation']}.", WIDTH)
-        for note in about.get("note", ()):
-            lines += textwrap.wrap(f"Note: {note}.", WIDTH)
     return lines
+
+
+HEAD = {"calibration": "Calibration", "kernels": "Kernels", "speculation": "Speculation"}
+
+
+def _head(run: Run) -> list[str]:
+    """What the run is: its configuration, whose calibration it has, what was left out, ignored or refused."""
+    import textwrap
+
+    about = run.about
+    if not about:
+        return []
+    lines = [_title(" Run ", "=")]
+    keys = ("fidelity", "seed", "config_hash", "mode", "formats")
+    lines += [", ".join(f"{key} {about[key]}" for key in keys if key in about)]
+    said = [f"{word}: {about[key]}." for key, word in HEAD.items() if about.get(key)]
+    said += [f"Note: {note}." for note in about.get("note", ())]
+    said += [
+        f"{_count(count, 'request', 'requests')} refused: {why}." for why, count in about.get("refused", {}).items()
+    ]
+    return [*lines, *(line for sentence in said for line in textwrap.wrap(sentence, WIDTH))]
+
+
+def kv_words(totals: Mapping[str, float]) -> list[str]:
+    """The size of the KV cache of a replica, and how many of the longest sequences it holds, as vLLM logs them."""
+    length = int(totals["max_model_len"])
+    return [
+        f"GPU KV cache size: {int(totals['kv_capacity_token']):,} tokens",
+        f"Maximum concurrency for {length:,} tokens per request: {totals['kv_concurrency']:.2f}x",
+    ]

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -58,3 +59,19 @@ def markdown(frame: pd.DataFrame) -> str:
     cells = ([number(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in frame.to_numpy(object))
     lines += ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join(lines)
+
+
+def html_pairs(title: str, values: Mapping[str, Any]) -> str:
+    """Names and numbers as a small HTML table, for notebooks; what is no number or text is left out.
+
+    >>> html_pairs("a < b", {"step_s": 0.25, "frame": [1]})
+    '<table><caption>a &lt; b</caption><tbody><tr><td>step_s</td><td>0.25</td></tr></tbody></table>'
+    """
+    from html import escape
+
+    rows = "".join(
+        f"<tr><td>{escape(str(name))}</td><td>{escape(number(value))}</td></tr>"
+        for name, value in values.items()
+        if isinstance(value, str | int | float) or hasattr(value, "item")
+    )
+    return f"<table><caption>{escape(title)}</caption><tbody>{rows}</tbody></table>"

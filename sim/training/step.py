@@ -67,6 +67,14 @@ class TrainResult(NamedTuple):
     stage: pd.DataFrame  # a stage a row: times of one microbatch, seconds
     op: pd.DataFrame  # the replayed schedule, as `sim.pipeline.schedule.ScheduleResult.op`, picoseconds
 
+    def __repr__(self) -> str:
+        return f"<TrainResult: a step in {self.summary['step_s']:,.4g} s, {len(self.stage)} stages>"
+
+    def _repr_html_(self) -> str:
+        from sim.show.tables import html_pairs
+
+        return html_pairs(repr(self).strip("<>"), self.summary)
+
 
 def resolve(plan: TrainPlan) -> TrainPlan:
     """The plan with "1f1b" of several chunks named as what it is."""

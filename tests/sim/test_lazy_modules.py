@@ -36,6 +36,12 @@ def test_help_loads_nothing(words: str) -> None:
     assert loaded(verb(words)) == set()
 
 
+def test_the_list_of_verbs_makes_no_scenario() -> None:
+    """Each verb's file, what parses its options, and little else: a fifth of a second is the Python that starts."""
+    code = verb("--help") + "\nimport sys\nassert 'sim.run.scenario' not in sys.modules\nassert len(sys.modules) < 260"
+    loaded(code)
+
+
 @pytest.mark.parametrize("words", ["models", "policies"])
 def test_lists_load_numpy_alone(words: str) -> None:
     assert loaded(verb(words)) <= {"numpy", "pydantic_core", "pydantic"}

@@ -13,40 +13,20 @@ from hypothesis import strategies as st
 
 from kernels.errors import InputError
 from tests.shared_data import folder
+from tests.workloads.trace_files import (
+    AZURE,
+    BURST,
+    FILES,
+    MOONCAKE,
+    OPTION,
+    OTHER_FORMS,
+    PLAIN,
+    SHAREGPT,
+    VLLM,
+)
 from workloads.load import load_requests, parse_load
 from workloads.requests import describe, digest
 from workloads.trace_formats import find_formats, formats, sniff
-
-AZURE = (
-    "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,109\n"
-)
-BURST = (
-    "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
-    "5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,30,0,30,API log\n118,GPT-4,100,200,300,Conversation log\n"
-)
-MOONCAKE = (
-    '{"timestamp": 10, "input_length": 1000, "output_length": 5, "hash_ids": [46, 7]}\n'
-    '{"timestamp": 12, "input_length": 1200, "output_length": 6, "hash_ids": [46, 9, 7000000000]}\n'
-)
-SHAREGPT = "42,285\n19,82\n"
-PLAIN = "arrival_s,prompt_token,output_token,priority\n0.5,10,2,1\n0.25,20,3,0\n"
-VLLM = json.dumps(
-    {
-        "request_rate": 2.0,
-        "burstiness": 1.0,
-        "input_lens": [10, 20, 30],
-        "output_lens": [1, 0, 3],
-        "start_times": [7.5, 7, 9],
-    }
-)
-FILES = {
-    "azure": AZURE,
-    "burstgpt": BURST,
-    "mooncake": MOONCAKE,
-    "sharegpt": SHAREGPT,
-    "plain": PLAIN,
-    "vllm_bench": VLLM,
-}
 
 
 def write(tmp_path: pathlib.Path, text: str | bytes, name: str = "trace") -> pathlib.Path:
@@ -60,12 +40,17 @@ def test_every_format_of_the_folder_is_found_and_told_by_its_content(tmp_path) -
     for name, text in FILES.items():
         path = write(tmp_path, text)
         assert sniff(path) == name
-        assert digest(load_requests(path)) == digest(load_requests(f"{name}:{path}"))
+        option = OPTION.get(name, "")
+        whole = load_requests(f"{path}{option}")
+        assert digest(whole) == digest(load_requests(f"{name}:{path}{option}"))
         packed = write(tmp_path, gzip.compress(text.encode()), "packed.gz")
-        assert digest(load_requests(packed)) == digest(load_requests(path))
-        load = parse_load(f"{path},n=2,scale=2")
+        assert digest(load_requests(f"{packed}{option}")) == digest(whole)
+        load = parse_load(f"{path}{option},n=2,scale=2,max_concurrency=3")
         assert parse_load(str(load)) == load == parse_load(load.table())
         assert len(load_requests(load)) == 2
+        assert load_requests(load).max_concurrency == 3
+    for name, texts in OTHER_FORMS.items():
+        assert [sniff(write(tmp_path, text)) for text in texts] == [name] * len(texts)
 
 
 def test_azure_keeps_100_ns(tmp_path) -> None:
@@ -98,13 +83,14 @@ def test_vllm_benchmark_arrivals(tmp_path) -> None:
     assert requests.arrival_ps.tolist() == [500_000_000_000, 2_000_000_000_000]  # since the earliest, the failed one's
     assert requests.output_token.tolist() == [1, 3]
     made = json.loads(VLLM)
-    del made["start_times"]
+    del made["start_times"], made["duration"]
     path = write(tmp_path, json.dumps(made))
     assert digest(load_requests(path, 1)) == digest(load_requests(path, 1)) != digest(load_requests(path, 2))
     assert load_requests(path).arrival_ps[-1] == 15 * 10**11  # three requests at 2 a second, the last at 1.5 s
     assert load_requests(f"{path},rate=0.5").arrival_ps[-1] == 6 * 10**12
     path = write(tmp_path, json.dumps(made | {"request_rate": "inf"}))
     assert load_requests(path).arrival_ps.tolist() == [0, 0]
+    assert load_requests(path).max_concurrency == 0
 
 
 def test_plain_csv_and_parquet_are_the_same_table(tmp_path) -> None:
@@ -197,7 +183,7 @@ def test_mangled_files_are_read_or_are_input_errors(tmp_path, name, at, cut, ins
     data = FILES[name].encode()
     at = at % len(data)
     path = write(tmp_path, data[:at] + inserted + data[at + cut :])
-    for source in (f"{name}:{path}", path):
+    for source in (f"{name}:{path}{OPTION.get(name, '')}", path):
         try:
             requests = load_requests(source)
         except InputError:

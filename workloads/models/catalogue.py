@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from kernels.errors import InputError
-from workloads.models import checkpoint, unread, vision
+from workloads.models import checkpoint, hub, unread, vision
 from workloads.models.fields import Fields, read_json
 from workloads.models.spec import ModelSpec
 
@@ -61,7 +61,7 @@ def _ready(name: str) -> ModelSpec:
 
 def load(model: str | pathlib.Path | ModelSpec) -> ModelSpec:
     """A ready model by name, or any `config.json` by path (a text with a slash or ending in `.json`, of the file
-    or of the folder that holds it); a `ModelSpec` passes through.
+    or of the folder that holds it), or an id of the hub (`workloads.models.hub`); a `ModelSpec` passes through.
 
     >>> load("mixtral-8x7b").block[0].ffn.num_expert
     8
@@ -75,6 +75,9 @@ def load(model: str | pathlib.Path | ModelSpec) -> ModelSpec:
     if isinstance(model, str) and model in names():
         return _ready(model)
     path = pathlib.Path(model)
+    if isinstance(model, str) and hub.is_id(model) and path.suffix != ".json" and not path.exists():
+        found = hub.resolve(model)
+        return _ready(found) if isinstance(found, str) else read_config(found, model.partition("@")[0].split("/")[1])
     if isinstance(model, pathlib.Path) or path.suffix == ".json" or len(path.parts) > 1:
         return read_config(path / "config.json" if path.is_dir() else path)
     raise InputError("no such model", field="model", value=model, allowed=names())

@@ -179,12 +179,6 @@ def tokens(table: Table, column: int | str, low: int = 1) -> Ints:
     return numbers(table, column, low, MAX_TOKEN, whole=True).astype(np.int64)
 
 
-def since_first_ps(table: Table, column: str, scale_ps: int) -> tuple[Ints, Ints]:
-    """A column of clock readings in units of `scale_ps`: picoseconds since the earliest, and the sorting order."""
-    values = numbers(table, column, -1e15, 1e15)
-    return rebase(table, column_index(table, column), values - values.min(), scale_ps)
-
-
 def rebase(table: Table, index: int, since: npt.NDArray[Any], scale_ps: int) -> tuple[Ints, Ints]:
     """Times since the first as sorted picoseconds; a span beyond 104 days is refused."""
     limit = MAX_TIME_S * 1e12 / scale_ps

@@ -1,6 +1,7 @@
-"""Azure LLM inference traces (AzurePublicDataset, 2023): `TIMESTAMP,ContextTokens,GeneratedTokens`.
+"""Azure inference traces (AzurePublicDataset, 2023 and 2024): `TIMESTAMP,ContextTokens,GeneratedTokens`; the multimodal
+one of 2025 has `NumImages` beside.
 
-Time stamps carry seven decimals (100 ns) and are kept to the last one.
+Time stamps carry six or seven decimals (100 ns) and are kept to the last one; those of 2024 have a time zone.
 """
 
 import pathlib
@@ -12,17 +13,18 @@ import numpy as np
 from kernels.errors import InputError
 from workloads.parameters import Parameter
 from workloads.requests import Requests, build
-from workloads.traces._table import Table, column_index, read_table, rebase, tokens
+from workloads.traces._table import Table, column_index, numbers, read_table, rebase, tokens
 
-HELP = "Azure LLM inference trace, CSV: TIMESTAMP, ContextTokens, GeneratedTokens"
+HELP = "Azure LLM inference trace, CSV: TIMESTAMP, ContextTokens, GeneratedTokens, optional NumImages"
 OPTIONS: dict[str, Parameter] = {}
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+IMAGES = "NumImages"
 PS_PER_NS = 1000
 
 
 def sniff(head: bytes) -> bool:
     """Whether the header is that of an Azure trace."""
-    return head.startswith(b"TIMESTAMP,ContextTokens,")
+    return head.startswith((b"TIMESTAMP,ContextTokens,", b"TIMESTAMP,NumImages,"))
 
 
 def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
@@ -31,11 +33,16 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     table = read_table(path, header=True, text=["TIMESTAMP"])
     for name in COLUMNS:
         column_index(table, name)
-    if len(table.names) > len(COLUMNS):
-        raise InputError("unknown column", file=path, line=1, field="header", value=table.names[-1], allowed=COLUMNS)
+    for name in table.names:
+        if name not in (*COLUMNS, IMAGES):
+            raise InputError("unknown column", file=path, line=1, field="header", value=name, allowed=COLUMNS)
+    note = ""
+    if IMAGES in table.names and (num := int((numbers(table, IMAGES, 0, 1e6, whole=True) > 0).sum())):
+        note = f"{num} requests have images: their tokens count as ContextTokens has them, encoding them takes no time"
     nanosecond = _nanosecond(table)
     arrival_ps, order = rebase(table, column_index(table, "TIMESTAMP"), nanosecond - nanosecond.min(), PS_PER_NS)
-    return build(arrival_ps, tokens(table, "ContextTokens")[order], tokens(table, "GeneratedTokens")[order])
+    return build(arrival_ps, tokens(table, "ContextTokens")[order], tokens(table, "GeneratedTokens")[order],
+                 note=note)  # fmt: skip
 
 
 def _nanosecond(table: Table) -> Any:

@@ -1,106 +1,123 @@
 """Mooncake traces: JSON lines of `timestamp` (ms), `input_length`, `output_length`, `hash_ids`.
 
 A hash names a block of 512 prompt tokens together with everything before it, so that equal leading ids are a
-shared prefix. Hashes become dense prefix units in order of first appearance.
+shared prefix. Hashes become dense prefix units in order of first appearance. Later traces have no `hash_ids` (no
+prefix is known to be shared), or sessions: rows of one `session_id`, of which each but the first says how many
+milliseconds after the one before it comes (`delay`) and what is new in its prompt.
 """
 
+import itertools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from kernels.content import json_of
 from kernels.errors import InputError
 from workloads.parameters import Parameter
-from workloads.requests import MAX_TIME_S, MAX_TOKEN, Requests, build
-from workloads.traces._table import read_byte
+from workloads.requests import MAX_TOKEN, Requests, build
+from workloads.traces._clock import TIME_UNIT, first_late, since_ps, unit_ps
+from workloads.traces._rows import MAX_CLOCK, Row, lines
+from workloads.traces._sessions import Shared, Turn, accumulated, dense_units, history_units, sessions
 
-HELP = "Mooncake trace, JSON lines: timestamp (ms), input_length, output_length, hash_ids of 512-token blocks"
+HELP = "Mooncake trace, JSON lines: timestamp (ms), input_length, output_length, hash_ids of 512-token blocks; sessions"
 OPTIONS: dict[str, Parameter] = {
     "block_token": Parameter("tokens a hash stands for", "int", default=512, low=1, high=MAX_TOKEN),
+    **TIME_UNIT,
 }
-PS_PER_MS = 1_000_000_000
-FIELDS = ("timestamp", "input_length", "output_length", "hash_ids")
+OTHERS = (b'"chat_id"', b'"input_toks"')
 
 
 def sniff(head: bytes) -> bool:
-    """Whether the first line is an object with an `input_length`."""
-    return head.lstrip().startswith(b"{") and b'"input_length"' in head.lstrip().split(b"\n", 1)[0]
+    """Whether the first line is an object with an `input_length` (and no field of its relatives)."""
+    first = head.lstrip().split(b"\n", 1)[0]
+    mine = b'"input_length"' in first or (b'"text_input"' in first and b'"output_length"' in first)
+    return first.startswith(b"{") and mine and not any(name in first for name in OTHERS)
 
 
 def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     """The requests of a trace, the clock starting with the first."""
     del seed  # everything is in the file
-    block_token = options["block_token"]
-    rows: list[tuple[float, int, int]] = []
-    count: list[int] = []
-    hashes: list[int] = []
-    for number, line in enumerate(read_byte(path).rstrip().split(b"\n"), start=1):
-        row = _row(path, number, line)
-        ids = row["hash_ids"]
-        need = -(-row["input_length"] // block_token)
-        if len(ids) > need:
-            allowed = f"0 to {need} of {block_token} tokens"
-            raise InputError(
-                "too many blocks", file=path, line=number, field="hash_ids", value=len(ids), allowed=allowed
-            )
-        rows.append((row["timestamp"], row["input_length"], row["output_length"]))
-        count.append(len(ids))
-        hashes.extend(ids)
-    time_ms, prompt, output = (np.array(column) for column in zip(*rows, strict=True))
-    since = time_ms - time_ms.min()
-    if since.max() > MAX_TIME_S * 1000:
-        late = int(np.argmax(since))
-        value = time_ms[late].item()
-        raise InputError(
-            "too long after the first",
-            file=path,
-            line=late + 1,
-            field="timestamp",
-            value=value,
-            allowed="104 days at most",
-        )
-    order = np.argsort(since, kind="stable")
-    _, first, inverse = np.unique(np.array(hashes, np.int64), return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    stop = np.cumsum(count)
+    rows = list(lines(path))
+    if any(row.has("session_id") for row in rows):
+        return _sessions(path, rows, options)
+    return hashed(path, rows, options, "ms", fraction=False)
+
+
+def hashed(
+    path: pathlib.Path, rows: list[Row], options: Mapping[str, Any], published: str, fraction: bool
+) -> Requests:  # fmt: skip
+    """Rows with a `timestamp` each, and hashes where they have them."""
+    size = options["block_token"]
+    times = np.array([row.number("timestamp", -MAX_CLOCK, MAX_CLOCK) for row in rows], np.float64)
+    lengths = [(_input(row), row.token("output_length")) for row in rows]
+    ids = [_hashes(row, size) for row in rows]
+    scale = _scale(path, rows, times, options, published, fraction)
+    arrival_ps, order = since_ps(times, scale)
+    prompt, output = (np.array(column)[order] for column in zip(*lengths, strict=True))
+    stop = np.cumsum([len(one) for one in ids])
+    start = stop - [len(one) for one in ids]
     return build(
-        np.rint(since[order] * PS_PER_MS).astype(np.int64),
-        prompt[order],
-        output[order],
-        unit_start=(stop - count)[order],
-        unit_stop=stop[order],
-        unit_id=rank[inverse],
-        unit_token=block_token,
-    )
+        arrival_ps, prompt, output, unit_start=start[order], unit_stop=stop[order], unit_id=dense_units(ids),
+        unit_token=size,
+    )  # fmt: skip
 
 
-def _row(path: pathlib.Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        row = json_of(line, path, number)
-    except InputError:
-        shown = line[:60].decode(errors="replace")
-        raise InputError("not a JSON object", file=path, line=number, field="line", value=shown) from None
-    if not isinstance(row, dict):
-        raise InputError("not a JSON object", file=path, line=number, field="line", value=row)
-    for field in FIELDS:
-        if field not in row:
-            raise InputError(f"field {field} is missing", file=path, line=number)
-    _check(path, number, "timestamp", row["timestamp"], -1e15, 1e15, whole=False)
-    for field in ("input_length", "output_length"):
-        _check(path, number, field, row[field], 1, MAX_TOKEN)
-    if not isinstance(row["hash_ids"], list):
-        raise InputError("not a list", file=path, line=number, field="hash_ids", value=row["hash_ids"])
-    for item in row["hash_ids"]:
-        _check(path, number, "hash_ids", item, 0, 2**63 - 1)
-    return row
+def _scale(
+    path: pathlib.Path, rows: list[Row], times: Any, options: Mapping[str, Any], published: str, fraction: bool
+) -> int:  # fmt: skip
+    """Picoseconds of the unit of the timestamps; the first that lies too far from the earliest is refused."""
+    from workloads.traces._clock import UNIT_PS
+
+    late = first_late(times, UNIT_PS.get(options["time_unit"] or published, 1))
+    if late >= 0:
+        raise rows[late].error("timestamp", "too long after the first", "104 days at most")
+    return unit_ps(path, options["time_unit"], published, times, fraction)
 
 
-def _check(path: pathlib.Path, line: int, field: str, value: Any, low: float, high: float, whole: bool = True) -> None:
-    kinds = int if whole else int | float
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        kind = "a whole number" if whole else "a number"
-        allowed = f"{low:.15g} to {high:.15g}"
-        raise InputError(f"not {kind} in range", file=path, line=line, field=field, value=value, allowed=allowed)
+def _input(row: Row) -> int:
+    if not row.has("input_length") and row.has("text_input"):
+        raise row.error("text_input", "a text, of which no tokenizer says how many tokens it has", "input_length")
+    return row.token("input_length")
+
+
+def _hashes(row: Row, size: int) -> list[int]:
+    if not row.has("hash_ids"):
+        return []
+    ids = row.ids("hash_ids")
+    need = -(-row.value["input_length"] // size)
+    if len(ids) > need:
+        raise InputError("too many blocks", file=row.path, line=row.line, field="hash_ids", value=len(ids),
+                         allowed=f"0 to {need} of {size} tokens")  # fmt: skip
+    return ids
+
+
+def _sessions(path: pathlib.Path, rows: list[Row], options: Mapping[str, Any]) -> Requests:
+    """Rows in sessions, in the order of the file; a row without a session is one of its own. Units of a session are its
+    own from the first turn's hashes on, which others may begin with too."""
+    size, session = options["block_token"], dict[Any, list[Row]]()
+    for number, row in enumerate(rows):
+        session.setdefault(row.value["session_id"] if row.has("session_id") else ("row", number), []).append(row)
+    firsts = [(turns[0], turns[0].has("timestamp")) for turns in session.values()]
+    timed = [row for row, has in firsts if has]
+    times = np.array([row.number("timestamp", -MAX_CLOCK, MAX_CLOCK) for row in timed], np.float64)
+    scale = _scale(path, timed, times, options, "ms", fraction=False) if timed else 0
+    least = times.min() if timed else 0.0
+    found, unit, fresh, later = [], [], itertools.count(-1, -1), 0
+    for turns in session.values():
+        at = 0
+        if turns[0].has("timestamp"):
+            at = round((turns[0].value["timestamp"] - least) * scale)
+        lengths = accumulated([(_input(row), row.token("output_length")) for row in turns])
+        made = []
+        for (prompt, output), row, first in zip(lengths, turns, [True] + [False] * len(turns), strict=False):
+            wait = 0.0 if first or not row.has("delay") else row.number("delay", 0, 9e9)
+            made.append(Turn(at, prompt, output, round(wait * 10**9)))
+            later += int(not first and row.has("hash_ids") and bool(row.ids("hash_ids")))
+        found.append(made)
+        own = _hashes(turns[0], size)[: lengths[0][0] // size]
+        units = history_units(lengths, 0, size) if len(turns) > 1 else [list(range(len(own)))]
+        name = dict(enumerate(own)) | {k: next(fresh) for k in range(len(own), max(map(len, units), default=0))}
+        unit.append([[name[k] for k in one] for one in units])
+    said = f"hash_ids of {later} later turns name no place of their history and are left out" if later else ""
+    return sessions(found, Shared(size, unit), said)

@@ -31,7 +31,21 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     """The rows as requests in order of arrival; the clock is the file's."""
     del options, seed  # everything is in the file
     data = read_byte(path)
-    table = _parquet(path, data) if data.startswith(b"PAR1") else read_table(path, header=True)
+    return _requests(_parquet(path, data) if data.startswith(b"PAR1") else read_table(path, header=True))
+
+
+def of_frame(frame: Any) -> Requests:
+    """The rows of a pandas frame, as `read` takes those of a file; what is wrong is named with its row and column."""
+    path = pathlib.Path("the frame")
+    for name in map(str, frame.columns):
+        _check_column(path, name)
+    if not len(frame):
+        raise NothingServedError("no rows", file=path)
+    return _requests(_table_of(path, frame))
+
+
+def _requests(table: Table) -> Requests:
+    path = table.path
     for name in table.names:
         _check_column(path, name)
     arrival_s = numbers(table, "arrival_s", 0.0, MAX_TIME_S)
@@ -74,6 +88,10 @@ def _parquet(path: pathlib.Path, data: bytes) -> Table:
         raise InputError(f"not a Parquet file: {error}", file=path) from None
     if not len(frame):
         raise NothingServedError("no rows", file=path)
+    return _table_of(path, frame)
+
+
+def _table_of(path: pathlib.Path, frame: Any) -> Table:
     names = tuple(str(name) for name in frame.columns)
     text = ",".join(names) + "\n" + frame.to_csv(index=False, header=False)  # to show a row where one is bad
     return Table(path, text.encode(), frame, names, 1)

@@ -1,0 +1,131 @@
+"""The time of one step by itself: what `begin` makes of a plan, for rows that somebody else has planned.
+
+No queue, no KV, no accounts: rows of prompts and of single tokens, the step's price, and the pass through the pipeline.
+"""
+
+import numpy as np
+
+from kernels.attention import NUM_FEATURE
+from kernels.attention_work import longest_span
+from kernels.engine.beside import hidden_ps
+from kernels.engine.borrow import borrow
+from kernels.engine.price import (
+    DENSE_PS,
+    HEAD_NJ,
+    HEAD_PS,
+    NUM_CLASS,
+    NUM_SCAN,
+    NUM_STAGE,
+    PREFILL_PS,
+    SEND_PS,
+    SEQ_PS,
+    STEP_PS,
+    STRIDE,
+    TOKEN_PS,
+    PackedPrice,
+    add_prefill,
+    decode_cost,
+    dispatch_ps,
+    layers_of,
+    prefill_cost,
+    window_of,
+)
+from kernels.engine.records import KV_MAX_STILL, KV_SUM, NUM_KV_FIELD, Floats, Ints
+from kernels.engine.scan import scan_cost
+from kernels.engine.sub_batch import interleaves, saved_ps
+from kernels.jit import njit
+
+TOO_MANY_TOKEN, TOO_MANY_SEQ, NO_ROW = -1, -2, -3  # what is no step
+
+
+@njit
+def mixed_ps(table: Ints, real: Floats, token: Ints, past: Ints) -> int:
+    """As `batch_ps`, of rows given as new tokens and tokens before them: one new token on tokens before it is a decode,
+    all else prompts. Every row goes through the head."""
+    num = len(token)
+    new, before, decode = np.empty(num, np.int64), np.empty(num, np.int64), np.empty(num, np.int64)
+    num_prompt = num_decode = 0
+    for row in range(num):
+        if token[row] == 1 and past[row] > 0:
+            decode[num_decode] = past[row]
+            num_decode += 1
+        else:
+            new[num_prompt], before[num_prompt] = token[row], past[row]
+            num_prompt += 1
+    return batch_ps(table, real, new[:num_prompt], before[:num_prompt], decode[:num_decode], 0)
+
+
+@njit
+def batch_ps(table: Ints, real: Floats, new: Ints, before: Ints, decode: Ints, num_partial: int) -> int:
+    """Picoseconds from the launch of a step to its end on a replica where nothing else runs, or what is no step (one of
+    the codes above).
+
+    `table` and `real` are those of a `PackedPrice`. Prompts, or chunks of them, have `new` tokens and as many `before`
+    these (none: an empty array); decodes have one token and `decode` before it. `num_partial` rows sample no token.
+    """
+    p = PackedPrice(borrow(table), borrow(real))
+    num_class, num_stage = table[NUM_CLASS], table[NUM_STAGE]
+    num_prompt, num_decode = len(new), len(decode)
+    num_row, prompt_token, cached = num_prompt + num_decode, 0, len(before) > 0
+    for row in range(num_prompt):
+        if new[row] < 1 or (cached and before[row] < 0):
+            return NO_ROW
+        prompt_token += new[row]
+    for row in range(num_decode):
+        if decode[row] < 0:
+            return NO_ROW
+    if num_row == 0:
+        return 0
+    token, sampled = prompt_token + num_decode, num_row - num_partial
+    if token >= table[STRIDE]:
+        return TOO_MANY_TOKEN
+    if sampled < 0 or num_partial < 0 or sampled > table[HEAD_NJ] - table[HEAD_PS] - 1:
+        return TOO_MANY_SEQ
+    attn_ps = np.zeros(num_stage, np.int64)
+    kv = np.zeros(num_class * NUM_KV_FIELD, np.int64)
+    feature = np.zeros(NUM_FEATURE)
+    for c in range(num_class):
+        layer_ps = prompt_ps = 0
+        if num_prompt > 0:
+            feature[:] = 0.0
+            for row in range(num_prompt):
+                add_prefill(p, c, feature, new[row], new[row] + (before[row] if cached else 0))
+            prompt_ps = prefill_cost(p, c, feature)[0]
+            layer_ps += prompt_ps
+        if num_decode > 0:
+            window = window_of(p, c)
+            total = longest = 0
+            for row in range(num_decode):
+                keys = decode[row] + 1
+                longest = max(longest, keys)
+                total += min(keys, window) if window > 0 else keys
+            kv[c * NUM_KV_FIELD + KV_SUM] = total
+            kv[c * NUM_KV_FIELD + KV_MAX_STILL] = longest_span(longest, window)
+            cost = decode_cost(p, c, num_decode, total, longest_span(longest, window))
+            layer_ps += cost[0]
+            if num_prompt > 0:
+                layer_ps -= hidden_ps(prompt_ps, cost[0], cost[2], p.real)
+        for s in range(num_stage):
+            attn_ps[s] += layers_of(p.table, s, c) * layer_ps
+    for k in range(table[NUM_SCAN]):
+        scan_ps = 0
+        if num_prompt > 0:
+            scan_ps += scan_cost(p, k, 0, prompt_token, num_prompt)[0]
+        if num_decode > 0:
+            scan_ps += scan_cost(p, k, 1, num_decode, num_decode)[0]
+        for s in range(num_stage):
+            attn_ps[s] += layers_of(p.table, s, num_class + k) * scan_ps
+    if num_prompt == 0 and interleaves(p, num_decode):
+        for s in range(num_stage):
+            attn_ps[s] -= saved_ps(p, s, num_decode, kv, 0)
+    end = table[STEP_PS] + table[SEQ_PS] * num_row + table[TOKEN_PS] * token
+    if num_prompt > 0:
+        end += table[PREFILL_PS]
+    for s in range(num_stage):
+        if s > 0:
+            end += table[table[SEND_PS] + (s - 1) * table[STRIDE] + token]
+        device_ps = table[table[DENSE_PS] + s * table[STRIDE] + token] + attn_ps[s]
+        if s == num_stage - 1:
+            device_ps += table[table[HEAD_PS] + sampled]
+        end += max(device_ps, dispatch_ps(p, s, token, num_prompt))
+    return int(end)

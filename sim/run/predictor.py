@@ -1,0 +1,136 @@
+"""The time of a batch, for engines that simulate themselves: their own scheduler decides what runs, and asks a plug-in
+for how long it takes.
+
+    from ridgeline import predictor
+
+    time = predictor.BatchTime("llama-3-8b", "h100_sxm", tp=1)
+    time.seconds(predictor.Batch(prefill=[2048], cached=[512], decode=[900, 1200]))
+
+A step costs what it costs in `simulate`, to the picosecond: the same operators, kernels and engine profile. The hooks
+that are known by name are methods here: SGLang's simulator asks `predict_infer_time(batch)`, the simulation mode of
+TensorRT-LLM `predict(batch)`, Dynamo's mocker `predict_prefill_latency(batch_size, isl, prefix)` and
+`predict_decode_latency(batch_size, isl, osl)`, in milliseconds.
+"""
+
+import array
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels.engine.batch_time import TOO_MANY_SEQ, TOO_MANY_TOKEN, batch_ps, mixed_ps
+from kernels.engine.price import pack
+from kernels.errors import InputError
+from kernels.units import PS_PER_S
+from sim.run.scenario import Scenario, from_mapping
+
+Lengths = Sequence[int] | npt.NDArray[np.integer[Any]]
+REFUSED = ("speculate", "draft_model", "kv_budget", "lora_rank")  # what depends on more than lengths
+_NONE = np.zeros(0, np.int64)
+
+
+class Batch(NamedTuple):
+    """What a step computes. Lists of numbers of tokens, an entry a request."""
+
+    prefill: Lengths = ()  # new tokens of each prompt, or chunk of one
+    cached: Lengths | None = None  # tokens before each of these (computed earlier, or found in the cache); None: none
+    decode: Lengths = ()  # tokens that each decoding sequence has, before the one that this step computes
+    num_partial: int = 0  # chunks after which their prompt goes on: they sample no token
+
+
+class BatchTime:
+    """Times of batches of a model on a system under an engine profile; `fields` are those of a `Scenario`.
+
+    Raises `InputError` for what the scenario names that is not there or does not fit, and for what depends on more than
+    lengths (speculation, adapters, budgets of KV, spans that are read once).
+    """
+
+    def __init__(self, model: str, system: str, **fields: Any) -> None:
+        from sim.run.simulate import limits_of, policy_of, prepared
+        from sim.run.step_prices import priced
+        from sim.serving import engine_profile
+
+        self.scenario: Scenario = from_mapping({"model": model, "system": system, **fields})
+        for name in (*REFUSED, "attention"):
+            neutral: Any = Scenario.__dataclass_fields__[name].default
+            if (value := getattr(self.scenario, name)) != neutral:
+                raise InputError(
+                    "depends on more than lengths", field=name, value=value, allowed=str(neutral) or "empty"
+                )
+        if self.scenario.fidelity == "replay":
+            raise InputError("steps of others are not replayed", field="fidelity", value="replay",
+                             allowed=["sol", "calibrated"])  # fmt: skip
+        policy = policy_of(self.scenario)
+        profile = engine_profile.load("none" if self.scenario.fidelity == "sol" else self.scenario.engine)
+        self.setup = prepared(self.scenario, policy)
+        price, self.lowered = priced(self.setup, profile, policy, limits_of(self.setup, profile))
+        self._table, self._real = pack(price)
+        self._rows = getattr(batch_ps, "dispatcher", batch_ps)
+        self._mixed = getattr(mixed_ps, "dispatcher", mixed_ps)
+        self.max_token = price.dense_ps.shape[1] - 1
+        self.max_seq = len(price.head_ps) - 1
+
+    def __repr__(self) -> str:
+        return (
+            f"<BatchTime of {self.setup.title}, up to {self.max_token:,} tokens of {self.max_seq:,} sequences a step>"
+        )
+
+    def seconds(self, batch: Any) -> float:
+        """Seconds of a step. `batch` is a `Batch`, or what one of the hooks passes: an object with `reqs` of
+        `extend_length` and `past_kv_length`, or with `requests` of `input_length` and `past_kv_length`. 0 for an empty
+        one; an `InputError` for one beyond what a step may have."""
+        return self.picoseconds(batch) / PS_PER_S
+
+    def picoseconds(self, batch: Any) -> int:
+        """As `seconds`, exactly."""
+        if isinstance(batch, Batch):
+            prefill, cached, decode, num_partial = batch
+            if cached is not None and len(cached) != len(prefill):
+                raise InputError("not as long as prefill", field="cached", value=len(cached), allowed=str(len(prefill)))
+            before = _NONE if cached is None else _ints(cached)
+            found = self._rows(self._table, self._real, _ints(prefill), before, _ints(decode), num_partial)
+        else:  # a row of one token on tokens before it is a decode; which chunks end their prompt no hook says
+            reqs = getattr(batch, "reqs", None)
+            if reqs is not None:  # SGLang's simulator
+                token, past = [one.extend_length for one in reqs], [one.past_kv_length for one in reqs]
+            else:  # TensorRT-LLM's
+                token = [one.input_length for one in batch.requests]
+                past = [one.past_kv_length for one in batch.requests]
+            found = self._mixed(self._table, self._real, _ints(token), _ints(past))
+        return found if found >= 0 else self._refuse(found, batch)
+
+    def _refuse(self, code: int, batch: Any) -> NoReturn:
+        message, allowed = {
+            TOO_MANY_TOKEN: ("more tokens than a step may have", f"{self.max_token}; or a larger token_budget"),
+            TOO_MANY_SEQ: ("more sequences than a step may have", f"{self.max_seq}; or a larger max_num_seq"),
+        }.get(code, ("rows have a new token at least, and nothing less than none before it", "1 and more; 0 and more"))
+        raise InputError(message, field="batch", value=batch, allowed=allowed)
+
+    def predict_infer_time(self, batch: Any) -> float:
+        """The hook of SGLang's simulator: seconds of its `ScheduleBatch`."""
+        return self.seconds(batch)
+
+    def predict(self, batch: Any) -> float:
+        """The hook of TensorRT-LLM's simulation mode: seconds of its `SimBatch`."""
+        return self.seconds(batch)
+
+    def predict_prefill_latency(self, batch_size: int, isl: int, prefix: int = 0) -> float:
+        """The hook of Dynamo's mocker: *milliseconds* of prompts of `isl` tokens, of which `prefix` are cached."""
+        size = int(batch_size)
+        return 1e3 * self.seconds(Batch([int(isl) - int(prefix)] * size, [int(prefix)] * size))
+
+    def predict_decode_latency(self, batch_size: int, isl: int, osl: int = 2) -> float:
+        """The hook of Dynamo's mocker: *milliseconds* of a token for sequences of `isl` tokens; of more than two output
+        tokens (`osl`), the mean over the steps after the first token."""
+        steps = max(1, int(osl) - 1)
+        total = sum(self.seconds(Batch(decode=[int(isl) + k] * int(batch_size))) for k in range(steps))
+        return 1e3 * total / steps
+
+
+def _ints(values: Any) -> Any:
+    """Numbers as an array of 64-bit integers; a list is copied once, by C."""
+    if isinstance(values, np.ndarray):
+        return np.ascontiguousarray(values, np.int64)
+    held = array.array("q", values)
+    return np.frombuffer(held, np.int64) if held else _NONE

@@ -1,0 +1,159 @@
+"""The time of a batch is the time of that step in `simulate`, whoever asks for it and through which hook."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+
+import ridgeline
+from kernels.engine import records as at
+from kernels.engine.lanes import lane_at
+from kernels.errors import InputError
+from kernels.jit import PLAIN
+from ridgeline import Scenario, predictor, simulate
+from sim.serving.plan import plan_rows
+
+SOL = {"fidelity": "sol"}
+LOAD = "poisson:rate=200,n=40,prompt=lognormal:mean=300:max=1500,output=lognormal:mean=20:max=60"
+CASES = [
+    {"model": "llama-3-8b", "system": "h100_sxm"},
+    {"model": "mixtral-8x7b", "system": "dgx_h100", "tp": 2, "policy": "sarathi"},
+    {"model": "gemma-3-12b", "system": "h100_sxm"},  # layers with a window
+    {"model": "jamba-mini", "system": "dgx_h100", "tp": 4},  # recurrent layers
+    {"model": "llama-3-8b", "system": "a100_sxm", "policy": "sglang", "engine": "none"},
+    {"model": "deepseek-v2-lite", "system": "h100_sxm", **SOL},
+    {"model": "llama-3-8b", "system": "duplex", "dispatch": "co_process:beside=attention", **SOL},
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['model']} on {case['system']}")
+def test_a_step_costs_what_it_costs_in_a_run(case) -> None:
+    """Every step of a run is handed over as it is launched, and priced again from its lengths alone."""
+    if case["system"] == "duplex":
+        case = case | {"dispatch": "co_process"}
+    time_of = predictor.BatchTime(**case)
+    seen = {"prompt": 0, "mixed": 0, "decode": 0}
+
+    def execute(engine, lane):
+        rows = plan_rows(engine, lane)
+        prompt = rows["role"] == at.PREFILL
+        assert (rows["role"] != at.IDLE).all()
+        target = engine.seq["target"][rows["sequence"]]
+        ends = rows["start"] + rows["token"] >= target
+        batch = predictor.Batch(
+            rows["token"][prompt], rows["start"][prompt], rows["start"][~prompt], int((prompt & ~ends).sum())
+        )
+        own = engine.lane[lane]
+        assert time_of.picoseconds(batch) == int(own["end_ps"]) - int(own["begun_ps"])
+        kind = "mixed" if prompt.any() and not prompt.all() else "prompt" if prompt.any() else "decode"
+        seen[kind] += 1
+        assert lane_at(engine, lane) >= 0
+        return -1
+
+    done = simulate(Scenario(requests=LOAD, **case), execute=execute)
+    assert done.served
+    assert seen["decode"] > 0
+    assert seen["prompt"] + seen["mixed"] > 0
+
+
+@dataclasses.dataclass
+class ScheduleRequest:
+    """As SGLang's simulator describes a request of a batch."""
+
+    extend_length: int = 0
+    past_kv_length: int = 0
+
+
+@dataclasses.dataclass
+class ScheduleBatch:
+    """As SGLang's simulator describes a batch."""
+
+    reqs: list[ScheduleRequest]
+
+
+@dataclasses.dataclass
+class SimBatchRequest:
+    """As TensorRT-LLM's simulation mode describes a request of a batch."""
+
+    input_length: int
+    past_kv_length: int
+
+
+@dataclasses.dataclass
+class SimBatch:
+    """As TensorRT-LLM's simulation mode describes a batch."""
+
+    num_context_requests: int
+    num_context_tokens: int
+    num_generation_requests: int
+    num_generation_tokens: int
+    requests: list[SimBatchRequest]
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return predictor.BatchTime("llama-3-8b", "h100_sxm")
+
+
+def test_hooks_ask_for_the_same_batch(llama) -> None:
+    mixed = predictor.Batch(prefill=[700, 300], cached=[0, 128], decode=[900, 1200, 40])
+    reqs = [(1, 900), (700, 0), (1, 1200), (300, 128), (1, 40)]
+    expected = llama.seconds(mixed)
+    assert llama.predict_infer_time(ScheduleBatch([ScheduleRequest(*pair) for pair in reqs])) == expected
+    assert llama.predict(SimBatch(2, 1000, 3, 3, [SimBatchRequest(*pair) for pair in reqs])) == expected
+    prompts = predictor.Batch([1024 - 256] * 4, [256] * 4)
+    assert llama.predict_prefill_latency(4, 1024, 256) == 1e3 * llama.seconds(prompts)
+    assert llama.predict_decode_latency(32, 2000) == 1e3 * llama.seconds(predictor.Batch(decode=[2000] * 32))
+    longer = llama.predict_decode_latency(32, 2000, 100)
+    assert llama.predict_decode_latency(32, 2000) < longer < llama.predict_decode_latency(32, 2100)
+    arrays = predictor.Batch(*(np.array(part) for part in mixed[:3]))
+    assert llama.seconds(arrays) == expected
+    assert llama.seconds(predictor.Batch()) == 0.0
+    assert llama.seconds(ScheduleBatch([])) == 0.0
+
+
+def test_a_larger_batch_takes_no_less(llama) -> None:
+    base = llama.picoseconds(predictor.Batch([100], None, [500] * 8))
+    assert llama.picoseconds(predictor.Batch([100], None, [500] * 9)) >= base
+    assert llama.picoseconds(predictor.Batch([200], None, [500] * 8)) >= base
+    assert llama.picoseconds(predictor.Batch([100], [900], [500] * 8)) >= base
+    assert llama.picoseconds(predictor.Batch([100], None, [500] * 8, 1)) <= base  # no token is sampled of the chunk
+
+
+def test_what_cannot_be_priced_is_refused(llama) -> None:
+    with pytest.raises(InputError, match="larger token_budget"):
+        llama.seconds(predictor.Batch([10**6]))
+    with pytest.raises(InputError, match="not as long as prefill"):
+        llama.seconds(predictor.Batch([10, 10], [1]))
+    with pytest.raises(InputError, match="a new token at least"):
+        llama.seconds(predictor.Batch([0]))
+    with pytest.raises(InputError, match="speculate"):
+        predictor.BatchTime("llama-3-8b", "h100_sxm", speculate="chain:k=4,accept=0.7")
+    with pytest.raises(InputError, match="unknown field"):
+        predictor.BatchTime("llama-3-8b", "h100_sxm", tensor_parallel=2)
+
+
+@pytest.mark.skipif(PLAIN, reason="compiled kernels alone are fast")
+def test_a_call_takes_twenty_microseconds(llama) -> None:
+    rng = np.random.default_rng(0)
+    batches = {
+        "64 decodes": predictor.Batch(decode=rng.integers(100, 4000, 64).tolist()),
+        "256 decodes, arrays": predictor.Batch(decode=rng.integers(100, 4000, 256)),
+        "mixed": predictor.Batch([1024, 512], [0, 100], rng.integers(100, 4000, 64).tolist()),
+        "32 objects": ScheduleBatch([ScheduleRequest(1, int(k)) for k in rng.integers(100, 4000, 32)]),
+    }
+    for name, batch in batches.items():
+        llama.seconds(batch)
+        spans = []
+        for _ in range(200):  # the quietest of many: what the call takes, not what its neighbours do
+            begin = time.thread_time_ns()
+            for _ in range(10):
+                llama.seconds(batch)
+            spans.append((time.thread_time_ns() - begin) / 10 * 1e-3)
+        assert min(spans) < 20, f"{name}: {min(spans):.1f} us"
+
+
+def test_it_is_reached_from_the_one_module() -> None:
+    assert ridgeline.predictor is predictor
+    assert "predictor" in dir(ridgeline)

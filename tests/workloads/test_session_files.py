@@ -1,0 +1,119 @@
+"""Sessions of trace files: turns wait for the ends before them, and share what they say."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from kernels.errors import InputError
+from tests.workloads import trace_files as files
+from workloads.load import load_requests
+from workloads.requests import shared_prefix_token
+
+
+def write(tmp_path: pathlib.Path, text: str) -> pathlib.Path:
+    path = tmp_path / "sessions"
+    path.write_text(text)
+    return path
+
+
+def test_mooncake_sessions(tmp_path) -> None:
+    requests = load_requests(write(tmp_path, files.MOONCAKE_SESSIONS))
+    assert requests.arrival_ps.tolist() == [0, 0, 2 * 10**12]
+    assert requests.parent.tolist() == [-1, 0, -1]
+    assert requests.think_ps.tolist() == [0, 5 * 10**11, 0]
+    assert requests.prompt_token.tolist() == [1100, 1100 + 100 + 200, 1100]
+    # the second turn finds the 1,100 tokens and the answer as far as whole blocks of 512 go; session b two blocks
+    assert shared_prefix_token(requests).tolist() == [0, 1400, 1024]
+
+
+def test_mooncake_without_hashes_shares_nothing(tmp_path) -> None:
+    requests = load_requests(write(tmp_path, files.MOONCAKE_PLAIN))
+    assert requests.arrival_ps.tolist() == [0, 3 * 10**12]
+    assert len(requests.unit_id) == 0
+    text = files.lines([{"timestamp": 0, "text_input": "hello", "output_length": 4}])
+    with pytest.raises(InputError, match="text_input"):
+        load_requests(write(tmp_path, text))
+
+
+def test_llm_serving_sim(tmp_path) -> None:
+    flat = load_requests(write(tmp_path, files.SIM_FLAT))
+    assert flat.arrival_ps.tolist() == [0, 5_000_000_000]
+    assert shared_prefix_token(flat).tolist() == [0, 32]  # two blocks of equal ids
+    linked = load_requests(write(tmp_path, files.SIM_SESSIONS))
+    assert linked.parent.tolist() == [-1, 0, -1]
+    assert linked.think_ps.tolist() == [0, 127_348_767_000, 0]
+    assert linked.arrival_ps.tolist() == [0, 0, 2 * 10**12]
+    with pytest.raises(InputError, match="not as long as input_toks"):
+        load_requests(write(tmp_path, files.SIM_FLAT.replace('"input_toks": 33', '"input_toks": 34')))
+
+
+def test_spans_wait_for_those_that_had_ended(tmp_path) -> None:
+    path = write(tmp_path, files.OTEL)
+    requests = load_requests(path)
+    # t1: 0-100, then 120-400 (20 ms after that end) and 150-300 beside it; t2: 40-90
+    assert requests.prompt_token.tolist() == [500, 50, 7, 600]
+    assert requests.parent.tolist() == [-1, 0, -1, -1]
+    assert requests.think_ps.tolist() == [0, 20 * 10**9, 0, 0]
+    assert requests.arrival_ps.tolist() == [0, 0, 40 * 10**9, 150 * 10**9]
+    assert "1 spans that say no tokens" in requests.note
+    as_sent = load_requests(f"{path},linked=0")
+    assert as_sent.arrival_ps.tolist() == [0, 40 * 10**9, 120 * 10**9, 150 * 10**9]
+    assert (as_sent.parent < 0).all()
+    by_line = "\n".join(json.dumps(files.spans([row])) for row in (files.span(0, 5, "4", "4"), files.span(9, 10, 5, 5)))
+    assert load_requests(write(tmp_path, by_line)).think_ps.tolist() == [0, 4 * 10**9]
+    with pytest.raises(InputError, match="startTimeUnixNano"):
+        load_requests(write(tmp_path, files.OTEL.replace(str(files.T0)[:8], "1")))
+
+
+def test_a_conversation_of_texts_is_counted_by_characters(tmp_path) -> None:
+    path = write(tmp_path, files.SHAREGPT_JSON)
+    with pytest.raises(InputError, match="char_per_token"):
+        load_requests(path)
+    requests = load_requests(f"{path},char_per_token=4")
+    assert (requests.prompt_token.tolist(), requests.output_token.tolist()) == ([10, 100], [20, 1])
+    assert "1 conversations without an answer" in requests.note
+    both = load_requests(f"{path},char_per_token=4,turns=2,think_s=3")
+    assert both.prompt_token.tolist() == [10, 35, 100]  # 10 + 20 + 5
+    assert both.parent.tolist() == [-1, 0, -1]
+    assert both.think_ps.tolist() == [0, 3 * 10**12, 0]
+    assert shared_prefix_token(both).tolist() == [0, 32, 0]  # 30 tokens, in units of 16
+
+
+def test_inputs_of_aiperf(tmp_path) -> None:
+    path = write(tmp_path, files.AIPERF_TURNS)
+    with pytest.raises(InputError, match="output_token"):
+        load_requests(f"{path},char_per_token=4")
+    requests = load_requests(f"{path},char_per_token=4,output_token=16")
+    assert requests.prompt_token.tolist() == [10, 10 + 16 + 20, 100]
+    assert requests.think_ps.tolist() == [0, 25 * 10**10, 0]
+
+
+def test_agentic_conversations(tmp_path) -> None:
+    requests = load_requests(f"{write(tmp_path, files.AGENTIC)},output_token=10,think_s=1")
+    assert requests.prompt_token.tolist() == [1000, 1300, 64]
+    assert requests.parent.tolist() == [-1, 0, -1]
+    assert shared_prefix_token(requests).tolist()[1] in (1008, 1024)
+
+
+def test_later_azure_and_burstgpt(tmp_path) -> None:
+    later = load_requests(write(tmp_path, files.AZURE_2024))
+    assert later.arrival_ps.tolist() == [0, 7_405_000_000]
+    images = load_requests(write(tmp_path, files.AZURE_2025))
+    assert images.prompt_token.tolist() == [1500, 90]
+    assert "1 requests have images" in images.note
+    burst = load_requests(write(tmp_path, files.BURST_2))
+    assert burst.arrival_ps.tolist() == [0, 515 * 10**11]
+    assert burst.prompt_token.tolist() == [906, 36]
+
+
+def test_lengths_of_vidur_ask_for_a_rate(tmp_path) -> None:
+    path = write(tmp_path, files.VIDUR_LENGTHS)
+    with pytest.raises(InputError, match="give rate="):
+        load_requests(path)
+    assert len(load_requests(f"{path},rate=2")) == 2
+    with pytest.raises(InputError, match="has no effect: the file has times"):
+        load_requests(f"{write(tmp_path, files.VIDUR)},rate=2")
+    timed = load_requests(write(tmp_path, files.VIDUR))
+    np.testing.assert_array_equal(timed.arrival_ps, [0, 125 * 10**9])
