@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import pathlib
 
 from sim.run import scenario_arguments
 
@@ -13,6 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenario_arguments.add_fronts(parser)
     parser.add_argument("--out", metavar="FOLDER", help="write tables, plots and a Perfetto timeline here")
     parser.add_argument("--json", metavar="FILE", help="write the metrics under vLLM's benchmark field names")
+    parser.add_argument(
+        "--export", action="append", default=[], metavar="FORMAT=FILE",
+        help="write the run for another tool: aiperf, inferencex, kubernetes, llm_d, prometheus, sglang_serve, "
+        "trtllm_serve, vllm, vllm_serve; several may be given",
+    )  # fmt: skip
     parser.add_argument("--format", choices=("csv", "parquet"), default="csv", help="of the tables in --out")
     parser.add_argument(
         "--uncertainty", type=int, default=0, metavar="N", help="intervals from N resamples of the calibration's spread"
@@ -22,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
+    exports = _exports(arguments)
     front = scenario_arguments.front_of(arguments)
     scenario = scenario_arguments.build(arguments, front=front)
 
@@ -47,9 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
         from sim.run.results import metrics_file
 
         metrics_file(done, arguments.json, intervals)
-    if arguments.out:
-        import pathlib
+    if exports and done.served:
+        from sim.record.write import write_files
+        from sim.show.exports import export
 
+        write_files({path: export(done, name) for path, name in exports.items()})
+    if arguments.out:
         from sim.run.results import write_results
 
         lines += map(str, write_results(done, pathlib.Path(arguments.out), arguments.format))
@@ -72,6 +82,19 @@ def exit_code(done: object) -> int:
         print(f"ridgeline: {nothing_served(done.run)}", file=sys.stderr)
         return 3
     return 0
+
+
+def _exports(arguments: argparse.Namespace) -> "dict[pathlib.Path, str]":
+    """The files to export to, tried before the work."""
+    if not arguments.export:
+        return {}
+    from sim.record.write import check_output
+    from sim.show.exports import parse
+
+    found = parse(arguments.export)
+    for path in found:
+        check_output(path, "export")
+    return found
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -30,6 +30,17 @@ def ids(part: str = "ids") -> dict[str, str]:
     return {one.lower(): name for name, found in table[part].items() for one in found}
 
 
+@functools.cache
+def published(name: str) -> str:
+    """The first id under which the hub has the configuration of a ready model; nothing where none is known.
+
+    >>> published("qwen3-32b"), published("my-model")
+    ('Qwen/Qwen3-32B', '')
+    """
+    found = tomllib.loads(FILE.read_text(encoding="utf-8"))["ids"].get(name, [])
+    return str(found[0]) if found else ""
+
+
 def cache_folder() -> pathlib.Path:
     """Where the hub's client keeps what it has fetched: `HF_HUB_CACHE`, else `hub` of `HF_HOME`, else of the user's
     cache."""

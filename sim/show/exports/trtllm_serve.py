@@ -1,0 +1,16 @@
+"""The `trtllm-serve` line that serves as the scenario does."""
+
+from typing import TYPE_CHECKING
+
+from sim.run.front_write import command_of
+
+if TYPE_CHECKING:
+    from sim.run.simulate import Simulation
+
+HELP = "the `trtllm-serve` command line"
+ENGINE = "trtllm"
+
+
+def export(done: "Simulation") -> bytes:
+    """One line; a field that the engine has no flag for is an `InputError`."""
+    return (command_of(ENGINE, done.setup.scenario) + "\n").encode()
