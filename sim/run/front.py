@@ -59,7 +59,8 @@ def engines() -> list[str]:
 def read_command(engine: str, command: str, given: dict[str, Any] | None = None) -> Front:
     """The scenario that an engine's command line says. `given`: fields that are given beside it.
 
-    >>> front = read_command("vllm", "vllm serve Qwen/Qwen3-32B -tp 4 --max-num-seqs 128 --port 8000")
+    >>> line = "vllm serve Qwen/Qwen3-32B -tp 4 --max-num-seqs 128 --port 8000"
+    >>> front = read_command("vllm", line, {"system": "dgx_h100"})
     >>> front.fields["tp"], front.fields["max_num_seq"], front.fields["model"]
     (4, 128, 'Qwen/Qwen3-32B')
     >>> front.notes

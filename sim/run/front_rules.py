@@ -25,7 +25,8 @@ def settle(
         found["model"] = f"{found['model']}@{values['_revision']}"
     if values.get("_speculative"):
         _speculation(values["_speculative"], flag_of["_speculative"], given, notes)
-    found |= RULES[engine](values | {"model": given.get("model", found.get("model"))}, flags, notes)
+    if engine in RULES:
+        found |= RULES[engine](values | {"model": given.get("model", found.get("model"))}, flags, notes)
     if "system" not in given:
         notes.append("the command names no machine: it is the default of --system")
     return found, {name: flag for name, flag in flags.items() if not name.startswith("_")}, notes

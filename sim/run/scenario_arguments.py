@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import functools
+import pathlib
 import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,7 @@ if TYPE_CHECKING:  # `ridgeline --help` imports this file and makes no scenario
     from sim.run.front import Front
     from sim.run.scenario import Scenario
 
-FRONTS = {
-    "vllm": "vllm serve MODEL",
-    "sglang": "python -m sglang.launch_server --model-path MODEL",
-    "trtllm": "trtllm-serve MODEL",
-}
+FRONTS = pathlib.Path(__file__).parent / "fronts"
 MAX_DIGIT = 4000  # of a whole number that Python reads
 
 
@@ -54,11 +51,11 @@ def add(
 
 def add_fronts(parser: argparse.ArgumentParser) -> None:
     """`--from-vllm` and its like: the command line of a serving engine, read as the scenario that it is."""
-    for engine, example in FRONTS.items():
+    for engine in sorted(path.stem for path in FRONTS.glob("*.toml")):
         parser.add_argument(
             f"--from-{engine}", dest="fronts", action="append", metavar="COMMAND",
             type=functools.partial(_front, engine),
-            help=f'a command line, "{example} ...": every flag is used, said to have no effect on time, or refused',
+            help=f"the command line of a server of {engine}: every flag is used, said to have no effect, or refused",
         )  # fmt: skip
 
 

@@ -55,6 +55,8 @@ def describe_load(given: str | Load, seed: int = 0) -> dict[str, Any]:
     found = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in found.items()
     }
+    if requests.max_concurrency:
+        found["max_concurrency"] = requests.max_concurrency
     return found | {"hash": digest(requests)}
 
 
@@ -67,6 +69,7 @@ def show_load(found: dict[str, Any]) -> str:
         + (f" ({found['num_chained']:,} wait for another)" if found["num_chained"] else ""),
         f"  duration        {found['duration_s']:,.1f} s",
         f"  rate            {rate} (gap variation {found['arrival_cv']:.2f})",
+        *([f"  under way       {found['max_concurrency']:,} at most"] if "max_concurrency" in found else []),
         f"  shared prefix   {found['shared_prefix_share']:.1%} of prompt tokens",
         f"  hash            {found['hash']}",
         "",

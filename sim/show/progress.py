@@ -12,7 +12,7 @@ class Progress:
     def __init__(self, wanted: bool = True) -> None:
         self._shown = False
         self._cell: Any = None
-        self._display = _notebook() if wanted else None
+        self._display: Any = _notebook() if wanted else None
         self._wanted = wanted and sys.stderr.isatty()
 
     def __call__(self, ended: int, steps: int) -> None:

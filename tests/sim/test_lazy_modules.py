@@ -38,7 +38,7 @@ def test_help_loads_nothing(words: str) -> None:
 
 def test_the_list_of_verbs_makes_no_scenario() -> None:
     """Each verb's file, what parses its options, and little else: a fifth of a second is the Python that starts."""
-    code = verb("--help") + "\nimport sys\nassert 'sim.run.scenario' not in sys.modules\nassert len(sys.modules) < 260"
+    code = verb("--help") + "\nimport sys\nassert 'sim.run.scenario' not in sys.modules\nassert len(sys.modules) < 200"
     loaded(code)
 
 

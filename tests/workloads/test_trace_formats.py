@@ -256,3 +256,8 @@ def test_the_sharegpt_lengths() -> None:
     requests = load_requests(f"sharegpt:{folder('traces', 'sharegpt_lengths.csv')},rate=4,n=1000")
     assert requests.prompt_token[:2].tolist() == [42, 19]
     assert 1000 / (requests.arrival_ps[-1] * 1e-12) == pytest.approx(4, rel=5 / np.sqrt(1000))
+
+
+def test_the_page_of_the_door_names_every_format() -> None:
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "door.md").read_text()
+    assert [name for name in formats() if f"`{name}`" not in page] == []

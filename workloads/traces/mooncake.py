@@ -97,7 +97,10 @@ def _sessions(path: pathlib.Path, rows: list[Row], options: Mapping[str, Any]) -
     own from the first turn's hashes on, which others may begin with too."""
     size, session = options["block_token"], dict[Any, list[Row]]()
     for number, row in enumerate(rows):
-        session.setdefault(row.value["session_id"] if row.has("session_id") else ("row", number), []).append(row)
+        name = row.value["session_id"] if row.has("session_id") else ("row", number)
+        if row.has("session_id") and not isinstance(name, str | int):
+            raise row.error("session_id", "not a name", "a text or a whole number")
+        session.setdefault(name, []).append(row)
     firsts = [(turns[0], turns[0].has("timestamp")) for turns in session.values()]
     timed = [row for row, has in firsts if has]
     times = np.array([row.number("timestamp", -MAX_CLOCK, MAX_CLOCK) for row in timed], np.float64)

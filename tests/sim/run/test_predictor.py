@@ -1,6 +1,8 @@
 """The time of a batch is the time of that step in `simulate`, whoever asks for it and through which hook."""
 
 import dataclasses
+import pathlib
+import re
 import time
 
 import numpy as np
@@ -157,3 +159,11 @@ def test_a_call_takes_twenty_microseconds(llama) -> None:
 def test_it_is_reached_from_the_one_module() -> None:
     assert ridgeline.predictor is predictor
     assert "predictor" in dir(ridgeline)
+
+
+def test_the_example_of_the_readme_runs() -> None:
+    text = (pathlib.Path(__file__).parents[3] / "README.md").read_text()
+    code = next(part for part in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "predictor" in part)
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert names["time_of"].seconds(predictor.Batch(decode=[10])) > 0  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from kernels.errors import InputError
+from ridgeline import Scenario, simulate
 from sim.serving.engine import serve
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
@@ -85,3 +86,12 @@ def test_a_cap_beside_a_rate_or_a_trace(tmp_path) -> None:
         load_requests(text + ",max_concurrency=0")
     with pytest.raises(InputError, match="branch"):
         capped(load([0, 0, 0], [1, 1, 1], [1, 1, 1], parent=[-1, 0, 0]), 2)
+
+
+def test_the_replay_on_simpy_sends_at_the_same_ticks() -> None:
+    base = {"model": "gpt2", "system": "a100_sxm_80gb", "dp": 2,
+            "requests": "poisson:rate=400,n=12,prompt=40,output=uniform:min=2:max=9,max_concurrency=3"}  # fmt: skip
+    fast, replayed = (simulate(Scenario(fidelity=name, **base)) for name in ("calibrated", "replay"))
+    for name in ("arrival_ps", "first_token_ps", "end_ps"):
+        np.testing.assert_array_equal(fast.result.request[name], replayed.result.request[name])
+    assert fast.metrics["max_concurrent_requests"] <= 4  # an end and the start that it frees share a tick
