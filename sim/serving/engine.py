@@ -142,6 +142,8 @@ def who_waits(w: at.World, policy: str) -> str:
     k = int(w.control[at.STUCK_ENGINE])
     here = w.seq["replica"] == k
     me = w.engine[k]
+    if (w.lane[k]["free_ps"] >= FOREVER_PS).any():
+        return f"a step of replica {k} takes longer than the clock reaches (52 days), or 2.5 hours in attention"
     parts = []
     for status, verb in (
         (at.WAITING, "wait"), (at.SWAPPED, "are swapped out"), (at.RUNNING, "hold KV"), (at.DONE, "are done and held"),
