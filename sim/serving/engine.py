@@ -89,10 +89,11 @@ def _caller(
     plan = compile_function(policy) if policy.compiled else policy.function
     route = compile_function(router) if router.compiled else router.function
     places = () if outside else (address_of(plan, PLAN_SIGNATURE), address_of(route, ROUTE_SIGNATURE))
+    asked = address_of(plan, PLAN_SIGNATURE) if outside and policy.compiled else plan
 
     def call(w: at.World, fleet: at.Fleet, budget: int) -> int:
         if outside:
-            return stepping.run(w, fleet, price, plan, route, budget, options.execute)
+            return stepping.run(w, fleet, price, asked, route, budget, options.execute)
         return compiled_loop()(w, fleet, price, *places, budget, folds, FOREVER_PS)
 
     return call
