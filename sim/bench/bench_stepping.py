@@ -12,12 +12,12 @@ def _leave(engine: Any, lane: int) -> int:
     return -1
 
 
-def stepping(num_request: int = 500) -> Row:
+def stepping(num_request: int = 3_000) -> Row:
     """The load of `serve_1k` without running ahead: compiled functions are called a step at a time."""
     return _steps({"requests": LOAD.format(rate=2, n="{n}")}, num_request, _leave)
 
 
-def plain_policy(num_request: int = 100) -> Row:
+def plain_policy(num_request: int = 300) -> Row:
     """A policy in plain Python, asked for every step: one sequence after another, its prompt in one chunk."""
     policy = str(pathlib.Path(__file__).parent / "one_by_one.py")
     return _steps({"requests": LOAD.format(rate=0.2, n="{n}"), "policy": policy}, num_request, None)
