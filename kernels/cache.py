@@ -197,8 +197,9 @@ def _own_bytes(path: pathlib.Path) -> bytes:
     return path.read_bytes()
 
 
-def keep(dispatcher: Any, source: str) -> None:
-    """Let a numba dispatcher keep what it compiles from the file `source`, and read it back."""
+def keep(dispatcher: Any, source: str, kind: str) -> None:
+    """Let a numba dispatcher keep what it compiles from the file `source`, and read it back: code of a `kind` of its
+    own (`kernels.parts`)."""
     from numba.core import caching
 
     class Kept(caching.NullCache):
@@ -226,7 +227,7 @@ def keep(dispatcher: Any, source: str) -> None:
             function = dispatcher.py_func
             cells = [repr(cell.cell_contents) for cell in function.__closure__ or ()]
             named = (function.__module__, numba_version(), np.__version__)  # what is kept is read back by its module
-            text = repr((named, str(sig), codegen.magic_tuple(), cells))
+            text = repr((kind, named, str(sig), codegen.magic_tuple(), cells))
             key = hashlib.sha256(text.encode() + function.__code__.co_code).hexdigest()
             name = re.sub(r"\W", "", function.__qualname__)[:80]
             return held / f"{name}-{function.__code__.co_firstlineno}-{key[:16]}.bin", key.encode()

@@ -30,9 +30,15 @@ class Kernel:
 
     @functools.cached_property
     def dispatcher(self) -> Any:
-        """Numba's object."""
+        """Numba's object for callers in Python."""
         function, signature, option = self._made_of
         return _dispatcher(function, signature, option)
+
+    @functools.cached_property
+    def part(self) -> Any:
+        """Numba's object for callers that are kernels (`kernels.parts`)."""
+        function, signature, option = self._made_of
+        return _dispatcher(function, signature, option, is_part=True)
 
     def __call__(self, *arguments: Any) -> Any:
         return self.dispatcher(*arguments)
@@ -45,7 +51,7 @@ class Kernel:
     @property
     def _numba_type_(self) -> Any:
         """What numba asks for where another kernel names this one."""
-        return self.dispatcher._numba_type_
+        return self.part._numba_type_
 
     def __repr__(self) -> str:
         return f"<Kernel {self._made_of[0].__module__}.{self._made_of[0].__qualname__}>"
@@ -75,15 +81,6 @@ def njit_pasted(function: F) -> F:
     return _kernel(function, inline="always")
 
 
-def njit_once(signature: Any) -> Callable[[F], F]:
-    """As `njit`, for one signature, whatever the types of literal arguments."""
-
-    def wrap(function: F) -> F:
-        return _kernel(function, signature)
-
-    return wrap
-
-
 def njit_as(signature: Any, is_checked: bool = False) -> Callable[[F], F]:
     """Compile now for one signature, so that the result can be passed as a typed function pointer: a loop that takes
     such a pointer is compiled once for every policy or router. Where it `is_checked`, an index beyond an array is an
@@ -99,17 +96,25 @@ def _kernel(function: F, *signature: Any, **option: Any) -> F:
     return function if PLAIN else cast(F, Kernel(function, signature, option))
 
 
-def _dispatcher(function: Callable[..., Any], signature: tuple[Any, ...], option: dict[str, Any]) -> Any:
+def _dispatcher(
+    function: Callable[..., Any], signature: tuple[Any, ...], option: dict[str, Any], is_part: bool = False
+) -> Any:
     import numba
     from numba.core import typeinfer
     from numba.core.dispatcher import Dispatcher
 
+    from kernels import parts
+
     _spare_scipy()
+    option = option | parts.OPTION if is_part else option
     dispatcher = numba.njit(error_model="numpy", **option)(function)
     if isinstance(dispatcher, Dispatcher):  # a plain function where JIT is off
+        parts.compiles_as(dispatcher, parts.Part if is_part else parts.Whole)
+        if is_part:
+            parts.takes_wide(dispatcher)
         file = function.__code__.co_filename
         if pathlib.Path(file).is_file():  # not a line typed at a prompt
-            cache.keep(dispatcher, file)
+            cache.keep(dispatcher, file, "part" if is_part else "whole")
         if signature:
             with typeinfer.register_dispatcher(dispatcher):
                 dispatcher.compile(signature[0])

@@ -1,15 +1,17 @@
-"""The price of a whole operator table in one jitted call: each row goes to the kernel file of its kind.
+"""The price of a whole operator table: each row goes to the kernel file of its kind.
 
 Time and energy are integers (picoseconds, nanojoules), so that sums do not depend on their order. What an operator
 draws is said in `kernels.power` (links and switches are in the node's power).
 """
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kernels.attention import attention_op_s
 from kernels.attention_backward import backward_s
-from kernels.attention_work import attention_shape
+from kernels.attention_work import Shape, attention_shape
 from kernels.collective import collective_s
 from kernels.collective_layout import memory_byte
 from kernels.errors import InputError
@@ -65,18 +67,19 @@ from kernels.optable import (
 from kernels.power import copy_j, link_j, operator_j
 from kernels.scan import scan_s
 from kernels.stream import stream_s
-from kernels.units import to_nj, to_ps
+from kernels.units import FOREVER_PS, to_nj, to_ps
 
 Floats = npt.NDArray[np.float64]
 Fits = npt.NDArray[np.float64]  # [NUM_KIND, NUM_FORMAT, NUM_FIT]
 Links = npt.NDArray[np.float64]  # [len(LINKS), len(LINK_FIELDS)]
 
 Rows = npt.NDArray[np.int64]
-CLASSES = ("multiply", "attend", "expert", "stream", "link", "chain")
-MULTIPLY, ATTEND, EXPERT, STREAM, LINK, CHAIN = range(len(CLASSES))
+CLASSES = ("multiply", "attend", "backward", "expert", "stream", "link", "chain")
+MULTIPLY, ATTEND, BACKWARD, EXPERT, STREAM, LINK, CHAIN = range(len(CLASSES))
 CLASS = tuple(  # of each kind
     MULTIPLY if kind == GEMM
-    else ATTEND if kind in (ATTN_PREFILL, ATTN_DECODE, ATTN_BACKWARD)
+    else ATTEND if kind in (ATTN_PREFILL, ATTN_DECODE)
+    else BACKWARD if kind == ATTN_BACKWARD
     else EXPERT if kind == MOE
     else LINK if ALL_REDUCE <= kind <= TRANSFER or kind in (DISPATCH, COMBINE)
     else CHAIN if kind in (SCAN, SCAN_CHANNEL)
@@ -84,7 +87,8 @@ CLASS = tuple(  # of each kind
     for kind in range(NUM_KIND)
 )  # fmt: skip
 
-BLOCK = 64  # rows of a pass: 10 KiB of operators
+BLOCK = 4096  # rows of a pass: 640 KiB of operators
+LATEST_S = FOREVER_PS * 1e-12
 WEIGHT_BYTE = tuple(f.weight_bit / 8 for f in FORMATS)  # a stored weight
 ACT_BYTE = tuple(f.act_bit / 8 for f in FORMATS)  # a stored activation
 
@@ -110,42 +114,57 @@ def price_table(ops: OpTable, work: WorkTable, machine: Machine) -> CostTable:
     return cost
 
 
-@njit
 def price_into(ops: OpTable, work: WorkTable, machine: Machine, cost: CostTable) -> int:
     """Fills `cost`; returns -1, or the first row whose kind is none or whose format has no rate (then that block and
     the rest stay zero).
 
-    Rows go in blocks that stay in the first-level cache: sorted by class of kind, then one small loop a class,
-    which compiles to faster code than one loop that can do everything.
+    Rows go in blocks that stay in the second-level cache: sorted by class of kind, then one small loop a class, which
+    is compiled when a table first has rows of that class.
     """
-    rate = machine.rate
-    rows = np.empty((len(CLASSES), BLOCK), np.int64)
+    rows = np.empty((len(CLASSES), min(BLOCK, len(ops))), np.int64)
     count = np.empty(len(CLASSES), np.int64)
-    for start in range(0, len(ops), BLOCK):
-        count[:] = 0
-        for i in range(start, min(start + BLOCK, len(ops))):
-            kind = ops[i]["kind"]
-            if kind < 0 or kind >= NUM_KIND:
-                return i
-            if (kind <= MOE or kind == ATTN_BACKWARD or kind >= SCAN) and machine.peak_flop_per_s[ops[i]["fmt"]] <= 0.0:
-                return i
-            group = CLASS[kind]
-            rows[group, count[group]] = i
-            count[group] += 1
-        if count[MULTIPLY]:
-            _gemms(ops, rows[MULTIPLY, : count[MULTIPLY]], machine.peak_flop_per_s, rate, machine.fit, cost)
-        if count[ATTEND]:
-            _attentions(ops, rows[ATTEND, : count[ATTEND]], work, machine.peak_flop_per_s, rate, machine.fit, cost)
-        if count[EXPERT]:
-            _experts(
-                ops, rows[EXPERT, : count[EXPERT]], machine.peak_flop_per_s, rate, machine.fit, machine.expert, cost
-            )
-        if count[CHAIN]:
-            _scans(ops, rows[CHAIN, : count[CHAIN]], machine.peak_flop_per_s, rate, machine.fit, cost)
-        if count[STREAM]:
-            _streams(ops, rows[STREAM, : count[STREAM]], rate, machine.fit, cost)
-        if count[LINK]:
-            _links(ops, rows[LINK, : count[LINK]], rate, machine.link, machine.fit, cost)
+    for start in range(0, max(1, len(ops)), BLOCK):
+        failed = _sort(ops, start, machine.peak_flop_per_s, rows, count)
+        if failed >= 0:
+            return int(failed)
+        for c in np.flatnonzero(count).tolist():
+            price_class(c, ops, rows[c, : count[c]], work, machine, cost)
+    return -1
+
+
+def price_class(c: int, ops: OpTable, rows: Rows, work: WorkTable, machine: Machine, cost: CostTable) -> None:
+    """Prices the rows of one of `CLASSES`; with no rows, its kernel is compiled (or loaded) and nothing else."""
+    peak, rate, fit = machine.peak_flop_per_s, machine.rate, machine.fit
+    if c == MULTIPLY:
+        _gemms(ops, rows, peak, rate, fit, cost)
+    elif c == ATTEND:
+        _attentions(ops, rows, work, peak, rate, fit, cost)
+    elif c == BACKWARD:
+        _backwards(ops, rows, work, peak, rate, fit, cost)
+    elif c == EXPERT:
+        _experts(ops, rows, peak, rate, fit, machine.expert, cost)
+    elif c == CHAIN:
+        _scans(ops, rows, peak, rate, fit, cost)
+    elif c == STREAM:
+        _streams(ops, rows, rate, fit, cost)
+    else:
+        _links(ops, rows, rate, machine.link, fit, np.empty(len(EXCHANGE_SHAPE)), cost)
+
+
+@njit
+def _sort(ops: OpTable, start: int, peak: Floats, rows: Rows, count: Rows) -> int:
+    """Writes the rows of the block at `start` to `rows`, by class; the first that cannot be priced, or -1."""
+    for c in range(len(CLASSES)):
+        count[c] = 0
+    for i in range(start, min(start + BLOCK, len(ops))):
+        kind = ops[i]["kind"]
+        if kind < 0 or kind >= NUM_KIND:
+            return i
+        if (kind <= MOE or kind == ATTN_BACKWARD or kind >= SCAN) and peak[ops[i]["fmt"]] <= 0.0:
+            return i
+        c = CLASS[kind]
+        rows[c, count[c]] = i
+        count[c] += 1
     return -1
 
 
@@ -153,7 +172,7 @@ def price_into(ops: OpTable, work: WorkTable, machine: Machine, cost: CostTable)
 def _put(cost: CostTable, i: int, count: int, seconds: float, energy_j: float, engine: int, bound: int) -> None:
     """Time and energy of all repetitions into a row of the cost table."""
     number = int(count)  # 64 bits
-    cost[i]["time_ps"] = number * to_ps(seconds)
+    cost[i]["time_ps"] = FOREVER_PS if number * seconds >= LATEST_S else number * to_ps(seconds)
     cost[i]["energy_nj"] = number * to_nj(energy_j)
     cost[i]["engine"] = engine
     cost[i]["bound"] = bound
@@ -195,26 +214,42 @@ def _attentions(
 ) -> None:
     for i in rows:
         op = ops[i]
-        kind = op["kind"]
-        kv_fmt = op["kv_fmt"]
-        shape = attention_shape(
-            op["num_head"], op["num_kv_head"], op["head_dim"], op["v_head_dim"], op["window"], WEIGHT_BYTE[kv_fmt]
-        )
+        decodes = op["kind"] == ATTN_DECODE
         spans = work[op["work_start"] : op["work_stop"]]
-        if kind == ATTN_BACKWARD:
-            seconds, ideal_s, bound = backward_s(spans, shape, peak[op["fmt"]], rate, fit[kind, kv_fmt])
-        else:
-            seconds, ideal_s, bound = attention_op_s(
-                spans, kind == ATTN_DECODE, shape, peak[op["fmt"]], rate, fit[kind, kv_fmt]
-            )
-        byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"] + op["write_byte"]
-        joule = operator_j(seconds, ideal_s, bound, op["flop"] / peak[op["fmt"]], byte, rate[ATTENTION_W], rate)
-        _put(cost, i, op["count"], seconds, joule, _engine(bound), bound)
+        seconds, ideal_s, bound = attention_op_s(
+            spans, decodes, _shape(op), peak[op["fmt"]], rate, fit[op["kind"], op["kv_fmt"]]
+        )
+        _put_attention(op, i, peak, rate, cost, seconds, ideal_s, bound)
 
 
 @njit
-def _links(ops: OpTable, rows: Rows, rate: Floats, link: Links, fit: Fits, cost: CostTable) -> None:
-    shape = np.empty(len(EXCHANGE_SHAPE))
+def _backwards(
+    ops: OpTable, rows: Rows, work: WorkTable, peak: Floats, rate: Floats, fit: Fits, cost: CostTable
+) -> None:
+    for i in rows:
+        op = ops[i]
+        spans = work[op["work_start"] : op["work_stop"]]
+        seconds, ideal_s, bound = backward_s(spans, _shape(op), peak[op["fmt"]], rate, fit[op["kind"], op["kv_fmt"]])
+        _put_attention(op, i, peak, rate, cost, seconds, ideal_s, bound)
+
+
+@njit_inline
+def _shape(op: Any) -> Shape:
+    byte = WEIGHT_BYTE[op["kv_fmt"]]
+    return attention_shape(op["num_head"], op["num_kv_head"], op["head_dim"], op["v_head_dim"], op["window"], byte)
+
+
+@njit_inline
+def _put_attention(
+    op: Any, i: int, peak: Floats, rate: Floats, cost: CostTable, seconds: float, ideal_s: float, bound: int
+) -> None:
+    byte = op["weight_byte"] + op["act_byte"] + op["kv_byte"] + op["write_byte"]
+    joule = operator_j(seconds, ideal_s, bound, op["flop"] / peak[op["fmt"]], byte, rate[ATTENTION_W], rate)
+    _put(cost, i, op["count"], seconds, joule, _engine(bound), bound)
+
+
+@njit
+def _links(ops: OpTable, rows: Rows, rate: Floats, link: Links, fit: Fits, shape: Floats, cost: CostTable) -> None:
     host_byte_s, host_s = 1.0 / link[LINK_HOST, LINK_BYTE_PER_S], link[LINK_HOST, LINK_LATENCY_S]
     for i in rows:
         op = ops[i]

@@ -1,4 +1,5 @@
-"""Clients that give up, and requests that a program has stopped: each is aborted and gives its KV back.
+"""Clients that give up, requests that a program has stopped or that cannot be computed again: each is aborted and
+gives its KV back.
 
 A plan is the moment at which the engine hears of it. Running sequences of the lane are looked at, and the head of
 the waiting queue: behind it a request waits unnoticed, which costs nothing.
@@ -9,7 +10,7 @@ from typing import Any
 from kernels.engine.commit import end_done, release_children, tell
 from kernels.engine.heap import NONE, pop
 from kernels.engine.lanes import end_kv, lane_at, leave
-from kernels.engine.records import ABORTED, REASON_STOPPED, REASON_TIMEOUT, RUNNING, SWAPPED, Engine
+from kernels.engine.records import ABORTED, NO_REASON, REASON_STOPPED, REASON_TIMEOUT, RUNNING, SWAPPED, Engine
 from kernels.engine.store import block_for
 from kernels.jit import njit, njit_inline
 from kernels.units import FOREVER_PS
@@ -41,7 +42,7 @@ def abort_late(e: Engine, number: int, time_ps: int) -> None:
         k -= 1
     if 0 < lane.num < held:
         end_done(e, number, time_ps)  # of a batch that leaves together, the rest may have waited for these
-    while me.wait_root != NONE and _is_due(me, e.seq[me.wait_root], time_ps):
+    while me.wait_root != NONE and e.seq[me.wait_root].ahead == 0 and _is_due(me, e.seq[me.wait_root], time_ps):
         i = pop(e)
         if e.seq[i].status == SWAPPED:
             me.host_free_block += block_for(e, e.seq[i].kv, e.seq[i].kv)
@@ -56,7 +57,8 @@ def _end(e: Engine, i: int, time_ps: int) -> None:
     me.num_aborted += 1
     me.num_stop -= s.stopped
     s.status = ABORTED
-    s.reason = REASON_STOPPED if s.stopped == 1 else REASON_TIMEOUT
+    if s.reason == NO_REASON:
+        s.reason = REASON_STOPPED if s.stopped == 1 else REASON_TIMEOUT
     s.end_ps = time_ps
     release_children(e, i, time_ps)
     tell(e, i)

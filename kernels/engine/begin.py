@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from numba import types
-
 from kernels.attention import NUM_FEATURE
 from kernels.attention_work import longest_span
 from kernels.engine.abort import first_deadline
@@ -23,7 +21,6 @@ from kernels.engine.price import (
     NUM_SCAN,
     NUM_STAGE,
     PREFILL_PS,
-    PRICE_TYPE,
     SEND_NJ,
     SEND_PS,
     SEQ_PS,
@@ -74,13 +71,12 @@ from kernels.engine.scan import scan_cost
 from kernels.engine.span import find_spans, keep_span, kept_span
 from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
-from kernels.engine.types import ENGINE_TYPE
 from kernels.engine.verify import attend, draft
-from kernels.jit import njit, njit_inline, njit_once
+from kernels.jit import njit, njit_inline
 from kernels.optable import BOUNDS
+from kernels.units import FOREVER_PS, LONGEST_PS
 
 NUM_BOUND = len(BOUNDS)
-_NUMBERS = njit_once(types.void(ENGINE_TYPE, PRICE_TYPE, *(types.int64,) * 11))  # once, whatever numbers are literal
 ATTN_SIZE = 2 * NUM_BOUND * NUM_ACCOUNT_FIELD  # of a class: prefill and decode, bounds, fields
 ALWAYS = 1 << 40
 
@@ -349,7 +345,7 @@ def _adapters(e: Engine, p: PackedPrice, number: int) -> int:
     return int(total * lane.adapter_nj)
 
 
-@_NUMBERS
+@njit
 def _launch(
     e: Engine, p: PackedPrice, number: int, time_ps: int, token: int, num_row: int, sampled: int, moved: int,
     pad: int, num_prefill: int, num_idle: int, prefill_token: int, attn_nj: int,
@@ -377,6 +373,8 @@ def _launch(
         if s == num_stage - 1:
             device_ps += table[table[HEAD_PS] + sampled]
         end += max(device_ps, dispatch_ps(p, s, token, num_prefill))
+        if end >= FOREVER_PS or stage.attn_ps >= LONGEST_PS or e.lane[0].draft_ps >= LONGEST_PS:
+            end = FOREVER_PS  # it never ends
         stage.attn_ps = 0
         stage.free_ps = end
         stage.busy_ps += end - start

@@ -16,6 +16,7 @@ from kernels.engine.records import (
     KV_SUM,
     LEAVING,
     LOST,
+    NO_REASON,
     NUM_KV_FIELD,
     PREFILL,
     ROLE,
@@ -177,6 +178,7 @@ def _arrive_late(e: Engine, i: int, num_token: int, end: int) -> int:
 def _count_end(e: Engine, i: int, end: int) -> None:
     me, s = e.me, e.seq[i]
     s.end_ps = end
+    s.reason = NO_REASON
     me.outstanding -= 1
     me.load_token -= s.prompt + s.output
     me.num_finished += 1

@@ -1,45 +1,10 @@
 """A request reaches an engine: it is refused for good, or joins the waiting queue."""
 
-from kernels.engine.adapter import rank_of
-from kernels.engine.buddy import ceil_pow2
 from kernels.engine.commit import release_children, tell
 from kernels.engine.heap import push
-from kernels.engine.lanes import reserved_token
-from kernels.engine.records import (
-    NO_REASON,
-    PAGED,
-    RANK_BLOCK,
-    REASON_CONTEXT,
-    REASON_KV,
-    REASON_STEP,
-    REFUSED,
-    WAITING,
-    Engine,
-)
-from kernels.engine.store import block_for, step_block
+from kernels.engine.records import NO_REASON, REFUSED, WAITING, Engine
+from kernels.engine.refusal import refusal
 from kernels.jit import njit
-
-
-@njit
-def refusal(e: Engine, i: int) -> int:
-    """Why request i can never be served, as a code of `REASONS`; 0: it can."""
-    me, s = e.me, e.seq[i]
-    total = s.prompt + s.output
-    if total > me.max_context_token:
-        return REASON_CONTEXT
-    if me.reserve == PAGED:
-        # the most that it holds at once: with what is drafted beyond its last token, or where it is preempted before
-        # and a step computes again as much as it can of all but that token: its windows have not left that behind
-        last = min(total - 1 + me.lookahead, me.max_context_token)
-        most = max(block_for(e, total - 2, last), step_block(e, 0, s.prompt), step_block(e, 0, total - 1))
-        most += rank_of(e, i, RANK_BLOCK) if s.adapter > 0 else 0
-        if most + (me.watermark_block if me.by_admission == 0 else 0) > me.num_block:
-            return REASON_KV
-    elif ceil_pow2(block_for(e, 0, reserved_token(e, i))) > ceil_pow2(me.num_block + 1) // 2:
-        return REASON_KV  # the largest chunk is the largest power of two within the memory
-    if me.whole_prompt == 1 and (total - 1 if me.reserve == PAGED else s.prompt) > me.max_step_token:
-        return REASON_STEP  # paged sequences may have to compute again what they produced
-    return NO_REASON
 
 
 @njit

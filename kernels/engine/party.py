@@ -170,7 +170,7 @@ def until(w: World, p: PackedPrice) -> int:
             horizon_ps = w.seq[i].arrival_ps + w.control[REQUEST_PS]
         k = w.heap[0, 0]
         when = w.event[k]
-        if when == NEVER and i == NONE:
+        if when == NEVER and i == NONE:  # an event at `FOREVER_PS` is none
             return STUCK if stuck(w) else HORIZON
         if when == NEVER or when >> 1 > horizon_ps or (when >> 1 == horizon_ps and when & 1 == PLAN):
             return ROUTE_NEXT

@@ -1,6 +1,6 @@
 """A sequence grows, and another makes room for it: who goes, and what it leaves behind."""
 
-from kernels.engine.heap import push
+from kernels.engine.heap import NEVER, push
 from kernels.engine.lanes import (
     comes_after,
     count_moved,
@@ -18,6 +18,7 @@ from kernels.engine.records import (
     IDLE,
     LEAVING,
     LOST,
+    NO_REASON,
     PAGED,
     ROLE,
     ROW,
@@ -28,6 +29,7 @@ from kernels.engine.records import (
     WAITING,
     Engine,
 )
+from kernels.engine.refusal import lost_for_good
 from kernels.engine.store import allocate, block_for, missing_block, release
 from kernels.errors import PlanError
 from kernels.jit import njit, njit_inline
@@ -167,7 +169,7 @@ def _lose(e: Engine, i: int) -> None:
 def preempt(e: Engine, i: int) -> None:
     """Sequence i leaves its lane for the waiting queue and gives its blocks back: its KV moves to host memory
     where swapping is on and there is room, else it will be computed again from the prompt and what was produced, but
-    for what it finds in the cache. What the plan had of it is taken out."""
+    for what it finds in the cache, or given up where that does not fit. What the plan had of it is taken out."""
     exists(e, i)
     me, s = e.me, e.seq[i]
     if s.status not in (RUNNING, LEAVING) or s.replica != me.index:
@@ -200,5 +202,19 @@ def preempt(e: Engine, i: int) -> None:
         s.status = WAITING
         s.kv = 0
         s.target = s.prompt + s.produced
+        _give_up(e, i)
     s.preempted += 1
     push(e, i)
+
+
+@njit
+def _give_up(e: Engine, i: int) -> None:
+    """Where sequence i can never be computed again, no plan sees it any more, and it is aborted as one that was
+    stopped."""
+    s = e.seq[i]
+    why = lost_for_good(e, i)
+    if why != NO_REASON:
+        s.reason = why
+        s.seen = NEVER
+        e.me.num_stop += 1 - s.stopped
+        s.stopped = 1

@@ -17,7 +17,7 @@ from kernels.gemm import gemm_s
 from kernels.jit import njit, njit_inline
 from kernels.machine import ATTENTION_W, NUM_FIT, PRODUCT_W, RATES
 from kernels.power import operator_j
-from kernels.units import to_nj, to_ps
+from kernels.units import operator_ps, to_nj
 
 Cost = tuple[int, int, int, int, int]  # of attention: picoseconds, nanojoules, bound, kB of memory, MFLOP
 
@@ -204,7 +204,7 @@ def verify_cost(p: PackedPrice, c: int, num_seq: int, query_len: int, kv_sum: in
     joule = operator_j(seconds, ideal_s, bound, flop / real[at + IN_PEAK], byte, real[ATTENTION_W], real)
     energy_nj = p.table[NUM_DEVICE] * to_nj(joule)
     kb, mflop = whole(byte * 1e-3), whole(flop * 1e-6)
-    return to_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop
+    return operator_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop
 
 
 @njit
@@ -241,7 +241,7 @@ def adapter_cost(p: PackedPrice, num_token: int, token_rank: int, rank_sum: int)
         down_byte, up_byte = held + act_in + low_out, rank_sum * wide_out * byte + low + 2.0 * act_out
         down_flop, up_flop = 2.0 * token_rank * wide_in / split, 2.0 * token_rank * wide_out
         for part, moved, flop in ((down, down_byte, down_flop), (up, up_byte, up_flop)):
-            time_ps += count * to_ps(part[0])
+            time_ps += count * operator_ps(part[0])
             joule = operator_j(part[0], part[1], part[2], flop / peak, moved, real[PRODUCT_W], real)
             energy_nj += count * to_nj(joule)
             if part[0] > longest:
@@ -303,11 +303,12 @@ def is_padded(p: PackedPrice, c: int) -> bool:
 
 @njit
 def _feature_cost(p: PackedPrice, at: int, peak_flop_per_s: float, feature: Floats) -> Cost:
+    """Prices features, which it divides among the attention groups where they are: they are priced once."""
     real = p.real
     if p.table[NUM_GROUP] > 1:
-        longest = feature[LONGEST]
-        feature = feature / p.table[NUM_GROUP]
-        feature[LONGEST] = longest
+        for k in range(len(feature)):
+            if k != LONGEST:
+                feature[k] /= p.table[NUM_GROUP]
     fit = real[at + NUM_SHAPE : at + NUM_SHAPE + NUM_FIT]
     shape = shape_at(real, at)
     seconds, ideal_s, bound = prefill_s(feature, shape, peak_flop_per_s, real, fit)
@@ -316,4 +317,4 @@ def _feature_cost(p: PackedPrice, at: int, peak_flop_per_s: float, feature: Floa
     joule = operator_j(seconds, ideal_s, bound, flop / peak_flop_per_s, byte, real[ATTENTION_W], real)
     energy_nj = p.table[NUM_DEVICE] * to_nj(joule)
     kb, mflop = whole(byte * 1e-3), whole(flop * 1e-6)
-    return to_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop
+    return operator_ps(seconds), energy_nj, bound, p.table[NUM_DEVICE] * kb, p.table[NUM_DEVICE] * mflop

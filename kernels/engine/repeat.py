@@ -42,6 +42,7 @@ from kernels.engine.span import kept_span
 from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.jit import njit
+from kernels.units import FOREVER_PS, LONGEST_PS
 
 
 @njit
@@ -110,6 +111,8 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
             device_ps -= saved
             beside_ps += saved
         end = time_ps + host_ps + max(device_ps, least_ps)
+        if end >= FOREVER_PS or device_ps - fixed_ps >= LONGEST_PS:
+            end = FOREVER_PS  # it never ends
         steps += 1
         busy_ps += end - time_ps
         if end > horizon_ps:

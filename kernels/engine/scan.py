@@ -12,7 +12,7 @@ from kernels.optable import BOUND_LAUNCH
 from kernels.power import operator_j
 from kernels.scan import scan_s
 from kernels.stream import stream_s
-from kernels.units import to_nj, to_ps
+from kernels.units import operator_ps, to_nj
 
 SCAN_FIELDS: tuple[str, ...] = (
     "form",  # of FORMS
@@ -53,4 +53,4 @@ def scan_cost(p: PackedPrice, row: int, phase: int, num_token: int, num_seq: int
         seconds, ideal_s, bound = stream_s(flop, read, write, real, fit)
     work_s, product_w = (flop / real[at + PEAK], real[PRODUCT_W]) if form == CHAIN else (0.0, 0.0)
     energy_nj = device * to_nj(operator_j(seconds, ideal_s, bound, work_s, read + write, product_w, real))
-    return to_ps(seconds), energy_nj, bound, device * whole((read + write) * 1e-3), device * whole(flop * 1e-6)
+    return operator_ps(seconds), energy_nj, bound, device * whole((read + write) * 1e-3), device * whole(flop * 1e-6)

@@ -20,11 +20,9 @@ import pandas as pd
 
 from hw_models.process import child_environment, end_with_parent
 from kernels.errors import InputError
+from sim.bench.bench_stepping import plain_policy, stepping
 from sim.bench.bench_training import plan_search, schedule_operations, step_on_links
-
-LOAD = "poisson:rate={rate},n={n},prompt=lognormal:mean=1064:max=3000,output=lognormal:mean=247:max=1000"
-MODEL = {"model": "llama-2-7b", "system": "a100_sxm_80gb", "policy": "sarathi:max_token=512,max_seq=128"}
-Row = dict[str, Any]
+from sim.bench.load import LOAD, MODEL, Row
 
 
 def _serve(num_request: int, replicas: int = 1, router: str = "round_robin") -> Row:
@@ -111,6 +109,8 @@ CASES: dict[str, Callable[[], Row]] = {
     "serve_1m": lambda: _serve(1_000_000),
     "serve_router4_100k": lambda: _serve(100_000, 4, "least_token"),
     "serve_speculative": _speculative,
+    "serve_stepping": stepping,
+    "serve_plain_policy": plain_policy,
     **{f"serve_sessions_{count}": functools.partial(_sessions, count) for count in (1, 10, 100, 1000)},
     "price_operators": _price,
     "schedule_operations": schedule_operations,

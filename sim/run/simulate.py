@@ -127,7 +127,7 @@ def simulate(
     limits = limits_of(setup, profile)
     if execute is not None:
         _check_executed(scenario)
-    child = warm.start()
+    child = warm.start(setup.placement.num_device > 1)
     compile_loop(policy, router, child)
     warm.wait(child)
     price, lowered = priced(setup, profile, policy, limits)

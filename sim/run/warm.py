@@ -1,13 +1,14 @@
 """The very first run: compiled kernels are not on disk yet, so two processes compile them side by side.
 
-A child compiles what prices and repeats a step and then the price table, while this process compiles the policy and
-what ends a step, waits for the child's first half, and compiles the loop around all of it; both leave what they
-compiled in the cache folder. Later runs find a mark there and start nothing.
+A child compiles the parts that price and repeat a step and then what fills the price table, while this process compiles
+the policy and the parts that end a step, waits for the child's first half, and compiles the loop of all these parts;
+both leave what they compiled in the cache folder. Later runs find marks there and start nothing.
 """
 
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from hw_models.process import child_environment, end_with_parent
@@ -16,17 +17,21 @@ from kernels.jit import PLAIN
 
 STEPS = (cache.ROOT / "engine" / "advance.py", "steps_compiled")
 PRICE = (cache.ROOT / "price.py", "price_compiled")
+LINKS = (cache.ROOT / "price.py", "links_compiled")
+WITH_LINKS = "links"
 WAIT_S = 0.05
 
 Child = subprocess.Popen[bytes]
 
 
-def start() -> Child | None:
-    """A child that compiles its half, or None where all is compiled already, nothing can be kept, or nothing is."""
-    if PLAIN or cache.base() is None or (cache.is_marked(*STEPS) and cache.is_marked(*PRICE)):
+def start(has_links: bool) -> Child | None:
+    """A child that compiles its half, that of collectives too where there are links to price, or None where all is
+    compiled already, nothing can be kept, or nothing is."""
+    needed = (STEPS, PRICE, LINKS) if has_links else (STEPS, PRICE)
+    if PLAIN or cache.base() is None or all(cache.is_marked(*mark) for mark in needed):
         return None
     return subprocess.Popen(
-        [sys.executable, "-m", "sim.run.warm"],
+        [sys.executable, "-m", "sim.run.warm", *([WITH_LINKS] if has_links else [])],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=child_environment(),
     )  # fmt: skip
 
@@ -40,10 +45,12 @@ def compile_ends(child: Child | None) -> None:
 
     from kernels.engine.advance import open_lane
     from kernels.engine.commit import commit
-    from kernels.engine.types import ENGINE_TYPE
+    from kernels.engine.party import place
+    from kernels.engine.types import ENGINE_TYPE, WORLD_TYPE
 
     _compile(commit, ENGINE_TYPE)
     _compile(open_lane, ENGINE_TYPE, int64, int64)
+    _compile(place, WORLD_TYPE, int64, int64)
     while not cache.is_marked(*STEPS) and child.poll() is None:
         time.sleep(WAIT_S)
 
@@ -69,20 +76,30 @@ def compile_steps() -> None:
 
 
 def _compile(function: Any, *types: Any) -> None:
-    function.compile(types)
+    """As a part of the loop (`kernels.parts`)."""
+    function.part.compile(types)
 
 
-def compile_price() -> None:
-    """Price an empty table: compiles for the types that every table has, and leaves the mark."""
+def compile_price(classes: tuple[int, ...], mark: tuple[Path, str]) -> None:
+    """Price no rows of these classes of operators: compiles their kernels, and leaves the mark."""
+    import numpy as np
+
     from kernels.machine import blank
-    from kernels.optable import empty
-    from kernels.price import price_table
+    from kernels.optable import COST_DTYPE, empty
+    from kernels.price import price_class, price_table
 
-    price_table(*empty(0), blank())
-    cache.mark(*PRICE)
+    machine, (ops, work) = blank(), empty(0)
+    price_table(ops, work, machine)
+    for c in classes:
+        price_class(c, ops, np.zeros(0, np.int64), work, machine, np.zeros(0, COST_DTYPE))
+    cache.mark(*mark)
 
 
 if __name__ == "__main__":
     end_with_parent()
+    from kernels.price import LINK, MULTIPLY, STREAM
+
     compile_steps()
-    compile_price()
+    compile_price((MULTIPLY, STREAM), PRICE)
+    if WITH_LINKS in sys.argv[1:]:
+        compile_price((LINK,), LINKS)

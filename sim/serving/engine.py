@@ -89,10 +89,11 @@ def _caller(
     plan = compile_function(policy) if policy.compiled else policy.function
     route = compile_function(router) if router.compiled else router.function
     places = () if outside else (address_of(plan, PLAN_SIGNATURE), address_of(route, ROUTE_SIGNATURE))
+    asked = address_of(plan, PLAN_SIGNATURE) if outside and policy.compiled else plan
 
     def call(w: at.World, fleet: at.Fleet, budget: int) -> int:
         if outside:
-            return stepping.run(w, fleet, price, plan, route, budget, options.execute)
+            return stepping.run(w, fleet, price, asked, route, budget, options.execute)
         return compiled_loop()(w, fleet, price, *places, budget, folds, FOREVER_PS)
 
     return call
@@ -142,6 +143,8 @@ def who_waits(w: at.World, policy: str) -> str:
     k = int(w.control[at.STUCK_ENGINE])
     here = w.seq["replica"] == k
     me = w.engine[k]
+    if (w.lane[k]["free_ps"] >= FOREVER_PS).any():
+        return f"a step of replica {k} takes longer than the clock reaches (52 days), or 2.5 hours in attention"
     parts = []
     for status, verb in (
         (at.WAITING, "wait"), (at.SWAPPED, "are swapped out"), (at.RUNNING, "hold KV"), (at.DONE, "are done and held"),

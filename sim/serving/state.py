@@ -16,13 +16,12 @@ from kernels.engine.price import HOST_REQUEST, StepPrice
 from kernels.errors import InputError
 from kernels.jit import PLAIN
 from kernels.optable import BOUNDS
-from kernels.units import to_ps
+from kernels.units import FOREVER_PS, to_ps
 from sim.serving.limits import Limits, Options, max_sampled, max_seq, max_token
 from sim.serving.plugin import Plugin
 from sim.serving.rules import Group
 from sim.serving.speculation import lookahead
 
-LATEST_PS = 4_500_000_000_000_000_000  # the loop counts half picoseconds
 LOG_CAPACITY = 1 << 16  # step records kept, over all replicas, before they are handed over
 
 
@@ -189,7 +188,7 @@ def _apart(requests: Requests) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.in
 
 
 def _fill_seq(seq: at.Records, requests: Requests, has_unit: bool, order: str) -> None:
-    if len(requests.arrival_ps) and int(requests.arrival_ps.max()) >= LATEST_PS:
+    if len(requests.arrival_ps) and int(requests.arrival_ps.max()) >= FOREVER_PS:
         raise InputError("arrives after what the clock reaches", field="requests", allowed="within 52 days")
     seq["arrival_ps"] = requests.arrival_ps
     seq["prompt"] = requests.prompt_token

@@ -36,7 +36,7 @@ from kernels.errors import InputError
 from kernels.formats import FORMATS
 from kernels.machine import BESIDE, BESIDE_SUB_BATCH, LINK_BYTE_PER_S, LINK_HOST, Machine
 from kernels.price import price_table
-from kernels.units import PS_PER_S
+from kernels.units import LONGEST_PS, PS_PER_S
 from sim.serving.plan import NO_SPANS, Spans
 from sim.serving.scan_price import ScanRow, scan_rows
 from sim.serving.slower import slower
@@ -113,6 +113,13 @@ class Lowered:
         cost = price_table(ops.reshape(-1), work, self.machine).reshape(ops.shape)
         if math.isfinite(self.host.reduce_byte_per_s):
             cost["time_ps"] = np.maximum(cost["time_ps"], self.host.reduce_ps(ops))
+        if cost.size and int(cost["time_ps"].max()) >= LONGEST_PS:
+            row = ops.flat[int(cost["time_ps"].argmax())]
+            raise InputError(
+                "an operator takes longer than a step may",
+                field=row["name"].decode(), value=f"{cost['time_ps'].max() / PS_PER_S:.3g} s",
+                allowed=f"up to {LONGEST_PS / PS_PER_S:.0f} s",
+            )  # fmt: skip
         return cost
 
     def padded(self, num_token: npt.ArrayLike) -> Ints:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kernels.engine.advance import ASTRAY, BROKEN, BUDGET, next_event
+from kernels.engine.by_step import place_of, plan_at, planned_at, until_at
 from kernels.engine.heap import reset
-from kernels.engine.party import PLAN_NEXT, ROUTE_NEXT, next_arrival, place, planned, until
+from kernels.engine.party import PLAN_NEXT, ROUTE_NEXT, next_arrival, place
 from kernels.engine.price import PackedPrice
 from kernels.engine.records import LOG_COLUMNS, NUM_LOG_COLUMN, STUCK_ENGINE, Engine, Fleet, World
 from kernels.engine.types import engine_of
@@ -18,10 +19,10 @@ Execute = Callable[[Any, int], int]
 
 
 def run(
-    w: World, f: Fleet, p: PackedPrice, plan: Callable[[Engine], int], route: Callable[[Fleet, int], int], budget: int,
-    execute: Execute | None = None,
+    w: World, f: Fleet, p: PackedPrice, plan: Callable[[Engine], int] | int, route: Callable[[Fleet, int], int],
+    budget: int, execute: Execute | None = None,
 ) -> int:  # fmt: skip
-    """As `kernels.engine.party.run`, with the same codes.
+    """As `kernels.engine.party.run`, with the same codes; `plan` is a function, or the address of a compiled one.
 
     `execute(engine, lane)`, where given, carries out the plan that the lane has just launched and returns the
     picoseconds that it took, which then stand instead of the price (without pipeline stages only); a negative
@@ -29,8 +30,9 @@ def run(
     """
     num = len(w.engine)
     views = [engine_of(w, k) for k in range(num)]
+    here, table, real, control = place_of(w), p.table, p.real, w.control
     for _ in range(budget):
-        code = until(w, p)
+        code = until_at(here, table, real)
         if code == ROUTE_NEXT:
             i = next_arrival(w)
             target = int(route(f, i)) if num > 1 else 0
@@ -40,12 +42,17 @@ def run(
             continue
         if code != PLAN_NEXT:
             return int(code)
-        k = int(w.control[STUCK_ENGINE])
-        plan(views[k])
-        if not planned(w, p, k):
+        k = int(control[STUCK_ENGINE])
+        if isinstance(plan, int):
+            plan_at(here, k, plan)
+        else:
+            plan(views[k])
+        if not planned_at(here, table, real, k):
             return BROKEN
+        if execute is None:
+            continue
         number = int(w.engine[k]["plan_lane"])
-        if execute is not None and w.lane[k, number]["in_flight"] == 1 and w.lane[k, number]["empty"] == 0:
+        if w.lane[k, number]["in_flight"] == 1 and w.lane[k, number]["empty"] == 0:
             _take(w, k, number, execute(views[k], number))
     return BUDGET
 

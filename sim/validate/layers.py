@@ -112,7 +112,9 @@ def validate_layers(path: str | pathlib.Path, system: str, fidelity: str = "cali
 
 def _file(file: pathlib.Path, arrays: Any) -> dict[str, tuple[list[float], list[float]]]:
     """Simulated and measured seconds of every operator column of a file."""
-    from hw_models.calibration.measured import check_light, check_slow, number, read_frame
+    from hw_models.calibration.measured import read_frame
+    from hw_models.calibration.measured_rows import number
+    from hw_models.calibration.plausible import check_light, check_slow
     from hw_models.device import cost
     from kernels.formats import FORMAT_CODE
 

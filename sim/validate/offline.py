@@ -93,7 +93,8 @@ def validate_offline(
 
 def read(path: pathlib.Path, **given: Any) -> Any:
     """The file with our column names; an `InputError` for what is amiss."""
-    from hw_models.calibration.measured import number, read_frame
+    from hw_models.calibration.measured import read_frame
+    from hw_models.calibration.measured_rows import number
     from kernels.errors import InputError
 
     raw = read_frame(path)

@@ -38,7 +38,8 @@ def validate_ops(
     of that kind and format prices it.
     """
     from hw_models import catalog
-    from hw_models.calibration.measured import check_slow, read_folder, slow_rows
+    from hw_models.calibration.measured import read_folder
+    from hw_models.calibration.plausible import check_slow, slow_rows
     from hw_models.device import machine
     from sim.validate._published_names import known_system
 

@@ -124,7 +124,8 @@ def read(path: pathlib.Path) -> Any:
     """The file with our column names, times in seconds; an `InputError` where a column or a value is amiss."""
     import numpy as np
 
-    from hw_models.calibration.measured import number, read_frame
+    from hw_models.calibration.measured import read_frame
+    from hw_models.calibration.measured_rows import number
     from kernels.errors import InputError
     from sim.validate._published_names import known_format
 

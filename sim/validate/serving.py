@@ -131,7 +131,8 @@ def validate_serving(file: str | pathlib.Path, engine: str = VLLM) -> tuple[list
 
 def read(path: pathlib.Path) -> Any:
     """The file, checked; `tpot_mean_s` is derived where first token and end are given."""
-    from hw_models.calibration.measured import number, read_frame
+    from hw_models.calibration.measured import read_frame
+    from hw_models.calibration.measured_rows import number
     from kernels.errors import InputError
 
     frame = read_frame(path)

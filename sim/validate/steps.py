@@ -81,7 +81,8 @@ def validate_steps(
 
 def read(path: pathlib.Path, unit: str | None = None, **given: Any) -> "pd.DataFrame":
     """The file with our column names, times in seconds, `line` of each row; an `InputError` for what is amiss."""
-    from hw_models.calibration.measured import number, read_frame
+    from hw_models.calibration.measured import read_frame
+    from hw_models.calibration.measured_rows import number
     from kernels.errors import InputError
 
     raw = read_frame(path)

@@ -118,19 +118,35 @@ def test_who_ends_holds_its_seat_until_the_next_step_is_planned():
     assert late.counter["num_plan"].sum() == soon.counter["num_plan"].sum() + 2  # an empty plan after each end
 
 
-@pytest.mark.parametrize(
-    "groups", [(Group("window", 20), Group()), (Group("window", 20), Group(), Group("state", 0, 4))]
-)
-def test_who_could_not_be_computed_again_is_refused(groups):
-    # the second outgrows the blocks beside the first and is preempted; chunks of 32 tokens then need 12 to 14 blocks of
-    # the window where its decodes need 6: it is refused at its arrival, and nobody waits for ever
-    requests = load([0, 0], [1, 89], [59, 59])
+def test_who_cannot_be_computed_again_is_served_alone_and_given_up_where_it_is_preempted():
+    # the second outgrows the blocks beside the first and is preempted: alone it is served, beside the first it ends
+    # where it can be computed again, and is given up else: nobody waits for ever
+    groups, most = (Group("window", 20), Group()), 35 + 22  # 139 tokens in full, 64 of a chunk and 19 before it
+    pair, alone = load([0, 0], [1, 60], [59, 80]), load([0], [60], [80])
     price = flat_price(max_token=512, max_seq=16)
-    state = 4 if len(groups) == 3 else 0
-    for num_block in range(44 + 2 * state, 54 + 2 * state):
+    aborted = []
+    for num_block in range(42, most + 2):
         limits = Limits(num_block=num_block, block_token=4, max_context_token=160, groups=groups)
-        done = run(requests, price, "vllm_v1:max_token=32,max_seq=5", limits)
-        refused = int(done.counter["num_refused"].sum())
-        most = 37 + state + -(-(32 + 19) // 4) + 1  # 147 tokens in full; in the window 32 from anywhere in a block
-        assert refused == int(num_block < most)
-        assert done.counter["num_finished"].sum() == 2 - refused
+        policy = "vllm_v1:max_token=64,max_seq=5"
+        assert run(alone, price, policy, limits).counter["num_finished"].sum() == 1
+        done = run(pair, price, policy, limits)
+        aborted.append(int(done.counter["num_aborted"].sum()))
+        assert done.counter["num_refused"].sum() == 0
+        assert done.counter["num_finished"].sum() == 2 - aborted[-1]
+        if aborted[-1]:
+            assert num_block < most
+            assert done.request["reason"].tolist() == [at.NO_REASON, at.REASON_KV]
+            assert done.request["num_preempted"][1] > 0
+    assert 0 < sum(aborted) < len(aborted)
+
+
+def test_a_whole_prompt_that_grew_beyond_a_step_is_given_up():
+    # twelve blocks of four: both are admitted, the second is preempted after some of its thirty tokens; as one prompt
+    # these and its own twelve are more than a step of sixteen
+    price = flat_price(max_token=16, max_seq=16)
+    limits = Limits(num_block=12, block_token=4, max_context_token=64)
+    policy = "vllm_v0:max_token=16,max_seq=4"
+    assert run(load([0], [12], [30]), price, policy, limits).counter["num_finished"].sum() == 1
+    done = run(load([0, 0], [4, 12], [36, 30]), price, policy, limits)
+    assert done.counter["num_refused"].sum() == 0
+    assert done.request["reason"].tolist() == [at.NO_REASON, at.REASON_STEP]
