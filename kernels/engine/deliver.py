@@ -19,6 +19,8 @@ from kernels.engine.records import (
 from kernels.engine.store import block_for, step_block
 from kernels.jit import njit
 
+KEY_BIT = 37  # of a key, below a rank: the arrival
+
 
 @njit
 def refusal(e: Engine, i: int) -> int:
@@ -58,7 +60,7 @@ def deliver(e: Engine, i: int, time_ps: int) -> None:
         return
     s.status = WAITING
     s.target = s.prompt
-    s.key = s.arrival_ps if s.key < 0 else (s.key << 37) + s.arrival_ps // 100_000_000
+    s.key = s.arrival_ps if s.key < 0 else (s.key << KEY_BIT) + s.arrival_ps // 100_000_000
     s.seen = me.num_plan + 1 + me.plan_ahead
     me.hidden = s.seen
     push(e, i)
