@@ -1,7 +1,8 @@
-"""A heap of events in the order of time, then of rank, then of who was put in first: SimPy's own order.
+"""A heap of events in the order of time, then of rank, then of who was put in first: SimPy's own order. Events of rank 0
+come in the order of their numbers, whoever was found first.
 
-An event is a row of integers `(time, order, kind, number)`; `order` holds the rank and how many events were put in
-before. The root is row 0.
+An event is a row of integers `(time, order, kind, number)`; `order` holds the rank, and how many events were put in
+before or the number. The root is row 0.
 """
 
 import numpy as np
@@ -49,7 +50,8 @@ def _swap(heap: Ints, a: int, b: int) -> None:
 def put(heap: Ints, count: Ints, time: int, rank: int, kind: int, number: int) -> None:
     """Puts an event in. There must be room for it."""
     at = count[SIZE]
-    heap[at, TIME], heap[at, ORDER], heap[at, KIND], heap[at, NUMBER] = time, rank * RANK + count[PUT], kind, number
+    tie = count[PUT] if rank > 0 else number
+    heap[at, TIME], heap[at, ORDER], heap[at, KIND], heap[at, NUMBER] = time, rank * RANK + tie, kind, number
     count[SIZE] += 1
     count[PUT] += 1
     while at > 0 and _before(heap, at, (at - 1) // 2):

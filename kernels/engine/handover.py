@@ -40,7 +40,7 @@ from kernels.flows import FREE, Flows, begin_one, fill, move
 from kernels.jit import njit
 from kernels.units import FOREVER_PS, PS_PER_S
 
-NORMAL, LAST = 1, 2  # ranks of events of one instant: rates are filled after all else
+FIRST, NORMAL, LAST = range(3)  # of events of one instant: who leaves, in order; all else; then rates are filled
 REFUSE, LEAVE, END, START, ALARM, LAND, CHANGE = range(7)
 """Kinds of events: a request too long for the pool that decodes arrives; a request leaves the first pool, or the
 second; a transfer takes to the links; a flow ends, unless rates have changed since; a transfer is over; rates are
@@ -259,19 +259,19 @@ def hand_over(
             code = run(w, first.fleet, here_price, first.policy, first.router, budget, folds, until_ps)
             if code == MESSAGE:
                 i = next_message(w)
-                put(b.heap, b.count, w.seq[i].end_ps, NORMAL, LEAVE, i)
+                put(b.heap, b.count, w.seq[i].end_ps, FIRST, LEAVE, i)
                 continue
             if code != HORIZON:
                 state[SECOND] = 0
                 return code
             if until_ps < now:
                 continue
-        if advances_second or kind == LEAVE or kind == LAND or kind == REFUSE or kind == NONE:
+        if advances_second or kind in (LEAVE, LAND, REFUSE, NONE):
             until_ps = room_ps(other, mine, now)
             code = run(v, second.fleet, there_price, second.policy, second.router, budget, folds, until_ps)
             if code == MESSAGE:
                 i = next_message(v)
-                put(b.heap, b.count, v.seq[i].end_ps, NORMAL, END, i)
+                put(b.heap, b.count, v.seq[i].end_ps, FIRST, END, i)
                 continue
             if code != HORIZON:
                 state[SECOND] = 1
@@ -303,7 +303,7 @@ def hand_over(
                 put(b.heap, b.count, now + state[LATENCY_PS], NORMAL, START, i)
             else:
                 take_off(w, b, f, i, now)
-        elif kind == LEAVE or kind == END:
+        elif kind in (LEAVE, END):
             if kind == LEAVE and w.seq[i].status == HELD:
                 give_back(w, i, now)  # its only token is produced
             release(w, b, i, now, longest)

@@ -25,7 +25,7 @@ from sim.fabric.flows import Fabric
 if TYPE_CHECKING:
     from sim.cluster.world import Cluster
 
-ARRIVE = 2  # SimPy's order of events of one instant: requests arrive after the rest
+FIRST, ARRIVE = 0, 2  # SimPy's order of events of one instant: requests leave before the rest, and arrive after it
 
 
 class Clock:
@@ -41,6 +41,7 @@ class Clock:
         self.coming = [(int(cluster.arrival_ps[i]), int(i)) for i in np.flatnonzero(cluster.parent < 0)]
         heapq.heapify(self.coming)
         self.due_ps: set[int] = set()
+        self.heard: list[tuple[int, int, bool]] = []  # who leaves a pool: when, and whether it is the first of two
 
     def run(self) -> None:
         """Serves everything."""
@@ -98,11 +99,22 @@ class Clock:
         self._expect_arrival()
 
     def _hear(self, pool: Any) -> None:
-        """The next message of a pool becomes an event of the clock."""
+        """The next message of a pool becomes an event of the clock, before all others of that instant."""
         i = int(next_message(pool.world))
-        event = self.env.timeout(int(pool.world.seq["end_ps"][i]) - int(self.env.now))
-        leaves = pool is self.first and self.fabric is not None
-        event.callbacks.append(lambda _: self.env.process(self._leave(i)) if leaves else self._release(i))
+        time_ps = int(pool.world.seq["end_ps"][i])
+        heapq.heappush(self.heard, (time_ps, i, pool is self.first and self.fabric is not None))
+        event = self.env.event()
+        event._ok, event._value = True, None
+        event.callbacks.append(lambda _: self._next_leaves())
+        self.env.schedule(event, priority=FIRST, delay=time_ps - int(self.env.now))
+
+    def _next_leaves(self) -> None:
+        """Who leaves now: of several the first by number, whichever engine was asked first."""
+        _, i, hands_over = heapq.heappop(self.heard)
+        if hands_over:
+            self.env.process(self._leave(i))
+        else:
+            self._release(i)
 
     def _release(self, i: int) -> None:
         """Request i has left: those that wait for its end arrive after their think time."""

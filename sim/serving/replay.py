@@ -258,8 +258,8 @@ class Replay:
         return found
 
     def _step(
-        self, k: int, lane: int, drafts: list[tuple[list[int], int, int]], stages: list[Stage], before_ps: tuple[int, int],
-        hold: Any, wait_ps: int,
+        self, k: int, lane: int, drafts: list[tuple[list[int], int, int]], stages: list[Stage],
+        before_ps: tuple[int, int], hold: Any, wait_ps: int,
     ) -> Generator[Any, Any, None]:  # fmt: skip
         ready_ps = int(self.env.now) + wait_ps
         yield hold

@@ -189,3 +189,14 @@ def test_events_come_in_the_order_of_time_rank_and_entry(seed):
         assert heap[0, TIME] == rows[found[-1]][0]
         drop_first(heap, count)
     assert found == [row[3] for row in sorted(rows, key=lambda row: (row[0], row[1], row[3]))]
+
+
+def test_events_of_rank_zero_come_by_number():
+    heap, count = events(8), np.zeros(2, np.int64)
+    for row in ((5, 1, 0, 1), (5, 0, 0, 9), (5, 0, 0, 2)):
+        put(heap, count, *row)
+    found = []
+    while count[0]:
+        found.append(int(heap[0, NUMBER]))
+        drop_first(heap, count)
+    assert found == [2, 9, 1]
