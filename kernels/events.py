@@ -1,5 +1,5 @@
-"""A heap of events in the order of time, then of rank, then of who was put in first: SimPy's own order. Events of rank 0
-come in the order of their numbers, whoever was found first.
+"""A heap of events in the order of time, then of rank, then of who was put in first: SimPy's own order. Events of rank
+0 come in the order of their numbers, whoever was found first.
 
 An event is a row of integers `(time, order, kind, number)`; `order` holds the rank, and how many events were put in
 before or the number. The root is row 0.
