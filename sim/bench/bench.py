@@ -148,8 +148,8 @@ STARTS = ("cold_start", "warm_start")  # in this order: the second finds what th
 
 
 def bench(names: Sequence[str] = (), progress: Callable[[str], None] = lambda name: None) -> pd.DataFrame:
-    """Columns `name, requests, steps, operators, cpu_s, wall_s, peak_rss_byte`, a row a case (by default all but those of
-    `BY_NAME`)."""
+    """Columns `name, requests, steps, operators, cpu_s, wall_s, peak_rss_byte`, a row a case (by default all but those
+    of `BY_NAME`)."""
     usual, known = (*CASES, *STARTS), (*CASES, *BY_NAME, *STARTS)
     for name in names:
         if name not in known:

@@ -22,7 +22,7 @@ from tests.sim.serving.serving_case import load, same
 from workloads import formats, models, placement
 from workloads.placement import Placement
 
-PCIE5 = 63e9  # bytes a second a direction, of a device and of a switch's way up
+PCIE5 = 63.015e9  # bytes a second a direction, of a device and of a switch's way up
 BLOCK_BYTE = 1e6  # on each device
 
 
