@@ -14,7 +14,7 @@ from kernels.engine.records import addressed
 from kernels.fairness import Floats, Ints, Routes, advance, max_min_rates, next_end, scratch
 from kernels.jit import njit
 
-RUNNING, BEGUN, FREE, SINCE = range(4)  # of `count`: flows with rates, flows without yet, free rows, the last change
+RUNNING, BEGUN, FREE, SINCE = range(4)  # of `tally`: flows with rates, flows without yet, free rows, the last change
 START = 64  # rows at first
 
 
@@ -31,7 +31,7 @@ class Flows(NamedTuple):
     active: Ints  # [row]
     free: Ints  # [row] rows to use, the last first
     ended: Ints  # [row] tags of what ended at the last change
-    count: Ints
+    tally: Ints
     unfixed: Ints  # work space of `kernels.fairness.max_min_rates`, zeros between calls
     start: Ints
     room: Floats
@@ -41,19 +41,19 @@ class Flows(NamedTuple):
 
 def flows(capacity: Floats, num_row: int = START, num_hop: int = 1) -> Flows:
     """No flows on links of `capacity`."""
-    count = np.zeros(4, np.int64)
-    count[FREE] = num_row
+    tally = np.zeros(4, np.int64)
+    tally[FREE] = num_row
     tag, active, ended = np.zeros((3, num_row), np.int64)
     return addressed(
         Flows, np.ascontiguousarray(capacity, np.float64), np.zeros(len(capacity)),
         np.full((num_row, num_hop), -1, np.int32), np.zeros(num_row), np.zeros(num_row), tag, active,
-        np.arange(num_row - 1, -1, -1), ended, count, *scratch(len(capacity)),
+        np.arange(num_row - 1, -1, -1), ended, tally, *scratch(len(capacity)),
     )  # fmt: skip
 
 
 def grown(f: Flows, num_more: int, num_hop: int) -> Flows:
     """The same flows with room for `num_more` that begin, of up to `num_hop` links."""
-    held = int(f.count[FREE])
+    held = int(f.tally[FREE])
     old, width = f.route.shape
     if num_more <= held and num_hop <= width:
         return f
@@ -65,8 +65,8 @@ def grown(f: Flows, num_more: int, num_hop: int) -> Flows:
         getattr(made, name)[:old] = getattr(f, name)
     made.free[: num_row - old] = np.arange(num_row - 1, old - 1, -1)
     made.free[num_row - old : num_row - old + held] = f.free[:held]
-    made.count[:] = f.count
-    made.count[FREE] = held + num_row - old
+    made.tally[:] = f.tally
+    made.tally[FREE] = held + num_row - old
     return made
 
 
@@ -76,11 +76,11 @@ FLOWS_TYPE: Any = passed_by_address(flows(np.ones(1), 1))
 @njit
 def begin_one(f: Flows, byte: float, tag: int) -> int:
     """Takes a row for a flow of `byte` bytes and returns it; the caller writes its links. There must be a free row."""
-    count = f.count
-    count[FREE] -= 1
-    row = f.free[count[FREE]]
-    f.active[count[RUNNING] + count[BEGUN]] = row
-    count[BEGUN] += 1
+    tally = f.tally
+    tally[FREE] -= 1
+    row = f.free[tally[FREE]]
+    f.active[tally[RUNNING] + tally[BEGUN]] = row
+    tally[BEGUN] += 1
     f.left[row] = byte
     f.tag[row] = tag
     return int(row)
@@ -107,24 +107,24 @@ def begin(f: Flows, route: Routes, byte: Floats, tag: int) -> int:
 def move(f: Flows, now: int) -> int:
     """Moves what runs on to `now`; returns how many flows ended: `ended` has their tags, in the order in which they
     began."""
-    count = f.count
-    num = count[RUNNING]
-    elapsed = float(now - count[SINCE])
-    count[SINCE] = now
+    tally = f.tally
+    num = tally[RUNNING]
+    elapsed = float(now - tally[SINCE])
+    tally[SINCE] = now
     if num == 0 or advance(f.route, f.active[:num], f.rate, f.left, elapsed, f.link_byte) == 0:
         return 0
     kept = num_ended = 0
-    for k in range(num + count[BEGUN]):
+    for k in range(num + tally[BEGUN]):
         row = f.active[k]
         if k < num and f.left[row] <= 0.0:
             f.ended[num_ended] = f.tag[row]
             num_ended += 1
-            f.free[count[FREE]] = row
-            count[FREE] += 1
+            f.free[tally[FREE]] = row
+            tally[FREE] += 1
         else:
             f.active[kept] = row
             kept += 1
-    count[RUNNING] = num - num_ended
+    tally[RUNNING] = num - num_ended
     return num_ended
 
 
@@ -132,10 +132,10 @@ def move(f: Flows, now: int) -> int:
 def fill(f: Flows) -> int:
     """Takes in what has begun and gives every flow its rate; returns the time until the next end, -1 where nothing
     runs."""
-    count = f.count
-    count[RUNNING] += count[BEGUN]
-    count[BEGUN] = 0
-    num = count[RUNNING]
+    tally = f.tally
+    tally[RUNNING] += tally[BEGUN]
+    tally[BEGUN] = 0
+    num = tally[RUNNING]
     if num == 0:
         return -1
     max_min_rates(f.route, f.active[:num], f.capacity, f.rate, (f.unfixed, f.start, f.room))

@@ -83,7 +83,7 @@ class Between(NamedTuple):
 
     way: Records  # [request] WAY
     heap: Ints  # of meetings (`kernels.events`)
-    count: Ints
+    size: Ints  # events in it, events ever put in
     state: Ints  # STATE_FIELDS
     real: Floats
     table: Ints  # where all of it lies, for compiled code (see `kernels.engine.handle`)
@@ -97,7 +97,7 @@ def between(way: Records) -> Between:
 
 def roomier(b: Between) -> Between:
     """The same with room for twice as many meetings."""
-    return addressed(Between, b.way, more(b.heap), b.count, b.state, b.real)
+    return addressed(Between, b.way, more(b.heap), b.size, b.state, b.real)
 
 
 BETWEEN_TYPE = passed_by_address(between(zeros(1, WAY)))
@@ -157,7 +157,7 @@ def release(first: World, b: Between, i: int, now: int, longest: int) -> None:
         s = first.seq[child]
         s.arrival_ps = max(s.arrival_ps, now + s.think_ps)
         if s.prompt + b.way[child].output > longest:
-            put(b.heap, b.count, s.arrival_ps + first.control[REQUEST_PS], NORMAL, REFUSE, child)
+            put(b.heap, b.size, s.arrival_ps + first.control[REQUEST_PS], NORMAL, REFUSE, child)
         else:
             first.control[FUTURE_ROOT] = insert(first.seq, BY_ARRIVAL, first.control[FUTURE_ROOT], child)
         child = b.way[child].sibling
@@ -168,14 +168,14 @@ def call_change(b: Between, now: int) -> None:
     """Rates are filled at the end of this instant."""
     if b.state[DUE] == 0:
         b.state[DUE] = 1
-        put(b.heap, b.count, now, LAST, CHANGE, 0)
+        put(b.heap, b.size, now, LAST, CHANGE, 0)
 
 
 @njit
 def move_on(b: Between, f: Flows, now: int) -> None:
     """Moves what is on the links; transfers that are over land."""
     for k in range(move(f, now)):
-        put(b.heap, b.count, now, NORMAL, LAND, f.ended[k])
+        put(b.heap, b.size, now, NORMAL, LAND, f.ended[k])
 
 
 @njit
@@ -187,7 +187,7 @@ def take_off(first: World, b: Between, f: Flows, i: int, now: int) -> None:
         f.route[row, 1] = b.state[NUM_FIRST] + b.way[i].there
         call_change(b, now)
     else:
-        put(b.heap, b.count, now, NORMAL, LAND, i)
+        put(b.heap, b.size, now, NORMAL, LAND, i)
 
 
 @njit
@@ -243,12 +243,12 @@ def hand_over(
     w, v, state, real = first.world, second.world, b.state, b.real
     longest = v.engine[0].max_context_token
     for _ in range(budget):
-        if len(b.heap) - b.count[0] < state[MARGIN] + len(f.tag) or f.count[FREE] == 0:
+        if len(b.heap) - b.size[0] < state[MARGIN] + len(f.tag) or f.tally[FREE] == 0:
             return GROW
-        now = first_ps(b.heap, b.count)
+        now = first_ps(b.heap, b.size)
         kind = b.heap[0, KIND] if now < FOREVER_PS else NONE
         if kind == ALARM and b.heap[0, NUMBER] != state[NUM_CHANGE]:
-            drop_first(b.heap, b.count)
+            drop_first(b.heap, b.size)
             continue
         mine = other = NEVER
         if state[LINKED] == 1:
@@ -259,7 +259,7 @@ def hand_over(
             code = run(w, first.fleet, here_price, first.policy, first.router, budget, folds, until_ps)
             if code == MESSAGE:
                 i = next_message(w)
-                put(b.heap, b.count, w.seq[i].end_ps, FIRST, LEAVE, i)
+                put(b.heap, b.size, w.seq[i].end_ps, FIRST, LEAVE, i)
                 continue
             if code != HORIZON:
                 state[SECOND] = 0
@@ -271,7 +271,7 @@ def hand_over(
             code = run(v, second.fleet, there_price, second.policy, second.router, budget, folds, until_ps)
             if code == MESSAGE:
                 i = next_message(v)
-                put(b.heap, b.count, v.seq[i].end_ps, FIRST, END, i)
+                put(b.heap, b.size, v.seq[i].end_ps, FIRST, END, i)
                 continue
             if code != HORIZON:
                 state[SECOND] = 1
@@ -281,7 +281,7 @@ def hand_over(
         if kind == NONE:
             return HORIZON
         i = b.heap[0, NUMBER]
-        drop_first(b.heap, b.count)
+        drop_first(b.heap, b.size)
         state[NUM_MEETING] += 1
         if kind == LEAVE and w.seq[i].status == HELD and b.way[i].output > 1:
             s = w.seq[i]
@@ -300,7 +300,7 @@ def hand_over(
             b.way[i].left_byte = left
             b.way[i].transfer_ps = now
             if state[LATENCY_PS] > 0:
-                put(b.heap, b.count, now + state[LATENCY_PS], NORMAL, START, i)
+                put(b.heap, b.size, now + state[LATENCY_PS], NORMAL, START, i)
             else:
                 take_off(w, b, f, i, now)
         elif kind in (LEAVE, END):
@@ -323,5 +323,5 @@ def hand_over(
             until_end = fill(f)
             if until_end >= 0:
                 state[NUM_CHANGE] += 1
-                put(b.heap, b.count, now + until_end, NORMAL, ALARM, state[NUM_CHANGE])
+                put(b.heap, b.size, now + until_end, NORMAL, ALARM, state[NUM_CHANGE])
     return BUDGET

@@ -23,7 +23,7 @@ from sim.serving.engine import compiled_loop, flush
 if TYPE_CHECKING:
     from sim.cluster.world import Cluster
 
-BUDGET_MEETING = 200_000  # meetings between two looks at the outside
+BUDGET_MEETING = 50_000  # meetings between two looks at the outside
 LEAST_ROOM = 16
 
 
@@ -64,7 +64,7 @@ class Ahead:
             self.between = handover.roomier(self.between)
         for i in world.order[long]:
             time_ps = int(of.arrival_ps[i]) + int(world.control[at.REQUEST_PS])
-            put(self.between.heap, self.between.count, time_ps, handover.NORMAL, handover.REFUSE, int(i))
+            put(self.between.heap, self.between.size, time_ps, handover.NORMAL, handover.REFUSE, int(i))
         of.first.take_order(world.order[~long])
 
     def run(self) -> None:
@@ -91,6 +91,7 @@ class Ahead:
                 self._keep()
         finally:
             of.transfer_ps = self.between.way["transfer_ps"].copy()
+            of.transfer_ps[of.first.world.seq["status"] == at.HELD] = -1  # interrupted on its way
             of.sent_byte = float(self.between.real[handover.SENT_BYTE])
             of.num_meeting = int(self.between.state[handover.NUM_MEETING])
 

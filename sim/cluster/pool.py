@@ -71,7 +71,7 @@ class Pool:
         blank = receives and places and len(requests.unit_id) == 0
         known = no_requests(requests) if blank else requests
         world = state.build(known, part.price, part.policy, part.limits, options)
-        arrays = {} if places and not receives else {"order": np.zeros(0, np.int32)}
+        arrays: dict[str, Any] = {} if places and not receives else {"order": np.zeros(0, np.int32)}
         if blank:
             arrays["seq"] = at.zeros(len(requests.arrival_ps), at.SEQUENCE)
         self.world = at.replaced(world, **arrays)

@@ -7,6 +7,7 @@ the pools (`sim.cluster.ahead`); else SimPy's clock does (`sim.cluster.clock`), 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -102,8 +103,8 @@ class Cluster:
 
     def _run_ahead(self) -> None:
         if self.links is None:
-            self.first.advance(FOREVER_PS)
             self.transfer_ps = np.full(len(self.output), -1, np.int64)
+            self.first.advance(FOREVER_PS)
             return
         from sim.cluster.ahead import Ahead
 
@@ -122,7 +123,7 @@ class Cluster:
         pools = {pool.part.name: pool.result(complete) for pool in self.pools.values()}
         first, last = (pools[pool.part.name].request for pool in (self.first, self.last))
         there = (last["status"] != FUTURE) & (self.first is not self.last)  # what went on to the other pool
-        request = {
+        request: dict[str, Any] = {
             "arrival_ps": first["arrival_ps"].copy(),
             "start_ps": first["start_ps"].copy(),
             "first_token_ps": first["first_token_ps"].copy(),

@@ -80,7 +80,7 @@ class Fabric:
 
     def rates_byte_per_s(self) -> Floats:
         """Rates of the running flows, in the order in which they started."""
-        return self._flows.rate[self._flows.active[: self._flows.count[RUNNING]]] * PS_PER_S
+        return self._flows.rate[self._flows.active[: self._flows.tally[RUNNING]]] * PS_PER_S
 
     def _batch(self) -> int:
         """A number that no running batch has."""

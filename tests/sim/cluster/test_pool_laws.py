@@ -13,7 +13,7 @@ from sim.serving.plugin import find
 from tests.sim.cluster.test_meetings import part
 from tests.sim.serving.serving_case import load
 
-SPLIT_ROUTER = '''
+SPLIT_ROUTER = """
 from kernels.engine.routing import num_replica, outstanding
 
 HELP = "of the half that a request's number names, the engine with the fewest requests"
@@ -27,7 +27,7 @@ def route(f, i):
         if outstanding(f, k) < outstanding(f, best):
             best = k
     return best
-'''
+"""
 WHOLE_ROUTER = SPLIT_ROUTER.replace("num_replica(f) // 2", "num_replica(f)").replace("(i % 2) * half", "0")
 
 
@@ -136,7 +136,7 @@ def test_a_pool_that_decodes_holds_rows_of_those_who_came(monkeypatch):
     assert not cluster.last.world.seq["arrival_ps"][~there].any()
 
 
-MEMORY = '''
+MEMORY = """
 import resource, sys
 import numpy as np
 from sim.cluster.world import serve_pools
@@ -149,7 +149,7 @@ requests = load(np.arange(num) * 60, random.integers(1, 60, num), random.integer
 done = serve_pools(requests, [part("prefill", 10), part("decode", 10)])
 assert (done.request["end_ps"] >= 0).all()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-'''
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pages are given back on Linux alone")
