@@ -210,7 +210,8 @@ def end_done(e: Engine, number: int, end: int) -> None:
                     end - e.lane[e.work[IN_FLIGHT_RING + (me.flight_head + me.num_lane - 1) % me.num_lane]].begun_ps
                 )
                 s.status = HELD
-                me.handed = insert(e.seq, BY_END, me.handed, i)
+                if me.tells == 0:  # else it is a message already
+                    me.handed = insert(e.seq, BY_END, me.handed, i)
                 drop(e, i)
                 continue
             if late:

@@ -6,6 +6,8 @@ from kernels.engine.records import NO_REASON, REFUSED, WAITING, Engine
 from kernels.engine.refusal import refusal
 from kernels.jit import njit
 
+KEY_BIT = 37  # of a key, below a rank: the arrival
+
 
 @njit
 def deliver(e: Engine, i: int, time_ps: int) -> None:
@@ -23,7 +25,7 @@ def deliver(e: Engine, i: int, time_ps: int) -> None:
         return
     s.status = WAITING
     s.target = s.prompt
-    s.key = s.arrival_ps if s.key < 0 else (s.key << 37) + s.arrival_ps // 100_000_000
+    s.key = s.arrival_ps if s.key < 0 else (s.key << KEY_BIT) + s.arrival_ps // 100_000_000
     s.seen = me.num_plan + 1 + me.plan_ahead
     me.hidden = s.seen
     push(e, i)

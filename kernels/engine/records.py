@@ -384,7 +384,7 @@ class Fleet(NamedTuple):
 
 
 PLACE = 3  # numbers of a table a field: address, shape
-Tabled = TypeVar("Tabled", World, Fleet)
+Tabled = TypeVar("Tabled", bound=tuple[Any, ...])
 
 
 def addressed(made: type[Tabled], *arrays: Any) -> Tabled:

@@ -82,6 +82,27 @@ def _sessions(replicas: int, num_request: int = 20_000) -> Row:
     return {"requests": num_request, "steps": steps, "operators": 0, "cpu_s": cpu_s, "wall_s": wall_s}
 
 
+def _pools(num_request: int) -> Row:
+    """Llama-3-8B on 1,000 H100, 600 that prefill and 400 that decode, prompts of 1,155 and outputs of 211 tokens, least
+    tokens first, KV handed over on the ports. The prefill pool does 24,500 prompts a second at most (as many as it did
+    with more asked for); 60 % of that are asked for."""
+    from sim.cluster.simulate import simulate_pools
+    from sim.run.scenario import from_mapping
+
+    def run(num: int, share: int) -> Any:
+        load = f"poisson:rate={14_700 // share},n={num},prompt=lognormal:mean=1155:max=7000,output=lognormal:mean=211"
+        scenario = from_mapping({"model": "llama-3-8b", "system": "dgx_h100", "requests": f"{load}:max=1000",
+                                 "router": "least_token"})  # fmt: skip
+        return simulate_pools(scenario, {"dp": 600 // share}, {"dp": 400 // share})
+
+    run(200, 100)
+    start, wall = time.process_time(), time.perf_counter()
+    done = run(num_request, 1)
+    cpu_s, wall_s = time.process_time() - start, time.perf_counter() - wall
+    return {"requests": num_request, "steps": int(done.pools["steps"].sum()), "operators": 0,
+            "cpu_s": cpu_s, "wall_s": wall_s}  # fmt: skip
+
+
 def _price() -> Row:
     """Operator rows of decode and prefill steps of Llama-2-7B for 4,000 token counts, priced again and again."""
     import numpy as np
@@ -112,20 +133,28 @@ CASES: dict[str, Callable[[], Row]] = {
     "serve_stepping": stepping,
     "serve_plain_policy": plain_policy,
     **{f"serve_sessions_{count}": functools.partial(_sessions, count) for count in (1, 10, 100, 1000)},
+    "serve_pools_20k": lambda: _pools(20_000),
+    "serve_pools_100k": lambda: _pools(100_000),
     "price_operators": _price,
     "schedule_operations": schedule_operations,
     "plan_search": plan_search,
     "step_on_links": step_on_links,
 }
+BY_NAME: dict[str, Callable[[], Row]] = {  # too long to be run with the rest
+    "serve_pools_1m": lambda: _pools(1_000_000),
+    "serve_pools_10m": lambda: _pools(10_000_000),
+}
 STARTS = ("cold_start", "warm_start")  # in this order: the second finds what the first compiled
 
 
 def bench(names: Sequence[str] = (), progress: Callable[[str], None] = lambda name: None) -> pd.DataFrame:
-    """Columns `name, requests, steps, operators, cpu_s, wall_s, peak_rss_byte`, a row a case (all by default)."""
+    """Columns `name, requests, steps, operators, cpu_s, wall_s, peak_rss_byte`, a row a case (by default all but those
+    of `BY_NAME`)."""
+    usual, known = (*CASES, *STARTS), (*CASES, *BY_NAME, *STARTS)
     for name in names:
-        if name not in (*CASES, *STARTS):
-            raise InputError("no such benchmark", field="name", value=name, allowed=[*CASES, *STARTS])
-    chosen = [name for name in (*CASES, *STARTS) if not names or name in names]
+        if name not in known:
+            raise InputError("no such benchmark", field="name", value=name, allowed=known)
+    chosen = [name for name in known if name in (names or usual)]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in chosen:
@@ -176,6 +205,6 @@ def exponent(frame: pd.DataFrame) -> float | None:
 
 if __name__ == "__main__":
     end_with_parent()
-    found = CASES[sys.argv[1]]()
+    found = (CASES | BY_NAME)[sys.argv[1]]()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"name": sys.argv[1], **found, "peak_rss_byte": peak}))

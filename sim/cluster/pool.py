@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,10 +12,12 @@ from kernels import blame
 from kernels.engine import records as at
 from kernels.engine.advance import BROKEN, BUDGET, FULL, HORIZON, MESSAGE, STUCK
 from kernels.engine.handle import address_of
+from kernels.engine.handover import Side
 from kernels.engine.party import run
 from kernels.engine.price import StepPrice, pack
 from kernels.engine.types import PLAN_SIGNATURE, ROUTE_SIGNATURE, fleet_of
 from kernels.errors import InputError
+from sim.cluster.rows import Rows
 from sim.serving import place, state
 from sim.serving.engine import BROKEN_PLAN, compiled_loop, flush, who_waits
 from sim.serving.limits import Limits, Options
@@ -55,21 +58,31 @@ class PoolPart:
 
 
 class Pool:
-    """The engines of a `PoolPart` with the requests of a load, none of which has arrived."""
+    """The engines of a `PoolPart` with the requests of a load, none of which has arrived.
 
-    def __init__(self, part: PoolPart, requests: state.Requests, options: Options) -> None:
+    Where it `places` them, requests arrive at a mixed pool or one that prefills by themselves; else somebody sends
+    them. The rows of a pool that decodes are then blank until a request is handed over (`kernels.engine.handover`),
+    unless they name prefix units.
+    """
+
+    def __init__(self, part: PoolPart, requests: state.Requests, options: Options, places: bool = False) -> None:
         self.part, self.options = part, options
-        world = state.build(requests, part.price, part.policy, part.limits, options)
-        self.world = at.replaced(world, order=np.zeros(0, np.int32))
+        receives = part.role == "decode"
+        blank = receives and places and len(requests.unit_id) == 0
+        known = no_requests(requests) if blank else requests
+        world = state.build(known, part.price, part.policy, part.limits, options)
+        arrays: dict[str, Any] = {} if places and not receives else {"order": np.zeros(0, np.int32)}
+        if blank:
+            arrays["seq"] = at.zeros(len(requests.arrival_ps), at.SEQUENCE)
+        self.world = at.replaced(world, **arrays)
         self.num_engine = part.limits.num_replica
         self.fleet = fleet_of(self.world, part.router.vector(), options.seed)
         self.logs: list[Ints] = []
+        self.rows = Rows(self.world.seq)
         if part.role == "prefill":
             self.world.engine["hands_over"] = 1
             self.world.control[at.LINKED] = 1
             self.world.seq["output"] = 1
-        if part.role == "decode":
-            self.world.seq["produced"] = 1
         compiled = part.policy.compiled and part.router.compiled
         self._loop: Callable[..., int] = compiled_loop() if compiled else run
         self._plan: Callable[..., int] = compile_function(part.policy) if compiled else part.policy.function
@@ -81,11 +94,27 @@ class Pool:
         )
         self._take(self.world)
 
+    def tell(self) -> None:
+        """Makes every end a message, by which others release the requests that wait for it."""
+        self.world.engine["tells"] = 1
+        self.world.control[at.LINKED] = 1
+        for name in ("child", "sibling"):
+            self.world.seq[name] = -1
+
+    def take_order(self, order: at.SmallInts) -> None:
+        """Goes on with these arrivals alone."""
+        self._take(at.replaced(self.world, order=order))
+
+    def side(self) -> Side:
+        """What compiled meetings take of it."""
+        return Side(self.world, self.fleet, self._packed, *self._place)
+
     def _take(self, world: at.World) -> None:
         """Goes on with these arrays."""
         self.world = world
         self.fleet = fleet_of(world, self.part.router.vector(), self.options.seed, self.fleet.memory)
-        self._run = functools.partial(self._loop, self.world, self.fleet, pack(self.part.price), *self._place)
+        self._packed = pack(self.part.price)
+        self._run = functools.partial(self._loop, self.world, self.fleet, self._packed, *self._place)
 
     def widen(self, seq: at.Records, unit_id: at.SmallInts) -> None:
         """Goes on with larger arrays of sequences and of the names of their units, which begin with what there was."""
@@ -104,12 +133,16 @@ class Pool:
             flush(self.world, self.logs)
             if code in (HORIZON, MESSAGE):
                 return bool(code == MESSAGE)
-            if code == STUCK:
-                raise InputError(f"pool {self.part.name}: {who_waits(self.world, self.part.policy.name)}")
-            if code == BROKEN:
-                raise place.of_function(BROKEN_PLAN, self.part.policy)
-            if code not in (BUDGET, FULL):
-                raise self._no_engine()
+            self.check(code)
+
+    def check(self, code: int) -> None:
+        """Raises what the code of a loop says is wrong."""
+        if code == STUCK:
+            raise InputError(f"pool {self.part.name}: {who_waits(self.world, self.part.policy.name)}")
+        if code == BROKEN:
+            raise place.of_function(BROKEN_PLAN, self.part.policy)
+        if code not in (BUDGET, FULL):
+            raise self._no_engine()
 
     def route(self, i: int) -> int:
         """The engine that the pool's router chooses for request i."""
@@ -123,7 +156,14 @@ class Pool:
 
     def result(self, complete: bool) -> ServeResult:
         """What came of it."""
-        return collect(
+        done = collect(
             self.world, self.part.price, "run-ahead", complete, self.part.policy.name, self.part.router.name, self.logs,
             self.options.record_steps,
         )  # fmt: skip
+        return dataclasses.replace(done, request=self.rows.columns()) if self.rows.num_kept else done
+
+
+def no_requests(requests: state.Requests) -> Any:
+    """A load without requests, for rows that are readied one by one."""
+    fields = [name for name in state.Requests.__annotations__ if name != "unit_token"]
+    return SimpleNamespace(unit_token=requests.unit_token, **{name: getattr(requests, name)[:0] for name in fields})

@@ -6,7 +6,12 @@ HELP = "how fast the simulator is: steps, requests and operators a processor sec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (default: all)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="benchmarks to run (default: all but serve_pools_1m and serve_pools_10m)",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the table")
 
 

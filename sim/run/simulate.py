@@ -38,7 +38,7 @@ from sim.serving.engine import compile_loop, serve
 from sim.serving.engine_defaults import step_limit
 from sim.serving.limits import Limits, Options, most_sampled
 from sim.serving.plugin import Plugin, find
-from sim.serving.result import REQUEST_COLUMNS, ServeResult
+from sim.serving.result import ServeResult
 from sim.serving.rules import Group
 from sim.serving.step_price import Lowered
 from workloads.load import load_requests
@@ -47,6 +47,8 @@ from workloads.requests import Requests
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from sim.serving.uplinks import Uplinks
 
 MAX_BLOCK = 2**31 - 1  # of a replica, and of its host: what the engine counts
 STATUS = {at.FINISHED: 0, at.LEAVING: 0, at.REFUSED: 1}  # everything else is unfinished
@@ -139,18 +141,38 @@ def simulate(
         progress=progress,
         execute=execute,
     )
-    result = serve(cast(Any, load), price, policy, router, limits, options)
+    left_out = [*notes, *left_out_of(scenario, policy, load, setup.system.device.npu is not None)]
     if scenario.fidelity == "replay":
         from sim.serving.replay import Replay
+        from sim.serving.uplinks import uplinks
 
-        clock = Replay(cast(Any, load), price, lowered, policy, router, limits, options).run()
-        column = {name: clock[field] for name, field in REQUEST_COLUMNS.items()}
-        result = dataclasses.replace(result, engine="replay", request=column)
+        links = uplinks(setup.system.node, setup.placement)
+        _check_replayed(scenario, links)
+        replay = Replay(cast(Any, load), price, lowered, policy, router, limits, options, links)
+        result = replay.result()
+        left_out += _contention(scenario, links, replay.contended_ps)
+    else:
+        result = serve(cast(Any, load), price, policy, router, limits, options)
     spent = accounts(result, lowered)
-    left_out = [*notes, *left_out_of(scenario, policy, load, setup.system.device.npu is not None)]
     left_out += recurrent_notes(lowered.scans(), limits, load, setup.system.device, setup.calibrated_on)
     run = _run(setup, load, spent, result, profile, left_out)
     return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent)
+
+
+def _check_replayed(scenario: Scenario, links: "Uplinks | None") -> None:
+    """What the replay has no links for, where somebody shares them."""
+    if scenario.lora_rank and links is not None and links.num_shared:
+        raise InputError(
+            "fetches of adapters by replicas behind one PCIe switch are not replayed", field="lora_rank",
+            value=scenario.lora_rank, allowed="empty; or replicas that share no switch; or fidelity = calibrated",
+        )  # fmt: skip
+
+
+def _contention(scenario: Scenario, links: "Uplinks | None", contended_ps: int) -> list[str]:
+    """What contended in a replay, a sentence."""
+    if links is None or scenario.preemption != "swap":
+        return ["replay: nothing is swapped, so that nothing contends: the calibrated run is the same"]
+    return [f"replay: {links.said}; swaps took {contended_ps / PS_PER_S:.6g} s longer than alone, all replicas"]
 
 
 def _check_executed(scenario: Scenario) -> None:

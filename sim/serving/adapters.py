@@ -16,8 +16,9 @@ from kernels import optable as op
 from kernels.engine.price import StepPrice
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE
-from kernels.machine import LINK_BYTE_PER_S, LINK_HOST, LINK_LATENCY_S, LINK_NUM_DEVICE, Machine
+from kernels.machine import LINK_HOST, LINK_LATENCY_S, Machine
 from kernels.units import to_ps
+from sim.serving.host_link import host_byte_per_s
 from sim.serving.rules import Rank
 from workloads.formats import Formats
 from workloads.models.spec import Attention, ModelSpec
@@ -89,8 +90,7 @@ def ranks_of(
     if placement.attn_dp > 1:
         raise InputError("attention groups hold their adapters apart", field="attn_dp", value=placement.attn_dp,
                          allowed="1 with lora_rank")  # fmt: skip
-    link_byte_per_s, latency_s = (machine.link[LINK_HOST, field] for field in (LINK_BYTE_PER_S, LINK_LATENCY_S))
-    link_byte_per_s /= max(1.0, min(placement.tp, machine.link[LINK_HOST, LINK_NUM_DEVICE]))  # who shares a switch
+    link_byte_per_s, latency_s = host_byte_per_s(machine, placement), machine.link[LINK_HOST, LINK_LATENCY_S]
     if link_byte_per_s <= 0:
         raise InputError(f"{system.device.name} has no link to a host", field="lora_rank", value=text, allowed="empty")
     layers = max(stop - start for start, stop in placement.stages(model.num_layer))

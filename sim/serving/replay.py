@@ -4,6 +4,10 @@ Each stage of a replica is an engine (a SimPy resource that serves in order); a 
 one operator after the other, each priced as a row of an operator table. Requests arrive by SimPy's clock and the
 lanes are woken by it; nothing is looked up in a step price and no clock of the run-ahead loop is used. Policies,
 routers and KV accounting are the same functions on the same arrays.
+
+What the step prices cannot know is who else uses a link: here KV that is swapped takes to the links between devices and
+host (`sim.serving.uplinks`), where replicas behind one PCIe switch share what it carries. Where nobody meets another,
+the run is the calibrated one to the tick.
 """
 
 from collections.abc import Callable, Generator
@@ -32,13 +36,18 @@ from kernels.engine.price import (
 from kernels.engine.records import Engine
 from kernels.engine.types import engine_of, fleet_of
 from kernels.errors import InputError
+from kernels.units import PS_PER_S
+from sim.fabric.flows import Fabric
 from sim.serving import state
 from sim.serving.adapters import operators as adapter_operators
+from sim.serving.engine import flush
 from sim.serving.limits import Limits, Options
 from sim.serving.plan import adapter_sums, adapters_ready_ps, plan_rows, plan_spans
 from sim.serving.plugin import Plugin
+from sim.serving.result import ServeResult, collect
 from sim.serving.split_replay import split
 from sim.serving.step_price import Lowered
+from sim.serving.uplinks import Uplinks
 from workloads import lowering
 
 END, ARRIVE, PLAN = 0, 1, 2  # at one instant: steps end, then requests arrive, then lanes plan
@@ -76,6 +85,7 @@ class Replay:
         router: Plugin,
         limits: Limits,
         options: Options,
+        uplinks: Uplinks | None = None,
     ) -> None:
         if lowered.placement.attn_dp > 1:
             raise InputError(
@@ -92,6 +102,13 @@ class Replay:
         self.stages = [[simpy.Resource(self.env) for _ in range(num_stage)] for _ in self.views]
         self.ends: list[dict[int, int]] = [{} for _ in self.views]  # of each lane in flight
         self.num_operator = 0
+        self.uplinks = uplinks
+        self.fabric = None if uplinks is None else Fabric(self.env, np.full(uplinks.num_link, uplinks.byte_per_s))
+        self.contended_ps = 0  # by which swaps took longer than alone, all replicas
+        self.names = policy.name, router.name
+        self.recorded = options.record_steps
+        self.logs: list[Ints] = []
+        self.logged: dict[tuple[int, int], Ints] = {}  # of each lane in flight: its row of the log
         self.most_rank = max((rank.size for rank in limits.ranks), default=0)
         self.known: set[int] = set()
 
@@ -103,6 +120,17 @@ class Replay:
         if any(left):
             raise InputError(f"requests that never end: {left} a replica", field="policy")
         return self.world.seq
+
+    def result(self) -> ServeResult:
+        """Serves everything and says what came of it; Ctrl-C ends it early, as in `sim.serving.engine.serve`."""
+        try:
+            self.run()
+        except KeyboardInterrupt:
+            return self._collect(False)
+        return self._collect(True)
+
+    def _collect(self, complete: bool) -> ServeResult:
+        return collect(self.world, self.price, "replay", complete, *self.names, self.logs, self.recorded)
 
     def _at(self, time_ps: int, order: int, action: Callable[[], None]) -> None:
         """Does something at a time, after what of a lower order happens then."""
@@ -148,12 +176,15 @@ class Replay:
             if r.lane[lane]["num_plan"] == 0:
                 rest(r, lane)
             else:
-                stages, host_ps = self._operators(r, lane)
+                stages, host_ps, swap_ps = self._operators(r, lane)
                 drafts = self._drafts(r, lane)
                 begin(r, self.packed, lane, int(self.env.now), 0)  # books the step; its end is set by the process
+                if self.recorded:
+                    flush(self.world, self.logs)
+                    self.logged[k, lane] = self.logs[-1][-1]
                 wait_ps = max(0, adapters_ready_ps(r, plan_rows(r, lane)) - int(self.env.now))
                 first = self.stages[k][0].request()
-                self.env.process(self._step(k, lane, drafts, stages, host_ps, first, wait_ps))
+                self.env.process(self._step(k, lane, drafts, stages, (host_ps, swap_ps), first, wait_ps))
             if r.me["num_leaving"] > 0:
                 let_leave(r)
 
@@ -161,9 +192,9 @@ class Replay:
         oldest = int(r.work[at.IN_FLIGHT_RING + int(r.me["flight_head"])])
         return bool(r.me["num_flight"] > 0 and r.lane[oldest]["empty"] == 1)
 
-    def _operators(self, r: Engine, lane: int) -> tuple[list[Stage], int]:
+    def _operators(self, r: Engine, lane: int) -> tuple[list[Stage], int, int]:
         """Picoseconds of every operator of the plan on each stage (of two where they run side by side), the least
-        that the stage takes, of its hand-over, and of the host before it."""
+        that the stage takes, of its hand-over, of the host before it, and of the swaps that come with it, alone."""
         rows = plan_rows(r, lane)
         num = len(rows)
         decode = rows["role"] != at.PREFILL
@@ -194,9 +225,9 @@ class Replay:
             self.num_operator += int(ops["count"].sum())
         host = self.price.host_ps
         moved = int(r.me["swap_block"])
-        host_ps = host[HOST_STEP] + host[HOST_SEQ] * num + host[HOST_TOKEN] * query.sum() + host[HOST_BLOCK] * moved
+        host_ps = host[HOST_STEP] + host[HOST_SEQ] * num + host[HOST_TOKEN] * query.sum()
         host_ps += host[HOST_PREFILL] * (not decode.all())
-        return stages, int(host_ps)
+        return stages, int(host_ps), int(host[HOST_BLOCK]) * moved
 
     def _drafts(self, r: Engine, lane: int) -> list[tuple[list[int], int, int]]:
         """Of each pass of the draft model before the plan: its operators, the least that they take, the host's time."""
@@ -227,18 +258,21 @@ class Replay:
         return found
 
     def _step(
-        self, k: int, lane: int, drafts: list[tuple[list[int], int, int]], stages: list[Stage], host_ps: int, hold: Any,
-        wait_ps: int,
+        self, k: int, lane: int, drafts: list[tuple[list[int], int, int]], stages: list[Stage],
+        before_ps: tuple[int, int], hold: Any, wait_ps: int,
     ) -> Generator[Any, Any, None]:  # fmt: skip
         ready_ps = int(self.env.now) + wait_ps
         yield hold
         yield self.env.timeout(max(0, ready_ps - int(self.env.now)))
-        for passed, least_ps, before_ps in drafts:
-            yield self.env.timeout(before_ps)
+        for passed, least_ps, draft_host_ps in drafts:
+            yield self.env.timeout(draft_host_ps)
             for time_ps in passed:
                 yield self.env.timeout(time_ps)
             yield self.env.timeout(max(0, least_ps - sum(passed)))
+        host_ps, swap_ps = before_ps
         yield self.env.timeout(host_ps)
+        if swap_ps:
+            yield from self._swap(k, swap_ps)
         for stage, (operators, least_ps, sends) in enumerate(stages):
             if stage > 0:
                 hold = self.stages[k][stage].request()
@@ -252,15 +286,32 @@ class Replay:
             yield self.env.timeout(max(0, least_ps - worked_ps))
             if stage == len(stages) - 1:
                 self._at(int(self.env.now), END, lambda: self._end(k, lane))
+            here = self.views[k].lane[stage]
+            here["free_ps"] = max(int(here["free_ps"]), int(self.env.now))
             self.stages[k][stage].release(hold)
             if stage == 0:
                 self._wake(k)
             for time_ps in sends:
                 yield self.env.timeout(int(time_ps))
 
+    def _swap(self, k: int, alone_ps: int) -> Generator[Any, Any, None]:
+        """Moves blocks between the devices of replica k and their host, which takes `alone_ps` where nobody else does:
+        each device sends its part over its own link and, where there is one, its switch."""
+        if self.fabric is None or self.uplinks is None:
+            yield self.env.timeout(alone_ps)
+            return
+        begun_ps = int(self.env.now)
+        route, share = self.uplinks.route[k], self.uplinks.share[k]
+        yield self.fabric.send(route, np.full(len(route), alone_ps * share / PS_PER_S))
+        late_ps = int(self.env.now) - begun_ps - alone_ps
+        self.contended_ps += late_ps
+        self.views[k].lane[0]["busy_ps"] += late_ps
+
     def _end(self, k: int, lane: int) -> None:
         r = self.views[k]
         r.lane[lane]["end_ps"] = int(self.env.now)
+        if self.recorded:
+            self.logged.pop((k, lane))[at.LOG_COLUMNS.index("end_ps")] = int(self.env.now)
         r.me["now_ps"] = commit(r)
         fetch(self.world, k)
         self._expect_arrivals()

@@ -34,9 +34,10 @@ from kernels.engine.scan import scan_cost
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.errors import InputError
 from kernels.formats import FORMATS
-from kernels.machine import BESIDE, BESIDE_SUB_BATCH, LINK_BYTE_PER_S, LINK_HOST, Machine
+from kernels.machine import BESIDE, BESIDE_SUB_BATCH, Machine
 from kernels.price import price_table
 from kernels.units import LONGEST_PS, PS_PER_S
+from sim.serving.host_link import host_byte_per_s
 from sim.serving.plan import NO_SPANS, Spans
 from sim.serving.scan_price import ScanRow, scan_rows
 from sim.serving.slower import slower
@@ -199,8 +200,8 @@ def build(
     through the head, where that is more), and what they came from.
 
     Times are of one device of each stage; energies of all devices of a stage. A hand-over between stages is no
-    part of either stage's time. A block swapped moves its share of every device over the host link: `block_byte`, by
-    default what `block_token` tokens keep.
+    part of either stage's time. A block swapped moves its share of every device over the host link, which those behind
+    one PCIe switch share: `block_byte` a device, by default what `block_token` tokens keep.
     Raises `InputError` for what this path cannot price.
     """
     host = host or HostTime()
@@ -231,9 +232,8 @@ def build(
     _attention(price, lowered, classes)
     if block_byte is None:
         block_byte = block_token * memory.kv_byte_per_token(model, formats, placement)
-    block_s = (
-        block_byte / machine.link[LINK_HOST, LINK_BYTE_PER_S] if machine.link[LINK_HOST, LINK_BYTE_PER_S] > 0 else 0.0
-    )
+    link_byte_per_s = host_byte_per_s(machine, placement)
+    block_s = block_byte / link_byte_per_s if link_byte_per_s > 0 else 0.0
     price.host_ps[:] = host.vector_ps(model.num_layer, block_s)
     layers = [stop - start for start, stop in placement.stages(model.num_layer)]
     price.dispatch_ps[:] = np.round(np.array(layers) * host.dispatch_layer_s * PS_PER_S)

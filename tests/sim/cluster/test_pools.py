@@ -103,8 +103,6 @@ def test_pools_that_make_no_way_are_refused():
         part("p", "prefill", rate=0.0)
     with pytest.raises(InputError, match="in pages"):
         part("d", "decode", policy="orca:max_token=64,max_seq=8")
-    with pytest.raises(InputError, match="sessions"):
-        serve_pools(load([0, 0], [5, 5], [2, 2], parent=[-1, 0]), [part("p", "mixed")])
 
 
 def test_a_rule_of_transfer_is_one_file(tmp_path):

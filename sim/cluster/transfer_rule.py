@@ -1,0 +1,54 @@
+"""Rules of KV transfer: found by name or by path, compiled where pools run ahead."""
+
+import importlib
+import pathlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, cast
+
+from kernels.errors import InputError
+from sim.serving.plugin import module_from
+
+TRANSFERS = ("whole", "layered")
+Rule = Callable[[float, int, float, float], float]
+
+
+def transfer_module(name: str) -> ModuleType:
+    """The file of the rule `name`: one of `sim.cluster.transfers`, or a path, with a function `left_byte`."""
+    if name.endswith(".py"):
+        module = module_from("transfer", pathlib.Path(name))
+    elif name in TRANSFERS:
+        module = importlib.import_module(f"sim.cluster.transfers.{name}")
+    else:
+        raise InputError("no such rule", field="transfer", value=name, allowed=[*TRANSFERS, "a path of a .py file"])
+    if not callable(getattr(module, "left_byte", None)):
+        raise InputError("has no function left_byte", file=module.__file__, field="transfer", value=name)
+    return module
+
+
+def is_compiled(module: ModuleType) -> bool:
+    """Whether numba compiles the rule; a file that says `COMPILED = False` is plain Python."""
+    return bool(getattr(module, "COMPILED", True))
+
+
+def rule_of(module: ModuleType) -> Rule:
+    """The rule as Python."""
+    return cast(Rule, module.left_byte)
+
+
+def compiled_rule(module: ModuleType) -> Any:
+    """The rule compiled; an `InputError` where numba cannot."""
+    from kernels.engine.handover import RULE_SIGNATURE
+    from kernels.jit import njit_as
+
+    try:
+        return njit_as(RULE_SIGNATURE)(module.left_byte)
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:
+        said = [part.strip() for part in str(error).splitlines() if part.strip()]
+        why = next((part for part in said if not part.startswith(("Failed in", "File ", "During: "))), "")
+        raise InputError(
+            f"numba cannot compile this rule: {(why or type(error).__name__)[:300]}", file=module.__file__,
+            field="left_byte", allowed="what numba compiles; or COMPILED = False in the file",
+        ) from error  # fmt: skip
