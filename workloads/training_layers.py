@@ -6,7 +6,7 @@ attention"; Megatron-LM and Llama 3 do the same). Ulysses exchanges heads for to
 """
 
 from kernels import optable as op
-from workloads.experts import distinct_node, distinct_rank
+from workloads.experts import distinct_node, distinct_rank, fullest_rank
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.rows import ACT_FLOP, ADD_FLOP, NORM_FLOP, ROPE_FLOP
 from workloads.training import TrainPlan
@@ -171,10 +171,13 @@ def _experts(rows: TrainRows, f: FeedForward, h: int, plan: TrainPlan) -> None:
     _exchange(rows, f, "dispatch", own, h, copies, sent)
     if etp > 1:
         rows.link("gather", op.ALL_GATHER, "etp", own * etp * f.topk * h * rows.byte, back=op.REDUCE_SCATTER)
-    # the rows of the fullest rank over its experts, each a product of its own: tokens of the group times their choices
-    local = max(f.num_expert // plan.ep, 1)
+    # The rows of the fullest rank over its experts, each a product of its own: training software runs grouped products
+    # of the library (each expert's rows lie together after the permutation, and each has two gradients), not the
+    # fused kernels of serving engines, which have no backward pass. Loads are by the law of serving.
     group = own * plan.ep * (etp if own < rows.token else 1)
-    each = max(1.0, group * f.topk * (1 + plan.skew) / f.num_expert)
+    row, active = fullest_rank(group, f.num_expert, f.topk, plan.ep, plan.skew)
+    local = max(1, round(active))
+    each = max(1.0, row / local)
     width = f.expert_inter / etp
     rows.linear_map("expert_up", each, f.num_up * width, h, batch=local)
     rows.module = "activation"

@@ -12,7 +12,7 @@ from hw_models.spec import System
 from kernels import optable as op
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE, FORMATS
-from kernels.gemm import THROTTLE
+from kernels.gemm import ROW_S, THROTTLE
 from kernels.machine import Machine
 from kernels.optable import CostTable
 from kernels.price import CLASS, EXPERT, LINK, STREAM
@@ -41,7 +41,6 @@ PS = 1e-12
 LOGIT_BYTE = {True: 4.0, False: 10.0}
 """Bytes a logit at the peak. Fused cross entropy: the logits and their gradient in 16 bits. Not fused: the 16-bit
 logits, a 32-bit copy and the softmax's 32-bit gradient."""
-NARROW = ("fp8", "nvfp4")
 EXCHANGES = {"tp": "tp", "ep": "ep", "etp": "ep", "dp": "ep", "cp": "cp"}  # whose seconds a group's traffic is
 
 
@@ -77,11 +76,11 @@ def site(system: System, stack: TrainStack, attention: str = "", precision: str 
     if arrays.peak_flop_per_s[FORMAT_CODE[fmt]] <= 0:
         has = [f.name for f, peak in zip(FORMATS, arrays.peak_flop_per_s, strict=True) if peak > 0]
         raise InputError(f"{system.device.name} has no such pipe", field="format", value=precision, allowed=has)
-    if fmt in NARROW and fidelity != "sol":
-        # training libraries narrow with kernels of their own (rows of the table); their products, which nobody has
-        # measured here, reach the shares of the narrow peak that the 16-bit ones reach of theirs
-        arrays.fit[op.GEMM, FORMAT_CODE[fmt]] = arrays.fit[op.GEMM, FORMAT_CODE["bf16"]]
-        other["gemm", fmt] = f"shares of the {fmt} peak as of bf16's"
+    if arrays.fit[op.GEMM, FORMAT_CODE[fmt], ROW_S] > 0:
+        # the calibrated kernel narrows its input first; here both directions' inputs are narrowed with their transposes
+        # by kernels of their own, which are rows of the table
+        arrays.fit[op.GEMM, FORMAT_CODE[fmt], ROW_S] = 0.0
+        other["gemm", fmt] = "inputs narrowed by rows of their own"
     if stack.name != "sol":
         name = attention or stack.file.attention
         arrays = arrays._replace(fit=_with_kernel(arrays, system, name))
