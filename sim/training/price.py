@@ -16,6 +16,7 @@ from kernels.gemm import ROW_S, THROTTLE
 from kernels.machine import Machine
 from kernels.optable import CostTable
 from kernels.price import CLASS, EXPERT, LINK, STREAM
+from kernels.row_energy import above_awake_j
 from kernels.train_plan import (
     BODY,
     FIRST,
@@ -169,6 +170,12 @@ def row_seconds(low: Lowered, cost: CostTable, where: Site) -> Floats:
     return _lasting(low.ops, cost, cost["time_ps"] * PS, where) * np.where(kind == LINK, 1.0, factor)
 
 
+def row_joules(low: Lowered, seconds: Floats, where: Site) -> Floats:
+    """Joules above awake of every row at its seconds under the stack, whose unfused passes move their bytes again."""
+    passes = np.where(_classes()[low.ops["kind"]] == STREAM, float(where.stack["vector"]), 1.0)
+    return above_awake_j(low.ops, seconds, passes, where.machine)
+
+
 def byte_piece(model: ModelSpec, plan: TrainPlan, precision: str = "bf16") -> Records:
     """`[3]` as `piece`, without any price: what layers and ends keep, and their values. Memory asks for no more."""
     check_policy(model, plan)
@@ -198,7 +205,8 @@ def _classes() -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
     return np.array(CLASS, np.int64)
 
 
-Part = tuple[float, float, float, float]  # seconds, operators, seconds of tp and of ep exchanges
+PART = ("recompute_s", "num_again_op", "tp_again_s", "ep_again_s", "again_j")
+Part = tuple[float, float, float, float, float]  # of those: seconds, operators, tp and ep exchanges, joules
 
 
 class Summed(NamedTuple):
@@ -218,11 +226,13 @@ def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summ
     link = _classes()[ops["kind"]] == LINK
     forward, back, weight = phase == FORWARD, phase == INPUT_GRAD, phase == WEIGHT_GRAD
     count = ops["count"] * ~link
-    own = seconds * ~link
+    own, joule = seconds * ~link, row_joules(low, seconds, where)
     field = {
         "forward_s": own @ forward, "input_grad_s": own @ back, "weight_grad_s": own @ weight,
         "num_op": float(count @ forward), "num_back_op": float(count @ (back | weight)),
         "update_s": float(own @ (phase == UPDATE)) / plan.refresh,
+        "forward_j": joule @ forward, "back_j": joule @ (back | weight),
+        "update_j": float(joule @ (phase == UPDATE)) / plan.refresh,
     }  # fmt: skip
     exchange = {name: np.zeros(len(ops)) for name in ("tp", "ep", "cp")}
     for row in np.flatnonzero(link).tolist():
@@ -237,9 +247,9 @@ def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summ
     modules, named = np.array(low.module), ops["name"].astype(str)
 
     def part(mine: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]") -> Part:
-        columns = (own, count, exchange["tp"], exchange["ep"])
-        one, two, three, four = (float(column @ (forward & mine)) for column in columns)
-        return one, two, three, four
+        columns = (own, count, exchange["tp"], exchange["ep"], joule)
+        one, two, three, four, five = (float(column @ (forward & mine)) for column in columns)
+        return one, two, three, four, five
 
     module = {name: part(modules == name) for name in dict.fromkeys(low.module)}
     single: dict[str, tuple[str, Part]] = {}
@@ -256,8 +266,8 @@ def _fill(out: Records, row: int, found: Summed, plan: TrainPlan) -> None:
     for name, value in found.field.items():
         out[name][row] = value
     chosen = found.module if plan.recompute == "full" else recomputed(plan)
-    again = np.array([found.module[name] for name in chosen if name in found.module]).reshape(-1, 4).sum(axis=0)
-    for name, value in zip(("recompute_s", "num_again_op", "tp_again_s", "ep_again_s"), again, strict=True):
+    again = np.array([found.module[name] for name in chosen if name in found.module]).reshape(-1, len(PART)).sum(axis=0)
+    for name, value in zip(PART, again, strict=True):
         out[name][row] = value
     if "core_attn" in chosen:  # keys go round, or heads change hands, once more
         out["cp_again_s"][row] = found.field["cp_s"]
@@ -267,10 +277,10 @@ def _fill_policy(out: Records, row: int, kept: KeptByte, found: Summed, plan: Tr
     """What a policy for single tensors adds to the recomputation and takes from the weight gradients of a row."""
     gone = set(found.module if plan.recompute == "full" else recomputed(plan))
     for name, share in kept.again:
-        module, part = found.name.get(name, ("", (0.0, 0.0, 0.0, 0.0)))
+        module, part = found.name.get(name, ("", (0.0, 0.0, 0.0, 0.0, 0.0)))
         if module in gone:  # runs again already
             continue
-        for field, value in zip(("recompute_s", "num_again_op", "tp_again_s", "ep_again_s"), part, strict=True):
+        for field, value in zip(PART, part, strict=True):
             out[field][row] += value * share
     for name, share, byte in kept.sampled:  # all are read and those that stay are written; fewer rows in the product
         out["forward_s"][row] += byte * (1 + share) * found.byte_s

@@ -11,6 +11,8 @@ from hw_models.routes import Routes
 from kernels import optable as op
 from kernels.formats import FORMAT_CODE, FORMATS
 from kernels.gemm import ROW_BYTE_PER_S, ROW_S
+from kernels.machine import IDLE_W
+from kernels.row_energy import above_awake_j
 from sim.trace.chakra_replay import replay_traces
 from sim.training.price import row_seconds, site
 from sim.training.stack import load_stack
@@ -78,6 +80,18 @@ def test_a_narrow_product_of_training_is_the_serving_one_without_its_quantisatio
     narrowing_s = m * (fit[ROW_S] + 3.0 * k / fit[ROW_BYTE_PER_S]) if fit[ROW_S] > 0 else 0.0
     assert abs(serving - training - round(narrowing_s * 1e12)) <= 1
     assert ("gemm", fmt) in where.other or narrowing_s == 0.0
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_training_draws_what_serving_draws_for_every_kind(system: str) -> None:
+    built = catalog.system(system, 8)
+    where = site(built, load_stack("megatron-core"), usual(built.device))
+    ops, work = rows()
+    cost = device.cost(ops, work, where.machine)
+    seconds = cost["time_ps"] * 1e-12
+    above = above_awake_j(ops, seconds, np.ones(len(ops)), where.machine)
+    joule = where.machine.rate[IDLE_W] * seconds + above
+    assert joule == pytest.approx(cost["energy_nj"] * 1e-9, rel=1e-3, abs=2e-9)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
