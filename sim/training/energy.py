@@ -35,7 +35,7 @@ def step_energy(
     for name in ("forward_j", "back_j", "again_j"):
         passes += layers * float(prices[BODY][name]) + float(prices[FIRST][name]) + float(prices[LAST][name])
     drawn = m * passes / pp + layers / pp * float(prices[BODY]["update_j"])
-    moved = _update_byte(record, prices) + _traffic_byte(record, prices)
+    moved = _update_byte(record, prices) + _traffic_byte(record, prices) + _copied_byte(record, prices)
     drawn += rate[BUSY_W] * update_s + rate[LINK_W] * exposed_dp_s + rate[TRAFFIC_W] * moved / rate[MEM_BYTE_PER_S]
     device_w = float(rate[IDLE_W] + min(rate[DYNAMIC_W], drawn / step_s))
     num_device = int(record["tp"] * record["cp"] * record["dp"] * record["pp"])
@@ -79,3 +79,13 @@ def _traffic_byte(record: Record, prices: Records) -> float:
             gathered = (whole if zero >= 3 else value) * float(gathered_byte(record))
             total += gathers * memory_byte(ALL_GATHER, gathered, int(size))
     return total
+
+
+def _copied_byte(record: Record, prices: Records) -> float:
+    """Bytes of device memory that copies to and from the host read and write, of a mean device."""
+    shares = (record["dp"] * record["cp"], record["expert_dp"]) if record["zero"] >= 3 else (1.0, 1.0)
+    body, layers = prices[BODY], float(record["num_layer"]) / float(record["pp"])
+    kept = float(body["kept_byte"]) * float(record["act_offload"]) + float(body["away_byte"])
+    weights = float(body["dense"]) / float(shares[0]) + float(body["expert"]) / float(shares[1])
+    fetched = weights * float(record["weight_byte"] * record["weight_offload"])
+    return float(record["num_microbatch"]) * layers * 2 * (kept + fetched)  # out and in; in for both passes
