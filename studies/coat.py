@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hw_models import catalog
+from hw_models import catalog, device
 from kernels import optable as op
+from kernels.formats import FORMAT_CODE
 from kernels.train_plan import (
     BODY,
     M_ACTIVATION,
@@ -133,6 +134,8 @@ def token_per_s(model: str, num_device: int, batch: int, system: str, total: int
     precision = "fp8" if system == "COAT" else "bf16"
     where = site(catalog.system(SYSTEM, num_device), load_stack(STACK), plan.attention, precision)
     where.stack["vector"] = 1.0  # every pass is counted here
+    measured = device.machine(where.system, "calibrated").fit
+    where.machine.fit[op.GEMM, FORMAT_CODE["fp8"]] = measured[op.GEMM, FORMAT_CODE["fp8"]]
     prices = piece(spec, fused, where)
     low, seconds = layer_seconds(spec, spec.block[0], fused, where)
     stream = np.isin(low.ops["kind"], (op.ADD, op.ACT, op.ROPE, op.COPY, op.NORM))

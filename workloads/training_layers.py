@@ -10,10 +10,9 @@ from workloads.experts import distinct_node, distinct_rank, fullest_rank
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.rows import ACT_FLOP, ADD_FLOP, NORM_FLOP, ROPE_FLOP
 from workloads.training import TrainPlan
-from workloads.training_rows import FORWARD, INPUT_GRAD, UPDATE, WEIGHT_GRAD, Lowered, TrainRows
+from workloads.training_rows import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Lowered, TrainRows
 
 FUSED = ("flash1", "flash2", "flash3")
-OPTIMIZER_FLOP = 12.0  # a value: two moments, their corrections, a square root, a division, decay
 
 
 def lower_layer(model: ModelSpec, block: Block, plan: TrainPlan, precision: str = "bf16", per_node: int = 8) -> Lowered:
@@ -254,13 +253,3 @@ def _loss(rows: TrainRows, model: ModelSpec, plan: TrainPlan) -> None:
     else:
         rows.stream("loss", op.LOSS, rows.token, vocab, 5.0, read=3, write=4, back=(4, 3))
     rows.link("loss", op.ALL_REDUCE, "tp", 4.0 * rows.token, phases=(FORWARD, FORWARD, FORWARD))
-
-
-def lower_update(plan: TrainPlan, state: float, grad: float) -> Lowered:
-    """The optimizer over `state` values of a device, whose gradients are `grad` values: their norm is read and zeros
-    are written, states and master weights are read and written, weights written."""
-    rows = TrainRows(plan)
-    read = state * (plan.optimizer_byte + plan.grad_byte) + grad * plan.grad_byte
-    write = state * (plan.optimizer_byte + plan.weight_byte) + (grad * plan.grad_byte if plan.zero < 2 else 0.0)
-    rows.add("optimizer", op.OPTIMIZER, UPDATE, flop=OPTIMIZER_FLOP * state, act_byte=read, write_byte=write)
-    return rows.table()

@@ -165,14 +165,20 @@ def ends_seconds(model: ModelSpec, plan: TrainPlan, where: Site) -> list[tuple[L
 
 def row_seconds(low: Lowered, cost: CostTable, where: Site) -> Floats:
     """Seconds of every row: its kernel's time under a lasting load, times the stack's factor for its class."""
-    kind = _classes()[low.ops["kind"]]
-    factor = np.where(kind == STREAM, where.stack["vector"], where.stack["compute"])
-    return _lasting(low.ops, cost, cost["time_ps"] * PS, where) * np.where(kind == LINK, 1.0, factor)
+    factor = np.where(_elementwise(low.ops), where.stack["vector"], where.stack["compute"])
+    link = _classes()[low.ops["kind"]] == LINK
+    return _lasting(low.ops, cost, cost["time_ps"] * PS, where) * np.where(link, 1.0, factor)
+
+
+def _elementwise(ops: op.OpTable) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+    """Rows of a framework's element-wise operators, which a software fuses or not. What narrows the inputs of FP8
+    products is a kernel of the products' library, one pass whatever the framework does."""
+    return (_classes()[ops["kind"]] == STREAM) & (ops["kind"] != op.CONVERT)
 
 
 def row_joules(low: Lowered, seconds: Floats, where: Site) -> Floats:
     """Joules above awake of every row at its seconds under the stack, whose unfused passes move their bytes again."""
-    passes = np.where(_classes()[low.ops["kind"]] == STREAM, float(where.stack["vector"]), 1.0)
+    passes = np.where(_elementwise(low.ops), float(where.stack["vector"]), 1.0)
     return above_awake_j(low.ops, seconds, passes, where.machine)
 
 
