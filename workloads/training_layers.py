@@ -166,8 +166,20 @@ def _experts(rows: TrainRows, f: FeedForward, h: int, plan: TrainPlan) -> None:
         copies = distinct_rank(f.num_expert, f.topk, plan.ep)
         if nodes > 1:  # once to each node, then on inside it under the network's time
             copies = distinct_node(f.num_expert, f.topk, nodes, plan.node_limit)
-    rows.stream("permute", op.ADD, own * copies, h, 0.0, back=(1, 1))
-    _exchange(rows, f, "dispatch", own, h, copies, sent)
+    narrow_sent = _narrow_sent(rows, plan)
+    if narrow_sent:  # narrowed where they are, once, not where their copies arrive
+        rows.add("dispatch_quant", op.CONVERT, FORWARD, fmt=rows.linear, m=round(own), n=h, flop=2.0 * own * h,
+                 act_byte=own * h * rows.byte, write_byte=own * h * sent)  # fmt: skip
+    got = distinct_rank(f.num_expert, f.topk, plan.ep)  # copies of a token that arrive, on all devices
+    away = plan.ep > 1
+    if plan.dispatch == "deepep" and away:  # sent as they lie; copies that arrive are laid out by expert
+        _exchange(rows, f, "dispatch", own, h, copies, sent)
+        share = sent / rows.byte
+        rows.stream("permute", op.ADD, own, h, 0.0, read=got * share, write=f.topk * share, back=(f.topk, got))
+    else:  # laid out by expert, sent to their devices, and there by expert once more
+        rows.stream("permute", op.ADD, own, h, 0.0, read=1, write=f.topk, back=(f.topk, 1))
+        _exchange(rows, f, "dispatch", own, h, copies, sent)
+        _sort(rows, f, "sort", own, h)
     if etp > 1:
         rows.link("gather", op.ALL_GATHER, "etp", own * etp * f.topk * h * rows.byte, back=op.REDUCE_SCATTER)
     # The rows of the fullest rank over its experts, each a product of its own: training software runs grouped products
@@ -178,17 +190,33 @@ def _experts(rows: TrainRows, f: FeedForward, h: int, plan: TrainPlan) -> None:
     local = max(1, round(active))
     each = max(1.0, row / local)
     width = f.expert_inter / etp
-    rows.linear_map("expert_up", each, f.num_up * width, h, batch=local)
+    rows.linear_map("expert_up", each, f.num_up * width, h, batch=local, narrowed=narrow_sent)
     rows.module = "activation"
     rows.stream("expert_act", op.ACT, each * local, width, ACT_FLOP, read=f.num_up, back=(f.num_up + 1, f.num_up))
     rows.module = "moe"
     rows.linear_map("expert_down", each, h, width, batch=local)
     if etp > 1:
         rows.link("scatter", op.REDUCE_SCATTER, "etp", own * etp * f.topk * h * rows.byte, back=op.ALL_GATHER)
-    _exchange(rows, f, "combine", own, h, copies, sent)
-    rows.stream("unpermute", op.ADD, own * f.topk, h, 1.0, back=(1, 1))
+    if plan.dispatch == "deepep" and away:  # summed by device, then on the way
+        rows.stream("unpermute", op.ADD, own, h, f.topk, read=f.topk, write=got, back=(got, f.topk))
+        _exchange(rows, f, "combine", own, h, copies, sent)
+    else:
+        _sort(rows, f, "unsort", own, h)
+        _exchange(rows, f, "combine", own, h, copies, sent)
+        rows.stream("unpermute", op.ADD, own, h, f.topk, read=f.topk, write=1, back=(1, f.topk))
     if plan.global_balance:  # the loads of all experts, summed over the whole batch's ranks
         rows.link("balance", op.ALL_REDUCE, "dp", 4.0 * f.num_expert, phases=(FORWARD,))
+
+
+def _narrow_sent(rows: TrainRows, plan: TrainPlan) -> bool:
+    """Whether tokens go to their experts in the format of the experts' products."""
+    return plan.ep > 1 and plan.dispatch_byte == 1.0 and rows.linear != rows.wide
+
+
+def _sort(rows: TrainRows, f: FeedForward, name: str, own: float, h: int) -> None:
+    """Rows from several devices, laid out by local expert (or back): a copy, where there is more than one of either."""
+    if rows.plan.ep > 1 and f.num_expert > rows.plan.ep:
+        rows.stream(name, op.ADD, own, h, 0.0, read=f.topk, write=f.topk, back=(f.topk, f.topk))
 
 
 def _exchange(rows: TrainRows, f: FeedForward, name: str, token: float, h: int, copies: float, sent: float) -> None:

@@ -54,8 +54,8 @@ class TrainRows:
         linear = precision_format(precision)
         self.wide = FORMAT_CODE[linear if linear in ("bf16", "fp16", "tf32", "fp32") else "bf16"]
         self.linear = FORMAT_CODE[linear]
-        # Blocks of 128 values of a row: the input is kept once and narrowed again, transposed, for its weight's gradient
-        # (DeepSeek-AI 2024, arXiv 2412.19437, section 3.5.2); libraries of MXFP8 keep both from the start
+        # Blocks of 128 values of a row: the input is kept once and narrowed again, transposed, for the gradient of its
+        # weight (DeepSeek-AI 2024, arXiv 2412.19437, section 3.5.2); libraries of MXFP8 keep both from the start
         self.requantised = precision == "fp8_block"
         self.module = "other"
         self._rows: list[dict[str, Any]] = []
@@ -99,13 +99,14 @@ class TrainRows:
             self.add(f"{name}_add", op.ADD, WEIGHT_GRAD, m=k, n=n * batch, flop=size, act_byte=size * both,
                      write_byte=size * self.plan.grad_byte)  # fmt: skip
 
-    def linear_map(self, name: str, m: float, n: float, k: float, *, bias: bool = False, batch: int = 1) -> None:
+    def linear_map(self, name: str, m: float, n: float, k: float, *, bias: bool = False, batch: int = 1,
+                   narrowed: bool = False) -> None:  # fmt: skip
         """A weight, the gradient of whose bias sums that of its result over the tokens; with its low-rank adapter
-        beside it, where the plan trains adapters alone."""
+        beside it, where the plan trains adapters alone. `narrowed`: its input comes in the products' format."""
         rank = self.plan.lora_rank
         if self.linear != self.wide:  # narrowed once for each direction, with its transpose for the weight's gradient
             narrow = FORMATS[self.linear].act_bit / 8
-            for phase, size in ((FORWARD, float(m) * k * batch), (INPUT_GRAD, float(m) * n * batch)):
+            for phase, size in ((FORWARD, float(m) * k * batch), (INPUT_GRAD, float(m) * n * batch))[int(narrowed) :]:
                 self.add(f"{name}_quant", op.CONVERT, phase, fmt=self.linear, m=round(m * batch),
                          n=round(size / m / batch), flop=2 * size, act_byte=size * self.byte,
                          write_byte=2 * size * narrow)  # fmt: skip
