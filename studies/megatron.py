@@ -39,7 +39,7 @@ LLAMA = {
 }  # fmt: skip
 FITTED_A100 = "two factors of stack megatron-2022 fitted on these eight times"
 FITTED_H100 = "one factor of stack megatron-core-2024 fitted on the nine rows of this table"
-FITTED_LLAMA = "two numbers of stack megatron-core fitted on these three rows"
+FITTED_LLAMA = "one factor of stack megatron-core fitted on these three rows, with a share of hidden traffic chosen"
 NOT_FITTED = "not fitted"
 
 

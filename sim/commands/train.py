@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-HELP = "simulate a training step: time, MFU, bubble, communication, memory, cost"
+HELP = "simulate a training step: time, MFU, bubble, communication, memory, energy, cost"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
