@@ -68,7 +68,7 @@ def _ends(m: int, num_expert: int, topk: int) -> tuple[float, float]:
 def expert_loads(m: int, num_expert: int, topk: int, skew: float) -> Floats:
     """Rows of every expert, the fullest first: the density's value in the middle of each of `num_expert` equal parts.
 
-    >>> expert_loads(1024, 4, 2, 0.0).tolist(), int(expert_loads(1024, 4, 2, 1.2).sum())
+    >>> expert_loads(1024, 4, 2, 0.0).tolist(), round(expert_loads(1024, 4, 2, 1.2).sum())
     ([512.0, 512.0, 512.0, 512.0], 2048)
     """
     if skew <= 0.0:

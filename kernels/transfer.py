@@ -15,8 +15,8 @@ def transfer_s(link_byte: float, num_device: float, link: Links) -> float:
     share its way up. No byte takes no time.
 
     >>> link = np.zeros((3, 5)); link[LINK_HOST, :3] = 4.0, 0.5, 2.0
-    >>> transfer_s(8.0, 1.0, link), transfer_s(8.0, 8.0, link), transfer_s(0.0, 8.0, link)
-    (2.5, 4.5, 0.0)
+    >>> [float(transfer_s(byte, number, link)) for byte, number in ((8.0, 1.0), (8.0, 8.0), (0.0, 8.0))]
+    [2.5, 4.5, 0.0]
     """
     if link_byte <= 0.0:
         return 0.0
