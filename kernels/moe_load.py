@@ -32,11 +32,9 @@ def local_load(m: int, num_expert: int, topk: int, ep: int, skew: float, tile_m:
     if skew <= 0.0:
         active = min(local, even)
         return even, active, active * math.ceil(even / active / tile_m - 1e-9)
-    for pole in (1.0, 2.0, 3.0):  # where an exponent below would vanish
-        if abs(skew - pole) < 1e-6:
-            skew = pole + 1e-6
+    skew = _off_pole(skew)
     b, c = 1.0 - skew, 2.0 - skew
-    low, high = (1.0, max(0.8 * m, 1.1)) if m * topk > num_expert else (0.01, 2.0)
+    low, high = _ends(m, num_expert, topk)
     low_b, low_c = low**b, low**c
     span_b, span_c = high**b - low_b, high**c - low_c
     mean = span_c / c / (span_b / b)
@@ -50,6 +48,36 @@ def local_load(m: int, num_expert: int, topk: int, ep: int, skew: float, tile_m:
     large = local * (1.0 - (edge**b - low_b) / span_b)
     tile = max(active - large, 0.0) + row * (1.0 - (edge**c - low_c) / span_c) / tile_m + 0.5 * large
     return row, active, max(tile, active)
+
+
+@njit
+def _off_pole(skew: float) -> float:
+    """The exponent, off where one that is built on it would vanish."""
+    for pole in (1.0, 2.0, 3.0):
+        if abs(skew - pole) < 1e-6:
+            return pole + 1e-6
+    return skew
+
+
+@njit
+def _ends(m: int, num_expert: int, topk: int) -> tuple[float, float]:
+    """Least and largest load of the density, in units of its own."""
+    return (1.0, max(0.8 * m, 1.1)) if m * topk > num_expert else (0.01, 2.0)
+
+
+def expert_loads(m: int, num_expert: int, topk: int, skew: float) -> Floats:
+    """Rows of every expert, the fullest first: the density's value in the middle of each of `num_expert` equal parts.
+
+    >>> expert_loads(1024, 4, 2, 0.0).tolist(), round(expert_loads(1024, 4, 2, 1.2).sum())
+    ([512.0, 512.0, 512.0, 512.0], 2048)
+    """
+    if skew <= 0.0:
+        return np.full(num_expert, m * topk / num_expert)
+    b = 1.0 - _off_pole(skew)
+    low, high = _ends(m, num_expert, topk)
+    part = (np.arange(num_expert, 0, -1) - 0.5) / num_expert
+    x = (low**b + part * (high**b - low**b)) ** (1.0 / b)
+    return np.asarray(x / x.sum() * m * topk)
 
 
 @njit

@@ -28,7 +28,7 @@ ALL_REDUCE ...        ``link_byte``: message byte a device (input for reduce-typ
 DISPATCH COMBINE      ``m`` tokens of a device to their experts and back, ``n`` bytes a row, ``topk`` of
                       ``num_expert``; ``group_size``, ``group_node`` as above, ``window`` nodes that a token goes to
                       at most (0: all), ``k`` cores given to the kernel (0: its own number)
-TRANSFER              ``link_byte`` over a host or storage link
+TRANSFER              ``link_byte`` over a host or storage link, one way, while ``group_size`` devices of a box do so
 ====================  =======================================================================
 """
 

@@ -27,9 +27,6 @@ from kernels.machine import (
     EXPERT_IDEAL_S,
     EXPERT_S,
     IDLE_W,
-    LINK_BYTE_PER_S,
-    LINK_HOST,
-    LINK_LATENCY_S,
     NUM_CORE,
     PRODUCT_W,
     Machine,
@@ -67,6 +64,7 @@ from kernels.optable import (
 from kernels.power import copy_j, link_j, operator_j
 from kernels.scan import scan_s
 from kernels.stream import stream_s
+from kernels.transfer import transfer_s
 from kernels.units import FOREVER_PS, to_nj, to_ps
 
 Floats = npt.NDArray[np.float64]
@@ -250,7 +248,6 @@ def _put_attention(
 
 @njit
 def _links(ops: OpTable, rows: Rows, rate: Floats, link: Links, fit: Fits, shape: Floats, cost: CostTable) -> None:
-    host_byte_s, host_s = 1.0 / link[LINK_HOST, LINK_BYTE_PER_S], link[LINK_HOST, LINK_LATENCY_S]
     for i in rows:
         op = ops[i]
         kind = op["kind"]
@@ -269,7 +266,7 @@ def _links(ops: OpTable, rows: Rows, rate: Floats, link: Links, fit: Fits, shape
             byte = memory_byte(ALL_TO_ALL, op["link_byte"], op["group_size"])
             _put(cost, i, op["count"], seconds, link_j(seconds, byte, rate), ENGINE_LINK, bound)
         elif kind == TRANSFER:
-            seconds = op["link_byte"] * host_byte_s + host_s
+            seconds = transfer_s(op["link_byte"], op["group_size"], link)
             _put(cost, i, op["count"], seconds, copy_j(seconds, op["link_byte"], rate), ENGINE_COPY, BOUND_LINK)
 
 

@@ -117,13 +117,13 @@ def plan_step(plan: Record, piece: Records, stack: Record, machine: Machine, sta
     fullest, mean = plan["fullest"], plan["num_layer"] / pp
     total = np.zeros(4)
     gather, reduce, ends = layer_traffic_s(plan, piece, stack, machine)
-    slowest = ONLY
+    slowest, traffic = ONLY, (gather, reduce)
     if pp == 1:
-        stage_passes(plan, piece, stack, gather, reduce, plan["num_layer"], ONLY, stage[ONLY])
+        stage_passes(plan, piece, stack, machine, traffic, plan["num_layer"], ONLY, stage[ONLY])
     else:
-        stage_passes(plan, piece, stack, gather, reduce, plan["first_layer"], FIRST_STAGE, stage[FIRST_STAGE])
-        stage_passes(plan, piece, stack, gather, reduce, fullest, MIDDLE, stage[MIDDLE])
-        stage_passes(plan, piece, stack, gather, reduce, plan["last_layer"], LAST_STAGE, stage[LAST_STAGE])
+        stage_passes(plan, piece, stack, machine, traffic, plan["first_layer"], FIRST_STAGE, stage[FIRST_STAGE])
+        stage_passes(plan, piece, stack, machine, traffic, fullest, MIDDLE, stage[MIDDLE])
+        stage_passes(plan, piece, stack, machine, traffic, plan["last_layer"], LAST_STAGE, stage[LAST_STAGE])
         slowest = FIRST_STAGE
     hop = hop_s(plan, stack, machine)
     if pp > 1 and plan["blocking_hop"] > 0:

@@ -36,6 +36,7 @@ LAYER: tuple[str, ...] = (
     "tp_s", "tp_back_s", "ep_s", "ep_back_s", "cp_s", "cp_back_s",  # exchanges; of a ring what attention cannot hide
     "tp_again_s", "ep_again_s", "cp_again_s",  # of what is recomputed
     "update_s",  # products of an update of the layer's matrices, a step
+    "forward_j", "back_j", "again_j", "update_j",  # joules above awake, exchanges and all
     "kept_byte", "passing_byte", "work_byte",  # kept of a microbatch; recomputed at once; gradients under way
     "away_byte",  # on the host meanwhile
     "dense", "expert", "trained", "trained_expert",  # values of a device: all, and those that have gradients

@@ -21,6 +21,7 @@ from kernels.train_plan import (
     gathered_byte,
     update_byte,
 )
+from kernels.transfer import transfer_s
 
 ANY_FORMAT = FORMAT_CODE["bf16"]
 UPDATE_FLOP = 12.0  # a value: two moments, their corrections, a square root, a division, decay
@@ -90,9 +91,12 @@ def wait_for_hop(row: Floats, hop: float) -> None:
 
 
 @njit
-def _channel(byte_per_s: float, stack: Record) -> float:
-    """Rate of a channel to storage: no faster than the host link that leads there; 0 is host memory itself."""
-    return min(byte_per_s, stack["host_byte_per_s"]) if byte_per_s > 0 else stack["host_byte_per_s"]
+def copy_s(byte: float, channel_byte_per_s: float, plan: Record, stack: Record, machine: Machine) -> float:
+    """Seconds of a copy to or from the host, as all devices of a box do it; storage behind it (0: none) may be slower
+    than the way there."""
+    num_device = min(plan["tp"] * plan["cp"] * plan["dp"] * plan["pp"], stack["device_per_node"])
+    seconds = transfer_s(byte, num_device, machine.link)
+    return max(seconds, byte / channel_byte_per_s) if channel_byte_per_s > 0 else seconds
 
 
 @njit
@@ -140,7 +144,7 @@ def stage_times(
     `dp_s` and `optimizer_s` are once a step.
     """
     gather, reduce, end = layer_traffic_s(plan, piece, stack, machine)
-    stage_passes(plan, piece, stack, gather, reduce, layers, where, out)
+    stage_passes(plan, piece, stack, machine, (gather, reduce), layers, where, out)
     out[HOP_S] = hop_s(plan, stack, machine)
     if plan["blocking_hop"] > 0:
         wait_for_hop(out, out[HOP_S] * chunks)
@@ -150,10 +154,12 @@ def stage_times(
 
 @njit
 def stage_passes(
-    plan: Record, piece: Records, stack: Record, gather: float, reduce: float, layers: float, where: int, out: Floats
-) -> None:
+    plan: Record, piece: Records, stack: Record, machine: Machine, traffic: tuple[float, float], layers: float,
+    where: int, out: Floats,
+) -> None:  # fmt: skip
     """Passes of one microbatch through `layers` layers into `out[STAGE]`, with the exchanges that nothing hides;
-    `gather` and `reduce` of a layer are seconds of its data-parallel traffic."""
+    `traffic` of a layer: seconds of the gather and of the reduction among its replicas."""
+    gather, reduce = traffic
     layer = piece[BODY]
     forward, back = layer["forward_s"], layer["input_grad_s"] + layer["weight_grad_s"]
     # products overlap with the traffic of their own links; between nodes nothing of it was ever measured to hide
@@ -174,13 +180,16 @@ def stage_passes(
     again = max(again, layer["num_again_op"] * stack["host_s"])
     back = back_alone
     copy = layer["kept_byte"] * plan["act_offload"] + layer["away_byte"]
-    if copy > 0:  # kept tensors leave under the forward pass and come back under the backward pass
-        forward = max(forward, copy / _channel(plan["offload_write_byte_per_s"], stack))
-        back = max(back, copy / _channel(plan["offload_read_byte_per_s"], stack) - again)
-    if plan["weight_offload"] > 0:  # weights come in for each pass, under the layer before
-        fetch = (layer["dense"] + layer["expert"]) * plan["weight_byte"] * plan["weight_offload"]
-        forward = max(forward, fetch / stack["host_byte_per_s"])
-        back = max(back, fetch / stack["host_byte_per_s"] - again)
+    own, shards = 1.0, 1.0  # ranks that the weights are split over: each fetches its own, and gathers the others'
+    if plan["zero"] >= 3:
+        own, shards = plan["dp"] * plan["cp"], plan["expert_dp"]
+    fetch = (layer["dense"] / own + layer["expert"] / shards) * plan["weight_byte"] * plan["weight_offload"]
+    if copy + fetch > 0:
+        # kept tensors leave under the forward pass and come back under the backward pass; weights come in for each,
+        # under the layer before. An engine copies each way: what comes back waits for what comes in
+        fetch_s = copy_s(fetch, 0.0, plan, stack, machine)
+        forward = max(forward, copy_s(copy, plan["offload_write_byte_per_s"], plan, stack, machine), fetch_s)
+        back = max(back, copy_s(copy, plan["offload_read_byte_per_s"], plan, stack, machine) + fetch_s - again)
     if plan["dp_scheduled"] == 0 and plan["zero"] >= 2 and plan["dp"] * plan["cp"] > 1:
         beside = 0.0 if plan["gather_limit"] == 1 else 1.0
         share = 1.0
@@ -244,11 +253,12 @@ def update_s(plan: Record, piece: Records, stack: Record, machine: Machine, laye
     seconds = stream_s(UPDATE_FLOP * state, read, write, machine.rate, fit)[0] * stack["vector"]
     away = plan["optimizer_offload"]
     if away > 0 and plan["host_update"] > 0:  # beside the device's own: out, updated in the host's memory, and back
-        moved = (plan["grad_byte"] + plan["weight_byte"]) / stack["host_byte_per_s"]
+        out_s = copy_s(state * away * plan["grad_byte"], 0.0, plan, stack, machine)
+        in_s = copy_s(state * away * plan["weight_byte"], 0.0, plan, stack, machine)
         updated = (2 * plan["optimizer_byte"] + plan["grad_byte"] + plan["weight_byte"]) / stack["host_mem_byte_per_s"]
-        seconds = max(seconds * (1 - away), state * away * (moved + updated))
+        seconds = max(seconds * (1 - away), out_s + state * away * updated + in_s)
     elif away > 0:  # states come and go over the host link, both ways at once
-        seconds = max(seconds, state * plan["optimizer_byte"] * away / stack["host_byte_per_s"])
+        seconds = max(seconds, copy_s(state * plan["optimizer_byte"] * away, 0.0, plan, stack, machine))
     seconds += piece[BODY]["update_s"] * layers / (group if zero >= 1 else 1.0)
     # encoding and decoding stand before and after what they compress
     return seconds + plan["compress_pass"] * (value + expert) * grad / stack["mem_byte_per_s"]

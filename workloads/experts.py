@@ -1,48 +1,23 @@
-"""How tokens fall on experts: the popularity law and what it means for a batch."""
+"""How tokens fall on the devices and nodes of their experts, for those who lay a layer out.
 
-import numpy as np
-import numpy.typing as npt
+The law itself is that of the kernels: loads in `kernels.moe_load` (rows and experts with work of the fullest device),
+copies in `kernels.expert_exchange`.
+"""
 
 from kernels.expert_exchange import distinct
+from kernels.moe_load import local_load
 
-Floats = npt.NDArray[np.float64]
 
+def fullest_rank(num_token: float, num_expert: int, topk: int, ep: int, skew: float = 0.0) -> tuple[float, float]:
+    """(rows, experts with work) of the fullest of `ep` devices, of `num_token` tokens of the whole expert group.
 
-def popularity(num_expert: int, topk: int, skew: float = 0.0) -> Floats:
-    """Chance that a token picks each expert, sorted; sums to `topk`, none above 1.
-
-    Zipf's law with exponent `skew` (0: all alike); what exceeds certainty is handed to the others.
-
-    >>> popularity(8, 2).tolist()
-    [0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25]
+    >>> fullest_rank(4096, 8, 2, 4)  # all alike
+    (2048.0, 2.0)
+    >>> fullest_rank(4096, 8, 2, 4, 0.8)[0] > 2048
+    True
     """
-    share = np.arange(1, num_expert + 1, dtype=np.float64) ** -skew
-    chance = share * (topk / share.sum())
-    certain = 0
-    while certain < num_expert and chance[certain] > 1:
-        chance[: certain + 1] = 1.0
-        certain += 1
-        rest = share[certain:]
-        chance[certain:] = rest * ((topk - certain) / rest.sum()) if rest.size else 0.0
-    return chance
-
-
-def active_expert(num_token: npt.ArrayLike, num_expert: int, topk: int, skew: float = 0.0) -> Floats:
-    """Expected number of distinct experts that `num_token` independent tokens wake, in all.
-
-    `sum_i 1 - (1 - p_i)^m`, exact for independent tokens with popularity `p`.
-
-    >>> round(float(active_expert(1, 8, 2)), 6), round(float(active_expert(2, 8, 2)), 6)
-    (2.0, 3.5)
-    """
-    m = np.asarray(num_token, dtype=np.float64)
-    if skew == 0:
-        return np.asarray(num_expert * (1.0 - (1.0 - topk / num_expert) ** m))
-    idle = 1.0 - popularity(num_expert, topk, skew)
-    total = np.zeros(m.shape)
-    for value in idle:
-        total += 1.0 - value**m
-    return total
+    row, active, _ = local_load(round(num_token), num_expert, topk, ep, skew, 1.0)
+    return float(row), float(active)
 
 
 def distinct_rank(num_expert: int, topk: int, ep: int) -> float:

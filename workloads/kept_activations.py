@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE, FORMATS
+from workloads.experts import fullest_rank
 from workloads.models.spec import Block, ModelSpec
 from workloads.training import MODULES, TrainPlan
 from workloads.training_rows import precision_format
@@ -142,7 +143,7 @@ def kept_tensors(hidden: int, block: Block, plan: TrainPlan, precision: str = "b
                 )
             )
     if f.num_expert:
-        row = token * f.topk * (1 + plan.skew) / (plan.tp / plan.expert_tp)
+        row = fullest_rank(token * plan.ep / (plan.tp / plan.expert_tp), f.num_expert, f.topk, plan.ep, plan.skew)[0]
         out.append(Kept("input of the router", "feed-forward", stream * byte, ("norm", "layer")))
         out.append(Kept("scores of the router", "feed-forward", 4 * local * f.num_expert, ("moe", "layer")))
         out.append(Kept("rows of the experts", "feed-forward", row * hidden * narrow, ("moe", "layer"), 1,

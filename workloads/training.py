@@ -49,7 +49,7 @@ class TrainPlan:
     gather_byte: float = 0.0  # a value of weights on their way to all replicas (FP8: 1); 0: `act_byte`
     grad_byte: float = 4.0
     optimizer_byte: float = 12.0  # fp32 master, momentum, variance (8-bit states: 6)
-    skew: float = 0.0  # extra tokens of the fullest expert rank, as a share
+    skew: float = 0.0  # exponent of the load law of the experts (`kernels.moe_load`)
     dropout: bool = False
     act_offload: float = 0.0  # share of the kept activations that goes to host memory or storage and back
     backward_chunk: int = 1  # parts of the sequence that recomputation and backward are done in, one after the other
@@ -136,8 +136,8 @@ def check_sizes(plan: TrainPlan) -> None:
             raise InputError("out of range", field=field, value=getattr(plan, field), allowed=">= 0")
     if plan.gather_byte and not _LEAST_BYTE <= plan.gather_byte <= _MOST_BYTE:
         raise InputError("out of range", field="gather_byte", value=plan.gather_byte, allowed=f"to {_MOST_BYTE:g}")
-    if not 0 <= plan.skew < float("inf"):
-        raise InputError("out of range", field="skew", value=plan.skew, allowed=">= 0")
+    if not 0 <= plan.skew <= 4:
+        raise InputError("out of range", field="skew", value=plan.skew, allowed="0 to 4")
 
 
 def check_effect(plan: TrainPlan) -> None:

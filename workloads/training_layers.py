@@ -6,14 +6,13 @@ attention"; Megatron-LM and Llama 3 do the same). Ulysses exchanges heads for to
 """
 
 from kernels import optable as op
-from workloads.experts import distinct_node, distinct_rank
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.rows import ACT_FLOP, ADD_FLOP, NORM_FLOP, ROPE_FLOP
 from workloads.training import TrainPlan
-from workloads.training_rows import FORWARD, INPUT_GRAD, UPDATE, WEIGHT_GRAD, Lowered, TrainRows
+from workloads.training_experts import lower_experts
+from workloads.training_rows import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Lowered, TrainRows
 
 FUSED = ("flash1", "flash2", "flash3")
-OPTIMIZER_FLOP = 12.0  # a value: two moments, their corrections, a square root, a division, decay
 
 
 def lower_layer(model: ModelSpec, block: Block, plan: TrainPlan, precision: str = "bf16", per_node: int = 8) -> Lowered:
@@ -35,7 +34,7 @@ def lower_layer(model: ModelSpec, block: Block, plan: TrainPlan, precision: str 
     rows.module = "mlp"
     if block.ffn.num_expert:
         rows.module = "moe"
-        _experts(rows, block.ffn, h, plan)
+        lower_experts(rows, block.ffn, h, plan)
     if block.ffn.inter:
         _dense(rows, block.ffn, h, plan, "shared" if block.ffn.num_expert else "mlp")
     if not block.ffn.num_expert:
@@ -154,60 +153,6 @@ def _dense(rows: TrainRows, f: FeedForward, h: int, plan: TrainPlan, name: str) 
     rows.linear_map(f"{name}_down", m, h, inter, bias=bias)
 
 
-def _experts(rows: TrainRows, f: FeedForward, h: int, plan: TrainPlan) -> None:
-    """Router, dispatch, grouped products over the experts of a device, combine."""
-    etp = plan.expert_tp
-    own = rows.token / plan.tp if plan.tp > 1 and (plan.sequence_parallel or etp == 1) else float(rows.token)
-    rows.gemm("router", own, f.num_expert, h, narrow=False)
-    rows.stream("route", op.ADD, own, f.num_expert, 5.0, byte=4.0)
-    copies = float(f.topk)
-    sent = plan.dispatch_byte or rows.byte
-    nodes = rows.num_node("ep")
-    if plan.dispatch == "deepep":
-        copies = distinct_rank(f.num_expert, f.topk, plan.ep)
-        if nodes > 1:  # once to each node, then on inside it under the network's time
-            copies = distinct_node(f.num_expert, f.topk, nodes, plan.node_limit)
-    rows.stream("permute", op.ADD, own * copies, h, 0.0, back=(1, 1))
-    _exchange(rows, f, "dispatch", own, h, copies, sent)
-    if etp > 1:
-        rows.link("gather", op.ALL_GATHER, "etp", own * etp * f.topk * h * rows.byte, back=op.REDUCE_SCATTER)
-    # the rows of the fullest rank over its experts, each a product of its own: tokens of the group times their choices
-    local = max(f.num_expert // plan.ep, 1)
-    group = own * plan.ep * (etp if own < rows.token else 1)
-    each = max(1.0, group * f.topk * (1 + plan.skew) / f.num_expert)
-    width = f.expert_inter / etp
-    rows.linear_map("expert_up", each, f.num_up * width, h, batch=local)
-    rows.module = "activation"
-    rows.stream("expert_act", op.ACT, each * local, width, ACT_FLOP, read=f.num_up, back=(f.num_up + 1, f.num_up))
-    rows.module = "moe"
-    rows.linear_map("expert_down", each, h, width, batch=local)
-    if etp > 1:
-        rows.link("scatter", op.REDUCE_SCATTER, "etp", own * etp * f.topk * h * rows.byte, back=op.ALL_GATHER)
-    _exchange(rows, f, "combine", own, h, copies, sent)
-    rows.stream("unpermute", op.ADD, own * f.topk, h, 1.0, back=(1, 1))
-    if plan.global_balance:  # the loads of all experts, summed over the whole batch's ranks
-        rows.link("balance", op.ALL_REDUCE, "dp", 4.0 * f.num_expert, phases=(FORWARD,))
-
-
-def _exchange(rows: TrainRows, f: FeedForward, name: str, token: float, h: int, copies: float, sent: float) -> None:
-    """Tokens to their experts or results back, `copies` rows a token: what goes to the experts takes `sent` bytes a
-    value, what comes back the stream's. Backward the gradients go the other way. One kernel family (`deepep`), or a
-    plain all-to-all that sends a copy for each expert."""
-    wide = rows.byte
-    there, back = (op.DISPATCH, sent), (op.COMBINE, wide)
-    # gradients of results go to the experts, those of rows come back and are summed
-    pair = (there, (op.COMBINE, wide)) if name == "dispatch" else (back, (op.DISPATCH, sent))
-    for phase, (kind, byte) in zip((FORWARD, INPUT_GRAD), pair, strict=True):
-        moved = token * copies * h * byte
-        if rows.plan.dispatch != "deepep":
-            rows.link(name, op.ALL_TO_ALL, "ep", moved, phases=(phase,))
-        elif rows.plan.ep > 1:
-            row = int(h * (byte + (1 / 32 if byte == 1 else 0)))  # narrow values carry an fp32 scale for 128 of them
-            rows.add(f"ep_{name}", kind, phase, m=round(token), n=row, topk=f.topk, num_expert=f.num_expert,
-                     group_size=rows.plan.ep, group_node=rows.num_node("ep"), window=rows.plan.node_limit,
-                     link_byte=moved)  # fmt: skip
-
-
 def lower_first(model: ModelSpec, plan: TrainPlan, precision: str = "bf16", per_node: int = 8) -> Lowered:
     """The embedding: rows looked up, summed over vocabulary shards, and their gradients scattered."""
     rows = TrainRows(plan, precision, per_node)
@@ -251,13 +196,3 @@ def _loss(rows: TrainRows, model: ModelSpec, plan: TrainPlan) -> None:
     else:
         rows.stream("loss", op.LOSS, rows.token, vocab, 5.0, read=3, write=4, back=(4, 3))
     rows.link("loss", op.ALL_REDUCE, "tp", 4.0 * rows.token, phases=(FORWARD, FORWARD, FORWARD))
-
-
-def lower_update(plan: TrainPlan, state: float, grad: float) -> Lowered:
-    """The optimizer over `state` values of a device, whose gradients are `grad` values: their norm is read and zeros
-    are written, states and master weights are read and written, weights written."""
-    rows = TrainRows(plan)
-    read = state * (plan.optimizer_byte + plan.grad_byte) + grad * plan.grad_byte
-    write = state * (plan.optimizer_byte + plan.weight_byte) + (grad * plan.grad_byte if plan.zero < 2 else 0.0)
-    rows.add("optimizer", op.OPTIMIZER, UPDATE, flop=OPTIMIZER_FLOP * state, act_byte=read, write_byte=write)
-    return rows.table()

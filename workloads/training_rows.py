@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels import optable as op
+from kernels.attention_work import num_pair
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE, FORMATS
 from kernels.rank_layout import group_node
@@ -53,6 +54,9 @@ class TrainRows:
         linear = precision_format(precision)
         self.wide = FORMAT_CODE[linear if linear in ("bf16", "fp16", "tf32", "fp32") else "bf16"]
         self.linear = FORMAT_CODE[linear]
+        # Blocks of 128 values of a row: the input is kept once and narrowed again, transposed, for the gradient of its
+        # weight (DeepSeek-AI 2024, arXiv 2412.19437, section 3.5.2); libraries of MXFP8 keep both from the start
+        self.requantised = precision == "fp8_block"
         self.module = "other"
         self._rows: list[dict[str, Any]] = []
         self._module: list[str] = []
@@ -95,16 +99,21 @@ class TrainRows:
             self.add(f"{name}_add", op.ADD, WEIGHT_GRAD, m=k, n=n * batch, flop=size, act_byte=size * both,
                      write_byte=size * self.plan.grad_byte)  # fmt: skip
 
-    def linear_map(self, name: str, m: float, n: float, k: float, *, bias: bool = False, batch: int = 1) -> None:
+    def linear_map(self, name: str, m: float, n: float, k: float, *, bias: bool = False, batch: int = 1,
+                   narrowed: bool = False) -> None:  # fmt: skip
         """A weight, the gradient of whose bias sums that of its result over the tokens; with its low-rank adapter
-        beside it, where the plan trains adapters alone."""
+        beside it, where the plan trains adapters alone. `narrowed`: its input comes in the products' format."""
         rank = self.plan.lora_rank
         if self.linear != self.wide:  # narrowed once for each direction, with its transpose for the weight's gradient
             narrow = FORMATS[self.linear].act_bit / 8
-            for phase, size in ((FORWARD, float(m) * k * batch), (INPUT_GRAD, float(m) * n * batch)):
+            for phase, size in ((FORWARD, float(m) * k * batch), (INPUT_GRAD, float(m) * n * batch))[int(narrowed) :]:
                 self.add(f"{name}_quant", op.CONVERT, phase, fmt=self.linear, m=round(m * batch),
                          n=round(size / m / batch), flop=2 * size, act_byte=size * self.byte,
                          write_byte=2 * size * narrow)  # fmt: skip
+            if self.requantised and not rank:  # kept in blocks of its rows, multiplied in blocks of its columns
+                size = float(m) * k * batch * narrow
+                self.add(f"{name}_requant", op.CONVERT, WEIGHT_GRAD, fmt=self.linear, m=round(m * batch), n=round(k),
+                         flop=2 * size, act_byte=size, write_byte=size)  # fmt: skip
         self.gemm(name, m, n, k, frozen=rank > 0, batch=batch)
         if not rank:
             for a, b, c in products(self.plan.optimizer, round(n), round(k)):
@@ -140,7 +149,7 @@ class TrainRows:
         _, rows = op.empty(0, len(work))
         for i, row in enumerate(work):
             rows[i] = row
-        pair = float(sum(row[0] * _pairs(row[1], row[2], row[3], window) for row in work))
+        pair = float(sum(row[0] * num_pair(row[1], row[2], row[3], window) for row in work))
         query, key = float(sum(row[0] * row[1] for row in work)), float(sum(row[0] * row[2] for row in work))
         shared: dict[str, Any] = {
             "num_head": head, "num_kv_head": kv_head, "head_dim": dim, "v_head_dim": v_dim, "window": window,
@@ -195,15 +204,6 @@ def group_shape(plan: TrainPlan, group: str) -> tuple[int, int]:
         "etp": (etp, 1), "ep": (plan.ep, etp), "edp": (plan.expert_dp, etp * plan.ep),
     }  # fmt: skip
     return shapes[group]
-
-
-def _pairs(query_len: int, kv_len: int, causal: int, window: int) -> float:
-    """Query-key pairs of one row of work."""
-    if causal != 1:
-        return float(query_len) * kv_len
-    reach = min(window, kv_len) if window else kv_len
-    short = min(max(reach - (kv_len - query_len), 0), query_len)
-    return short * (kv_len - query_len) + short * (short + 1) / 2 + float(query_len - short) * reach
 
 
 assert np.dtype(op.OP_DTYPE)["name"].itemsize >= 20

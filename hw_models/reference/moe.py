@@ -9,14 +9,15 @@ from hw_models.reference.candidate import Candidate, operand
 from hw_models.reference.gemm import ROUNDOFF, TORCH_DTYPE
 from kernels.errors import InputError
 from kernels.formats import FORMATS
+from kernels.moe_load import expert_loads
 from kernels.optable import OpTable
 
 
 def expert_of_token(num_token: int, num_expert: int, topk: int, skew: float, seed: int) -> np.ndarray:
     """Expert index of each (token, choice): `topk` distinct experts a token, drawn without replacement with
-    popularity proportional to rank^-skew (Gumbel top-k). Shape [num_token, topk]."""
+    popularity in proportion to the loads of `kernels.moe_load` (Gumbel top-k). Shape [num_token, topk]."""
     rng = np.random.default_rng(seed)
-    log_popularity = -skew * np.log(np.arange(1, num_expert + 1))
+    log_popularity = np.log(expert_loads(num_token, num_expert, topk, skew))
     noise = rng.gumbel(size=(num_token, num_expert))
     return np.argsort(-(log_popularity + noise), axis=1)[:, :topk]
 

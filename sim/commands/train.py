@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-HELP = "simulate a training step: time, MFU, bubble, communication, memory, cost"
+HELP = "simulate a training step: time, MFU, bubble, communication, memory, energy, cost"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimizer-byte", type=float, help="states and master weights a value (default: the stack's)")
     parser.add_argument("--optimizer", default="adam", help="adam, adam_16bit, adam_8bit, sgd, lion, adafactor or muon")
     parser.add_argument("--refresh", type=int, default=1, help="steps between an optimizer's products on matrices")
-    parser.add_argument("--skew", type=float, default=0.0, help="extra tokens of the fullest expert rank, as a share")
+    parser.add_argument("--skew", type=float, default=0.0, help="exponent of the load law of the experts")
     parser.add_argument(
         "--act-offload", type=float, default=0.0, help="share of kept activations that goes to the host"
     )

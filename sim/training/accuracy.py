@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from sim.training.estimate import known_site
-from sim.training.fit_factors import Case, case, left_out
+from sim.training.fit_factors import Case, case, fit, left_out
 from sim.training.stack import load_stack, names
 from sim.validate._training_old import read_old
 from sim.validate._training_rows import is_common, read_rows
+from workloads.training_flop import model_flop
 
 COLUMNS = ("kind", "format", "kernel", "system", "size_class", "n", "coverage", "mape", "median", "p90", "bias", "data")
 # Which factors of a stack are fitted, on which file, and what is left out a group at a time
@@ -21,7 +22,13 @@ FITS: dict[str, tuple[str, tuple[str, ...], tuple[tuple[str, Callable[[Case], st
                      (("model size", lambda c: c.group),)),
     "megatron-2021": ("a100_single_node_iterations.csv", ("compute", "vector", "host_s", "step_s"),
                       (("width", lambda c: c.group),)),
+    "megatron-core-2024": ("megatron-core-2024.csv", ("vector",), (("the row", lambda c: c.group),)),
+    "megatron-core": ("megatron-core.csv", ("vector",), (("the row", lambda c: c.group),)),
 }  # fmt: skip
+PUBLISHED = pathlib.Path(__file__).parent / "published"
+"""Rows that were published with their set-up, in the common form: Megatron-LM's table of GPTs on H100 (MFU; its README
+of 2024, sizes, parallel groups and batches as there, widths of the larger ones from its configurations) and Llama 3 in
+FP8 on H100 (tokens/s a GPU; NVIDIA's performance summary of 2025, batch assumed)."""
 EVERY = {"megatron-2021": 5}  # of its rows, that a fit takes
 
 
@@ -46,27 +53,39 @@ def _row(stack: str, what: str, data: str, values: Mapping[str, float]) -> dict[
 
 
 def cases(stack: str, folder: pathlib.Path) -> list[Case]:
-    """The measured rows of a stack, priced."""
-    file = folder / FITS[stack][0]
+    """The measured or published rows of a stack, priced."""
+    file = _file(stack, folder)
     table = pd.read_csv(file)
     read = read_rows(table, file) if is_common(table) else read_old(table, file)
-    rows = [row for row in read.rows if row.step_s == row.step_s and row.precision != "fp8"][:: EVERY.get(stack, 1)]
+    rows = [row for row in read.rows if stack != "llm-foundry" or row.precision != "fp8"][:: EVERY.get(stack, 1)]
     found = []
     for row in rows:
         where = known_site(row.system, row.plan.num_device, stack, row.plan.attention, row.precision, row.power_limit_w)
-        found.append(case(f"{row.model.hidden}", row.model, row.plan, where, row.step_s))
+        step_s = row.step_s
+        if np.isnan(step_s) and row.mfu > 0:
+            flop = model_flop(row.model, row.plan, causal=row.mfu_causal)
+            step_s = flop / (row.mfu * where.peak_flop_per_s * row.plan.num_device)
+        if not np.isnan(step_s):
+            found.append(case(f"{row.model.hidden}", row.model, row.plan, where, step_s))
     return found
 
 
+def _file(stack: str, folder: pathlib.Path) -> pathlib.Path:
+    name = FITS[stack][0]
+    return PUBLISHED / name if (PUBLISHED / name).exists() else folder / name
+
+
 def fitted_again(folder: str | pathlib.Path) -> pd.DataFrame:
-    """The held-out errors of every stack whose rows lie in `folder` (the shared `training` folder), fitted afresh."""
+    """The factors of every stack whose rows lie in `folder` (the shared `training` folder) or were published, fitted
+    afresh, and their held-out errors."""
     rows = []
     for name, (file, free, groups) in FITS.items():
-        if not (pathlib.Path(folder) / file).exists():
+        if not _file(name, pathlib.Path(folder)).exists():
             continue
         priced = cases(name, pathlib.Path(folder))
+        factors = ", ".join(f"{key} {value:.3g}" for key, value in fit(priced, free).items())
         for label, key in groups:
-            rows.append(_row(name, label, file, summary(left_out(priced, free, key))))
+            rows.append(_row(name, f"{label} (on all: {factors})", file, summary(left_out(priced, free, key))))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -7,6 +7,8 @@ _GROUPS = (
               "recompute_s", "optimizer_s", "host_s", "wait_s")),
     ("exposed communication", ("exposed_tp_s", "exposed_ep_s", "exposed_cp_s", "exposed_pp_s", "exposed_dp_s",
                                "exposed_data_s", "contention_s", "hop_s")),
+    ("energy of a step (devices; the rest of their boxes), mean watts", (
+        "energy_j", "rest_j", "energy_j_per_token", "wall_j_per_token", "device_w", "node_w")),
     ("cost", ("step_usd", "usd_per_billion_token")),
 )  # fmt: skip
 

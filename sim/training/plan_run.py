@@ -9,7 +9,7 @@ from kernels.errors import InputError
 from sim.record.export import write_json
 from sim.training.critical_batch import Hyperbola, StepCurve, read_steps
 from sim.training.job import SOFTWARE
-from sim.training.search import batch_tradeoff, exhaustive, replay_best, search_sizes
+from sim.training.search import ENERGY, batch_tradeoff, exhaustive, replay_best, search_sizes
 from sim.training.space import axes_table, named_space
 from sim.training.stack import default_stack, load_stack
 from workloads import jobs, models
@@ -17,7 +17,7 @@ from workloads.models.spec import ModelSpec
 
 SEQ = 2048  # tokens of a sequence, where nobody says
 MIN_STEP = 10_000.0  # steps to the target at endless batch, where none is given
-ALWAYS = ("tp", "pp", "dp", "schedule", "micro_batch", "step_s", "peak_byte", "mfu", "step_usd", "replayed_s")
+ALWAYS = ("tp", "pp", "dp", "schedule", "micro_batch", "step_s", "peak_byte", "mfu", "step_usd", "replayed_s", *ENERGY)
 
 
 def _sizes(text: str, field: str) -> list[int]:

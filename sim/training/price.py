@@ -12,10 +12,11 @@ from hw_models.spec import System
 from kernels import optable as op
 from kernels.errors import InputError
 from kernels.formats import FORMAT_CODE, FORMATS
-from kernels.gemm import THROTTLE
+from kernels.gemm import ROW_S, THROTTLE
 from kernels.machine import Machine
 from kernels.optable import CostTable
 from kernels.price import CLASS, EXPERT, LINK, STREAM
+from kernels.row_energy import above_awake_j
 from kernels.train_plan import (
     BODY,
     FIRST,
@@ -41,7 +42,6 @@ PS = 1e-12
 LOGIT_BYTE = {True: 4.0, False: 10.0}
 """Bytes a logit at the peak. Fused cross entropy: the logits and their gradient in 16 bits. Not fused: the 16-bit
 logits, a 32-bit copy and the softmax's 32-bit gradient."""
-NARROW = ("fp8", "nvfp4")
 EXCHANGES = {"tp": "tp", "ep": "ep", "etp": "ep", "dp": "ep", "cp": "cp"}  # whose seconds a group's traffic is
 
 
@@ -77,11 +77,11 @@ def site(system: System, stack: TrainStack, attention: str = "", precision: str 
     if arrays.peak_flop_per_s[FORMAT_CODE[fmt]] <= 0:
         has = [f.name for f, peak in zip(FORMATS, arrays.peak_flop_per_s, strict=True) if peak > 0]
         raise InputError(f"{system.device.name} has no such pipe", field="format", value=precision, allowed=has)
-    if fmt in NARROW and fidelity != "sol":
-        # training libraries narrow with kernels of their own (rows of the table); their products, which nobody has
-        # measured here, reach the shares of the narrow peak that the 16-bit ones reach of theirs
-        arrays.fit[op.GEMM, FORMAT_CODE[fmt]] = arrays.fit[op.GEMM, FORMAT_CODE["bf16"]]
-        other["gemm", fmt] = f"shares of the {fmt} peak as of bf16's"
+    if arrays.fit[op.GEMM, FORMAT_CODE[fmt], ROW_S] > 0:
+        # the calibrated kernel narrows its input first; here both directions' inputs are narrowed with their transposes
+        # by kernels of their own, which are rows of the table
+        arrays.fit[op.GEMM, FORMAT_CODE[fmt], ROW_S] = 0.0
+        other["gemm", fmt] = "inputs narrowed by rows of their own"
     if stack.name != "sol":
         name = attention or stack.file.attention
         arrays = arrays._replace(fit=_with_kernel(arrays, system, name))
@@ -165,9 +165,21 @@ def ends_seconds(model: ModelSpec, plan: TrainPlan, where: Site) -> list[tuple[L
 
 def row_seconds(low: Lowered, cost: CostTable, where: Site) -> Floats:
     """Seconds of every row: its kernel's time under a lasting load, times the stack's factor for its class."""
-    kind = _classes()[low.ops["kind"]]
-    factor = np.where(kind == STREAM, where.stack["vector"], where.stack["compute"])
-    return _lasting(low.ops, cost, cost["time_ps"] * PS, where) * np.where(kind == LINK, 1.0, factor)
+    factor = np.where(_elementwise(low.ops), where.stack["vector"], where.stack["compute"])
+    link = _classes()[low.ops["kind"]] == LINK
+    return _lasting(low.ops, cost, cost["time_ps"] * PS, where) * np.where(link, 1.0, factor)
+
+
+def _elementwise(ops: op.OpTable) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+    """Rows of a framework's element-wise operators, which a software fuses or not. What narrows the inputs of FP8
+    products is a kernel of the products' library, one pass whatever the framework does."""
+    return (_classes()[ops["kind"]] == STREAM) & (ops["kind"] != op.CONVERT)
+
+
+def row_joules(low: Lowered, seconds: Floats, where: Site) -> Floats:
+    """Joules above awake of every row at its seconds under the stack, whose unfused passes move their bytes again."""
+    passes = np.where(_elementwise(low.ops), float(where.stack["vector"]), 1.0)
+    return above_awake_j(low.ops, seconds, passes, where.machine)
 
 
 def byte_piece(model: ModelSpec, plan: TrainPlan, precision: str = "bf16") -> Records:
@@ -199,7 +211,8 @@ def _classes() -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
     return np.array(CLASS, np.int64)
 
 
-Part = tuple[float, float, float, float]  # seconds, operators, seconds of tp and of ep exchanges
+PART = ("recompute_s", "num_again_op", "tp_again_s", "ep_again_s", "again_j")
+Part = tuple[float, float, float, float, float]  # of those: seconds, operators, tp and ep exchanges, joules
 
 
 class Summed(NamedTuple):
@@ -219,11 +232,13 @@ def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summ
     link = _classes()[ops["kind"]] == LINK
     forward, back, weight = phase == FORWARD, phase == INPUT_GRAD, phase == WEIGHT_GRAD
     count = ops["count"] * ~link
-    own = seconds * ~link
+    own, joule = seconds * ~link, row_joules(low, seconds, where)
     field = {
         "forward_s": own @ forward, "input_grad_s": own @ back, "weight_grad_s": own @ weight,
         "num_op": float(count @ forward), "num_back_op": float(count @ (back | weight)),
         "update_s": float(own @ (phase == UPDATE)) / plan.refresh,
+        "forward_j": joule @ forward, "back_j": joule @ (back | weight),
+        "update_j": float(joule @ (phase == UPDATE)) / plan.refresh,
     }  # fmt: skip
     exchange = {name: np.zeros(len(ops)) for name in ("tp", "ep", "cp")}
     for row in np.flatnonzero(link).tolist():
@@ -238,9 +253,9 @@ def _summed(low: Lowered, cost: CostTable, plan: TrainPlan, where: Site) -> Summ
     modules, named = np.array(low.module), ops["name"].astype(str)
 
     def part(mine: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]") -> Part:
-        columns = (own, count, exchange["tp"], exchange["ep"])
-        one, two, three, four = (float(column @ (forward & mine)) for column in columns)
-        return one, two, three, four
+        columns = (own, count, exchange["tp"], exchange["ep"], joule)
+        one, two, three, four, five = (float(column @ (forward & mine)) for column in columns)
+        return one, two, three, four, five
 
     module = {name: part(modules == name) for name in dict.fromkeys(low.module)}
     single: dict[str, tuple[str, Part]] = {}
@@ -257,8 +272,8 @@ def _fill(out: Records, row: int, found: Summed, plan: TrainPlan) -> None:
     for name, value in found.field.items():
         out[name][row] = value
     chosen = found.module if plan.recompute == "full" else recomputed(plan)
-    again = np.array([found.module[name] for name in chosen if name in found.module]).reshape(-1, 4).sum(axis=0)
-    for name, value in zip(("recompute_s", "num_again_op", "tp_again_s", "ep_again_s"), again, strict=True):
+    again = np.array([found.module[name] for name in chosen if name in found.module]).reshape(-1, len(PART)).sum(axis=0)
+    for name, value in zip(PART, again, strict=True):
         out[name][row] = value
     if "core_attn" in chosen:  # keys go round, or heads change hands, once more
         out["cp_again_s"][row] = found.field["cp_s"]
@@ -268,10 +283,10 @@ def _fill_policy(out: Records, row: int, kept: KeptByte, found: Summed, plan: Tr
     """What a policy for single tensors adds to the recomputation and takes from the weight gradients of a row."""
     gone = set(found.module if plan.recompute == "full" else recomputed(plan))
     for name, share in kept.again:
-        module, part = found.name.get(name, ("", (0.0, 0.0, 0.0, 0.0)))
+        module, part = found.name.get(name, ("", (0.0, 0.0, 0.0, 0.0, 0.0)))
         if module in gone:  # runs again already
             continue
-        for field, value in zip(("recompute_s", "num_again_op", "tp_again_s", "ep_again_s"), part, strict=True):
+        for field, value in zip(PART, part, strict=True):
             out[field][row] += value * share
     for name, share, byte in kept.sampled:  # all are read and those that stay are written; fewer rows in the product
         out["forward_s"][row] += byte * (1 + share) * found.byte_s

@@ -23,6 +23,8 @@ from workloads.models.spec import ModelSpec
 from workloads.training import TrainPlan
 from workloads.training_flop import model_flop
 
+ENERGY = ("wall_j_per_token", "node_w")  # of what `sim.training.step.train` says, beside each replayed plan
+
 
 def exhaustive(
     model: str | ModelSpec, system: str | System, space: Space, *, stack: str | TrainStack | None = None, top: int = 10,
@@ -205,7 +207,8 @@ def replay_best(
             plan = TrainPlan(**usual, **chosen, batch=space.batch, seq=space.seq)
             summary = train(model, system, plan, stack=stack, number_format=number_format).summary
             records.append(record | {"replayed_s": summary["step_s"], "replayed_peak_byte": summary["mem_total_byte"],
-                                     "bubble_rate": summary["bubble_rate"], "fits": summary["fits"]})  # fmt: skip
+                                     "bubble_rate": summary["bubble_rate"], "fits": summary["fits"],
+                                     **{name: summary[name] for name in ENERGY}})  # fmt: skip
     replayed = pd.DataFrame(records).sort_values(["fits", "replayed_s"], ascending=[False, True], ignore_index=True)
     replayed.attrs["complete"] = work.complete
     return replayed

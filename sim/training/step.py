@@ -45,6 +45,7 @@ from kernels.train_step import (
 )
 from sim.pipeline.schedule import end_times, memory_curve, rank_table
 from sim.pipeline.schedule_run import with_recompute
+from sim.training.energy import step_energy
 from sim.training.price import Site, block_pieces, piece, plan_record, site
 from sim.training.stack import TrainStack, default_stack, load_stack
 from sim.training.stages import PS, Stages, duration_ps, mean, rank_stages, stage_seconds, stages
@@ -162,10 +163,10 @@ def train(
     step_s += data_s
     fullest = memory.iloc[int(memory["total"].to_numpy().argmax())]
     m, passes = plan.num_microbatch, 3 if plan.recompute == "full" else 2
-    column = np.array([times[:, part].max() for part in range(len(STAGE))]) * arrays.num_stage / plan.pp
+    column = np.array([times[held].sum(axis=0) for held in rank_stages(arrays)]).max(axis=0)  # of the fullest rank
     peak = where.peak_flop_per_s * plan.num_device * step_s
     summary: dict[str, Any] = {
-        "fidelity": fidelity if chosen.name != "sol" or fidelity == "replay" else "sol",
+        "fidelity": fidelity if where.inherited or fidelity == "replay" else "sol",
         "model": spec.name, "system": machine.name, "stack": chosen.name, "attention": plan.attention,
         "calibrated_on": where.inherited or "none (speed of light)", "inherited": inheritance(where),
         "schedule": plan.schedule, "num_device": plan.num_device, "parameter": float(num_param(own)),
@@ -183,6 +184,10 @@ def train(
     summary |= {f"mem_{kind}_byte": float(fullest[kind]) for kind in MEMORY}
     summary["mem_limit_byte"] = float(where.stack["mem_byte"])
     usd_per_s = machine.price_usd_per_h(plan.num_device) / 3600
+    used = step_energy(record, ends, where, step_s, optimizer_s, dp_s)
+    summary |= {"device_w": used.device_w, "node_w": used.node_w, "energy_j": used.device_j,
+                "rest_j": used.wall_j - used.device_j, "energy_j_per_token": used.device_j / plan.token,
+                "wall_j_per_token": used.wall_j / plan.token}  # fmt: skip
     summary |= {"step_usd": usd_per_s * step_s, "usd_per_billion_token": usd_per_s * step_s / plan.token * 1e9}
     stage = pd.DataFrame(times, columns=list(STAGE))
     stage.insert(0, "stage", range(len(stage)))

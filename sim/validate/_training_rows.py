@@ -169,15 +169,17 @@ def row_model(cells: Mapping[str, Any], seq: int) -> ModelSpec:
     return shaped_model(cells, name or "shape")
 
 
-def gpt_model(name: str, family: str, hidden: int, num_layer: int, num_head: int, vocab: int, seq: int) -> ModelSpec:
-    """GPT blocks with biases and layer norms, learned positions, tied embeddings."""
+def gpt_model(
+    name: str, family: str, hidden: int, num_layer: int, num_head: int, vocab: int, seq: int, tied: bool = True
+) -> ModelSpec:  # fmt: skip
+    """GPT blocks with biases and layer norms, learned positions, tied embeddings where nobody says otherwise."""
     if hidden % num_head:
         raise InputError("does not divide the hidden size", field="num_head", value=num_head)
     dim = hidden // num_head
     block = Block(Attention(num_head, num_head, dim, dim, qkv_bias=True, out_bias=True),
                   FeedForward(4 * hidden, gated=False, bias=True))  # fmt: skip
     return ModelSpec(name, family, hidden, vocab, seq, (block,), (0,) * num_layer, norm="layer", norm_bias=True,
-                     tied=True, position="learned", position_row=seq)  # fmt: skip
+                     tied=tied, position="learned", position_row=seq)  # fmt: skip
 
 
 def shaped_model(cells: Mapping[str, Any], name: str) -> ModelSpec:
@@ -187,7 +189,7 @@ def shaped_model(cells: Mapping[str, Any], name: str) -> ModelSpec:
     inter, vocab = _whole(cells, "inter", 4 * hidden), _whole(cells, "vocab", 50_304)
     seq = _whole(cells, "seq_len")
     if inter == 4 * hidden:
-        return gpt_model(name, "gpt", hidden, num_layer, num_head, vocab, seq)
+        return gpt_model(name, "gpt", hidden, num_layer, num_head, vocab, seq, _flag(cells, "tied", True))
     dim = _whole(cells, "head_dim", hidden // num_head)
     attention = Attention(num_head, _whole(cells, "num_kv_head", num_head), dim, dim, rope_dim=dim)
     num_expert = _whole(cells, "num_expert", 0, least=0)

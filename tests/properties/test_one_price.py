@@ -10,6 +10,9 @@ from hw_models.attention_kernels import usual
 from hw_models.routes import Routes
 from kernels import optable as op
 from kernels.formats import FORMAT_CODE, FORMATS
+from kernels.gemm import ROW_BYTE_PER_S, ROW_S
+from kernels.machine import IDLE_W
+from kernels.row_energy import above_awake_j
 from sim.trace.chakra_replay import replay_traces
 from sim.training.price import row_seconds, site
 from sim.training.stack import load_stack
@@ -49,15 +52,46 @@ def test_serving_and_training_price_every_kind_alike(system: str, fmt: str) -> N
     named = {key: name for key, name in where.other.items() if key[0] == "all_reduce"}
     serving = device.cost(ops, work, device.machine(built, "calibrated", named=named))["time_ps"]
     training = device.cost(ops, work, where.machine)["time_ps"]
-    # all but what the site names: products in formats whose training kernels nobody measured, and on a B200 attention,
-    # whose measured kernel is a serving engine's own
+    # all but what the site names: FP8 products, whose inputs other rows have narrowed (the next test), and on a B200
+    # attention, whose measured kernel is a serving engine's own
     other = {kind for kind, name in where.other if name == fmt} - {"all_reduce"}
-    assert other == ({"gemm"} if fmt == "fp8" else set()) | (
+    narrows = device.machine(built, "calibrated").fit[op.GEMM, FORMAT_CODE[fmt], ROW_S] > 0  # before it multiplies
+    assert other == ({"gemm"} if narrows else set()) | (
         {"attn_prefill", "attn_backward"} if system == "hgx_b200" else set()
     )
     alike = [op.KINDS[kind] not in other for kind in ops["kind"]]
     assert np.array_equal(serving[alike], training[alike])
     assert (serving > 0).all()
+
+
+@pytest.mark.parametrize("system", ["dgx_h100", "hgx_b200"])
+@pytest.mark.parametrize("fmt", ["fp8", "fp8_block", "nvfp4"])
+def test_a_narrow_product_of_training_is_the_serving_one_without_its_quantisation(system: str, fmt: str) -> None:
+    built = catalog.system(system, 8)
+    if not built.device.peak(FORMATS[FORMAT_CODE[fmt]].pipe):
+        pytest.skip(f"no {fmt} pipe")
+    where = site(built, load_stack("megatron-core"), usual(built.device), fmt)
+    ops, work = rows(fmt)
+    chosen = ops[ops["kind"] == op.GEMM]
+    plain = device.machine(built, "calibrated")
+    serving, training = (int(device.cost(chosen, work, m)["time_ps"][0]) for m in (plain, where.machine))
+    fit = plain.fit[op.GEMM, FORMAT_CODE[fmt]]
+    m, k = int(chosen["m"][0]), int(chosen["k"][0])
+    narrowing_s = m * (fit[ROW_S] + 3.0 * k / fit[ROW_BYTE_PER_S]) if fit[ROW_S] > 0 else 0.0
+    assert abs(serving - training - round(narrowing_s * 1e12)) <= 1
+    assert ("gemm", fmt) in where.other or narrowing_s == 0.0
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_training_draws_what_serving_draws_for_every_kind(system: str) -> None:
+    built = catalog.system(system, 8)
+    where = site(built, load_stack("megatron-core"), usual(built.device))
+    ops, work = rows()
+    cost = device.cost(ops, work, where.machine)
+    seconds = cost["time_ps"] * 1e-12
+    above = above_awake_j(ops, seconds, np.ones(len(ops)), where.machine)
+    joule = where.machine.rate[IDLE_W] * seconds + above
+    assert joule == pytest.approx(cost["energy_nj"] * 1e-9, rel=1e-3, abs=2e-9)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

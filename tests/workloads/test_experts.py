@@ -5,29 +5,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.experts import active_expert, distinct_rank, popularity
+from kernels.moe_load import expert_loads
+from workloads.experts import distinct_rank, fullest_rank
 
 
-@given(num=st.integers(1, 300), topk=st.integers(1, 8), skew=st.floats(0, 3))
-def test_popularity_is_a_choice_of_topk(num, topk, skew):
-    topk = min(topk, num)
-    chance = popularity(num, topk, skew)
-    assert chance.sum() == pytest.approx(topk)
-    assert (chance <= 1 + 1e-12).all()
-    assert (np.diff(chance) <= 1e-12).all()
+@given(m=st.integers(64, 4096), num=st.sampled_from((8, 64, 256)), ep=st.sampled_from((1, 2, 8)), skew=st.floats(0, 2))
+def test_the_fullest_device_has_no_fewer_rows_than_the_mean(m: int, num: int, ep: int, skew: float) -> None:
+    row, active = fullest_rank(m, num, 2, ep, skew)
+    assert m * 2 / ep - 1e-6 <= row <= m * 2 + 1e-6
+    assert 1 <= active <= num / ep
+    assert fullest_rank(m, num, 2, ep) == (m * 2 / ep, min(num / ep, m * 2 / ep))
 
 
-def test_awake_experts_against_sampling():
-    rng = np.random.default_rng(0)
-    for m in (1, 4, 20):
-        chosen = rng.random((4000, m, 64)).argsort(axis=2)[:, :, :2]  # two distinct of 64 a token
-        awake = np.mean([len(set(batch.ravel())) for batch in chosen])
-        assert float(active_expert(m, 64, 2)) == pytest.approx(awake, rel=0.01)
-
-
-def test_skew_wakes_fewer():
-    assert active_expert(16, 64, 2, 1.2) < active_expert(16, 64, 2, 0.5) < active_expert(16, 64, 2)
-    assert float(active_expert(10**6, 64, 2, 1.2)) == pytest.approx(64)
+@given(m=st.integers(1, 4096), num=st.integers(2, 300), topk=st.integers(1, 8), skew=st.floats(0, 3))
+def test_loads_add_up_to_every_choice_of_every_token(m: int, num: int, topk: int, skew: float) -> None:
+    load = expert_loads(m, num, topk, skew)
+    assert load.sum() == pytest.approx(m * topk)
+    assert (np.diff(load) <= 1e-9).all()  # the fullest first
 
 
 def test_devices_that_a_token_visits():

@@ -19,7 +19,7 @@ from workloads.training import TrainPlan
 
 GPT = models.load("gpt3-13b")
 DDP = TrainPlan(tp=8, dp=4, batch=32, grad_byte=4.0, attention="flash2", fused_norm=True)
-HOST = 32e9  # bytes a second of a device's PCIe 4 x16 link, a direction
+HOST = 32e9 / 2  # bytes a second, a direction: PCIe 4 x16, whose way up two devices of a switch share
 MEM = 2.039e12  # of the device
 
 
