@@ -340,10 +340,9 @@ def module_from(kind: str, path: pathlib.Path) -> ModuleType:
         blame.run_source(source, str(path), module, kind)
     users.prepare_file(vars(module))
     below = {key: found for key, found in cache.outside(path).items() if found is not module}
-    if kind in FUNCTION:
-        most = turns.MOST_OF_A_STEP if PLAIN or not getattr(module, "COMPILED", True) else turns.MOST
-        for each in (module, *(found for found in below.values() if turns.is_bounded(vars(found)))):
-            turns.set_most(each.__dict__, most)
+    compiled = kind in FUNCTION and not PLAIN and getattr(module, "COMPILED", True)
+    for each in (module, *(found for found in below.values() if turns.is_bounded(vars(found)))):
+        turns.set_most(each.__dict__, turns.MOST if compiled else turns.MOST_OF_A_STEP)
     _stands_on[str(path)] = {key: cache.key_of(_path(found)) for key, found in below.items()}
     blame.FILES.update(str(found.__file__) for found in below.values())
     return module

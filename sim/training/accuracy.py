@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from kernels.errors import NothingServedError
 from sim.training.estimate import known_site
 from sim.training.fit_factors import Case, case, left_out
 from sim.training.stack import load_stack, names
@@ -59,7 +60,8 @@ def cases(stack: str, folder: pathlib.Path) -> list[Case]:
 
 
 def fitted_again(folder: str | pathlib.Path) -> pd.DataFrame:
-    """The held-out errors of every stack whose rows lie in `folder` (the shared `training` folder), fitted afresh."""
+    """The held-out errors of every stack whose rows lie in `folder` (the shared `training` folder), fitted afresh. An
+    `InputError` where none does."""
     rows = []
     for name, (file, free, groups) in FITS.items():
         if not (pathlib.Path(folder) / file).exists():
@@ -67,6 +69,9 @@ def fitted_again(folder: str | pathlib.Path) -> pd.DataFrame:
         priced = cases(name, pathlib.Path(folder))
         for label, key in groups:
             rows.append(_row(name, label, file, summary(left_out(priced, free, key))))
+    if not rows:
+        files = sorted({file for file, _, _ in FITS.values()})
+        raise NothingServedError("no measured rows of a stack here", field="data", value=str(folder), allowed=files)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

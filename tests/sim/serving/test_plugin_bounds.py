@@ -94,7 +94,7 @@ def fault(path: str, router: str = "round_robin", replicas: int = 1) -> InputErr
         run(requests, flat_price(), path, Limits(num_block=50, num_replica=replicas), router)
     except InputError as error:
         return error
-    except PlanError as error:
+    except (PlanError, IndexError) as error:
         return blame.blame(error) or InputError("in no line of theirs")
     raise AssertionError("it is served")
 
