@@ -231,7 +231,7 @@ def keep(dispatcher: Any, source: str) -> None:
                 return None, b""
             function = dispatcher.py_func
             cells = [repr(cell.cell_contents) for cell in function.__closure__ or ()]
-            named = (function.__module__, numba_version(), np.__version__)  # what is kept is read back by its module
+            named: tuple[Any, ...] = (function.__module__, numba_version(), np.__version__)  # it is read back by module
             named += ("checked",) if dispatcher.targetoptions.get("boundscheck") else ()
             text = repr((named, str(sig), codegen.magic_tuple(), cells))
             key = hashlib.sha256(text.encode() + function.__code__.co_code).hexdigest()

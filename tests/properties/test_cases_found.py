@@ -14,6 +14,7 @@ from tests.properties.cases_search import ROW
 from workloads.chakra_json import json_text
 
 GPT2 = ["--model=gpt2", "--system=a100_sxm", "--requests=batch:n=3,prompt=8,output=4"]
+TRAIN = ["--model=gpt2", "--system=dgx_a100", "--batch=8", "--seq=64"]
 ODD = """from sim.serving.plugin import Option
 
 OPTIONS = {"what": Option(0, "wrong", low=0)}
@@ -259,10 +260,13 @@ def test_counts_beyond_what_there_is(tmp_path: pathlib.Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("words", "message", "code"),
     [
-        (["train", "--model=gpt2", "--system=dgx_a100", "--batch=8", "--seq=--"], "seq = '--': is no value", 2),
+        (["train", *TRAIN[:3], "--seq=--"], "seq = '--': is no value", 2),
         (["goodput", f"--steps={'9' * 400}", "--step-s=1", "--gpus=8", "--mtbf-h=1"], "beyond what there is", 2),
         (["goodput", "--steps=5", "--step-s=nan", "--gpus=8", "--mtbf-h=1"], "--step-s: not a finite number: 'nan'", 2),
         (["goodput", "--steps=x", "--step-s=1", "--gpus=8", "--mtbf-h=1"], "--steps: invalid int value: 'x'", 2),
+        (["train", *TRAIN, "--dispatch=deepep"], "dispatch = 'deepep': has no effect: needs ep > 1", 2),
+        (["train", *TRAIN, "--compression=fp16"], "compression = 'fp16': has no effect: needs replicas", 2),
+        (["train", *TRAIN, "--interleave=2"], "interleave = 2: has no effect: needs pp > 1", 2),
         (["accuracy", "--training", "--data=."], "data = '.': no measured rows of a stack here", 3),
         (["pools", *GPT2, "--link-gbps=1e-300"], "link_byte_per_s = 1e-291: out of range; allowed: 1e+07 to", 2),
         (["pools", *GPT2, "--prefill=dp=1,dp=2"], "prefill = 'dp=1,dp=2': dp is given twice", 2),
