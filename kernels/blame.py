@@ -39,13 +39,18 @@ def blame(error: BaseException, files: Iterable[str] = ()) -> InputError | None:
     """The error as one of the last line of users' code that it passed through (compiled code too: numba adds its
     frames); None where it passed through none. `files`: of users' code, beside `FILES`."""
     known = FILES | set(files)
-    place: tuple[str, int] | None = None
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename in known:
-            place = (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
-        trace = trace.tb_next
-    return None if place is None else InputError(describe(error), file=place[0], line=place[1])
+    found: BaseException | None = error
+    while found is not None:  # SimPy raises a copy, whose cause is what was raised
+        place: tuple[str, int] | None = None
+        trace = found.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename in known:
+                place = (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+            trace = trace.tb_next
+        if place is not None:
+            return InputError(describe(found), file=place[0], line=place[1])
+        found = found.__cause__
+    return None
 
 
 def describe(error: BaseException) -> str:

@@ -78,7 +78,7 @@ def folder(source: str | pathlib.Path) -> pathlib.Path | None:
 def key_of(source: str | pathlib.Path) -> str:
     """Sixteen hexadecimal digits that change with whatever can change the code compiled from `source`."""
     path = pathlib.Path(source)
-    return _own_key(path) if _is_own(path.resolve()) else _key(path)
+    return _own_key(path) if is_own(path.resolve()) else _key(path)
 
 
 def _key(source: pathlib.Path) -> str:
@@ -86,7 +86,7 @@ def _key(source: pathlib.Path) -> str:
     for path in sorted(closure(source)):
         digest.update(path.name.encode(errors="surrogateescape"))
         digest.update(_bytes(path))
-        if not _is_own(path):
+        if not is_own(path):
             for name, value in _constants(path):
                 digest.update(f"{name}={value}".encode(errors="backslashreplace"))
     return digest.hexdigest()[:16]
@@ -108,18 +108,19 @@ def closure(source: pathlib.Path) -> set[pathlib.Path]:
         path = left.pop()
         if path not in met:
             met.add(path)
-            left.extend(_imported(path) if _is_own(path) else _imported_outside(path))
+            left.extend(_imported(path) if is_own(path) else _imported_outside(path))
     return met
 
 
 def outside(source: pathlib.Path) -> dict[str, ModuleType]:
     """The loaded modules from outside the project that the file `source` stands on, by name."""
-    files = {path for path in closure(source) if not _is_own(path)}
+    files = {path for path in closure(source) if not is_own(path)}
     return {name: module for name, module in list(sys.modules.items()) if _file(module) in files}
 
 
 @functools.cache
-def _is_own(path: pathlib.Path) -> bool:
+def is_own(path: pathlib.Path) -> bool:
+    """Whether the file (an absolute path without links) is one of the project's."""
     return any(path.is_relative_to(ROOT.parent / room) for room in PROJECT)
 
 
@@ -174,6 +175,11 @@ def _resolved(name: str) -> pathlib.Path:
     return pathlib.Path(name).resolve()
 
 
+def is_installed(file: pathlib.Path) -> bool:
+    """Whether the file is of an installed package or of the standard library."""
+    return not {"site-packages", "dist-packages"}.isdisjoint(file.parts) or _is_standard(file)
+
+
 def _is_standard(file: pathlib.Path) -> bool:
     return any(file.is_relative_to(each) for each in _STANDARD) and "site-packages" not in file.parts
 
@@ -189,7 +195,7 @@ def _constants(path: pathlib.Path) -> Iterator[tuple[str, str]]:
 
 
 def _bytes(path: pathlib.Path) -> bytes:
-    return _own_bytes(path) if _is_own(path) else path.read_bytes()
+    return _own_bytes(path) if is_own(path) else path.read_bytes()
 
 
 @functools.cache
@@ -226,7 +232,8 @@ def keep(dispatcher: Any, source: str, kind: str) -> None:
                 return None, b""
             function = dispatcher.py_func
             cells = [repr(cell.cell_contents) for cell in function.__closure__ or ()]
-            named = (function.__module__, numba_version(), np.__version__)  # what is kept is read back by its module
+            named: tuple[Any, ...] = (function.__module__, numba_version(), np.__version__)  # it is read back by module
+            named += ("checked",) if dispatcher.targetoptions.get("boundscheck") else ()
             text = repr((kind, named, str(sig), codegen.magic_tuple(), cells))
             key = hashlib.sha256(text.encode() + function.__code__.co_code).hexdigest()
             name = re.sub(r"\W", "", function.__qualname__)[:80]

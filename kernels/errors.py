@@ -35,7 +35,16 @@ class InputError(ValueError):
             text += f"; allowed: {allowed}"
         elif allowed is not None:
             text += _choices(_shown(value) if not isinstance(value, str) else value, list(allowed))
-        super().__init__(" ".join(text.split()))
+        super().__init__(printable(" ".join(text.split())))
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey, or cannot show, written out.
+
+    >>> printable("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 class NothingServedError(InputError):

@@ -31,6 +31,11 @@ def set_most(names: dict[str, Any], most: int) -> None:
     names[_MOST] = most
 
 
+def is_bounded(names: dict[str, Any]) -> bool:
+    """Whether the file that ran in `names` has its loops counted."""
+    return _MOST in names
+
+
 class _Counted(ast.NodeTransformer):
     def __init__(self) -> None:
         self.has_loop = False
@@ -51,6 +56,8 @@ class _Counted(ast.NodeTransformer):
     def loop(self, node: Any) -> Any:
         """A turn is counted as it begins."""
         self.generic_visit(node)
+        if isinstance(node, ast.For) and _is_parallel(node.iter):  # it ends, and what is parallel cannot raise
+            return node
         self.has_loop = True
         text = f"{_COUNT} += 1\nif {_COUNT} > {_MOST}:\n    raise {_ERROR}('a loop that does not end')"
         node.body[:0] = [_here(each, node) for each in ast.parse(text).body]
@@ -63,6 +70,10 @@ class _Counted(ast.NodeTransformer):
         if isinstance(node, ast.For | ast.AsyncFor | ast.While):
             return self.loop(node)
         return self.generic_visit(node)
+
+
+def _is_parallel(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "prange"
 
 
 def _here(new: ast.stmt, place: ast.stmt) -> ast.stmt:

@@ -9,14 +9,17 @@ import argparse
 import contextlib
 import gc
 import importlib
+import io
+import math
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kernels import blame
-from kernels.errors import InputError
+from kernels.errors import InputError, printable
 from sim.record.write import check_folder, check_output, is_special
 from sim.run import stop
 
@@ -24,11 +27,37 @@ OUTPUTS = ("json", "plot", "trace", "csv", "html", "markdown", "junit")  # optio
 FOLDERS = ("simulate", "quickstart")  # verbs whose `--out` names a folder
 
 
+MOST_INTEGER = 1 << 64  # of an option that says no range of its own: every float holds it
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if abs(value) > MOST_INTEGER:
+        raise argparse.ArgumentTypeError(f"beyond what there is: {text!r}; allowed: up to {MOST_INTEGER}")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"not a finite number: {text!r}")
+    return value
+
+
 class _Parser(argparse.ArgumentParser):
-    """One line instead of a usage page, so that a script's log names what is wrong."""
+    """One line instead of a usage page, so that a script's log names what is wrong; numbers that are numbers."""
+
+    def add_argument(self, *names: Any, **more: Any) -> argparse.Action:
+        """As argparse's; a whole number is bounded, a float finite."""
+        kind = more.get("type")
+        if kind in (int, float):
+            more["type"] = _whole if kind is int else _finite
+        return super().add_argument(*names, **more)
 
     def error(self, message: str) -> NoReturn:
         verb = self.prog.removeprefix("ridgeline").strip()
+        message = re.sub(r"(\S{40})\S{40,}(\S{10})", r"\1...\2", message)
+        message = message.replace("_whole value", "int value").replace("_finite value", "float value")
         raise InputError(f"{verb}: {message}" if verb else message)
 
 
@@ -50,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
     if argv is None:  # a process of its own: it loads many objects and drops few
         gc.set_threshold(100_000, 50, 100)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a name that its encoding does not have is written out
+                stream.reconfigure(errors="backslashreplace")
     try:
         with stop.signals(last=argv is None):
             return _run(sys.argv[1:] if argv is None else list(argv))
@@ -75,6 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    for word in words:
+        if re.fullmatch("--[^=]+=--", word):  # argparse would take it for the end of the options
+            raise InputError("is no value", field=word[2:-3], value="--")
     chosen = next((word for word in words if not word.startswith("-")), "")
     arguments = build_parser(chosen).parse_args(words)
     met: dict[str, str] = {}
@@ -111,7 +146,7 @@ def _keep_fonts() -> None:
 
 def _refuse(message: str, code: int = 2) -> int:
     with contextlib.suppress(OSError, AttributeError):  # nobody may be there to read it
-        print(f"ridgeline: {message}", file=sys.stderr)
+        print(f"ridgeline: {printable(message)}", file=sys.stderr)
     return code
 
 

@@ -82,7 +82,10 @@ def read_json(path: pathlib.Path | str) -> Trace:
     except (TypeError, AttributeError, ValueError, OverflowError, KeyError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"not a Chakra trace: {error}", file=path) from None
+        why = (
+            f"{error}" if isinstance(error, ValueError | OverflowError) else "a value of another type than its field's"
+        )
+        raise InputError(f"not a Chakra trace: {why}", file=path) from None
     drop_lost(trace)
     check_trace(trace, path)
     return trace

@@ -165,6 +165,8 @@ def from_frame(
         raise InputError("not the columns of a measured operator", file=file)
     _check_columns(frame, kind, file)
     frame = frame.reset_index(drop=True)
+    for name in set(TEXT) & set(frame.columns):  # a short row has none
+        frame[name] = frame[name].fillna("").astype(str)
     odd = _mended(frame, kind) if mends else {}
     milliseconds = number(frame, "latency_ms", file, positive=True)
     skipped: dict[int, str] = {}

@@ -16,13 +16,14 @@ import simpy
 from kernels.engine import records as at
 from kernels.engine.party import next_message, send, stop
 from kernels.engine.price import HOST_REQUEST
-from kernels.errors import InputError
+from kernels.errors import InputError, PlanError
 from kernels.units import FOREVER_PS, PS_PER_S
 from sim.cluster.names import Names
 from sim.cluster.pool import Pool, PoolPart
 from sim.serving.limits import Options
 from sim.serving.result import Ints, ServeResult
 
+MOST_PS = FOREVER_PS // 2  # of the clock
 MAX_RANK = (1 << 25) - 1  # of the waiting queue
 ORDERS = ("request", "program", "remaining")
 Body = Callable[["Program"], Generator[simpy.Event, Any, None]]
@@ -101,7 +102,7 @@ class Program:
 
     def sleep(self, seconds: float) -> simpy.Event:
         """An event after so many seconds."""
-        return self.live.env.timeout(round(seconds * PS_PER_S))
+        return self.live._sleep(seconds)
 
     def call(self, server: str, seconds: float) -> simpy.Event:
         """A call of a server outside that takes so long once one of its places is free (tools, reward models)."""
@@ -125,6 +126,7 @@ class LiveResult:
     of: Ints  # [request] its program
     note: list[dict[str, float]]
     num_meeting: int
+    complete: bool = True  # False: it was interrupted; programs that have not ended have no end
 
 
 class Live:
@@ -157,6 +159,7 @@ class Live:
         for name, places in (outside or {}).items():
             if places < 1:
                 raise InputError("a server has a place", field=name, value=places, allowed="1 or more")
+        self.called: set[str] = set()  # servers outside that a program has called
         self._outside = {name: simpy.Resource(self.env, places) for name, places in (outside or {}).items()}
 
     def add(self, body: Body, arrival_s: float = 0.0, name: str = "", arrival_ps: int = -1) -> Program:
@@ -167,8 +170,16 @@ class Live:
         return found
 
     def run(self) -> LiveResult:
-        """Runs until nothing is left to do. `InputError` where programs wait for what can no longer happen: it says who
-        waits for what."""
+        """Runs until nothing is left to do, or what is done until an interrupt. `InputError` where programs wait for
+        what can no longer happen: it says who waits for what."""
+        try:
+            self._run()
+        except KeyboardInterrupt:
+            return self._result(False)
+        self._check_ended()
+        return self._result(True)
+
+    def _run(self) -> None:
         for program in sorted(self.program, key=lambda one: one.arrival_ps):
             self.env.process(self._life(program))
         while True:
@@ -181,8 +192,6 @@ class Live:
             else:
                 self.env.step()
                 self.num_meeting += 1
-        self._check_ended()
-        return self._result()
 
     def _life(self, program: Program) -> Generator[simpy.Event, Any, None]:
         if program.arrival_ps > 0:
@@ -200,6 +209,10 @@ class Live:
                 event = body.send(value)
             except StopIteration:
                 return
+            if not isinstance(event, simpy.Event):
+                code, line = body.gi_code, body.gi_frame.f_lineno
+                raise InputError("waits for what is no event", file=code.co_filename, line=line, field="yield",
+                                 value=event, allowed="what ask, sleep, call, all_of and any_of return")  # fmt: skip
             self._waits[program.index] = event
             value = yield event
 
@@ -240,14 +253,21 @@ class Live:
         else:
             stop(self.pool.world, i, int(self.env.now))
 
+    def _sleep(self, seconds: float) -> simpy.Event:
+        if not (seconds >= 0 and int(self.env.now) + seconds * PS_PER_S < MOST_PS):
+            raise PlanError(f"waits {seconds} seconds; allowed: 0 or more, and the clock holds {MOST_PS / PS_PER_S:g}")
+        return self.env.timeout(round(seconds * PS_PER_S))
+
     def _call(self, server: str, seconds: float) -> simpy.Event:
         if server not in self._outside:
             raise InputError("no such server", field="call", value=server, allowed=list(self._outside))
+        self.called.add(server)
+        self._sleep(seconds)  # refuses what is no time
 
         def served() -> Generator[simpy.Event, Any, None]:
             with self._outside[server].request() as place:
                 yield place
-                yield self.env.timeout(round(seconds * PS_PER_S))
+                yield self._sleep(seconds)
 
         return self.env.process(served())
 
@@ -279,9 +299,9 @@ class Live:
         more = f"; and {len(left) - 5} more" if len(left) > 5 else ""
         raise InputError(f"deadlock of {len(left)} programs: {'; '.join(lines)}{more}")
 
-    def _result(self) -> LiveResult:
+    def _result(self, complete: bool) -> LiveResult:
         num = len(self.request)
-        done = self.pool.result(True)
+        done = self.pool.result(complete)
         request = {name: values[:num] for name, values in done.request.items()}
         of = self.pool.world.seq["program"][:num].astype(np.int64)
         known = len(self.program)
@@ -296,4 +316,5 @@ class Live:
             "end_ps": np.array([one.end_ps for one in self.program], np.int64),
         }
         notes = [program.note for program in self.program]
-        return LiveResult(dataclasses.replace(done, request=request), times | total, of, notes, self.num_meeting)
+        done = dataclasses.replace(done, request=request)
+        return LiveResult(done, times | total, of, notes, self.num_meeting, complete)

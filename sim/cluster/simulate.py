@@ -11,6 +11,7 @@ from kernels.errors import InputError
 from kernels.units import PS_PER_S
 from sim.cluster.parts import pool_part
 from sim.cluster.world import ClusterResult, serve_pools
+from sim.run.effect import check_load
 from sim.run.scenario import FIELD_NAMES, Scenario
 from sim.serving.limits import Options
 from workloads.load import load_requests
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHARED = ("requests", "model", "seed", "order", "goodput")  # of the whole, not of a pool
+IDLE = ("price_USDph", "run_ahead", "timeout_s")  # what nothing here asks for
+LINK_BYTE_PER_S = 1e7, 1e15  # so that the clock holds the time of what is sent
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -51,19 +54,24 @@ def simulate_pools(
     `link_byte_per_s`: an engine's link, a direction (0: the ports of its machine). Raises `InputError` for fields that
     cannot differ, and for all that `simulate` refuses.
     """
+    low, high = LINK_BYTE_PER_S
+    if link_byte_per_s and not low <= link_byte_per_s <= high:
+        raise InputError("out of range", field="link_byte_per_s", value=link_byte_per_s,
+                         allowed=f"{low:g} to {high:g}; or 0: the machine's own")  # fmt: skip
     parts = []
     for role, change in (("prefill", prefill), ("decode", decode)):
         for name in change:
-            if name not in FIELD_NAMES or name in SHARED:
+            if name not in FIELD_NAMES or name in (*SHARED, *IDLE):
                 raise InputError(
                     "no field in which pools differ", field=role, value=name,
-                    allowed=[field for field in FIELD_NAMES if field not in SHARED],
+                    allowed=[field for field in FIELD_NAMES if field not in (*SHARED, *IDLE)],
                 )  # fmt: skip
         own = dataclasses.replace(scenario, **change)
         if own.fidelity == "replay":
             raise InputError("pools have no operator-by-operator replay", field="fidelity", value="replay")
         parts.append(pool_part(own, cast(Any, role), link_byte_per_s=link_byte_per_s))
     load = load_requests(scenario.requests, scenario.seed)
+    check_load(scenario, load)
     options = Options(order=scenario.order, seed=scenario.seed)
     result = serve_pools(cast(Any, load), parts, transfer, latency_s, options)
     requests = request_table(result)

@@ -62,6 +62,11 @@ def simulate_programs(
         job = Job(int(load.prompt_token[i]), int(load.output_token[i]), int(load.predicted_token[i]))
         live.add(kind.body(job), arrival_ps=int(load.arrival_ps[i]), name=kind.name)
     result = live.run()
+    if not result.complete and not (result.program["end_ps"] >= 0).any():
+        raise KeyboardInterrupt
+    idle = sorted(set(outside or {}) - live.called)
+    if idle and result.complete:
+        raise InputError("has no effect: no program calls it", field="outside", value=idle[0])
     programs, requests = program_table(result), request_table(result)
     return ProgramRun(result, programs, requests, summary_table(result, programs))
 
@@ -72,7 +77,8 @@ def program_table(result: LiveResult) -> "pd.DataFrame":
 
     p = result.program
     table = pd.DataFrame({
-        "arrival_s": p["arrival_ps"] / PS_PER_S, "e2e_s": (p["end_ps"] - p["arrival_ps"]) / PS_PER_S,
+        "arrival_s": p["arrival_ps"] / PS_PER_S,
+        "e2e_s": np.where(p["end_ps"] >= 0, (p["end_ps"] - p["arrival_ps"]) / PS_PER_S, np.nan),
         "num_request": p["num_request"], "prompt_token": p["prompt_token"], "produced_token": p["produced_token"],
         "num_stopped": p["stopped"],
     })  # fmt: skip
@@ -99,7 +105,7 @@ def summary_table(result: LiveResult, programs: "pd.DataFrame") -> "pd.DataFrame
     """Figures of the whole run."""
     import pandas as pd
 
-    e2e = programs["e2e_s"].to_numpy(float)
+    e2e = programs["e2e_s"].dropna().to_numpy(float)  # of those that have ended
     span_s = result.pool.span_ps / PS_PER_S
     produced = float(programs["produced_token"].sum())
     rows = [

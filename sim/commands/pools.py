@@ -4,16 +4,20 @@ import argparse
 from typing import Any
 
 from sim.run import scenario_arguments
+from sim.run.scenario import FIELD_NAMES
 
 HELP = "prompts on one pool of engines, decodes on another, KV handed over: latencies, transfers, use of both"
 
+UNREAD = ("goodput", "price_USDph", "run_ahead", "timeout_s")
+READ = tuple(name for name in FIELD_NAMES if name not in UNREAD)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    scenario_arguments.add(parser)
+    scenario_arguments.add(parser, fields=READ)
     for role in ("prefill", "decode"):
         parser.add_argument(
-            f"--{role}", default="dp=1", metavar="FIELD=VALUE,...",
-            help=f"fields in which the {role} pool differs (dp: its engines; default: dp=1)",
+            f"--{role}", default="", metavar="FIELD=VALUE,...",
+            help=f"fields in which the {role} pool differs (dp: its engines)",
         )  # fmt: skip
     parser.add_argument(
         "--transfer", default="whole", help="rule of KV transfer: whole, layered, or a path of its file"
@@ -66,7 +70,7 @@ def changes(role: str, text: str) -> dict[str, Any]:
     import typing
 
     from kernels.errors import InputError
-    from sim.run.scenario import FIELD_NAMES, Scenario
+    from sim.run.scenario import Scenario
 
     hints = typing.get_type_hints(Scenario)
     kind = {field.name: hints[field.name] for field in dataclasses.fields(Scenario)}
@@ -75,6 +79,8 @@ def changes(role: str, text: str) -> dict[str, Any]:
         name, equals, value = part.partition("=")
         if name not in kind or not equals:
             raise InputError("not FIELD=VALUE", field=role, value=part, allowed=FIELD_NAMES)
+        if name in found:
+            raise InputError(f"{name} is given twice", field=role, value=text)
         if kind[name] in (int, float, bool):
             found[name] = _number(role, name, value, kind[name])
         else:

@@ -5,7 +5,7 @@ import argparse
 from sim.run import scenario_arguments
 
 HELP = "a load of live programs: requests that start, wait for, share with and stop others"
-UNREAD = ("order", "goodput", "price_USDph", "run_ahead")
+UNREAD = ("order", "goodput", "price_USDph", "run_ahead", "timeout_s")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,16 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from kernels.errors import NothingServedError
     from sim.cluster.simulate_programs import simulate_programs
     from sim.record.export import write_json
     from sim.show.tables import table
 
     scenario, outside = scenario_arguments.build(arguments), places(arguments.outside)
     done = simulate_programs(scenario, arguments.program, order=arguments.queue, outside=outside)
+    complete, produced = done.result.complete, int(done.programs["produced_token"].sum())
+    if complete and not produced:
+        why = done.requests["reason"].mode()[0] if len(done.requests) else "no program asked for one"
+        raise NothingServedError(f"no request was served: {why}", field="requests", value=scenario.requests)
     if arguments.json:
-        write_json({"figures": done.summary, "rows": done.programs, "requests": done.requests}, arguments.json)
+        tables = {"figures": done.summary, "rows": done.programs, "requests": done.requests}
+        write_json(tables | ({} if complete else {"complete": False}), arguments.json)
     print(table(done.summary))
-    return 0
+    return 0 if complete else 130
 
 
 def places(text: str) -> dict[str, int]:

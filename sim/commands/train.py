@@ -135,6 +135,8 @@ def run(arguments: argparse.Namespace) -> int:
         usual["zero"] = 0
     if a.tp == 1:
         usual["tp_overlap"] = 0.0
+    if a.ep == 1:
+        usual["dispatch"] = TrainPlan.dispatch
     plan = TrainPlan(**usual | {name: value for name, value in given.items() if value is not None})
     check_sizes(plan)
     check_effect(plan)

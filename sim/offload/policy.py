@@ -44,7 +44,7 @@ class BlockPolicy:
                 raise InputError("not a count", field=name, value=value, allowed="1 to 1000000")
         for name in TENSORS:
             shares = tuple(getattr(self, name))
-            if len(shares) != len(TIERS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            if len(shares) != len(TIERS) or not min(shares) >= 0 or not abs(sum(shares) - 1) <= 1e-6:  # NaN is none
                 raise InputError(
                     "not shares of device, host and disk", field=name, value=shares,
                     allowed="three numbers of at least 0 that sum to 1",

@@ -51,9 +51,10 @@ def unit_times(held: tuple[Layer, ...], policy: BlockPolicy, tier: TierRates, sh
 def _fields(engines: npt.NDArray[np.float64], share: npt.NDArray[np.float64], num: int) -> list[int]:
     def ps(engine: int, first: int, by: int) -> int:
         part, own = engines[engine, first : first + 3], share[first - 1 : first + 2]
-        return round(float(np.where(own > 0, part * own, 0.0).sum()) * PS_PER_S / by)
+        used = own > 0  # a tier that is not there takes for ever
+        return round(float((part[used] * own[used]).sum()) * PS_PER_S / by)
 
-    held = np.where(share > 0, engines[COMPUTE, 1:] * share, 0.0).sum()
+    held = (engines[COMPUTE, 1:][share > 0] * share[share > 0]).sum()
     value = {
         at.WEIGHT_READ: ps(READ, WEIGHT, 1), at.WEIGHT_UP: ps(UP, WEIGHT, 1),
         at.CACHE_READ: ps(READ, CACHE, num), at.CACHE_UP: ps(UP, CACHE, num),

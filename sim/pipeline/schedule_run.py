@@ -138,6 +138,12 @@ def execute(
 ) -> str:  # fmt: skip
     """Everything that `ridgeline schedule` does; returns what it prints."""
     if name == "list":
+        given = {"stages": stages, "microbatches": microbatches, "chunks": chunks, "times": times, "limit": limit,
+                 "stage_times": stage_times, "recompute": recompute, "hop": hop, "overlap_time": overlap_time,
+                 "option": option, "plot": plot, "trace": trace, "json": json, "csv": csv}  # fmt: skip
+        for field, value in given.items():
+            if value:
+                raise InputError("has no effect on the list", field=field, value=value)
         return "\n".join(f"{entry.name:20} {entry.help}" for entry in catalogue().values())
     if times and stage_times:
         raise InputError("one of --times and --stage-times", field="times", value=times)

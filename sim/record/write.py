@@ -5,8 +5,10 @@ a regular file        written whole under a temporary name beside it, then renam
                       stays until then, and a full disk leaves it as it was. A new file has the mode that
                       the umask leaves, an old one keeps its mode and owner
 a symbolic link       followed: what it points to is written, the link stays
-a device, a FIFO      written through (`/dev/null`, `/dev/stdout`, a terminal, a pipe that somebody reads)
-a disk, a socket      refused by name, and a FIFO that nobody reads within `WAIT_S` seconds
+a sink, a FIFO        written through (`/dev/null`, `/dev/full`, a terminal, a pipe that somebody reads), and so
+                      is a stream that the process holds open (`/dev/stdout`)
+a disk, a socket      refused by name, as is any other device (`/dev/mem`), and a FIFO that nobody reads within
+                      `WAIT_S` seconds
 ====================  ====================================================================================
 """
 
@@ -26,6 +28,8 @@ from kernels.errors import InputError
 
 WAIT_S = 10.0  # for a reader of a FIFO
 Path = str | os.PathLike[str]
+SINKS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
+TERMINALS = (4, 5, *range(136, 144))  # majors of consoles, of /dev/tty and of pseudoterminals (Linux, devices.txt)
 _OWN_STREAM = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 
 
@@ -115,16 +119,36 @@ def _check_name(path: Path, field: str) -> None:
 
 
 def is_special(path: Path) -> bool:
-    """Whether `path` is written through: a device, a FIFO, or a stream that this process holds open. A disk or a
-    socket is an `InputError`."""
+    """Whether `path` is written through: a sink, a terminal, a FIFO, or a stream that this process holds open. A disk,
+    a socket or another device is an `InputError`."""
     text = os.path.abspath(path)
     try:
-        mode = os.stat(path).st_mode
-    except OSError:
+        found = os.stat(path)
+    except (OSError, ValueError):
         return False
-    if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
-        raise InputError("cannot be written: it is a " + ("disk" if stat.S_ISBLK(mode) else "socket"), file=path)
+    mode = found.st_mode
+    what = (
+        "a disk" if stat.S_ISBLK(mode)
+        else "a socket" if stat.S_ISSOCK(mode)
+        else "a device" if stat.S_ISCHR(mode) and not _takes_text(found.st_rdev)
+        else ""
+    )  # fmt: skip
+    if what:
+        raise InputError(f"cannot be written: it is {what}", file=path, allowed="a file, a pipe, a terminal, /dev/null")
     return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) or (stat.S_ISREG(mode) and _OWN_STREAM.fullmatch(text) is not None)
+
+
+def _takes_text(device: int) -> bool:
+    """Whether a character device is a sink or a terminal. It is not opened: some (a watchdog) act on that."""
+    for name in SINKS:
+        with contextlib.suppress(OSError):
+            if os.stat(name).st_rdev == device:
+                return True
+    for stream in range(3):
+        with contextlib.suppress(OSError):
+            if os.isatty(stream) and os.fstat(stream).st_rdev == device:
+                return True
+    return sys.platform == "linux" and os.major(device) in TERMINALS
 
 
 def _stage(path: pathlib.Path, content: bytes) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels import blame, cache, turns
+from kernels import blame, cache, imports, turns, users
 from kernels.engine.records import MAX_OPTION
 from kernels.errors import InputError
 from kernels.jit import PLAIN
@@ -202,8 +202,9 @@ def compile_function(plugin: Plugin) -> Callable[..., int]:
                 from sim.serving.speculation import planned
 
                 function = planned(function, model.module, content)
+            users.prepare(function)
             made = njit_as(signature, checked)(function)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, InputError):
             raise
         except Exception as error:
             raise _compile_error(error, plugin) from error
@@ -335,10 +336,13 @@ def module_from(kind: str, path: pathlib.Path) -> ModuleType:
     module = ModuleType(stem + hashlib.sha256(source).hexdigest()[:16])
     module.__file__ = str(path)
     sys.modules[module.__name__] = sys.modules[stem + hashlib.sha256(os.fsencode(path)).hexdigest()[:16]] = module
-    blame.run_source(source, str(path), module, kind)
-    if kind in FUNCTION and (PLAIN or not getattr(module, "COMPILED", True)):
-        turns.set_most(module.__dict__, turns.MOST_OF_A_STEP)
+    with imports.bounded():
+        blame.run_source(source, str(path), module, kind)
+    users.prepare_file(vars(module))
     below = {key: found for key, found in cache.outside(path).items() if found is not module}
+    compiled = kind in FUNCTION and not PLAIN and getattr(module, "COMPILED", True)
+    for each in (module, *(found for found in below.values() if turns.is_bounded(vars(found)))):
+        turns.set_most(each.__dict__, turns.MOST if compiled else turns.MOST_OF_A_STEP)
     _stands_on[str(path)] = {key: cache.key_of(_path(found)) for key, found in below.items()}
     blame.FILES.update(str(found.__file__) for found in below.values())
     return module

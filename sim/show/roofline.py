@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from hw_models.device import cost
+from kernels.errors import InputError
 from kernels.formats import FORMATS
 from kernels.machine import EXPERT_BYTE, EXPERT_PIM_BYTE, MEM_BYTE_PER_S, PIM_BYTE_PER_S, PIM_FLOP_PER_S
 from kernels.optable import (
@@ -44,6 +45,9 @@ def roofline(
     in the memory have a roof of their own.
     """
     setup = prepare(scenario)
+    if setup.placement.dp > 1:
+        raise InputError("has no effect: a step is one replica's", field="dp", value=scenario.dp,
+                         allowed="1, or what shares experts (ep)")  # fmt: skip
     frames = [operators(setup, phase, plan) for phase, plan in typical_plans(batch, context, chunk).items()]
     return pd.concat(frames, ignore_index=True), roofs(setup)
 

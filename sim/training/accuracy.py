@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from kernels.errors import NothingServedError
 from sim.training.estimate import known_site
 from sim.training.fit_factors import Case, case, fit, left_out
 from sim.training.stack import load_stack, names
@@ -77,7 +78,7 @@ def _file(stack: str, folder: pathlib.Path) -> pathlib.Path:
 
 def fitted_again(folder: str | pathlib.Path) -> pd.DataFrame:
     """The factors of every stack whose rows lie in `folder` (the shared `training` folder) or were published, fitted
-    afresh, and their held-out errors."""
+    afresh, and their held-out errors. An `InputError` where no rows do."""
     rows = []
     for name, (file, free, groups) in FITS.items():
         if not _file(name, pathlib.Path(folder)).exists():
@@ -86,6 +87,9 @@ def fitted_again(folder: str | pathlib.Path) -> pd.DataFrame:
         factors = ", ".join(f"{key} {value:.3g}" for key, value in fit(priced, free).items())
         for label, key in groups:
             rows.append(_row(name, f"{label} (on all: {factors})", file, summary(left_out(priced, free, key))))
+    if not rows:
+        files = sorted({file for file, _, _ in FITS.values()})
+        raise NothingServedError("no measured rows of a stack here", field="data", value=str(folder), allowed=files)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -68,6 +68,13 @@ def expected_wall_s(useful_s: float, interval_s: float, checkpoint_s: float, res
     return float(segment * useful_s / interval_s)
 
 
+RANGE = {
+    "num_step": (1, 1e12), "step_s": (1e-9, 1e9), "mtbf_h": (0, 1e12), "num_device": (1, 1 << 24),
+    **dict.fromkeys(("checkpoint_s", "detect_s", "restart_s", "repair_s", "reshard_s"), (0, 1e9)),
+}  # fmt: skip
+"""What the clock, of picoseconds, tells apart; above every run and machine that was built."""
+
+
 def check(run: LongRun) -> None:
     """Raise `InputError` for what cannot be run."""
     if run.recovery not in RECOVERIES:
@@ -78,6 +85,9 @@ def check(run: LongRun) -> None:
     for field in ("checkpoint_s", "interval_step", "detect_s", "restart_s", "repair_s", "num_spare", "reshard_s"):
         if not 0 <= getattr(run, field) < np.inf:
             raise InputError("must not be negative", field=field, value=getattr(run, field))
+    for field, (low, high) in RANGE.items():
+        if not low <= getattr(run, field) <= high:
+            raise InputError("out of range", field=field, value=getattr(run, field), allowed=f"{low:g} to {high:g}")
     if run.recovery == "elastic" and run.num_replica < 2:
         raise InputError("elastic recovery needs another replica", field="num_replica", value=run.num_replica,
                          allowed=">= 2")  # fmt: skip

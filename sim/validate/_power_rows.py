@@ -16,6 +16,8 @@ from kernels.errors import InputError
 from sim.validate._published_names import known_format, known_model, known_system
 from sim.validate.power import SHORT_S
 
+MOST_ACCELERATOR = 1 << 20  # of one system
+
 if TYPE_CHECKING:
     from hw_models.calibration.measured import Measured
     from sim.serving.engine_profile import EngineProfile
@@ -227,6 +229,8 @@ def _nodes(frame: pd.DataFrame, reasons: Counter[str]) -> Pairs:
         tags = "-", str(row.get("benchmark", "-")), name, str(row.get("scenario", "all"))
         full = rest = np.nan
         try:
+            if not 1 <= count[index] <= MOST_ACCELERATOR:
+                raise InputError("no number of accelerators")
             num = int(count[index])
             system = catalog.system(name, num)
             cap = limit[index] if np.isfinite(limit[index]) else 0.0

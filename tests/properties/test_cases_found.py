@@ -13,6 +13,23 @@ from tests.properties.cases_measured import MEASURED
 from tests.properties.cases_search import ROW
 from workloads.chakra_json import json_text
 
+GPT2 = ["--model=gpt2", "--system=a100_sxm", "--requests=batch:n=3,prompt=8,output=4"]
+TRAIN = ["--model=gpt2", "--system=dgx_a100", "--batch=8", "--seq=64"]
+ODD = """from sim.serving.plugin import Option
+
+OPTIONS = {"what": Option(0, "wrong", low=0)}
+
+
+def program(p, job, option):
+    if option["what"] == 1:
+        yield 3
+    if option["what"] == 2:
+        yield p.sleep(float("nan"))
+    if option["what"] == 3:
+        yield p.sleep(1e300)
+    raise SystemExit(3)
+"""
+
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str], message: str, code: int = 2) -> None:
     assert main(words) == code
@@ -238,3 +255,58 @@ def test_counts_beyond_what_there_is(tmp_path: pathlib.Path, capsys: pytest.Capt
     (tmp_path / "t.csv").write_text(",".join(row) + "\n" + ",".join(map(str, (row | {"tp": "1e400"}).values())))
     message = "no row can be run; {file}:2: tp = inf: not a whole number; allowed: 1 to"
     refused(["validate", "training", str(tmp_path / "t.csv")], capsys, message.format(file=tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "code"),
+    [
+        (["train", *TRAIN[:3], "--seq=--"], "seq = '--': is no value", 2),
+        (["goodput", f"--steps={'9' * 400}", "--step-s=1", "--gpus=8", "--mtbf-h=1"], "beyond what there is", 2),
+        (["goodput", "--steps=5", "--step-s=nan", "--gpus=8", "--mtbf-h=1"], "--step-s: not a finite number: 'nan'", 2),
+        (["goodput", "--steps=x", "--step-s=1", "--gpus=8", "--mtbf-h=1"], "--steps: invalid int value: 'x'", 2),
+        (["train", *TRAIN, "--dispatch=deepep"], "dispatch = 'deepep': has no effect: needs ep > 1", 2),
+        (["goodput", "--steps=5", "--step-s=1e-18", "--gpus=8", "--mtbf-h=1"], "step_s = 1e-18: out of range", 2),
+        (["goodput", "--steps=5", "--step-s=1", "--gpus=8", "--mtbf-h=1e300"], "mtbf_h = 1e+300: out of range", 2),
+        (["schedule", "list", "--stages=2"], "stages = 2: has no effect on the list", 2),
+        (["train", *TRAIN, "--compression=fp16"], "compression = 'fp16': has no effect: needs replicas", 2),
+        (["train", *TRAIN, "--interleave=2"], "interleave = 2: has no effect: needs pp > 1", 2),
+        (["accuracy", "--training", "--data=."], "data = '.': no measured rows of a stack here", 3),
+        (["pools", *GPT2, "--link-gbps=1e-300"], "link_byte_per_s = 1e-291: out of range; allowed: 1e+07 to", 2),
+        (["pools", *GPT2, "--prefill=dp=1,dp=2"], "prefill = 'dp=1,dp=2': dp is given twice", 2),
+        (["pools", *GPT2, "--order=priority"], "order = 'priority': has no effect", 2),
+        (["pools", *GPT2, "--decode=timeout_s=1"], "decode = 'timeout_s': no field in which pools differ", 2),
+        (["pools", *GPT2, "--transfer=rule.py"], "rule.py:2: ZeroDivisionError: float division by zero", 2),
+        (["programs", *GPT2[:2], "--requests=batch:n=2,prompt=9000,output=4"], "no request was served: context", 3),
+        (["programs", *GPT2, "--outside=tool=2"], "outside = 'tool': has no effect: no program calls it", 2),
+        (["programs", *GPT2, "--program=odd.py:what=1"], "odd.py:8: yield = 3: waits for what is no event", 2),
+        (["programs", *GPT2, "--program=odd.py:what=2"], "odd.py:10: PlanError: waits nan seconds", 2),
+        (["programs", *GPT2, "--program=odd.py:what=3"], "odd.py:12: PlanError: waits 1e+300 seconds", 2),
+        (["programs", *GPT2, "--program=odd.py:what=4"], "odd.py:13: calls sys.exit(3)", 2),
+        (["roofline", *GPT2[:2], "--dp=2"], "dp = 2: has no effect: a step is one replica's", 2),
+        (["offload", "--model=gpt2", "--weight=nan,0,1"], "weight = (nan, 0.0, 1.0): not shares", 2),
+        (["train", "--from=bomb.sh", "--system=dgx_a100"], "a line too long, its variables filled in", 2),
+        (["train", "--from=cut.toml", "--system=dgx_a100"], "cut.toml:1: is not TOML: Unclosed array", 2),
+        (["train", "--from=latin.yaml", "--system=dgx_a100"], "latin.yaml:2: not UTF-8 text", 2),
+        (["check", "none\x1b[31m.toml"], "none\\x1b[31m.toml: ", 2),
+    ],
+)
+def test_options_of_every_verb_that_cannot_be(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str],
+    message: str, code: int,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rule.py").write_text("def left_byte(byte, num_layer, step_s, rate):\n    return byte / 0\n")
+    (tmp_path / "odd.py").write_text(ODD)
+    (tmp_path / "bomb.sh").write_text("A0=xx\n" + "".join(f"A{n + 1}=$A{n}$A{n}\n" for n in range(60)))
+    (tmp_path / "cut.toml").write_text("a = [1")
+    (tmp_path / "latin.yaml").write_bytes(b"num_layers: 4\nname: \xe9\n")
+    refused(words, capsys, message, code)
+
+
+def test_a_text_that_a_short_row_lacks(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m.csv").write_text(
+        "dtype,kernel,num_token,hidden,inter,topk,num_expert,tp,ep,latency_ms,distribution\n"
+        "bfloat16,vllm_fused_moe,1,4096,14336,2,8,1,1,0.45,power_law_1.01\nbfloat16,vllm_fused_moe,1,4096,14336,2,8,1,1,0.45\n"
+    )
+    assert main(["validate", "ops", str(tmp_path / "m.csv"), "--system=h100_sxm"]) == 0
+    assert "1 rows: distribution  is not balanced or power_law_X" in capsys.readouterr().out

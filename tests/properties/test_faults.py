@@ -245,7 +245,9 @@ def test_a_fifo_that_nobody_reads(tmp_path: pathlib.Path) -> None:
 
 
 def test_an_endless_loop_in_compiled_code_ends_on_ctrl_c(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "spinning.py").write_text(  # a policy's own loops are counted, those of what it imports are not
+    package = tmp_path / "site-packages"  # loops of users' files are counted, those of what is installed are not
+    package.mkdir()
+    (package / "spinning.py").write_text(
         "from kernels.jit import njit\n@njit\n"
         "def spin(x):\n    while True:\n        x += 1\n        if x < 0:\n            break\n    return x\n"
     )
@@ -255,7 +257,7 @@ def test_an_endless_loop_in_compiled_code_ends_on_ctrl_c(tmp_path: pathlib.Path)
         "open('loaded', 'w').close()\n"
         "def plan(r):\n    return spin(r.me.num_plan)\n"
     )
-    child = start([*SMALL, "--policy", "endless.py"], tmp_path)
+    child = start([*SMALL, "--policy", "endless.py"], tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{package}")
     while not (tmp_path / "loaded").exists() and child.poll() is None:
         time.sleep(0.2)
     for _ in range(WAIT_S // 10):

@@ -4,9 +4,9 @@ One file a software: `read(given) -> Job` takes what it understands (`workloads.
 """
 
 import pathlib
-import tomllib
 from collections.abc import Collection
 
+from kernels.content import toml_of
 from kernels.errors import InputError
 from workloads import files
 from workloads.jobs import deepspeed, megatron, torchtitan
@@ -27,11 +27,13 @@ def read(path: pathlib.Path | str, *, num_device: int = 0, set_aside: Collection
             raise InputError("not a DeepSpeed configuration: no object", file=path)
         return deepspeed.read(Given(flatten(content), path, set_aside), num_device)
     try:
-        text = files.read_byte(path, MAX_BYTE).decode()
+        data = files.read_byte(path, MAX_BYTE)
         if path.suffix == ".toml":
-            return torchtitan.read(Given(flatten(tomllib.loads(text)), path, set_aside), num_device)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(str(error), file=path) from None
+            return torchtitan.read(Given(flatten(toml_of(data, path)), path, set_aside), num_device)
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError("not UTF-8 text", file=path, line=line) from None
     return megatron.read(Given(arguments(text, path), path, set_aside), num_device)
 
 

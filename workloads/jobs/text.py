@@ -12,6 +12,7 @@ from typing import Any
 from kernels.errors import InputError
 
 ASSIGN = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(?!\()(.*)$")
+MAX_LINE = 1 << 16
 LIST = re.compile(r"^\s*[A-Za-z_][A-Za-z0-9_]*\+?=\(")
 VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}?")
 YAML = re.compile(r"^\s*(--)?([A-Za-z][A-Za-z0-9_-]*)\s*:(?:\s+(.*))?$")
@@ -45,6 +46,9 @@ def arguments(text: str, file: Any) -> dict[str, Any]:
     known: dict[str, str] = {}
     words: list[str] = []
     for line in written:
+        if len(_filled(line, known)) > MAX_LINE:  # variables that double one another
+            raise InputError("a line too long, its variables filled in", file=file, field="line", value=line,
+                             allowed=f"{MAX_LINE} characters")  # fmt: skip
         assigned = ASSIGN.match(line)
         try:
             if assigned:

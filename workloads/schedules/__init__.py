@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from kernels import blame
+from kernels import blame, imports
 from kernels.errors import InputError
 from workloads.files import read_byte
 from workloads.pipeline import Op, Order
@@ -92,7 +92,8 @@ def load(name: str) -> Schedule:
             raise InputError("no such file", file=path)
         module = ModuleType(f"ridgeline_schedule_{path.stem}")
         module.__file__ = str(path)
-        blame.run_source(read_byte(path, blame.MAX_SOURCE_BYTE), str(path), module, "schedule")
+        with imports.bounded():
+            blame.run_source(read_byte(path, blame.MAX_SOURCE_BYTE), str(path), module, "schedule")
         return Schedule(path, module)
     known = catalogue()
     if name not in known:

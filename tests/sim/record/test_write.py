@@ -68,6 +68,27 @@ def test_a_device_is_written_through_and_stays_one() -> None:
     assert (before.st_ino, before.st_rdev) == (after.st_ino, after.st_rdev)
 
 
+@pytest.mark.parametrize("number", [os.makedev(1, 1), os.makedev(10, 130)])  # memory, a watchdog
+def test_another_device_is_refused_by_name_and_not_opened(tmp_path: pathlib.Path, number: int) -> None:
+    node = tmp_path / "device"
+    try:
+        os.mknod(node, stat.S_IFCHR | 0o600, number)
+    except PermissionError:
+        pytest.skip("no device can be made here")
+    for refuse in (lambda: check_output(node, "json"), lambda: write_files({node: b"x", tmp_path / "a": b"a"})):
+        with pytest.raises(InputError, match="device: cannot be written: it is a device; allowed: a file, a pipe"):
+            refuse()
+    assert [path.name for path in tmp_path.iterdir()] == ["device"]
+
+
+def test_a_terminal_is_written_through() -> None:
+    mine, other = os.openpty()
+    write_files({pathlib.Path(os.ttyname(other)): b"x\n"})
+    assert os.read(mine, 9) == b"x\r\n"
+    os.close(mine)
+    os.close(other)
+
+
 def test_a_full_device_is_said() -> None:
     with pytest.raises(InputError, match="/dev/full: cannot be written: No space left on device"):
         write_files({pathlib.Path("/dev/full"): b"x"})

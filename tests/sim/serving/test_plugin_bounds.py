@@ -94,7 +94,7 @@ def fault(path: str, router: str = "round_robin", replicas: int = 1) -> InputErr
         run(requests, flat_price(), path, Limits(num_block=50, num_replica=replicas), router)
     except InputError as error:
         return error
-    except PlanError as error:
+    except (PlanError, IndexError) as error:
         return blame.blame(error) or InputError("in no line of theirs")
     raise AssertionError("it is served")
 
@@ -156,3 +156,71 @@ def test_plans_that_get_nowhere(tmp_path: pathlib.Path, compiled: bool) -> None:
     if compiled and not PLAIN:  # a million plans
         with pytest.raises(InputError, match=rf"{path}:24: PlanError: has preempted one sequence a million times"):
             run(requests, flat_price(), f"{path}:what=1", Limits(num_block=50))
+
+
+HELPER = """from kernels.jit import njit
+
+
+@njit
+def forever(x):
+    while x >= 0:
+        x = x * 1
+    return x
+
+
+@njit
+def deep(x):
+    return 1 + deep(x + 1) if x >= 0 else 0
+
+
+@njit
+def even(x):
+    return odd(x - 1)
+
+
+@njit
+def odd(x):
+    return even(x - 1) if x else 0
+
+
+@njit
+def beyond(e):
+    e.work[1 << 40] = 7
+    return 0
+"""
+CALLS = """import {helper}
+from kernels.engine.verbs import *
+from sim.serving.plugin import Option
+
+COMPILED = {compiled}
+OPTIONS = {{"max_token": Option(64, "t"), "max_seq": Option(4, "s")}}
+
+
+def plan(e):
+    return {helper}.{call}
+"""
+
+
+@pytest.mark.skipif(PLAIN, reason="of compiled code")
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(
+    ("call", "line", "message"),
+    [
+        ("forever(1)", 6, "PlanError: a loop that does not end"),
+        ("deep(0)", 11, "function = 'deep': calls itself, and compiled code has no end to that; allowed: a loop"),
+        ("even(8)", 16, "function = 'even': calls itself"),
+        ("beyond(e)", None, "IndexError: index is out of bounds"),
+    ],
+)
+def test_what_a_file_imports_is_held_to_the_same(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, compiled: bool, call: str, line: int | None, message: str
+) -> None:
+    helper = f"helper_{tmp_path.name.lower()[-20:]}"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"{helper}.py").write_text(HELPER)
+    (tmp_path / "mine.py").write_text(CALLS.format(helper=helper, call=call, compiled=compiled))
+    found = fault(str(tmp_path / "mine.py"))
+    assert message in str(found)
+    assert found.file == str(tmp_path / (f"{helper}.py" if line else "mine.py"))
+    assert found.line == line or line in (6, None), found
+    assert not list(tmp_path.rglob("*.pyc"))

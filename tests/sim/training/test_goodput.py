@@ -99,7 +99,7 @@ def test_bad_runs_are_refused() -> None:
     ("given", "text"),
     [
         ("--mtbf-h 0.0001", "would hardly get on"),  # 8 devices fail every 0.045 s, a step takes 10: never one step
-        ("--mtbf-h nan", "mtbf_h = nan"),
+        ("--mtbf-h nan", "--mtbf-h: not a finite number: 'nan'"),
         ("--mtbf-h 10 --dp 4", "dp = 4: has no effect: recovery is restart"),
         ("--mtbf-h 10 --recovery elastic --dp 4 --spares 2", "spares = 2: has no effect"),
         ("--mtbf-h 10 --recovery elastic --dp 16", "more replicas than devices"),
