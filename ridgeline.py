@@ -17,6 +17,7 @@ Everything that the command line does is one function here; it returns frames, o
 | serve a load | `simulate(scenario)` | `.metrics`, `.run.requests`, `.run.operators` |
 | find the largest rate | `capacity(scenario)` | requests/s, and a frame of the rates tried |
 | put scenarios side by side | `compare([a, b])` | a frame, a column a scenario |
+| run a scenario at many points | `sweep(scenario, over={"seed": range(40)}, store="rows")` | a frame, a row a point |
 | place operators under the roofs | `roofline(scenario)` | frames of operators and roofs |
 | serve programs that probe and stop | `simulate_programs(scenario, "chain_of_thought")` | `.programs`, `.summary` |
 | share a model out over device, host and disk | `offload("opt-30b", "n1_t4", find=True)` | `.policy`, `.summary` |
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from sim.run.simulate import Simulation, simulate
     from sim.run.study import studies, study
     from sim.show.roofline import roofline
+    from sim.sweep.sweep import sweep
     from sim.training.job import train_job
     from sim.training.step import TrainResult, train
     from workloads.load import load_requests
@@ -66,14 +68,14 @@ _HOME = {
     "load_requests": "workloads.load", "nodes": "hw_models.describe", "offload": "sim.offload.simulate",
     "roofline": "sim.show.roofline", "simulate": "sim.run.simulate",
     "simulate_programs": "sim.cluster.simulate_programs",
-    "studies": "sim.run.study", "study": "sim.run.study", "train": "sim.training.step", "train_job": "sim.training.job",
+    "studies": "sim.run.study", "study": "sim.run.study", "sweep": "sim.sweep.sweep", "train": "sim.training.step", "train_job": "sim.training.job",
 }  # fmt: skip
 """Where each name that is imported on first use lives."""
 
 __all__ = [
     "InputError", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
     "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "roofline", "schedule",
-    "schedules", "simulate", "simulate_programs", "studies", "study", "train", "train_job", "validate",
+    "schedules", "simulate", "simulate_programs", "studies", "study", "sweep", "train", "train_job", "validate",
 ]  # fmt: skip
 
 PACKAGES = ("kernels", "hw_models", "workloads", "sim", "studies")
