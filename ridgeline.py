@@ -18,6 +18,7 @@ Everything that the command line does is one function here; it returns frames, o
 | find the largest rate | `capacity(scenario)` | requests/s, and a frame of the rates tried |
 | put scenarios side by side | `compare([a, b])` | a frame, a column a scenario |
 | run a scenario at many points | `sweep(scenario, over={"seed": range(40)}, store="rows")` | a frame, a row a point |
+| choose machines for a load | `recommend(scenario, 1.0, 0.06, systems=[...])` | `.frame`, a row a candidate; `.frontier` |
 | place operators under the roofs | `roofline(scenario)` | frames of operators and roofs |
 | serve programs that probe and stop | `simulate_programs(scenario, "chain_of_thought")` | `.programs`, `.summary` |
 | share a model out over device, host and disk | `offload("opt-30b", "n1_t4", find=True)` | `.policy`, `.summary` |
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from kernels.errors import InputError
     from sim.cluster.simulate_programs import simulate_programs
     from sim.offload.simulate import offload
+    from sim.recommend.recommend import recommend
     from sim.run.capacity import capacity
     from sim.run.compare import compare
     from sim.run.scenario import Scenario
@@ -66,6 +68,7 @@ _HOME = {
     "TrainPlan": "workloads.training", "TrainResult": "sim.training.step", "capacity": "sim.run.capacity",
     "compare": "sim.run.compare", "devices": "hw_models.describe", "links": "hw_models.describe",
     "load_requests": "workloads.load", "nodes": "hw_models.describe", "offload": "sim.offload.simulate",
+    "recommend": "sim.recommend.recommend",
     "roofline": "sim.show.roofline", "simulate": "sim.run.simulate",
     "simulate_programs": "sim.cluster.simulate_programs",
     "studies": "sim.run.study", "study": "sim.run.study", "sweep": "sim.sweep.sweep", "train": "sim.training.step", "train_job": "sim.training.job",
@@ -74,7 +77,7 @@ _HOME = {
 
 __all__ = [
     "InputError", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
-    "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "roofline", "schedule",
+    "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "recommend", "roofline", "schedule",
     "schedules", "simulate", "simulate_programs", "studies", "study", "sweep", "train", "train_job", "validate",
 ]  # fmt: skip
 
