@@ -18,7 +18,7 @@ Everything that the command line does is one function here; it returns frames, o
 | find the largest rate | `capacity(scenario)` | requests/s, and a frame of the rates tried |
 | put scenarios side by side | `compare([a, b])` | a frame, a column a scenario |
 | run a scenario at many points | `sweep(scenario, over={"seed": range(40)}, store="rows")` | a frame, a row a point |
-| choose machines for a load | `recommend(scenario, 1.0, 0.06, systems=[...])` | `.frame`, a row a candidate; `.frontier` |
+| choose machines for a load | `recommend(scenario, 1.0, 0.06)` | `.frame`, a row a candidate; `.frontier` |
 | place operators under the roofs | `roofline(scenario)` | frames of operators and roofs |
 | serve programs that probe and stop | `simulate_programs(scenario, "chain_of_thought")` | `.programs`, `.summary` |
 | share a model out over device, host and disk | `offload("opt-30b", "n1_t4", find=True)` | `.policy`, `.summary` |
@@ -71,14 +71,16 @@ _HOME = {
     "recommend": "sim.recommend.recommend",
     "roofline": "sim.show.roofline", "simulate": "sim.run.simulate",
     "simulate_programs": "sim.cluster.simulate_programs",
-    "studies": "sim.run.study", "study": "sim.run.study", "sweep": "sim.sweep.sweep", "train": "sim.training.step", "train_job": "sim.training.job",
+    "studies": "sim.run.study", "study": "sim.run.study", "sweep": "sim.sweep.sweep",
+    "train": "sim.training.step", "train_job": "sim.training.job",
 }  # fmt: skip
 """Where each name that is imported on first use lives."""
 
 __all__ = [
     "InputError", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
-    "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "recommend", "roofline", "schedule",
-    "schedules", "simulate", "simulate_programs", "studies", "study", "sweep", "train", "train_job", "validate",
+    "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "recommend", "roofline",
+    "schedule", "schedules", "simulate", "simulate_programs", "studies", "study", "sweep", "train", "train_job",
+    "validate",
 ]  # fmt: skip
 
 PACKAGES = ("kernels", "hw_models", "workloads", "sim", "studies")

@@ -28,8 +28,10 @@ class _Part:
     arrival_s: Floats
     first_s: Floats
     finish_s: Floats
+    ttft_s: Floats
+    tpot_s: Floats
+    e2e_s: Floats
     token: npt.NDArray[np.int64]  # output tokens that each got
-    prompt: npt.NDArray[np.int64]
     served: npt.NDArray[np.bool_]
     reason: str  # of those that were refused
     energy_j: float  # until `end_s`
@@ -69,8 +71,8 @@ def _mixed(scenario: Scenario, load: Requests) -> _Part:
         raise KeyboardInterrupt
     request, totals = done.run.request, done.run.totals
     return _Part(
-        request["arrival_s"], request["first_token_s"], request["finish_s"], request["committed_token"],
-        request["prompt_token"], request.equal("status", "finished"),
+        request["arrival_s"], request["first_token_s"], request["finish_s"], request["ttft_s"],
+        request["tpot_s"], request["e2e_s"], request["committed_token"], request.equal("status", "finished"),
         ", ".join(sorted(set(request.words("reason")) - {""})), totals["energy_j"] + totals["rest_j"],
         done.result.span_ps / PS_PER_S, (done.setup,), done.setup.placement.dp, totals["kv_mean_share"],
         totals["busy_s"] / max(done.result.span_ps / PS_PER_S, 1e-12) / done.setup.placement.dp,
@@ -84,8 +86,8 @@ def _idle(scenario: Scenario) -> _Part:
     setup = prepared(scenario, policy_of(scenario))
     none = np.zeros(0)
     whole = np.zeros(0, np.int64)
-    return _Part(none, none, none, whole, whole, np.zeros(0, np.bool_), "", 0.0, 0.0, (setup,), setup.placement.dp, 0.0,
-                 0.0)  # fmt: skip
+    return _Part(none, none, none, none, none, none, whole, np.zeros(0, np.bool_), "", 0.0, 0.0, (setup,),
+                 setup.placement.dp, 0.0, 0.0)  # fmt: skip
 
 
 def _split(deployment: Deployment, load: Requests) -> _Part:
@@ -117,9 +119,14 @@ def _split(deployment: Deployment, load: Requests) -> _Part:
         setups.append(setup)
     r = done.request
     table, reasons = pool_table(done), sorted({WHY[REASONS[code]] for code in r["reason"].tolist()} - {""})
+    first_ps, last_ps, arrival_ps, token = (
+        r[name] for name in ("first_token_ps", "last_token_ps", "arrival_ps", "produced_token")
+    )
+    gap_s = (last_ps - first_ps) / (np.maximum(token - 1, 1) * PS_PER_S)
     return _Part(
-        r["arrival_ps"] / PS_PER_S, _seconds(r["first_token_ps"]), _seconds(r["last_token_ps"]),
-        r["produced_token"], r["prompt_token"], r["status"] == FINISHED, ", ".join(reasons), energy_j, end_s,
+        arrival_ps / PS_PER_S, _seconds(first_ps), _seconds(last_ps), _seconds(np.maximum(first_ps - arrival_ps, -1)),
+        np.where(token > 1, gap_s, np.nan), _seconds(np.maximum(last_ps - arrival_ps, -1)), token,
+        r["status"] == FINISHED, ", ".join(reasons), energy_j, end_s,
         tuple(setups), sum(setup.placement.dp for setup in setups), float(table["kv_share"].max()),
         float(table["busy_share"].max()),
     )  # fmt: skip
@@ -142,14 +149,12 @@ def _numbers(parts: list[_Part]) -> dict[str, Any]:
     setups = [setup for part in parts for setup in part.setups]
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("arrival_s", "first_s", "finish_s", "token", "prompt", "served")
+        for name in ("arrival_s", "first_s", "finish_s", "ttft_s", "tpot_s", "e2e_s", "token", "served")
     }
     served, token = joined["served"], joined["token"]
     arrival_s, first_s, finish_s = joined["arrival_s"], joined["first_s"], joined["finish_s"]
     duration = float(finish_s[served].max() - arrival_s.min()) if served.any() else 0.0
-    ttft_s = (first_s - arrival_s)[served]
-    many = served & (token > 1)
-    tpot_s = (finish_s - first_s)[many] / (token[many] - 1)
+    ttft_s, tpot_s, e2e_s = (joined[name][served & ~np.isnan(joined[name])] for name in ("ttft_s", "tpot_s", "e2e_s"))
     num_token = int(token[served].sum())
     energy_j = sum(part.energy_j if len(parts) == 1 else part.energy_j + _rest_j(part, end_s) for part in parts)
     usd_per_h = sum(setup.price_usd_per_h for setup in setups)
@@ -157,7 +162,7 @@ def _numbers(parts: list[_Part]) -> dict[str, Any]:
     verdict = load_state(arrival_s, np.where(served, first_s, np.nan), sum(part.num_engine for part in parts))
     rate = num_token / duration if duration > 0 else 0.0
     latencies = statistics("ttft", ttft_s, (90, 95, 99)) | statistics("tpot", tpot_s, (90, 95, 99))
-    latencies |= statistics("e2el", (finish_s - arrival_s)[served], (90, 95, 99))
+    latencies |= statistics("e2el", e2e_s, (90, 95, 99))
     return {
         "completed": int(served.sum()), "failed": int((~served).sum()),
         "why": ", ".join(sorted({part.reason for part in parts} - {""})), "duration": duration,

@@ -20,9 +20,9 @@ from sim.recommend.search import MEETS, REJECTED, _smallest
 from workloads.load import load_requests
 from workloads.requests import build
 
-LOAD = "poisson:rate=60,n=150,prompt=lognormal:mean=400:max=900,output=uniform:low=20:high=60"
+LOAD = "poisson:rate=400,n=400,prompt=lognormal:mean=400:max=900,output=uniform:min=20:max=60"
 BASE = ridgeline.Scenario(model="llama-3.2-1b", system="a100_sxm", requests=LOAD)
-TARGET = {"ttft_p99_s": 0.1, "tpot_p99_s": 0.012}
+TARGET = {"ttft_p99_s": 0.1, "tpot_p99_s": 0.008}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_no_other_number_of_engines_of_any_kind_is_cheaper(found: Any) -> None:
             continue
         numbers = one.numbers or run_deployment(one.deployment)
         good = (
-            numbers["p99_ttft_ms"] <= 100 and numbers["p99_tpot_ms"] <= 12
+            numbers["p99_ttft_ms"] <= 100 and numbers["p99_tpot_ms"] <= 8
             and not numbers["failed"] and numbers["load_state"] != "overloaded"
         )  # fmt: skip
         assert good or one.status != MEETS, one.deployment.words
@@ -83,7 +83,7 @@ def test_pools_of_two_kinds_are_looked_at(found: Any, kind: str) -> None:
 def test_bounds_are_below_what_a_run_gives(seed: int, budget: int) -> None:
     draw = np.random.default_rng(seed)
     rate, prompt, output = draw.uniform(2, 200), draw.integers(10, 1500), draw.integers(1, 200)
-    load = f"poisson:rate={rate:.3f},n=80,prompt=lognormal:mean={prompt}:max=3000,output=uniform:low=1:high={output}"
+    load = f"poisson:rate={rate:.3f},n=80,prompt=lognormal:mean={prompt}:max=3000,output=uniform:min=1:max={output}"
     one = dataclasses.replace(BASE, requests=load, token_budget=budget, seed=seed)
     requests = load_requests(load, seed)
     unit = unit_of(one, demand_of(requests))
@@ -95,12 +95,12 @@ def test_bounds_are_below_what_a_run_gives(seed: int, budget: int) -> None:
 
 
 def test_independent_halves_are_each_the_half() -> None:
-    half = load_requests("poisson:rate=20,n=60,prompt=300,output=uniform:low=5:high=40", 3)
+    half = load_requests("poisson:rate=20,n=60,prompt=300,output=uniform:min=5:max=40", 3)
     twice = build(*(np.repeat(getattr(half, name), 2) for name in ("arrival_ps", "prompt_token", "output_token")))
     pool = PoolOf((("system", "a100_sxm"),))
     alone = run_deployment(Deployment(BASE, (pool,)), half)
     both = run_deployment(Deployment(BASE, (pool, pool)), twice)
-    for name in ("p99_ttft_ms", "median_ttft_ms", "p99_tpot_ms", "mean_e2el_ms", "duration"):
+    for name in ("mean_ttft_ms", "std_ttft_ms", "mean_tpot_ms", "std_tpot_ms", "mean_e2el_ms", "duration"):
         assert both[name] == pytest.approx(alone[name], rel=1e-12)
     for name in ("completed", "num_device", "usd_per_h", "output_throughput", "mean_wall_power_w"):
         assert both[name] == pytest.approx(2 * alone[name], rel=1e-12)
