@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     saved = save(found, a.save) if a.save else []
     meets = frame[frame["status"] == "meets"]
     demand = found.demand
-    print(f"{demand.num:,} requests, {demand.rate:.3g} a second, {demand.prompt:,.0f} prompt and {demand.output:,.0f} "
+    print(f"{demand.num:,} requests, {demand.words}, {demand.prompt:,.0f} prompt and {demand.output:,.0f} "
           f"output tokens on average; P99 TTFT {a.ttft_p99_s:g} s, P99 TPOT {a.tpot_p99_s:g} s")  # fmt: skip
     print(f"{len(rows):,} candidates, {found.num_run} of them simulated, {len(meets)} meet the target:")
     print(table((meets if len(meets) else frame)[list(SHOWN)].head(a.top)))

@@ -43,9 +43,9 @@ class Demand:
     shares: bool  # whether prompts share prefixes
 
     @property
-    def rate(self) -> float:
-        """Requests a second; infinite where all arrive at once."""
-        return (self.num - 1) / self.span_s if self.span_s > 0 else float("inf")
+    def words(self) -> str:
+        """How fast requests come."""
+        return f"{(self.num - 1) / self.span_s:.3g} a second" if self.span_s > 0 else "all at once"
 
 
 def demand_of(load: Requests) -> Demand:

@@ -139,7 +139,7 @@ def split_load(requests: Requests, share: Sequence[float]) -> list[npt.NDArray[n
 
 def some(requests: Requests, index: npt.NDArray[np.int64]) -> Requests:
     """These requests, whole chains of them, in order."""
-    column = {
+    column: dict[str, Any] = {
         name: value[index].copy()
         for name, value in vars(requests).items()
         if isinstance(value, np.ndarray) and name != "unit_id"

@@ -1,7 +1,7 @@
 """What a deployment does under its load: latencies, throughput, cost, power, and whether it keeps up."""
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +103,7 @@ def _split(deployment: Deployment, load: Requests) -> _Part:
     base = deployment.base
     own = {pool.role: pool.scenario(base) for pool in deployment.pools}
     parts = [pool_part(own["prefill"], "prefill"), pool_part(own["decode"], "decode")]
-    done = serve_pools(load, parts, "whole", 0.0, Options(order=base.order, seed=base.seed))
+    done = serve_pools(cast(Any, load), parts, "whole", 0.0, Options(order=base.order, seed=base.seed))
     if not done.complete:
         raise KeyboardInterrupt
     energy_j, setups = 0.0, []

@@ -149,11 +149,10 @@ class Search:
         """The smallest number of engines of a unit that meets the target; all its candidates are accounted for."""
         low = unit.least(self.demand, unit.busy_s, self.slack_s())
         most = self.most(unit.num_device)
-        ceiling = (
-            f"cannot reach load: {{}} serve at most {1 / unit.busy_s:.3g} requests/s each of {self.demand.rate:.3g}"
-        )
+        most_rate = f"{1 / unit.busy_s:.3g} requests/s each at most, they come {self.demand.words}"
+        ceiling = f"cannot reach load: {low} of these engines at least, {most_rate}"
         for num in range(1, min(low, most + 1)):
-            self._note(unit.scenario, [num], REJECTED, ceiling.format("engines"))
+            self._note(unit.scenario, [num], REJECTED, ceiling)
         if low > most:
             return None
         high = most

@@ -96,7 +96,7 @@ def run_sweep(
     progress: Progress | None = None,
 ) -> Swept:  # fmt: skip
     """As `sweep`, the rows as they are kept."""
-    base = scenario if isinstance(scenario, Scenario) else from_file(scenario)
+    base = scenario if isinstance(scenario, Scenario) else from_file(pathlib.Path(scenario))
     varied = tuple(parse_axes(over))
     source = _sampler(varied, sampler, trials, minimise, maximise)
     if executor not in EXECUTORS:

