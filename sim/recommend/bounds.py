@@ -60,7 +60,7 @@ def demand_of(load: Requests) -> Demand:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Unit:
+class Engine:
     """One engine of a kind: a scenario with `dp = 1`, what it costs, and what it cannot beat."""
 
     scenario: Scenario
@@ -84,8 +84,8 @@ class Unit:
         return max(1, int(np.ceil(0.99 * demand.num * busy_s / (demand.span_s + slack_s) - SMALL)))
 
 
-def unit_of(scenario: Scenario, demand: Demand) -> Unit:
-    """The unit of a scenario; an `InputError` where it does not fit or cannot be priced."""
+def engine_of(scenario: Scenario, demand: Demand) -> Engine:
+    """The engine of a scenario; an `InputError` where it does not fit or cannot be priced."""
     alone = dataclasses.replace(scenario, dp=1)
     policy = policy_of(alone)
     profile = engine_profile.load("none" if alone.fidelity == "sol" else alone.engine)
@@ -135,7 +135,7 @@ def unit_of(scenario: Scenario, demand: Demand) -> Unit:
         both_ps = prefill_ps
     if not both_ps > 0:
         raise InputError("costs no time", field="system", value=alone.system)
-    return Unit(
+    return Engine(
         alone, setup, first_ps / PS_PER_S, alone_ps / PS_PER_S, prefill_ps / PS_PER_S, decode_ps / PS_PER_S,
         both_ps / PS_PER_S,
     )  # fmt: skip

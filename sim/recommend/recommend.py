@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hw_models import catalog
 from kernels.errors import InputError
-from sim.recommend.bounds import Demand, Unit, demand_of
+from sim.recommend.bounds import Demand, Engine, demand_of
 from sim.recommend.search import DOMINATED, MEETS, REJECTED, Candidate, Progress, Search, Target, pairs
 from sim.recommend.table import COLUMNS, candidate_row
 from sim.run.scenario import Scenario
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OBJECTIVES = ("cost", "power")
 POOLS = ("mixed", "split", "mix")
 TOKEN_BUDGETS = (0, 512, 2048)  # tokens a step: the engine's own, and two that favour the next token and the first
-NUM_UNIT = 3  # of each system, that split pools are made of
+NUM_ENGINE = 3  # of each system, that split pools are made of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,17 +119,17 @@ def recommend(
 
 
 def _search(search: Search, scenarios: Sequence[Scenario], pools: Sequence[str]) -> None:
-    units = search.units(scenarios)
+    engines = search.engines(scenarios)
     answer: dict[int, Candidate] = {}
     if "mixed" in pools or "mix" in pools:
-        for unit in units:
-            found = search.mixed(unit)
+        for engine in engines:
+            found = search.mixed(engine)
             if found is not None:
-                answer[id(unit)] = found
-    chosen: list[Unit] = []
-    by_system: dict[str, list[Unit]] = {}
-    for unit in units:
-        by_system.setdefault(unit.scenario.system, []).append(unit)
+                answer[id(engine)] = found
+    chosen: list[Engine] = []
+    by_system: dict[str, list[Engine]] = {}
+    for engine in engines:
+        by_system.setdefault(engine.scenario.system, []).append(engine)
     if "mix" in pools:
         best = {
             system: min(
@@ -137,7 +137,7 @@ def _search(search: Search, scenarios: Sequence[Scenario], pools: Sequence[str])
             )
             for system, own in by_system.items()
         }
-        there = [unit for unit in best.values() if unit is not None]
+        there = [engine for engine in best.values() if engine is not None]
         for one in there:
             for other in there:
                 if there.index(one) < there.index(other):
@@ -145,10 +145,10 @@ def _search(search: Search, scenarios: Sequence[Scenario], pools: Sequence[str])
     if "split" in pools:
         for own in by_system.values():
             seen: set[int] = set()
-            for unit in own:  # in order of their bounds; options of the engine as the base has them
-                if unit.num_device not in seen and len(seen) < NUM_UNIT:
-                    seen.add(unit.num_device)
-                    chosen.append(unit)
+            for engine in own:  # in order of their bounds; options of the engine as the base has them
+                if engine.num_device not in seen and len(seen) < NUM_ENGINE:
+                    seen.add(engine.num_device)
+                    chosen.append(engine)
         ways = pairs(chosen)
         slack_s = search.slack_s()
         ways.sort(key=lambda way: search.floor(way[0], way[0].least(search.demand, way[0].prefill_s, slack_s))

@@ -1,8 +1,8 @@
 """Which deployments are simulated: those that no bound and no cheaper one rules out.
 
-A candidate is a unit (a machine, its parallelism and its engine's options) and a number of engines; or two units and
-two numbers, one pool that prefills and one that decodes; or two units of unlike machines that share the load. Of each
-unit the smallest number that meets the objective is what counts: fewer engines do not, more cost more. It is found by
+A candidate is a kind of engine (a machine, its parallelism and its engine's options) and a number of them; or two kinds
+and two numbers, one pool that prefills and one that decodes; or two kinds on unlike machines that share the load. Of
+each kind the smallest number that meets the objective is what counts: fewer do not, more cost more. It is found by
 galloping and bisection between the number that the bounds force and the dearest that is still of interest; that
 latencies fall with the number of engines is what this relies on, and the number found has been simulated.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kernels.errors import InputError
-from sim.recommend.bounds import Demand, Unit, unit_of
+from sim.recommend.bounds import Demand, Engine, engine_of
 from sim.recommend.deployment import Deployment, PoolOf
 from sim.recommend.outcome import run_deployment
 from sim.record.load_state import OVERLOADED
@@ -56,7 +56,7 @@ class Candidate:
 
 
 class Search:
-    """A search over the units of a scenario under its load."""
+    """A search over kinds of engines for a scenario under its load."""
 
     def __init__(self, base: Scenario, load: Requests, demand: Demand, target: Target, progress: Progress) -> None:
         self.base, self.load, self.demand, self.target = base, load, demand, target
@@ -65,17 +65,17 @@ class Search:
         self.num_run = 0
         self.best = float("inf")  # the objective of the best that meets the target
         self.complete = True
-        self._least: dict[int, int] = {}  # by unit: engines that meet the target
+        self._least: dict[int, int] = {}  # by kind: engines that meet the target
 
     # what is lowered -------------------------------------------------------------------------------------------------
 
-    def floor(self, unit: Unit, num: int = 1) -> float:
+    def floor(self, engine: Engine, num: int = 1) -> float:
         """The least that `num` engines can have of the objective: their rent, or their watts while they do nothing."""
         if self.target.objective == "cost":
-            return unit.usd_per_h * num
+            return engine.usd_per_h * num
         from kernels.machine import IDLE_W
 
-        return float(unit.setup.machine.rate[IDLE_W]) * unit.num_device * num
+        return float(engine.setup.machine.rate[IDLE_W]) * engine.num_device * num
 
     def value(self, numbers: dict[str, Any]) -> float:
         """The objective of a candidate that was simulated."""
@@ -120,52 +120,52 @@ class Search:
 
     # one pool --------------------------------------------------------------------------------------------------------
 
-    def units(self, scenarios: Sequence[Scenario]) -> list[Unit]:
-        """The units that fit and that no bound rules out; the others are rejected with why."""
+    def engines(self, scenarios: Sequence[Scenario]) -> list[Engine]:
+        """The kinds that fit and that no bound rules out; the others are rejected with why."""
         kept = []
         for one in scenarios:
             self.progress(self.num_run, 0, 0)
             why = ""
             try:
-                unit = unit_of(one, self.demand)
+                engine = engine_of(one, self.demand)
             except InputError as error:
                 why = _fits(error)
             else:
-                if unit.ttft_s > self.target.ttft_s:
-                    why = f"TTFT: a prompt of {self.demand.long_own} tokens takes {unit.ttft_s:.4g} s alone"
-                elif unit.tpot_s > self.target.tpot_s:
-                    why = f"TPOT: a token takes {unit.tpot_s:.4g} s alone"
+                if engine.ttft_s > self.target.ttft_s:
+                    why = f"TTFT: a prompt of {self.demand.long_own} tokens takes {engine.ttft_s:.4g} s alone"
+                elif engine.tpot_s > self.target.tpot_s:
+                    why = f"TPOT: a token takes {engine.tpot_s:.4g} s alone"
             if why:
                 self._note(one, range(1, self.most(_devices(one)) + 1), REJECTED, why)
             else:
-                kept.append(unit)
+                kept.append(engine)
         return sorted(kept, key=lambda u: self.floor(u, u.least(self.demand, u.busy_s, self.slack_s())))
 
     def most(self, num_device: int) -> int:
         """Engines of so many devices that there may be."""
         return self.target.max_device // num_device
 
-    def mixed(self, unit: Unit) -> Candidate | None:
-        """The smallest number of engines of a unit that meets the target; all its candidates are accounted for."""
-        low = unit.least(self.demand, unit.busy_s, self.slack_s())
-        most = self.most(unit.num_device)
-        most_rate = f"{1 / unit.busy_s:.3g} requests/s each at most, they come {self.demand.words}"
+    def mixed(self, engine: Engine) -> Candidate | None:
+        """The smallest number of engines of a kind that meets the target; all its candidates are accounted for."""
+        low = engine.least(self.demand, engine.busy_s, self.slack_s())
+        most = self.most(engine.num_device)
+        most_rate = f"{1 / engine.busy_s:.3g} requests/s each at most, they come {self.demand.words}"
         ceiling = f"cannot reach load: {low} of these engines at least, {most_rate}"
         for num in range(1, min(low, most + 1)):
-            self._note(unit.scenario, [num], REJECTED, ceiling)
+            self._note(engine.scenario, [num], REJECTED, ceiling)
         if low > most:
             return None
         high = most
-        while high >= low and self.floor(unit, high) > self.best * self.target.within:
+        while high >= low and self.floor(engine, high) > self.best * self.target.within:
             high -= 1
         dear = f"its bound is beyond {self.target.within:g} x the best"
         if high < low:
-            self._note(unit.scenario, range(low, most + 1), DOMINATED, dear)
+            self._note(engine.scenario, range(low, most + 1), DOMINATED, dear)
             return None
         ran: dict[int, Candidate] = {}
 
         def good(num: int) -> bool:
-            ran[num] = Candidate(_one(self.base, unit.scenario, num), "mixed")
+            ran[num] = Candidate(_one(self.base, engine.scenario, num), "mixed")
             return self.run(ran[num])
 
         answer = _smallest(low, high, good)
@@ -174,15 +174,15 @@ class Search:
             if num in ran:
                 continue
             if answer is not None and num > answer:
-                self._note(unit.scenario, [num], DOMINATED, f"{answer} of these engines meet the target")
+                self._note(engine.scenario, [num], DOMINATED, f"{answer} of these engines meet the target")
             elif num > high:
-                self._note(unit.scenario, [num], DOMINATED, dear)
+                self._note(engine.scenario, [num], DOMINATED, dear)
             else:
                 worse = min(n for n in ran if n > num and ran[n].status == REJECTED)
-                self._note(unit.scenario, [num], REJECTED, f"as with {worse} engines: {ran[worse].why}")
+                self._note(engine.scenario, [num], REJECTED, f"as with {worse} engines: {ran[worse].why}")
         if answer is None:
             return None
-        self._least[id(unit)] = answer
+        self._least[id(engine)] = answer
         return ran[answer]
 
     def _note(self, scenario: Scenario, numbers: Sequence[int] | range, status: str, why: str) -> None:
@@ -190,7 +190,7 @@ class Search:
 
     # two pools -------------------------------------------------------------------------------------------------------
 
-    def split(self, first: Unit, last: Unit) -> None:
+    def split(self, first: Engine, last: Engine) -> None:
         """A pool of `first` that prefills and one of `last` that decodes: from the numbers that the bounds force, one
         engine more of whichever misses its part."""
         slack_s = self.slack_s()
@@ -214,7 +214,7 @@ class Search:
             slow = (one.numbers["p99_tpot_ms"] or 0) / 1e3 > self.target.tpot_s
             num = [num[0] + (late or not slow), num[1] + slow]
 
-    def mix(self, one: Unit, other: Unit) -> None:
+    def mix(self, one: Engine, other: Engine) -> None:
         """Pools of both that share the load by what their engines alone can take: for each number of the first, as many
         of the second as cost less than the best, fewer while they meet the target."""
         least = self._least.get(id(one)), self._least.get(id(other))
@@ -229,8 +229,8 @@ class Search:
             for count in range(high, low - 1, -1):
                 share = num * weight[0], count * weight[1]
                 pools = tuple(
-                    dataclasses.replace(_pool(unit.scenario, n, "mixed", self.base), share=round(part, 6))
-                    for unit, n, part in zip((one, other), (num, count), share, strict=True)
+                    dataclasses.replace(_pool(engine.scenario, n, "mixed", self.base), share=round(part, 6))
+                    for engine, n, part in zip((one, other), (num, count), share, strict=True)
                 )
                 found = Candidate(Deployment(self.base, pools), "mix")
                 self.found.append(found)
@@ -270,6 +270,6 @@ def _fits(error: InputError) -> str:
     return f"does not fit: {error}" if "does not fit" in str(error) else str(error)
 
 
-def pairs(units: Sequence[Unit]) -> list[tuple[Unit, Unit]]:
-    """Every unit that prefills with every one that decodes."""
-    return list(itertools.product(units, units))
+def pairs(engines: Sequence[Engine]) -> list[tuple[Engine, Engine]]:
+    """Every kind that prefills with every one that decodes."""
+    return list(itertools.product(engines, engines))

@@ -13,7 +13,7 @@ import pytest
 import ridgeline
 from kernels.errors import InputError
 from sim.cli import main
-from sim.recommend.bounds import demand_of, unit_of
+from sim.recommend.bounds import demand_of, engine_of
 from sim.recommend.deployment import Deployment, PoolOf, from_table, some, split_load
 from sim.recommend.outcome import run_deployment
 from sim.recommend.recommend import save
@@ -89,12 +89,12 @@ def test_bounds_are_below_what_a_run_gives(seed: int, budget: int) -> None:
     load = f"poisson:rate={rate:.3f},n=80,prompt=lognormal:mean={prompt}:max=3000,output=uniform:min=1:max={output}"
     one = dataclasses.replace(BASE, requests=load, token_budget=budget, seed=seed)
     requests = load_requests(load, seed)
-    unit = unit_of(one, demand_of(requests))
+    engine = engine_of(one, demand_of(requests))
     done = ridgeline.simulate(one)
-    assert unit.ttft_s * 1e3 <= done.metrics["p99_ttft_ms"]
-    assert done.metrics["p99_tpot_ms"] is None or unit.tpot_s * 1e3 <= done.metrics["p99_tpot_ms"]
-    assert unit.busy_s * len(requests) <= done.run.totals["busy_s"]
-    assert max(unit.prefill_s, unit.decode_s) <= unit.busy_s <= unit.prefill_s + unit.decode_s + 1e-12
+    assert engine.ttft_s * 1e3 <= done.metrics["p99_ttft_ms"]
+    assert done.metrics["p99_tpot_ms"] is None or engine.tpot_s * 1e3 <= done.metrics["p99_tpot_ms"]
+    assert engine.busy_s * len(requests) <= done.run.totals["busy_s"]
+    assert max(engine.prefill_s, engine.decode_s) <= engine.busy_s <= engine.prefill_s + engine.decode_s + 1e-12
 
 
 def test_independent_halves_are_each_the_half() -> None:
