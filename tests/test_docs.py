@@ -2,6 +2,9 @@
 
 import pathlib
 import re
+import runpy
+
+import pytest
 
 from sim.record.metrics import SLO_NAMES
 from sim.run.study import COLUMNS
@@ -38,3 +41,14 @@ def test_files_that_pages_name_exist() -> None:
     for page in DOCS.glob("*.md"):
         for name in re.findall(r"`((?:studies|sim|kernels|hw_models|workloads)/[\w/]+\.\w+)`", page.read_text()):
             assert (DOCS.parent / name).is_file(), f"{page.name}: {name}"
+
+
+def test_the_script_of_the_cheapest_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RIDGELINE_SHARED_DATA", "nowhere")  # the published moments
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    run = runpy.run_path(str(DOCS / "cheapest_mix.py"))["run"]
+    best = run((1,), 200, tp=[4], pools=["mixed"], over={"token_budget": [0]})
+    assert (best["p99_ttft_ms"] <= 1000).all()
+    assert (best["p99_tpot_ms"] <= 60).all()
+    assert best["usd_per_h"].is_monotonic_increasing
+    assert best["machines"].is_unique

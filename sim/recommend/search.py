@@ -203,8 +203,8 @@ class Search:
             one = Candidate(Deployment(self.base, pools), "split")
             if one.num_device > self.target.max_device:
                 one.status, one.why = REJECTED, f"needs {one.num_device} devices of {self.target.max_device}"
-            elif self.floor(first, num[0]) + self.floor(last, num[1]) > self.best * self.target.within:
-                one.status, one.why = DOMINATED, f"its bound is beyond {self.target.within:g} x the best"
+            elif self.floor(first, num[0]) + self.floor(last, num[1]) > self.best:
+                one.status, one.why = DOMINATED, "its bound is beyond the best"
             self.found.append(one)
             if one.status or self.run(one):
                 return

@@ -150,7 +150,7 @@ def test_least_power_is_not_least_cost() -> None:
         ({"ttft_p99_s": 0.0}, "not a time"),
         ({"objective": "beauty"}, "no such objective"),
         ({"max_devices": 0}, "out of range"),
-        ({"pools": ["mixt"]}, "nearest: mixed"),
+        ({"pools": ["mixt"]}, "nearest: mix"),
         ({"pools": []}, "names none"),
         ({"systems": ["h100"]}, "no such machine"),
         ({"systems": ["a100_sxm", "a100_sxm"]}, "given twice"),
