@@ -33,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import os
     import pathlib
     import sys
 
@@ -46,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     a = arguments
     scenario = scenario_arguments.build(a)
-    jobs = a.jobs if a.jobs is not None else 0 if a.executor == "ray" else len(os.sched_getaffinity(0))
+    jobs = a.jobs if a.jobs is not None else 0 if a.executor == "ray" else _processors()
     with TimeLeft() as progress:
         done = run_sweep(
             scenario, a.over, store=a.store, executor=a.executor, jobs=jobs, sampler=a.sampler, trials=a.trials,
@@ -69,3 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
         print("ridgeline: no request was served at any point", file=sys.stderr)
         return 3
     return 0
+
+
+def _processors() -> int:
+    """Those that this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
