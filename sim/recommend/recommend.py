@@ -2,6 +2,7 @@
 at an objective."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -131,17 +132,14 @@ def _search(search: Search, scenarios: Sequence[Scenario], pools: Sequence[str])
     for engine in engines:
         by_system.setdefault(engine.scenario.system, []).append(engine)
     if "mix" in pools:
-        best = {
-            system: min(
-                (u for u in own if id(u) in answer), key=lambda u: search.value(answer[id(u)].numbers), default=None
-            )
-            for system, own in by_system.items()
-        }
-        there = [engine for engine in best.values() if engine is not None]
-        for one in there:
-            for other in there:
-                if there.index(one) < there.index(other):
-                    search.mix(one, other)
+        there = []
+        for own in by_system.values():
+            good = [engine for engine in own if id(engine) in answer]
+            sizes = {engine.num_device: engine for engine in reversed(own)}  # of each size the one of the lowest bound
+            there.append([min(good, key=lambda e: search.value(answer[id(e)].numbers))] if good else [*sizes.values()])
+        for some, others in itertools.combinations(there, 2):
+            for one, other in itertools.product(some, others):
+                search.mix(one, other)
     if "split" in pools:
         for own in by_system.values():
             seen: set[int] = set()

@@ -23,6 +23,7 @@ from workloads.requests import Requests
 MEETS, REJECTED, DOMINATED = "meets", "rejected", "dominated"
 PARALLEL = ("system", "tp", "pp", "dp", "attn_dp", "ep")
 SPLIT_TRIES = 8
+SLOWER = (1.0, 0.5, 0.25)  # of its share by capacity, what the slower machine of a mix gets
 Progress = Callable[[int, int, int], None]
 
 
@@ -215,27 +216,43 @@ class Search:
             num = [num[0] + (late or not slow), num[1] + slow]
 
     def mix(self, one: Engine, other: Engine) -> None:
-        """Pools of both that share the load by what their engines alone can take: for each number of the first, as many
-        of the second as cost less than the best, fewer while they meet the target."""
+        """Pools of both that share the load by what their engines alone can take, the slower ones half or a quarter of
+        that where it is too much: for each number of the first, as many of the second as cost less than the best, fewer
+        while they meet the target."""
         least = self._least.get(id(one)), self._least.get(id(other))
         known = None not in least  # what an engine takes at this target; else what it takes at all
         weight = [1.0 / float(n or 1) for n in least] if known else [1.0 / one.busy_s, 1.0 / other.busy_s]
-        most = int(least[0] or 1) - 1 if least[0] else self.most(one.num_device)
+        slow = 0 if one.busy_s > other.busy_s else 1
+        most = int(least[0]) - 1 if least[0] else self.most(one.num_device)
         for num in range(1, most + 1):
-            low = 1
             high = (self.target.max_device - num * one.num_device) // other.num_device
-            while high >= low and self.floor(one, num) + self.floor(other, high) >= self.best:
+            while high >= 1 and self.floor(one, num) + self.floor(other, high) >= self.best:
                 high -= 1
-            for count in range(high, low - 1, -1):
-                share = num * weight[0], count * weight[1]
-                pools = tuple(
-                    dataclasses.replace(_pool(engine.scenario, n, "mixed", self.base), share=round(part, 6))
-                    for engine, n, part in zip((one, other), (num, count), share, strict=True)
-                )
-                found = Candidate(Deployment(self.base, pools), "mix")
-                self.found.append(found)
-                if not self.run(found):
+            for count in range(high, 0, -1):
+                if not self._shared((one, other), (num, count), weight, slow):
                     break
+
+    def _shared(self, kinds: tuple[Engine, Engine], nums: tuple[int, int], weight: list[float], slow: int) -> bool:
+        """Whether so many engines of two kinds meet the target at one of `SLOWER` shares of the slow one."""
+        total = sum(num / kind.busy_s for num, kind in zip(nums, kinds, strict=True))
+        if total * (self.demand.span_s + self.slack_s()) < 0.99 * self.demand.num:  # both at their bounds
+            return False
+        for part in SLOWER:
+            share = [
+                num * each * (part if k == slow else 1.0)
+                for k, (num, each) in enumerate(zip(nums, weight, strict=True))
+            ]
+            pools = tuple(
+                dataclasses.replace(
+                    _pool(kind.scenario, num, "mixed", self.base), share=float(f"{each / sum(share):.4g}")
+                )
+                for kind, num, each in zip(kinds, nums, share, strict=True)
+            )
+            found = Candidate(Deployment(self.base, pools), "mix")
+            self.found.append(found)
+            if self.run(found):
+                return True
+        return False
 
 
 def _smallest(low: int, high: int, good: Callable[[int], bool]) -> int | None:
