@@ -19,6 +19,8 @@ Everything that the command line does is one function here; it returns frames, o
 | find the largest rate | `capacity(scenario)` | requests/s, and a frame of the rates tried |
 | put scenarios side by side | `compare([a, b])` | a frame, a column a scenario |
 | know what moved since a baseline was recorded | `regress("guard.json")` | a verdict a scenario: `.moved`, `.causes` |
+| run a scenario at many points | `sweep(scenario, over={"seed": range(40)}, store="rows")` | a frame, a row a point |
+| choose machines for a load | `recommend(scenario, 1.0, 0.06)` | `.frame`, a row a candidate; `.frontier` |
 | place operators under the roofs | `roofline(scenario)` | frames of operators and roofs |
 | serve programs that probe and stop | `simulate_programs(scenario, "chain_of_thought")` | `.programs`, `.summary` |
 | share a model out over device, host and disk | `offload("opt-30b", "n1_t4", find=True)` | `.policy`, `.summary` |
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from kernels.errors import InputError
     from sim.cluster.simulate_programs import simulate_programs
     from sim.offload.simulate import offload
+    from sim.recommend.recommend import recommend
     from sim.regress.run import regress
     from sim.run import predictor
     from sim.run.capacity import capacity
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from sim.run.simulate import Simulation, simulate
     from sim.run.study import studies, study
     from sim.show.roofline import roofline
+    from sim.sweep.sweep import sweep
     from sim.training.job import train_job
     from sim.training.step import TrainResult, train
     from workloads.load import load_requests
@@ -69,9 +73,11 @@ _HOME = {
     "TrainPlan": "workloads.training", "TrainResult": "sim.training.step", "capacity": "sim.run.capacity",
     "compare": "sim.run.compare", "devices": "hw_models.describe", "links": "hw_models.describe",
     "load_requests": "workloads.load", "nodes": "hw_models.describe", "offload": "sim.offload.simulate",
-    "regress": "sim.regress.run", "roofline": "sim.show.roofline", "simulate": "sim.run.simulate",
+    "recommend": "sim.recommend.recommend", "regress": "sim.regress.run",
+    "roofline": "sim.show.roofline", "simulate": "sim.run.simulate",
     "simulate_programs": "sim.cluster.simulate_programs",
-    "studies": "sim.run.study", "study": "sim.run.study", "train": "sim.training.step", "train_job": "sim.training.job",
+    "studies": "sim.run.study", "study": "sim.run.study", "sweep": "sim.sweep.sweep",
+    "train": "sim.training.step", "train_job": "sim.training.job",
 }  # fmt: skip
 """Where each name that is imported on first use lives."""
 
@@ -80,9 +86,9 @@ _MODULES = {"predictor": "sim.run.predictor"}
 
 __all__ = [
     "InputError", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
-    "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "predictor", "regress",
-    "roofline", "scenario_from", "schedule", "schedules", "simulate", "simulate_programs", "studies", "study", "train",
-    "train_job", "validate",
+    "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "predictor", "recommend",
+    "regress", "roofline", "scenario_from", "schedule", "schedules", "simulate", "simulate_programs", "studies", "study",
+    "sweep", "train", "train_job", "validate",
 ]  # fmt: skip
 
 PACKAGES = ("kernels", "hw_models", "workloads", "sim", "studies")

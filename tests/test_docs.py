@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 import re
+import runpy
 import shlex
 
 import pytest
@@ -111,3 +112,14 @@ def test_the_site_builds_and_needs_no_network(tmp_path: pathlib.Path) -> None:
         loaded += re.findall(r'<link[^>]*rel="stylesheet"[^>]*href="([^"]*)"', page.read_text())
         assert loaded
         assert not [address for address in loaded if "//" in address], page.name
+
+
+def test_the_script_of_the_cheapest_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RIDGELINE_SHARED_DATA", "nowhere")  # the published moments
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    run = runpy.run_path(str(DOCS / "cheapest_mix.py"))["run"]
+    best = run((1,), 200, tp=[4], pools=["mixed"], over={"token_budget": [0]})
+    assert (best["p99_ttft_ms"] <= 1000).all()
+    assert (best["p99_tpot_ms"] <= 60).all()
+    assert best["usd_per_h"].is_monotonic_increasing
+    assert best["machines"].is_unique

@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import sys
 
+    if (code := _deployed(arguments)) is not None:
+        return code
     scenario = scenario_arguments.build(arguments)
     prefill, decode = (changes(role, getattr(arguments, role)) for role in ("prefill", "decode"))
 
@@ -55,6 +57,43 @@ def run(arguments: argparse.Namespace) -> int:
     if not complete:
         return 130
     if not served:
+        print("ridgeline: no request was served", file=sys.stderr)
+        return 3
+    return 0
+
+
+def _deployed(arguments: argparse.Namespace) -> int | None:
+    """Runs a scenario whose file names its pools (`[[pool]]`, as `ridgeline recommend --save` writes them); None where
+    it names none."""
+    import sys
+
+    from kernels.errors import InputError
+    from sim.run.scenario import read_toml
+
+    values = read_toml(arguments.scenario) if arguments.scenario else {}
+    if "pool" not in values:
+        return None
+    usual = {"prefill": "dp=1", "decode": "dp=1", "transfer": "whole", "latency_s": 0.0, "link_gbps": 0.0}
+    said = {name: value for name, value in vars(arguments).items() if name.startswith("field_") and value is not None}
+    given = {name.removeprefix("field_"): value for name, value in said.items()}
+    given |= {name: getattr(arguments, name) for name in usual if getattr(arguments, name) != usual[name]}
+    for name, value in given.items():
+        raise InputError("has no effect beside the pools of a file", file=arguments.scenario, field=name, value=value)
+
+    import pandas as pd
+
+    from sim.recommend.deployment import from_table
+    from sim.recommend.outcome import run_deployment
+    from sim.record.export import write_json
+    from sim.show.tables import table
+
+    deployment = from_table(values, arguments.scenario)
+    numbers = run_deployment(deployment)
+    if arguments.json:
+        write_json({"pools": deployment.words, **numbers}, arguments.json)
+    print(deployment.words)
+    print(table(pd.DataFrame({"metric": list(numbers), "value": pd.Series(list(numbers.values()), dtype=object)})))
+    if not numbers["completed"]:
         print("ridgeline: no request was served", file=sys.stderr)
         return 3
     return 0

@@ -1,0 +1,59 @@
+"""Points done and time left of a long search, on standard error: a line that is rewritten at a terminal, a line twice a
+minute in a log."""
+
+import sys
+import time
+from types import TracebackType
+
+EVERY_S = 30.0  # in a log
+
+
+class TimeLeft:
+    """Called with (done, of them found in a store, in all)."""
+
+    def __init__(self, what: str = "points") -> None:
+        self.what = what
+        self._begun_s = self._said_s = time.monotonic()
+        self._shown = False
+
+    def __call__(self, done: int, found: int, num: int) -> None:
+        now_s = time.monotonic()
+        at_terminal = sys.stderr.isatty()
+        if now_s - self._said_s < (0.1 if at_terminal else EVERY_S) or not num:
+            return
+        self._said_s = now_s
+        text = line(self.what, done, found, num, now_s - self._begun_s)
+        print(f"\r\033[K{text}" if at_terminal else text, end="" if at_terminal else "\n", file=sys.stderr, flush=True)
+        self._shown = at_terminal
+
+    def __enter__(self) -> "TimeLeft":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def line(what: str, done: int, found: int, num: int, spent_s: float) -> str:
+    """How far it is; time left as long as the computed ones took.
+
+    >>> line("points", 30, 10, 80, 60.0)
+    '30 of 80 points, 10 of them from the store, 2 min 30 s left'
+    """
+    text = f"{done:,} of {num:,} {what}"
+    if found:
+        text += f", {found:,} of them from the store"
+    if done > found:
+        text += f", {_duration(spent_s / (done - found) * (num - done))} left"
+    return text
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
