@@ -31,6 +31,11 @@ PAPER: dict[int, tuple[tuple[float, float], ...]] = {
 LOSES = 1024  # tokens of a prompt where the paper's speculation no longer gains in large batches
 PROMPTS = (LOSES, *PAPER)
 HOST_AT, ACCEPT_AT = (2048, 32), (8000, 32)  # prompts and batches that host time and acceptance are fitted on
+# the model drafts for itself with the same few tokens of KV: speedups by prompt and batch; the first one is fitted on
+SELF: dict[str, dict[tuple[int, int], float]] = {
+    "llama-2-7b": {(8000, 32): 1.18, (8000, 64): 1.48, (8000, 128): 1.63, (32000, 32): 2.00},
+    "llama-3.1-8b": {(32000, 32): 1.22, (32000, 64): 1.38, (32000, 128): 1.47, (100000, 32): 1.84},
+}
 PLAIN, SPEC, GAIN = "ms a token, plain", "ms a token, speculation", "speedup"
 NOTE = (
     "Llama-2-7B-32K on 8 A100 80 GB, tensor parallel, contexts of the prompt; host time of a pass (of either model) is "
@@ -48,22 +53,23 @@ class Speed(NamedTuple):
 
 
 @functools.cache
-def passes(prompt: int, batch: int) -> tuple[float, float, tuple[float, ...]]:
-    """Device seconds of a plain step, of a pass of the draft, and of verifications of 1 to `MOST` drafted tokens."""
+def passes(prompt: int, batch: int, model: str = MODEL, own: bool = False) -> tuple[float, float, tuple[float, ...]]:
+    """Device seconds of a plain step, of a pass of the draft (`own`: the model itself, on all cards), and of
+    verifications of 1 to `MOST` drafted tokens."""
     where = arrays(SYSTEM, TP)
     verify = tuple(
-        decode_s(MODEL, where, batch, prompt + k, query=k + 1, fmt="fp16", tp=TP) for k in range(1, MOST + 1)
+        decode_s(model, where, batch, prompt + k, query=k + 1, fmt="fp16", tp=TP) for k in range(1, MOST + 1)
     )
     return (
-        decode_s(MODEL, where, batch, prompt, fmt="fp16", tp=TP),
-        decode_s(DRAFT, where, batch, BUDGET, fmt="fp16", tp=DRAFT_TP),
+        decode_s(model, where, batch, prompt, fmt="fp16", tp=TP),
+        decode_s(model if own else DRAFT, where, batch, BUDGET, fmt="fp16", tp=TP if own else DRAFT_TP),
         verify,
     )
 
 
-def speed(prompt: int, batch: int, host_s: float, accept: float) -> Speed:
+def speed(prompt: int, batch: int, host_s: float, accept: float, model: str = MODEL, own: bool = False) -> Speed:
     """The best draft length: a round of k drafts commits (1 - a^(k+1)) / (1 - a) tokens."""
-    plain, draft, verify = passes(prompt, batch)
+    plain, draft, verify = passes(prompt, batch, model, own)
     found = [
         ((k * (draft + host_s) + verify[k - 1] + host_s) * (1 - accept) / (1 - accept ** (k + 1)), k)
         for k in range(1, MOST + 1)
@@ -81,6 +87,24 @@ def fitted() -> tuple[float, float]:
         accept = (low + high) / 2
         low, high = (accept, high) if speed(*ACCEPT_AT, host_s, accept).spec_s > paper_ms * 1e-3 else (low, accept)
     return host_s, accept
+
+
+def own_rows(host_s: float) -> list[dict[str, Any]]:
+    """Speedups of self-speculation; one acceptance a model, fitted on its first."""
+    rows = []
+    for model, published in SELF.items():
+        first, low, high = next(iter(published)), 0.0, 0.999
+        for _ in range(40):
+            accept = (low + high) / 2
+            one = speed(*first, host_s, accept, model, True)
+            low, high = (accept, high) if one.plain_s / one.spec_s < published[first] else (low, accept)
+        for (prompt, batch), gain in published.items():
+            one = speed(prompt, batch, host_s, accept, model, True)
+            note = f"acceptance {accept:.2f}, {one.length} drafted; {NOTE}"
+            rows.append(row("MagicDec, own draft", GAIN, f"{model}, {prompt} tokens, batch {batch}", gain,
+                            one.plain_s / one.spec_s, note, null=1.0,
+                            kind="fitted" if (prompt, batch) == first else "number"))  # fmt: skip
+    return rows
 
 
 def run(prompts: tuple[int, ...] = PROMPTS, batches: tuple[int, ...] = BATCHES) -> pd.DataFrame:
@@ -107,6 +131,7 @@ def run(prompts: tuple[int, ...] = PROMPTS, batches: tuple[int, ...] = BATCHES) 
             rows.append(
                 row("MagicDec", GAIN, setup, round(gain, 2), one.plain_s / one.spec_s, text, kind=kind, null=1.0)
             )
+    rows += own_rows(host_s)
     grows = all(list(one.values()) == sorted(one.values()) for prompt, one in gains.items() if prompt >= 4000)
     where = "prompts of 4,000 and more"
     rows.append(order("MagicDec", "order: gains more in larger batches", where, grows, NOTE))
@@ -121,7 +146,8 @@ def run(prompts: tuple[int, ...] = PROMPTS, batches: tuple[int, ...] = BATCHES) 
 
 def plot(table: pd.DataFrame) -> "Figure":
     """Milliseconds a token, plain and with speculation, and the ratio; a panel a prompt."""
-    lengths = list(dict.fromkeys(table[table["claim"] == GAIN]["setup"].str.split(", ").str[0]))
+    lengths = list(dict.fromkeys(table[table["claim"] == SPEC]["setup"].str.split(", ").str[0]))
     shown = [Panel(claim, f"{claim}, prompt of {one}", label, f"{one}, ")
              for one in (lengths[0], lengths[-1]) for claim, label in ((SPEC, "ms a token"), (GAIN, "over plain"))]  # fmt: skip
+    shown += [Panel(GAIN, f"{model}, drafts for itself", "over plain", f"{model}, ") for model in SELF]
     return panels(table, shown, "MagicDec: Llama-2-7B-32K and TinyLlama on 8 A100")
