@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from hw_models.device import cost
@@ -30,8 +29,8 @@ GEMM = {"FP16": ("fp16", 3.4), "W8A8": ("int8", 1.9)}  # Atom's product over the
 ATTENTION = {"FP16": ("fp16", 3.5), "W8A8": ("fp16:kv=int8", 1.8)}  # its decode attention, batch 128, 1,024 tokens
 MS, RATE, GAIN, KERNEL = "ms a token", "thousand tokens/s", "throughput over others", "kernel: Atom over others"
 NOTE = (
-    "kernels of an RTX 4090 as those of an L40S; no host time (Punica's is not published, and its 8-bit and weight-only "
-    "kernels were slower than its FP16 ones at twice and four times their batch); contexts of 320 to 640 tokens; "
+    "kernels of an RTX 4090 as those of an L40S; no host time (Punica's is not published, and its 8-bit and "
+    "weight-only kernels were slower than its FP16 ones at twice and four times their batch); contexts of 320 to 640 tokens; "
     "batches as published; 128 outlier channels in 8 bits beside the 4-bit product"
 )
 KERNELS = "group scales and outliers are read, their adding up in the kernel is not priced"
@@ -89,5 +88,6 @@ def run(contexts: tuple[int, ...] = CONTEXTS) -> pd.DataFrame:
 
 def plot(table: pd.DataFrame) -> "Figure":
     """Latency, throughput, ratios and kernels, published beside simulated."""
-    shown = [Panel(MS, "at the batch that fits", MS), Panel(GAIN, "Atom over others", "throughput, ratio"), Panel(KERNEL, "kernels", "time of others over Atom's")]  # fmt: skip
+    shown = [Panel(MS, "at the batch that fits", MS), Panel(GAIN, "Atom over others", "throughput, ratio"),
+             Panel(KERNEL, "kernels", "time of others over Atom's")]  # fmt: skip
     return panels(table, shown, "Atom: Llama-7B on an RTX 4090")

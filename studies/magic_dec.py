@@ -148,6 +148,7 @@ def plot(table: pd.DataFrame) -> "Figure":
     """Milliseconds a token, plain and with speculation, and the ratio; a panel a prompt."""
     lengths = list(dict.fromkeys(table[table["claim"] == SPEC]["setup"].str.split(", ").str[0]))
     shown = [Panel(claim, f"{claim}, prompt of {one}", label, f"{one}, ")
-             for one in (lengths[0], lengths[-1]) for claim, label in ((SPEC, "ms a token"), (GAIN, "over plain"))]  # fmt: skip
+             for one in (lengths[0], lengths[-1])
+             for claim, label in ((SPEC, "ms a token"), (GAIN, "over plain"))]  # fmt: skip
     shown += [Panel(GAIN, f"{model}, drafts for itself", "over plain", f"{model}, ") for model in SELF]
     return panels(table, shown, "MagicDec: Llama-2-7B-32K and TinyLlama on 8 A100")

@@ -197,5 +197,5 @@ def run(requests: int = 2000, models: tuple[str, ...] = tuple(MODELS)) -> pd.Dat
 def plot(table: pd.DataFrame) -> "Figure":
     """Shares of the memory by policy; requests at once and rates of vLLM over the others."""
     shown = [Panel(SHARE, f"memory: {kind}", "share", f"OPT-13B, ShareGPT, {kind}") for kind in KINDS]
-    return panels(table, [*shown, Panel(MORE, "requests at once", "vLLM over it"), Panel(FASTER, "rate", "vLLM over it")],
-                  "PagedAttention: what the KV memory holds", columns=3)  # fmt: skip
+    shown += [Panel(MORE, "requests at once", "vLLM over it"), Panel(FASTER, "rate", "vLLM over it")]
+    return panels(table, shown, "PagedAttention: what the KV memory holds", columns=3)

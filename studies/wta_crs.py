@@ -38,8 +38,8 @@ RATE: dict[float, dict[int, float]] = {
 TABLE_BATCHES = (64, 100, 128)
 SAVED, LARGEST, SPEED = "peak memory of full training over it", "largest batch", "sentences/s"
 NOTE = (
-    "T5-Large in 32 bits with Adam, 128 tokens, A100 80 GB; the decoder's states without its few tokens; GLUE's labels; "
-    "eager norms, softmax in memory, dropout; inputs of all linear maps are sampled"
+    "T5-Large in 32 bits with Adam, 128 tokens, A100 80 GB; the decoder's states without its few tokens; GLUE's "
+    "labels; eager norms, softmax in memory, dropout; inputs of all linear maps are sampled"
 )
 BATCH = "batch of the table not published: 64 to 128"
 DRAWING = "choosing and gathering rows is priced as their bytes; sorting them and the norms it sorts by are not"
@@ -54,8 +54,8 @@ def step(share: float, batch: int, lora: int = 0) -> Estimate:
     """One training step with this share of the rows of linear maps' inputs kept, adapters of rank `lora` or all."""
     policy = NORMS + (tuple((name, "sample", share) for name in INPUTS) if share < 1 else ())
     plan = TrainPlan(
-        micro_batch=batch, batch=batch, seq=SEQ, attention="fused_softmax", weight_byte=4.0, act_byte=4.0, grad_byte=4.0,
-        optimizer_byte=8.0, dropout=True, policy=policy, lora_rank=lora, logit_chunk=SEQ // LABEL_TOKEN,
+        micro_batch=batch, batch=batch, seq=SEQ, attention="fused_softmax", weight_byte=4.0, act_byte=4.0,
+        grad_byte=4.0, optimizer_byte=8.0, dropout=True, policy=policy, lora_rank=lora, logit_chunk=SEQ // LABEL_TOKEN,
     )  # fmt: skip
     found = estimate(ENCODER, plan, known_site(SYSTEM, 1, STACK, "fused_softmax", "fp32"))
     decoder = DECODER_PARAM * (4.0 if lora else STATE_BYTE)
@@ -81,8 +81,8 @@ def run(shares: tuple[float, ...] = (0.3, 0.1), batches: tuple[int, ...] = ()) -
                         spread=spread))  # fmt: skip
     for share in (1.0, *shares):
         name = "all rows" if share == 1 else f"WTA-CRS {share:.0%}"
-        rows.append(row(name, LARGEST, "T5-Large, 80 GB", MOST[share], largest(share), f"{OTHER}; {NOTE}" if share < 1 else NOTE,
-                        tag="approx"))  # fmt: skip
+        note = f"{OTHER}; {NOTE}" if share < 1 else NOTE
+        rows.append(row(name, LARGEST, "T5-Large, 80 GB", MOST[share], largest(share), note, tag="approx"))  # fmt: skip
         for batch, rate in RATE[share].items():
             if not batches or batch in batches:
                 rows.append(row(name, SPEED, f"T5-Large, batch {batch}", rate, batch / step(share, batch).step_s,
