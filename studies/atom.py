@@ -30,8 +30,8 @@ ATTENTION = {"FP16": ("fp16", 3.5), "W8A8": ("fp16:kv=int8", 1.8)}  # its decode
 MS, RATE, GAIN, KERNEL = "ms a token", "thousand tokens/s", "throughput over others", "kernel: Atom over others"
 NOTE = (
     "kernels of an RTX 4090 as those of an L40S; no host time (Punica's is not published, and its 8-bit and "
-    "weight-only kernels were slower than its FP16 ones at twice and four times their batch); contexts of 320 to 640 tokens; "
-    "batches as published; 128 outlier channels in 8 bits beside the 4-bit product"
+    "weight-only kernels were slower than its FP16 ones at twice and four times their batch); contexts of 320 to 640 "
+    "tokens; batches as published; 128 outlier channels in 8 bits beside the 4-bit product"
 )
 KERNELS = "group scales and outliers are read, their adding up in the kernel is not priced"
 

@@ -21,7 +21,8 @@ ONE, MANY, KV_LEN = 2.4, 1.8, 1024
 SPEED = "tokens/s over BF16"
 NOTE = (
     "Llama-3.1-8B at 1,024 tokens of context, decodes alone, vLLM's kernels without host time; about 2.4 and 1.8 are "
-    "means over use cases and GPUs whose rows are not published; many requests prefill too, which 8 bits make twice as fast"
+    "means over use cases and GPUs whose rows are not published; many requests prefill too, which 8 bits "
+    "make twice as fast"
 )
 
 
@@ -44,7 +45,8 @@ def run(systems: tuple[str, ...] = SYSTEMS, batches: tuple[int, ...] = BATCHES) 
     for name, claim, published, at in (("W4A16", "a single stream", ONE, 0), ("W8A8", "many requests", MANY, -1)):
         values = [gain[name, system][at] for system in systems]
         mean = sum(values) / len(values)
-        rows.append(row(name, f"{SPEED}, {claim}", f"{MODEL}, {len(systems)} GPUs", published, mean, NOTE, said=True, spread=values))  # fmt: skip
+        rows.append(row(name, f"{SPEED}, {claim}", f"{MODEL}, {len(systems)} GPUs", published, mean, NOTE, said=True,
+                        spread=values))  # fmt: skip
     for system in systems:
         cross = [
             b

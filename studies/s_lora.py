@@ -40,8 +40,8 @@ OPEN = (
     "LightLLM's host time and kernels are not published: an eager vLLM of the time stands for them, and no host time "
     "at all as the other end (both serve the base model as published; vllm_2023_a100 serves half of it and is out); "
     "products for adapters as the library's, four projections a layer one after another; what a layer takes longer "
-    "with S-LoRA's own kernels (a fixed time, not their bytes) is fitted for each engine on one adapter of S2, where the "
-    "products alone cost 2 to 4 % of the published 20 %; prompts first, whole; Llama 2 for Llama"
+    "with S-LoRA's own kernels (a fixed time, not their bytes) is fitted for each engine on one adapter of S2, where "
+    "the products alone cost 2 to 4 % of the published 20 %; prompts first, whole; Llama 2 for Llama"
 )
 RATE, LONGER = "requests a second", "requests a second, 300 s"
 KEPT = "throughput kept from the fewest to the most adapters"
@@ -148,7 +148,8 @@ def plot(table: pd.DataFrame) -> "Figure":
         own = part[part["setting"] == setting]
         axis.plot(own["adapters"], own["simulated"], "-", color=BLUE, label="simulated")
         axis.plot(own["adapters"], own["paper"], "o", color=ORANGE, mfc="white", label="published")
-        axis.set(title=setting, xlabel="adapters", ylabel="requests/s", xscale="log", ylim=(0, None))
+        most = float(own[["paper", "simulated"]].max().max())
+        axis.set(title=setting, xlabel="adapters", ylabel="requests/s", xscale="log", ylim=(0, 1.08 * most))
     (axes if len(settings) == 1 else axes[0]).legend(loc="lower left")
     suptitle(figure, "S-LoRA: one A100, requests of many adapters")
     return figure

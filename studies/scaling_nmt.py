@@ -37,8 +37,8 @@ SAVED = {HALF: (BASE, 0.65), MANY: (HALF, 0.40), FAR: (MANY, 0.90)}  # of the ti
 LESS, FASTER, RATE = "time saved", "faster than fp32, one machine", "thousand tokens/s"
 NOTE = (
     "eight V100 of a DGX-1, 3,584 tokens a GPU in sentences of 32, eager operators, dropout; kernels of a V100 as "
-    "those of its nearest relative; three stacks of the time and later are the range; sentences of one length, so that what "
-    "accumulation evens out between GPUs is not counted"
+    "those of its nearest relative; three stacks of the time and later are the range; sentences of one length, so that "
+    "what accumulation evens out between GPUs is not counted"
 )
 
 
