@@ -39,8 +39,8 @@ RATE = {ORACLE: (1.7, 2.7), MAX: (2.7, 8.0)}  # request rate of vLLM over theirs
 SHARE, MORE, FASTER = "share of the KV memory", "requests at once, vLLM over it", "request rate, vLLM over it"
 NOTE = (
     "ShareGPT as log-normal lengths whose means and output spread split reserve-max as published (two rows fitted); a "
-    "full queue, first come first served; Orca in a buddy allocator of powers of two; OPT-13B leaves 16.7K tokens of an "
-    "A100 40 GB here, of which seven contexts of 2,048 are taken"
+    "full queue, first come first served; Orca in a buddy allocator of powers of two; OPT-13B leaves 16.7K tokens of "
+    "an A100 40 GB here, of which seven contexts of 2,048 are taken"
 )
 Ints = npt.NDArray[np.int64]
 
