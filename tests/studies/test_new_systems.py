@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from hw_models import catalog
 from kernels.errors import InputError
-from studies import ffcv, flover, magic_dec, paged_attention, skip_decode
+from studies import blockwise, ffcv, flover, lact, magic_dec, paged_attention, s_cubed, skip_decode
 from studies._diffusion import tiny_decoder, tiny_encoder, unet
 from studies._steps import arrays, decode_s, step_s
 
@@ -107,3 +108,23 @@ def test_one_price_for_a_step() -> None:
     assert decode_s("llama-2-7b", ideal, 8, 512) < decode_s("llama-2-7b", where, 8, 512)
     with pytest.raises(InputError):
         step_s("llama-2-7b", where, [2], [1])
+
+
+def test_passes_of_heads_that_all_hold_and_that_never_do() -> None:
+    assert blockwise.passes(4, 1.0, 27, 10) == 7.0  # 27 / 4, rounded up
+    assert blockwise.passes(4, 0.0, 27, 10) == 27.0
+    accept = blockwise.accept_of(4, 2.5)
+    assert 1 + accept + accept**2 + accept**3 == pytest.approx(2.5)
+    assert 10_000 / blockwise.passes(4, accept, 10_000, 20) == pytest.approx(2.5, rel=0.01)  # the end cuts nothing
+
+
+def test_room_that_is_never_wrong_is_the_bucket() -> None:
+    assert s_cubed.fits(s_cubed.MOST) < s_cubed.fits(s_cubed.MOST / 10) < 10 * s_cubed.fits(s_cubed.MOST)
+    assert s_cubed.gain(1.0, 56.0) > s_cubed.gain(0.5, 56.0)
+
+
+def test_use_of_a_device_is_below_the_roofline_of_a_chunk() -> None:
+    """Weights of 2 B are read by each product of a chunk: at most a FLOP a byte for each of its tokens."""
+    device = catalog.system("h100_sxm").device
+    for chunk in (16, 64):
+        assert 0 < lact.share("h100_sxm", 512, chunk) < chunk * device.mem_byte_per_s / device.peak("bf16")
