@@ -40,7 +40,7 @@ SHARE, MORE, FASTER = "share of the KV memory", "requests at once, vLLM over it"
 NOTE = (
     "ShareGPT as log-normal lengths whose means and output spread split reserve-max as published (two rows fitted); a "
     "full queue, first come first served; Orca in a buddy allocator of powers of two; OPT-13B leaves room for "
-    "six contexts of 2,048 in an A100 40 GB here (a tenth of the memory is the engine's reserve), for seven as published"
+    "six contexts of 2,048 in an A100 40 GB here (a tenth of it is the engine's reserve), for seven as published"
 )
 Ints = npt.NDArray[np.int64]
 
