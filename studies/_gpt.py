@@ -17,3 +17,14 @@ def gpt(
         name, "gpt", hidden, vocab, position_row, (block,), (0,) * num_layer, norm="layer", tied=tied,
         position="learned", position_row=position_row,
     )  # fmt: skip
+
+
+def llama(name: str, hidden: int, num_layer: int, num_head: int, num_kv_head: int, inter: int, vocab: int) -> ModelSpec:
+    """A Llama: gated feed-forward part, rotary positions, grouped keys and values.
+
+    >>> llama("tinyllama-1.1b", 2048, 22, 32, 4, 5632, 32000).block[0].attention.num_kv_head
+    4
+    """
+    dim = hidden // num_head
+    block = Block(Attention(num_head, num_kv_head, dim, dim), FeedForward(inter, True))
+    return ModelSpec(name, "llama", hidden, vocab, 0, (block,), (0,) * num_layer)

@@ -5,10 +5,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from hw_models.calibration.fit import half
+from hw_models.device import cost
+from kernels import optable
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
 from sim.show.plot_style import BLUE, ORANGE, new_figure, styled, suptitle
+from studies._gpt import llama
+from studies._steps import arrays
 from studies._verdict import frame, order, point, row
+from workloads import placement
+from workloads.formats import parse
+from workloads.lowering import lower_attention
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +38,12 @@ OPEN = (
 SERVED, SPEEDUP = "requests a second, prefix read once", "speedup over each request alone"
 MODES = {"alone": ("paged", False), "cached": ("paged", True), "once": ("relay", True)}
 
+# one attention operator on an A40, 32 sequences of 128 tokens: us by prefix, each alone and the prefix read once; its
+# bytes fit 52 heads of 128 (Llama-30B)
+KERNEL = {1024: (1466.0, 240.0), 16384: (20917.0, 868.0)}
+KERNEL_US, HEADS, KERNEL_BATCH, OWN = "us of one attention operator", 52, 32, 128
+KERNEL_OPEN = "heads derived from the bytes; attention of an A40 as that of an L40S; the merge of both parts counted"
+
 SMALL = {"shapes": ((64, 128),), "prefixes": (128, 2048), "requests": 300}
 
 
@@ -43,6 +56,26 @@ def served(shape: tuple[int, int], prefix: int, mode: str, requests: int) -> flo
         engine="vllm_0.2_a100", requests=load, prefix_cache=cache, attention=attention,
     )  # fmt: skip
     return float(simulate(scenario).metrics["request_throughput"])
+
+
+def operator_us(prefix: int, once: bool) -> float:
+    """Decode attention of a batch on an A40: each over its whole context, or all over the prefix and each its own."""
+    rows = [(1, KERNEL_BATCH, prefix, 0), (KERNEL_BATCH, 1, OWN, 1)] if once else [(KERNEL_BATCH, 1, prefix + OWN, 1)]
+    _, work = optable.empty(0, len(rows))
+    for one, (count, query, keys, causal) in zip(work, rows, strict=True):
+        one["count"], one["query_len"], one["kv_len"], one["causal"] = count, query, keys, causal
+    spec = llama("llama-30b", HEADS * 128, 1, HEADS, HEADS, 17920, 32000)
+    ops = lower_attention(spec, parse("fp16"), placement.make(spec), 0, work, "decode")
+    return float(cost(ops, work, arrays("a40"))["time_ps"].sum()) * 1e-6
+
+
+def operator_rows() -> list[dict[str, Any]]:
+    """Microseconds of the operator by prefix."""
+    return [
+        row(name, KERNEL_US, f"A40, batch {KERNEL_BATCH}, {OWN} tokens behind {prefix}", published,
+            operator_us(prefix, name == "RelayAttention"), KERNEL_OPEN)
+        for prefix, pair in KERNEL.items() for name, published in zip(("vLLM", "RelayAttention"), pair, strict=True)
+    ]  # fmt: skip
 
 
 def run(
@@ -73,7 +106,7 @@ def run(
     table.append(order("RelayAttention", "a prefix of 2,048 costs less than 10 % of the throughput", "once", kept))
     more = all(a < b < c for a, b, c in zip(rates["alone"], rates["cached"], rates["once"], strict=True))
     table.append(order("RelayAttention", "a cached prefix helps, a single read of it more", "every set-up", more))
-    return frame(table)
+    return frame([*table, *operator_rows()])
 
 
 @styled

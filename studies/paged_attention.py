@@ -1,0 +1,204 @@
+"""How much of the memory for keys and values holds any, and what is that worth? (PagedAttention, SOSP 2023)"""
+
+import heapq
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sim.run.scenario import Scenario
+from sim.run.setup import prepare
+from studies._panels import Panel, panels
+from studies._steps import arrays, decode_s, step_s
+from studies._verdict import frame, order, row
+from workloads import kv
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLAIM = "PagedAttention (Kwon et al. 2023): 96.3 % of the KV memory holds tokens, 20.4 to 38.2 % where it is reserved"
+SMALL = {"requests": 300, "models": ("opt-13b",)}
+MOST, BLOCK = 2048, 16  # tokens of a context at most; of a block
+# shares of the memory: tokens, slots that this request will still fill, slots it never will, outside of any request
+SPLIT: dict[str, tuple[float, float, float, float]] = {
+    "Orca, reserve max": (0.204, 0.133, 0.573, 0.089), "Orca, power of two": (0.268, 0.179, 0.136, 0.416),
+    "Orca, oracle": (0.382, 0.252, 0.0, 0.366), "vLLM": (0.963, 0.0, 0.0, 0.0),
+}  # fmt: skip
+KINDS = ("tokens", "reserved", "never used", "outside")
+MAX, POW2, ORACLE, VLLM = SPLIT
+# ShareGPT: mean output of the public file (324), prompt and spread such that reserve-max splits as published: what is
+# held for a request in the mean is its prompt and half of the size-biased output
+PROMPT, OUTPUT = 160.0, 324.0
+OUTPUT_CV = math.sqrt(2 * 299.0 / OUTPUT - 1)  # 0.133 / 0.911 x 2,048 = 299 tokens are still to come in the mean
+PROMPT_CV = 1.3  # assumed; from 0.5 to 2 it moves no share by more than 0.03
+MODELS = {"opt-13b": ("a100_sxm_40gb", 1), "opt-66b": ("dgx_a100_40gb", 4), "opt-175b": ("dgx_a100", 8)}
+BATCH = {ORACLE: 2.2, MAX: 4.3}  # requests at once of vLLM over theirs, OPT-13B
+RATE = {ORACLE: (1.7, 2.7), MAX: (2.7, 8.0)}  # request rate of vLLM over theirs: least and most of the three models
+SHARE, MORE, FASTER = "share of the KV memory", "requests at once, vLLM over it", "request rate, vLLM over it"
+NOTE = (
+    "ShareGPT as log-normal lengths whose means and output spread split reserve-max as published (two rows fitted); a "
+    "full queue, first come first served; Orca in a buddy allocator of powers of two; OPT-13B leaves room for "
+    "six contexts of 2,048 in an A100 40 GB here (a tenth of it is the engine's reserve), for seven as published"
+)
+Ints = npt.NDArray[np.int64]
+
+
+class Pool(NamedTuple):
+    """Means over time: shares of the memory by kind, and requests at once."""
+
+    share: tuple[float, float, float, float]
+    running: float
+
+
+class Buddy:
+    """Memory of `slots` tokens in powers of two."""
+
+    def __init__(self, slots: int) -> None:
+        self.free: dict[int, list[int]] = {1 << n: [] for n in range(slots.bit_length())}
+        at = 0
+        for size in sorted(self.free, reverse=True):
+            if slots - at >= size:
+                self.free[size].append(at)
+                at += size
+
+    def take(self, size: int) -> int:
+        """Where a block of this power of two begins, or -1."""
+        for larger in sorted(part for part, places in self.free.items() if part >= size and places):
+            at = self.free[larger].pop()
+            while larger > size:
+                larger //= 2
+                self.free[larger].append(at + larger)
+            return at
+        return -1
+
+    def give(self, at: int, size: int) -> None:
+        """Frees a block and joins it with its neighbour as long as that is free."""
+        while at ^ size in self.free.get(size, ()) and size * 2 in self.free:
+            self.free[size].remove(at ^ size)
+            at, size = min(at, at ^ size), size * 2
+        self.free[size].append(at)
+
+
+def lengths(count: int, seed: int = 0) -> tuple[Ints, Ints]:
+    """Prompts and outputs, together at most `MOST`."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for mean, cv in ((PROMPT, PROMPT_CV), (OUTPUT, OUTPUT_CV)):
+        sigma = math.sqrt(math.log(1 + cv * cv))
+        out.append(np.exp(rng.normal(math.log(mean) - sigma**2 / 2, sigma, count)))
+    prompt = np.clip(out[0].astype(np.int64), 4, MOST // 2)
+    return prompt, np.clip(out[1].astype(np.int64), 4, MOST - prompt)
+
+
+def reserved(name: str, slots: int, prompt: Ints, output: Ints) -> Pool:
+    """Orca: a contiguous piece for all of a request before it starts; time in iterations."""
+    held = {MAX: np.full(len(prompt), MOST), ORACLE: prompt + output,
+            POW2: np.minimum(prompt + 2 ** np.ceil(np.log2(output)).astype(np.int64), MOST)}[name]  # fmt: skip
+    memory, now = Buddy(slots), 0
+    ends: list[tuple[int, int, int]] = []  # when, where and how large what will be free
+    start = np.zeros(len(prompt), np.int64)
+    for k, (o, h) in enumerate(zip(output.tolist(), held.tolist(), strict=True)):
+        size = 1 << (h - 1).bit_length()
+        while (at := memory.take(size)) < 0:
+            now, place, part = heapq.heappop(ends)
+            memory.give(place, part)
+        start[k] = now
+        heapq.heappush(ends, (now + o, at, size))
+    # until the last one starts: the queue is never empty
+    passed = np.minimum(output, now - start)
+    filled = passed * (passed + 1) / 2
+    sums = (passed * prompt + filled, passed * output - filled, passed * (held - prompt - output))
+    shares = tuple(float(one.sum()) / (slots * now) for one in sums)
+    return Pool((shares[0], shares[1], shares[2], 1 - sum(shares)), float(passed.sum()) / now)
+
+
+def paged(slots: int, prompt: Ints, output: Ints) -> Pool:
+    """vLLM: blocks as tokens come; the latest request starts anew where none is left (recomputed)."""
+    free, at, steps = slots // BLOCK, 0, 0
+    running: list[list[int]] = []  # [tokens, tokens at its end, blocks]
+    queue = [[p, p + o] for p, o in zip(prompt.tolist(), output.tolist(), strict=True)]
+    token = width = 0.0
+    while at < len(queue):
+        while at < len(queue) and free >= (blocks := -(-(queue[at][0] + 1) // BLOCK)) + slots // BLOCK // 100:
+            running.append([queue[at][0], queue[at][1], blocks])
+            free, at = free - blocks, at + 1
+        k = 0
+        while k < len(running):
+            one = running[k]
+            if one[0] + 1 > one[2] * BLOCK:
+                while free == 0 and len(running) > 1:
+                    last = running.pop()
+                    free, at = free + last[2], at - 1
+                    queue[at] = last[:2]
+                if k >= len(running):
+                    break
+                free, one[2] = free - 1, one[2] + 1
+            one[0] += 1
+            k += 1
+        token += sum(one[0] for one in running)
+        width += len(running)
+        steps += 1
+        for one in [one for one in running if one[0] >= one[1]]:
+            free += one[2]
+            running.remove(one)
+    share = token / steps / slots
+    return Pool((share, 0.0, 0.0, 1 - share), width / steps)
+
+
+def pools(model: str, requests: int) -> dict[str, Pool]:
+    """Every policy's pool on the memory that a model leaves."""
+    system, tp = MODELS[model]
+    budget = prepare(Scenario(model=model, system=system, tp=tp, weight_format="fp16")).budget
+    slots = int(budget.kv // kv.token_byte(budget.group))
+    prompt, output = lengths(requests)
+    found = {name: reserved(name, slots, prompt, output) for name in (MAX, POW2, ORACLE)}
+    return {**found, VLLM: paged(slots, prompt, output)}
+
+
+def rate(model: str, running: float) -> float:
+    """Requests a second: a prompt each, and its tokens in iterations of so many."""
+    system, tp = MODELS[model]
+    where, context = arrays(system, tp), int(PROMPT + OUTPUT * (1 + OUTPUT_CV**2) / 2)
+    prompt_s = step_s(model, where, [int(PROMPT)], [int(PROMPT)], fmt="fp16", tp=tp, decode=False)
+    return 1 / (
+        prompt_s + OUTPUT / running * decode_s(model, where, max(1, round(running)), context, fmt="fp16", tp=tp)
+    )
+
+
+def run(requests: int = 2000, models: tuple[str, ...] = tuple(MODELS)) -> pd.DataFrame:
+    """What the memory holds under four policies, requests at once, and rates over three models."""
+    rows: list[dict[str, Any]] = []
+    found = {model: pools(model, requests) for model in models}
+    first = found["opt-13b"]
+    for name, shares in SPLIT.items():
+        for kind, published, share in zip(KINDS, shares, first[name].share, strict=True):
+            if published:
+                fitted = name == MAX and kind in ("tokens", "reserved")
+                rows.append(row(name, SHARE, f"OPT-13B, ShareGPT, {kind}", published, share, NOTE,
+                                kind="fitted" if fitted else "number"))  # fmt: skip
+    for name, published in BATCH.items():
+        rows.append(row(name, MORE, "OPT-13B, ShareGPT", published, first[VLLM].running / first[name].running, NOTE,
+                        null=1.0))  # fmt: skip
+    for name, ends in RATE.items():
+        gain = [rate(model, pool[VLLM].running) / rate(model, pool[name].running) for model, pool in found.items()]
+        note = (
+            f"{', '.join(f'{m} {g:.2f}' for m, g in zip(models, gain, strict=True))}; saturated, no host time; {NOTE}"
+        )
+        for word, published, value in (("least", ends[0], min(gain)), ("most", ends[1], max(gain))):
+            if len(models) == len(MODELS):
+                rows.append(
+                    row(name, FASTER, f"{word} of three models", published, value, note, tag="approx", null=1.0)
+                )
+    widths = [first[name].running for name in SPLIT]
+    ranked = widths == sorted(widths)
+    rows.append(order("vLLM", "order: more at once the less is reserved", "OPT-13B, ShareGPT", ranked, NOTE))
+    return frame(rows)
+
+
+def plot(table: pd.DataFrame) -> "Figure":
+    """Shares of the memory by policy; requests at once and rates of vLLM over the others."""
+    shown = [Panel(SHARE, f"memory: {kind}", "share", f"OPT-13B, ShareGPT, {kind}") for kind in KINDS]
+    shown += [Panel(MORE, "requests at once", "vLLM over it"), Panel(FASTER, "rate", "vLLM over it")]
+    return panels(table, shown, "PagedAttention: what the KV memory holds", columns=3)
