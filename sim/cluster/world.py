@@ -7,6 +7,7 @@ one into it.
 """
 
 import importlib
+import inspect
 import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,11 @@ def transfer_rule(name: str) -> Callable[[float, int, float, float], float]:
     rule = getattr(module, "left_byte", None)
     if not callable(rule):
         raise InputError("has no function left_byte", file=module.__file__, field="transfer", value=name)
+    try:
+        inspect.signature(rule).bind(*range(4))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"is called with 4 arguments: {error}", file=module.__file__, field="left_byte", value=name,
+                         allowed="left_byte(byte, num_layer, step_s, rate)") from None  # fmt: skip
     return cast(Callable[[float, int, float, float], float], rule)
 
 
