@@ -1,6 +1,7 @@
 """Rules of KV transfer: found by name or by path, compiled where pools run ahead."""
 
 import importlib
+import inspect
 import pathlib
 from collections.abc import Callable
 from types import ModuleType
@@ -21,8 +22,14 @@ def transfer_module(name: str) -> ModuleType:
         module = importlib.import_module(f"sim.cluster.transfers.{name}")
     else:
         raise InputError("no such rule", field="transfer", value=name, allowed=[*TRANSFERS, "a path of a .py file"])
-    if not callable(getattr(module, "left_byte", None)):
+    rule = getattr(module, "left_byte", None)
+    if not callable(rule):
         raise InputError("has no function left_byte", file=module.__file__, field="transfer", value=name)
+    try:
+        inspect.signature(rule).bind(*range(4))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"is called with 4 arguments: {error}", file=module.__file__, field="left_byte", value=name,
+                         allowed="left_byte(byte, num_layer, step_s, rate)") from None  # fmt: skip
     return module
 
 
