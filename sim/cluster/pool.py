@@ -165,5 +165,5 @@ class Pool:
 
 def no_requests(requests: state.Requests) -> Any:
     """A load without requests, for rows that are readied one by one."""
-    fields = [name for name in state.Requests.__annotations__ if name != "unit_token"]
-    return SimpleNamespace(unit_token=requests.unit_token, **{name: getattr(requests, name)[:0] for name in fields})
+    held = {name: getattr(requests, name) for name in state.Requests.__annotations__}
+    return SimpleNamespace(**{name: value[:0] if hasattr(value, "dtype") else value for name, value in held.items()})
