@@ -83,7 +83,8 @@ def rows_of(name: str, load: str, found: Comparison, again: Comparison | None) -
     """A row a metric: simulated, measured, measured `again`, the error, and the noise of the two runs."""
     second = None if again is None else again.summary.set_index("metric")["measured"]
     rows = []
-    for row in found.summary.to_dict("records"):
+    for record in found.summary.to_dict("records"):
+        row: dict[str, Any] = {str(name): value for name, value in record.items()}
         metric, other = str(row["metric"]), float("nan") if second is None else float(second[row["metric"]])
         noise = abs(other / row["measured"] - 1)
         rows.append(
