@@ -45,6 +45,8 @@ BODY: dict[str, Parameter] = {
         "popularity of adapters: floor(num_adapter u), u with density alpha u^(alpha-1); 1: all alike",
         default=1.0, low=0.01, high=100.0,
     ),
+    "num_image": Parameter("images of a request; their tokens come on top of prompt", "int", default=0, high=65_536),
+    "image_token": Parameter("tokens of the prompt that an image is", "int", default=0, high=MAX_TOKEN),
     "priority": Parameter("shares of the priorities 0, 1, ... as 0.8+0.2", "shares"),
     "num_system_prompt": Parameter("distinct system prompts", "int", default=0, low=1, high=1e6),
     "system_prompt_len": Parameter("tokens of a system prompt", "int", default=0, high=MAX_TOKEN),
@@ -131,6 +133,7 @@ def generate(process: str, given: Mapping[str, Any], seed: int) -> Requests:
     if is_session and order is not None:
         prompt, output = prompt[order], output[order]
         units = prefixes.Units(units.start[order], units.stop[order], units.unit_id)
+    prompt = prompt + values["num_image"] * values["image_token"]
     if int(prompt.max()) > MAX_TOKEN:
         raise InputError(
             "prompt and system prompt", field="prompt", value=int(prompt.max()), allowed=f"1 to {MAX_TOKEN}"
@@ -142,6 +145,8 @@ def generate(process: str, given: Mapping[str, Any], seed: int) -> Requests:
         predicted_token=predict(output, values["predict_sigma"], seed),
         priority=_priorities(values["priority"], num, seed),
         adapter=_adapters(values["num_adapter"], values["adapter_alpha"], num, seed),
+        num_image=np.full(num, values["num_image"]),
+        image_token=np.full(num, values["image_token"]),
         unit_start=units.start,
         unit_stop=units.stop,
         unit_id=units.unit_id,
@@ -189,6 +194,8 @@ def _check_effect(process: str, values: dict[str, Any]) -> None:
         ("num_system_prompt", values["system_prompt_len"] or values["num_user_per_system_prompt"],
          "system_prompt_len= or num_user_per_system_prompt="),
         ("adapter_alpha", values["num_adapter"], "num_adapter="),
+        ("num_image", values["image_token"], "image_token="),
+        ("image_token", values["num_image"], "num_image="),
         ("unit_token", shared, "num_system_prompt= or turns="),
     ):  # fmt: skip
         value = values.get(key)

@@ -43,20 +43,25 @@ class Published(NamedTuple):
     raw: dict[str, Any]
 
 
-def read_published(path: pathlib.Path) -> list[Published]:
-    """Every vector of a file. Raises `InputError` naming file and vector for what cannot be read."""
+def read_published(path: pathlib.Path, odd: list[InputError] | None = None) -> list[Published]:
+    """Every vector of a file. What cannot be read goes to `odd`; without such a list, and where nothing can be read, it
+    is an `InputError` naming file and vector."""
     content = files.read_json(path)
     vectors = content.get("vectors") if isinstance(content, dict) else None
     if not isinstance(vectors, list):
         raise InputError("not a file of published orders", file=path, field="vectors", value=vectors, allowed="a list")
-    found = []
+    found, amiss = [], []
     for number, vector in enumerate(vectors):
         try:
             found.append(_read_vector(path.stem, vector))
         except KeyError as error:
-            raise InputError(f"{error} is missing", file=path, field="vector", value=number) from error
+            amiss.append(InputError(f"{error} is missing", file=path, field="vector", value=number))
         except (ValueError, TypeError, IndexError, OverflowError) as error:
-            raise InputError(f"cannot be read: {error}", file=path, field="vector", value=number) from error
+            amiss.append(InputError(f"cannot be read: {error}", file=path, field="vector", value=number))
+    if amiss and (odd is None or not found):
+        raise amiss[0]
+    if odd is not None:
+        odd += amiss
     return found
 
 

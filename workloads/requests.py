@@ -17,6 +17,7 @@ NO_PARENT = -1
 NO_ADAPTER = -1
 MAX_ADAPTER = (1 << 30) - 1
 MAX_CONCURRENCY = 10_000_000
+MAX_IMAGE = 65_536  # of a request
 
 Ints = npt.NDArray[np.int64]
 
@@ -49,6 +50,8 @@ class Requests:
     parent: npt.NDArray[np.int32]  # index of the request waited for, less than one's own; -1: none
     think_ps: npt.NDArray[np.int64]
     adapter: npt.NDArray[np.int32]  # the adapter (LoRA) that it asks for; -1: the base model
+    num_image: npt.NDArray[np.int32]  # images in its prompt
+    image_token: npt.NDArray[np.int32]  # tokens of the prompt that each of them is
     max_concurrency: int = 0  # requests (of chains: chains) that are sent and have not ended, at most; 0: no cap
     note: str = ""  # what the reader of a trace left out, in words
 
@@ -81,6 +84,8 @@ def build(
     think_ps: npt.ArrayLike | None = None,
     adapter: npt.ArrayLike | None = None,
     max_concurrency: int = 0,
+    num_image: npt.ArrayLike | None = None,
+    image_token: npt.ArrayLike | None = None,
     note: str = "",
 ) -> Requests:
     """Checked `Requests`; what is left out is neutral (no prefix units, no parents, a perfect predictor).
@@ -128,6 +133,8 @@ def build(
         think_ps=column("think_ps", think_ps, zeros, np.int64, 0, max_ps),
         adapter=column("adapter", adapter, np.full(num, NO_ADAPTER), np.int32, NO_ADAPTER, MAX_ADAPTER),
         max_concurrency=int(max_concurrency),
+        num_image=column("num_image", num_image, zeros, np.int32, 0, MAX_IMAGE),
+        image_token=column("image_token", image_token, zeros, np.int32, 0, MAX_TOKEN),
         note=note,
     )
     _check_relations(requests)
@@ -145,6 +152,9 @@ def _check_relations(requests: Requests) -> None:
     refuse(np.diff(requests.arrival_ps, prepend=0) < 0, "arrival_ps", "arrives before the one listed ahead of it")
     refuse(requests.parent >= np.arange(len(requests)), "parent", "waits for a request that does not come before it")
     refuse(requests.unit_stop < requests.unit_start, "unit_stop", "ends before unit_start")
+    refuse((requests.num_image > 0) != (requests.image_token > 0), "image_token", "images have tokens, tokens an image")
+    shown = requests.num_image.astype(np.int64) * requests.image_token
+    refuse(shown > requests.prompt_token, "image_token", "its images have more tokens than its prompt")
     if requests.unit_token < 1:
         raise InputError("a prefix unit holds no token", field="unit_token", value=requests.unit_token, allowed=">= 1")
     if len(requests.unit_id) and requests.unit_id.min() < 0:
@@ -207,12 +217,24 @@ def capped(requests: Requests, max_concurrency: int) -> Requests:
     return found
 
 
+NEUTRAL = {"adapter": NO_ADAPTER, "num_image": 0, "image_token": 0}  # columns that say nothing where they are this
+
+
+def check_no_image(requests: Requests, where: str) -> None:
+    """An `InputError` for a load with images where their encoder is not priced."""
+    if requests.num_image.any():
+        raise InputError(
+            f"images are encoded in a plain serving run, not {where}", field="num_image",
+            value=int(requests.num_image.max()), allowed="0",
+        )  # fmt: skip
+
+
 def digest(requests: Requests) -> str:
     """A stable hash of everything that a simulation sees (16 hex digits)."""
     hasher = hashlib.blake2b(digest_size=8)
     hasher.update(str(requests.unit_token).encode())
     for name, value in vars(requests).items():
-        if isinstance(value, np.ndarray) and not (name == "adapter" and (value == NO_ADAPTER).all()):
+        if isinstance(value, np.ndarray) and not (name in NEUTRAL and (value == NEUTRAL[name]).all()):
             little = value.astype(value.dtype.newbyteorder("<"), copy=False)
             hasher.update(little.tobytes())
     if requests.max_concurrency:

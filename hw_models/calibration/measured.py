@@ -77,11 +77,12 @@ def read_folder(
     """Every operator file of a folder (CSV, plain or gzipped), or the one file given; other CSV files are passed by.
 
     Raises `InputError` for an unreadable folder, one without any such file, or a bad row. With `left_out`, files of a
-    folder that are almost an operator's are counted there by rows, and single bad rows are `skipped`: a file is refused
-    where most of its rows are bad (other units, another machine).
+    folder that are almost an operator's, or of which no row is a measurement, are counted there by rows, and bad rows
+    are `skipped`: a file that is alone is refused where no row stands.
     """
     path = pathlib.Path(folder)
     found = []
+    first: InputError | None = None
     for file in csv_files(path) if path.is_dir() else [path]:
         try:
             frame = read_frame(file)
@@ -102,9 +103,17 @@ def read_folder(
             left_out[str(error)] += len(frame)
             continue
         if kind is not None:
-            found.append(from_frame(frame, file, machine, mends=left_out is not None))
+            try:
+                found.append(from_frame(frame, file, machine, mends=left_out is not None))
+            except InputError as error:
+                if left_out is None or not path.is_dir():
+                    raise
+                left_out[str(error)] += len(frame)
+                first = first or error
         elif left_out is not None and "latency_ms" in frame.columns:
             left_out[f"{file.name}: no operator of ours has these columns"] += len(frame)
+    if not found and first is not None:
+        raise first
     if not found:
         allowed = "; ".join(", ".join(columns) for columns in COLUMNS.values())
         raise InputError("no file with the columns of a measured operator", file=path, allowed=allowed)
@@ -159,7 +168,7 @@ def from_frame(
     frame: pd.DataFrame, file: pathlib.Path, machine: Machine | None = None, mends: bool = False
 ) -> Measured:
     """Check a frame and build its operators. With `machine`, rows that beat its speed of light tenfold are refused.
-    With `mends`, bad rows that are fewer than half are skipped instead."""
+    With `mends`, bad rows are skipped instead while one stands."""
     kind = kind_of(frame)
     if kind is None:
         raise InputError("not the columns of a measured operator", file=file)
@@ -177,7 +186,7 @@ def from_frame(
     if machine is not None:
         fast = light_s(ops, machine) > TOO_FAST * measured.seconds
         fast[list(odd)] = False
-        if mends and 2 * fast.sum() < len(fast):
+        if mends and fast.sum() + len(skipped) < len(fast):
             skipped |= dict.fromkeys(np.flatnonzero(fast).tolist(), "beats the machine's speed of light ten times")
         else:
             check_light(ops, measured.seconds, machine, file, "latency_ms")
@@ -191,11 +200,12 @@ def _check_columns(frame: pd.DataFrame, kind: str, file: pathlib.Path) -> None:
 
 
 TEXT = ("dtype", "kv_dtype", "kernel", "distribution", "op")
+MOST_SIZE = 2.0**40  # of a size that an operator can have
 MAY_BE_ZERO = ("prefix_len", "window", "num_sm")
 
 
 def _mended(frame: pd.DataFrame, kind: str) -> dict[int, str]:
-    """Rows of a frame that hold what is no measurement, and why; their cells become 1. Where they are most of a column,
+    """Rows of a frame that hold what is no measurement, and why; their cells become 1. Where they are all of a column,
     it stays as it is."""
     found: dict[int, str] = {}
     for name in (name for name in (*COLUMNS[kind], "latency_ms") if name not in TEXT):
@@ -203,7 +213,9 @@ def _mended(frame: pd.DataFrame, kind: str) -> dict[int, str]:
         bad = ~np.isfinite(values) | (values < 0 if name in MAY_BE_ZERO else values <= 0)
         if name in ("m", "n", "k"):
             bad |= values != np.floor(values)
-        if bad.any() and 2 * bad.sum() < len(bad):
+        if name != "latency_ms":
+            bad |= values > MOST_SIZE
+        if bad.any() and not bad.all():
             frame[name] = np.where(bad, 1.0, values)
             found |= dict.fromkeys(np.flatnonzero(bad).tolist(), f"{name} is no measurement")
     return found

@@ -12,7 +12,7 @@ import numpy as np
 from hw_models import catalog
 from hw_models.calibration import gemm, moe
 from hw_models.calibration.kernel_fit import Rows, fit_kernel
-from hw_models.calibration.measured import Measured, read_folder
+from hw_models.calibration.measured import Measured, from_frame, read_folder
 from hw_models.device import machine
 from hw_models.profile import Kernel, Profile
 from kernels.formats import FORMAT_CODE, FORMATS
@@ -31,6 +31,14 @@ def fit_folder(
         if measured.kind in kinds:
             fitted.setdefault(measured.kind, []).extend(fit_measured(measured, arrays, relative))
     return fitted
+
+
+def fit_formats(file: pathlib.Path, device: str, but: set[str], names: tuple[str, ...]) -> list[Kernel]:
+    """Fitted kernels of a file's formats but some, of the kernels `names`."""
+    (measured,) = read_folder(file, machine(catalog.system(device), "sol"))
+    formats, kernels = np.array(measured.format_name()), measured.frame["kernel"].astype(str).to_numpy()
+    kept = np.isin(kernels, names) & ~np.isin(formats, sorted(but))
+    return fit_measured(from_frame(measured.frame[kept], file), machine(catalog.system(device), "sol"))
 
 
 def fit_measured(measured: Measured, arrays: Machine, relative: Profile | None = None) -> list[Kernel]:

@@ -63,7 +63,20 @@ ALL = (
 
 
 def gemm(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
-    return ops.fit_folder(data / "ops" / of.name, of.device, near, ("gemm",))["gemm"]
+    own = ops.fit_folder(data / "ops" / of.name, of.device, near, ("gemm",))["gemm"]
+    if not of.box:
+        return own
+    # formats that were measured on the same GPU in the other box alone
+    names = ("vllm_default", "deepgemm")
+    found = ops.fit_formats(data / "ops" / of.box / "gemm.csv.gz", of.box, {k.format for k in own}, names)
+    return own + [of_box(kernel, of) for kernel in found]
+
+
+def of_box(kernel: Kernel, of: Shipped) -> Kernel:
+    """A kernel that was measured in the other box, whose boards clock otherwise, for this one's."""
+    found = inherit.scaled(kernel, catalog.device(of.box), catalog.device(of.device))
+    parameter = {name: float(f"{value:.5g}") for name, value in found.parameter.items()}
+    return found.model_copy(update={"parameter": parameter, "data": f"{of.box}/{kernel.data}"})
 
 
 def moe(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
@@ -128,6 +141,8 @@ def source_of(of: Shipped, kind: str) -> str:
     """Where the constants of a file come from, in a sentence."""
     if of.box and kind == "collective":
         return f"collectives of {of.box}, four GPUs: constants from {of.relative[kind]}'s on; error by cross-validation"
+    if of.box and kind == "gemm":
+        return f"{PROBES}; formats that {of.box} alone was measured in: rows of that, fitted on half of the shapes"
     if of.pcie and kind == "collective":
         return COLLECTIVES
     if kind in of.relative and kind in ("stream", "collective", "scan"):

@@ -353,6 +353,8 @@ def _launch(
     """Passes a step through the stages: each begins when the one before has sent and its own last step is over."""
     me, table, lane = e.me, p.table, e.lane[number]
     num_stage = table[NUM_STAGE]
+    attn_nj += me.encode_nj
+    me.encode_nj = 0
     start = begun_ps = max(time_ps, e.lane[0].free_ps)
     if me.num_rank > 0:
         start = begun_ps = max(begun_ps, lane.ready_ps)

@@ -21,9 +21,11 @@ from kernels.engine.records import (
     PREFILL,
     ROLE,
     ROW,
+    RUNNING,
     SEQ,
     SWAPPED,
     TOKEN,
+    WAITING,
     Engine,
 )
 from kernels.engine.store import block_for, share, used_block
@@ -110,6 +112,7 @@ def _commit_plan(e: Engine, number: int, end: int) -> None:
         if role == LOST:
             if token > 0:
                 num_output += _arrive_late(e, i, token, end)
+                num_end += 1 if s.status == DONE else 0
             continue
         s.ahead -= token
         new = 1  # tokens committed
@@ -151,8 +154,12 @@ def _commit_plan(e: Engine, number: int, end: int) -> None:
 
 @njit
 def _arrive_late(e: Engine, i: int, num_token: int, end: int) -> int:
-    """Sequence i was preempted while its tokens were in flight; it has them all the same. Returns how many."""
+    """Sequence i was preempted while its tokens were in flight; it has them all the same, whether it waits or has been
+    admitted again (and is then done with its last, whatever it computes again). Returns how many."""
     me, s = e.me, e.seq[i]
+    runs = s.status == RUNNING
+    if not runs and s.status not in (WAITING, SWAPPED):
+        return 0  # nobody waits for it any more
     new = min(num_token, s.output - s.produced)
     if s.produced == 0:
         s.first_ps = end
@@ -163,15 +170,35 @@ def _arrive_late(e: Engine, i: int, num_token: int, end: int) -> int:
     s.produced += new
     s.last_ps = end
     s.target = s.prompt + s.produced  # what it computed for these tokens is lost
-    s.ahead -= num_token
+    s.ahead -= 0 if runs else num_token
     me.epoch += 1
-    if s.produced == s.output:
+    if s.produced == s.output and runs:
+        _forget(e, i)
+        s.status = DONE
+    elif s.produced == s.output:
         take_out(e, i)
         if s.status == SWAPPED:
             me.host_free_block += block_for(e, s.kv, s.kv)
         s.status = FINISHED
         _count_end(e, i, end)
     return new
+
+
+@njit
+def _forget(e: Engine, i: int) -> None:
+    """What steps in flight compute of sequence i is of no use to anybody."""
+    me = e.me
+    for number in range(me.num_lane):
+        lane = e.lane[number]
+        if lane.in_flight == 0 or lane.empty == 1 or lane.repeating == 1:
+            continue
+        first = lane_at(e, number) + me.in_plan
+        for row in range(first, first + ROW * lane.num_plan, ROW):
+            if e.work[row + SEQ] == i:
+                e.work[row + ROLE] = LOST
+                e.work[row + TOKEN] = 0
+    e.seq[i].ahead = 0
+    e.seq[i].flight = 0
 
 
 @njit

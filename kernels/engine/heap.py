@@ -71,10 +71,10 @@ def push(e: Engine, i: int) -> None:
 
 @njit_inline
 def head(e: Engine) -> int:
-    """The sequence that waits with the smallest key, or -1; -1 too while the plan being made cannot see it, or while a
-    token of it is in flight."""
+    """The sequence that waits with the smallest key, or -1; -1 too while the plan being made cannot see it. A token of
+    it may still be in flight."""
     i = e.me.wait_root
-    return NONE if i != NONE and (e.seq[i].seen > e.me.sees or e.seq[i].ahead > 0) else i
+    return NONE if i != NONE and e.seq[i].seen > e.me.sees else i
 
 
 @njit

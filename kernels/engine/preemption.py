@@ -151,7 +151,9 @@ def _lose(e: Engine, i: int) -> None:
                     other.ahead += e.work[row + TOKEN]
             done = s.kv + s.ahead
         for row in range(first, first + ROW * num, ROW):
-            if e.work[row + SEQ] == i and e.work[row + ROLE] != IDLE:
+            if e.work[row + SEQ] == i and e.work[row + ROLE] == LOST:  # of an earlier time
+                late += e.work[row + TOKEN]
+            elif e.work[row + SEQ] == i and e.work[row + ROLE] != IDLE:
                 samples = s.flight == number + 1 and done >= s.target
                 token = 1 if samples else 0
                 if e.work[row + ROLE] == DECODE:

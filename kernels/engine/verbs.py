@@ -300,6 +300,9 @@ def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None
             share(e, i, s.kv + s.ahead)
     if s.start_ps < 0:
         s.start_ps = me.now_ps
+        if s.encode_ps > 0:  # on the first stage, beside the attention of this step
+            e.lane[0].attn_ps += s.encode_ps
+            me.encode_nj += s.encode_nj
 
 
 @njit

@@ -15,6 +15,7 @@ from sim.run.effect import check_load
 from sim.run.scenario import FIELD_NAMES, Scenario
 from sim.serving.limits import Options
 from workloads.load import load_requests
+from workloads.requests import check_no_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +73,7 @@ def simulate_pools(
         parts.append(pool_part(own, cast(Any, role), link_byte_per_s=link_byte_per_s))
     load = load_requests(scenario.requests, scenario.seed)
     check_load(scenario, load)
+    check_no_image(load, "in pools")
     options = Options(order=scenario.order, seed=scenario.seed)
     result = serve_pools(cast(Any, load), parts, transfer, latency_s, options)
     requests = request_table(result)

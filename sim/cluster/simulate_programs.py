@@ -15,6 +15,7 @@ from sim.cluster.program_files import Job, find
 from sim.run.scenario import Scenario
 from sim.serving.limits import Options
 from workloads.load import load_requests
+from workloads.requests import check_no_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,7 @@ def simulate_programs(
         raise InputError("programs have an order of their own", field="order", value=scenario.order, allowed="fcfs")
     kind = find(program)
     load = load_requests(scenario.requests, scenario.seed)
+    check_no_image(load, "in programs")
     if (load.parent >= 0).any() or len(load.unit_id):
         raise InputError("programs are made of single requests", field="requests", value=scenario.requests,
                          allowed="a load without sessions and shared prefixes")  # fmt: skip

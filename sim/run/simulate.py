@@ -36,13 +36,14 @@ from sim.serving.accounts import Accounts, accounts
 from sim.serving.adapters import ranks_of
 from sim.serving.engine import compile_loop, serve
 from sim.serving.engine_defaults import step_limit
+from sim.serving.images import images_of
 from sim.serving.limits import Limits, Options, most_sampled
 from sim.serving.plugin import Plugin, find
 from sim.serving.result import ServeResult
 from sim.serving.rules import Group
 from sim.serving.step_price import Lowered
 from workloads.load import load_requests
-from workloads.requests import Requests
+from workloads.requests import Requests, check_no_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,6 +134,9 @@ def simulate(
     compile_loop(policy, router, child)
     warm.wait(child)
     price, lowered = priced(setup, profile, policy, limits)
+    if scenario.fidelity == "replay" or execute is not None:
+        check_no_image(load, "operator by operator or on a real device")
+    limits = dataclasses.replace(limits, images=images_of(load, lowered))
     options = Options(
         order=scenario.order,
         seed=scenario.seed,
@@ -153,7 +157,7 @@ def simulate(
         left_out += _contention(scenario, links, replay.contended_ps)
     else:
         result = serve(cast(Any, load), price, policy, router, limits, options)
-    spent = accounts(result, lowered)
+    spent = accounts(result, lowered, limits.images)
     left_out += recurrent_notes(lowered.scans(), limits, load, setup.system.device, setup.calibrated_on)
     run = _run(setup, load, spent, result, profile, left_out)
     return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent)

@@ -10,6 +10,7 @@ from kernels.attention_work import WINDOW
 from kernels.engine.price import HOST_BLOCK, HOST_PREFILL, HOST_SEQ, HOST_STEP, HOST_TOKEN
 from kernels.machine import BUSY_W, EXPERT_BYTE, EXPERT_PIM_BYTE, EXPERT_PIM_FLOP, IDLE_W, PIM_BYTE_PER_S
 from sim.serving.adapters import num_product
+from sim.serving.images import Images
 from sim.serving.result import Ints, ServeResult
 from sim.serving.step_price import Lowered
 
@@ -28,7 +29,8 @@ class Accounts:
 
     `time_ps` is of one device of each stage, summed over stages; `energy_nj` of all devices. Without the rows of
     kind `P2P` (hand-overs, which no stage waits for) the times add up to the time in steps. `dispatch` is what
-    devices waited for launches; names that begin with `draft` are of the draft model's passes.
+    devices waited for launches; names that begin with `draft` are of the draft model's passes, with `image` of the
+    encoder of images.
     """
 
     name: list[str]
@@ -43,8 +45,8 @@ class Accounts:
     )
 
 
-def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
-    """The accounts of a run whose prices come from `lowered`."""
+def accounts(result: ServeResult, lowered: Lowered, images: Images | None = None) -> Accounts:
+    """The accounts of a run whose prices come from `lowered`; `images` are those of its requests."""
     price = result.price
     rows: dict[tuple[str, int, int], Row] = {}
     devices = price.num_device
@@ -62,6 +64,7 @@ def accounts(result: ServeResult, lowered: Lowered) -> Accounts:
                 rows, "attention", kind, bound,
                 int(result.attn_ps[here].sum()), int(result.attn_nj[here].sum()), amount,
             )  # fmt: skip
+    num_operator += _add_images(rows, result, lowered, images)
     count = {name: int(values.sum()) for name, values in result.counter.items()}
     num_operator += _add_scans(rows, lowered, result)
     num_layer = int(price.attn_layer.sum())
@@ -161,6 +164,25 @@ def _add_scans(rows: dict[tuple[str, int, int], Row], lowered: Lowered, result: 
                 )
                 _add(rows, scan.name, kind, bound, int(result.attn_ps[here].sum()), int(result.attn_nj[here].sum()),
                      amount)  # fmt: skip
+    return num_operator
+
+
+def _add_images(
+    rows: dict[tuple[str, int, int], Row], result: ServeResult, lowered: Lowered, images: Images | None
+) -> int:
+    """Adds what was encoded of the requests that began, operators by their names after `image`; how many there were."""
+    num_operator = 0
+    began = result.request["start_ps"] >= 0
+    for number, batch in enumerate(() if images is None else images.batch):
+        times = int((began & (images.kind == number)).sum()) if images is not None else 0
+        amount = amounts(batch.ops, batch.cost["bound"], lowered) * batch.ops["count"][:, None] * batch.num_device
+        for row, (name, kind) in enumerate(zip(batch.ops["name"], batch.ops["kind"], strict=True)):
+            cost = batch.cost[row]
+            _add(
+                rows, f"image {name.decode()}", int(kind), int(cost["bound"]), times * int(cost["time_ps"]),
+                times * int(cost["energy_nj"]) * batch.num_device, times * amount[row],
+            )  # fmt: skip
+        num_operator += times * int(batch.ops["count"].sum())
     return num_operator
 
 

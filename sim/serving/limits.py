@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kernels.errors import InputError
 from sim.serving.plugin import Plugin
 from sim.serving.rules import Group, Rank, Rules, Spans
+
+if TYPE_CHECKING:
+    from sim.serving.images import Images
 
 ENDS = ("length", "token")
 
@@ -33,6 +36,7 @@ class Limits:
     rules: Rules = field(default_factory=Rules)
     spans: Spans = field(default_factory=Spans)
     ranks: tuple[Rank, ...] = ()  # of adapters, in turn; none: nobody asks for adapters
+    images: "Images | None" = None  # of the requests; None: nobody shows any
 
     @property
     def has_state(self) -> bool:

@@ -117,6 +117,9 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     w.work[:, at_rank : at_rank + ranks.size] = ranks.ravel()
     if limits.ranks:
         w.seq["adapter"] = requests.adapter + 1
+    if limits.images is not None:
+        w.seq["encode_ps"] = limits.images.time_ps
+        w.seq["encode_nj"] = limits.images.energy_nj
     w.control[at.LINKED] = int(len(order) < len(requests.arrival_ps))
     w.control[at.REQUEST_PS] = price.host_ps[HOST_REQUEST]
     _fill_seq(w.seq, requests, has_unit, options.order)

@@ -1,14 +1,15 @@
 """Measured ZeRO-3 iterations with the optimizer on the host: a log's name says what ran."""
 
 import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from hw_models.calibration.odd_rows import OddRows
 from kernels.errors import InputError
 from kernels.train_plan import Floats
-from sim.training.measured_column import positive
 from sim.training.offload import Host, OffloadRun
 
 COLUMNS = ("log", "fwd_ms", "bwd_ms", "step_ms")  # "dir" says the machine, "iter_ms" is their sum where it lacks
@@ -27,6 +28,7 @@ HOSTS = {
     "": Host("a100_x4_slow_host", "dgx_a100", 5.16e-3, 6.38e-10, 2.65e-10, 2.8e-12, 1.18e-10, 6.26e-10, 4.67e-10,
              0.559, 0.215, 1.0e-12, 0.04, 7.3e9, 4),
 }  # fmt: skip
+MOST_MS = 1e9
 DEFAULT_GAP = 5  # of interleaved updates whose log does not say
 
 
@@ -35,12 +37,30 @@ def is_offload(frame: pd.DataFrame) -> bool:
     return set(COLUMNS) <= set(frame.columns)
 
 
-def read_offload(frame: pd.DataFrame, path: Any) -> list[tuple[Host, OffloadRun, Floats]]:
-    """(host, runs, seconds `[n, 4]` of forward, backward, update and iteration) for each machine in the file."""
-    times = {name: positive(frame, name, path) for name in COLUMNS[1:]}
-    whole = sum(times.values()) if "iter_ms" not in frame.columns else positive(frame, "iter_ms", path)
+def read_offload(
+    frame: pd.DataFrame, path: Any, reasons: Counter[str] | None = None
+) -> list[tuple[Host, OffloadRun, Floats]]:
+    """(host, runs, seconds `[n, 4]` of forward, backward, update and iteration) for each machine in the file. Rows that
+    are no measurement are counted in `reasons`; without it, and where no row stands, the first is an `InputError`."""
+    odd = OddRows(path)
+    named = [name for name in (*COLUMNS[1:], "iter_ms") if name in frame.columns]
+    times = {name: odd.number(frame, name, positive=True, most=MOST_MS) for name in named}
+    logs = []
+    for row, log in enumerate(frame["log"]):
+        try:
+            logs.append(_parse(log, path, row + 2))
+        except InputError as error:
+            odd.add(row, "log: its name does not say what ran", error)
+            logs.append({})
+    if reasons is None:
+        odd.check()
+    stands = odd.stands(len(frame))
+    odd.count(Counter() if reasons is None else reasons)
+    times = {name: values[stands] for name, values in times.items()}
+    frame = frame[stands].reset_index(drop=True)
+    whole = times.pop("iter_ms") if "iter_ms" in times else sum(times.values())
     seconds = np.stack([*times.values(), whole], axis=1) / 1e3
-    parsed = pd.DataFrame([_parse(log, path, line) for line, log in enumerate(frame["log"], 2)])
+    parsed = pd.DataFrame([log for log, good in zip(logs, stands, strict=True) if good])
     folder = frame["dir"].astype(str) if "dir" in frame.columns else pd.Series([""] * len(frame))
     machine = np.array([next(name for name in HOSTS if name in text) for text in folder])
     # logs without the field: the study of group sizes flushed asynchronously, the motivation runs did not

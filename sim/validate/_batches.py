@@ -18,6 +18,7 @@ from hw_models import catalog
 from kernels.errors import InputError
 from sim.serving.engine_profile import EngineProfile
 from sim.serving.step_time import Batch, Deployment, lowered_for, step_of
+from sim.validate._light import TOO_SLOW
 from sim.validate._published_names import known_model, known_system
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -31,6 +32,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "output_len": ("output_len", "osl", "output_length"),
     "latency_s": ("latency_s", "e2e_s"),
 }
+MOST = 2.0**31  # of a count, a length or a time
 NEEDED = tuple(name for name in ALIASES if name != "parallelism")
 STACK = {  # of a framework, in any spelling without dashes and dots
     "vllm": "vllm_2024", "tensorrtllm": "trtllm_2024", "trtllm": "trtllm_2024", "deepspeed": "deepspeed_2024",
@@ -63,7 +65,7 @@ def offline_of(row: dict[str, Any]) -> Offline:
     numbers = {}
     for name in ("num_device", "batch", "input_len", "output_len", "latency_s"):
         value = pd.to_numeric(row[name], errors="coerce")
-        if not value > 0:
+        if not 0 < value < MOST:
             raise InputError("not a measurement", field=name, value=str(row[name]))
         numbers[name] = float(value)
     word = "".join(letter for letter in str(row["framework"]).lower() if letter.isalnum())
@@ -107,6 +109,14 @@ def latency_s(one: Offline, profile: EngineProfile) -> float:
     return profile.request_s + waves * (prompt_s + (one.output_len - 1) * token_s)
 
 
+def _check_plausible(seconds: float, ours_s: float) -> None:
+    """`InputError` for a time that is a hundred times what a simulation takes, or a hundredth of it."""
+    far = "over {} times" if seconds > TOO_SLOW * ours_s else "under 1/{} of" if seconds * TOO_SLOW < ours_s else ""
+    if far:
+        why = f"{far.format(int(TOO_SLOW))} what is simulated (is the unit right?)"
+        raise InputError(why, field="latency_s", value="")
+
+
 def batch_rows(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], Counter[str]]:
     """Rows of error of the seconds of batches (`e2e`): all, by system, by framework (`kernel`), by model
     (`size_class`); and why batches were not run. Fits nothing."""
@@ -123,9 +133,12 @@ def batch_rows(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], Counter[str]]
             one = offline_of(row)
             device = catalog.system(one.where.system).device.name
             ours = latency_s(one, profile(one.stack, device))
+            _check_plausible(float(row["latency_s"]), ours)
         except InputError as error:
+            ours = math.nan
             reasons[str(error)] += 1
         measured = float(pd.to_numeric(row["latency_s"], errors="coerce"))
+        measured = measured if math.isfinite(measured) else math.nan
         tags = {"system": known_system(str(row["system"])), "kernel": str(row["framework"])}
         found.append(tags | {"size_class": known_model(str(row["model"])), "ours": ours, "theirs": measured})
     pairs = pd.DataFrame(found)

@@ -1,8 +1,8 @@
 """What no serving engine can beat: a model on a machine at the speed of light, for measured rows to be checked with."""
 
 import math
-import pathlib
 
+from hw_models.calibration.odd_rows import OddRows
 from kernels.errors import InputError
 
 TOO_FAST = 10.0  # times the speed of light: another unit, not a measurement
@@ -41,19 +41,26 @@ def light_s(
     return max(step_s, 2.0 * weight * prompt_token / (num_device * peak)), step_s
 
 
-def check_light(seconds: float, least_s: float, file: pathlib.Path, line: int, field: str) -> None:
-    """An `InputError` with the row where `seconds` beat `least_s` tenfold; NaN passes."""
-    if seconds * TOO_FAST < least_s:
-        raise InputError(
-            f"beats the speed of light of the machine {least_s / seconds:.0f} times", file=file, line=line, field=field,
-            value=float(f"{seconds:.6g}"), allowed=f"at least {least_s / TOO_FAST:.3g} s (is the unit right?)",
-        )  # fmt: skip
+def note_light(odd: OddRows, row: int, field: str, seconds: float, least_s: float) -> bool:
+    """Whether `seconds` beat `least_s` tenfold, noted as an odd row; NaN passes."""
+    if not seconds * TOO_FAST < least_s:
+        return False
+    error = InputError(
+        f"beats the speed of light of the machine {least_s / seconds:.0f} times", file=odd.file, line=row + 2,
+        field=field, value=float(f"{seconds:.6g}"),
+        allowed=f"at least {least_s / TOO_FAST:.3g} s (is the unit right?)",
+    )  # fmt: skip
+    odd.add(row, f"{field}: beats the speed of light of the machine (is the unit right?)", error)
+    return True
 
 
-def check_slow(seconds: float, ours_s: float, file: pathlib.Path, line: int, field: str) -> None:
-    """An `InputError` with the row where `seconds` are a hundred times what a simulation takes; NaN passes."""
-    if math.isfinite(seconds) and seconds > TOO_SLOW * ours_s:
-        raise InputError(
-            f"{TOO_SLOW:.0f} times slower than the machine is", file=file, line=line, field=field,
-            value=float(f"{seconds:.6g}"), allowed=f"about {ours_s:.3g} s (is the unit right?)",
-        )  # fmt: skip
+def note_slow(odd: OddRows, row: int, field: str, seconds: float, ours_s: float) -> bool:
+    """Whether `seconds` are a hundred times what a simulation takes, noted as an odd row; NaN passes."""
+    if not (math.isfinite(seconds) and seconds > TOO_SLOW * ours_s):
+        return False
+    error = InputError(
+        f"{TOO_SLOW:.0f} times slower than the machine is", file=odd.file, line=row + 2, field=field,
+        value=float(f"{seconds:.6g}"), allowed=f"about {ours_s:.3g} s (is the unit right?)",
+    )  # fmt: skip
+    odd.add(row, f"{field}: {TOO_SLOW:.0f} times slower than the machine is (is the unit right?)", error)
+    return True

@@ -8,10 +8,12 @@ are added to the residual one after the other; else the part is gated, and one a
 
 import argparse
 import pathlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels import optable as op
 from kernels.errors import InputError
@@ -19,8 +21,11 @@ from kernels.errors import InputError
 HELP = "measured operators of whole layers (norms, projections, rotary, activations) against their prices"
 SHAPE = ("num_token", "tp", "hidden", "inter", "num_head", "num_kv_head")
 TIMER_S = 3e-6  # an operator of under three steps of the timer may read 0
+SMALL_S = 10e-6  # of which a step of the timer is a tenth and more
 BYTE = 2.0  # 16-bit weights and activations
+MOST_SIZE = 2**24  # tokens, widths, heads
 
+Floats = npt.NDArray[np.float64]
 Shape = dict[str, Any]
 Row = dict[str, Any]
 
@@ -73,12 +78,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from sim.validate._rows import finish
 
-    return finish(validate_layers(arguments.file, arguments.system, arguments.fidelity), arguments.json)
+    rows, reasons = validate_layers(arguments.file, arguments.system, arguments.fidelity)
+    return finish(rows, arguments.json, reasons, "not compared")
 
 
-def validate_layers(path: str | pathlib.Path, system: str, fidelity: str = "calibrated") -> list[dict[str, Any]]:
-    """Rows of error by operator and file, by token class, and in all. The timer's step is 1 us: times of under
-    10 us are a class of their own, and a time that reads 0 counts against coverage."""
+def validate_layers(
+    path: str | pathlib.Path, system: str, fidelity: str = "calibrated"
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Rows of error by operator and file, by operator, by token class, and in all; and why times were not compared.
+    The timer's step is 1 us: times of under 10 us are a class of their own, and a time that reads 0 counts against
+    coverage, as does what is no measurement. A file of a folder that cannot be read is a reason."""
     from hw_models import catalog
     from hw_models.calibration.measured import csv_files
     from hw_models.device import machine
@@ -91,30 +100,48 @@ def validate_layers(path: str | pathlib.Path, system: str, fidelity: str = "cali
     files = csv_files(folder) if folder.is_dir() else [folder]
     if not files:
         raise InputError("no CSV file in this folder", file=folder)
-    rows = []
-    total: tuple[list[float], list[float]] = ([], [])
+    reasons: Counter[str] = Counter()
+    found: list[tuple[str, str, Floats, Floats]] = []  # operator, file, simulated and measured seconds
+    first = InputError("no operator was timed", file=folder, field="columns", value="", allowed=list(OPERATORS))
     for file in files:
-        for column, (simulated, measured) in _file(file, arrays).items():
-            total[0].extend(simulated)
-            total[1].extend(measured)
-            small, ran = np.array(measured) < 10e-6, np.isfinite(simulated)
-            for name, chosen in (("all", small | True), ("under_10us", small), ("over_10us", ~small)):
-                pair = np.array(simulated)[chosen & ran].tolist(), np.array(measured)[chosen & ran].tolist()
-                kind = column.removesuffix("_ms")
-                rows.append(
-                    error_row(kind, file.name.split(".csv")[0], system, *pair, int(chosen.sum()),
-                              number_format="bf16", size_class=name)
-                )  # fmt: skip
-    ran = np.isfinite(total[0])
-    pair = np.array(total[0])[ran].tolist(), np.array(total[1])[ran].tolist()
-    return [*rows, error_row("all", "all", system, *pair, len(ran), number_format="bf16")]
+        try:
+            pairs = _file(file, arrays, reasons)
+        except InputError as error:
+            if len(files) == 1:
+                raise
+            reasons[str(error)] += 1
+            first = error
+            continue
+        found += [(name.removesuffix("_ms"), file.name.split(".csv")[0], *pair) for name, pair in pairs.items()]
+    if not found:
+        raise first
+    rows = []
+
+    def add(kind: str, name: str, machines: str, some: list[tuple[str, str, Floats, Floats]], classes: bool) -> None:
+        simulated, measured = (np.concatenate([one[k] for one in some]) for k in (2, 3))
+        small, ran = measured < SMALL_S, np.isfinite(simulated)
+        sizes = (("all", small | True), ("under_10us", small), ("over_10us", ~small))
+        for size, chosen in sizes if classes else sizes[:1]:
+            pair = simulated[chosen & ran].tolist(), measured[chosen & ran].tolist()
+            fmt = "bf16" if machines != "all" else "all"
+            rows.append(
+                error_row(kind, name, machines, *pair, int(chosen.sum()), number_format=fmt, size_class=size)
+            )  # fmt: skip
+
+    for one in found:
+        add(one[0], one[1], system, [one], classes=True)
+    for kind in dict.fromkeys(one[0] for one in found):
+        add(kind, "all", "all", [one for one in found if one[0] == kind], classes=False)
+    add("all", "all", "all", found, classes=False)
+    return rows, reasons
 
 
-def _file(file: pathlib.Path, arrays: Any) -> dict[str, tuple[list[float], list[float]]]:
-    """Simulated and measured seconds of every operator column of a file."""
+def _file(file: pathlib.Path, arrays: Any, reasons: Counter[str]) -> dict[str, tuple[Floats, Floats]]:
+    """Simulated (NaN: not compared) and measured seconds of every operator column of a file. `InputError` where no
+    time of the file is a measurement."""
     from hw_models.calibration.measured import read_frame
-    from hw_models.calibration.measured_rows import number
-    from hw_models.calibration.plausible import check_light, check_slow
+    from hw_models.calibration.odd_rows import OddRows
+    from hw_models.calibration.plausible import TOO_FAST, light_s, slow_rows
     from hw_models.device import cost
     from kernels.formats import FORMAT_CODE
 
@@ -122,24 +149,43 @@ def _file(file: pathlib.Path, arrays: Any) -> dict[str, tuple[list[float], list[
     for name in SHAPE:
         if name not in frame.columns:
             raise InputError("column is missing", file=file, field=name, value="", allowed=SHAPE)
-    shape: Shape = {name: number(frame, name, file, positive=True, whole=True).astype(np.int64) for name in SHAPE}
+    sizes = OddRows(file)
+    shape: Shape = {
+        name: sizes.number(frame, name, positive=True, whole=True, most=MOST_SIZE).astype(np.int64) for name in SHAPE
+    }
+    head, kv_head = shape["num_head"], shape["num_kv_head"]
+    sizes.note(shape["hidden"] % head != 0, "does not divide hidden", "num_head", frame["num_head"].to_list())
+    sizes.note(kv_head > head, "more than num_head", "num_kv_head", frame["num_kv_head"].to_list())
+    good = sizes.stands(len(frame))
+    sizes.count(reasons)
     shape["num_up"] = 2 if "post_attention_layernorm_ms" in frame.columns else 1
-    found: dict[str, tuple[list[float], list[float]]] = {}
+    found: dict[str, tuple[Floats, Floats]] = {}
+    first: InputError | None = None
     for column, build in OPERATORS.items():
         if column not in frame.columns:
             continue
-        measured = number(frame, column, file)
+        odd = OddRows(file)
+        written = frame[column].to_list()
+        measured = odd.number(frame, column) * 1e-3
         ops, work = op.empty(len(frame))
         ops["fmt"] = FORMAT_CODE["bf16"]
         for field, values in build(shape).items():
             ops[field] = values
-        check_light(ops, measured * 1e-3, arrays, file, column)
-        simulated = cost(ops, work, arrays)["time_ps"] * 1e-12
-        check_slow(measured * 1e-3, simulated, file, column)
-        hidden = (measured == 0) & (simulated <= TIMER_S)  # under the timer's step
-        number(frame.assign(**{column: np.where(hidden, 1.0, measured)}), column, file, positive=True)
-        simulated[hidden] = np.nan
-        found[column] = simulated.tolist(), (measured * 1e-3).tolist()
+        least, simulated = light_s(ops, arrays), cost(ops, work, arrays)["time_ps"] * 1e-12
+        timed = good & (measured > 0)
+        fast, slow = timed & (measured * TOO_FAST < least), timed & slow_rows(measured, simulated)
+        hidden = good & (measured == 0) & (simulated <= TIMER_S)  # under the timer's step
+        unit = "milliseconds that the machine can reach"
+        odd.note(fast, "beats the speed of light of the machine", column, written, unit)
+        odd.note(slow, "100 times slower than the machine is", column, written, unit)
+        odd.note(good & (measured == 0) & ~hidden, "not a measurement", column, written, "a number above 0")
+        first = first or odd.first
+        odd.count(reasons)
+        simulated[hidden | ~good] = np.nan
+        simulated[list(odd.reason)] = np.nan
+        found[column] = simulated, measured
     if not found:
         raise InputError("no operator was timed", file=file, field="columns", value="", allowed=list(OPERATORS))
+    if first is not None and not any(np.isfinite(ours).any() for ours, _ in found.values()):
+        raise first
     return found

@@ -11,7 +11,10 @@ lengths but with tokens a second is of conversations: lengths of that mean, spre
 import argparse
 import pathlib
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hw_models.calibration.odd_rows import OddRows
 
 HELP = "throughput of batches with a shared prefix (offline inference) against their simulation"
 
@@ -29,6 +32,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "request_per_s": ("request_per_s", "req_per_sec", "request_throughput"),
 }
 NEEDED = ("backend", "num_request", "prefix_len", "request_per_s")
+MOST = 1e6  # of requests, tokens of one, devices, or requests a second: what a run can be asked for
 BACKENDS = {"vllm": "alone", "vllm+pc": "cached", "vllm+": "together"}
 GIVEN = {"model": "llama-2-7b", "system": "a100_sxm_80gb", "tp": 1}  # where neither file nor command says
 POLICY = "vllm_v0:max_token=4096,max_seq=256"
@@ -58,19 +62,24 @@ def validate_offline(
     """A row of error of the throughput for each back end (`kernel`), and in all. Fits nothing."""
     import numpy as np
 
+    from hw_models.calibration.odd_rows import OddRows
     from kernels.errors import InputError
     from sim.validate._batches import batch_rows, file_rows
-    from sim.validate._light import check_light, check_slow, light_s
+    from sim.validate._light import light_s, note_light, note_slow
     from sim.validate._rows import error_row
 
     path = pathlib.Path(file)
     batches = file_rows(path)
     if batches is not None:
         return batch_rows(batches)
-    frame = read(path, **given)
+    odd = OddRows(path)
+    frame = read(path, odd, **given)
+    good = odd.stands(len(frame))
     reasons: Counter[str] = Counter()
     ours = np.full(len(frame), np.nan)
     for index, row in enumerate(frame.to_dict("records")):
+        if not good[index]:
+            continue
         try:
             token = row["num_request"] * (row["own_len"] + row["output_len"])  # all computed, whatever the prefix is
             least_s, _ = light_s(str(row["model"]), str(row["system"]), int(row["tp"]), int(token))
@@ -78,38 +87,48 @@ def validate_offline(
         except InputError as error:
             reasons[str(error)] += 1
             continue
-        took_s, where = row["num_request"] / row["request_per_s"], (path, index + 2, "seconds of the batch")
-        check_light(took_s, least_s, *where)
-        check_slow(took_s, row["num_request"] / rate, *where)
-        ours[index] = rate
+        took_s, where = row["num_request"] / row["request_per_s"], (odd, index, "seconds of the batch")
+        if not (note_light(*where, took_s, least_s) or note_slow(*where, took_s, row["num_request"] / rate)):
+            ours[index] = rate
+    odd.stands(len(frame))
+    odd.count(reasons)
     rows = []
     for name in [*dict.fromkeys(frame["backend"]), "all"]:
         chosen = (frame["backend"] == name).to_numpy() | (name == "all")
         ran = chosen & np.isfinite(ours)
         pair = ours[ran].tolist(), frame["request_per_s"].to_numpy(float)[ran].tolist()
-        rows.append(error_row("throughput", name, str(frame["system"].iloc[0]), *pair, int(chosen.sum())))
+        fmt, system = ("all", "all") if name == "all" else ("-", str(frame["system"].iloc[0]))
+        rows.append(error_row("throughput", name, system, *pair, int(chosen.sum()), number_format=fmt))
     return rows, reasons
 
 
-def read(path: pathlib.Path, **given: Any) -> Any:
-    """The file with our column names; an `InputError` for what is amiss."""
+def read(path: pathlib.Path, odd: "OddRows | None" = None, **given: Any) -> Any:
+    """The file with our column names; an `InputError` for what is amiss, of values where there is no `odd` to note
+    them."""
+    import pandas as pd
+
     from hw_models.calibration.measured import read_frame
-    from hw_models.calibration.measured_rows import number
+    from hw_models.calibration.odd_rows import OddRows
     from kernels.errors import InputError
 
     raw = read_frame(path)
+    noted = OddRows(path) if odd is None else odd
     lower = {str(name).lower(): str(name) for name in raw.columns}
     frame = raw.iloc[:, :0].copy()
     for name, aliases in ALIASES.items():
         source = next((lower[alias] for alias in aliases if alias in lower), None)
         if source is not None and name in ("model", "system", "backend"):
-            frame[name] = raw[source].astype(str)
+            usual = given.get(name, GIVEN.get(name))
+            frame[name] = raw[source].fillna(usual).astype(str) if usual else noted.text(raw, source)
         elif source is not None:
-            frame[name] = number(raw, source, path, positive=name != "prefix_len")
+            blank = given.get(name, GIVEN.get(name))
+            frame[name] = noted.number(raw, source, positive=name != "prefix_len", most=MOST, blank=blank)
         elif name in NEEDED:
             raise InputError("column is missing", file=path, field=name, value="", allowed=aliases)
         elif name in GIVEN:
             frame[name] = given.get(name, GIVEN[name])
+    if odd is None:
+        noted.check()
     if "own_len" in frame and "output_len" in frame:
         return frame
     rates = ("prompt_and_output_token_per_s", "output_token_per_s")
@@ -118,6 +137,8 @@ def read(path: pathlib.Path, **given: Any) -> Any:
             raise InputError("neither lengths nor rates", file=path, field=name, value="", allowed=ALIASES[name])
     prompt = (frame[rates[0]] - frame[rates[1]]) / frame["request_per_s"] - frame["prefix_len"]
     output = frame[rates[1]] / frame["request_per_s"]
+    noted.note(prompt.round() < 1, "leaves no tokens of a request's own", rates[0], frame[rates[0]].to_list())
+    prompt, output = (pd.Series(each).clip(lower=1.0) for each in (prompt, output))
     return frame.assign(own_len=prompt.round(), output_len=output.round(), spread=True)
 
 

@@ -15,9 +15,13 @@ experts, else replicas.
 """
 
 import argparse
+import math
 import pathlib
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hw_models.calibration.odd_rows import OddRows
 
 HELP = "steady-state serving points (TTFT, TPOT at a concurrency) against their simulation"
 
@@ -41,10 +45,13 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "tpot_s": ("tpot_s", "tpot_ms", "tpot", "mean_tpot_ms", "median_tpot_ms", "mean_tpot_s"),
 }
 NEEDED = ("model", "system", "input_len", "output_len", "concurrency")
+MOST = 1e7  # of tokens of a request, devices, or milliseconds: what a run can be asked for
+MOST_USER = 65536
 CLASSES = ((1, "one_user"), (16, "up_to_16_users"), (128, "up_to_128_users"), (1 << 62, "over_128_users"))
 ROUNDS, WARM_ROUNDS = 6, 2  # requests a user, and those that are not counted at the start; nor is the last
 BURST_ROUNDS, BURST_SHORTEST = 10, 0.8  # requests a user where a row does not say, and the shortest of its lengths
 PROTOCOLS = ("steady", "burst")
+BLANK = {"tp": 1, "pp": 1, "dp": 1, "ep": 1, "attn_dp": 1, "request_per_user": BURST_ROUNDS}  # what an empty cell means
 SEED = 0  # of when users begin
 CHUNK = 8192  # prompt tokens a step and attention group, as engines ship
 
@@ -64,19 +71,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 def validate_points(file: str | pathlib.Path, engine: str = "vllm_0.15") -> tuple[list[dict[str, Any]], Counter[str]]:
     """A row of error for TTFT and for TPOT in all, by system and model (`kernel`), by format, and by concurrency
-    (`size_class`). Fits nothing. Raises `InputError`, with the row, for what beats the speed of light tenfold or is a
-    hundred times slower a token."""
+    (`size_class`); and why rows were not simulated, or are no measurement (what beats the speed of light tenfold or is
+    a hundred times slower a token among them). Fits nothing. Raises `InputError` where no row is a measurement."""
     import numpy as np
 
+    from hw_models.calibration.odd_rows import OddRows
     from kernels.errors import InputError
-    from sim.validate._light import check_light, check_slow, light_s
+    from sim.validate._light import light_s, note_light, note_slow
     from sim.validate._rows import error_row
 
-    path = pathlib.Path(file)
-    frame = read(path)
+    odd = OddRows(pathlib.Path(file))
+    frame = read(odd.file, odd)
+    good = odd.stands(len(frame))
     reasons: Counter[str] = Counter()
     found = {"ttft_s": np.full(len(frame), np.nan), "tpot_s": np.full(len(frame), np.nan)}
     for index, row in enumerate(frame.to_dict("records")):
+        if not good[index]:
+            continue
         sizes = {name: int(row.get(name, 1)) for name in ("tp", "pp", "dp", "ep", "attn_dp")}
         num_device = max(sizes["tp"] * sizes["dp"] * sizes["attn_dp"], sizes["ep"]) * sizes["pp"]
         where = str(row["model"]), str(row["system"]), num_device
@@ -85,14 +96,18 @@ def validate_points(file: str | pathlib.Path, engine: str = "vllm_0.15") -> tupl
         except InputError as error:
             reasons[str(error)] += 1
             continue
-        for name, least_s in zip(found, least, strict=True):
-            check_light(row.get(name, np.nan), least_s, path, index + 2, name)
+        pairs = [(name, row.get(name, np.nan), least_s) for name, least_s in zip(found, least, strict=True)]
+        if any(note_light(odd, index, *pair) for pair in pairs):
+            continue
         try:
-            found["ttft_s"][index], found["tpot_s"][index] = simulate_point(row, engine)
+            ours = simulate_point(row, engine)
         except InputError as error:
             reasons[str(error)] += 1
             continue
-        check_slow(row.get("tpot_s", np.nan), found["tpot_s"][index], path, index + 2, "tpot_s")
+        if not note_slow(odd, index, "tpot_s", row.get("tpot_s", np.nan), ours[1]):
+            found["ttft_s"][index], found["tpot_s"][index] = ours
+    odd.stands(len(frame))
+    odd.count(reasons)
     users = frame["concurrency"].map(lambda value: next(name for most, name in CLASSES if value <= most))
     every = {"system": frame["system"], "model": frame["model"], "format": frame["weight_format"], "users": users}
     every["protocol"] = frame["protocol"]
@@ -120,16 +135,18 @@ def validate_points(file: str | pathlib.Path, engine: str = "vllm_0.15") -> tupl
     return rows, reasons
 
 
-def read(path: pathlib.Path) -> Any:
-    """The file with our column names, times in seconds; an `InputError` where a column or a value is amiss."""
+def read(path: pathlib.Path, odd: "OddRows | None" = None) -> Any:
+    """The file with our column names, times in seconds; an `InputError` where a column is amiss, or a value where
+    there is no `odd` to note it."""
     import numpy as np
 
     from hw_models.calibration.measured import read_frame
-    from hw_models.calibration.measured_rows import number
+    from hw_models.calibration.odd_rows import OddRows
     from kernels.errors import InputError
     from sim.validate._published_names import known_format
 
     raw = read_frame(path)
+    noted = OddRows(path) if odd is None else odd
     lower = {str(name).lower(): name for name in raw.columns}
     frame = raw.iloc[:, :0].copy()
     for name, aliases in ALIASES.items():
@@ -141,11 +158,16 @@ def read(path: pathlib.Path) -> Any:
         if name in ("model", "system", "weight_format", "kv_format", "engine", "protocol"):
             frame[name] = raw[source].astype(str).where(raw[source].notna(), "")
             continue
-        if name == "attn_dp" and raw[source].dtype == bool:  # a switch: each rank of a replica is a group of its own
-            tp = frame.get("tp", 1.0)
-            frame[name], frame["tp"] = np.where(raw[source], tp, 1.0), np.where(raw[source], 1.0, tp)
+        word = raw[source].astype(str).str.lower()
+        if name == "attn_dp" and word.isin(("true", "false")).any():  # each rank of a replica is a group of its own
+            on, tp = word == "true", frame.get("tp", 1.0)
+            noted.note(~word.isin(("true", "false")), "not true or false", str(source), raw[source].to_list())
+            frame[name], frame["tp"] = np.where(on, tp, 1.0), np.where(on, 1.0, tp)
             continue
-        values = number(raw, str(source), path, positive=True, whole=not name.endswith("_s"))
+        timed = name.endswith("_s")
+        blank = math.nan if timed else BLANK.get(name)
+        most = MOST_USER if name == "concurrency" else MOST
+        values = noted.number(raw, str(source), positive=True, whole=not timed, most=most, blank=blank)
         milliseconds = name.endswith("_s") and not str(source).lower().endswith("_s")
         frame[name] = values * 1e-3 if milliseconds else values
     stored = frame["weight_format"] if "weight_format" in frame else [""] * len(frame)
@@ -155,9 +177,10 @@ def read(path: pathlib.Path) -> Any:
     named = frame["engine"] if "engine" in frame else [""] * len(frame)
     told = frame["protocol"].str.strip().str.lower() if "protocol" in frame else [""] * len(frame)
     frame["protocol"] = [how or ("burst" if engine else "steady") for how, engine in zip(told, named, strict=True)]
-    for index, how in enumerate(frame["protocol"]):
-        if how not in PROTOCOLS:
-            raise InputError("unknown", file=path, line=index + 2, field="protocol", value=how, allowed=PROTOCOLS)
+    words = frame["protocol"].tolist()
+    noted.note([how not in PROTOCOLS for how in words], "unknown", "protocol", words, ", ".join(PROTOCOLS))
+    if odd is None:
+        noted.check()
     if not {"ttft_s", "tpot_s"} & set(frame.columns):
         raise InputError("nothing was measured", file=path, field="ttft_s", value="", allowed=ALIASES["ttft_s"])
     return frame

@@ -1,8 +1,9 @@
 """`ridgeline validate schedules DIR`: published orders replayed, generators against their published orders."""
 
 import argparse
+import dataclasses
 import pathlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
@@ -36,60 +37,110 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return finish(validate_schedules(arguments.folder), arguments.json)
+    rows, reasons = validate_schedules(arguments.folder)
+    return finish(rows, arguments.json, reasons, "not replayed")
 
 
-def validate_schedules(folder: str | pathlib.Path) -> list[dict[str, Any]]:
-    """A row a generator: `n` comparisons (a replay with given times, or the peaks of an order), `exact` of them equal
-    in every number; `order_n` orders that we generate too, `order_exact` of them equal; for automatic schedulers
-    `plan_n` plans at the same memory and `plan_worse` of ours longer than the published one. Errors are of the
-    makespan (of the span, where that is what was published)."""
+def validate_schedules(folder: str | pathlib.Path) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """A row a generator, and one over all: `n` comparisons (a replay with given times, or the peaks of an order),
+    `exact` of them equal in every number; `order_n` orders that we generate too, `order_exact` of them equal; for
+    automatic schedulers `plan_n` plans at the same memory and `plan_worse` of ours longer than the published one.
+    Errors are of the makespan (of the span, where that is what was published). Beside them, why vectors were not
+    replayed; a file or vector that cannot be read is one of these, unless it is all there is."""
     path = pathlib.Path(folder)
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
         raise InputError("no JSON file in this folder", file=path)
     groups: dict[tuple[str, str], list[Published]] = defaultdict(list)
+    reasons: Counter[str] = Counter()
+    odd: Counter[str] = Counter()  # vectors of a file that cannot be read
+    first: InputError | None = None
     for file in files:
-        for vector in read_published(file):
+        amiss: list[InputError] = []
+        try:
+            vectors = read_published(file, amiss)
+        except InputError as error:
+            vectors, amiss = [], [error]
+        first = first or next(iter(amiss), None)
+        reasons.update(str(error) for error in amiss)
+        odd[file.stem] += len(amiss)
+        for vector in vectors:
             groups[file.stem, vector.generator].append(vector)
-    return [_generator_row(stem, generator, vectors) for (stem, generator), vectors in groups.items()]
+    if not groups and first is not None:
+        raise first
+    rows = []
+    total = Found()
+    for (stem, generator), vectors in groups.items():
+        found = Found()
+        for vector in vectors:
+            case = len(vector.timings) + (vector.peak is not None)
+            try:
+                one = _compare(generator, vector)
+            except InputError as error:
+                reasons[str(error)] += case
+                one = Found(count=Counter(case=case))
+            found = found.plus(one)
+        rows.append(_row(generator, stem, found))
+        total = total.plus(found)
+    total.count["case"] += sum(odd.values())
+    return [*rows, _row("all", "all", total)], reasons
 
 
-def _generator_row(stem: str, generator: str, vectors: list[Published]) -> dict[str, Any]:
-    simulated: list[float] = []
-    published: list[float] = []
-    count: dict[str, int] = defaultdict(int)
-    for published_vector in vectors:
-        vector = with_own_order(published_vector)
-        if not vector.order:  # neither published nor generated here: cases that are not covered
-            count["case"] += len(vector.timings) + (vector.peak is not None)
-            continue
-        for timing in vector.timings:
-            checks = replay_checks(vector, timing)
-            count["case"] += 1
-            if checks:
-                ours, theirs = checks[0]
-                simulated.append(float(np.max(ours)))  # of a list, as ends of stages, the last
-                published.append(float(np.max(theirs)))
-                count["n"] += 1
-                count["exact"] += all(a == b for a, b in checks)
-        if vector.peak is not None:
-            peaks = run_schedule(vector.order, memory=vector.memory).rank["peak_memory"].tolist()
-            count["case"] += 1
-            count["n"] += 1
-            count["exact"] += peaks == vector.peak
-        if generator in OWN and published_vector.order:
-            count["order_n"] += 1
-            count["order_exact"] += _bare(own_order(vector)) == _bare(vector.order)
-        planner = planner_of(vector)
-        if planner and len(vector.timings) == 1 and vector.order and _plans(planner, vector.timings[0]):
-            ours, theirs = automatic_span(planner, vector)
-            count["plan_n"] += 1
-            count["plan_worse"] += ours > theirs
-            count["plan_better"] += ours < theirs
-    row = error_row("schedule", generator, stem, simulated, published, count["case"])
+@dataclasses.dataclass
+class Found:
+    """What comparing vectors gave: makespans of ours and published ones, and counts."""
+
+    simulated: list[float] = dataclasses.field(default_factory=list)
+    published: list[float] = dataclasses.field(default_factory=list)
+    count: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def plus(self, other: "Found") -> "Found":
+        """Of the vectors of both."""
+        count = Counter(self.count)
+        count.update(other.count)
+        return Found(self.simulated + other.simulated, self.published + other.published, count)
+
+
+def _row(generator: str, stem: str, found: Found) -> dict[str, Any]:
+    count = found.count
+    fmt = "all" if stem == "all" else "-"
+    row = error_row("schedule", generator, stem, found.simulated, found.published, count["case"], number_format=fmt)
     names = ("exact", "order_n", "order_exact", "plan_n", "plan_worse", "plan_better")
-    return row | {"n": count["n"], "coverage": count["n"] / count["case"]} | {name: count[name] for name in names}
+    covered = count["n"] / count["case"] if count["case"] else 0.0
+    return row | {"n": count["n"], "coverage": covered} | {name: count[name] for name in names}
+
+
+def _compare(generator: str, published_vector: Published) -> Found:
+    found = Found()
+    count = found.count
+    vector = with_own_order(published_vector)
+    if not vector.order:  # neither published nor generated here: cases that are not covered
+        count["case"] += len(vector.timings) + (vector.peak is not None)
+        return found
+    for timing in vector.timings:
+        checks = replay_checks(vector, timing)
+        count["case"] += 1
+        if checks:
+            ours, theirs = checks[0]
+            found.simulated.append(float(np.max(ours)))  # of a list, as ends of stages, the last
+            found.published.append(float(np.max(theirs)))
+            count["n"] += 1
+            count["exact"] += all(a == b for a, b in checks)
+    if vector.peak is not None:
+        peaks = run_schedule(vector.order, memory=vector.memory).rank["peak_memory"].tolist()
+        count["case"] += 1
+        count["n"] += 1
+        count["exact"] += peaks == vector.peak
+    if generator in OWN and published_vector.order:
+        count["order_n"] += 1
+        count["order_exact"] += _bare(own_order(vector)) == _bare(vector.order)
+    planner = planner_of(vector)
+    if planner and len(vector.timings) == 1 and _plans(planner, vector.timings[0]):
+        span, other = automatic_span(planner, vector)
+        count["plan_n"] += 1
+        count["plan_worse"] += span > other
+        count["plan_better"] += span < other
+    return found
 
 
 def planner_of(vector: Published) -> str | None:

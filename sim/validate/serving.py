@@ -9,9 +9,13 @@ of prompt and token times goes to `ridgeline validate steps`, one of batches to 
 """
 
 import argparse
+import math
 import pathlib
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hw_models.calibration.odd_rows import OddRows
 
 HELP = "measured load tests of a serving engine (TTFT, end-to-end, throughput) against their simulation"
 
@@ -41,6 +45,9 @@ BEHIND = 0.9  # share of the rate asked for
 TIMEOUT_S = (
     300.0  # in the overloaded runs that are published no answer took longer, and the 99th percentiles come close
 )
+BLANK = {"timeout_s": TIMEOUT_S, "tp": 1.0, "pp": 1.0, "dp": 1.0, "ep": 1.0}  # what an empty cell means
+MOST = 1e7  # of a count, a length or a time
+MOST_REQUEST = 1e6  # of a stage
 VLLM = "vllm_0.15"
 STATISTICS = ("mean", "median", "p90", "p99")
 
@@ -88,16 +95,19 @@ def validate_serving(file: str | pathlib.Path, engine: str = VLLM) -> tuple[list
     import numpy as np
     import pandas as pd
 
+    from hw_models.calibration.odd_rows import OddRows
     from kernels.errors import InputError
-    from sim.validate._light import check_slow
+    from sim.validate._light import note_slow
     from sim.validate._rows import error_row
 
-    path = pathlib.Path(file)
-    frame = read(path)
-    check_plausible(frame, path)
+    odd = OddRows(pathlib.Path(file))
+    frame = read(odd.file, odd)
+    good = odd.stands(len(frame))
+    note_implausible(frame, odd)
+    good &= odd.stands(len(frame))
     reasons: Counter[str] = Counter()
-    parts = []
-    for _, stages in frame.groupby("run", sort=False):
+    parts = [frame[~good].assign(overloaded=False)]
+    for _, stages in frame[good].groupby("run", sort=False):
         try:
             parts.append(simulate_run(stages, engine))
         except InputError as error:
@@ -106,7 +116,12 @@ def validate_serving(file: str | pathlib.Path, engine: str = VLLM) -> tuple[list
             continue
         for index, row in parts[-1][~parts[-1]["overloaded"]].iterrows():
             for name in ("e2e_mean_s", "tpot_mean_s"):
-                check_slow(row.get(name, np.nan), row[f"simulated_{name}"], path, int(index) + 2, name)
+                if note_slow(odd, int(index), name, row.get(name, np.nan), row[f"simulated_{name}"]):
+                    parts[-1] = parts[-1].drop(index=index)
+                    parts.append(frame.loc[[index]].assign(overloaded=False))
+                    break
+    odd.stands(len(frame))
+    odd.count(reasons)
     both = pd.concat(parts, ignore_index=True)
     rows = []
     metrics = [
@@ -126,16 +141,27 @@ def validate_serving(file: str | pathlib.Path, engine: str = VLLM) -> tuple[list
                 count, gpu = int(some[column].notna().sum()), str(some["gpu"].iloc[0])
                 tags = {"number_format": statistic, "size_class": state}
                 rows.append(error_row(name, str(run_name), gpu, ours, theirs, count, **tags))
-    return rows, reasons
+    reasons["overloaded: of its times none is compared, its throughput is"] += int(both["overloaded"].sum())
+    for column, name, statistic in metrics:
+        if statistic != "mean" or column not in both:
+            continue
+        meant = both if name == "throughput" else both[~both["overloaded"]]
+        pairs = meant.reindex(columns=[f"simulated_{column}", column]).dropna()
+        tags = {"number_format": "all", "size_class": "all"}
+        given = int(both[column].notna().sum())
+        rows.append(error_row(name, "all", "all", pairs.iloc[:, 0].tolist(), pairs.iloc[:, 1].tolist(), given, **tags))
+    return rows, +reasons
 
 
-def read(path: pathlib.Path) -> Any:
-    """The file, checked; `tpot_mean_s` is derived where first token and end are given."""
+def read(path: pathlib.Path, odd: "OddRows | None" = None) -> Any:
+    """The file, checked; `tpot_mean_s` is derived where first token and end are given. Values that are amiss are
+    `odd`, or an `InputError` where there is no such to note them."""
     from hw_models.calibration.measured import read_frame
-    from hw_models.calibration.measured_rows import number
+    from hw_models.calibration.odd_rows import OddRows
     from kernels.errors import InputError
 
     frame = read_frame(path)
+    noted = OddRows(path) if odd is None else odd
     lower = {str(name).lower(): name for name in frame.columns}
     ours = {lower[name]: name for name in (*COLUMNS, *OPTIONAL) if name in lower}
     for name, others in ALIASES.items():
@@ -147,32 +173,35 @@ def read(path: pathlib.Path) -> Any:
         if name not in frame.columns:
             raise InputError("column is missing", file=path, field=name, value="", allowed=COLUMNS)
     for name in ("run", "gpu", "model"):
-        absent = frame[name].isna()
-        if absent.any():
-            raise InputError("is empty", file=path, line=int(absent.argmax()) + 2, field=name, value="")
-    for name in POSITIVE:
-        if name in frame.columns:
-            number(frame, name, path, positive=True)
-    for name in OR_ZERO:
-        if name in frame.columns:
-            number(frame, name, path)
+        frame[name] = noted.text(frame, name)
+    for name in (name for name in POSITIVE if name in frame.columns):
+        frame[name] = noted.number(frame, name, positive=True, most=MOST, blank=BLANK.get(name))
+    for name in (name for name in OR_ZERO if name in frame.columns):
+        frame[name] = noted.number(frame, name, most=MOST)
+    asked = frame["request_per_s"] * frame["duration_s"]
+    many = "more requests than a run is asked for"
+    noted.note(asked > MOST_REQUEST, many, "duration_s", frame["duration_s"].to_list(), f"{MOST_REQUEST:,.0f} requests")
     for name in frame.columns:
         if name.startswith(("ttft_", "e2e_", "request_throughput")):
-            number(frame, name, path, positive=True)
+            frame[name] = noted.number(frame, name, positive=True, most=MOST, blank=math.nan)
+    if odd is None:
+        noted.check()
     if {"ttft_mean_s", "e2e_mean_s"} <= set(frame.columns):
         several = (frame["output_len"] - 1).where(frame["output_len"] > 1)  # one token has no time after it
         frame["tpot_mean_s"] = (frame["e2e_mean_s"] - frame["ttft_mean_s"]) / several
     return frame
 
 
-def check_plausible(frame: Any, path: pathlib.Path) -> None:
-    """An `InputError` with the first row whose first token comes after its end, or that beats the speed of light
-    tenfold: a token each step at best, the prompt found in the cache."""
+def note_implausible(frame: Any, odd: "OddRows") -> None:
+    """Notes rows whose first token comes after their end, or that beat the speed of light tenfold: a token each step at
+    best, the prompt found in the cache."""
     from kernels.errors import InputError
-    from sim.validate._light import check_light, light_s
+    from sim.validate._light import light_s, note_light
     from sim.validate._published_names import known_format
 
     for index, row in enumerate(frame.to_dict("records")):
+        if index in odd.reason:
+            continue
         sizes = {name: int(row.get(name, 1)) for name in ("tp", *OPTIONAL)}
         num_device = max(sizes["tp"] * sizes["dp"], sizes["ep"]) * sizes["pp"]
         stored = known_format(str(row.get("weight_format", "")), str(row["model"]))
@@ -183,13 +212,13 @@ def check_plausible(frame: Any, path: pathlib.Path) -> None:
         for statistic in STATISTICS:
             first, end = f"ttft_{statistic}_s", f"e2e_{statistic}_s"
             if first in row and end in row and row[first] > row[end]:
-                raise InputError(
-                    "the first token comes after the end", file=path, line=index + 2, field=first, value=row[first],
-                    allowed=f"at most {row[end]:g}",
-                )  # fmt: skip
+                why = "the first token comes after the end"
+                most = f"at most {row[end]:g}"
+                error = InputError(why, file=odd.file, line=index + 2, field=first, value=row[first], allowed=most)
+                odd.add(index, f"{first}: {why}", error)
             for name, num_step in ((first, 1.0), (end, float(row["output_len"]))):
                 if name in row:
-                    check_light(row[name], step_s * num_step, path, index + 2, name)
+                    note_light(odd, index, name, row[name], step_s * num_step)
 
 
 def overloaded(stages: Any) -> Any:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from hw_models.calibration.odd_rows import OddRows
     from sim.serving.step_time import Batch, Deployment
 
     Step = tuple[str, Deployment, Batch, float, int, str]  # kind, where, what, seconds, line, why it is not priced
@@ -43,7 +44,9 @@ MOST = 2**31  # of sequences or tokens
 UNIT_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 TOO_FAST, TOO_SLOW = 10.0, 100.0  # times the speed of light, times our price: another unit, not a measurement
 IN_PARTS = 1.5  # end to end over prompt and tokens: the batch was not served at once
+ODD = "no measurement"
 CONTEXT = 1024  # keys of a decoding sequence whose file does not tell them
+BLANK = {"pp": 1.0, "output_len": 1.0, "kv_len": float(CONTEXT)}  # what an empty cell means
 ENGINE = "vllm_2023"
 
 
@@ -72,20 +75,28 @@ def validate_steps(
     tensor parallel size and by batch (`size_class`); and why rows were not priced. Fits nothing."""
     import numpy as np
 
+    from hw_models.calibration.odd_rows import OddRows
+
     reasons: Counter[str] = Counter()
-    path = pathlib.Path(file)
-    steps = measured(read(path, unit, **given))
-    predicted = predict(steps, engine, path, reasons)
+    odd = OddRows(pathlib.Path(file))
+    frame = read(odd.file, unit, odd, **given)
+    odd.stands(len(frame))
+    steps = measured(frame, odd)
+    predicted = predict(steps, engine, odd, reasons)
+    odd.stands(len(frame))
+    odd.count(reasons)
     return _rows(steps, np.asarray(predicted)), reasons
 
 
-def read(path: pathlib.Path, unit: str | None = None, **given: Any) -> "pd.DataFrame":
-    """The file with our column names, times in seconds, `line` of each row; an `InputError` for what is amiss."""
+def read(path: pathlib.Path, unit: str | None = None, odd: "OddRows | None" = None, **given: Any) -> "pd.DataFrame":
+    """The file with our column names, times in seconds, `line` of each row; an `InputError` for what is amiss, of
+    values where there is no `odd` to note them."""
     from hw_models.calibration.measured import read_frame
-    from hw_models.calibration.measured_rows import number
+    from hw_models.calibration.odd_rows import OddRows
     from kernels.errors import InputError
 
     raw = read_frame(path)
+    noted = OddRows(path) if odd is None else odd
     lower = {str(name).lower(): str(name) for name in raw.columns}
     frame = raw.iloc[:, :0].copy()
     for name, aliases in ALIASES.items():
@@ -94,19 +105,18 @@ def read(path: pathlib.Path, unit: str | None = None, **given: Any) -> "pd.DataF
             if name in given:
                 frame[name] = given[name]
         elif name in ("model", "system"):
-            frame[name] = raw[source].astype(str)
+            frame[name] = raw[source].fillna(given[name]).astype(str) if name in given else noted.text(raw, source)
         else:
-            values = number(raw, source, path, positive=name not in ("num_prefill_token", "num_decode_token"))
-            if not name.endswith("_s") and values.max() > MOST:
-                line = int(values.argmax()) + 2
-                raise InputError(
-                    "too large", file=path, line=line, field=source, value=values.max(), allowed=f"to {MOST}"
-                )
+            counted = name in ("num_prefill_token", "num_decode_token")
+            blank = BLANK.get(name) if name != "tp" else given.get(name)
+            values = noted.number(raw, source, positive=not counted, most=MOST, blank=blank)
             frame[name] = values * _unit_s(source.lower(), unit) if name.endswith("_s") else values.astype(int)
     has = set(frame.columns)
     if not (set(ITERATION) <= has or (set(BATCHED) <= has and {"prompt_s", "token_s"} & has)):
         wanted = f"{', '.join(BATCHED)} and prompt_time or token_time; or {', '.join(ITERATION)}"
         raise InputError("columns are missing", file=path, field="columns", value=", ".join(lower), allowed=wanted)
+    if odd is None:
+        noted.check()
     for name in ("model", "system", "tp"):
         if name not in has:
             option = f"a column ({', '.join(ALIASES[name])}) or the option --{name}"
@@ -121,9 +131,9 @@ def _unit_s(column: str, unit: str | None) -> float:
     return UNIT_S[unit or ("ms" if column in MILLISECOND else "s")]
 
 
-def measured(frame: "pd.DataFrame") -> "list[Step]":
-    """Everything that was measured. A batch that took much longer in all than its prompts and its tokens did not run
-    as one: its times are of some part of it."""
+def measured(frame: "pd.DataFrame", odd: "OddRows | None" = None) -> "list[Step]":
+    """Everything that was measured, with why it is not to be priced: a batch that took much longer in all than its
+    prompts and its tokens did not run as one (its times are of some part of it), or the row is `odd`."""
     from sim.serving.step_time import Batch, Deployment
     from sim.validate._published_names import known_model, known_system
 
@@ -132,20 +142,23 @@ def measured(frame: "pd.DataFrame") -> "list[Step]":
         system = known_system(str(row["system"]))
         where = Deployment(known_model(str(row["model"])), system, int(row["tp"]), int(row.get("pp", 1)))
         line = int(row["line"])
+        amiss = ODD if odd is not None and line - 2 in odd.reason else ""
         if "step_s" in row:
             prompt, decode = int(row["num_prefill_token"]), int(row["num_decode_token"])
             num_prompt = max(1, int(row.get("batch_size", 1)) - decode) if prompt else 0
             kind = "hybrid" if prompt and decode else "prefill" if prompt else "decode"
             kv_len = int(row.get("kv_len", CONTEXT))
             batch = Batch(num_prompt, prompt // num_prompt if prompt else 0, decode, kv_len if decode else 0)
-            found.append((kind, where, batch, float(row["step_s"]), line, ""))
+            found.append((kind, where, batch, float(row["step_s"]), line, amiss))
             continue
         num, prompt, output = int(row["batch_size"]), int(row["prompt_len"]), int(row.get("output_len", 0))
         held = num * (prompt + output)
         parts_s = float(row.get("prompt_s", 0.0)) + max(0, output - 1) * float(row.get("token_s", 0.0))
         whole = {"prompt_s", "token_s", "e2e_s"} <= set(row) and output > 0
         in_parts = whole and float(row["e2e_s"]) > IN_PARTS * parts_s
-        why = f"a batch of {num} served in parts: over {IN_PARTS} times its phases end to end" if in_parts else ""
+        why = amiss or (
+            f"a batch of {num} served in parts: over {IN_PARTS} times its phases end to end" if in_parts else ""
+        )
         if "prompt_s" in row:
             found.append(("prompt", where, Batch(num, prompt, kv_held=held), float(row["prompt_s"]), line, why))
         if "token_s" in row:  # the mean over the answer: halfway through it
@@ -154,9 +167,9 @@ def measured(frame: "pd.DataFrame") -> "list[Step]":
     return found
 
 
-def predict(steps: "list[Step]", engine: str, path: pathlib.Path, reasons: Counter[str]) -> list[float]:
-    """Seconds of each; NaN for what cannot be priced, whose reasons are counted. Raises `InputError`, with the row,
-    for a time that is ten times faster than light or a hundred times slower than its price."""
+def predict(steps: "list[Step]", engine: str, odd: "OddRows", reasons: Counter[str]) -> list[float]:
+    """Seconds of each; NaN for what cannot be priced, whose reasons are counted, and for a time that is ten times
+    faster than light or a hundred times slower than its price, whose row is `odd`."""
     import functools
 
     from hw_models import catalog
@@ -169,6 +182,9 @@ def predict(steps: "list[Step]", engine: str, path: pathlib.Path, reasons: Count
     light = functools.cache(lambda where, batch: step_s(where, ideal, batch, "sol"))
     found = []
     for _, where, batch, seconds, line, why in steps:
+        if why == ODD:
+            found.append(float("nan"))
+            continue
         try:
             ours = price(where, batch)
         except InputError as error:
@@ -178,7 +194,11 @@ def predict(steps: "list[Step]", engine: str, path: pathlib.Path, reasons: Count
         fast = TOO_FAST * (TOO_FAST if why else 1.0)  # what was served in parts may be short, but not in another unit
         if seconds * fast < light(where, batch) or seconds > TOO_SLOW * ours:
             allowed = f"about {ours:.3g} s; where the column is in another unit, say so (--unit)"
-            raise InputError("not plausible", file=path, line=line, field="seconds", value=seconds, allowed=allowed)
+            why = "not plausible"
+            amiss = InputError(why, file=odd.file, line=line, field="seconds", value=seconds, allowed=allowed)
+            odd.add(line - 2, f"seconds: {why} (is the unit right?)", amiss)
+            found.append(float("nan"))
+            continue
         reasons.update([why] if why else [])
         found.append(float("nan") if why else ours)
     return found
@@ -206,7 +226,8 @@ def _rows(steps: "list[Step]", predicted: "np.ndarray[Any, Any]") -> list[dict[s
     def add(some: pd.DataFrame, kind: str, model: str, system: str, size_class: str) -> None:
         ran = some[np.isfinite(some["ours"])]
         pair = ran["ours"].tolist(), ran["theirs"].tolist()
-        rows.append(error_row(kind, model, system, *pair, len(some), size_class=size_class))
+        fmt = "all" if system == "all" else "-"  # the model's own
+        rows.append(error_row(kind, model, system, *pair, len(some), number_format=fmt, size_class=size_class))
 
     for kind, of_kind in frame.groupby("kind", sort=False):
         add(of_kind, str(kind), "all", "all", "all")

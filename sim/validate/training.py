@@ -19,12 +19,12 @@ from scipy.stats import spearmanr
 from kernels.errors import InputError
 from sim.record.export import write_json
 from sim.training.estimate import estimate, known_site
-from sim.training.measured_column import read_frame
 from sim.training.offload import offload_iteration
 from sim.training.offload_measured import is_offload, read_offload
 from sim.validate._rows import error_row, exit_code
 from sim.validate._training_old import read_old
 from sim.validate._training_rows import ReadRows, TrainRow, is_common, read_rows
+from workloads.files import read_frame
 from workloads.training_flop import model_flop
 
 HELP = "measured training runs: step times, MFU, memory, what does not fit"
@@ -71,7 +71,9 @@ def validate_file(path: str | pathlib.Path) -> tuple[list[dict[str, Any]], list[
     has no row that can be run."""
     table = read_frame(path)
     if is_offload(table):
-        return _offload_rows(table, path), [], []
+        odd: Counter[str] = Counter()
+        rows = _offload_rows(table, path, odd)
+        return rows, [{"reason": reason, "n": number} for reason, number in odd.most_common()], []
     read = read_rows(table, path) if is_common(table) else read_old(table, path)
     found, reasons = [], list(read.reasons)
     for row in read.rows:
@@ -185,10 +187,10 @@ def _kind_of_reason(reason: str, path: Any) -> str:
     return rest if head.lstrip(":").isdigit() else text
 
 
-def _offload_rows(table: pd.DataFrame, path: str | pathlib.Path) -> list[dict[str, Any]]:
+def _offload_rows(table: pd.DataFrame, path: str | pathlib.Path, odd: Counter[str]) -> list[dict[str, Any]]:
     """Forward, backward, update and the whole iteration on each machine, and the iterations of all."""
     rows, every = [], []
-    for host, runs, measured in read_offload(table, path):
+    for host, runs, measured in read_offload(table, path, odd):
         forward, backward, update = offload_iteration(runs, host)
         ours = (forward, backward, update, forward + backward + update)
         every.append((ours[-1], measured[:, -1]))

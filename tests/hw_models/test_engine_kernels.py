@@ -48,10 +48,23 @@ def test_weights_are_widened_for_the_same_arithmetic():
 
 
 def test_a_kernel_that_was_not_measured_says_so():
-    for system, fmt in (("a100_sxm_80gb", "w4a16"), ("h100_sxm", "w8a16"), ("b200_sxm", "fp8"), ("b200_sxm", "nvfp4")):
+    for system, fmt in (("a100_sxm_80gb", "w4a16"), ("h100_sxm", "w8a16"), ("l40s", "fp8"), ("l40s", "fp8_block")):
         text = chosen(calibration(catalog.device(system))[0], "gemm", fmt, {})
         assert "+-" in text, text
-    assert "+-" not in chosen(calibration(catalog.device("h100_sxm"))[0], "gemm", "fp8", {})
+    for system, fmt in (("h100_sxm", "fp8"), ("b200_sxm", "fp8"), ("b200_sxm", "fp8_block"), ("b200_sxm", "nvfp4")):
+        assert "+-" not in chosen(calibration(catalog.device(system))[0], "gemm", fmt, {})
+
+
+def test_narrow_products_of_blackwell_are_between_light_and_their_16_bit_ones():
+    device = catalog.device("b200_sxm")
+    arrays = machine(catalog.system("b200_sxm"), "calibrated")
+    for fmt in ("fp8", "fp8_block", "nvfp4"):  # 8192 cubed: bound by the products
+        ops = op.empty(2)[0]
+        ops["kind"], ops["m"], ops["n"], ops["k"], ops["flop"] = op.GEMM, 8192, 8192, 8192, 2.0 * 8192**3
+        ops["fmt"] = [FORMAT_CODE["bf16"], FORMAT_CODE[fmt]]
+        wide_s, narrow_s = cost(ops, op.empty(0)[1], arrays)["time_ps"] * 1e-12
+        assert ops["flop"][1] / arrays.peak_flop_per_s[FORMAT_CODE[fmt]] < narrow_s < wide_s
+    assert device.peak("fp4") == 4 * device.peak("bf16")
 
 
 def moe_s(ops, arrays):

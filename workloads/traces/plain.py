@@ -1,5 +1,5 @@
-"""The project's own table: columns `arrival_s`, `prompt_token`, `output_token`, and at will `priority` and
-`predicted_token`, as CSV or Parquet."""
+"""The project's own table: columns `arrival_s`, `prompt_token`, `output_token`, and at will `priority`,
+`predicted_token`, and `num_image` with `image_token` (tokens of the prompt that each image is), as CSV or Parquet."""
 
 import io
 import pathlib
@@ -11,14 +11,14 @@ import numpy as np
 from kernels.errors import InputError, NothingServedError
 from kernels.units import PS_PER_S
 from workloads.parameters import Parameter
-from workloads.requests import MAX_TIME_S, Requests, build
+from workloads.requests import MAX_IMAGE, MAX_TIME_S, MAX_TOKEN, Requests, build
 from workloads.traces._table import Table, numbers, read_byte, read_table, tokens
 
-HELP = "CSV or Parquet: arrival_s, prompt_token, output_token, optional priority, predicted_token"
+HELP = "CSV or Parquet: arrival_s, prompt_token, output_token, optional priority, predicted_token, images"
 OPTIONS: dict[str, Parameter] = {}
 REQUIRED = ("arrival_s", "prompt_token", "output_token")
 MAX_ROW = 1 << 24  # of Parquet, whose few bytes may be as many rows as one likes
-COLUMNS = (*REQUIRED, "priority", "predicted_token")
+COLUMNS = (*REQUIRED, "priority", "predicted_token", "num_image", "image_token")
 
 
 def sniff(head: bytes) -> bool:
@@ -57,6 +57,8 @@ def _requests(table: Table) -> Requests:
         tokens(table, "output_token")[order],
         priority=numbers(table, "priority", 0, 127, whole=True)[order].astype(np.int64) if "priority" in has else None,
         predicted_token=tokens(table, "predicted_token")[order] if "predicted_token" in has else None,
+        num_image=numbers(table, "num_image", 0, MAX_IMAGE, whole=True)[order] if "num_image" in has else None,
+        image_token=numbers(table, "image_token", 0, MAX_TOKEN, whole=True)[order] if "image_token" in has else None,
     )
 
 

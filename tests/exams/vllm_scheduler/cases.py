@@ -273,6 +273,16 @@ def _four_stages(d: Draw, name: str) -> Case:
     return Case(name, d.asks(), d.one_of([64, 128, 512]), 64, stages=4)
 
 
+@_class
+def _four_stages_tight(d: Draw, name: str) -> Case:
+    return dataclasses.replace(_tight(d, name), stages=4)
+
+
+@_class
+def _four_stages_tight_cached(d: Draw, name: str) -> Case:
+    return dataclasses.replace(_tight(d, name), stages=4, cache=True)
+
+
 def case(kind: str, number: int) -> Case:
     """The `number`-th case of a class."""
     name = f"{kind}-{number}"

@@ -49,13 +49,18 @@ def test_lengths_come_from_rates_where_a_file_has_none(tmp_path: pathlib.Path) -
 @pytest.mark.parametrize(
     ("rate", "message"),
     [
-        (15e3, r"b\.csv:3: .*beats the speed of light"),  # of 96 tokens each: 1.2 TFLOP, 250 a second at 312 TFLOP/s
-        (15e-3, r"b\.csv:3: .*100 times slower"),  # requests a millisecond
+        (15e3, r"b\.csv:2: .*beats the speed of light"),  # of 96 tokens each: 1.2 TFLOP, 250 a second at 312 TFLOP/s
+        (15e-3, r"b\.csv:2: .*100 times slower"),  # requests a millisecond
     ],
 )
-def test_rates_in_another_unit_are_refused_with_the_row(tmp_path: pathlib.Path, rate: float, message: str) -> None:
+def test_rates_in_another_unit_are_counted_and_refused_with_the_row_where_there_is_no_other(
+    tmp_path: pathlib.Path, rate: float, message: str
+) -> None:
     path = tmp_path / "b.csv"
     pd.DataFrame([ROW, ROW | {"req_per_sec": rate}]).to_csv(path, index=False)
+    rows, reasons = validate_offline(path)
+    assert (rows[-1]["n"], rows[-1]["coverage"], sum(reasons.values())) == (1, 0.5, 1)
+    pd.DataFrame([ROW | {"req_per_sec": rate}]).to_csv(path, index=False)
     with pytest.raises(InputError, match=message):
         validate_offline(path)
 

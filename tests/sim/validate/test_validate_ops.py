@@ -73,8 +73,8 @@ def test_layers_do_not_depend_on_names_or_order(tmp_path: pathlib.Path) -> None:
     frame = frame.drop(columns=["attn_rope_ms"])  # a file need not time every operator
     frame.to_csv(tmp_path / "plain" / "model.csv.gz", index=False)
     disguise(frame, tmp_path / "hidden" / "model.csv")
-    plain = validate_layers(tmp_path / "plain", "h100_sxm")
-    hidden = validate_layers(tmp_path / "hidden" / "model.csv", "h100_sxm")  # a folder, or a file of it
+    plain, _ = validate_layers(tmp_path / "plain", "h100_sxm")
+    hidden, _ = validate_layers(tmp_path / "hidden" / "model.csv", "h100_sxm")  # a folder, or a file of it
     assert_same(plain, hidden)
     assert "attn_rope" not in {row["kind"] for row in plain}
 
@@ -85,7 +85,7 @@ def test_a_parallel_block_is_timed_with_two_adds(tmp_path: pathlib.Path) -> None
     pd.DataFrame([row]).to_csv(tmp_path / "parallel.csv", index=False)
     pd.DataFrame([{**row, "post_attention_layernorm_ms": 0.01}]).to_csv(tmp_path / "serial.csv", index=False)
     bias = {
-        name: next(r["bias"] for r in validate_layers(tmp_path / name, "h100_sxm") if r["kind"] == "add")
+        name: next(r["bias"] for r in validate_layers(tmp_path / name, "h100_sxm")[0] if r["kind"] == "add")
         for name in ("parallel.csv", "serial.csv")
     }
     assert 1 + bias["parallel.csv"] == pytest.approx(2 * (1 + bias["serial.csv"]))
@@ -104,19 +104,23 @@ SLOW = {  # each takes what a H100 takes, about; a thousandth of it is what seco
 
 
 @pytest.mark.parametrize("kind", list(SLOW))
-def test_a_row_in_seconds_among_milliseconds_is_named(tmp_path: pathlib.Path, kind: str) -> None:
+def test_rows_in_seconds_among_milliseconds_are_counted(tmp_path: pathlib.Path, kind: str) -> None:
     good = SLOW[kind]
     bad = {**good, "latency_ms": good["latency_ms"] * 1e-3}
     pd.DataFrame([good, good]).to_csv(tmp_path / "x.csv", index=False)
     assert validate_ops(tmp_path, "h100_sxm")[0][0]["coverage"] == 1.0
-    pd.DataFrame([good, bad]).to_csv(tmp_path / "x.csv", index=False)
-    with pytest.raises(InputError, match=r"x\.csv:3: latency_ms = .*beats the speed of light"):
+    pd.DataFrame([good, bad, bad]).to_csv(tmp_path / "x.csv", index=False)
+    rows, reasons = validate_ops(tmp_path, "h100_sxm")
+    assert rows[0]["coverage"] == pytest.approx(1 / 3)
+    assert [("speed of light" in why, n) for why, n in reasons.items()] == [(True, 2)]
+    pd.DataFrame([bad, bad]).to_csv(tmp_path / "x.csv", index=False)  # no row stands
+    with pytest.raises(InputError, match=r"x\.csv:2: latency_ms = .*beats the speed of light"):
         validate_ops(tmp_path, "h100_sxm")
 
 
 @pytest.mark.parametrize("change", [{"latency_ms": 0.0}, {"latency_ms": -0.1}, {"latency_ms": "n/a"}])
 @pytest.mark.parametrize("kind", list(SLOW))
-def test_one_bad_latency_is_counted_and_most_are_refused_with_their_row_on_one_line(
+def test_bad_latencies_are_counted_and_refused_on_one_line_where_no_row_stands(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], kind: str, change: dict
 ) -> None:
     bad = {**SLOW[kind], **change}
@@ -124,10 +128,12 @@ def test_one_bad_latency_is_counted_and_most_are_refused_with_their_row_on_one_l
     rows, reasons = validate_ops(tmp_path, "h100_sxm")
     assert (rows[0]["n"], rows[0]["coverage"]) == (2, pytest.approx(2 / 3))
     assert dict(reasons) == {"latency_ms is no measurement": 1}
-    pd.DataFrame([SLOW[kind], SLOW[kind], bad, bad, bad]).to_csv(tmp_path / "x.csv", index=False)
+    pd.DataFrame([SLOW[kind], bad, bad, bad]).to_csv(tmp_path / "x.csv", index=False)
+    assert validate_ops(tmp_path, "h100_sxm")[0][0]["coverage"] == 0.25
+    pd.DataFrame([bad, bad]).to_csv(tmp_path / "x.csv", index=False)
     assert main(["validate", "ops", str(tmp_path), "--system", "h100_sxm"]) == 2
     said = capsys.readouterr().err.strip()
-    assert "x.csv:4: latency_ms" in said
+    assert "x.csv:2: latency_ms" in said
     assert len(said.splitlines()) == 1
 
 
@@ -135,15 +141,13 @@ def test_one_bad_latency_is_counted_and_most_are_refused_with_their_row_on_one_l
     ("change", "message"),
     [
         ({"tp": None}, "tp = '': column is missing"),
-        ({"add_ms": -1.0}, r"layers\.csv:2: add_ms = .*not a measurement"),
-        ({"mlp_up_proj_ms": 0.0}, r"layers\.csv:2: mlp_up_proj_ms = 0\.0: not a measurement"),
-        ({"add_ms": 10.0}, r"layers\.csv:2: add_ms = 10\.0: 100 times slower"),  # microseconds
         ({"add_ms": None, "mlp_up_proj_ms": None}, "no operator was timed"),
         ({"hidden": 0}, r"layers\.csv:2: hidden"),
-        ({"mlp_up_proj_ms": 1e-5}, r"layers\.csv:2: mlp_up_proj_ms = 1e-05: beats the speed of light"),
+        ({"num_head": 33}, r"layers\.csv:2: num_head = 33: does not divide hidden"),
+        ({"add_ms": 10.0, "mlp_up_proj_ms": 50.0}, r"layers\.csv:2: mlp_up_proj_ms = 50\.0: 100 times slower"),
     ],
 )
-def test_bad_layers_are_refused(tmp_path: pathlib.Path, change: dict, message: str) -> None:
+def test_layers_of_which_no_time_stands_are_refused(tmp_path: pathlib.Path, change: dict, message: str) -> None:
     row = {**LAYER, "add_ms": 0.01, "mlp_up_proj_ms": 0.05, **change}
     frame = pd.DataFrame([row]).drop(columns=[name for name, value in change.items() if value is None])
     frame.to_csv(tmp_path / "layers.csv", index=False)
@@ -151,9 +155,35 @@ def test_bad_layers_are_refused(tmp_path: pathlib.Path, change: dict, message: s
         validate_layers(tmp_path, "h100_sxm")
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"add_ms": -1.0}, "add_ms: not a measurement"),
+        ({"add_ms": 10.0}, "add_ms: 100 times slower than the machine is"),  # microseconds
+        ({"mlp_up_proj_ms": 0.0}, "mlp_up_proj_ms: not a measurement"),
+        ({"mlp_up_proj_ms": 1e-5}, "mlp_up_proj_ms: beats the speed of light of the machine"),
+        ({"mlp_up_proj_ms": "n/a"}, "mlp_up_proj_ms: not a measurement"),
+    ],
+)
+def test_a_bad_time_of_a_layer_counts_against_its_operator_alone(
+    tmp_path: pathlib.Path, change: dict, reason: str
+) -> None:
+    row = {**LAYER, "add_ms": 0.01, "mlp_up_proj_ms": 0.05}
+    pd.DataFrame([row, {**row, **change}]).to_csv(tmp_path / "layers.csv", index=False)
+    rows, reasons = validate_layers(tmp_path, "h100_sxm")
+    assert dict(reasons) == {reason: 1}
+    (name,) = change
+    found = {row["kind"]: row["coverage"] for row in rows if row["system"] == row["size_class"] == "all"}
+    assert found == {"add": 1.0, "mlp_up_proj": 1.0, "all": 0.75} | {name.removesuffix("_ms"): 0.5}
+    with_shape = [row, {**row, "num_token": "many"}]
+    pd.DataFrame(with_shape).to_csv(tmp_path / "layers.csv", index=False)
+    rows, reasons = validate_layers(tmp_path, "h100_sxm")
+    assert (rows[-1]["coverage"], dict(reasons)) == (0.5, {"num_token: not a measurement": 1})
+
+
 def test_a_time_below_the_timer_s_step_is_no_bad_row_and_not_covered(tmp_path: pathlib.Path) -> None:
     pd.DataFrame([{**LAYER, "add_ms": 0.0, "mlp_up_proj_ms": 0.05}]).to_csv(tmp_path / "layers.csv", index=False)
-    rows = validate_layers(tmp_path, "h100_sxm")
+    rows, _ = validate_layers(tmp_path, "h100_sxm")
     add = next(row for row in rows if row["kind"] == "add")
     assert (add["n"], add["coverage"]) == (0, 0.0)
     assert (rows[-1]["n"], rows[-1]["coverage"]) == (1, 0.5)
@@ -171,9 +201,9 @@ def test_json_has_the_rows(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("kind", list(SLOW))
 def test_microseconds_are_refused_with_the_row(tmp_path: pathlib.Path, kind: str) -> None:
-    good = SLOW[kind]
-    pd.DataFrame([good, {**good, "latency_ms": good["latency_ms"] * 1e3}]).to_csv(tmp_path / "x.csv", index=False)
-    with pytest.raises(InputError, match=r"x\.csv:3: latency_ms = .*100 times slower"):  # a thousand times, in fact
+    good = {**SLOW[kind], "latency_ms": SLOW[kind]["latency_ms"] * 1e3}
+    pd.DataFrame([good, good]).to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(InputError, match=r"x\.csv:2: latency_ms = .*100 times slower"):  # a thousand times, in fact
         validate_ops(tmp_path, "h100_sxm")
 
 

@@ -30,9 +30,13 @@ def test_vectors_without_an_order_are_replayed_by_our_own_or_not_covered(tmp_pat
     timing = {"tF": 1, "tB": 1, "tW": 1, "tComm": 0, "makespan": 15}  # (m + p - 1)(F + B) of p = 2, m = 4
     vectors = [{"schedule": name, "p": 2, "m": 4, "v": 1, "timings": [timing]} for name in ("1F1B", "unheard of")]
     (tmp_path / "short.json").write_text(json.dumps({"vectors": vectors}))
-    known, unknown = validate_schedules(tmp_path)
+    (known, unknown, every), _ = validate_schedules(tmp_path)
     assert (known["n"], known["exact"], known["coverage"]) == (1, 1, 1.0)
     assert (unknown["n"], unknown["coverage"]) == (0, 0.0)
+    assert [every[name] for name in ("format", "kernel", "system", "size_class", "n", "coverage")] == ["all"] * 4 + [
+        1,
+        0.5,
+    ]
 
 
 def test_schedule_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +85,7 @@ def _vector(**change: object) -> dict[str, object]:
 def test_an_automatic_plan_is_known_by_what_it_publishes_not_by_its_file(tmp_path: pathlib.Path) -> None:
     vector = _vector(mem_f=1, mem_b=0, mem_w=-1, stage_end_times=None, makespan=None)
     (tmp_path / "any_name.json").write_text(json.dumps({"vectors": [vector]}))
-    (row,) = validate_schedules(tmp_path)
+    row = validate_schedules(tmp_path)[0][0]
     assert (row["n"], row["exact"], row["plan_n"], row["plan_worse"]) == (1, 1, 1, 0)
 
 
@@ -89,7 +93,7 @@ def test_times_of_their_own_for_each_stage(tmp_path: pathlib.Path) -> None:
     # F0 2, hop 3, F1 1, I1 1, hop 3, I0 1, W0 1: 12; the first rank is there all the time
     vector = _vector(tF=[2, 1], tComm=[3], best_time_max_stage_span=12, makespan=12)
     (tmp_path / "a.json").write_text(json.dumps({"vectors": [vector]}))
-    (row,) = validate_schedules(tmp_path)
+    row = validate_schedules(tmp_path)[0][0]
     assert (row["n"], row["exact"], row["plan_n"], row["plan_worse"]) == (1, 1, 1, 0)
 
 
@@ -100,7 +104,7 @@ def test_pairs_that_the_tokens_do_not_show_are_those_of_the_generator(tmp_path: 
     lines = [" ".join(map(str, ops)) for ops in order]
     vector = {"schedule": "DualPipe", "p": 2, "m": 4, "timings": [timing], "order": lines}
     (tmp_path / "a.json").write_text(json.dumps({"vectors": [vector]}))
-    (row,) = validate_schedules(tmp_path)
+    row = validate_schedules(tmp_path)[0][0]
     assert (row["exact"], row["order_exact"]) == (1, 1)
     assert paired < run_schedule(order, (1, 1, 1)).summary["makespan"]  # else the test shows nothing
 

@@ -41,8 +41,11 @@ def test_a_row_that_cannot_run_counts_against_coverage_and_says_why(file: pathli
     total = next(r for r in rows if r["kernel"] == "all" and r["kind"] == "ttft" and r["size_class"] == "served")
     assert total["n"] == 2  # the two stages of run a
     assert total["coverage"] == pytest.approx(2 / 3)  # and the stage of the unknown model
-    assert list(reasons.values()) == [1]
-    assert "unheard-of-9b" in next(iter(reasons))
+    unknown, overload = reasons
+    assert ("unheard-of-9b" in unknown, "overloaded" in overload) == (True, True)
+    assert list(reasons.values()) == [1, 1]
+    whole = next(r for r in rows if r["kind"] == "ttft" and r["format"] == r["system"] == r["size_class"] == "all")
+    assert (whole["n"], whole["coverage"]) == (2, 0.5)
     late = [r for r in rows if r["size_class"] == "overloaded" and r["kernel"] == "c"]
     assert [r["kind"] for r in late] == ["throughput"]  # of an overloaded stage only that means something
 
@@ -144,19 +147,24 @@ def test_points_that_cannot_run_count_against_coverage(tmp_path: pathlib.Path) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ttft_mean_s": 3e-5, "e2e_mean_s": 2.5e-4}, r"x\.csv:3: .*_mean_s = .*beats the speed of light"),  # ks
-        ({"ttft_mean_s": 30.0, "e2e_mean_s": 250.0}, r"x\.csv:3: e2e_mean_s = 250\.0: 100 times slower"),  # ms
-        ({"ttft_mean_s": 0.3}, r"x\.csv:3: ttft_mean_s = 0\.3: the first token comes after the end"),
-        ({"num_system_prompt": "few"}, r"x\.csv:3: num_system_prompt"),
-        ({"failed": "none"}, r"x\.csv:3: failed"),
-        ({"stage": "last"}, r"x\.csv:3: stage"),
+        ({"ttft_mean_s": 3e-5, "e2e_mean_s": 2.5e-4}, r"x\.csv:2: .*_mean_s = .*beats the speed of light"),  # ks
+        ({"ttft_mean_s": 30.0, "e2e_mean_s": 250.0}, r"x\.csv:2: e2e_mean_s = 250\.0: 100 times slower"),  # ms
+        ({"ttft_mean_s": 0.3}, r"x\.csv:2: ttft_mean_s = 0\.3: the first token comes after the end"),
+        ({"num_system_prompt": "few"}, r"x\.csv:2: num_system_prompt"),
+        ({"failed": "none"}, r"x\.csv:2: failed"),
+        ({"stage": "last"}, r"x\.csv:2: stage"),
     ],
 )
-def test_load_tests_that_cannot_be_are_refused_with_the_row(
+def test_load_tests_that_cannot_be_are_counted_and_refused_with_the_row_where_there_is_no_other(
     tmp_path: pathlib.Path, change: dict[str, object], message: str
 ) -> None:
     path = tmp_path / "x.csv"
     pd.DataFrame([STAGE, STAGE | {"run": "d"} | change]).to_csv(path, index=False)
+    rows, reasons = validate_serving(path)
+    total = {row["kind"]: row for row in rows if row["format"] == row["system"] == "all"}
+    assert (total["e2e"]["n"], total["e2e"]["coverage"]) == (1, 0.5)
+    assert sum(reasons.values()) == 1
+    pd.DataFrame([STAGE | {"run": "d"} | change]).to_csv(path, index=False)
     with pytest.raises(InputError, match=message):
         validate_serving(path)
 
@@ -164,17 +172,20 @@ def test_load_tests_that_cannot_be_are_refused_with_the_row(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mean_ttft_ms": 0.02}, r"x\.csv:3: ttft_s = 2e-05: beats the speed of light"),  # seconds, said to be ms
-        ({"mean_tpot_ms": 0.008}, r"x\.csv:3: tpot_s = 8e-06: beats the speed of light"),
-        ({"mean_tpot_ms": 8000.0}, r"x\.csv:3: tpot_s = 8\.0: 100 times slower"),  # microseconds
-        ({"ISL": 64.5}, r"x\.csv:3: isl = 64\.5: not a measurement"),
+        ({"mean_ttft_ms": 0.02}, r"x\.csv:2: ttft_s = 2e-05: beats the speed of light"),  # seconds, said to be ms
+        ({"mean_tpot_ms": 0.008}, r"x\.csv:2: tpot_s = 8e-06: beats the speed of light"),
+        ({"mean_tpot_ms": 8000.0}, r"x\.csv:2: tpot_s = 8\.0: 100 times slower"),  # microseconds
+        ({"ISL": 64.5}, r"x\.csv:2: isl = 64\.5: not a measurement"),
     ],
 )
-def test_points_that_cannot_be_are_refused_with_the_row(
+def test_points_that_cannot_be_are_counted_and_refused_with_the_row_where_there_is_no_other(
     tmp_path: pathlib.Path, change: dict[str, object], message: str
 ) -> None:
     path = tmp_path / "x.csv"
     pd.DataFrame([POINT, POINT | change]).to_csv(path, index=False)
+    rows, reasons = validate_points(path)
+    assert (rows[0]["n"], rows[0]["coverage"], sum(reasons.values())) == (1, 0.5, 1)
+    pd.DataFrame([POINT | change]).to_csv(path, index=False)
     with pytest.raises(InputError, match=message):
         validate_points(path)
 

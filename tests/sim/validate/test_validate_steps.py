@@ -53,12 +53,18 @@ def test_a_batch_served_in_parts_counts_against_coverage(tmp_path: pathlib.Path)
 
 @pytest.mark.parametrize(
     ("change", "line"),
-    [({"prompt_time": -1.0}, 3), ({"token_time": 0.0295}, 3), ({"prompt_time": 60_000.0}, 3)],
+    [({"prompt_time": -1.0}, 2), ({"token_time": 0.0295}, 2), ({"prompt_time": 60_000.0}, 2)],
     ids=["negative", "seconds for milliseconds", "microseconds for milliseconds"],
 )
-def test_a_row_that_cannot_be_is_refused_by_its_line(tmp_path: pathlib.Path, change: dict, line: int) -> None:
+def test_a_row_that_cannot_be_is_counted_and_refused_by_its_line_where_there_is_no_other(
+    tmp_path: pathlib.Path, change: dict, line: int
+) -> None:
+    rows, reasons = validate_steps(file_of(tmp_path, ROW, ROW | change))
+    (every,) = (row for row in rows if row["kind"] == "all" and row["format"] == "all")
+    assert 0.5 <= every["coverage"] < 1
+    assert sum(n for why, n in reasons.items() if why.endswith(("not a measurement", "(is the unit right?)"))) == 1
     with pytest.raises(InputError, match=f":{line}"):
-        validate_steps(file_of(tmp_path, ROW, ROW | change))
+        validate_steps(file_of(tmp_path, ROW | change))
 
 
 def test_what_a_file_leaves_out_is_said_on_the_command_line(

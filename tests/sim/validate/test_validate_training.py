@@ -6,10 +6,10 @@ import pathlib
 import pytest
 
 from sim.cli import main
-from sim.training.measured_column import read_frame
 from sim.validate._training_rows import read_rows
 from sim.validate.training import validate_file, validate_training
 from tests.shared_data import folder
+from workloads.files import read_frame
 
 
 def rows_of(file: str, tmp_path: pathlib.Path) -> list[dict[str, float]]:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from kernels.errors import InputError
-from sim.validate.training import validate_training
+from sim.validate.training import validate_file, validate_training
 
 NODE = {"# GPUs": 2, "global batch": 4, "micro batch": 1, "hidden size": 1024, "attention heads": 16, "# layers": 4,
         "sequence length": 512, "tensor parallelism": 1, "data parallelism": 1, "pipeline parallelism": 2,
@@ -33,8 +33,8 @@ def written(row: dict[str, object], path: pathlib.Path, **change: object) -> pat
         (LAYOUT, "pipe_parallel_size", 64, "pipe_parallel_size = 64: more chunks than layers"),  # 40 layers
         (LAYOUT, "sequence_parallel", "maybe", "not true or false"),
         (LAYOUT, "Average Step Time", "inf", "neither a time nor an OOM"),
-        (OFFLOAD, "fwd_ms", 0.0, "fwd_ms = 0.0: not a number above 0"),  # a relative error of nothing is endless
-        (OFFLOAD, "step_ms", "x", "not a number above 0"),
+        (OFFLOAD, "fwd_ms", 0.0, "fwd_ms = 0.0: not a measurement"),  # a relative error of nothing is endless
+        (OFFLOAD, "step_ms", "x", "not a measurement"),
         (OFFLOAD, "log", LOG.replace("tp1", "tp0"), "tp must be above 0"),
     ],
 )
@@ -44,6 +44,14 @@ def test_what_cannot_be_is_refused(
     with pytest.raises(InputError) as caught:
         validate_training(written(row, tmp_path, **{column: value}))
     assert text in str(caught.value)
+
+
+def test_an_odd_log_counts_and_the_others_go_on(tmp_path: pathlib.Path) -> None:
+    odd = [OFFLOAD | {"bwd_ms": "x"}, OFFLOAD | {"log": "of whatever"}]
+    pd.DataFrame([OFFLOAD, *odd, OFFLOAD]).to_csv(tmp_path / "runs.csv", index=False)
+    rows, reasons, _ = validate_file(tmp_path / "runs.csv")
+    every = next(row for row in rows if row["kind"] == "step")
+    assert (every["n"], every["coverage"], [one["n"] for one in reasons]) == (2, 0.5, [1, 1])
 
 
 def test_an_empty_table_and_a_missing_column_are_named(tmp_path: pathlib.Path) -> None:
