@@ -107,11 +107,13 @@ def _split(deployment: Deployment, load: Requests) -> _Part:
     if not done.complete:
         raise KeyboardInterrupt
     energy_j, setups = 0.0, []
+    stream_ps: dict[str, int] = {}  # what an answer takes from the engine to the client
     end_s = max(pool.span_ps for pool in done.pool.values()) / PS_PER_S
     for name, result in done.pool.items():
         policy = policy_of(own[name])
         setup = prepared(own[name], policy)
         profile = engine_profile.load(own[name].engine)
+        stream_ps[name] = round(profile.stream_s * PS_PER_S)
         _, lowered = priced(setup, profile, policy, limits_of(setup, profile))
         spent = accounts(result, lowered)
         used_j = (int(spent.energy_nj.sum()) + spent.idle_nj) / NJ_PER_J
@@ -122,6 +124,9 @@ def _split(deployment: Deployment, load: Requests) -> _Part:
     first_ps, last_ps, arrival_ps, token = (
         r[name] for name in ("first_token_ps", "last_token_ps", "arrival_ps", "produced_token")
     )
+    first_ps = np.where(first_ps >= 0, first_ps + stream_ps["prefill"], first_ps)
+    last_ps = np.where(last_ps >= 0, last_ps + stream_ps["decode"], last_ps)
+    last_ps = np.where(token > 1, last_ps, first_ps)
     gap_s = (last_ps - first_ps) / (np.maximum(token - 1, 1) * PS_PER_S)
     return _Part(
         arrival_ps / PS_PER_S, _seconds(first_ps), _seconds(last_ps), _seconds(np.maximum(first_ps - arrival_ps, -1)),
