@@ -127,13 +127,13 @@ class Cluster:
         first, last = (pools[pool.part.name].request for pool in (self.first, self.last))
         there = (last["status"] != FUTURE) & (self.first is not self.last)  # what went on to the other pool
         request: dict[str, Any] = {
-            "arrival_ps": first["arrival_ps"].copy(),
-            "start_ps": first["start_ps"].copy(),
-            "first_token_ps": first["first_token_ps"].copy(),
+            "arrival_ps": first["arrival_ps"],
+            "start_ps": first["start_ps"],
+            "first_token_ps": first["first_token_ps"],
             "transfer_ps": self.transfer_ps,
-            "prompt_token": first["prompt_token"].copy(),
+            "prompt_token": first["prompt_token"],
             "output_token": self.output,
-            "first_replica": first["replica"].copy(),
+            "first_replica": first["replica"],
             "last_replica": np.where(there, last["replica"], first["replica"]),
         }
         for name in ("last_token_ps", "end_ps", "produced_token", "status", "reason"):
