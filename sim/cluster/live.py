@@ -202,7 +202,7 @@ class Live:
 
     def _told(self, program: Program) -> Generator[simpy.Event, Any, None]:
         """The body, with what it waits for kept for `_check_ended`."""
-        body = program.body(program)
+        body: Any = program.body(program)
         value: Any = None
         while True:
             try:

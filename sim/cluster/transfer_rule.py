@@ -45,12 +45,14 @@ def rule_of(module: ModuleType) -> Rule:
 
 def compiled_rule(module: ModuleType) -> Any:
     """The rule compiled; an `InputError` where numba cannot."""
+    from kernels import blame, users
     from kernels.engine.handover import RULE_SIGNATURE
     from kernels.jit import njit_as
 
     try:
-        return njit_as(RULE_SIGNATURE)(module.left_byte)
-    except KeyboardInterrupt:
+        users.prepare(module.left_byte)
+        return njit_as(RULE_SIGNATURE, str(module.__file__) in blame.FILES)(module.left_byte)
+    except (KeyboardInterrupt, InputError):
         raise
     except Exception as error:
         said = [part.strip() for part in str(error).splitlines() if part.strip()]

@@ -11,7 +11,7 @@ from sim.record.export import write_json
 from sim.record.provenance import versions
 from workloads.files import read_json
 
-FORMAT = "ridgeline-baseline/1"
+FORMAT: Literal["ridgeline-baseline/1"] = "ridgeline-baseline/1"
 _Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 _Batch = Annotated[int, Field(ge=1, le=1 << 24)]
 
