@@ -27,7 +27,7 @@ def held_out() -> pd.DataFrame:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """The table as the README has it, errors in per cent."""
+    """The table as docs/accuracy.md has it, errors in per cent."""
     lines = [
         "| device | operator | format | kernel | shapes | MAPE % | median % | p90 % | bias % |",
         "|---|---|---|---|---:|---:|---:|---:|---:|",

@@ -1,4 +1,4 @@
-"""One sequence at a time, in plain Python: the README's policy, by which steps that ask Python are timed."""
+"""One sequence at a time, in plain Python: the policy of docs/add.md, by which steps that ask Python are timed."""
 
 from kernels.engine.records import Engine
 from kernels.engine.verbs import (

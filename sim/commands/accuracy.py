@@ -1,4 +1,4 @@
-"""`ridgeline accuracy`: held-out errors of the shipped calibrations, as the README has them."""
+"""`ridgeline accuracy`: held-out errors of the shipped calibrations, as docs/accuracy.md has them."""
 
 import argparse
 

@@ -25,7 +25,7 @@ def left_out() -> pd.DataFrame:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """The table as the README has it, errors in per cent."""
+    """The table as docs/accuracy.md has it, errors in per cent."""
     lines = [
         "| engine | measured | metric | fitted | error % | left out, error % | left out |",
         "|---|---|---|---:|---:|---:|---|",

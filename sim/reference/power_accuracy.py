@@ -22,7 +22,7 @@ def stated() -> pd.DataFrame:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """The table as the README has it, errors in per cent."""
+    """The table as docs/accuracy.md has it, errors in per cent."""
     lines = [
         "| system | watts of | rows | left out | median % | left out, median % | p90 % |",
         "|---|---|---:|---:|---:|---:|---:|",

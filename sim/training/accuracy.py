@@ -103,7 +103,7 @@ def summary(error: Sequence[float] | np.ndarray) -> dict[str, float]:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """The table as the README has it, errors in percent."""
+    """The table as docs/accuracy.md has it, errors in percent."""
     lines = ["| stack | data | left out | rows | MAPE % | median % | p90 % | bias % |"]
     lines.append("|---|---|---|---:|---:|---:|---:|---:|")
     for row in frame.to_dict("records"):

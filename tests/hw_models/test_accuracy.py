@@ -1,4 +1,4 @@
-"""The README's accuracy table is what the command prints, and a sample of it is recomputed from the measurements."""
+"""The page's accuracy table is what the command prints, and a sample of it is recomputed from the measurements."""
 
 import pathlib
 
@@ -15,8 +15,8 @@ from tests.shared_data import folder
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def test_the_readme_has_the_table_of_the_command() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_page_has_the_table_of_the_command() -> None:
+    text = (ROOT / "docs" / "accuracy.md").read_text()
     table = text.partition("<!-- accuracy: ridgeline accuracy -->\n")[2].partition("\n<!-- end -->")[0]
     assert table == markdown(held_out())
 

@@ -1,4 +1,4 @@
-"""The README's table of engine profiles is what the command prints. (Samples of it are recomputed from the measurements
+"""The page's table of engine profiles is what the command prints. (Samples of it are recomputed from the measurements
 in `test_validate_serving.py` and `test_validate_steps.py`.)"""
 
 import json
@@ -13,11 +13,11 @@ from sim.serving.engine_profile import load, names
 ROOT = pathlib.Path(__file__).parents[3]
 
 
-def test_the_readme_has_the_table_of_the_command(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
+def test_the_page_has_the_table_of_the_command(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
     out = tmp_path / "x.json"
     assert main(["accuracy", "--engines", "--json", str(out)]) == 0
     printed = capsys.readouterr().out.strip()
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "accuracy.md").read_text()
     assert text.partition("<!-- engines: ridgeline accuracy --engines -->\n")[2].startswith(printed + "\n<!-- end -->")
     assert printed == markdown(left_out())
     assert len(json.loads(out.read_text())["rows"]) == len(left_out())

@@ -1,5 +1,5 @@
-"""Adding a GPU, a policy, a router, a progress model, a trace format or a model is one new file; the examples of the
-README and of docs/ways.md are the files."""
+"""Adding a GPU, a policy, a router, a progress model, a trace format or a model is one new file; the examples of
+docs/add.md and docs/ways.md are the files."""
 
 import json
 import os
@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[3]
 LOAD = "batch:n=6,prompt=100,output=8"
 
 
-def block(language: str, word: str, page: str = "README.md") -> str:
+def block(language: str, word: str, page: str = "docs/add.md") -> str:
     """The page's block of code that holds `word`."""
     blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     return next(text for text in blocks if word in text)
