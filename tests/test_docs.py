@@ -9,12 +9,11 @@ import shlex
 import pytest
 
 from sim import cli
-from sim.record.metrics import METRICS, SLO_NAMES
-from sim.record.records import TOTALS
+from sim.record.metrics import SLO_NAMES
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
 from sim.run.study import COLUMNS
-from sim.show.column_list import columns, markdown
+from sim.show.column_list import columns, found, markdown
 from studies._verdict import TAG
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
@@ -95,9 +94,9 @@ def test_every_number_of_a_run_has_a_meaning() -> None:
     }.items():  # fmt: skip
         assert list(listed.loc[listed["table"] == table, "column"]) == names
     for name in done.metrics:
-        bare = re.sub(r"^(mean|median|std|p[\d.]+)_(?=(ttft|tpot|itl|e2el)_)", "", name)
-        bare = bare.replace("_output_token", "_token") if "per_million" in bare else bare
-        assert bare in METRICS or bare in TOTALS, name
+        assert set(found(listed, name)["table"]) & {"metrics", "totals"}, name
+    assert found(listed, "p99_ttft_ms")["column"].tolist() == ["ttft_ms"]
+    assert found(listed, "p99_nothing_ms").empty
 
 
 def test_the_site_builds_and_needs_no_network(tmp_path: pathlib.Path) -> None:

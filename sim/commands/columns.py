@@ -18,14 +18,13 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.record.export import write_json
     from sim.record.write import write_files
     from sim.show import tables
-    from sim.show.column_list import columns, markdown
+    from sim.show.column_list import columns, found, markdown
 
     frame, name = columns(), arguments.name
     if name is not None:
-        here = frame["table"].eq(name) | frame["column"].str.contains(name, regex=False)
-        if not here.any():
-            raise InputError("no such column", field="name", value=name, allowed=sorted(set(frame["column"])))
-        frame = frame[here]
+        known, frame = sorted(set(frame["column"])), found(frame, name)
+        if frame.empty:
+            raise InputError("no such column", field="name", value=name, allowed=known)
     if arguments.json:
         write_json({"rows": frame}, arguments.json)
     if arguments.markdown:

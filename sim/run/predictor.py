@@ -27,6 +27,7 @@ from sim.run.scenario import Scenario, from_mapping
 
 Lengths = Sequence[int] | npt.NDArray[np.integer[Any]]
 REFUSED = ("speculate", "draft_model", "kv_budget", "lora_rank")  # what depends on more than lengths
+NO_PART = ("requests", "order", "goodput", "timeout_s", "price_USDph")  # of a load, its clients and its bill
 _NONE = np.zeros(0, np.int64)
 
 
@@ -43,7 +44,7 @@ class BatchTime:
     """Times of batches of a model on a system under an engine profile; `fields` are those of a `Scenario`.
 
     Raises `InputError` for what the scenario names that is not there or does not fit, and for what depends on more than
-    lengths (speculation, adapters, budgets of KV, spans that are read once).
+    lengths (speculation, adapters, budgets of KV, spans that are read once; images, which a load names), or on none.
     """
 
     def __init__(self, model: str, system: str, **fields: Any) -> None:
@@ -52,12 +53,11 @@ class BatchTime:
         from sim.serving import engine_profile
 
         self.scenario: Scenario = from_mapping({"model": model, "system": system, **fields})
-        for name in (*REFUSED, "attention"):
+        for name in (*REFUSED, "attention", *NO_PART):
             neutral: Any = Scenario.__dataclass_fields__[name].default
             if (value := getattr(self.scenario, name)) != neutral:
-                raise InputError(
-                    "depends on more than lengths", field=name, value=value, allowed=str(neutral) or "empty"
-                )
+                why = "has no effect on the time of a batch" if name in NO_PART else "depends on more than lengths"
+                raise InputError(why, field=name, value=value, allowed=str(neutral) or "empty")
         if self.scenario.fidelity == "replay":
             raise InputError("steps of others are not replayed", field="fidelity", value="replay",
                              allowed=["sol", "calibrated"])  # fmt: skip

@@ -234,7 +234,7 @@ def _said_kernels(
 
 def _draft(scenario: Scenario, model: ModelSpec, placed: Placement, system: System, fidelity: str) -> DraftModel:
     """The draft model on `draft_tp` devices of the first stage; an `InputError` where it cannot draft for `model`."""
-    draft = models.load(scenario.draft_model)
+    draft = models.load(scenario.draft_model, "draft_model")
     if placed.attn_dp > 1:
         raise InputError("attention groups have no draft model", field="draft_model", value=scenario.draft_model,
                          allowed="empty; or attn_dp = 1")  # fmt: skip
@@ -245,7 +245,10 @@ def _draft(scenario: Scenario, model: ModelSpec, placed: Placement, system: Syst
     formats = number_formats.of(draft, scenario.weight_format, scenario.kv_format)
     _check_pipes(system, {formats.attention, formats.mixer, formats.ffn, formats.expert, formats.head})
     tp = scenario.draft_tp
-    where = placement.make(draft, tp, 1, 1, 1, None, False, system.node.num_device)
+    try:
+        where = placement.make(draft, tp, 1, 1, 1, None, False, system.node.num_device)
+    except InputError as error:
+        raise InputError(f"of the draft model, {error}", field="draft_tp", value=tp) from None
     return DraftModel(draft, formats, where, machine(system, fidelity, group_size=tp if tp > 1 else None))
 
 

@@ -45,6 +45,15 @@ def unit(name: str) -> str:
     return UNITS.get(words[-1], "") if len(words) > 1 else ""
 
 
+def found(frame: "pd.DataFrame", name: str) -> "pd.DataFrame":
+    """Rows of `columns()` that a name means: of a table, else whose name holds it, else the quantity that a statistic
+    (`p99_ttft_ms`, `mean_ttft_ms`) is of, or that an output token shares in what is stated of all tokens."""
+    quantity = re.sub(r"^(mean|median|std|p\d+(\.\d+)?)_", "", name)
+    quantity = re.sub("(?<=_per_million)_output_token$", "_token", quantity)
+    here = frame["table"].eq(name) | frame["column"].str.contains(name, regex=False)
+    return frame[here] if here.any() else frame[frame["column"].eq(quantity)]
+
+
 def columns() -> "pd.DataFrame":
     """A row a column: `table` (requests, steps, operators, metrics, totals, study), `column, unit, meaning`."""
     import pandas as pd

@@ -54,7 +54,7 @@ def _names(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """Kinds and names of what a scenario stands on."""
     yield "model", scenario.model
     if scenario.draft_model:
-        yield "model", scenario.draft_model
+        yield "draft_model", scenario.draft_model
     yield ("machine" if scenario.fidelity == "sol" else "calibrated machine"), scenario.system
     yield "engine", scenario.engine
     yield "attention", scenario.attention
@@ -68,8 +68,8 @@ def _names(scenario: Scenario) -> Iterator[tuple[str, str]]:
 
 def _held(kind: str, text: str) -> str:
     """The hash of what a name holds."""
-    if kind == "model":
-        return _hash(models.load(text))
+    if kind in ("model", "draft_model"):
+        return _hash(models.load(text, kind))
     if kind.endswith("machine"):
         system = catalog.system(text)
         fitted = kind != "machine" and best_fidelity(system.device) == "calibrated"

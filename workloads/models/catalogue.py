@@ -59,9 +59,10 @@ def _ready(name: str) -> ModelSpec:
     return read_config(FOLDER / "configs" / f"{name}.json", name)
 
 
-def load(model: str | pathlib.Path | ModelSpec) -> ModelSpec:
+def load(model: str | pathlib.Path | ModelSpec, field: str = "model") -> ModelSpec:
     """A ready model by name, or any `config.json` by path (a text with a slash or ending in `.json`, of the file
     or of the folder that holds it), or an id of the hub (`workloads.models.hub`); a `ModelSpec` passes through.
+    Errors name `field`.
 
     >>> load("mixtral-8x7b").block[0].ffn.num_expert
     8
@@ -76,11 +77,11 @@ def load(model: str | pathlib.Path | ModelSpec) -> ModelSpec:
         return _ready(model)
     path = pathlib.Path(model)
     if isinstance(model, str) and hub.is_id(model) and path.suffix != ".json" and not path.exists():
-        found = hub.resolve(model)
+        found = hub.resolve(model, field)
         return _ready(found) if isinstance(found, str) else read_config(found, model.partition("@")[0].split("/")[1])
     if isinstance(model, pathlib.Path) or path.suffix == ".json" or len(path.parts) > 1:
         return read_config(path / "config.json" if path.is_dir() else path)
-    raise InputError("no such model", field="model", value=model, allowed=names())
+    raise InputError("no such model", field=field, value=model, allowed=names())
 
 
 def read_config(path: str | pathlib.Path, name: str | None = None) -> ModelSpec:

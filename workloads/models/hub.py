@@ -51,8 +51,8 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(home).expanduser() / "hub"
 
 
-def resolve(text: str) -> str | pathlib.Path:
-    """The name of a ready model, or the path of a `config.json` in the local cache.
+def resolve(text: str, field: str = "model") -> str | pathlib.Path:
+    """The name of a ready model, or the path of a `config.json` in the local cache. Errors name `field`.
 
     >>> resolve("Qwen/Qwen3-32B")
     'qwen3-32b'
@@ -66,14 +66,14 @@ def resolve(text: str) -> str | pathlib.Path:
     if found is not None:
         return found
     if name.lower() in known:  # of a revision that is not here: the configuration is published under the same id
-        raise InputError("this revision is not in the local cache", field="model", value=text,
+        raise InputError("this revision is not in the local cache", field=field, value=text,
                          allowed=f"{name}, the ready model {known[name.lower()]}")  # fmt: skip
     if name.lower() in (other := ids("instead")):
         raise InputError("its weights are not those of the ready model, and it is not in the local cache",
-                         field="model", value=text, allowed=other[name.lower()])  # fmt: skip
+                         field=field, value=text, allowed=other[name.lower()])  # fmt: skip
     near = [one for one in known if one.split("/")[1].startswith(name.lower().split("/")[1][:5])]
     raise InputError(
-        f"neither a ready model nor in the local cache ({folder}); nothing is fetched", field="model", value=text,
+        f"neither a ready model nor in the local cache ({folder}); nothing is fetched", field=field, value=text,
         allowed=[*near, "the path of its config.json"],
     )  # fmt: skip
 

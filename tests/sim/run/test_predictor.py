@@ -132,6 +132,10 @@ def test_what_cannot_be_priced_is_refused(llama) -> None:
         llama.seconds(predictor.Batch([0]))
     with pytest.raises(InputError, match="speculate"):
         predictor.BatchTime("llama-3-8b", "h100_sxm", speculate="chain:k=4,accept=0.7")
+    shown = "batch:n=2,prompt=100,output=2,num_image=1,image_token=64"
+    for name, value in {"requests": shown, "order": "sjf", "timeout_s": 3.0}.items():
+        with pytest.raises(InputError, match=f"{name} = .*has no effect on the time of a batch"):
+            predictor.BatchTime("llama-3-8b", "h100_sxm", **{name: value})
     with pytest.raises(InputError, match="unknown field"):
         predictor.BatchTime("llama-3-8b", "h100_sxm", tensor_parallel=2)
 

@@ -32,6 +32,12 @@ DRAFT = {"speculate": "chain:k=3,accept=0.8", "draft_model": "llama-3.2-1b"}
         ({"speculate": "chain:accept=2"}, "progress chain: accept = '2': out of range"),
         ({"speculate": "chain:p2=-0.5"}, "progress chain: p2 = -0.5: not a probability"),
         (DRAFT | {"speculate": "chain:k=0"}, "draft_model = 'llama-3.2-1b': has no effect: chain:k=0 drafts no token"),
+        (DRAFT | {"draft_model": "llama-3.2-2b"}, "draft_model = 'llama-3.2-2b': no such model"),
+        (DRAFT | {"draft_model": "nobody/none"}, "draft_model = 'nobody/none': neither a ready model nor in the local"),
+        (
+            DRAFT | {"draft_model": "gpt2", "max_model_len": 1024, "tp": 8, "draft_tp": 8, "system": "dgx_h100"},
+            "draft_tp = 8: of the draft model, tp = 8: does not divide the 12 attention heads of gpt2",
+        ),
         (DRAFT | {"draft_model": "gpt2"}, "max_model_len = 4096: gpt2 drafts for contexts of 1024 tokens"),
         (DRAFT | {"model": "deepseek-v2-lite", "tp": 1, "attn_dp": 2, "ep": 2}, "draft_model = 'llama-3.2-1b': attent"),
     ],
