@@ -1,6 +1,7 @@
 """Charts as inline SVG: lines and steps, points, bars, spans of time. Axes begin at zero unless they are logarithmic;
 one quantity an axis. Colours are classes of the page's style, so that they follow its ground."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -120,7 +121,7 @@ def spans(title: str, unit: str, rows: Sequence[tuple[str, Sequence[float]]], na
     height = math.ceil(TOP + each * len(rows) + BOTTOM)
     drawn = _below(x, LEFT, WIDTH - LEFT - RIGHT, height)
     for at, (label, times) in enumerate(rows):
-        for k, (begin, end) in enumerate(zip(times, times[1:], strict=False)):
+        for k, (begin, end) in enumerate(itertools.pairwise(times)):
             if not end > begin:
                 continue
             (one, other) = _px(x, [begin, end])

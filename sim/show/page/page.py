@@ -16,7 +16,8 @@ STYLE = """
 --c0:#0072b2;--c1:#e69f00;--c2:#009e73;--c3:#d55e00;--c4:#cc79a7;--c5:#56b4e9;--c6:#b8a500}
 @media(prefers-color-scheme:dark){:root{--bg:#16181c;--ink:#e6e6e6;--faint:#a0a0a0;--rule:#33363c;--c0:#4aa3df}}
 *{box-sizing:border-box}
-body{margin:0 auto;padding:1rem;max-width:76rem;background:var(--bg);color:var(--ink);font:15px/1.45 system-ui,sans-serif}
+body{margin:0 auto;padding:1rem;max-width:76rem;
+background:var(--bg);color:var(--ink);font:15px/1.45 system-ui,sans-serif}
 h1{font-size:1.35rem;margin:.2rem 0;overflow-wrap:anywhere}h2{font-size:1.1rem;margin:1.6rem 0 .4rem}
 p,li{max-width:60rem;overflow-wrap:anywhere}.faint,figcaption small{color:var(--faint)}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:1rem 1.5rem}

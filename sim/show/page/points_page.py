@@ -114,8 +114,13 @@ def points_page(title: str, rows: Sequence[Row], joule: str, said: Sequence[str]
     fronts = [chart(title, kept, USER, y, least) for title, y, least in (
         ("Interactivity against throughput", DEVICE, False), ("Interactivity against cost", USD, True),
         ("Interactivity against energy", joule, True))]  # fmt: skip
-    latency = [chart(title, some, "output_throughput", y) for title, y in (
-        ("Time to first token against throughput", "p99_ttft_ms"), ("Time per token against throughput", "p99_tpot_ms"))]
+    latency = [
+        chart(title, some, "output_throughput", y)
+        for title, y in (
+            ("Time to first token against throughput", "p99_ttft_ms"),
+            ("Time per token against throughput", "p99_tpot_ms"),
+        )
+    ]
     names = [n for n in dict.fromkeys(n for row in rows for n in row) if n not in hidden]
     columns = {n: [row.get(n) for row in rows] for n in names}
     shown = {n: column for n, column in columns.items() if any(value not in (None, "") for value in column)}

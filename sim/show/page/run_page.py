@@ -54,7 +54,9 @@ def records_page(title: str, run: Run, metrics: dict[str, Any], roofline: str = 
         roofline,
         section("Requests on a timeline", timeline(run.request)),
         "<h2>Metrics</h2>",
-        table({"metric": list(numbers), "value": list(numbers.values()), "meaning": [METRICS.get(n, "") for n in numbers]}),
+        table(
+            {"metric": list(numbers), "value": list(numbers.values()), "meaning": [METRICS.get(n, "") for n in numbers]}
+        ),
     ]
     if run.operator is not None:
         parts += ["<h2>Operators</h2>", table(columns_of(run.operator))]
