@@ -20,7 +20,7 @@ body{margin:0 auto;padding:1rem;max-width:76rem;
 background:var(--bg);color:var(--ink);font:15px/1.45 system-ui,sans-serif}
 h1{font-size:1.35rem;margin:.2rem 0;overflow-wrap:anywhere}h2{font-size:1.1rem;margin:1.6rem 0 .4rem}
 p,li{max-width:60rem;overflow-wrap:anywhere}.faint,figcaption small{color:var(--faint)}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:1rem 1.5rem}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,27rem),1fr));gap:1rem 1.5rem}
 figure{margin:0;min-width:0}figcaption{font-weight:600}figcaption small{display:block;font-weight:400}
 svg{display:block;width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:var(--ink)}
 svg .rule{stroke:var(--rule)}svg .axis{stroke:var(--faint)}svg .roof{stroke:var(--ink);fill:none}
