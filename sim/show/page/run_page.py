@@ -48,7 +48,7 @@ def records_page(title: str, run: Run, metrics: dict[str, Any], roofline: str = 
     parts = [
         items([*bound_words(run, metrics), *(f"Note: {note}." for note in about.get("note", ()))]),
         section("Latency of requests", *latency_charts(run.request)),
-        section("Load over time", *load_charts(run)),
+        section("Load over time", *load_charts(run), said=f"Means over {NUM_BIN} equal parts of the time."),
         section("Replicas over time", *replica_charts(run), said=_replicas_said(run)),
         section("Where time and joules went", *operator_charts(run, metrics)),
         roofline,
@@ -101,28 +101,33 @@ def load_charts(run: Run) -> list[str]:
     rate = token_rate(some, edges) / (edges[1] - edges[0])
     kept = request.rows(~request.equal("status", "refused"))
 
-    def before(name: str) -> Floats:
-        return np.searchsorted(np.sort(kept[name][~np.isnan(kept[name])]), edges, side="right").astype(np.float64)
-
-    arrived, begun, ended = before("arrival_s"), before("scheduled_s"), before("finish_s")
+    arrived, begun, ended = (mean_passed(kept[n], edges) for n in ("arrival_s", "scheduled_s", "finish_s"))
+    running, waiting = np.maximum(begun - ended, 0.0), np.maximum(arrived - begun, 0.0)
     time = Axis("time (s)", float(edges[-1]))
     return [
-        lines("Throughput", time, up_to("output tokens/s", rate), {"": (edges, np.r_[rate, rate[-1]])}, step=True),
-        lines("Requests in the system", time, up_to("requests", begun - ended, arrived - begun),
-              {"running": (edges, begun - ended), "waiting": (edges, arrived - begun)}, step=True),
+        lines("Throughput", time, up_to("output tokens/s", rate), {"": _held(edges, rate)}, step=True),
+        lines("Requests in the system", time, up_to("requests", running, waiting),
+              {"running": _held(edges, running), "waiting": _held(edges, waiting)}, step=True),
     ]  # fmt: skip
 
 
-def busy_share(step: Columns, edges: Floats) -> Floats:
-    """Share of each bin in which a step of one replica ran; steps of lanes that overlap count once."""
-    order = np.argsort(step["start_s"], kind="stable")
-    start, end = step["start_s"][order], np.maximum.accumulate(step["end_s"][order])
-    start = np.maximum(start, np.r_[-np.inf, end[:-1]])  # what an earlier step covers is counted there
-    width = np.maximum(end - start, 0.0)
-    total = np.r_[0.0, np.cumsum(width)]
-    at = np.searchsorted(start, edges, side="right")
-    part = np.where(at > 0, np.minimum(edges - start[np.maximum(at - 1, 0)], width[np.maximum(at - 1, 0)]), 0.0)
-    return np.diff(np.where(at > 0, total[np.maximum(at - 1, 0)] + part, 0.0)) / np.diff(edges)
+def mean_in_steps(step: Columns, value: Floats, edges: Floats) -> Floats:
+    """A step's value, averaged over each bin: it holds from the step's start until the next one's, or until no step
+    runs, where it is zero. `step` is in order of `start_s`; of 1.0 it is the share of time in steps, lanes once."""
+    start = step["start_s"]
+    end = np.minimum(np.maximum.accumulate(step["end_s"]), np.r_[start[1:], np.inf])
+    clock = np.stack([start, end], axis=1).ravel()
+    grown = np.cumsum(value * (end - start))
+    total = np.stack([np.r_[0.0, grown[:-1]], grown], axis=1).ravel()
+    return np.diff(np.interp(edges, clock, total)) / np.diff(edges)
+
+
+def mean_passed(clock_s: Floats, edges: Floats) -> Floats:
+    """How many of `clock_s` have passed, averaged over each bin; NaN never does."""
+    clock = np.sort(clock_s[~np.isnan(clock_s)])
+    num = np.searchsorted(clock, edges, side="right")
+    area = num * edges - np.r_[0.0, np.cumsum(clock)][num]
+    return np.diff(area) / np.diff(edges)
 
 
 def replica_charts(run: Run) -> list[str]:
@@ -136,17 +141,20 @@ def replica_charts(run: Run) -> list[str]:
     for replica in _replicas(run)[:MAX_REPLICA]:
         own = run.step.rows(run.step["replica"] == replica)
         own = own.rows(np.argsort(own["start_s"], kind="stable"))
-        share = busy_share(own, edges) * 100
-        last = np.searchsorted(own["start_s"], edges, side="right") - 1
-        rest = (last < 0) | (edges >= np.maximum.accumulate(own["end_s"])[last])
-        used = np.where(rest, 0.0, own["used_block"][np.maximum(last, 0)] / num_block * 100)
-        busy[f"replica {replica}"], held[f"replica {replica}"] = (edges, np.r_[share, share[-1]]), (edges, used)
+        share = mean_in_steps(own, np.ones(len(own)), edges) * 100
+        used = mean_in_steps(own, own["used_block"] / num_block, edges) * 100
+        busy[f"replica {replica}"], held[f"replica {replica}"] = _held(edges, share), _held(edges, used)
     time = Axis("time (s)", float(edges[-1]))
     return [
         lines("Utilisation", time, Axis("time in steps (%)", 105.0), busy, step=True),
         lines("KV memory", time, up_to("KV blocks held (%)", *(y for _, y in held.values())), held, step=True,
               said=f"of {num_block:,.0f} blocks a replica"),
     ]  # fmt: skip
+
+
+def _held(edges: Floats, mean: Floats) -> tuple[Floats, Floats]:
+    """Means of bins as a step line."""
+    return edges, np.r_[mean, mean[-1]]
 
 
 def _replicas(run: Run) -> list[int]:

@@ -123,9 +123,19 @@ def test_utilisation_is_the_time_that_steps_cover() -> None:
     assert steps is not None
     edges = np.arange(9.0)
     own = steps.rows(steps["replica"] == 0)  # 1 to 2, 2 to 4, 4 to 5
-    assert run_page.busy_share(own, edges).tolist() == [0, 1, 1, 1, 1, 0, 0, 0]
+    assert run_page.mean_in_steps(own, np.ones(3), edges).tolist() == [0, 1, 1, 1, 1, 0, 0, 0]
     lanes = Columns({"start_s": np.array([0.5, 1.0, 1.0]), "end_s": np.array([2.0, 1.5, 3.0])})  # that overlap
-    assert run_page.busy_share(lanes, np.arange(5.0)).tolist() == [0.5, 1, 1, 0]
+    assert run_page.mean_in_steps(lanes, np.ones(3), np.arange(5.0)).tolist() == [0.5, 1, 1, 0]
+
+
+def test_means_over_time_are_those_by_hand() -> None:
+    run = tiny_run()
+    assert run.step is not None
+    own = run.step.rows(run.step["replica"] == 0)
+    held = run_page.mean_in_steps(own, own["used_block"].astype(np.float64), np.array([0.0, 2.0, 5.0]))
+    assert held == pytest.approx([0.5, 4 / 3])  # a block for 1 s of 2; one for 2 s and two for 1 s of 3
+    arrived = run_page.mean_passed(np.array([1.0, 2.5, np.nan]), np.array([0.0, 2.0, 4.0]))
+    assert arrived == pytest.approx([0.5, 1.75])
 
 
 def test_what_is_not_drawn_is_said() -> None:
