@@ -71,23 +71,23 @@ def points(
     title: str, x: Axis, y: Axis, series: Mapping[str, Sequence[tuple[float, float, str, str]]], *, said: str = "",
     behind: str = "", radius: Mapping[str, Sequence[float]] | None = None,
 ) -> str:  # fmt: skip
-    """A mark a point (x, y, what is written beside it, what the pointer reads); `radius` in units of the drawing. What
-    would be written over something is left to the pointer."""
-    drawn, taken = [behind], list[tuple[float, float, float]]()
+    """A mark a point (x, y, what is written beside it, what the pointer reads); `radius` in units of the drawing; the
+    first lie on top. What would be written over something is left to the pointer."""
+    marks, words, taken = list[str](), list[str](), list[tuple[float, float, float]]()
     for k, (name, rows) in enumerate(series.items()):
         sizes = radius[name] if radius else [4.0] * len(rows)
         for (one, other, word, whole), size in zip(rows, sizes, strict=True):
             (px,), (py,) = _px(x, [one]), _py(y, [other])
-            drawn.append(f'<circle class="f{k % NUM_COLOUR}" fill-opacity=".75" cx="{px}" cy="{py}" r="{size:.1f}">'
+            marks.append(f'<circle class="f{k % NUM_COLOUR}" fill-opacity=".75" cx="{px}" cy="{py}" r="{size:.1f}">'
                          f"<title>{escape(whole)}</title></circle>")  # fmt: skip
             right, wide = float(px) > WIDTH - 90, 6.5 * len(word)
             begin, base = float(px) + (-6 - wide if right else 6), float(py) - 5
             free = all(abs(base - there) > 11 or begin > last or begin + wide < first for first, last, there in taken)
             if word and free:
                 taken.append((begin, begin + wide, base))
-                drawn.append(f'<text x="{float(px) + (-6 if right else 6):.1f}" y="{base:.1f}"'
+                words.append(f'<text x="{float(px) + (-6 if right else 6):.1f}" y="{base:.1f}"'
                              f' text-anchor="{"end" if right else "start"}">{escape(word)}</text>')  # fmt: skip
-    return figure(title, x, y, "".join(drawn), list(series), said)
+    return figure(title, x, y, behind + "".join([*reversed(marks), *words]), list(series), said)
 
 
 def line(x: Axis, y: Axis, ends: Sequence[tuple[float, float]], kind: str = "roof") -> str:

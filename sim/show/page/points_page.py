@@ -140,11 +140,11 @@ def chart(title: str, rows: Sequence[Row], x: str, y: str, least: bool | None = 
     every = max(1, -(-len(best) // MAX_WORD))
     labelled = {id(row) for row in best[::every]}
     series: dict[str, list[tuple[float, float, str, str]]] = {"front": [], "beaten": []} if best else {"": []}
-    on_front = {id(row) for row in best}
+    on_front = {(row[x], row[y]) for row in best}  # and who equals one of them in both
     for row in there:
         whole = f"{row['point']}: {row[x]:.6g} {LABEL[x]}, {row[y]:.6g} {LABEL[y]}"
         word = f"{row['concurrency']:.3g}" if id(row) in labelled and row["concurrency"] is not None else ""
-        place = "" if not best else "front" if id(row) in on_front else "beaten"
+        place = "" if not best else "front" if (row[x], row[y]) in on_front else "beaten"
         series[place].append((float(row[x]), float(row[y]), word, whole))
     axes = [up_to(LABEL[name], [row[name] for row in there]) for name in (x, y)]
     return points(title, axes[0], axes[1], {name: found for name, found in series.items() if found})

@@ -217,6 +217,8 @@ def test_a_recommendation_is_a_page() -> None:
     Balanced(text)
     assert recommend_page(found) == text
     best = found.rows[0]
+    rows = [row for row in found.rows if row[USER]]
+    assert [row["rank"] for row in front(rows, USER, DEVICE)] == found.frontier["rank"].tolist()
     assert f'data-v="{best["token_per_s_per_user"]!r}"' in text
     assert "tokens/s a user" in text
 
