@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save", metavar="DIR", help="write each that meets the target as a scenario that runs")
     parser.add_argument("--json", metavar="FILE", help="write every candidate and the frontier")
     parser.add_argument("--csv", metavar="FILE", help="write every candidate as CSV")
+    parser.add_argument("--html", metavar="FILE", help="write them as one page that needs no network")
     scenario_arguments.add(parser, fields=[name for name in FIELD_NAMES if name not in ("dp", "tp", "goodput")])
 
 
@@ -71,6 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
         write_json({"rows": rows, "frontier": found.frontier, "simulated": found.num_run, **rest}, a.json)
     if a.csv:
         write_files({pathlib.Path(a.csv): table_bytes(frame)})
+    if a.html and any(row["token_per_s_per_user"] is not None for row in rows):
+        from sim.show.page.points_page import recommend_page_bytes
+
+        write_files({pathlib.Path(a.html): recommend_page_bytes(found)})
     saved = save(found, a.save) if a.save else []
     meets = frame[frame["status"] == "meets"]
     demand = found.demand

@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenario_arguments.add(parser)
     scenario_arguments.add_fronts(parser)
     parser.add_argument("--out", metavar="FOLDER", help="write tables, plots and a Perfetto timeline here")
+    parser.add_argument("--html", metavar="FILE", help="write the run as one page that needs no network")
     parser.add_argument("--json", metavar="FILE", help="write the metrics under vLLM's benchmark field names")
     parser.add_argument(
         "--export", action="append", default=[], metavar="FORMAT=FILE",
@@ -38,8 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     with Progress(not arguments.quiet) as progress, front.named() if front else contextlib.nullcontext():
         done = simulate(
-            scenario, record_steps=bool(arguments.out), progress=progress, notes=front.notes if front else ()
-        )
+            scenario, record_steps=bool(arguments.out or arguments.html), progress=progress,
+            notes=front.notes if front else (),
+        )  # fmt: skip
     lines = [console(done.run, done.metrics)]
     intervals, complete = None, True
     if arguments.uncertainty and done.served:
@@ -59,6 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
         from sim.show.exports import export
 
         write_files({path: export(done, name) for path, name in exports.items()})
+    if arguments.html and done.served:
+        from sim.record.write import write_files
+        from sim.show.page.run_page import run_page_bytes
+
+        write_files({pathlib.Path(arguments.html): run_page_bytes(done)})
     if arguments.out:
         from sim.run.results import write_results
 

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--maximise", metavar="METRIC", help="what optuna raises")
     parser.add_argument("--json", metavar="FILE", help="write the rows")
     parser.add_argument("--csv", metavar="FILE", help="write the rows as CSV")
+    parser.add_argument("--html", metavar="FILE", help="write the rows as one page that needs no network")
     scenario_arguments.add(parser)
 
 
@@ -58,6 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
     frame = done.frame
     if a.csv:
         write_files({pathlib.Path(a.csv): table_bytes(frame)})
+    if a.html and done.served:
+        from sim.show.page.points_page import sweep_page_bytes
+
+        write_files({pathlib.Path(a.html): sweep_page_bytes(done)})
     columns = [*(axis.name for axis in done.axes), "status", *(name for name in SHOWN if name in frame)]
     print(table(frame[columns]))
     for why in sorted({row["why"] for row in done.rows} - {""}):

@@ -56,6 +56,12 @@ class Recommendation:
         frame.attrs["complete"] = self.complete
         return frame
 
+    def page(self) -> str:
+        """All of it as one HTML page that needs no network (`ridgeline recommend --html`)."""
+        from sim.show.page.points_page import recommend_page
+
+        return recommend_page(self)
+
     @property
     def frontier(self) -> "pd.DataFrame":
         """Of what was simulated, those that no other beats in both tokens a second of a user and of a device, with

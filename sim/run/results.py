@@ -39,13 +39,20 @@ def _figures(done: Simulation) -> dict[str, bytes]:
 
 def roofline_figure(done: Simulation) -> "Figure":
     """The operators of a mean prefill and a mean decode step of this run under its device's roofs."""
+    from sim.show.roofline import draw
+
+    return draw(*roofline_frames(done), done.setup.scenario)
+
+
+def roofline_frames(done: Simulation) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """The frames of `sim.show.roofline.roofline` for a mean prefill and a mean decode step of this run."""
     import pandas as pd
 
-    from sim.show.roofline import draw, operators, roofs, typical_plans
+    from sim.show.roofline import operators, roofs, typical_plans
 
     requests, tpot_ms = done.run.requests, done.metrics["mean_tpot_ms"] or 0.0
     batch = max(1, round(done.metrics["output_throughput"] * tpot_ms / 1e3 / done.setup.placement.dp))
     context = max(1, int((requests["prompt_token"] + requests["committed_token"] / 2).mean()))
     plans = typical_plans(batch, context, max(1, int(requests["prompt_token"].mean())))
     points = pd.concat([operators(done.setup, phase, plan) for phase, plan in plans.items()], ignore_index=True)
-    return draw(points, roofs(done.setup), done.setup.scenario)
+    return points, roofs(done.setup)

@@ -85,6 +85,13 @@ class Simulation:
 
         return figure(self, kind)
 
+    def page(self) -> str:
+        """The run as one HTML page that needs no network (`ridgeline simulate --html`); with `record_steps=True` it
+        shows replicas over time. Raises `InputError` where no request was served."""
+        from sim.show.page.run_page import run_page
+
+        return run_page(self)
+
     def _repr_html_(self) -> str:
         from sim.show.report import html_table
 
