@@ -1,0 +1,133 @@
+"""What does a chain of context partitions gain over tensor and sequence parallel prompts? (KV-Runahead, ICML 2024)"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from studies._panels import Panel, panels
+from studies._steps import arrays, step_s
+from studies._verdict import frame, order, point, row
+from workloads import models
+from workloads.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLAIM = "KV-Runahead (Cho et al. 2024): the first token of Llama-7B comes 1.4 times sooner, of Falcon-7B 1.6 times"
+# Eight A100 of one node, FP16, eager PyTorch; two links: a direction of NVLink as the authors set it, and a slow one.
+LINKS = {"300 GB/s": 300e9, "10 GB/s": 10e9}
+PAPER = {"llama-2-7b": 1.4, "falcon-7b": 1.6}
+LENGTHS, COUNTS = (2048, 8192), (4, 8)
+FASTER, SAVED = "first token, speedup", "causal work, share of the square"
+OPEN = (
+    "length, GPUs and link of the headline are not said: all are run; the baseline gathers K and V of "
+    "all before attention of its own rows, nothing overlapped; no host time"
+)
+SMALL = {"lengths": (1024,), "counts": (4,), "rounds": 4}
+
+
+def chain(length: int, num: int) -> float:
+    """Query-key pairs of an even chain over the square: the blocks on and under the diagonal, (p + 1) / 2p."""
+    parts = np.full(num, length // num)
+    return float((parts * parts.cumsum()).sum() / parts.sum() ** 2)
+
+
+class Prompt:
+    """Times of a layer's part of a prompt on one GPU of a model."""
+
+    def __init__(self, name: str, link: float) -> None:
+        self.spec: ModelSpec = models.load(name)
+        part = self.spec.block[0].attention
+        self.num_layer = len(self.spec.layer)
+        self.byte = 2.0 * 2 * part.num_kv_head * part.head_dim  # of a token's K and V in a layer
+        self.link, self.where, self.known = link, arrays("dgx_a100", 1), dict[tuple[int, int], float]()
+
+    def layer_s(self, query: int, key: int) -> float:
+        """A layer of `query` rows that see keys up to `key`, causal at the end."""
+        if (query, key) not in self.known:
+            self.known[query, key] = (
+                step_s(self.spec, self.where, [query], [key], fmt="fp16", decode=False, sampled=0) / self.num_layer
+            )
+        return self.known[query, key]
+
+    def chain_s(self, parts: list[int]) -> float:
+        """The last process's end: in a layer each computes its own part once the keys before it have come, which it
+        sends on with its own; sends are asynchronous, a process's link carries one after another."""
+        before = np.concatenate(([0], np.cumsum(parts))).astype(int)
+        ready, free = np.zeros(len(parts)), np.zeros(len(parts))  # of each process, and of its link to the next
+        for _ in range(self.num_layer):
+            come = 0.0
+            for i, part in enumerate(parts):
+                begin = max(float(ready[i]), come)
+                ready[i] = begin + self.layer_s(part, int(before[i + 1]))
+                # own K and V are there at the begin of attention; counted at its end they would come later
+                free[i] = max(float(free[i]), begin) + before[i + 1] * self.byte / self.link
+                come = float(free[i])
+        return float(ready[-1])
+
+    def gathered_s(self, length: int, num: int) -> float:
+        """Tensor and sequence parallel: every process has length / p rows, keys of all gathered in each layer, and
+        computes the whole rectangle as rows that see every key."""
+        part = length // num
+        gather = (num - 1) * part * self.byte / self.link
+        return self.num_layer * (gather + self.layer_s(part, length))
+
+
+def search(one: Prompt, length: int, num: int, rounds: int) -> tuple[list[int], float]:
+    """Uneven partitions by a grid that halves: tokens move between neighbours while the first token comes sooner."""
+    parts = [length // num] * num
+    best = one.chain_s(parts)
+    step = max(64, length // num // 4)
+    for _ in range(rounds):
+        tried = []
+        for i in range(num - 1):
+            for sign in (step, -step):
+                other = [n + sign * ((j == i) - (j == i + 1)) for j, n in enumerate(parts)]
+                if min(other) >= 64:
+                    tried.append((one.chain_s(other), other))
+        if tried and min(tried)[0] < best:
+            best, parts = min(tried)
+        elif step > 64:
+            step //= 2
+        else:
+            break
+    return parts, best
+
+
+def run(lengths: tuple[int, ...] = LENGTHS, counts: tuple[int, ...] = COUNTS, rounds: int = 8) -> pd.DataFrame:
+    """First tokens by model, link, GPUs and length; the headline as the largest of ours with the range of all."""
+    table: list[dict[str, Any]] = []
+    gains: list[float] = []
+    for name, paper in PAPER.items():
+        found: dict[str, list[float]] = {}
+        early = True
+        for label, link in LINKS.items():
+            one = Prompt(name, link)
+            for num in counts:
+                for length in lengths:
+                    parts, best = search(one, length, num, rounds)
+                    even = one.chain_s([length // num] * num)
+                    value = one.gathered_s(length, num) / best
+                    gains.append(even / best)
+                    early &= parts[0] >= parts[-1]
+                    found.setdefault(label, []).append(value)
+                    table.append(point(name, FASTER, f"{label}, {num} GPUs, {length} tokens", value, OPEN))
+        each = [value for values in found.values() for value in values]
+        table.append(row(name, f"{FASTER}, largest", "every link, count and length", paper, max(each), OPEN,
+                         tag="approx", null=1.0, spread=each))  # fmt: skip
+        slow = float(np.mean(found["10 GB/s"])) > float(np.mean(found["300 GB/s"]))
+        table.append(order(name, "order: the slower the link the more a chain gains", "mean over the grid", slow, OPEN))
+        table.append(order(name, "order: the first partition is the largest", "every point", early, OPEN))
+    table.append(order("both", "order: searched partitions never lose to even ones", "every point", min(gains) >= 1))
+    some = f"up to {max(gains):.3f} times"
+    table.append(order("both", "order: at some point they win", "every point", max(gains) > 1, some))
+    table += [point("closed form", SAVED, f"{num} GPUs", chain(num * 256, num), "(p + 1) / 2p") for num in counts]
+    return frame(table)
+
+
+def plot(table: pd.DataFrame) -> "Figure":
+    """Speedup by model and link over GPUs and lengths; share of the causal work."""
+    shown = [Panel(FASTER, label, "speedup over gathered keys", f"{label}, ", curve=True) for label in LINKS]
+    return panels(table, [*shown, Panel(SAVED, "pairs of an even chain", "share of the square")],
+                  "KV-Runahead: first token on A100")  # fmt: skip

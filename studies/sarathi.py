@@ -1,0 +1,114 @@
+"""Do prompts in chunks beside decodes take the bubbles out of a pipeline? (SARATHI, Agrawal et al., 2023, GPT-3)"""
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from studies._panels import Panel, panels
+from studies._steps import arrays, step_s
+from studies._verdict import frame, order, point, row
+from workloads import models
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLAIM = "SARATHI (Agrawal et al. 2023): 6.29 times less bubble a request, GPT-3 1.91 times sooner on 64 A100"
+STAGES, TP, SLOTS, CHUNK, RATIO = 8, 8, 27, 256, 10  # TP 8 x PP 8, sequences a microbatch, P:D
+LOW, HIGH, THETA = 1024, 4096, 0.4  # tokens of a request, Zipf
+BUBBLE, SOONER, IDLE = "median bubble of a request, times less", "end to end, speedup", "median bubble of a request, s"
+OPEN = (
+    "bubble: a stage's idle time between two microbatches, added over stages and over a request's iterations; ranks of "
+    "the Zipf law by length; one prompt a microbatch and iteration under Orca; no hop or host time; steps of decodes "
+    "priced at their mean length; 400 requests at once, of the paper's 10,000, whose burst of prompts at the start "
+    "may be what makes our ratio larger: not isolated"
+)
+SMALL = {"requests": 250}
+
+
+@functools.cache
+def stage_s(prefill: int, seen: int, decodes: int, mean_kv: int) -> float:
+    """Seconds of a stage, by sizes rounded to a grid by the caller."""
+    if not prefill + decodes:
+        return 0.0
+    query = [prefill] * (prefill > 0) + [1] * decodes
+    keys = [seen] * (prefill > 0) + [mean_kv] * decodes
+    where = arrays("dgx_a100", TP)
+    whole = step_s(models.load("gpt3-175b"), where, query, keys, fmt="fp16", tp=TP, decode=not prefill)
+    return whole / STAGES
+
+
+def lengths(num: int, seed: int) -> np.ndarray:
+    """Tokens of requests by the Zipf law over the lengths."""
+    size = np.arange(LOW, HIGH + 1)
+    weight = 1.0 / (size - LOW + 1.0) ** THETA
+    return np.random.default_rng(seed).choice(size, num, p=weight / weight.sum())
+
+
+def replay(total: np.ndarray, chunk: int) -> tuple[float, np.ndarray]:
+    """Seconds in all and each request's bubble. A microbatch a stage takes turns; each iteration of it holds its
+    decodes and one prompt, whole (`chunk` 0) or a chunk that fills the step. Requests wait in one queue."""
+    prompt = np.maximum(1, total * RATIO // (RATIO + 1))
+    queue = list(range(len(total) - 1, -1, -1))
+    slots: list[list[list[int]]] = [[] for _ in range(STAGES)]  # of each microbatch: request, prompt left, output left
+    free, back = np.zeros(STAGES), np.zeros(STAGES)  # each stage free, each microbatch back from the last one
+    bubble, active = np.zeros(len(total)), True
+    while active:
+        active = False
+        for batch, running in enumerate(slots):
+            while queue and len(running) < SLOTS:
+                one = queue.pop()
+                running.append([one, int(prompt[one]), int(total[one] - prompt[one])])
+            if not running:
+                continue
+            active = True
+            decoding = [r for r in running if r[1] == 0]
+            filling = next((r for r in running if r[1] > 0), None)
+            part = 0 if filling is None else min(filling[1], max(1, chunk - len(decoding))) if chunk else filling[1]
+            seen = 0 if filling is None else int(prompt[filling[0]]) - filling[1] + part
+            kv = int(np.mean([total[r[0]] - r[2] for r in decoding])) if decoding else 1
+            size = part if chunk and part == chunk - len(decoding) else -(-part // 64) * 64
+            time = stage_s(size, max(size, -(-seen // 256) * 256), len(decoding), -(-kv // 512) * 512)
+            idle, ready = 0.0, float(back[batch])
+            for stage in range(STAGES):
+                begin = max(ready, float(free[stage]))
+                idle += begin - float(free[stage]) if free[stage] else 0.0
+                free[stage] = ready = begin + time
+            back[batch] = ready
+            took = decoding + ([filling] if filling is not None else [])
+            for r in took:
+                bubble[r[0]] += idle
+            for r in decoding:
+                r[2] -= 1
+            if filling is not None:
+                filling[1] -= part
+            slots[batch] = [r for r in running if r[1] > 0 or r[2] > 0]
+    return float(free.max()), bubble
+
+
+def run(requests: int = 400, seeds: int = 1) -> pd.DataFrame:
+    """Bubbles and the whole under Orca and with chunks, and their ratios, a range over draws."""
+    less, sooner = [], []
+    table: list[dict[str, Any]] = []
+    setup = "GPT-3, TP 8 x PP 8, P:D 10"
+    for seed in range(seeds):
+        total = lengths(requests, seed)
+        orca, chunks = replay(total, 0), replay(total, CHUNK)
+        medians = [float(np.median(one[1])) for one in (orca, chunks)]
+        less.append(medians[0] / medians[1])
+        sooner.append(orca[0] / chunks[0])
+        if seed == 0:
+            table += [point(n, IDLE, setup, v, OPEN) for n, v in zip(("Orca", "SARATHI"), medians, strict=True)]
+    table += [
+        row("SARATHI", BUBBLE, setup, 6.29, less[0], OPEN, null=1.0, spread=less),
+        row("SARATHI", SOONER, setup, 1.91, sooner[0], OPEN, null=1.0, spread=sooner),
+        order("SARATHI", "order: chunks leave less bubble", setup, min(less) > 1, OPEN),
+    ]
+    return frame(table)
+
+
+def plot(table: pd.DataFrame) -> "Figure":
+    """Bubbles of both, and the ratios."""
+    shown = [Panel(IDLE, "bubble", "seconds"), Panel(BUBBLE, "bubble", "times less"), Panel(SOONER, "whole", "speedup")]
+    return panels(table, shown, "SARATHI: GPT-3 on 64 A100")
