@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NoReturn
 
 from kernels.errors import InputError
 from sim.show.tables import number
@@ -102,6 +102,6 @@ def page_bytes(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
-def refuse_empty() -> None:
+def refuse_empty() -> NoReturn:
     """There is no page of nothing."""
     raise InputError("no request was served: there is nothing to show", field="page")

@@ -52,7 +52,7 @@ def recommend_page(found: "Recommendation") -> str:
             f"{found.num_run:,} runs"]  # fmt: skip
     if not found.complete:
         said += ["This search was stopped: candidates that had not run are not here."]
-    return points_page(f"Machines for {base.model if base else ''}", rows, WALL, said, ("pools", "options"))
+    return points_page(f"Machines for {base.model}", rows, WALL, said, ("pools", "options"))
 
 
 def sweep_page_bytes(done: "Swept") -> bytes:
@@ -95,7 +95,8 @@ def front(rows: Sequence[Row], x: str, y: str, least: bool = False) -> list[Row]
     [{'x': 2, 'y': 5}, {'x': 1, 'y': 9}]
     """
     sign = -1.0 if least else 1.0
-    best, kept = -math.inf, []
+    best = -math.inf
+    kept: list[Row] = []
     for row in sorted(rows, key=lambda one: (-one[x], -sign * one[y])):
         if sign * row[y] > best:
             best = sign * row[y]

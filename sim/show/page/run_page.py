@@ -137,7 +137,8 @@ def replica_charts(run: Run) -> list[str]:
     edges = edges_of(run.request)
     edges = np.linspace(0.0, max(float(edges[-1]), float(run.step["end_s"].max())), NUM_BIN + 1)
     num_block = float(run.totals["kv_block"])
-    busy, held = {}, {}
+    busy: dict[str, tuple[Floats, Floats]] = {}
+    held: dict[str, tuple[Floats, Floats]] = {}
     for replica in _replicas(run)[:MAX_REPLICA]:
         own = run.step.rows(run.step["replica"] == replica)
         own = own.rows(np.argsort(own["start_s"], kind="stable"))
