@@ -100,7 +100,7 @@ def closure(source: pathlib.Path) -> set[pathlib.Path]:
     outside the project also those from outside that are loaded (without the standard library, numpy and numba).
 
     >>> sorted(path.name for path in closure(ROOT / "units.py"))
-    ['jit.py', 'units.py']
+    ['jit.py', 'parts.py', 'units.py']
     """
     met: set[pathlib.Path] = set()
     left = [source.resolve()]

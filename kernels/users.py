@@ -60,7 +60,7 @@ def _called(function: Any) -> Iterator[Any]:
     for value in values:
         plain = _compiled(value)
         if plain is not None and plain.__code__.co_filename in blame.FILES:
-            yield value.dispatcher if isinstance(value, Kernel) else value
+            yield from (value.part, value.dispatcher) if isinstance(value, Kernel) else (value,)
 
 
 def _compiled(value: Any) -> FunctionType | None:

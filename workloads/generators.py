@@ -45,7 +45,7 @@ BODY: dict[str, Parameter] = {
         "popularity of adapters: floor(num_adapter u), u with density alpha u^(alpha-1); 1: all alike",
         default=1.0, low=0.01, high=100.0,
     ),
-    "num_image": Parameter("images of a request; their tokens come on top of prompt", "int", default=0, high=65_536),
+    "num_image": Parameter("images of a request; their tokens come on top of prompt", "int", default=0, high=32_767),
     "image_token": Parameter("tokens of the prompt that an image is", "int", default=0, high=MAX_TOKEN),
     "priority": Parameter("shares of the priorities 0, 1, ... as 0.8+0.2", "shares"),
     "num_system_prompt": Parameter("distinct system prompts", "int", default=0, low=1, high=1e6),

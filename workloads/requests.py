@@ -17,7 +17,7 @@ NO_PARENT = -1
 NO_ADAPTER = -1
 MAX_ADAPTER = (1 << 30) - 1
 MAX_CONCURRENCY = 10_000_000
-MAX_IMAGE = 65_536  # of a request
+MAX_IMAGE = 32_767  # of a request
 
 Ints = npt.NDArray[np.int64]
 
@@ -50,7 +50,7 @@ class Requests:
     parent: npt.NDArray[np.int32]  # index of the request waited for, less than one's own; -1: none
     think_ps: npt.NDArray[np.int64]
     adapter: npt.NDArray[np.int32]  # the adapter (LoRA) that it asks for; -1: the base model
-    num_image: npt.NDArray[np.int32]  # images in its prompt
+    num_image: npt.NDArray[np.int16]  # images in its prompt
     image_token: npt.NDArray[np.int32]  # tokens of the prompt that each of them is
     max_concurrency: int = 0  # requests (of chains: chains) that are sent and have not ended, at most; 0: no cap
     note: str = ""  # what the reader of a trace left out, in words
@@ -133,7 +133,7 @@ def build(
         think_ps=column("think_ps", think_ps, zeros, np.int64, 0, max_ps),
         adapter=column("adapter", adapter, np.full(num, NO_ADAPTER), np.int32, NO_ADAPTER, MAX_ADAPTER),
         max_concurrency=int(max_concurrency),
-        num_image=column("num_image", num_image, zeros, np.int32, 0, MAX_IMAGE),
+        num_image=column("num_image", num_image, zeros, np.int16, 0, MAX_IMAGE),
         image_token=column("image_token", image_token, zeros, np.int32, 0, MAX_TOKEN),
         note=note,
     )

@@ -83,7 +83,8 @@ class Ahead:
                     self.between = handover.roomier(self.between)
                     self.flow = grown(self.flow, len(self.flow.tag), 2)
                 elif code == handover.BAD_RULE:
-                    raise sends_too_much(*self.between.real[[handover.SAID_BYTE, handover.SENT_BYTE]])
+                    left, byte = self.between.real[[handover.SAID_BYTE, handover.SENT_BYTE]].tolist()
+                    raise sends_too_much(left, byte, str(of.rule.__file__))
                 elif code == handover.ASTRAY_THERE:
                     of.last.check(code)
                 elif code != BUDGET:

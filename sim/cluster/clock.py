@@ -142,7 +142,7 @@ class Clock:
         rate = min(part.link_byte_per_s, self.last.part.link_byte_per_s)
         left = self.rule(byte, part.num_layer, int(s["step_ps"]) / PS_PER_S, rate)
         if not 0 <= left <= byte:
-            raise sends_too_much(left, byte)
+            raise sends_too_much(left, byte, self.rule.__code__.co_filename)
         of.sent_byte += byte
         begun_ps = int(self.env.now)
         self.last.advance(begun_ps)
@@ -171,6 +171,7 @@ class Clock:
         me["load_token"][k] += sign * token
 
 
-def sends_too_much(left: float, byte: float) -> InputError:
-    """What is said of a rule that leaves more to be sent than there is, or less than nothing."""
-    return InputError("sends more than there is", field="transfer", value=left, allowed=f"0 to {byte:.0f} bytes")
+def sends_too_much(left: float, byte: float, file: str) -> InputError:
+    """What is said of a rule, in `file`, that leaves more to be sent than there is, or less than nothing."""
+    return InputError("is no share of what there is to send", file=file, field="left_byte", value=float(left),
+                      allowed=f"0 to {byte:.0f} bytes")  # fmt: skip

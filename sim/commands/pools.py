@@ -4,16 +4,14 @@ import argparse
 from typing import Any
 
 from sim.run import scenario_arguments
-from sim.run.scenario import FIELD_NAMES
 
 HELP = "prompts on one pool of engines, decodes on another, KV handed over: latencies, transfers, use of both"
 
 UNREAD = ("goodput", "price_USDph", "run_ahead", "timeout_s")
-READ = tuple(name for name in FIELD_NAMES if name not in UNREAD)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    scenario_arguments.add(parser, fields=READ)
+    scenario_arguments.add(parser, unread=UNREAD)
     for role in ("prefill", "decode"):
         parser.add_argument(
             f"--{role}", default="", metavar="FIELD=VALUE,...",

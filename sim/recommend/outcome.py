@@ -127,7 +127,7 @@ def _split(deployment: Deployment, load: Requests) -> _Part:
     first_ps = np.where(first_ps >= 0, first_ps + stream_ps["prefill"], first_ps)
     last_ps = np.where(last_ps >= 0, last_ps + stream_ps["decode"], last_ps)
     last_ps = np.where(token > 1, last_ps, first_ps)
-    gap_s = (last_ps - first_ps) / (np.maximum(token - 1, 1) * PS_PER_S)
+    gap_s = (last_ps - first_ps) / (np.maximum(token - 1, 1) * float(PS_PER_S))
     return _Part(
         arrival_ps / PS_PER_S, _seconds(first_ps), _seconds(last_ps), _seconds(np.maximum(first_ps - arrival_ps, -1)),
         np.where(token > 1, gap_s, np.nan), _seconds(np.maximum(last_ps - arrival_ps, -1)), token,

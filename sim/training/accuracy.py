@@ -79,7 +79,10 @@ def _file(stack: str, folder: pathlib.Path) -> pathlib.Path:
 def fitted_again(folder: str | pathlib.Path) -> pd.DataFrame:
     """The factors of every stack whose rows lie in `folder` (the shared `training` folder) or were published, fitted
     afresh, and their held-out errors. An `InputError` where no rows do."""
-    rows = []
+    rows: list[dict[str, object]] = []
+    files = sorted({file for file, _, _ in FITS.values() if not (PUBLISHED / file).exists()})
+    if not any((pathlib.Path(folder) / file).exists() for file in files):
+        raise NothingServedError("no measured rows of a stack here", field="data", value=str(folder), allowed=files)
     for name, (file, free, groups) in FITS.items():
         if not _file(name, pathlib.Path(folder)).exists():
             continue
@@ -87,9 +90,6 @@ def fitted_again(folder: str | pathlib.Path) -> pd.DataFrame:
         factors = ", ".join(f"{key} {value:.3g}" for key, value in fit(priced, free).items())
         for label, key in groups:
             rows.append(_row(name, f"{label} (on all: {factors})", file, summary(left_out(priced, free, key))))
-    if not rows:
-        files = sorted({file for file, _, _ in FITS.values()})
-        raise NothingServedError("no measured rows of a stack here", field="data", value=str(folder), allowed=files)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -86,7 +86,7 @@ def test_the_command_says_time_memory_and_cost(tmp_path: pathlib.Path, capsys: p
         ("train --model gpt3-13b --system dgx_a100 --dp 3 --batch 8", "batch = 8"),
         ("train --model gpt3-13b --system dgx_a100 --batch 8 --stack megatron", "no such stack"),
         ("train --model gpt3-13b --system dgx_a100 --batch 8 --format fp8", "no such pipe"),
-        ("train --model gpt3-13b --system dgx_a100 --batch 8 --schedule gpipe --interleave 2", "no chunks"),
+        ("train --model gpt3-13b --system dgx_a100 --pp 2 --batch 8 --schedule gpipe --interleave 2", "no chunks"),
         ("validate training nowhere.csv", "nowhere.csv: cannot be read"),
     ],
 )
