@@ -68,7 +68,7 @@ class OddRows:
 
     def text(self, frame: pd.DataFrame, name: str) -> pd.Series:
         """A column as words; rows with an empty cell are noted."""
-        self.note(frame[name].isna(), "is empty", name, frame[name].to_list())
+        self.note(frame[name].isna(), "is empty", name, [""] * len(frame))
         return frame[name].astype(str).where(frame[name].notna(), "")
 
     def stands(self, num_row: int) -> npt.NDArray[np.bool_]:

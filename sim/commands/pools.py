@@ -71,7 +71,7 @@ def _deployed(arguments: argparse.Namespace) -> int | None:
     values = read_toml(arguments.scenario) if arguments.scenario else {}
     if "pool" not in values:
         return None
-    usual = {"prefill": "dp=1", "decode": "dp=1", "transfer": "whole", "latency_s": 0.0, "link_gbps": 0.0}
+    usual = {"prefill": "", "decode": "", "transfer": "whole", "latency_s": 0.0, "link_gbps": 0.0}
     said = {name: value for name, value in vars(arguments).items() if name.startswith("field_") and value is not None}
     given = {name.removeprefix("field_"): value for name, value in said.items()}
     given |= {name: getattr(arguments, name) for name in usual if getattr(arguments, name) != usual[name]}
@@ -107,7 +107,7 @@ def changes(role: str, text: str) -> dict[str, Any]:
     import typing
 
     from kernels.errors import InputError
-    from sim.run.scenario import Scenario
+    from sim.run.scenario import FIELD_NAMES, Scenario
 
     hints = typing.get_type_hints(Scenario)
     kind = {field.name: hints[field.name] for field in dataclasses.fields(Scenario)}
