@@ -114,5 +114,5 @@ def test_a_rule_of_transfer_is_one_file(tmp_path):
     with pytest.raises(InputError, match="no function left_byte"):
         serve_pools(load([0], [50], [10]), [part("p", "prefill"), part("d", "decode")], str(rule))
     rule.write_text("def left_byte(kv_byte, num_layer, step_s, link_byte_per_s):\n    return 2 * kv_byte\n")
-    with pytest.raises(InputError, match="more than there is"):
+    with pytest.raises(InputError, match="no share of what there is to send"):
         serve_pools(load([0], [50], [10]), [part("p", "prefill"), part("d", "decode")], str(rule))
