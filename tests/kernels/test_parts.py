@@ -1,5 +1,7 @@
 """Kernels that kernels call: compiled once for whole numbers of any width, and again only for who calls from Python."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,14 @@ from kernels.errors import PlanError
 from kernels.jit import PLAIN, njit
 
 pytestmark = pytest.mark.skipif(PLAIN, reason="nothing is compiled")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a cache holds is whole: nothing of it is compiled again, and no part is made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RIDGELINE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @njit
