@@ -44,14 +44,8 @@ def check_light(ops: OpTable, seconds: Floats, machine: Machine, file: pathlib.P
     bad = (seconds > 0) & (seconds * TOO_FAST < least)
     if bad.any():
         row = int(np.argmax(bad))
-        raise InputError(
-            f"beats the speed of light of the machine {least[row] / seconds[row]:.0f} times",
-            file=file,
-            line=row + 2,
-            field=column,
-            value=float(f"{seconds[row] * 1e3:.6g}"),
-            allowed=f"at least {least[row] * 1e3 / TOO_FAST:.4g} (are these milliseconds?)",
-        )
+        why = f"beats the speed of light of the machine {least[row] / seconds[row]:.0f} times"
+        raise _implausible(why, seconds, row, f"at least {least[row] * 1e3 / TOO_FAST:.4g}", file, column)
 
 
 def slow_rows(seconds: Floats, price_s: Floats) -> npt.NDArray[np.bool_]:
@@ -65,11 +59,10 @@ def check_slow(seconds: Floats, price_s: Floats, file: pathlib.Path, column: str
     bad = slow_rows(seconds, price_s)
     if bad.any():
         row = int(np.argmax(bad))
-        raise InputError(
-            f"{TOO_SLOW:.0f} times slower than the machine is",
-            file=file,
-            line=row + 2,
-            field=column,
-            value=float(f"{seconds[row] * 1e3:.6g}"),
-            allowed=f"about {price_s[row] * 1e3:.4g} (are these milliseconds?)",
-        )
+        why = f"{TOO_SLOW:.0f} times slower than the machine is"
+        raise _implausible(why, seconds, row, f"about {price_s[row] * 1e3:.4g}", file, column)
+
+
+def _implausible(why: str, seconds: Floats, row: int, near: str, file: pathlib.Path, column: str) -> InputError:
+    return InputError(why, file=file, line=row + 2, field=column, value=float(f"{seconds[row] * 1e3:.6g}"),
+                      allowed=f"{near} (are these milliseconds?)")  # fmt: skip
