@@ -34,6 +34,9 @@ def command_of(engine: str, scenario: Scenario) -> str:
     """
     if engine not in front.engines():
         raise InputError("no such front", field="engine", value=engine, allowed=front.engines())
+    if scenario.engine != "none" and scenario.engine.partition("_")[0] != engine:
+        raise InputError("is the profile of another engine", field="engine", value=scenario.engine,
+                         allowed=f"a profile of {engine}'s, or none")  # fmt: skip
     table, entries = _entries(engine)
     words, said = table["command"][0].split(), {"model"}
     values = {

@@ -15,7 +15,7 @@ HELP = "a row of InferenceX"
 
 
 def export(done: "Simulation") -> bytes:
-    """One object; `conc` is the load's own cap where it has one, else the most requests at once."""
+    """One object; `conc` is the most requests that were in the system at once."""
     rows, metrics, said = served(done), done.metrics, config(done)
     devices = num_device(done)
     asked, made = metrics["total_token_throughput"], metrics["output_throughput"]

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from sim.run.simulate import Simulation
 
 HELP = "a Kubernetes manifest (Deployment and Service) of `vllm serve`"
-RESOURCE = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"}
-IMAGE = {"nvidia": "vllm/vllm-openai", "amd": "rocm/vllm"}
-AMD = re.compile(r"mi\d")  # Instinct devices in the catalogue
+MAKER = {"NVIDIA": ("nvidia.com/gpu", "vllm/vllm-openai"), "AMD": ("amd.com/gpu", "rocm/vllm")}
+"""By the maker that a device's title begins with: what a pod asks for, and the image that vLLM's pages name."""
 TAG = {"vllm_0.15": ":v0.15.1", "vllm_0.33": ":v0.33.0"}  # the releases whose schedulers were examined
 PORT = 8000
 
@@ -32,10 +31,14 @@ def export(done: "Simulation") -> bytes:
     if node is not None and devices > node.num_device:
         raise InputError("a replica of several nodes is no single pod", field="tp", value=devices,
                          allowed=f"up to {node.num_device} devices")  # fmt: skip
-    vendor = "amd" if AMD.match(setup.system.device.name) else "nvidia"
+    maker = setup.system.device.title.split()[0]
+    if maker not in MAKER:
+        raise InputError("no resource of a pod is known for this device", field="system", value=scenario.system,
+                         allowed="a device whose title begins with " + " or ".join(MAKER))  # fmt: skip
+    resource, image = MAKER[maker]
     line = shlex.split(command_of("vllm", dataclasses.replace(scenario, dp=1)))
     name = re.sub(r"[^a-z0-9]+", "-", scenario.model.lower()).strip("-")[-50:].strip("-") or "model"
-    tag = TAG.get(scenario.engine, "") if vendor == "nvidia" else ""
+    tag = TAG.get(scenario.engine, "") if maker == "NVIDIA" else ""
     arguments = "\n".join(f"            - {json.dumps(word)}" for word in [*line[2:], "--port", str(PORT)])
     return f"""apiVersion: apps/v1
 kind: Deployment
@@ -52,7 +55,7 @@ spec:
     spec:
       containers:
         - name: vllm
-          image: {IMAGE[vendor]}{tag}
+          image: {image}{tag}
           command: ["vllm", "serve"]
           args:
 {arguments}
@@ -60,7 +63,7 @@ spec:
             - containerPort: {PORT}
           resources:
             limits:
-              {RESOURCE[vendor]}: "{devices}"
+              {resource}: "{devices}"
           readinessProbe:
             httpGet: {{path: /health, port: {PORT}}}
           volumeMounts:

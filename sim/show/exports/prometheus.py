@@ -44,7 +44,8 @@ def _lines(done: "Simulation") -> Iterator[str]:
     }
     for counter, (text, value) in counters.items():
         yield from _single(f"vllm:{counter}", "counter", text, label, value)
-    ended = f'finished_reason="length",{label}'
+    reason = "stop" if config(done)["ends"] == "token" else "length"
+    ended = f'finished_reason="{reason}",{label}'
     yield from _single("vllm:request_success", "counter", "Requests that finished.", ended, metrics["completed"])
     lengths = _one_two_five(max(int(prompt.max()), int(output.max())))
     start, first, end = (np.asarray(rows[one], float) for one in ("scheduled_s", "first_token_s", "finish_s"))

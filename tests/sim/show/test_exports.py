@@ -147,7 +147,8 @@ def test_a_chain_of_drafts_is_vllms_speculative_config() -> None:
     ("vllm", {"kv_budget": 512, "prefix_cache": False}, "kv_budget"),
     ("vllm", {"tp": 2, "ep": 4, "attn_dp": 4, "model": "mixtral-8x7b"}, "ep"),
     ("vllm", {"speculate": "chain:k=5,accept=0.7"}, "speculate"),
-    ("trtllm", {"dp": 2}, "dp"),
+    ("trtllm", {"dp": 2, "engine": "trtllm"}, "dp"),
+    ("sglang", {}, "engine"),  # the default profile is vLLM's
 ])  # fmt: skip
 def test_what_an_engine_cannot_say_is_an_error(engine: str, fields: dict, named: str) -> None:
     with pytest.raises(InputError, match=named):
@@ -164,6 +165,20 @@ def test_a_manifest_has_a_pod_a_replica(done: Simulation) -> None:
     assert pod["args"][:3] == ["Qwen/Qwen3-8B", "--tensor-parallel-size", "2"]
     assert "--data-parallel-size" not in pod["args"]
     assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("system", ["gaudi3", "tpu_v5e"])
+def test_a_manifest_of_a_device_without_a_resource_is_refused(system: str) -> None:
+    load = "batch:n=2,prompt=30,output=3"
+    run = simulate(Scenario(model="qwen3-8b", system=system, requests=load, fidelity="sol"))
+    with pytest.raises(InputError, match=f"system = '{system}': no resource"):
+        export(run, "kubernetes")
+
+
+def test_a_pod_of_amd_asks_for_amds() -> None:
+    run = simulate(Scenario(model="qwen3-8b", system="mi300x", requests="batch:n=2,prompt=30,output=3", ends="token"))
+    assert 'amd.com/gpu: "1"' in export(run, "kubernetes").decode()
+    assert 'finished_reason="stop"' in export(run, "prometheus").decode()
 
 
 def test_every_format_stands_in_the_help_and_is_written(done: Simulation, tmp_path: pathlib.Path) -> None:
