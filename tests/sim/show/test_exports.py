@@ -170,7 +170,7 @@ def test_a_manifest_has_a_pod_a_replica(done: Simulation) -> None:
 @pytest.mark.parametrize("system", ["gaudi3", "tpu_v5e"])
 def test_a_manifest_of_a_device_without_a_resource_is_refused(system: str) -> None:
     load = "batch:n=2,prompt=30,output=3"
-    run = simulate(Scenario(model="qwen3-8b", system=system, requests=load, fidelity="sol"))
+    run = simulate(Scenario(model="llama-3.2-1b", system=system, requests=load, fidelity="sol"))
     with pytest.raises(InputError, match=f"system = '{system}': no resource"):
         export(run, "kubernetes")
 
