@@ -2,15 +2,36 @@
 
 import sys
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 
-class Progress:
-    """Called with (requests ended, steps); rewrites one line of standard error, or one cell output of a notebook, and
-    clears it at the end."""
+class Line:
+    """One line of a terminal's standard error that is rewritten, and cleared at the end."""
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def rewrite(self, text: str) -> None:
+        """Puts `text` where the last one stood."""
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        self._shown = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+class Progress(Line):
+    """Called with (requests ended, steps); rewrites one line, or one cell output of a notebook, and clears it at the
+    end."""
 
     def __init__(self, wanted: bool = True) -> None:
-        self._shown = False
+        super().__init__()
         self._cell: Any = None
         self._display: Any = _notebook() if wanted else None
         self._wanted = wanted and sys.stderr.isatty()
@@ -20,8 +41,7 @@ class Progress:
         if self._display is not None:
             self._show(text)
         elif self._wanted:
-            print(f"\r{text}", end="", file=sys.stderr, flush=True)
-            self._shown = True
+            self.rewrite(text)
 
     def _show(self, text: str) -> None:
         content = {"text/plain": text}
@@ -30,14 +50,10 @@ class Progress:
         else:
             self._cell.update(content, raw=True)
 
-    def __enter__(self) -> "Progress":
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        super().__exit__(kind, error, trace)
         if self._cell is not None:
             self._show("")
 

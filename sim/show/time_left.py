@@ -3,18 +3,19 @@ minute in a log."""
 
 import sys
 import time
-from types import TracebackType
+
+from sim.show.progress import Line
 
 EVERY_S = 30.0  # in a log
 
 
-class TimeLeft:
+class TimeLeft(Line):
     """Called with (done, of them found in a store, in all)."""
 
     def __init__(self, what: str = "points") -> None:
+        super().__init__()
         self.what = what
         self._begun_s = self._said_s = time.monotonic()
-        self._shown = False
 
     def __call__(self, done: int, found: int, num: int) -> None:
         now_s = time.monotonic()
@@ -23,17 +24,10 @@ class TimeLeft:
             return
         self._said_s = now_s
         text = line(self.what, done, found, num, now_s - self._begun_s)
-        print(f"\r\033[K{text}" if at_terminal else text, end="" if at_terminal else "\n", file=sys.stderr, flush=True)
-        self._shown = at_terminal
-
-    def __enter__(self) -> "TimeLeft":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        if at_terminal:
+            self.rewrite(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
 
 def line(what: str, done: int, found: int, num: int, spent_s: float) -> str:
