@@ -76,17 +76,18 @@ def _file(stack: str, folder: pathlib.Path) -> pathlib.Path:
     return PUBLISHED / name if (PUBLISHED / name).exists() else folder / name
 
 
-def fitted_again(folder: str | pathlib.Path) -> pd.DataFrame:
+def fitted_again(folder: str | pathlib.Path | None) -> pd.DataFrame:
     """The factors of every stack whose rows lie in `folder` (the shared `training` folder) or were published, fitted
-    afresh, and their held-out errors. An `InputError` where no rows do."""
+    afresh, and their held-out errors; None is the published rows alone. An `InputError` where `folder` holds none."""
     rows: list[dict[str, object]] = []
     files = sorted({file for file, _, _ in FITS.values() if not (PUBLISHED / file).exists()})
-    if not any((pathlib.Path(folder) / file).exists() for file in files):
+    if folder is not None and not any((pathlib.Path(folder) / file).exists() for file in files):
         raise NothingServedError("no measured rows of a stack here", field="data", value=str(folder), allowed=files)
+    measured = PUBLISHED if folder is None else pathlib.Path(folder)
     for name, (file, free, groups) in FITS.items():
-        if not _file(name, pathlib.Path(folder)).exists():
+        if not _file(name, measured).exists():
             continue
-        priced = cases(name, pathlib.Path(folder))
+        priced = cases(name, measured)
         factors = ", ".join(f"{key} {value:.3g}" for key, value in fit(priced, free).items())
         for label, key in groups:
             rows.append(_row(name, f"{label} (on all: {factors})", file, summary(left_out(priced, free, key))))
