@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels.engine.arrays import addressed
 from kernels.engine.handle import passed_by_address
-from kernels.engine.records import addressed
 from kernels.fairness import Floats, Ints, Routes, advance, max_min_rates, next_end, scratch
 from kernels.jit import njit
 

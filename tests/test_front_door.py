@@ -94,6 +94,12 @@ def install(folder: pathlib.Path, *made: pathlib.Path) -> str:
     return executable
 
 
+def test_as_a_module_it_is_the_command() -> None:
+    done = python("-m", "ridgeline", "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: ridgeline ")
+
+
 def test_alone_it_says_nothing(tmp_path: pathlib.Path, wheels: dict[str, pathlib.Path]) -> None:
     executable = install(tmp_path / "alone", wheels["ridgeline"])
     assert python("-c", "import ridgeline", executable=executable, cwd=tmp_path).stderr == ""

@@ -8,6 +8,7 @@ from kernels.engine.abort import first_deadline
 from kernels.engine.adapter import fetch_ahead
 from kernels.engine.adapter_price import book_adapters, price_adapters
 from kernels.engine.beside import hidden_ps
+from kernels.engine.brings import take_nj
 from kernels.engine.cache import evicts_unseen
 from kernels.engine.heap import head
 from kernels.engine.lanes import lane_at, list_of
@@ -353,8 +354,7 @@ def _launch(
     """Passes a step through the stages: each begins when the one before has sent and its own last step is over."""
     me, table, lane = e.me, p.table, e.lane[number]
     num_stage = table[NUM_STAGE]
-    attn_nj += me.encode_nj
-    me.encode_nj = 0
+    attn_nj += take_nj(me)
     start = begun_ps = max(time_ps, e.lane[0].free_ps)
     if me.num_rank > 0:
         start = begun_ps = max(begun_ps, lane.ready_ps)

@@ -1,6 +1,7 @@
 """A step ends: what it computed is committed, and sequences that are done leave."""
 
 from kernels.engine.gap import bucket
+from kernels.engine.gate import let_in
 from kernels.engine.heap import BY_ARRIVAL, BY_END, NONE, insert, take_out
 from kernels.engine.lanes import drop, end_kv, lane_at, list_of
 from kernels.engine.records import (
@@ -10,7 +11,6 @@ from kernels.engine.records import (
     HELD,
     IDLE,
     IN_FLIGHT_RING,
-    IN_GATE,
     KV_GROW,
     KV_MAX_GROW,
     KV_SUM,
@@ -296,10 +296,5 @@ def release_children(e: Engine, i: int, end: int) -> None:
         s.arrival_ps = max(s.arrival_ps, end + s.think_ps)
         e.me.spawned = insert(e.seq, BY_ARRIVAL, e.me.spawned, child)
         child = s.sibling
-    if e.seq[i].child == NONE and e.book[IN_GATE] > 0:  # its chain is over: a client is free for who waits longest
-        child = e.book[IN_GATE] - 1
-        s = e.seq[child]
-        e.book[IN_GATE] = s.sibling + 1
-        s.sibling = NONE
-        s.arrival_ps = max(s.arrival_ps, end)
-        e.me.spawned = insert(e.seq, BY_ARRIVAL, e.me.spawned, child)
+    if e.seq[i].child == NONE:
+        let_in(e, end)

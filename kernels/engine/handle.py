@@ -5,7 +5,7 @@ then spends its time, and its compiler, on carrying them about. Here such a tupl
 each field the address and the shape of the array. Compiled code reads from the table what it touches and counts
 nothing. So whoever holds the tuple must outlive the calls that it is passed to, and its arrays are never exchanged.
 
-A class passed so is a `NamedTuple` made by `kernels.engine.records.addressed`, whose last fields are `table` and `at`,
+A class passed so is a `NamedTuple` made by `kernels.engine.arrays.addressed`, whose last fields are `table` and `at`,
 the table's address. The other fields are records, and C-contiguous arrays of one or two dimensions.
 """
 
@@ -21,7 +21,7 @@ from numba.experimental.function_type import _get_jit_address
 from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, typeof_impl, unbox
 from numba.np.arrayobj import populate_array
 
-from kernels.engine.records import PLACE
+from kernels.engine.arrays import PLACE
 from kernels.jit import PLAIN
 
 _BYTES = cgutils.voidptr_t

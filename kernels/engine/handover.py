@@ -13,6 +13,7 @@ from numba import types
 from numba.extending import overload
 
 from kernels.engine.advance import BUDGET, HORIZON, MESSAGE
+from kernels.engine.arrays import addressed
 from kernels.engine.borrow import borrow
 from kernels.engine.deliver import KEY_BIT
 from kernels.engine.handle import function_reader, passed_by_address
@@ -30,7 +31,6 @@ from kernels.engine.records import (
     Ints,
     Records,
     World,
-    addressed,
     record,
     zeros,
 )

@@ -7,8 +7,9 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from kernels.engine.arrays import Sizes, addressed, world
 from kernels.engine.handle import function_reader, passed_by_address, row_reader
-from kernels.engine.records import Engine, Fleet, Floats, Ints, Sizes, World, addressed, world
+from kernels.engine.records import Engine, Fleet, Floats, Ints, World
 
 
 def engine_of(w: World, k: int) -> Engine:

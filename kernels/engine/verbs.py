@@ -8,6 +8,7 @@ twice in a plan, tokens without KV) gets a `PlanError`. `e` is the engine, `i` a
 """
 
 from kernels.engine.admission import admit
+from kernels.engine.brings import bring
 from kernels.engine.cache import find
 from kernels.engine.heap import head
 from kernels.engine.lanes import exists, is_swapped, lane_at, list_of, repeated_block, settle_all
@@ -300,9 +301,7 @@ def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None
             share(e, i, s.kv + s.ahead)
     if s.start_ps < 0:
         s.start_ps = me.now_ps
-        if s.encode_ps > 0:  # on the first stage, beside the attention of this step
-            e.lane[0].attn_ps += s.encode_ps
-            me.encode_nj += s.encode_nj
+        bring(e, i)
 
 
 @njit

@@ -11,6 +11,7 @@ import numpy as np
 from kernels import blame
 from kernels.engine import records as at
 from kernels.engine.advance import BROKEN, BUDGET, FULL, HORIZON, MESSAGE, STUCK
+from kernels.engine.arrays import replaced
 from kernels.engine.handle import address_of
 from kernels.engine.handover import Side
 from kernels.engine.party import run
@@ -74,7 +75,7 @@ class Pool:
         arrays: dict[str, Any] = {} if places and not receives else {"order": np.zeros(0, np.int32)}
         if blank:
             arrays["seq"] = at.zeros(len(requests.arrival_ps), at.SEQUENCE)
-        self.world = at.replaced(world, **arrays)
+        self.world = replaced(world, **arrays)
         self.num_engine = part.limits.num_replica
         self.fleet = fleet_of(self.world, part.router.vector(), options.seed)
         self.logs: list[Ints] = []
@@ -103,7 +104,7 @@ class Pool:
 
     def take_order(self, order: at.SmallInts) -> None:
         """Goes on with these arrivals alone."""
-        self._take(at.replaced(self.world, order=order))
+        self._take(replaced(self.world, order=order))
 
     def side(self) -> Side:
         """What compiled meetings take of it."""
@@ -118,7 +119,7 @@ class Pool:
 
     def widen(self, seq: at.Records, unit_id: at.SmallInts) -> None:
         """Goes on with larger arrays of sequences and of the names of their units, which begin with what there was."""
-        self._take(at.replaced(self.world, seq=seq, unit_id=unit_id))
+        self._take(replaced(self.world, seq=seq, unit_id=unit_id))
 
     def advance(self, until_ps: int) -> bool:
         """Lets happen what happens before `until_ps` (steps may end at it); True where a message stopped it."""

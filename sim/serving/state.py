@@ -7,10 +7,12 @@ import numpy.typing as npt
 
 from kernels import blame
 from kernels.attention import NUM_FEATURE
-from kernels.engine import buddy
+from kernels.engine import arrays, buddy
 from kernels.engine import records as at
+from kernels.engine.brings import give
 from kernels.engine.draw import MASK
 from kernels.engine.gap import NUM_BUCKET
+from kernels.engine.gate import shut
 from kernels.engine.heap import NEVER, reset
 from kernels.engine.price import HOST_REQUEST, StepPrice
 from kernels.errors import InputError
@@ -94,7 +96,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         num_unit += num_adapter
         num_name += num_adapter
     node = np.zeros(1, np.int32) if paged else buddy.build(limits.num_block)
-    size = at.Sizes(
+    size = arrays.Sizes(
         num_stage, len(price.decode_shape), len(price.scan), len(limits.groups), len(limits.ranks), seqs, tokens,
         sampled, limits.block_token, len(node), num_unit, buddy.ceil_pow2(max(1, min(num_unit, num_name))), NUM_FEATURE,
         len(BOUNDS), NUM_BUCKET, LOG_CAPACITY if options.record_steps else 0,
@@ -103,7 +105,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     order = np.flatnonzero(requests.parent < 0).astype(np.int32)
     gated = order[requests.max_concurrency :] if requests.max_concurrency else order[:0]
     order = order[: len(order) - len(gated)]
-    w = at.world(len(requests.arrival_ps), limits.num_replica, size, unit_id, order)
+    w = arrays.world(len(requests.arrival_ps), limits.num_replica, size, unit_id, order)
     w.store[:] = node
     vector = policy.vector()
     w.real[:, : len(vector)] = vector
@@ -118,14 +120,11 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     if limits.ranks:
         w.seq["adapter"] = requests.adapter + 1
     if limits.images is not None:
-        w.seq["encode_ps"] = limits.images.time_ps
-        w.seq["encode_nj"] = limits.images.energy_nj
+        give(w.seq, limits.images.time_ps, limits.images.energy_nj)
     w.control[at.LINKED] = int(len(order) < len(requests.arrival_ps))
     w.control[at.REQUEST_PS] = price.host_ps[HOST_REQUEST]
     _fill_seq(w.seq, requests, has_unit, options.order)
-    if len(gated):
-        w.seq["sibling"][gated] = [*gated[1:], -1]
-        w.book[at.IN_GATE] = gated[0] + 1
+    shut(w.seq, w.book, gated)
     if has_unit:
         w.seq["unit_start"] = start
     share = limits.watermark if limits.watermark is not None else getattr(policy.module, "WATERMARK", 0.01)

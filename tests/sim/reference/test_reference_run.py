@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from kernels.engine import records as at
+from kernels.engine.arrays import Sizes, world
 from kernels.engine.types import engine_of
 from kernels.errors import InputError
 from sim.cli import main
@@ -44,11 +45,11 @@ class CountingModel:
 
 def arrays(kv: list[int], plan: list[tuple[int, int, int, int]]) -> at.Engine:
     """An engine whose one lane has planned `plan` for sequences that hold `kv` tokens."""
-    size = at.Sizes(max_seq=4, max_token=64, block_token=4)
-    world = at.world(len(kv), 1, size, np.zeros((2, 1), np.int32), np.zeros(1, np.int32))
-    world.seq["kv"] = kv
-    world.lane[0, 0]["end_ps"] = 2_000_000_000  # priced at two milliseconds
-    engine = engine_of(world, 0)
+    size = Sizes(max_seq=4, max_token=64, block_token=4)
+    made = world(len(kv), 1, size, np.zeros((2, 1), np.int32), np.zeros(1, np.int32))
+    made.seq["kv"] = kv
+    made.lane[0, 0]["end_ps"] = 2_000_000_000  # priced at two milliseconds
+    engine = engine_of(made, 0)
     return with_plan(engine, plan)
 
 
