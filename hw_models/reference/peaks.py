@@ -19,6 +19,7 @@ from kernels.optable import GEMM, empty
 
 EDGES = (512, 1024, 2048, 4096, 8192)  # of the square multiplies
 ENOUGH_S = 0.05  # a multiply this long is at its peak
+NUM_CALL = 4  # of a multiply, at least: one to warm up, three that are timed
 Report = Callable[[str, int], None]
 
 
@@ -49,14 +50,15 @@ def measure_peaks(
     if not rates:
         raise InputError("torch multiplies in none of these formats here", field="format", value=", ".join(formats))
     cache = device.environment.cache_byte
-    far = max(_copy_rate(device, 4 * cache, share_s), _read_rate(device, 4 * cache, share_s))
-    near = max(far, _copy_rate(device, cache / 8, share_s / 2))
+    past = _buffer(device, 4 * cache)
+    far = max(_copy_rate(device, past, share_s), _read_rate(device, past, share_s))
+    near = max(far, _copy_rate(device, _buffer(device, cache / 8), share_s / 2))
     progress("bandwidth", 2)
     return Peaks(rates, far, near, _launch_s(device, share_s / 4))
 
 
 def _multiply_rate(device: ReferenceDevice, name: str, share_s: float) -> float:
-    """Best FLOP/s of square multiplies that grow until one takes `ENOUGH_S`, or a quarter of the share."""
+    """Best FLOP/s of square multiplies that grow until one takes `ENOUGH_S`, or the next would take the share."""
     best = 0.0
     for edge in EDGES:
         ops, _ = empty(1)
@@ -67,7 +69,7 @@ def _multiply_rate(device: ReferenceDevice, name: str, share_s: float) -> float:
         except (InputError, RuntimeError):  # no such kernel, or not of this size
             break
         best = max(best, 2.0 * edge**3 / timing.fastest_s)
-        if timing.median_s > min(ENOUGH_S, share_s / 8):
+        if timing.median_s > min(ENOUGH_S, share_s / (8 * NUM_CALL)):  # twice the edge, eight times the work
             break
     return best
 
@@ -81,17 +83,15 @@ def _buffer(device: ReferenceDevice, byte: float) -> torch.Tensor:
     return torch.ones(count, dtype=torch.float32, device=device.torch_device)
 
 
-def _copy_rate(device: ReferenceDevice, byte: float, share_s: float) -> float:
-    """Bytes read plus bytes written a second of a copy of `byte`."""
-    source = _buffer(device, byte)
+def _copy_rate(device: ReferenceDevice, source: torch.Tensor, share_s: float) -> float:
+    """Bytes read plus bytes written a second of a copy."""
     target = torch.empty_like(source)
     timing = measure(lambda index: target.copy_(source), device.torch_device, share_s, min_repeat=3)
     return 2.0 * source.numel() * 4 / timing.fastest_s
 
 
-def _read_rate(device: ReferenceDevice, byte: float, share_s: float) -> float:
-    """Bytes a second of a sum over `byte`."""
-    source = _buffer(device, byte)
+def _read_rate(device: ReferenceDevice, source: torch.Tensor, share_s: float) -> float:
+    """Bytes a second of a sum."""
     timing = measure(lambda index: source.sum(), device.torch_device, share_s, min_repeat=3)
     return source.numel() * 4 / timing.fastest_s
 

@@ -38,7 +38,7 @@ def host_clock(device: torch.device) -> Callable[[], float]:
 
 
 def measure(run: Run, device: torch.device, budget_s: float = 0.25, num_buffer: int = 1, min_repeat: int = 5) -> Timing:
-    """Time `run` for about `budget_s` seconds.
+    """Time `run` for about `budget_s` seconds; `min_repeat` times at least, or once where one call takes longer.
 
     `num_buffer`: sets of buffers that `run(i % num_buffer)` cycles through. Raises `RuntimeError` as the
     kernel itself does (an unsupported shape, out of memory).
@@ -53,13 +53,14 @@ def measure(run: Run, device: torch.device, budget_s: float = 0.25, num_buffer: 
 def _host_samples(run: Run, device: torch.device, budget_s: float, num_buffer: int, min_repeat: int) -> list[float]:
     samples: list[float] = []
     clock = host_clock(device)
-    start = time.perf_counter()
+    begun = time.perf_counter()
     for index in range(min(num_buffer, 3)):
         run(index)
-        if time.perf_counter() - start > budget_s > 0:
+        if time.perf_counter() - begun > budget_s > 0:
             break
     end = time.perf_counter() + budget_s
-    while len(samples) < min_repeat or (time.perf_counter() < end and len(samples) < 10_000):
+    least = min_repeat if time.perf_counter() - begun <= budget_s or budget_s <= 0 else 1
+    while len(samples) < least or (time.perf_counter() < end and len(samples) < 10_000):
         start = clock()
         run(len(samples) % num_buffer)
         samples.append(clock() - start)

@@ -99,7 +99,7 @@ def execute(
     command = f"ridgeline calibrate --device {device} --budget {budget_s:g}s --seed {seed}"
     if formats:
         command += f" --formats {','.join(formats)}"
-    found = calibrate(device, (1 - STEP_SHARE) * budget_s, formats, seed, command, show_progress)
+    found = calibrate(device, budget_s, formats, seed, command, show_progress, STEP_SHARE)
     steps, engine = measure_steps(found, STEP_SHARE * budget_s)
     show_progress("", 0)
     files = {file: found.file_bytes(**({"engine": engine} if engine else {}))}
