@@ -15,17 +15,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import sys
-
     from sim.record.export import write_json
     from sim.run.capacity import capacity
+    from sim.show.progress import note
     from sim.show.tables import table
 
     scenario = scenario_arguments.build(arguments)
 
     def progress(rate: float, met: float) -> None:
-        if sys.stderr.isatty():
-            print(f"{rate:.4g} requests/s: {met:.1%} within the objective", file=sys.stderr)
+        note(f"{rate:.4g} requests/s: {met:.1%} within the objective")
 
     rate, tried = capacity(scenario, share=arguments.share, tolerance=arguments.tolerance, progress=progress)
     if arguments.json:

@@ -26,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     import pathlib
-    import sys
 
     from kernels.errors import InputError
     from sim.record.export import write_json
@@ -34,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.regress import baseline, report
     from sim.regress.judge import Threshold, frame
     from sim.regress.run import regress
+    from sim.show.progress import note
 
     if arguments.record:
         return _record(arguments)
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     threshold = Threshold(arguments.relative or 0.0, arguments.absolute or 0.0, bool(arguments.worse_only))
     only = [name for name in (arguments.only or "").split(",") if name]
     wanted = len(baseline.chosen(baseline.read(arguments.baseline), only))
-    verdicts = regress(arguments.baseline, threshold, only, lambda name: print(f"{name} ...", file=sys.stderr))
+    verdicts = regress(arguments.baseline, threshold, only, lambda name: note(f"{name} ..."))
     complete = len(verdicts) == wanted
     if not verdicts:
         raise KeyboardInterrupt
@@ -64,13 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    import sys
-
     from kernels.errors import InputError
     from sim.record.write import check_output
     from sim.regress import baseline
     from sim.regress.run import names_of, record
     from sim.run.scenario import from_file, from_mapping
+    from sim.show.progress import note
 
     for name in ("relative", "absolute", "worse_only", "json", "markdown", "junit"):
         if (value := getattr(arguments, name)) is not None:
@@ -80,7 +79,7 @@ def _record(arguments: argparse.Namespace) -> int:
     check_output(arguments.baseline, "baseline")
 
     def say(name: str) -> None:
-        print(f"{name} ...", file=sys.stderr)
+        note(f"{name} ...")
 
     if arguments.scenarios:
         chosen = {name: from_file(path) for name, path in names_of(arguments.scenarios).items()}

@@ -44,7 +44,7 @@ REQUEST: dict[str, Field] = {
     "replica": Field("replica that served it; -1 where none did", "replica"),
     "priority": Field("0 is the most urgent", "priority", dtype=np.int8),
     "arrival_s": Field("when it arrived; of a chained request, when it became available", "arrival_ps"),
-    "scheduled_s": Field("when its first computation began; NaN where it never did", "start_ps"),
+    "scheduled_s": Field("when its first computation began; empty where it never did", "start_ps"),
     "first_token_s": Field("when its first output token was there", "first_token_ps"),
     "last_token_s": Field("when its last output token was there", "last_token_ps"),
     "finish_s": Field("when it left the system (after last_token_s where a batch is held together)", "end_ps"),
@@ -59,7 +59,7 @@ REQUEST: dict[str, Field] = {
     "queue_s": Field("scheduled_s - arrival_s", "start_ps", "arrival_ps"),
     "ttft_s": Field("time to first token: first_token_s - arrival_s", "first_token_ps", "arrival_ps"),
     "e2e_s": Field("end-to-end latency: finish_s - arrival_s", "end_ps", "arrival_ps", finished=True),
-    "tpot_s": Field("time per output token: (e2e_s - ttft_s) / (committed_token - 1); NaN for a single token"),
+    "tpot_s": Field("time per output token: (e2e_s - ttft_s) / (committed_token - 1); empty for a single token"),
 }  # fmt: skip
 REQUEST_COLUMNS: dict[str, str] = {name: field.help for name, field in REQUEST.items()}
 
@@ -119,7 +119,7 @@ TOTALS: dict[str, str] = {
     "num_spared_key": "keys of shared spans that rows did not read again (see `attention`)",
     "kv_kept_share": "slots held over tokens computed, time average, under a `kv_budget`",
     "num_preemption": "preemptions",
-    "usd_per_h": "rent of all devices; NaN where no price is known",
+    "usd_per_h": "rent of all devices; empty where no price is known",
 }
 
 

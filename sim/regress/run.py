@@ -34,9 +34,10 @@ def regress(
     Where the work is stopped the verdicts until then are returned: fewer than the baseline has entries.
     """
     found: list[Verdict] = []
-    for entry in chosen(read(baseline), only):
+    entries = chosen(read(baseline), only)
+    scenarios = [from_mapping(entry.scenario, f"{baseline}: {entry.name}") for entry in entries]  # before any runs
+    for entry, scenario in zip(entries, scenarios, strict=True):
         say(entry.name)
-        scenario = from_mapping(entry.scenario, f"{baseline}: {entry.name}")
         now = measure(entry.name, scenario, entry.probe)
         if now is None:
             break

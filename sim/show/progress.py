@@ -5,6 +5,12 @@ from types import TracebackType
 from typing import Any, Self
 
 
+def note(text: str) -> None:
+    """A line of its own on the terminal's standard error."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
+
+
 class Line:
     """One line of a terminal's standard error that is rewritten, and cleared at the end."""
 

@@ -43,6 +43,7 @@ class Case:
     words: tuple[str, ...]
     files: Mapping[str, bytes] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()  # names that it may write
+    codes: tuple[int, ...] = (0, 2, 3)  # with which it may end
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,9 @@ def _peak_byte() -> int:
 
 def _promise(found: Outcome, case: Case) -> str:
     """What of the promise is broken; empty where none."""
-    if found.code not in (0, 2, 3):
+    if found.code not in case.codes:
         return f"exit code {found.code}"
-    if found.code and not re.fullmatch(r"ridgeline: [^\n]+\n", found.err):
+    if found.code in (2, 3) and not re.fullmatch(r"ridgeline: [^\n]+\n", found.err):
         return f"exit code {found.code} with {found.err.count(chr(10))} lines on standard error: {found.err[:300]}"
     for name, content in case.files.items():
         if name not in case.outputs and found.written.get(name) != content:
