@@ -24,8 +24,8 @@ MODEL, BATCHES = "llama-2-7b", (1, 16, 64)
 GAIN, WHOLE = "speed over 4-bit products", "speed of a model's products over 16 bits"
 NOTE = (
     "RTX 3090, kernels as those of its relative; a product of w by a bits is w a products of single bits at four times "
-    "the 4-bit rate, operands packed, sums recovered in shared memory and not priced; square products and batches of "
-    "the claims are not published in the abstract: 1,024 to 8,192 a side, 1 to 64 tokens"
+    "the 4-bit rate, in the same tiles, operands packed, sums recovered in shared memory and not "
+    "priced; sizes and batches of the claims are not published in the abstract: 1,024 to 8,192 a side, 1 to 64 tokens"
 )
 
 
