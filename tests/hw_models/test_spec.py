@@ -20,6 +20,7 @@ ADA_HALF = (256, {"tf32": 256, "bf16": 512, "fp16": 512, "fp8": 1024, "int8": 20
 VOLTA = (128, {"fp16": 1024})  # 64 lanes; eight tensor cores of 64 FMA
 PASCAL_100, PASCAL = (128, {"fp16": 256}), (256, {"fp32": 256})  # 64 lanes with packed fp16; 128 lanes
 TURING = (128, {"fp16": 1024, "int8": 2048, "int4": 4096})  # 64 lanes; eight tensor cores of 64 FMA
+TURING_HALF = (128, {"fp16": 512, "int8": 2048, "int4": 4096})  # GeForce: 32-bit accumulation at half rate
 GH100 = (None, {"tf32": 2048, "bf16": 4096, "fp16": 4096, "fp8": 8192, "int8": 8192})  # vector clock differs, see below
 GB100 = (None, {"tf32": 4096, "bf16": 8192, "fp16": 8192, "fp8": 16384, "int8": 16384, "fp4": 32768})
 GB202 = (256, {"tf32": 512, "bf16": 1024, "fp16": 1024, "fp8": 2048, "int8": 2048, "fp4": 4096})
@@ -29,6 +30,7 @@ MXU = 128 * 128 * 2  # a systolic array of a TPU
 IDENTITIES = {
     "a100_sxm_80gb": GA100, "a100_pcie_40gb": GA100, "a40": GA102, "rtx_a6000": GA102, "a10g": GA102_HALF,
     "rtx_3090": GA102_HALF, "l4": ADA, "l40s": ADA, "rtx_4090": ADA_HALF, "t4": TURING, "v100_sxm_32gb": VOLTA,
+    "rtx_2080_ti": TURING_HALF,
     "p100_pcie_16gb": PASCAL_100, "p40": PASCAL, "h100_sxm": GH100,
     "h100_pcie": GH100, "h200": GH100, "b200": GB100, "rtx_pro_6000": GB202, "mi300x": CDNA3,
     "tpu_v4": (None, {"bf16": 4 * MXU, "int8": 4 * MXU}),  # four arrays a TensorCore; no int8 doubling

@@ -1,0 +1,70 @@
+"""Single kernels that no model's lowering has, at a machine's price: products, passes over memory, ragged encoders."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hw_models.device import cost
+from kernels import optable
+from kernels.formats import FORMAT_CODE, FORMATS
+from kernels.machine import Machine
+from kernels.optable import OpTable
+from workloads.encoder import lower_encoder
+from workloads.formats import Formats
+from workloads.models.vision import Vision
+
+SUM_BYTE = 2.0  # an output value of formats of 16 bits and less
+PS = 1e-12
+
+
+def product(
+    m: int, n: int, k: int, *, fmt: str = "fp16", batch: int = 1, count: int = 1, weight_share: float = 1.0
+) -> OpTable:
+    """One row: `count` repetitions of `batch` products of m x k by k x n; every operand is read once, the second one
+    to `weight_share` (0: it stays on the chip).
+
+    >>> row = product(2, 3, 4, fmt="fp16", batch=5)[0]
+    >>> float(row["flop"]), float(row["weight_byte"]), float(row["act_byte"]), float(row["write_byte"])
+    (240.0, 120.0, 80.0, 60.0)
+    """
+    ops, _ = optable.empty(1)
+    one, form = ops[0], FORMATS[FORMAT_CODE[fmt]]
+    one["kind"], one["fmt"], one["count"], one["batch"] = optable.GEMM, FORMAT_CODE[fmt], count, batch
+    one["m"], one["n"], one["k"], one["flop"] = m, n, k, 2.0 * batch * m * n * k
+    one["weight_byte"] = weight_share * batch * n * k * form.weight_bit / 8
+    one["act_byte"] = batch * m * k * form.act_bit / 8
+    one["write_byte"] = batch * m * n * max(SUM_BYTE, 4.0 * (form.pipe in ("fp32", "tf32")))
+    return ops
+
+
+def stream(read_byte: float, write_byte: float, *, count: int = 1, flop: float = 0.0) -> OpTable:
+    """One row of an element-wise kernel."""
+    ops, _ = optable.empty(1)
+    one = ops[0]
+    one["kind"], one["count"], one["flop"] = optable.ACT, count, flop
+    one["act_byte"], one["write_byte"] = read_byte, write_byte
+    return ops
+
+
+def seconds(where: Machine, *rows: OpTable) -> float:
+    """Of all rows one after another."""
+    _, work = optable.empty(0)
+    return float(cost(np.concatenate(rows), work, where)["time_ps"].sum()) * PS
+
+
+def encoder(num_layer: int, hidden: int, inter: int, num_head: int) -> Vision:
+    """An encoder whose items are sequences of tokens, with nothing merged at its end."""
+    return Vision(num_layer, hidden, inter, num_head, 1, 1, 1, hidden, num_merger=0)
+
+
+def encoder_s(
+    where: Machine, shape: Vision, query: Sequence[int], seen: Sequence[int] | None = None, *, fmt: str = "fp16"
+) -> float:
+    """Seconds of an encoder over items of so many tokens side by side, each of which sees its own (or `seen`) keys."""
+    ops, work = lower_encoder(shape, Formats(activation=fmt), list(query))
+    if seen is not None:
+        ratio = float(np.dot(query, seen)) / float(np.dot(query, query))
+        ops["flop"][ops["kind"] == optable.ATTN_PREFILL] *= ratio
+        ops["kv_byte"][ops["kind"] == optable.ATTN_PREFILL] *= sum(seen) / sum(query)
+        work["kv_len"] = seen
+    return float(cost(ops, work, where)["time_ps"].sum()) * PS
