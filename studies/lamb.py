@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hw_models import catalog
 from sim.show.plot_style import BLUE, FAINT, ORANGE, new_figure, styled, suptitle
 from sim.training.critical_batch import StepTable
-from sim.training.estimate import Estimate, estimate, rank_memory
-from sim.training.price import site
-from sim.training.stack import load_stack
+from sim.training.estimate import Estimate, estimate, known_site, rank_memory
 from studies._gpt import gpt
 from studies._verdict import frame, point, row
 from workloads.training import TrainPlan
@@ -45,7 +42,8 @@ NOTE = (
 
 def step(seq: int, chips: int, batch: int, slow: float, exposed: float) -> Estimate:
     """One step at `slow` times the speed of light."""
-    where = site(catalog.system(SYSTEM, chips), load_stack("sol"), "unfused", "bf16")
+    where = known_site(SYSTEM, chips, "sol", "unfused")
+    where = where._replace(stack=where.stack.copy())
     where.stack["compute"] = where.stack["vector"] = slow
     where.stack["exposed"] = exposed
     plan = TrainPlan(dp=chips, micro_batch=batch // chips, batch=batch, seq=seq, attention="unfused", dropout=True,
@@ -67,7 +65,7 @@ def mixed(slow: float, exposed: float = 0.0) -> float:
 
 def largest(attention: str, dropout: bool) -> float:
     """Sequences of 512 tokens that all chips hold, from the bytes of two batches (they grow evenly)."""
-    stack = site(catalog.system(SYSTEM, 1024), load_stack("sol")).stack
+    stack = known_site(SYSTEM, 1024, "sol", "unfused").stack
     plan = TrainPlan(dp=1024, batch=1024, seq=LONG, attention=attention, dropout=dropout, fused_norm=True)
     one, two = (float(rank_memory(MODEL, replace(plan, micro_batch=n, batch=1024 * n), stack)[-1]) for n in (16, 32))
     return 1024 * (16 + (float(stack["mem_byte"]) - one) / (two - one) * 16)
