@@ -3,7 +3,7 @@
 import pytest
 
 from sim.training.estimate import known_site
-from studies import mkor
+from studies import mkor, nor_muon, soap
 from studies._second_order import Product, exchange_s, matrices, products_s
 from workloads.models.tensors import num_param
 
@@ -34,3 +34,22 @@ def test_inverses_grow_with_the_cube_and_rank_1_updates_with_the_square() -> Non
     squares = [mkor.mkor(model, WHERE, 4096).inverse_s for model in (small, large)]
     assert cubes[1] / cubes[0] == pytest.approx(64, rel=0.1)
     assert squares[1] / squares[0] == pytest.approx(16)
+
+
+def test_soap_that_never_refreshes_is_products_and_passes() -> None:
+    where, model = known_site("dgx_h100", 8, "pytorch-fsdp", "flash2"), soap.SIZES["360M"]
+    never = [soap.update_s(model, where, name, 10**9, "tf32", 0.05) for name in (soap.SOAP, soap.SHAMPOO)]
+    m, n, count = matrices(model)[0]
+    assert (m, n, count) == (1024, 1024, 24)
+    rotation = products_s(where, [Product(a, b, k, c) for a, b, c in matrices(model) for k in (a, b)], "tf32")
+    assert never[0] - never[1] == pytest.approx(rotation, rel=1e-6)  # into the basis, and back
+    often = [soap.update_s(model, where, soap.SOAP, every, "tf32", 0.05) for every in (1, 2, 4)]
+    assert often[0] - often[1] == pytest.approx(2 * (often[1] - often[2]), rel=1e-6)
+
+
+def test_one_rank_orthogonalises_everything_once() -> None:
+    assert nor_muon.update_s(nor_muon.ADAM, 8) == 0
+    assert nor_muon.over(nor_muon.ADAM, 8, 2**20) == 1
+    once, every = (nor_muon.update_s(way, 1) for way in (nor_muon.ONCE, nor_muon.ALL))
+    assert once == every  # with nobody to gather from
+    assert nor_muon.update_s(nor_muon.ONCE, 64) < nor_muon.update_s(nor_muon.ALL, 64)
