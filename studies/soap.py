@@ -29,8 +29,9 @@ QR, EIGH = 4 / 3, 9.0  # operations over d^3
 SOAP, SHAMPOO = "SOAP", "Shampoo"
 SAVED, OVER = "time saved over AdamW", "step over AdamW's"
 NOTE = (
-    "eight H100 (not published), 1,024 tokens, 2M tokens a step, every GPU updates all matrices, but Shampoo's are decomposed a share each; products "
-    "in tf32, fp32 or bf16, decompositions at 2 to 10 % of their rate; bases refreshed every 10 steps"
+    "eight H100 (not published), 1,024 tokens, 2M tokens a step, every GPU updates all matrices, but Shampoo's are "
+    "decomposed a share each; products in tf32, fp32 or bf16, decompositions at 2 to 10 % of their rate; bases "
+    "refreshed every 10 steps"
 )
 
 
