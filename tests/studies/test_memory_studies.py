@@ -1,9 +1,10 @@
 """Memory of training: each way with nothing left out is the plain one, and sums are those of their parts."""
 
+import numpy as np
 import pytest
 
 from kernels.train_plan import MEMORY
-from studies import inf_cl, mesa
+from studies import dataset_decomposition, inf_cl, mesa, slim_fit
 from workloads.kept_activations import kept_tensors
 
 
@@ -33,3 +34,24 @@ def test_mesa_keeps_a_byte_of_every_value_and_the_same_states() -> None:
     half = sum(byte * mesa.USUAL.get(name, 1.0) for name, byte in values.items())
     activation = MEMORY.index("activation")
     assert plain.memory[activation] - narrow.memory[activation] == pytest.approx(12 * (half - wide - rest), rel=1e-6)
+
+
+def test_nothing_frozen_and_32_bits_is_plain_fine_tuning() -> None:
+    case = slim_fit.CASES["ViT-B, ImageNet"]
+    plain = slim_fit.plan(case, 0.0, 32)
+    assert {share for name, _, share in plain.policy if name not in slim_fit.NORMS} == {1.0}
+    kept = {one.name: one.byte for one in kept_tensors(768, case.model.block[0], plain, "fp32")}
+    frozen = slim_fit.need_byte(case) - slim_fit.need_byte(case, 1.0, 32)
+    assert frozen == pytest.approx(12 * sum(kept[name] for name in slim_fit.DYNAMIC), rel=0.05)  # and its fragments
+    assert slim_fit.need_byte(case, 0.5, 8) < slim_fit.need_byte(case, 0.5, 32) < slim_fit.need_byte(case)
+
+
+def test_documents_of_one_length_cost_what_that_context_costs() -> None:
+    share = dataset_decomposition.decompose(np.full(1000, 2048))
+    assert share[2048] == 1
+    assert dataset_decomposition.mixed_s(share) == dataset_decomposition.token_s(2048)
+    drawn = dataset_decomposition.decompose(dataset_decomposition.documents(600, 1.2, 1000))
+    assert sum(drawn.values()) == pytest.approx(1)
+    # attention's share alone grows, evenly, with the length
+    times = [dataset_decomposition.token_s(seq) for seq in (2048, 4096, 8192)]
+    assert times[2] - times[1] == pytest.approx(2 * (times[1] - times[0]), rel=0.05)
