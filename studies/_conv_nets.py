@@ -1,10 +1,12 @@
 """Convolutional networks as lists of layers that a pipeline can cut: FLOPs and bytes of one sample, 32-bit values.
 
-ResNet-101 (He et al. 2016), AmoebaNet-D (18, 256) (Real et al. 2019, as GPipe trains it) and the simplified U-Net
-(5, 64) of torchgpipe's benchmarks, each in the layers that its published cuts count.
+ResNet-50 and -101 (He et al. 2016), AmoebaNet-D (18, 256) (Real et al. 2019, as GPipe trains it) and the simplified
+U-Net (5, 64) of torchgpipe's benchmarks, each in the layers that its published cuts count.
 """
 
 from typing import NamedTuple
+
+from hw_models.spec import Device
 
 BYTE = 4.0
 
@@ -22,6 +24,19 @@ class Kernel(NamedTuple):
 class Layer(NamedTuple):
     kernel: tuple[Kernel, ...]
     out_value: float  # values that leave for the next layer, everything that goes along included
+
+
+def layer_times(layers: list[Layer], device: Device, share: float) -> list[tuple[float, float]]:
+    """Seconds of one sample through each layer, forward and backward: every kernel at this share of its roofline."""
+    times = []
+    for layer in layers:
+        forward = [
+            max(kernel.flop / device.peak("fp32"), kernel.byte / device.mem_byte_per_s) / share
+            for kernel in layer.kernel
+        ]
+        backward = sum(s * kernel.backward for s, kernel in zip(forward, layer.kernel, strict=True))
+        times.append((sum(forward), backward))
+    return times
 
 
 def conv(c_in: int, c_out: int, window: int, side: int, stride: int = 1) -> Kernel:
@@ -48,10 +63,19 @@ def relu(channels: int, side: int) -> Kernel:
 
 def resnet101() -> list[Layer]:
     """370 layers: a bottleneck is 11."""
+    return _resnet((3, 4, 23, 3))
+
+
+def resnet50() -> list[Layer]:
+    """The same with 16 bottlenecks instead of 33."""
+    return _resnet((3, 4, 6, 3))
+
+
+def _resnet(blocks: tuple[int, int, int, int]) -> list[Layer]:
     layers = [Layer((conv(3, 64, 49, 112, 2),), 64 * 112**2), Layer((norm(64, 112),), 64 * 112**2)]
     layers += [Layer((relu(64, 112),), 64 * 112**2), Layer((passes(1.25, 1.25, 64, 112),), 64 * 56**2)]
     c_in, side = 64, 56
-    for group, (count, plane) in enumerate(((3, 64), (4, 128), (23, 256), (3, 512))):
+    for group, (count, plane) in enumerate(zip(blocks, (64, 128, 256, 512), strict=True)):
         for block in range(count):
             stride = 2 if group and not block else 1
             out, wide = side // stride, 4 * plane

@@ -9,7 +9,7 @@ from hw_models import catalog, topology
 from hw_models.spec import System
 from kernels.machine import LINK_HOST
 from sim.pipeline.schedule import run_schedule
-from studies._conv_nets import BYTE, Layer, amoebanet_d, resnet101, unet
+from studies._conv_nets import BYTE, Layer, amoebanet_d, layer_times, resnet101, unet
 from studies._panels import Panel, panels
 from studies._verdict import frame, row
 from workloads.pipeline import Op, Order
@@ -101,23 +101,10 @@ def gpipe_order(num_stage: int, num_microbatch: int, checkpoint: str) -> Order:
     return ranks
 
 
-def layer_times(layers: list[Layer], system: System) -> list[tuple[float, float]]:
-    """Seconds of one sample through each layer: (forward, backward), every kernel at its roofline."""
-    device, times = system.device, []
-    for layer in layers:
-        forward = [
-            max(kernel.flop / device.peak("fp32"), kernel.byte / device.mem_byte_per_s) / SHARE
-            for kernel in layer.kernel
-        ]
-        backward = sum(s * kernel.backward for s, kernel in zip(forward, layer.kernel, strict=True))
-        times.append((sum(forward), backward))
-    return times
-
-
 def samples_per_s(layers: list[Layer], setup: Setup, system: System) -> tuple[float, float]:
     """Throughput of a run, and the longest stage over the mean one."""
     size = setup.batch / setup.microbatch
-    times = layer_times(layers, system)
+    times = layer_times(layers, system.device, SHARE)
     edge = [0, *itertools.accumulate(setup.balance)]
     stage = [[sum(part) for part in zip(*times[a:b], strict=True)] for a, b in itertools.pairwise(edge)]
     forward, backward = ([round(size * one[i] * PS) for one in stage] for i in (0, 1))

@@ -1,0 +1,155 @@
+"""What does RLHF save without a critic, where states live on the host? (ReMax, ICML 2024, Llama-2-7B on A100)"""
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from hw_models import catalog
+from sim.training.estimate import Estimate, estimate, known_site
+from studies._panels import Panel, panels
+from studies._steps import arrays, decode_s, step_s
+from studies._verdict import frame, order, point, row
+from workloads import models
+from workloads.models.tensors import num_param
+from workloads.training import TrainPlan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLAIM = "ReMax (Li et al. 2024): Llama-2-7B in 2.8 hours on four A100 where PPO takes 6.0, and without offload at all"
+SMALL: dict[str, Any] = {"counts": (4,)}
+MODEL, SYSTEM, DEVICE, STACK = "llama-2-7b", "dgx_a100", "a100_sxm_80gb", "llm-foundry"
+PROMPT = ANSWER = 256  # the authors' scripts; half of the work of an answer is padding, as they decode to the end
+NUM_PROMPT = 30_500  # two fifths of the 76K of rm-static, one epoch
+PPO, REMAX = "PPO", "ReMax"
+
+
+class Run(NamedTuple):
+    """A published run with the optimizer on the host: sequences a GPU, hours."""
+
+    batch: int
+    hour: float
+
+
+RUNS = {4: {PPO: Run(30, 6.0), REMAX: Run(40, 2.8)}, 1: {PPO: Run(32, 22.0), REMAX: Run(42, 10.2)}}
+ALONE = {PPO: 0, REMAX: 26}  # the largest batch a GPU of four, with all states on the GPUs
+HOURS, PART, RATIO = "hours", "seconds a prompt and GPU", "time of PPO over it"
+NOTE = (
+    "prompts and answers of 256 tokens, all decoded to the end; policy (and critic, as large) under ZeRO-2 with "
+    "recomputation, states updated on the host; reward and reference models brought from the host for every pass; "
+    "kernels without the framework's gaps, which eager generation is full of; tuned by nothing: the published 1.3 s a "
+    "prompt and GPU of ReMax are 2.5 times ours"
+)
+
+
+@functools.cache
+def training(num_gpu: int, batch: int, offload: bool = True) -> Estimate:
+    """One step of one trained model on `batch` sequences a GPU."""
+    plan = TrainPlan(
+        dp=num_gpu, micro_batch=batch, batch=batch * num_gpu, seq=PROMPT + ANSWER, zero=2 if num_gpu > 1 else 0,
+        grad_byte=2.0, recompute="full", attention="unfused", optimizer_offload=float(offload), host_update=offload,
+        fused_loss=False,
+    )  # fmt: skip
+    return estimate(models.load(MODEL), plan, known_site(SYSTEM, num_gpu, STACK, "unfused"))
+
+
+@functools.cache
+def generation_s(batch: int) -> float:
+    """Prefill and decode of one answer to each of `batch` prompts."""
+    where = arrays(DEVICE)
+    half = decode_s(MODEL, where, batch, PROMPT + ANSWER // 2)
+    return step_s(MODEL, where, [PROMPT] * batch, [PROMPT] * batch, decode=False) + ANSWER * half
+
+
+@functools.cache
+def scoring_s(num_gpu: int, batch: int) -> float:
+    """One forward pass of a model whose weights come from the host, a share over each GPU's link, and are gathered."""
+    count = batch
+    own = step_s(MODEL, arrays(DEVICE), [PROMPT + ANSWER] * count, [PROMPT + ANSWER] * count, decode=False)
+    byte = 2.0 * num_param(models.load(MODEL))
+    host = float(known_site(SYSTEM, num_gpu, STACK, "unfused").stack["host_byte_per_s"])
+    return max(own, byte / num_gpu / host)
+
+
+def parts(way: str, num_gpu: int, batch: int) -> dict[str, float]:
+    """Seconds a prompt and GPU of one iteration: PPO answers once, scores with reward, reference, critic and policy,
+    and trains two models; ReMax answers twice (drawn, and greedily), scores twice with the reward and once with the
+    reference model, and trains one."""
+    own = step_s(MODEL, arrays(DEVICE), [PROMPT + ANSWER] * batch, [PROMPT + ANSWER] * batch, decode=False)
+    answer, score, train = (1, 2, 2) if way == PPO else (2, 3, 1)
+    forward = 2 * own if way == PPO else 0.0  # of critic and policy, whose weights are there
+    found = {"generation": answer * generation_s(batch), "scoring": score * scoring_s(num_gpu, batch) + forward,
+             "training": train * training(num_gpu, batch).step_s}  # fmt: skip
+    return {name: one / batch for name, one in found.items()}
+
+
+def need_byte(way: str, num_gpu: int, batch: int, offload: bool) -> float:
+    """Bytes of a GPU while one model trains: PPO holds the weights of the other and, not offloaded, its states. The
+    cache of the generation stays (the authors' script does not ask for its release)."""
+    one, spec = training(num_gpu, batch, offload), models.load(MODEL)
+    cache = batch * (PROMPT + ANSWER) * spec.num_layer * 2 * 2.0 * spec.hidden
+    states = float(one.memory[0] + one.memory[1] + one.memory[2])
+    return one.peak_byte + cache + (states if way == PPO else 0.0)
+
+
+def largest(way: str, num_gpu: int, offload: bool) -> float:
+    """Sequences a GPU that fit."""
+    device = catalog.device(DEVICE)
+    room = device.mem_byte - device.mem_reserved_byte
+    few, many = (need_byte(way, num_gpu, batch, offload) for batch in (4, 8))
+    return max(0.0, 4 + (room - few) / (many - few) * 4)
+
+
+def run(counts: tuple[int, ...] = tuple(RUNS)) -> pd.DataFrame:
+    """Hours of either way, their ratio, where they go, and what fits."""
+    rows: list[dict[str, Any]] = []
+    for count in counts:
+        setup = f"{count} A100, states on the host"
+        time = {way: parts(way, count, one.batch) for way, one in RUNS[count].items()}
+        for way, one in RUNS[count].items():
+            rows.append(
+                row(
+                    way,
+                    HOURS,
+                    setup,
+                    one.hour,
+                    sum(time[way].values()) * NUM_PROMPT / count / 3600,
+                    f"batch {one.batch} a GPU; {NOTE}",
+                    tag="approx",
+                )
+            )
+            rows += [point(way, f"{PART}: {name}", setup, value) for name, value in time[way].items()]
+        published = RUNS[count][PPO].hour / RUNS[count][REMAX].hour
+        rows.append(
+            row(
+                REMAX,
+                RATIO,
+                setup,
+                round(published, 2),
+                sum(time[PPO].values()) / sum(time[REMAX].values()),
+                NOTE,
+                null=1.0,
+            )
+        )
+    alone = {way: largest(way, 4, False) for way in ALONE}
+    rows.append(
+        order(
+            PPO,
+            "memory: no batch fits",
+            "4 A100, states on the GPUs",
+            alone[PPO] < 1,
+            f"{need_byte(PPO, 4, 1, False) / 2**30:.0f} GiB for one sequence; {NOTE}",
+        )
+    )
+    rows.append(
+        row(REMAX, "largest batch a GPU", "4 A100, states on the GPUs", ALONE[REMAX], alone[REMAX], NOTE, tag="approx")
+    )
+    return frame(rows)
+
+
+def plot(table: pd.DataFrame) -> "Figure":
+    """Hours, the ratio, and where the time of a prompt goes."""
+    shown = [Panel(HOURS, "one epoch", HOURS), Panel(RATIO, "without a critic", RATIO)]
+    shown += [Panel(f"{PART}: {name}", name, PART) for name in ("generation", "scoring", "training")]
+    return panels(table, shown, "ReMax and PPO: Llama-2-7B", columns=3)

@@ -1,0 +1,33 @@
+"""Large batches and what a step of them costs: each neutral setting is the plain system, each part its closed form."""
+
+import pytest
+
+from studies import imagenet_hour, lamb
+from studies._conv_nets import resnet50
+
+
+def test_one_gpu_reduces_nothing_and_many_no_less_than_their_compute() -> None:
+    plain = imagenet_hour.step(1, 0.5, imagenet_hour.IDEAL).total_s
+    assert imagenet_hour.step(1, 0.5).total_s == imagenet_hour.step(1, 0.5, imagenet_hour.AFTER).total_s == plain
+    under, after = (imagenet_hour.step(256, 0.5, way) for way in (imagenet_hour.UNDER, imagenet_hour.AFTER))
+    assert plain < under.total_s < after.total_s == pytest.approx(plain + after.link_s)
+    assert imagenet_hour.lost(8, 0.5, 0.03) == pytest.approx(0.0)
+
+
+def test_resnet_50_has_its_parameters_and_flop() -> None:
+    layers = resnet50()
+    assert sum(kernel.weight for layer in layers for kernel in layer.kernel) == pytest.approx(25.5e6, rel=0.01)
+    assert sum(kernel.flop for layer in layers for kernel in layer.kernel) == pytest.approx(2 * 4.1e9, rel=0.03)
+    gradient = sum(imagenet_hour.passes(0.5)[2])
+    assert gradient == pytest.approx(102e6, rel=0.01)  # bytes
+
+
+def test_a_pod_with_nothing_to_reduce_is_even() -> None:
+    one = lamb.step(lamb.SHORT, 16, 512, 2.0, 0.0)
+    pod = lamb.step(lamb.SHORT, 1024, 32768, 2.0, 0.0)
+    assert pod.step_s == pytest.approx(one.step_s, rel=2e-3)  # hidden to the last layer
+    assert lamb.step(lamb.SHORT, 1024, 32768, 2.0, 1.0).step_s > pod.step_s
+    # all of it scales with the one factor but the exchange
+    assert lamb.step(lamb.SHORT, 16, 512, 4.0, 0.0).step_s == pytest.approx(2 * one.step_s, rel=0.02)
+    assert lamb.STEPS.at(512) * 512 == pytest.approx(lamb.STEPS.at(32768) * 32768)
+    assert lamb.largest("unfused", True) < lamb.largest("fused_softmax", True) < lamb.largest("fused_softmax", False)
