@@ -86,7 +86,7 @@ def run(groups: int = 256, outputs: tuple[int, ...] = OUTPUTS) -> pd.DataFrame:
     share: dict[str, list[float]] = {name: [] for name in STEPS}
     rate: dict[str, list[float]] = {name: [] for name in STEPS}
     for output in outputs:
-        setup = f"{groups} prefixes of {MEMBER} requests, answers of {output}"
+        setup = f"answers of {output}"
         for name in STEPS:
             done = serve(name, groups, output)
             share[name].append(saved(done))
@@ -94,7 +94,7 @@ def run(groups: int = 256, outputs: tuple[int, ...] = OUTPUTS) -> pd.DataFrame:
             table.append(point(name, SAVED, setup, share[name][-1], OPEN))
             table.append(point(name, RATE, setup, rate[name][-1], OPEN))
             table.append(point(name, GAIN, setup, rate[name][-1] / rate["vLLM"][-1], OPEN))
-    where = f"{groups} prefixes, answers of {', '.join(map(str, outputs))}"
+    where = f"{groups} prefixes of {MEMBER} requests, answers of {', '.join(map(str, outputs))}"
     best = [a / b for a, b in zip(rate["prefix read once"], rate["vLLM"], strict=True)]
     table.append(row("vLLM", f"{SAVED}, of 58.1", where, 35.8, share["vLLM"][0], OPEN, said=True, spread=share["vLLM"]))
     for claim, paper, found in (("least", 1.1, min(best)), ("most", 2.0, max(best))):
@@ -114,5 +114,8 @@ def run(groups: int = 256, outputs: tuple[int, ...] = OUTPUTS) -> pd.DataFrame:
 
 def plot(table: pd.DataFrame) -> "Figure":
     """Saved tokens and throughput as each part is added."""
-    shown = [Panel(SAVED, "found in the cache", "% of prompt tokens"), Panel(GAIN, "throughput", "over vLLM")]
-    return panels(table, shown, "BatchLLM: part by part, Llama-3-8B on an A100 80 GB", columns=1)
+    shown = [
+        Panel(SAVED, "found in the cache", "% of prompt tokens", "answers"),
+        Panel(GAIN, "throughput", "over vLLM", "answers"),
+    ]
+    return panels(table, shown, "BatchLLM: part by part, Llama-3-8B on an A100 80 GB")
