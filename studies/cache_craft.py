@@ -112,7 +112,7 @@ def run(num: int = 1200, models: tuple[str, ...] = tuple(MODELS), shares: tuple[
         middle, before = ways[2 + len(shares) // 2], ways[1]
         for claim, paper, found in (
             ("computed, share of full recompute", 0.25, {w: computed(burst[w]) / 100 for w in ways}),
-            ("computed, share of prefix caching", 0.49, 
+            ("computed, share of prefix caching", 0.49,
              {w: computed(burst[w]) / computed(burst[before]) for w in ways}),
             ("throughput over prefix caching", 1.6, {w: rate[w] / rate[before] for w in ways}),
             ("end to end at four fifths of prefix caching's most, times less", 2.0,
