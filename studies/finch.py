@@ -26,9 +26,9 @@ FIRST, NEXT, SERVED, HELD = (
     "tokens kept of the text",
 )
 OPEN = (
-    "no time is published; Llama-3.1-8B (in shapes Mistral-7B, which the paper has beside Llama-2-7B) on an A100 80 GB, "
-    "chunks and budget of 512, 93 times that the longest text; a chunk's step holds the question again; its scores come "
-    "out of attention, choosing and moving kept keys costs nothing; every head keeps as many"
+    "no time is published; Llama-3.1-8B (in shapes Mistral-7B, which the paper has beside Llama-2-7B) on an A100 80 "
+    "GB, chunks and budget of 512, 93 times that the longest text; a chunk's step holds the question again; its "
+    "scores come out of attention, choosing and moving kept keys costs nothing; every head keeps as many"
 )
 SMALL = {"texts": (1024, 32768), "questions": (16,), "many": 8}
 
