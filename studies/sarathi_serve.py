@@ -74,7 +74,7 @@ def policies(one: Deployment, objective: str) -> dict[str, str]:
 
 
 @functools.cache
-def holds(model: str, policy: str, limit_s: float, rate: float, requests: int, seed: int) -> bool:
+def within(model: str, policy: str, limit_s: float, rate: float, requests: int, seed: int) -> bool:
     """Whether a rate keeps the 99th percentile of the time between tokens and the median delay within their limits."""
     one = DEPLOYMENTS[model]
     load = f"poisson:rate={rate!r},n={requests},{LOAD}"
@@ -92,7 +92,7 @@ def capacity(model: str, policy: str, limit_s: float, requests: int, seed: int, 
     low, high = 0.0, 0.0
     rate = 1.0
     while not (low and high):
-        if holds(model, policy, limit_s, rate, requests, seed):
+        if within(model, policy, limit_s, rate, requests, seed):
             low, rate = rate, 2 * rate
         else:
             high, rate = rate, rate / 2
@@ -100,7 +100,7 @@ def capacity(model: str, policy: str, limit_s: float, requests: int, seed: int, 
                 return 0.0
     while high / low > 1 + tolerance:
         rate = (low * high) ** 0.5
-        if holds(model, policy, limit_s, rate, requests, seed):
+        if within(model, policy, limit_s, rate, requests, seed):
             low = rate
         else:
             high = rate
