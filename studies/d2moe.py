@@ -26,7 +26,7 @@ RATE, OVER, STORED = "tokens/s", "speedup over EdgeMoE", "bytes of experts that 
 PAPER = {200: 66.45, 1600: 83.14}  # by MB for experts
 OPEN = (
     "seconds of a task are fitted on the rate with 1,600 MB (the GPU's kernels and their launches are not published), "
-    "half as long again a layer for its dense part; mix of bits and routing are not published: the range over three "
+    "half as long again a layer for its dense part; a layer's experts are known two layers ahead; mix of bits and routing are not published: the range over three "
     "mixes and two popularities; EdgeMoE: four bits for every token, an expert whole, by its number, same budget"
 )
 SMALL = {"steps": 2, "skews": (1.0,), "mixes": ("even",)}
@@ -34,7 +34,7 @@ SMALL = {"steps": 2, "skews": (1.0,), "mixes": ("even",)}
 
 def plane_byte() -> np.ndarray:
     """Bytes of each plane of an expert; scales come with the lowest."""
-    return PARAMETER * (PLANES + [SCALE, 0.0, 0.0]) / 8
+    return PARAMETER * (PLANES + np.array([SCALE, 0.0, 0.0])) / 8
 
 
 def tasks(mix: tuple[float, ...], skew: float, steps: int, seed: int = 0) -> np.ndarray:

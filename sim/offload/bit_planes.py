@@ -1,9 +1,9 @@
-"""Experts whose bits are nested: planes that are loaded one upon the other, and tokens that wait for no more than theirs.
+"""Experts whose bits are nested: planes loaded one upon the other, and tokens that wait for no more than theirs.
 
-A plane adds bits to an expert: the first holds its lowest format, each further one what the next format adds. A *task* is
-the rows of an expert that need planes up to one. The link carries the planes of a layer that are not held in an order:
-`hottest` (those that the most rows wait for first; D2MoE), or `number` (an expert whole, by its number). Two buffers: a
-layer's planes begin to move once the last but one layer is done. Tasks are computed as their planes come.
+A plane adds bits to an expert: the first holds its lowest format, each further one what the next format adds. A *task*
+is the rows of an expert that need planes up to one. The link carries the planes of a layer that are not held in an
+order: `hottest` (those that the most rows wait for first; D2MoE), or `number` (an expert whole, by its number). Two
+buffers: a layer's planes begin to move once the last but one layer is done, its experts known by then.
 """
 
 from typing import NamedTuple
@@ -65,7 +65,7 @@ def replay(
             need = [(e, p) for e in range(num_expert) for p in range(num_plane) if wait[step, layer, e, p]]
             come = [unit for unit in need if not held[layer, unit[0], unit[1]]]
             if order == "hottest":
-                come.sort(key=lambda unit: (-wait[step, layer, unit[0], unit[1]], unit))  # noqa: B023
+                come.sort(key=lambda unit: (-wait[step, layer, unit[0], unit[1]], unit))
             there = dict.fromkeys(need, 0.0)
             free = max(free, done[0])
             for unit in come:
@@ -75,7 +75,7 @@ def replay(
             for e, p in need:  # a plane is of use with those below it
                 there[e, p] = max(there[e, q] for q in range(p + 1))
             now += dense_s
-            for e, p in sorted(need, key=lambda unit: there[unit]):  # noqa: B023
+            for e, p in sorted(need, key=lambda unit: there[unit]):
                 if rows[step, layer, e, p]:
                     now = max(now, there[e, p]) + task_s
             done = [done[1], now]
