@@ -26,8 +26,9 @@ RATE, OVER, STORED = "tokens/s", "speedup over EdgeMoE", "bytes of experts that 
 PAPER = {200: 66.45, 1600: 83.14}  # by MB for experts
 OPEN = (
     "seconds of a task are fitted on the rate with 1,600 MB (the GPU's kernels and their launches are not published), "
-    "half as long again a layer for its dense part; a layer's experts are known two layers ahead; mix of bits and routing are not published: the range over three "
-    "mixes and two popularities; EdgeMoE: four bits for every token, an expert whole, by its number, same budget"
+    "half as long again a layer for its dense part; a layer's experts are known two layers ahead; mix of bits and "
+    "routing are not published: the range over three mixes and two popularities; EdgeMoE: four bits for every token, "
+    "an expert whole, by its number, same budget"
 )
 SMALL = {"steps": 2, "skews": (1.0,), "mixes": ("even",)}
 
