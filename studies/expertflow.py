@@ -177,13 +177,12 @@ def run(models: tuple[str, ...] = tuple(MODELS), steps: int = 12) -> pd.DataFram
     for name in models:
         if name not in CACHED:
             continue
-        one, ratios, least = MODELS[name], [], []
+        one, ratios = MODELS[name], []
         for label, token in PASSES.items():
             for share in SHARES:
                 room = max(1, round(share * one.num_expert))
                 lru, flow = both(one, token, room, skew, passes(token, steps), ACCURACY[0])
                 ratios.append(lru.second / flow.second)
-                least += [bound(each, room, one) <= each.num_load for each in (lru, flow)]
                 setup = f"{share:.0%} cached, {label}"
                 table.append(point(name, f"{RATIO} Cache-MoE by place and pass", setup, ratios[-1], OPEN))
         note = f"{BOUND} batch, cache and share of prompts are not said; {OPEN}"
@@ -194,15 +193,7 @@ def run(models: tuple[str, ...] = tuple(MODELS), steps: int = 12) -> pd.DataFram
                 "ExpertFlow", "order: faster than an LRU cache at most points", name, float(np.median(ratios)) > 1, note
             )
         )
-        table.append(order("both", "order: Belady's rule loads the fewest", name, all(least)))
     return frame(table)
-
-
-def bound(one: Replayed, room: int, model: Experts) -> int:
-    """The fewest experts that any rule loads for what was computed, in its order (Belady)."""
-    return sum(
-        int((~hits([e for at, e in one.access if at == j], room, "belady")).sum()) for j in range(model.num_layer)
-    )
 
 
 def plot(table: pd.DataFrame) -> "Figure":
