@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
     from hw_models.describe import devices, links, nodes
     from kernels.errors import InputError
+    from sim.cluster.operation import Operation
+    from sim.cluster.simulate_operation import simulate_operation
     from sim.cluster.simulate_programs import simulate_programs
     from sim.offload.simulate import offload
     from sim.recommend.recommend import recommend
@@ -75,6 +77,7 @@ _HOME = {
     "load_requests": "workloads.load", "nodes": "hw_models.describe", "offload": "sim.offload.simulate",
     "recommend": "sim.recommend.recommend", "regress": "sim.regress.run",
     "roofline": "sim.show.roofline", "simulate": "sim.run.simulate",
+    "Operation": "sim.cluster.operation", "simulate_operation": "sim.cluster.simulate_operation",
     "simulate_programs": "sim.cluster.simulate_programs",
     "studies": "sim.run.study", "study": "sim.run.study", "sweep": "sim.sweep.sweep",
     "train": "sim.training.step", "train_job": "sim.training.job",
@@ -85,9 +88,10 @@ _MODULES = {"predictor": "sim.run.predictor"}
 """Modules of this package by their short names."""
 
 __all__ = [
-    "InputError", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
+    "InputError", "Operation", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
     "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "predictor", "recommend",
-    "regress", "roofline", "scenario_from", "schedule", "schedules", "simulate", "simulate_programs", "studies",
+    "regress", "roofline", "scenario_from", "schedule", "schedules", "simulate", "simulate_operation", "simulate_programs",
+    "studies",
     "study", "sweep", "train", "train_job", "validate",
 ]  # fmt: skip
 
