@@ -1,7 +1,8 @@
 """A pool in operation: engines are started, drained, lost and replaced by processes of SimPy's clock.
 
-Between two events of the clock the compiled loop runs ahead, arrivals and routing included; a router sees an engine that
-takes no requests as endlessly busy, and what it sends there goes to the next that takes any (`kernels.engine.down`).
+Between two events of the clock the compiled loop runs ahead, arrivals and routing included; a router sees an engine
+that takes no requests as endlessly busy, and what it sends there goes to the next that takes any
+(`kernels.engine.down`).
 What is lost of a failed engine is its cache and the KV of its requests, which reach another engine at that moment and
 are computed again from prompt and produced tokens; the step that it was in counts as done work.
 """
@@ -56,8 +57,8 @@ class Operator:
     """One run of a pool that is operated; `weight_byte` is what an engine loads."""
 
     def __init__(
-        self, requests: state.Requests, part: PoolPart, operation: Operation, weight_byte: float, load_byte_per_s: float,
-        options: Options | None = None,
+        self, requests: state.Requests, part: PoolPart, operation: Operation, weight_byte: float,
+        load_byte_per_s: float, options: Options | None = None,
     ) -> None:  # fmt: skip
         if part.policy.flag("HOLD"):
             raise InputError("holds whole batches, of which nobody leaves", field="policy", value=part.policy.name,

@@ -80,8 +80,8 @@ def build(
     arguments: argparse.Namespace, defaults: dict[str, Any] | None = None, file: str | None = None,
     front: "Front | None" = None, beside: Collection[str] = (),
 ) -> "Scenario":  # fmt: skip
-    """The scenario that the parsed options say: defaults of the verb, then the file or front, then the options. `beside`:
-    tables of the file that are the verb's own."""
+    """The scenario that the parsed options say: defaults of the verb, then the file or front, then the options.
+    `beside`: tables of the file that are the verb's own."""
     from sim.run.scenario import FIELD_NAMES, from_mapping, read_toml
 
     file = file or getattr(arguments, "scenario", None)
