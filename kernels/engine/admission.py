@@ -2,11 +2,20 @@
 
 from kernels.engine import buddy
 from kernels.engine.adapter import adapter_room, hold_adapter
-from kernels.engine.cache import find, hold, take_back, unlink
+from kernels.engine.cache import NONE, find, hold, insert, let_go, take_back, unlink, use
 from kernels.engine.heap import head, pop
 from kernels.engine.lanes import comes_after, count_moved, is_swapped, lane_at, list_of, reserved_token
 from kernels.engine.records import PAGED, RUNNING, SWAPPED, Engine
-from kernels.engine.store import allocate, block_for, own_block, resident_unit, step_block
+from kernels.engine.store import (
+    allocate,
+    below_unit,
+    block_for,
+    idle_block,
+    own_block,
+    resident_unit,
+    step_block,
+)
+from kernels.engine.tier import find_below, read
 from kernels.errors import PlanError
 from kernels.jit import njit
 
@@ -85,10 +94,10 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
     token = found * me.unit_token + own * me.block_token
     back = own * me.run_weight
     held = found * me.unit_block + back
+    below = below_unit(e, i, found)
+    # what is held can no longer be evicted, and what comes up takes blocks
     room = me.free_block + me.evictable_block - back - adapter_room(e, i)
-    for k in range(found):  # what is held can no longer be evicted
-        if e.unit[find(e, e.unit_id[0, s.unit_start + k])].ref == 0:
-            room -= me.unit_block
+    room -= idle_block(e, i, found) + below * me.unit_block
     need = max(0, step_block(e, token, num_token) - held)  # whole prompts are computed step by step, windows too
     floor = me.watermark_block if me.num_running > 0 or me.by_admission == 0 else 0
     if need + floor > room:
@@ -100,13 +109,12 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
         me.evictable_block -= back
         if s.run + s.blank == 0:
             unlink(e, -1 - i)
-    for k in range(found):
-        entry = find(e, e.unit_id[0, s.unit_start + k])
-        hold(e, entry)
-        e.unit_id[1, s.unit_start + k] = entry
+    _hold_units(e, i, found)
     take_back(e, i)
     hold_adapter(e, i)
-    allocate(e, need)
+    allocate(e, need + below * me.unit_block)
+    for at in range(s.unit_start, s.unit_start + found):
+        use(e, e.unit_id[1, at], at)
     s.shared = found
     s.block = need + back
     s.kv = token
@@ -114,3 +122,44 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
     if s.start_ps < 0:
         s.cached = token
     return True
+
+
+@njit
+def _hold_units(e: Engine, i: int, found: int) -> None:
+    """Sequence i holds its `found` leading units; those in a tier below are read, into blocks still to be taken."""
+    me = e.me
+    for at in range(e.seq[i].unit_start, e.seq[i].unit_start + found):
+        unit = e.unit_id[0, at]
+        entry = find(e, unit)
+        if entry != NONE:
+            hold(e, entry)
+        else:
+            rank = e.unit[find_below(e, unit)].rank
+            ready_ps = read(e, unit)
+            entry = insert(e, unit, me.unit_block)
+            e.unit[entry].ready_ps, e.unit[entry].rank = ready_ps, rank
+            me.num_below_token += me.unit_token
+        if me.num_tier > 0:
+            me.kv_ready_ps = max(me.kv_ready_ps, e.unit[entry].ready_ps)
+        e.unit_id[1, at] = entry
+
+
+@njit
+def read_ahead(e: Engine) -> None:
+    """Reads what the head of the queue finds in tiers below while a step runs, if it waits for nothing but its turn:
+    nobody holds it yet. It is not read where that would take blocks of its own."""
+    me, i = e.me, head(e)
+    if i < 0 or is_swapped(e, i):
+        return
+    s, found = e.seq[i], resident_unit(e, i)
+    need = below_unit(e, i, found) * me.unit_block
+    if need == 0 or need > me.free_block + me.evictable_block - idle_block(e, i, found):
+        return
+    planned_ps, me.kv_ready_ps = me.kv_ready_ps, 0
+    _hold_units(e, i, found)
+    allocate(e, need)
+    for at in range(s.unit_start + found - 1, s.unit_start - 1, -1):
+        entry = e.unit_id[1, at]
+        e.unit[entry].ready_ps = max(e.unit[entry].ready_ps, me.kv_ready_ps)
+        let_go(e, entry)
+    me.kv_ready_ps = planned_ps

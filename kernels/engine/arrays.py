@@ -82,6 +82,8 @@ class Sizes(NamedTuple):
     num_gap: int = 1
     num_log: int = 0
     num_draft_class: int = 0  # 0: no draft model
+    num_tier: int = 0
+    num_tier_int: int = 0  # numbers in `book` that their stores and links take
 
 
 def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order: SmallInts) -> World:
@@ -93,7 +95,8 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
     in_memory = in_plan + ROW * size.max_seq
     lane_size = in_memory + MAX_MEMORY
     at_rank = size.num_stage + len(GROUP_FIELDS) * size.num_group
-    at_lane = at_rank + len(RANK_FIELDS) * size.num_rank
+    at_tier = at_rank + len(RANK_FIELDS) * size.num_rank
+    at_lane = at_tier + size.num_tier
     book_head = IN_TOKEN + size.max_token + 1
     book_gap = book_head + size.max_sampled + 1
     book_attn = book_gap + size.num_gap
@@ -109,7 +112,7 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
         ("plain", 1), ("run_weight", 1), ("handed", -1),
         ("max_seq", size.max_seq), ("max_step_token", size.max_token), ("block_token", size.block_token),
         ("last_lane", size.num_stage - 1), ("at_group", size.num_stage), ("at_lane", at_lane),
-        ("at_rank", at_rank), ("num_rank", size.num_rank),
+        ("at_rank", at_rank), ("num_rank", size.num_rank), ("at_tier", at_tier), ("num_tier", size.num_tier),
         ("lane_size", lane_size), ("in_need", in_need), ("in_give", in_give), ("in_running", in_running),
         ("in_plan", in_plan), ("in_memory", in_memory),
         ("book_draft", book_draft), ("book_draft_head", book_draft_head), ("book_draft_attn", book_draft_attn),
@@ -127,7 +130,7 @@ def world(num_seq: int, num_engine: int, size: Sizes, unit_id: SmallInts, order:
     unit["unit"][0] = size.num_bucket
     store = np.zeros((num_engine, max(size.num_node, 1)), np.int32)
     real = np.zeros((num_engine, IN_FEATURE + (3 * size.num_class + size.num_draft_class) * size.num_feature))
-    book = np.zeros(book_log + size.num_log * NUM_LOG_COLUMN, np.int64)
+    book = np.zeros(book_log + size.num_log * NUM_LOG_COLUMN + size.num_tier_int, np.int64)
     event = np.full(num_engine, np.iinfo(np.int64).max, np.int64)
     handle = _handles((seq,), engine, lane, work, (unit,), (unit_id,), store, real, (book,))
     return addressed(

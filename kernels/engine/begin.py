@@ -7,6 +7,7 @@ from kernels.attention_work import longest_span
 from kernels.engine.abort import first_deadline
 from kernels.engine.adapter import fetch_ahead
 from kernels.engine.adapter_price import book_adapters, price_adapters
+from kernels.engine.admission import read_ahead
 from kernels.engine.beside import hidden_ps
 from kernels.engine.brings import take_nj
 from kernels.engine.cache import evicts_unseen
@@ -173,6 +174,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
     )  # fmt: skip
     if me.num_rank > 0:
         fetch_ahead(e)
+    if me.num_tier > 0:
+        read_ahead(e)
 
 
 @njit
@@ -198,7 +201,8 @@ def begin_repeat(e: Engine, p: PackedPrice, number: int, time_ps: int) -> bool:
         need, give = e.work[at + me.in_need + lane.phase], e.work[at + me.in_give + lane.phase]
         if give > 0 and need > me.free_block:  # who grows first finds no block that another is still to give back
             return False
-        if head(e) >= 0 and not evicts_unseen(e, need):  # the eviction may let the head of the queue in
+        # the eviction may let the head of the queue in, or move what it evicts
+        if (head(e) >= 0 or me.num_tier > 0) and not evicts_unseen(e, need):
             return False
         if not allocate(e, need):
             return False
@@ -361,6 +365,10 @@ def _launch(
         me.fetch_wait_ps += begun_ps - max(time_ps, e.lane[0].free_ps)
         me.num_adapter_step += 1 if lane.adapter_ps > 0 else 0
         attn_nj += _adapters(e, p, number)
+    if me.num_tier > 0:
+        me.kv_wait_ps += max(0, me.kv_ready_ps - begun_ps)
+        start = begun_ps = max(begun_ps, me.kv_ready_ps)
+        me.kv_ready_ps = 0
     end = start + table[STEP_PS] + table[SEQ_PS] * num_row + table[TOKEN_PS] * token + table[BLOCK_PS] * moved
     end += e.lane[0].draft_ps
     if num_prefill > 0:

@@ -8,67 +8,26 @@ It is one entry of the same order, as its blocks were released together; the dee
 Entries of the order of eviction are numbers: a unit's index (from 1), or -1 - i for the run of sequence i; 0 is none.
 """
 
-from kernels.engine.records import WAITING, Engine
+from kernels.engine.records import BELADY, LFU, LRU, WAITING, Engine
+from kernels.engine.tier import demote
+from kernels.engine.unit import NONE, find, insert, remove
 from kernels.jit import njit
 
-NONE = 0
-
-
-@njit
-def bucket_of(e: Engine, unit: int) -> int:
-    """The bucket of a unit of this engine's store."""
-    x = int(unit) * 0x9E3779B1 + int(e.me.index) * 0x85EBCA77
-    return (x ^ (x >> 17)) & (int(e.unit[0].unit) - 1)
-
-
-@njit
-def find(e: Engine, unit: int) -> int:
-    """The entry of a unit in this engine's store; 0: it is not resident."""
-    k = e.unit[bucket_of(e, unit)].bucket
-    while k != NONE and (e.unit[k].unit != unit or e.unit[k].engine != e.me.index):
-        k = e.unit[k].chain
-    return k
-
-
-@njit
-def insert(e: Engine, unit: int, num_block: int) -> int:
-    """Makes a unit of `num_block` blocks resident, held by one sequence, and returns its entry."""
-    k = e.unit[0].chain
-    if k != NONE:
-        e.unit[0].chain = e.unit[k].chain
-    else:
-        e.unit[0].ref += 1
-        k = int(e.unit[0].ref)
-    bucket = bucket_of(e, unit)
-    e.unit[k].unit = unit
-    e.unit[k].engine = e.me.index
-    e.unit[k].ref = 1
-    e.unit[k].block = num_block
-    e.unit[k].ready_ps = 0
-    e.unit[k].chain = NONE
-    if e.unit[bucket].bucket == NONE:
-        e.unit[bucket].bucket = k
-    else:  # behind the others, so that of two copies the older is found
-        j = e.unit[bucket].bucket
-        while e.unit[j].chain != NONE:
-            j = e.unit[j].chain
-        e.unit[j].chain = k
-    return k
-
-
-@njit
-def remove(e: Engine, k: int) -> None:
-    """Takes a unit that is in no order of eviction out of the table."""
-    bucket = bucket_of(e, e.unit[k].unit)
-    if e.unit[bucket].bucket == k:
-        e.unit[bucket].bucket = e.unit[k].chain
-    else:
-        j = e.unit[bucket].bucket
-        while e.unit[j].chain != k:
-            j = e.unit[j].chain
-        e.unit[j].chain = e.unit[k].chain
-    e.unit[k].chain = e.unit[0].chain
-    e.unit[0].chain = k
+__all__ = [
+    "NONE",
+    "append",
+    "evict",
+    "evicts_unseen",
+    "find",
+    "hold",
+    "insert",
+    "leave_behind",
+    "let_go",
+    "remove",
+    "take_back",
+    "unlink",
+    "use",
+]
 
 
 @njit
@@ -139,12 +98,14 @@ def _set_previous(e: Engine, node: int, value: int) -> None:
 def evict(e: Engine, want: int) -> None:
     """Evicts what comes first: a whole unit, or at most `want` blocks of a run, the deepest first."""
     me = e.me
-    node = me.lru_head
+    node = me.lru_head if me.evict_by == LRU else _least(e)
     if node > 0:
         unlink(e, node)
         me.evictable_block -= e.unit[node].block
         remove(e, node)
         me.free_block += e.unit[node].block
+        if me.num_tier > 0 and find(e, e.unit[node].unit) == NONE:  # of copies the last goes down
+            me.kv_ready_ps = max(me.kv_ready_ps, demote(e, e.unit[node].unit, e.unit[node].rank))
         me.num_evict += 1
         me.epoch += 1  # what stood may not: more blocks are free than were asked for
         return
@@ -162,6 +123,29 @@ def evict(e: Engine, want: int) -> None:
     me.free_block += taken
     if s.run + s.blank == 0:
         unlink(e, node)
+
+
+@njit
+def use(e: Engine, k: int, at: int) -> None:
+    """Notes that the sequence whose name of the unit stands at `at` of `unit_id` uses entry k."""
+    if e.me.evict_by == LFU:
+        e.unit[k].rank += 1
+    elif e.me.evict_by == BELADY:
+        e.unit[k].rank = e.unit_id[2, at]
+
+
+@njit
+def _least(e: Engine) -> int:
+    """What is evicted next where it is not the oldest: a run, which has no name to be asked for by, else the unit of
+    the smallest rank, of equal ones the oldest."""
+    best = node = e.me.lru_head
+    while node != NONE:
+        if node < 0:
+            return node
+        if e.unit[node].rank < e.unit[best].rank:
+            best = node
+        node = e.unit[node].next
+    return best
 
 
 @njit

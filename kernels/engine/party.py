@@ -26,6 +26,7 @@ from kernels.engine.advance import (
 from kernels.engine.borrow import borrow
 from kernels.engine.commit import commit, integrate
 from kernels.engine.deliver import deliver
+from kernels.engine.down import taking
 from kernels.engine.heap import BY_ARRIVAL, BY_END, END, NEVER, NONE, PLAN, merge, reset, second, without_first
 from kernels.engine.lanes import end_kv
 from kernels.engine.price import PRICE_TYPE, PackedPrice
@@ -233,7 +234,7 @@ def run(w: World, f: Fleet, p: PackedPrice, policy: Any, router: Any, budget: in
             return STUCK if stuck(w) else HORIZON
         if i == NONE or w.seq[i].arrival_ps + w.control[REQUEST_PS] > until_ps:
             return HORIZON
-        k = route(f, i) if len(w.engine) > 1 else 0
+        k = taking(w, route(f, i)) if len(w.engine) > 1 else 0
         if k < 0 or k >= len(w.engine):
             return ASTRAY
         place(w, i, k)

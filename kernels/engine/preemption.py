@@ -204,13 +204,13 @@ def preempt(e: Engine, i: int) -> None:
         s.status = WAITING
         s.kv = 0
         s.target = s.prompt + s.produced
-        _give_up(e, i)
+        give_up(e, i)
     s.preempted += 1
     push(e, i)
 
 
 @njit
-def _give_up(e: Engine, i: int) -> None:
+def give_up(e: Engine, i: int) -> None:
     """Where sequence i can never be computed again, no plan sees it any more, and it is aborted as one that was
     stopped."""
     s = e.seq[i]

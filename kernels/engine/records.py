@@ -6,7 +6,7 @@ one. A *unit* is a named stretch of a prefix, or an adapter, that lies in some e
 amounts of KV are blocks of `block_token` tokens. What has no fixed length (running lists, plans, sums of a lane) lies
 in one array of integers an engine::
 
-    ring of lanes in flight | GROUP_FIELDS of each KV group | RANK_FIELDS of each rank of adapters | lane 0 | ...
+    ring of lanes in flight | GROUP_FIELDS of each KV group | RANK_FIELDS of each rank | tiers | lane 0 | ...
     a lane:  KV_FIELDS of each attention class | need[block_token] | give[block_token] | running[max_seq]
              | plan[max_seq, ROW_FIELDS] | memory[MAX_MEMORY] of the progress model
 """
@@ -159,6 +159,14 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("span_row", "i8", "rows that must hold a span for its keys to be read once for all of them; 0: none are"),
     ("span_token", "i8", "tokens that such a span has at least"),
     ("span_common", "i8", "1: only what all decodes of a step hold is such a span"),
+    ("down", "i8", "1: it takes no requests (`kernels.engine.down`)"),
+    ("up_ps", "i8", "when it takes requests again, where it is down and will"),
+    ("num_tier", "i8", "tiers below its store, to which named units go that it evicts (`kernels.engine.tier`)"),
+    ("at_tier", "i8", "where the section of `work` begins that says where their rows lie in `book`"),
+    ("evict_by", "i8", "which unit is evicted next, of `ORDERS`"),
+    ("kv_ready_ps", "i8", "when KV on its way to or from a tier has made it, for the step being planned"),
+    ("kv_wait_ps", "i8", "time that steps began later for it"),
+    ("num_below_token", "i8", "tokens found in a tier below"),
     ("lookahead", "i8", "tokens that a decode verifies beyond the next one, at most"),
     ("seed", "i8", "of the draws of the progress model, 31 bits"),
     ("sees", "i8", "requests whose `seen` is not above it are visible to the plan being made"),
@@ -241,12 +249,15 @@ COUNTERS: tuple[str, ...] = (
     "num_recompute", "num_swap", "num_evict", "num_hit_token", "num_moved_block", "num_span_step", "num_span_token",
     "num_fetch", "num_adapter_step", "num_plan", "num_finished", "num_refused", "num_aborted", "num_output_token",
     "peak_block", "beside_ps", "adapter_ps", "adapter_nj", "adapter_kb", "adapter_mflop", "adapter_bound",
-    "fetch_wait_ps",
+    "fetch_wait_ps", "kv_wait_ps", "num_below_token",
 )  # fmt: skip
 INTEGRALS: tuple[str, ...] = ("token_ps", "final_ps", "asked_ps", "allocated_ps")
 
 RESERVES: tuple[str, ...] = ("paged", "max", "pow2", "oracle")
 PAGED, RESERVE_MAX, RESERVE_POW2, RESERVE_ORACLE = range(len(RESERVES))
+
+ORDERS: tuple[str, ...] = ("lru", "lfu", "belady")
+LRU, LFU, BELADY = range(len(ORDERS))
 
 LANE_FIELDS: tuple[Field, ...] = (
     ("num", "i8", "sequences in its running list"),
@@ -281,7 +292,8 @@ LANE = record(LANE_FIELDS)
 
 UNIT_FIELDS: tuple[Field, ...] = (
     ("unit", "i4", "its name"),
-    ("engine", "i4", "in whose store it lies"),
+    ("engine", "i4", "in which store it lies: an engine's by its index, a tier's by the numbers behind these"),
+    ("rank", "i4", "what its eviction goes by, smallest first: uses (LFU), the next use, negative (Belady)"),
     ("ref", "i4", "sequences that hold it"),
     ("block", "i4", "blocks that it takes"),
     ("ready_ps", "i8", "when it has arrived from the host; 0: it was computed here"),
@@ -315,6 +327,16 @@ LINEAR, WINDOW, BUDGET, RATIO, STATE = range(len(RULES))
 RANK_FIELDS: tuple[str, ...] = ("size", "block", "fetch_ps")  # of an adapter; picoseconds on the link to the host
 RANK_SIZE, RANK_BLOCK, RANK_FETCH_PS = range(len(RANK_FIELDS))
 
+TIER_FIELDS: tuple[str, ...] = (  # of a store below engines, in `book`; units of a prefix, picoseconds
+    "store", "order", "free", "head", "tail", "stays", "latency_ps", "link", "via", "num_read", "num_write", "num_lost",
+)  # fmt: skip
+(TIER_STORE, TIER_ORDER, TIER_FREE, TIER_HEAD, TIER_TAIL, TIER_STAYS, TIER_LATENCY_PS, TIER_LINK, TIER_VIA,
+ TIER_READ, TIER_WRITE, TIER_LOST) = range(len(TIER_FIELDS))  # fmt: skip
+# store: among those of units; stays: 1, what is read stays there too; link, via: where in `book` the links lie that it
+# passes (via: -1, no other); lost: evicted from it to nowhere
+LINK_FIELDS: tuple[str, ...] = ("up_ps", "down_ps", "read_ps", "write_ps")  # free from, a direction; of a unit
+LINK_UP_PS, LINK_DOWN_PS, LINK_READ_PS, LINK_WRITE_PS = range(len(LINK_FIELDS))
+
 LOG_COLUMNS: tuple[str, ...] = (
     "replica", "lane", "start_ps", "end_ps", "num_prefill", "num_decode", "num_idle", "prefill_token", "pad_token",
     "num_sampled", "moved_block", "used_block", "cached_block", "kv_token", "num_running", "num_waiting", "energy_nj",
@@ -342,12 +364,13 @@ class Engine(NamedTuple):
     lane: Records  # [lane] LANE
     work: Ints
     unit: Records  # [1 + most resident units] UNIT
-    unit_id: SmallInts  # [2, ...] names of the units of all sequences, and the entries of `unit` that they hold
+    unit_id: SmallInts  # [2, ...] names of the units of all sequences, and the entries of `unit` that they hold; where
+    # Belady evicts, a third row: their next use
     store: SmallInts  # [node] the buddy tree of a contiguous store
     real: Floats  # options of policy and progress model | attention features: prompts, verifications, spans that are
     # shared, draft model
     book: Ints  # logged steps | gate | steps by tokens | by sampled tokens | gaps | attention accounts | the same three
-    # of the draft model's passes | log of steps
+    # of the draft model's passes | log of steps | tiers and their links
     table: Ints  # where all of it lies, for compiled code (see `kernels.engine.handle`)
     at: int
 

@@ -82,7 +82,8 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
             need, give = work[need_at + phase], work[give_at + phase]
             if need > free:
                 me.free_block = free
-                if give > 0 or (head(e) >= 0 and not evicts_unseen(e, need)) or not allocate(e, need):
+                kept = (head(e) >= 0 or me.num_tier > 0) and not evicts_unseen(e, need)
+                if give > 0 or kept or not allocate(e, need):
                     break  # who grows first decides, or an eviction may let the head of the queue in
                 free = me.free_block
                 used = used_block(e)

@@ -8,6 +8,8 @@ from kernels.jit import njit, njit_inline
 
 __all__ = ["draw", "held_token", "load_token", "num_replica", "option", "outstanding", "prompt_token", "seed"]
 
+BUSY = 1 << 40  # what an engine that takes no requests has to do: more than any other
+
 
 @njit_inline
 def _is_engine(f: Fleet, k: int) -> None:
@@ -31,14 +33,14 @@ def num_replica(f: Fleet) -> int:
 def outstanding(f: Fleet, k: int) -> int:
     """Requests delivered to engine k that have not ended."""
     _is_engine(f, k)
-    return f.engine[k].outstanding
+    return f.engine[k].outstanding if f.engine[k].down == 0 else BUSY
 
 
 @njit
 def load_token(f: Fleet, k: int) -> int:
     """Prompt and produced tokens of engine k's outstanding requests."""
     _is_engine(f, k)
-    return f.engine[k].load_token
+    return f.engine[k].load_token if f.engine[k].down == 0 else BUSY
 
 
 @njit

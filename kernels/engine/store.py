@@ -10,7 +10,7 @@ At any time: free + evictable + held units + private blocks = all blocks.
 
 from typing import Any
 
-from kernels.engine.cache import NONE, evict, find, hold, insert, leave_behind, let_go
+from kernels.engine.cache import NONE, evict, find, hold, insert, leave_behind, let_go, use
 from kernels.engine.records import (
     BUDGET,
     GROUP_FIELDS,
@@ -24,6 +24,7 @@ from kernels.engine.records import (
     Engine,
     Ints,
 )
+from kernels.engine.tier import find_below
 from kernels.jit import njit, njit_inline
 
 
@@ -93,13 +94,39 @@ def allocate(e: Engine, num_block: int) -> bool:
 
 @njit
 def resident_unit(e: Engine, i: int) -> int:
-    """Leading units of sequence i that are resident and may be used: one token at least is left to compute."""
+    """Leading units of sequence i that are resident or lie in a tier below, and may be used: one token at least is left
+    to compute."""
     s = e.seq[i]
     most = min(s.num_unit, (s.target - 1) // e.me.unit_token)
     count = 0
-    while count < most and find(e, e.unit_id[0, s.unit_start + count]) != NONE:
+    while count < most:
+        unit = e.unit_id[0, s.unit_start + count]
+        if find(e, unit) == NONE and (e.me.num_tier == 0 or find_below(e, unit) == NONE):
+            break
         count += 1
     return count
+
+
+@njit
+def below_unit(e: Engine, i: int, found: int) -> int:
+    """Of the `found` leading units of sequence i, those that are not resident: they need blocks."""
+    if e.me.num_tier == 0:
+        return 0
+    count = 0
+    for k in range(found):
+        count += 1 if find(e, e.unit_id[0, e.seq[i].unit_start + k]) == NONE else 0
+    return count
+
+
+@njit
+def idle_block(e: Engine, i: int, found: int) -> int:
+    """Blocks of the `found` leading units of sequence i that could be evicted while it does not hold them."""
+    num_block = 0
+    for k in range(found):
+        entry = find(e, e.unit_id[0, e.seq[i].unit_start + k])
+        if entry != NONE and e.unit[entry].ref == 0:
+            num_block += e.me.unit_block
+    return num_block
 
 
 @njit
@@ -128,6 +155,7 @@ def share(e: Engine, i: int, num_token: int) -> None:
             hold(e, k)
             me.free_block += me.unit_block
         e.unit_id[1, at] = k
+        use(e, k, at)
         s.block -= me.unit_block
         s.shared += 1
 

@@ -9,7 +9,6 @@ twice in a plan, tokens without KV) gets a `PlanError`. `e` is the engine, `i` a
 
 from kernels.engine.admission import admit
 from kernels.engine.brings import bring
-from kernels.engine.cache import find
 from kernels.engine.heap import head
 from kernels.engine.lanes import exists, is_swapped, lane_at, list_of, repeated_block, settle_all
 from kernels.engine.preemption import grow, grow_or_preempt, preempt
@@ -29,7 +28,15 @@ from kernels.engine.records import (
     TOKEN,
     Engine,
 )
-from kernels.engine.store import missing_block, own_block, resident_unit, share, step_block
+from kernels.engine.store import (
+    below_unit,
+    idle_block,
+    missing_block,
+    own_block,
+    resident_unit,
+    share,
+    step_block,
+)
 from kernels.errors import PlanError
 from kernels.jit import njit, njit_inline
 
@@ -212,7 +219,7 @@ def whole_token(e: Engine, i: int) -> int:
     found = resident_unit(e, i)
     own = own_block(e, i, found)
     computed = found * e.me.unit_token + own * e.me.block_token
-    held = found * e.me.unit_block + own * e.me.run_weight
+    held = (found - below_unit(e, i, found)) * e.me.unit_block + own * e.me.run_weight
     return max(0, step_block(e, computed, s.prompt + s.output - 1) - held) * e.me.block_token
 
 
@@ -220,10 +227,7 @@ def whole_token(e: Engine, i: int) -> int:
 def room_beside(e: Engine, i: int) -> int:
     """The same, once sequence i held what it finds in the cache."""
     found = resident_unit(e, i)
-    held = own_block(e, i, found) * e.me.run_weight
-    for k in range(found):
-        if e.unit[find(e, e.unit_id[0, e.seq[i].unit_start + k])].ref == 0:
-            held += e.me.unit_block
+    held = own_block(e, i, found) * e.me.run_weight + idle_block(e, i, found)
     return room_token(e) - held * e.me.block_token
 
 

@@ -26,6 +26,10 @@ def pool_part(scenario: Scenario, role: Role, name: str = "", link_byte_per_s: f
     if scenario.kv_budget:
         raise InputError("a hand-over moves the KV of every token", field="kv_budget", value=scenario.kv_budget,
                          allowed="0")  # fmt: skip
+    for field in ("kv_tiers", "kv_evict"):
+        if role != "mixed" and (value := getattr(scenario, field)) != Scenario.__dataclass_fields__[field].default:
+            raise InputError("prefixes of pools stay in their engines' own memory", field=field, value=value,
+                             allowed="the default")  # fmt: skip
     policy, profile = policy_of(scenario), engine_profile.load(scenario.engine)
     setup = prepared(scenario, policy)
     limits = limits_of(setup, profile)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from kernels.engine.records import FINISHED
+from kernels.engine.records import FINISHED, REFUSED
 from kernels.errors import InputError
 from kernels.units import PS_PER_S
 from sim.cluster.parts import pool_part
 from sim.cluster.world import ClusterResult, serve_pools
+from sim.record.load_state import load_state
 from sim.run.effect import check_load
 from sim.run.scenario import FIELD_NAMES, Scenario
 from sim.serving.limits import Options
@@ -34,6 +35,8 @@ class PooledRun:
     requests: "pd.DataFrame"  # a row a request: seconds, tokens, engines
     summary: "pd.DataFrame"  # a row a metric: mean, p50, p90, p99 in seconds
     pools: "pd.DataFrame"  # a row a pool: engines, steps, tokens, busy and KV shares
+    load_state: str  # stable, backlogged, overloaded (`sim.record.load_state`)
+    queue_drift: float
 
     def __repr__(self) -> str:
         return f"PooledRun({len(self.requests)} requests, {', '.join(self.result.pool)})"
@@ -77,7 +80,10 @@ def simulate_pools(
     options = Options(order=scenario.order, seed=scenario.seed)
     result = serve_pools(cast(Any, load), parts, transfer, latency_s, options)
     requests = request_table(result)
-    return PooledRun(result, requests, summary_table(requests), pool_table(result))
+    num_engine = sum(len(pool.stage_busy_ps) for pool in result.pool.values())
+    asked = requests[result.request["status"] != REFUSED]
+    state = load_state(asked["arrival_s"], asked["arrival_s"] + asked["ttft_s"], num_engine)
+    return PooledRun(result, requests, summary_table(requests), pool_table(result), *state)
 
 
 def request_table(result: ClusterResult) -> "pd.DataFrame":

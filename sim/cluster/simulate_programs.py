@@ -49,6 +49,10 @@ def simulate_programs(
         raise InputError("programs have no operator-by-operator replay", field="fidelity", value="replay")
     if scenario.order != "fcfs":
         raise InputError("programs have an order of their own", field="order", value=scenario.order, allowed="fcfs")
+    for field in ("kv_tiers", "kv_evict"):
+        if (value := getattr(scenario, field)) != Scenario.__dataclass_fields__[field].default:
+            raise InputError("prefixes of programs stay in their engines' own memory", field=field, value=value,
+                             allowed="the default")  # fmt: skip
     kind = find(program)
     load = load_requests(scenario.requests, scenario.seed)
     check_no_image(load, "in programs")

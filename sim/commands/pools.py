@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from sim.cluster.simulate import simulate_pools
     from sim.record.export import write_json
+    from sim.show.report import load_words
     from sim.show.tables import table
 
     done = simulate_pools(
@@ -47,11 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
     served = int(done.requests["served"].sum())
     complete = done.result.complete
     if arguments.json:
-        tables = {"rows": done.summary, "pools": done.pools, "requests": len(done.requests), "served": served}
+        tables = {"rows": done.summary, "pools": done.pools, "requests": len(done.requests), "served": served,
+                  "load_state": done.load_state, "queue_drift": done.queue_drift}  # fmt: skip
         write_json(tables | ({} if complete else {"complete": False}), arguments.json)
     print(f"{served} of {len(done.requests)} requests served, {done.result.moved_byte / 1e9:.3f} GB of KV handed over")
     print(table(done.summary))
     print(table(done.pools))
+    print(load_words({"load_state": done.load_state, "queue_drift": done.queue_drift}))
     if not complete:
         return 130
     if not served:

@@ -45,11 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
     lines = [console(done.run, done.metrics)]
     intervals, complete = None, True
     if arguments.uncertainty and done.served:
+        from sim.show.report import load_words
         from sim.show.tables import table
 
         try:
             intervals = simulate_intervals(scenario, arguments.uncertainty)
             lines.append(table(intervals))
+            lines.append(load_words(done.metrics, intervals.attrs["load_state"]))
         except KeyboardInterrupt:
             complete = False
     if arguments.json:

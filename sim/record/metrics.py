@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kernels.errors import InputError
 from sim.record.columns import Columns
+from sim.record.load_state import load_state
 from sim.record.records import TOTALS, Run
 from sim.record.slo import SLO_NAMES, parse_slo
 
@@ -37,6 +38,8 @@ METRICS: dict[str, str] = {
     "tpot_ms": "(e2el - ttft) / (output tokens - 1); left out for one token, 0 where goodput asks",
     "itl_ms": "times between two tokens of a request, from the engine's histogram",
     "e2el_ms": "from the arrival to the last answer",
+    "load_state": "whether the system keeps up: stable, backlogged, overloaded (`sim.record.load_state`)",
+    "queue_drift": "share of what arrives by which the queue before the first token grows",
     "energy_j": "joules of all devices, idle time included",
     "mean_power_w": "watts of all devices, over the duration",
     "mean_wall_power_w": "with host, switches, ports and fans: the devices' share of their box",
@@ -90,6 +93,9 @@ def measure(
         found |= gap_statistics(frame, run.gap_edge_s, run.gap_count, percentiles)
     found |= statistics("e2el", done["e2e_s"], percentiles)
     found |= speculation(frame)
+    kept = frame.rows(~frame.equal("status", "refused"))
+    state, drift = load_state(kept["arrival_s"], kept["first_token_s"], int(run.totals.get("num_replica", 1)))
+    found |= {"load_state": state, "queue_drift": drift}
     return found | energy_and_cost(run, duration, num_input, num_output)
 
 

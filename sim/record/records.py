@@ -115,6 +115,8 @@ TOTALS: dict[str, str] = {
     "kv_token_share": "time average of sequence tokens over KV slots held; above 1 where a prefix is shared",
     "num_computed_token": "token positions computed, padding and recomputation included",
     "num_fetch": "adapters fetched from the host",
+    "num_below_token": "tokens of prefixes found in tiers below the device's memory",
+    "kv_wait_s": "time that steps began later for KV on its way from or to tiers, summed over replicas",
     "fetch_wait_s": "time that steps began later for adapters that had not arrived, summed over replicas",
     "num_spared_key": "keys of shared spans that rows did not read again (see `attention`)",
     "kv_kept_share": "slots held over tokens computed, time average, under a `kv_budget`",

@@ -9,6 +9,7 @@ the mean would shift every replicate by `-sigma^2 / 2`, 0.5 % at a spread of 10 
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -78,10 +79,12 @@ def _as_wide(priced: str, form: Format) -> bool:
 @dataclasses.dataclass(frozen=True)
 class Uncertainty:
     """`intervals`: a row a metric with `plain` (no resampling), `low`, `median`, `high` and `relative` (half of the
-    interval over the plain value); `replicates`: a row a replicate, a column a metric."""
+    interval over the plain value); `replicates`: a row a replicate, a column a metric; `load_state`: how many of the
+    replicates are in each state, which near saturation is what the simulator's own error leaves open."""
 
     intervals: pd.DataFrame
     replicates: pd.DataFrame
+    load_state: Mapping[str, int]
 
 
 def uncertainty(
@@ -99,7 +102,9 @@ def uncertainty(
     names = {kind: FORMS[kind].names if kind in FORMS else () for kind in KINDS}
     plain = _numbers(run(machine))
     draws = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(num)]
-    rows = [_numbers(run(resampled(machine, profile, rng, names))) for rng in draws]
+    found = [run(resampled(machine, profile, rng, names)) for rng in draws]
+    rows = [_numbers(one) for one in found]
+    states = dict(Counter(str(one["load_state"]) for one in found if "load_state" in one).most_common())
     frame = pd.DataFrame(rows, columns=list(plain))
     edge = (1 - coverage) / 2
     low, middle, high = (frame.quantile(q) for q in (edge, 0.5, 1 - edge))
@@ -108,7 +113,8 @@ def uncertainty(
         intervals[label] = column.reindex(list(plain)).to_numpy(float)
     width = (intervals["high"] - intervals["low"]) / 2
     intervals["relative"] = width / intervals["plain"].abs().where(intervals["plain"] != 0)
-    return Uncertainty(intervals, frame)
+    intervals.attrs["load_state"] = states
+    return Uncertainty(intervals, frame, states)
 
 
 def _numbers(metrics: Mapping[str, object]) -> dict[str, float]:

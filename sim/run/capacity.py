@@ -7,7 +7,7 @@ good), then bisects on a logarithmic scale; that the share falls with the rate i
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kernels.errors import InputError, NothingServedError
 from sim.record.metrics import meets
@@ -32,7 +32,7 @@ def capacity(
 ) -> "tuple[float, pd.DataFrame]":
     """The largest rate (requests a second, to `tolerance`) with at least `share` of requests within the scenario's
     `goodput` objective; and a frame of every rate tried: `rate, share, goodput, p99_ttft_ms, p99_tpot_ms,
-    request_throughput`.
+    request_throughput, load_state`.
 
     Ctrl-C ends the search: the rates tried until then are returned, with `attrs["complete"]` False.
 
@@ -48,7 +48,7 @@ def capacity(
         raise InputError("not a share", field="share", value=share, allowed="above 0, at most 1")
     if not 1e-4 <= tolerance <= 1:
         raise InputError("out of range", field="tolerance", value=tolerance, allowed="0.0001 to 1")
-    tried: dict[float, dict[str, float]] = {}
+    tried: dict[float, dict[str, Any]] = {}
 
     def good(rate: float) -> bool:
         done = simulate(scenario, requests=at_rate(scenario, rate))
@@ -59,7 +59,7 @@ def capacity(
             why = ", ".join(sorted(set(request.words("reason"))))
             raise NothingServedError(f"no request of this load can be served at any rate: {why}")
         met = float(meets(request.rows(request.equal("status", "finished")), slo).sum()) / len(request)
-        names = ("request_goodput", "request_throughput", "p99_ttft_ms", "p99_tpot_ms")
+        names = ("request_goodput", "request_throughput", "p99_ttft_ms", "p99_tpot_ms", "load_state")
         tried[rate] = {"rate": rate, "share": met, **{name: done.metrics[name] for name in names}}
         progress(rate, met)
         return met >= share

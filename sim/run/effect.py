@@ -40,6 +40,8 @@ def check_policy(scenario: Scenario, policy: Plugin) -> None:
         ("attention", scenario.attention, "paged"),
         ("kv_budget", scenario.kv_budget, "0"),
         ("lora_rank", scenario.lora_rank, "empty"),
+        ("kv_tiers", scenario.kv_tiers, "empty"),
+        ("kv_evict", scenario.kv_evict, "lru"),
     ):
         if value != Scenario.__dataclass_fields__[field].default:
             raise InputError(
@@ -82,6 +84,11 @@ def check_placement(scenario: Scenario, model: ModelSpec, placement: Placement) 
                          value=scenario.speculate, allowed="empty")  # fmt: skip
     if scenario.kv_budget:
         _check_budget(scenario, model)
+    for field in ("kv_tiers", "kv_evict"):
+        value = getattr(scenario, field)
+        if value != Scenario.__dataclass_fields__[field].default and any(block.mixer for block in model.block):
+            raise InputError(f"{model.name} has recurrent layers, whose state no prefix is gone on from", field=field,
+                             value=value, allowed="the default")  # fmt: skip
     if scenario.attention != Scenario.__dataclass_fields__["attention"].default:
         _check_spans(scenario, model)
     if scenario.expert_skew > 0 and not any(block.ffn.num_expert for block in model.block):
@@ -150,6 +157,8 @@ def notes(scenario: Scenario, policy: Plugin, load: Requests, has_arrays: bool) 
         said += [f"prefixes are not shared: policy {policy.name} keeps the KV of a sequence in one piece"]
     if scenario.attention != Scenario.__dataclass_fields__["attention"].default and not len(load.unit_id):
         said += ["no request names a prefix that it shares: every row reads its own keys"]
+    if (scenario.kv_tiers or scenario.kv_evict != "lru") and not len(load.unit_id):
+        said += ["no request names a prefix that it shares: nothing goes to a tier, or is chosen to be evicted"]
     if scenario.kv_budget and len(load.unit_id):
         said += ["prefixes are not shared: of each sequence its own queries choose the tokens that stay"]
     if has_arrays:

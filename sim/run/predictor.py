@@ -27,7 +27,10 @@ from sim.run.scenario import Scenario, from_mapping
 
 Lengths = Sequence[int] | npt.NDArray[np.integer[Any]]
 REFUSED = ("speculate", "draft_model", "kv_budget", "lora_rank")  # what depends on more than lengths
-NO_PART = ("requests", "router", "order", "ends", "goodput", "timeout_s", "price_USDph", "run_ahead", "seed")
+NO_PART = (
+    "requests", "router", "kv_tiers", "kv_evict", "order", "ends", "goodput", "timeout_s", "price_USDph", "run_ahead",
+    "seed",
+)  # fmt: skip
 """Of a load, its clients, its bill and its clock: nothing of a batch."""
 _NONE = np.zeros(0, np.int64)
 

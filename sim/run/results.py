@@ -17,7 +17,8 @@ def metrics_file(done: Simulation, path: str | pathlib.Path, intervals: "pd.Data
     """The metrics as vLLM's benchmark saves them, with the provenance (and the `intervals`) under `ridgeline`."""
     content = benchmark_json(done.run, done.metrics, details=True)
     if intervals is not None:
-        content["ridgeline"] = content["ridgeline"] | {"intervals": canonical(intervals.to_dict("records"))}
+        states = {"load_state_resampled": intervals.attrs.get("load_state", {})}
+        content["ridgeline"] = content["ridgeline"] | {"intervals": canonical(intervals.to_dict("records"))} | states
     write_json(content, path)
 
 

@@ -108,6 +108,14 @@ class Scenario:
         " once), or a path of a rule's TOML",
     )
     preemption: Literal["recompute", "swap"] = _of("recompute", "what happens to a sequence that loses its KV")
+    kv_tiers: str = _of(
+        "",
+        "stores below a replica's KV, to which prefixes go that it evicts: `host:GiB=512+disk:GiB=4000,via=host`; host"
+        " and disk take from the machine's file what is not said, any other name says read_GBps and write_GBps",
+    )
+    kv_evict: Literal["lru", "lfu", "belady"] = _of(
+        "lru", "which prefix the KV store evicts: least recent, least frequent, or (it knows the load) needed last"
+    )
     swap_GiB: Annotated[float, Ge(0), Le(1e6)] = _of(0.0, "host memory for swapped KV, a replica")  # noqa: N815
     memory_share: Annotated[float, Ge(0), Le(1)] = _of(
         0.0, "share of device memory that the engine may use; 0: the engine profile's own (0.9, or 0.92 in vLLM 0.33)"

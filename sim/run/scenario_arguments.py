@@ -78,9 +78,10 @@ def front_of(arguments: argparse.Namespace) -> "Front | None":
 
 def build(
     arguments: argparse.Namespace, defaults: dict[str, Any] | None = None, file: str | None = None,
-    front: "Front | None" = None,
+    front: "Front | None" = None, beside: Collection[str] = (),
 ) -> "Scenario":  # fmt: skip
-    """The scenario that the parsed options say: defaults of the verb, then the file or front, then the options."""
+    """The scenario that the parsed options say: defaults of the verb, then the file or front, then the options.
+    `beside`: tables of the file that are the verb's own."""
     from sim.run.scenario import FIELD_NAMES, from_mapping, read_toml
 
     file = file or getattr(arguments, "scenario", None)
@@ -89,6 +90,7 @@ def build(
         with front.named():
             return from_mapping({**(defaults or {}), **front.fields_with(given)})
     values = read_toml(file) if file else {}
+    values = {name: value for name, value in values.items() if name not in beside}
     fields = arguments.scenario_fields
     if len(fields) < len(FIELD_NAMES) and file:
         from_mapping(values, file)  # the file is a scenario of its own, and right as one

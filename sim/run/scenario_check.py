@@ -180,6 +180,17 @@ def _together(value: dict[str, Any]) -> typing.Iterator[tuple[str, Any, str, str
         yield "speculate", value["speculate"], "nothing is known of drafts for adapters", "empty"
     if value["attention"] != _default("attention") and value["kv_budget"]:
         yield "attention", value["attention"], "has no effect: a sequence with a kv_budget shares no block", "paged"
+    for name in ("kv_tiers", "kv_evict"):
+        if value[name] != _default(name):
+            neutral = _default(name) or "empty"
+            if not value["prefix_cache"]:
+                yield name, value[name], "has no effect without prefix_cache", neutral
+            if value["kv_budget"]:
+                yield name, value[name], "has no effect: a sequence with a kv_budget shares no block", neutral
+    if value["kv_tiers"] and value["fidelity"] == "replay":
+        yield "kv_tiers", value["kv_tiers"], "moves between tiers are not replayed", "empty; or fidelity = calibrated"
+    if value["kv_tiers"] and value["attn_dp"] > 1:
+        yield "kv_tiers", value["kv_tiers"], "attention groups hold their prefixes apart", "empty; or attn_dp = 1"
     if value["fidelity"] == "sol" and value["engine"] not in (_default("engine"), "none"):
         yield "engine", value["engine"], "has no effect at the speed of light, which has no host time", "none"
 

@@ -42,6 +42,7 @@ from sim.serving.plugin import Plugin, find
 from sim.serving.result import ServeResult
 from sim.serving.rules import Group
 from sim.serving.step_price import Lowered
+from sim.serving.tiers import parse, tiers_of
 from workloads.load import load_requests
 from workloads.requests import Requests, check_no_image
 
@@ -188,7 +189,7 @@ def _contention(scenario: Scenario, links: "Uplinks | None", contended_ps: int) 
 
 def _check_executed(scenario: Scenario) -> None:
     """Who carries out plans reads every row's own keys, all of them, on the base model."""
-    for field in ("attention", "kv_budget", "lora_rank"):
+    for field in ("attention", "kv_budget", "lora_rank", "kv_tiers"):
         if (value := getattr(scenario, field)) != Scenario.__dataclass_fields__[field].default:
             raise InputError("is not carried out, only simulated", field=field, value=value)
 
@@ -287,6 +288,8 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
         ends=scenario.ends,
         rules=profile.scheduler,
         spans=attention_rule.load(scenario.attention),
+        tiers=tiers_of(scenario.kv_tiers, setup.system, setup.machine, setup.placement, block_byte),
+        evict=scenario.kv_evict,
         ranks=ranks_of(
             scenario.lora_rank,
             setup.model,
@@ -318,6 +321,7 @@ def _run(
     about |= {"speculation": said} if (said := speculation(setup)) else {}
     refused = Counter(request.rows(request.equal("status", "refused")).words("reason"))
     about |= {"refused": dict(refused.most_common())} if refused else {}
+    about |= {"kv_tiers": moved} if (moved := tier_words(setup, load, result)) else {}
     totals = _totals(setup, spent, result)
     about |= {"kv_cache": {name: totals[name] for name in ("kv_capacity_token", "kv_concurrency", "max_model_len")}}
     steps = None if result.step is None else step_columns(result.step, at.LOG_COLUMNS)
@@ -331,6 +335,17 @@ def calibration_words(setup: Setup) -> str:
     if not found:
         return f"none, {name} at the speed of light"
     return f"measured on {name}" if found == name else f"inherited from {found}; nobody measured {name}"
+
+
+def tier_words(setup: Setup, load: Requests, result: ServeResult) -> dict[str, dict[str, int]]:
+    """Tokens of prefixes that were read from each tier, written to it, and lost from it."""
+    if result.tier_unit is None:
+        return {}
+    names, words = [one.name for one in parse(setup.scenario.kv_tiers)], ("read_token", "written_token", "lost_token")
+    return {
+        name: dict(zip(words, (int(unit) * load.unit_token for unit in row), strict=True))
+        for name, row in zip(names, result.tier_unit, strict=False)
+    }
 
 
 def speculation(setup: Setup) -> str:
@@ -374,6 +389,8 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
         "num_computed_token": float(count["num_token"].sum() + count["num_pad_token"].sum()),
         "num_fetch": float(count["num_fetch"].sum()),
         "fetch_wait_s": float(count["fetch_wait_ps"].sum()) / PS_PER_S,
+        "num_below_token": float(count["num_below_token"].sum()),
+        "kv_wait_s": float(count["kv_wait_ps"].sum()) / PS_PER_S,
         "num_spared_key": float(count["num_span_token"].sum()),
         "num_preemption": float(count["num_recompute"].sum() + count["num_swap"].sum()),
         "usd_per_h": setup.price_usd_per_h,

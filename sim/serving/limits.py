@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kernels.engine.records import ORDERS as ORDERS_OF_EVICTION
 from kernels.errors import InputError
 from sim.serving.plugin import Plugin
-from sim.serving.rules import Group, Rank, Rules, Spans
+from sim.serving.rules import Group, Rank, Rules, Spans, Tier
 
 if TYPE_CHECKING:
     from sim.serving.images import Images
@@ -36,6 +37,8 @@ class Limits:
     rules: Rules = field(default_factory=Rules)
     spans: Spans = field(default_factory=Spans)
     ranks: tuple[Rank, ...] = ()  # of adapters, in turn; none: nobody asks for adapters
+    tiers: tuple[Tier, ...] = ()  # below the blocks of a replica, the nearest first
+    evict: str = "lru"  # which prefix unit leaves these blocks next: lru, lfu, or belady, who knows the load
     images: "Images | None" = None  # of the requests; None: nobody shows any
 
     @property
@@ -63,6 +66,8 @@ class Limits:
             raise InputError("unknown", field="preemption", value=self.preemption, allowed=["recompute", "swap"])
         if self.preemption == "swap" and self.host_block == 0:
             raise InputError("swapping needs host memory", field="host_block", value=0, allowed=">= 1")
+        if self.evict not in ORDERS_OF_EVICTION:
+            raise InputError("unknown", field="evict", value=self.evict, allowed=ORDERS_OF_EVICTION)
         if self.watermark is not None and not 0 <= self.watermark < 1:
             raise InputError("out of range", field="watermark", value=self.watermark, allowed="0 to below 1")
 

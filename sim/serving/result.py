@@ -8,6 +8,7 @@ import numpy.typing as npt
 from kernels.engine import records as at
 from kernels.engine.price import StepPrice
 from kernels.optable import BOUNDS
+from sim.serving import tiers
 
 Ints = npt.NDArray[np.int64]
 COUNTERS = at.COUNTERS
@@ -48,6 +49,7 @@ class ServeResult:
     block_token: int
     price: StepPrice
     draft: DraftWork | None = None
+    tier_unit: Ints | None = None  # [tier, 3] prefix units read from, written to and lost from each tier
 
 
 REQUEST_COLUMNS: dict[str, str] = {
@@ -94,6 +96,7 @@ def collect(
         block_token=int(me["block_token"]),
         price=p,
         draft=None if p.draft is None else _draft(w, p.draft),
+        tier_unit=tiers.counts(w),
     )
 
 

@@ -33,6 +33,20 @@ class Rank:
 
 
 @dataclass(frozen=True)
+class Tier:
+    """A store below a replica's (`kernels.engine.tier`): KV blocks that it holds, picoseconds a block on its link."""
+
+    name: str
+    num_block: int
+    read_ps: int
+    write_ps: int
+    latency_ps: int = 0
+    order: int = 0  # of eviction, of `kernels.engine.records.ORDERS`
+    shared: int = 1  # consecutive replicas that have one store and link between them; 0: all
+    via: int = -1  # the tier whose link it passes too
+
+
+@dataclass(frozen=True)
 class Rules:
     """Decisions of an engine's scheduler and block manager (table `scheduler` of its profile)."""
 

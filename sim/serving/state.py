@@ -19,6 +19,7 @@ from kernels.errors import InputError
 from kernels.jit import PLAIN
 from kernels.optable import BOUNDS
 from kernels.units import FOREVER_PS, to_ps
+from sim.serving import tiers
 from sim.serving.limits import Limits, Options, max_sampled, max_seq, max_token
 from sim.serving.plugin import Plugin
 from sim.serving.rules import Group
@@ -78,8 +79,13 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     num_name = len(names)
     if has_unit and limits.rules.keep_duplicate:
         start, names = _apart(requests)
-    unit_id = np.zeros((2, len(names) if has_unit else 1), np.int32)
+    knows = at.BELADY in (at.ORDERS.index(limits.evict), *(tier.order for tier in limits.tiers))
+    unit_id = np.zeros((3 if knows else 2, len(names) if has_unit else 1), np.int32)
     if has_unit:
+        if knows:
+            start, names = _apart(requests)
+            unit_id = np.zeros((3, len(names)), np.int32)
+            unit_id[2] = _next_use(requests, start, names)
         unit_id[0] = names
     unit_block = run_weight * (requests.unit_token // limits.block_token) if has_unit else 1
     num_unit = limits.num_replica * (limits.num_block // unit_block)  # what fits, copies counted
@@ -87,6 +93,9 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         num_unit = min(num_unit, num_name)  # one a name and engine
     num_unit = num_unit if has_unit else 0
     num_name = max(1, num_name) if has_unit else 0
+    below = limits.tiers if has_unit else ()
+    num_unit += tiers.num_unit(below, limits.num_replica, unit_block, num_name)
+    num_name *= 1 + len(below)
     if limits.ranks:
         if not paged:
             raise InputError("adapters share blocks with KV", field=policy.name, value="reserve", allowed="paged")
@@ -100,7 +109,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         num_stage, len(price.decode_shape), len(price.scan), len(limits.groups), len(limits.ranks), seqs, tokens,
         sampled, limits.block_token, len(node), num_unit, buddy.ceil_pow2(max(1, min(num_unit, num_name))), NUM_FEATURE,
         len(BOUNDS), NUM_BUCKET, LOG_CAPACITY if options.record_steps else 0,
-        0 if draft is None else len(draft.decode_shape),
+        0 if draft is None else len(draft.decode_shape), len(below), tiers.num_int(below, limits.num_replica),
     )  # fmt: skip
     order = np.flatnonzero(requests.parent < 0).astype(np.int32)
     gated = order[requests.max_concurrency :] if requests.max_concurrency else order[:0]
@@ -121,7 +130,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         w.seq["adapter"] = requests.adapter + 1
     if limits.images is not None:
         give(w.seq, limits.images.time_ps, limits.images.energy_nj)
-    w.control[at.LINKED] = int(len(order) < len(requests.arrival_ps))
+    w.control[at.LINKED] = int(len(order) < len(requests.arrival_ps) or tiers.are_shared(below, limits.num_replica))
     w.control[at.REQUEST_PS] = price.host_ps[HOST_REQUEST]
     _fill_seq(w.seq, requests, has_unit, options.order)
     shut(w.seq, w.book, gated)
@@ -139,6 +148,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("watermark_block", int(share * limits.num_block) if paged else 0),
         ("unit_token", requests.unit_token if has_unit else limits.block_token),
         ("unit_block", unit_block),
+        ("evict_by", at.ORDERS.index(limits.evict)),
         ("host_free_block", limits.host_block),
         ("reserve", reserve),
         ("checked", int(PLAIN or str(policy.module.__file__) in blame.FILES)),
@@ -169,9 +179,24 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("seed", (options.seed ^ options.seed >> 31 ^ options.seed >> 62) & MASK),
     ):
         w.engine[field] = value
+    tiers.fill(w, below, unit_block)
     for k in range(limits.num_replica):
         reset(w, k, NEVER)
     return w
+
+
+def _next_use(requests: Requests, start: npt.NDArray[np.int64], names: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Of each name that a request has, the next request in order of arrival that has it too, negative: what Belady
+    keeps longest is largest."""
+    never = np.iinfo(np.int32).min
+    rank = np.full(len(names), never, np.int32)
+    due = np.full(int(names.max(initial=0)) + 1, never, np.int32)
+    count = requests.unit_stop - requests.unit_start
+    for i in np.argsort(requests.arrival_ps, kind="stable")[::-1].tolist():
+        here = slice(int(start[i]), int(start[i] + count[i]))
+        rank[here] = due[names[here]]
+        due[names[here]] = -i
+    return rank
 
 
 def _apart(requests: Requests) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:

@@ -148,6 +148,11 @@ def _memory(run: Run) -> list[str]:
     if totals.get("num_fetch"):
         lines += [_line("Adapters fetched from the host:", int(totals["num_fetch"]))]
         lines += [_line("Steps waited for adapters (s):", totals["fetch_wait_s"])]
+    if run.about.get("kv_tiers"):
+        for name, moved in run.about["kv_tiers"].items():
+            lines += [_line(f"Prefix tokens read from {name}:", moved["read_token"])]
+            lines += [_line(f"Prefix tokens written to {name}:", moved["written_token"])]
+        lines += [_line("Steps waited for tiers (s):", totals["kv_wait_s"])]
     if totals.get("num_spared_key"):
         lines += [_line("Keys of shared spans not read again:", int(totals["num_spared_key"]))]
     frame = run.request
@@ -240,6 +245,7 @@ def bound_words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
         there = ~np.isnan(request["e2e_s"])
         held = float((request["e2e_s"][there] - request["queue_s"][there]).sum())
         said += [f"A replica runs {held / metrics['duration'] / num_replica:.1f} requests at once on average."]
+    said += [load_words(metrics)]
     num_preemption = int(request["num_preemption"].sum())
     if num_preemption or run.totals.get("kv_peak_share", 0.0) > 0.95:
         said += [f"KV memory runs full ({_count(num_preemption, 'preemption', 'preemptions')})."]
@@ -259,6 +265,24 @@ def bound_words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
             f"{_count(count, 'request', 'requests')} had not finished when the run ended{reason and f': {reason}'}."
         ]
     return said
+
+
+LOAD_WORDS = {
+    "stable": "The load is kept up with (stable)",
+    "backlogged": "The load is kept up with, but whoever comes waits (backlogged)",
+    "overloaded": "The load is more than what is served (overloaded): latencies grow with the length of the run",
+}
+
+
+def load_words(metrics: Mapping[str, Any], states: Mapping[str, int] | None = None) -> str:
+    """Whether the system keeps up, a sentence; `states`: of how many resamples of the calibration's error each is."""
+    said = f"{LOAD_WORDS[metrics['load_state']]}; the queue grows by {metrics['queue_drift']:.1%} of what arrives"
+    if states:
+        said += (
+            f"; within the calibration's error {', '.join(f'{s} in {n}' for s, n in states.items())} of "
+            f"{sum(states.values())} resamples"
+        )
+    return f"{said}."
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -88,7 +88,7 @@ def test_a_loader_is_never_faster_than_its_disk_or_its_cpus() -> None:
     for place, encoding in ffcv.LOADER:
         assert ffcv.loader("disk", encoding) <= ffcv.loader("RAM", encoding)
         if place == "disk":
-            assert ffcv.loader(place, encoding) * ffcv.image_byte(encoding) <= ffcv.disk_byte_per_s() * (1 + 1e-12)
+            assert ffcv.loader(place, encoding) * ffcv.image_byte(encoding) <= ffcv.disk_byte_per_s() * (1 + 1e-6)
 
 
 def test_networks_of_diffusion_have_their_published_size() -> None:

@@ -21,7 +21,8 @@ from sim.sweep.store import Store
 ROOT = pathlib.Path(ridgeline.__file__).parent
 SCENARIO = 'model = "gpt2"\nsystem = "a100_sxm"\nrequests = "poisson:rate=40,n=20,prompt=64,output=8"\n'
 BASE = ridgeline.Scenario(model="gpt2", system="a100_sxm", requests="poisson:rate=40,n=20,prompt=64,output=8")
-WAIT_S = 300
+WAIT_S = 300  # until somebody is taken to hang
+POINT_S = 5  # likewise, a point of many: a machine that does ten other things takes a second or two
 
 
 def start(folder: pathlib.Path, *words: str) -> subprocess.Popen[str]:
@@ -34,8 +35,8 @@ def start(folder: pathlib.Path, *words: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def end(child: subprocess.Popen[str], code: int = 0) -> str:
-    out, err = child.communicate(timeout=WAIT_S)
+def end(child: subprocess.Popen[str], code: int = 0, num_point: int = 0) -> str:
+    out, err = child.communicate(timeout=WAIT_S + POINT_S * num_point)
     assert child.returncode == code, (child.returncode, out, err)
     return err
 
@@ -115,7 +116,7 @@ def test_optuna_goes_on_where_it_was(tmp_path: pathlib.Path) -> None:
 def test_killed_at_random_moments_the_table_is_that_of_an_undisturbed_run(tmp_path: pathlib.Path, kills: int) -> None:
     num = 6 * kills
     words = ["--over", f"seed=0:{num - 1}:1", "--jobs", "2", "--store"]
-    end(start(tmp_path, *words, "whole", "--json", "whole.json", "--csv", "whole.csv"))
+    end(start(tmp_path, *words, "whole", "--json", "whole.json", "--csv", "whole.csv"), num_point=num)
     chance = random.Random(kills)
     for _ in range(kills):
         child = start(tmp_path, *words, "killed", "--json", "killed.json")
@@ -125,7 +126,7 @@ def test_killed_at_random_moments_the_table_is_that_of_an_undisturbed_run(tmp_pa
         time.sleep(chance.uniform(0, 0.2))
         child.kill()
         child.communicate(timeout=WAIT_S)
-    end(start(tmp_path, *words, "killed", "--json", "killed.json", "--csv", "killed.csv"))
+    end(start(tmp_path, *words, "killed", "--json", "killed.json", "--csv", "killed.csv"), num_point=num)
     for ending in ("json", "csv"):
         assert (tmp_path / f"killed.{ending}").read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
     tables = [next((tmp_path / name).glob("sweep-*")).read_bytes() for name in ("whole", "killed")]

@@ -1,0 +1,92 @@
+"""Stages with bounded queues: the slowest decides, Little's law on every queue, a full one stops who is before it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.errors import InputError
+from kernels.units import PS_PER_S
+from sim.pipeline.bounded import Stage, run_stages
+
+STAGES = st.lists(
+    st.tuples(st.sampled_from([0.5, 1.0, 2.0, 5.0]), st.integers(1, 3), st.integers(0, 4)), min_size=1, max_size=4
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(shape=STAGES)
+def test_the_slowest_stage_decides_whatever_the_queues_hold(shape):
+    stages = [Stage(str(k), time_s, servers, places) for k, (time_s, servers, places) in enumerate(shape)]
+    num = 6 * 20
+    passed = run_stages(stages, 2 * num)
+    best = min(stage.num_server / stage.time_s for stage in stages)
+    assert passed.item_per_s(num - 1) <= best * (1 + 6 / num)
+    if all(stage.num_server == 1 for stage in stages):  # a line of single servers: exact
+        first = sum(stage.time_s for stage in stages)
+        last = first + (2 * num - 1) * max(stage.time_s for stage in stages)
+        assert passed.leave_ps[-1, -1] == round(last * PS_PER_S)
+
+
+@settings(max_examples=20, deadline=None)
+@given(shape=STAGES, seed=st.integers(0, 99), every_s=st.sampled_from([0.0, 0.7, 3.0]))
+def test_littles_law_on_every_queue_and_server(shape, seed, every_s):
+    times = np.random.default_rng(seed).exponential(size=(len(shape), 60))
+    stages = [
+        Stage(str(k), lambda i, k=k, time_s=time_s: time_s * times[k, i], servers, places)
+        for k, (time_s, servers, places) in enumerate(shape)
+    ]
+    passed = run_stages(stages, 60, every_s=every_s)
+    rate = 60 * PS_PER_S / passed.leave_ps[-1].max()
+    for s, stage in enumerate(stages):
+        for start, stop in (("join", "begin"), ("begin", "done"), ("done", "leave")):
+            assert passed.mean_held(s, start, stop) == pytest.approx(rate * passed.mean_s(s, start, stop), abs=1e-9)
+        assert passed.mean_held(s, "join", "leave") <= stage.num_place + stage.num_server + 1e-9
+        assert sum(passed.share(s).values()) == pytest.approx(1.0)
+        assert (passed.join_ps[s] <= passed.begin_ps[s]).all()
+    for s in range(len(stages) - 1):  # who has left a stage is at the next one
+        np.testing.assert_array_equal(passed.leave_ps[s], passed.join_ps[s + 1])
+
+
+@pytest.mark.parametrize("places", [0, 1, 3])
+def test_two_random_stages_block_each_other_as_hunt_found(places):
+    # two equal exponential servers, the first never idle, B places between them: (B + 2) / (B + 3) of a server's rate
+    # (Hunt 1956, Operations Research 4; without a place 2/3)
+    num, draw = 10_000, np.random.default_rng(places)
+    times = draw.exponential(size=(2, num))
+    stages = [Stage("a", lambda i: times[0, i]), Stage("b", lambda i: times[1, i], num_place=places)]
+    passed = run_stages(stages, num)
+    assert passed.item_per_s(num // 10) == pytest.approx((places + 2) / (places + 3), rel=0.03)
+    assert passed.share(0)["idle"] < 0.01 < 0.9 * passed.share(1)["idle"] < passed.share(0)["blocked"]
+
+
+def test_a_full_queue_stops_who_is_before_it():
+    passed = run_stages([Stage("disk", 1.0, num_place=0), Stage("gpu", 10.0, num_place=2)], 8)
+    begin_s = passed.begin_ps[0] / PS_PER_S
+    # one at the GPU, two in its queue, one held by the disk: the fifth begins when the first has left, after 11 s
+    assert begin_s.tolist()[:6] == [0.0, 1.0, 2.0, 3.0, 11.0, 21.0]
+    assert passed.slowest == "gpu"
+
+
+def test_stages_that_share_cores_add_up():
+    stages = [Stage("decode", 2.0, 4, 4, "cpu"), Stage("augment", 1.0, 4, 4, "cpu"), Stage("gpu", 0.1)]
+    passed = run_stages(stages, 400, resources={"cpu": 4})
+    assert passed.item_per_s(100) == pytest.approx(4 / 3, rel=0.02)  # three seconds of a core an item, four cores
+
+
+def test_items_that_come_slowly_leave_as_they_come():
+    passed = run_stages([Stage("a", 1.0), Stage("b", 2.0)], 10, every_s=5.0)
+    np.testing.assert_array_equal(passed.leave_ps[-1], (np.arange(10) * 5 + 3) * PS_PER_S)
+
+
+def test_what_cannot_be_is_said():
+    for words, said in (
+        ({"stages": [], "num_item": 1}, "nothing to pass"),
+        ({"stages": [Stage("a", -1.0)], "num_item": 1}, "time_s"),
+        ({"stages": [Stage("a", 1.0, num_server=0)], "num_item": 1}, "num_server"),
+        ({"stages": [Stage("a", 1.0, resource="cpu")], "num_item": 1}, "resource"),
+        ({"stages": [Stage("a", 1.0)], "num_item": 1, "resources": {"cpu": 2}}, "no effect"),
+        ({"stages": [Stage("a", 1.0)], "num_item": 1, "every_s": -1.0}, "every_s"),
+    ):
+        with pytest.raises(InputError, match=said):
+            run_stages(**words)
