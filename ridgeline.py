@@ -272,3 +272,6 @@ _said = _misplaced()
 if _said:
     _remedy = "install Ridgeline in an environment of its own (python -m venv) and there again"
     print(f"ridgeline: {_said}; {_remedy}", file=sys.stderr)
+
+if __name__ == "__main__":  # `python -m ridgeline`
+    sys.exit(main())

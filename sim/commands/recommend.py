@@ -68,7 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
     rows, frame = found.rows, found.frame
     if a.json:
-        rest = {} if found.complete else {"complete": False}
+        rest: dict[str, object] = {} if found.complete else {"complete": False}
+        rest |= {"note": notes} if (notes := scenario_arguments.notes_of(a)) else {}
         write_json({"rows": rows, "frontier": found.frontier, "simulated": found.num_run, **rest}, a.json)
     if a.csv:
         write_files({pathlib.Path(a.csv): table_bytes(frame)})
@@ -79,6 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     saved = save(found, a.save) if a.save else []
     meets = frame[frame["status"] == "meets"]
     demand = found.demand
+    for line in scenario_arguments.note_lines(a):
+        print(line)
     print(f"{demand.num:,} requests, {demand.words}, {demand.prompt:,.0f} prompt and {demand.output:,.0f} "
           f"output tokens on average; P99 TTFT {a.ttft_p99_s:g} s, P99 TPOT {a.tpot_p99_s:g} s")  # fmt: skip
     print(f"{len(rows):,} candidates, {found.num_run} of them simulated, {len(meets)} meet the target:")

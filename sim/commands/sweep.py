@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
             minimise=a.minimise, maximise=a.maximise, progress=progress,
         )  # fmt: skip
     if a.json:
-        rest = {} if done.complete else {"complete": False}
+        rest: dict[str, object] = {} if done.complete else {"complete": False}
+        rest |= {"note": notes} if (notes := scenario_arguments.notes_of(a)) else {}
         about = {"scenario": scenario.digest(), "over": {axis.name: list(axis.values) for axis in done.axes}}
         write_json({"rows": done.rows, **about, **rest}, a.json)
     frame = done.frame
@@ -64,7 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         write_files({pathlib.Path(a.html): sweep_page_bytes(done)})
     columns = [*(axis.name for axis in done.axes), "status", *(name for name in SHOWN if name in frame)]
-    print(table(frame[columns]))
+    print("\n".join([*scenario_arguments.note_lines(a), table(frame[columns])]))
+    for word in ("calibration", "note"):
+        for said in sorted({row.get(word, "") for row in done.rows} - {""}):
+            print(f"{word.capitalize()}: {said}, {sum(row.get(word) == said for row in done.rows)} points")
     for why in sorted({row["why"] for row in done.rows} - {""}):
         print(f"{sum(row['why'] == why for row in done.rows)} points: {why}")
     if not done.complete:
