@@ -127,9 +127,8 @@ def _run(words: list[str]) -> int:
         _keep_fonts()
     # JSON to standard output is for another program: what is for people goes to standard error
     piped = getattr(arguments, "json", None) == "-"
-    with contextlib.redirect_stdout(sys.stderr) if piped else contextlib.nullcontext():
-        with named(arguments):
-            code = int(arguments.run(arguments) or 0)
+    with contextlib.redirect_stdout(sys.stderr) if piped else contextlib.nullcontext(), named(arguments):
+        code = int(arguments.run(arguments) or 0)
     if sys.stdout is not None:
         sys.stdout.flush()  # a full disk behind it is said here
     if code != stop.EXIT_INTERRUPTED:

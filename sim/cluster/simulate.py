@@ -36,7 +36,12 @@ class PooledRun:
     pools: "pd.DataFrame"  # a row a pool: engines, steps, tokens, busy and KV shares
 
     def __repr__(self) -> str:
-        return f"PooledRun({len(self.requests)} requests, {', '.join(self.result.pool)})"
+        return f"<PooledRun: {len(self.requests):,} requests, {', '.join(self.result.pool)}>"
+
+    def _repr_html_(self) -> str:
+        from sim.show.tables import html_frame
+
+        return html_frame(repr(self).strip("<>"), self.summary, top=20)
 
 
 def simulate_pools(

@@ -30,7 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     rate, tried = capacity(scenario, share=arguments.share, tolerance=arguments.tolerance, progress=progress)
     about = tried.attrs["about"]
-    about = about | ({"note": said} if (said := [*scenario_arguments.notes_of(arguments), *about.get("note", ())]) else {})
+    about = about | (
+        {"note": said} if (said := [*scenario_arguments.notes_of(arguments), *about.get("note", ())]) else {}
+    )
     if arguments.json:
         answer = {"capacity_request_per_s": rate, "tried": tried, "scenario": scenario.digest(), **about}
         write_json(answer | ({} if tried.attrs["complete"] else {"complete": False}), arguments.json)
