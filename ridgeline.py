@@ -90,8 +90,8 @@ _MODULES = {"predictor": "sim.run.predictor"}
 __all__ = [
     "InputError", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare", "devices",
     "links", "load_requests", "main", "models", "nodes", "offload", "pareto", "plan", "policies", "predictor",
-    "recommend", "regress", "roofline", "scenario_from", "schedule", "schedules", "simulate", "simulate_programs", "studies",
-    "study", "sweep", "train", "train_job", "validate",
+    "recommend", "regress", "roofline", "scenario_from", "schedule", "schedules", "simulate", "simulate_programs",
+    "studies", "study", "sweep", "train", "train_job", "validate",
 ]  # fmt: skip
 
 PACKAGES = ("kernels", "hw_models", "workloads", "sim", "studies")
