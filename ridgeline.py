@@ -21,6 +21,7 @@ Everything that the command line does is one function here; it returns frames, o
 | know what moved since a baseline was recorded | `regress("guard.json")` | a verdict a scenario: `.moved`, `.causes` |
 | run a scenario at many points | `sweep(scenario, over={"seed": range(40)}, store="rows")` | a frame, a row a point |
 | choose machines for a load | `recommend(scenario, 1.0, 0.06)` | `.frame`, a row a candidate; `.frontier` |
+| draw what these two found | `pareto(frame)` | a figure: tokens/s a user against a GPU's, $, joules |
 | place operators under the roofs | `roofline(scenario)` | frames of operators and roofs |
 | serve programs that probe and stop | `simulate_programs(scenario, "chain_of_thought")` | `.programs`, `.summary` |
 | scale, drain and lose replicas | `simulate_operation(scenario, Operation(scaler="rate"))` | `.summary`, `.events` |
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from sim.run.scenario import Scenario
     from sim.run.simulate import Simulation, simulate
     from sim.run.study import studies, study
+    from sim.show.pareto import pareto
     from sim.show.roofline import roofline
     from sim.sweep.sweep import sweep
     from sim.training.job import train_job
@@ -76,6 +78,7 @@ _HOME = {
     "TrainPlan": "workloads.training", "TrainResult": "sim.training.step", "capacity": "sim.run.capacity",
     "compare": "sim.run.compare", "devices": "hw_models.describe", "links": "hw_models.describe",
     "load_requests": "workloads.load", "nodes": "hw_models.describe", "offload": "sim.offload.simulate",
+    "pareto": "sim.show.pareto",
     "recommend": "sim.recommend.recommend", "regress": "sim.regress.run",
     "roofline": "sim.show.roofline", "simulate": "sim.run.simulate",
     "Operation": "sim.cluster.operation", "simulate_operation": "sim.cluster.simulate_operation",
@@ -90,7 +93,7 @@ _MODULES = {"predictor": "sim.run.predictor"}
 
 __all__ = [
     "InputError", "Operation", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare",
-    "devices", "links", "load_requests", "main", "models", "nodes", "offload", "plan", "policies", "predictor",
+    "devices", "links", "load_requests", "main", "models", "nodes", "offload", "pareto", "plan", "policies", "predictor",
     "recommend", "regress", "roofline", "scenario_from", "schedule", "schedules", "simulate", "simulate_operation",
     "simulate_programs", "studies", "study", "sweep", "train", "train_job", "validate",
 ]  # fmt: skip
@@ -277,7 +280,5 @@ if _said:
     _remedy = "install Ridgeline in an environment of its own (python -m venv) and there again"
     print(f"ridgeline: {_said}; {_remedy}", file=sys.stderr)
 
-if __name__ == "__main__":  # `python -m ridgeline` is the command
-    from sim.cli import main
-
+if __name__ == "__main__":  # `python -m ridgeline`
     sys.exit(main())

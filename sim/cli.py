@@ -22,6 +22,7 @@ from kernels import blame
 from kernels.errors import InputError, printable
 from sim.record.write import check_folder, check_output, is_special
 from sim.run import stop
+from sim.run.scenario_arguments import named
 
 OUTPUTS = ("json", "plot", "trace", "csv", "html", "markdown", "junit")  # options that name a file to write
 FOLDERS = ("simulate", "quickstart")  # verbs whose `--out` names a folder
@@ -126,7 +127,7 @@ def _run(words: list[str]) -> int:
         _keep_fonts()
     # JSON to standard output is for another program: what is for people goes to standard error
     piped = getattr(arguments, "json", None) == "-"
-    with contextlib.redirect_stdout(sys.stderr) if piped else contextlib.nullcontext():
+    with contextlib.redirect_stdout(sys.stderr) if piped else contextlib.nullcontext(), named(arguments):
         code = int(arguments.run(arguments) or 0)
     if sys.stdout is not None:
         sys.stdout.flush()  # a full disk behind it is said here

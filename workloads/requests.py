@@ -58,6 +58,12 @@ class Requests:
     def __len__(self) -> int:
         return len(self.arrival_ps)
 
+    def __repr__(self) -> str:
+        span_s = (int(self.arrival_ps[-1]) - int(self.arrival_ps[0])) / PS_PER_S if len(self) else 0.0
+        mean = [float(token.mean()) if len(self) else 0.0 for token in (self.prompt_token, self.output_token)]
+        tokens = f"{mean[0]:,.4g} prompt and {mean[1]:,.4g} output tokens in the mean"
+        return f"<Requests: {len(self):,} over {span_s:,.4g} s, {tokens}>"
+
     @property
     def num_unit(self) -> int:
         """Distinct prefix units."""

@@ -39,7 +39,12 @@ class PooledRun:
     queue_drift: float
 
     def __repr__(self) -> str:
-        return f"PooledRun({len(self.requests)} requests, {', '.join(self.result.pool)})"
+        return f"<PooledRun: {len(self.requests):,} requests, {', '.join(self.result.pool)}>"
+
+    def _repr_html_(self) -> str:
+        from sim.show.tables import html_frame
+
+        return html_frame(repr(self).strip("<>"), self.summary, top=20)
 
 
 def simulate_pools(

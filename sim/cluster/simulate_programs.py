@@ -31,7 +31,12 @@ class ProgramRun:
     summary: "pd.DataFrame"  # a row a figure
 
     def __repr__(self) -> str:
-        return f"ProgramRun({len(self.programs)} programs, {len(self.requests)} requests)"
+        return f"<ProgramRun: {len(self.programs):,} programs, {len(self.requests):,} requests>"
+
+    def _repr_html_(self) -> str:
+        from sim.show.tables import html_frame
+
+        return html_frame(repr(self).strip("<>"), self.summary, top=20)
 
 
 def simulate_programs(

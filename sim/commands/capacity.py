@@ -18,6 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.record.export import write_json
     from sim.run.capacity import capacity
     from sim.show.progress import note
+    from sim.show.report import what_it_is
     from sim.show.tables import table
 
     scenario = scenario_arguments.build(arguments)
@@ -26,9 +27,13 @@ def run(arguments: argparse.Namespace) -> int:
         note(f"{rate:.4g} requests/s: {met:.1%} within the objective")
 
     rate, tried = capacity(scenario, share=arguments.share, tolerance=arguments.tolerance, progress=progress)
+    about = tried.attrs["about"]
+    about = about | (
+        {"note": said} if (said := [*scenario_arguments.notes_of(arguments), *about.get("note", ())]) else {}
+    )
     if arguments.json:
-        answer = {"capacity_request_per_s": rate, "tried": tried, "scenario": scenario.digest()}
+        answer = {"capacity_request_per_s": rate, "tried": tried, "scenario": scenario.digest(), **about}
         write_json(answer | ({} if tried.attrs["complete"] else {"complete": False}), arguments.json)
-    print(table(tried))
+    print("\n".join([*what_it_is(about), table(tried)]))
     print(f"capacity: {rate:.4g} requests/s with {arguments.share:.0%} of requests within {scenario.goodput}")
     return 0 if tried.attrs["complete"] else 130

@@ -1,6 +1,10 @@
 """`ridgeline compare A.toml B.toml ...`: scenarios side by side."""
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 HELP = "run several scenarios (files, or one load on several systems) and print them side by side"
 
@@ -12,6 +16,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policies", metavar="A;B", help="policies to run the same scenario under, `;` between them")
     parser.add_argument("--json", metavar="FILE", help="write the table")
     scenario_arguments.add(parser, many=True)
+
+
+def differing(about: "dict[str, dict[str, Any]]") -> list[str]:
+    """What each scenario is, a sentence a line: once what holds of all, else with the scenario's name.
+
+    >>> differing({"a": {"calibration": "measured on a"}, "b": {"calibration": "inherited from a", "note": ["cut"]}})
+    ['a: Calibration: measured on a.', 'b: Calibration: inherited from a.', 'b: Note: cut.']
+    """
+    from sim.show.report import what_it_is
+
+    said = {name: what_it_is(one) for name, one in about.items()}
+    lines = [f"{name}: {one}" if any(one not in other for other in said.values()) else one
+             for name, sentences in said.items() for one in sentences]  # fmt: skip
+    return list(dict.fromkeys(lines))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,11 +44,18 @@ def run(arguments: argparse.Namespace) -> int:
     for many, one in (("systems", "system"), ("policies", "policy")):
         if getattr(arguments, many) and getattr(arguments, f"field_{one}"):
             raise InputError(f"has no effect beside --{many}", field=one, value=getattr(arguments, f"field_{one}"))
-    base = [scenario_arguments.build(arguments, file=file) for file in arguments.scenarios or [None]]
-    frame = compare(vary(base, arguments.systems, arguments.policies))
+    fronts = scenario_arguments.fronts_of(arguments)
+    if fronts:
+        base = [scenario_arguments.build(arguments, front=front) for front in fronts]
+    else:
+        base = [scenario_arguments.build(arguments, file=file) for file in arguments.scenarios or [None]]
+    every = vary(base, arguments.systems, arguments.policies)
+    frame = compare(every, (lambda place: fronts[place * len(fronts) // len(every)].named()) if fronts else None)
+    about, notes = frame.attrs["about"], scenario_arguments.notes_of(arguments)
     if arguments.json:
-        write_json({"rows": frame} | ({} if frame.attrs["complete"] else {"complete": False}), arguments.json)
-    print(table(frame))
+        said = {"about": about} | ({"note": notes} if notes else {})
+        write_json({"rows": frame} | said | ({} if frame.attrs["complete"] else {"complete": False}), arguments.json)
+    print("\n".join([*scenario_arguments.note_lines(arguments), *differing(about), table(frame)]))
     if not frame.attrs["complete"]:
         return 130
     completed = frame.set_index("metric").loc["completed"]

@@ -46,11 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
         link_byte_per_s=arguments.link_gbps * 1e9,
     )  # fmt: skip
     served = int(done.requests["served"].sum())
-    complete = done.result.complete
+    complete, notes = done.result.complete, scenario_arguments.notes_of(arguments)
     if arguments.json:
         tables = {"rows": done.summary, "pools": done.pools, "requests": len(done.requests), "served": served,
                   "load_state": done.load_state, "queue_drift": done.queue_drift}  # fmt: skip
+        tables |= {"note": notes} if notes else {}
         write_json(tables | ({} if complete else {"complete": False}), arguments.json)
+    for line in scenario_arguments.note_lines(arguments):
+        print(line)
     print(f"{served} of {len(done.requests)} requests served, {done.result.moved_byte / 1e9:.3f} GB of KV handed over")
     print(table(done.summary))
     print(table(done.pools))

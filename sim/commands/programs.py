@@ -38,10 +38,12 @@ def run(arguments: argparse.Namespace) -> int:
     if complete and not produced:
         why = done.requests["reason"].mode()[0] if len(done.requests) else "no program asked for one"
         raise NothingServedError(f"no request was served: {why}", field="requests", value=scenario.requests)
+    notes = scenario_arguments.notes_of(arguments)
     if arguments.json:
         tables = {"figures": done.summary, "rows": done.programs, "requests": done.requests}
+        tables |= {"note": notes} if notes else {}
         write_json(tables | ({} if complete else {"complete": False}), arguments.json)
-    print(table(done.summary))
+    print("\n".join([*scenario_arguments.note_lines(arguments), table(done.summary)]))
     return 0 if complete else 130
 
 

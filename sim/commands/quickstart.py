@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     scenario = scenario_arguments.build(arguments, DEFAULTS)
     with Progress() as progress:
-        done = simulate(scenario, record_steps=True, progress=progress)
+        done = simulate(scenario, record_steps=True, progress=progress, notes=scenario_arguments.notes_of(arguments))
     drawable = importlib.util.find_spec("matplotlib") is not None
     files = write_results(done, pathlib.Path(arguments.out), plots=drawable)
     print(f"{scenario.model} on {scenario.system}, tp {scenario.tp}, {done.result.policy}, {scenario.requests}")

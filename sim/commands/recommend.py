@@ -27,12 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save", metavar="DIR", help="write each that meets the target as a scenario that runs")
     parser.add_argument("--json", metavar="FILE", help="write every candidate and the frontier")
     parser.add_argument("--csv", metavar="FILE", help="write every candidate as CSV")
+    parser.add_argument("--plot", metavar="FILE", help="draw tokens/s a user against tokens/s a GPU, $ and joules")
     parser.add_argument("--html", metavar="FILE", help="write them as one page that needs no network")
     scenario_arguments.add(parser, fields=[name for name in FIELD_NAMES if name not in ("dp", "tp", "goodput")])
-
-
-SHOWN = ("rank", "pools", "options", "num_device", "usd_per_h", "mean_wall_power_w", "p99_ttft_ms", "p99_tpot_ms",
-         "token_per_s_per_device", "usd_per_million_output_token", "load_state", "binds")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,8 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from kernels.errors import InputError
     from sim.recommend.recommend import recommend, save
-    from sim.recommend.table import summary
-    from sim.record.export import table_bytes, write_json
+    from sim.recommend.table import SHOWN, summary
+    from sim.record.export import check_picture, table_bytes, write_json, write_picture
     from sim.record.write import check_folder, write_files
     from sim.run import scenario_arguments
     from sim.show.tables import table
@@ -59,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("too small", field="top", value=a.top, allowed="1 and more")
     if a.save:
         check_folder(a.save, "save")
+    if a.plot:
+        check_picture(a.plot)
     scenario = scenario_arguments.build(a)
     with TimeLeft("deployments") as progress:
         found = recommend(
@@ -68,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
     rows, frame = found.rows, found.frame
     if a.json:
-        rest = {} if found.complete else {"complete": False}
+        rest: dict[str, object] = {} if found.complete else {"complete": False}
+        rest |= {"note": notes} if (notes := scenario_arguments.notes_of(a)) else {}
         write_json({"rows": rows, "frontier": found.frontier, "simulated": found.num_run, **rest}, a.json)
     if a.csv:
         write_files({pathlib.Path(a.csv): table_bytes(frame)})
@@ -76,9 +76,13 @@ def run(arguments: argparse.Namespace) -> int:
         from sim.show.page.points_page import recommend_page_bytes
 
         write_files({pathlib.Path(a.html): recommend_page_bytes(found)})
+    if a.plot and any(row["token_per_s_per_user"] is not None for row in rows):
+        write_picture(found.plot(), a.plot, {"scenario": scenario.digest()})
     saved = save(found, a.save) if a.save else []
     meets = frame[frame["status"] == "meets"]
     demand = found.demand
+    for line in scenario_arguments.note_lines(a):
+        print(line)
     print(f"{demand.num:,} requests, {demand.words}, {demand.prompt:,.0f} prompt and {demand.output:,.0f} "
           f"output tokens on average; P99 TTFT {a.ttft_p99_s:g} s, P99 TPOT {a.tpot_p99_s:g} s")  # fmt: skip
     print(f"{len(rows):,} candidates, {found.num_run} of them simulated, {len(meets)} meet the target:")

@@ -33,7 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
         found = reference_run(scenario, arguments.device, mode=arguments.mode, progress=progress)
     if arguments.json:
         tables = {"summary": found.summary, "requests": found.requests, "steps": found.steps}
+        tables |= {"note": notes} if (notes := scenario_arguments.notes_of(arguments)) else {}
         write_json(tables, arguments.json)
     if not arguments.quiet:
+        for line in scenario_arguments.note_lines(arguments):
+            print(line)
         print(f"{len(found.requests)} requests, {len(found.steps)} steps\n\n{show.table(found.summary)}")
     return 0 if found.measured.result.complete else 130

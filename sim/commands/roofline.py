@@ -35,8 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError("out of range", field=name, value=getattr(arguments, name), allowed="1 to 10000000")
     points, roofs = roofline(scenario, arguments.batch, arguments.context, arguments.chunk)
     if arguments.json:
-        write_json({"operators": points, "roofs": roofs}, arguments.json)
+        said = {"note": notes} if (notes := scenario_arguments.notes_of(arguments)) else {}
+        write_json({"operators": points, "roofs": roofs, **said}, arguments.json)
     if arguments.plot:
         write_picture(draw(points, roofs, scenario), arguments.plot, {"scenario": scenario.digest()})
-    print(show(points, roofs))
+    print("\n".join([*scenario_arguments.note_lines(arguments), show(points, roofs)]))
     return 0

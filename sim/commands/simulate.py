@@ -1,7 +1,6 @@
 """`ridgeline simulate`: serve a load and print what came of it."""
 
 import argparse
-import contextlib
 import pathlib
 
 from sim.run import scenario_arguments
@@ -11,7 +10,6 @@ HELP = "serve a load on a machine: latencies, throughput, goodput, KV use, energ
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenario_arguments.add(parser)
-    scenario_arguments.add_fronts(parser)
     parser.add_argument("--out", metavar="FOLDER", help="write tables, plots and a Perfetto timeline here")
     parser.add_argument("--html", metavar="FILE", help="write the run as one page that needs no network")
     parser.add_argument("--json", metavar="FILE", help="write the metrics under vLLM's benchmark field names")
@@ -30,17 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     exports = _exports(arguments)
-    front = scenario_arguments.front_of(arguments)
-    scenario = scenario_arguments.build(arguments, front=front)
+    scenario = scenario_arguments.build(arguments)
 
     from sim.run.simulate import simulate, simulate_intervals
     from sim.show.progress import Progress
     from sim.show.report import console
 
-    with Progress(not arguments.quiet) as progress, front.named() if front else contextlib.nullcontext():
+    with Progress(not arguments.quiet) as progress:
         done = simulate(
             scenario, record_steps=bool(arguments.out or arguments.html), progress=progress,
-            notes=front.notes if front else (),
+            notes=scenario_arguments.notes_of(arguments),
         )  # fmt: skip
     lines = [console(done.run, done.metrics)]
     intervals, complete = None, True

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--maximise", metavar="METRIC", help="what optuna raises")
     parser.add_argument("--json", metavar="FILE", help="write the rows")
     parser.add_argument("--csv", metavar="FILE", help="write the rows as CSV")
+    parser.add_argument("--plot", metavar="FILE", help="draw tokens/s a user against tokens/s a GPU, $ and joules")
     parser.add_argument("--html", metavar="FILE", help="write the rows as one page that needs no network")
     scenario_arguments.add(parser)
 
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     import pathlib
     import sys
 
-    from sim.record.export import table_bytes, write_json
+    from sim.record.export import check_picture, table_bytes, write_json, write_picture
     from sim.record.write import write_files
     from sim.run import scenario_arguments
     from sim.show.tables import table
@@ -45,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.sweep.sweep import run_sweep
 
     a = arguments
+    if a.plot:
+        check_picture(a.plot)
     scenario = scenario_arguments.build(a)
     jobs = a.jobs if a.jobs is not None else 0 if a.executor == "ray" else _processors()
     with TimeLeft() as progress:
@@ -53,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
             minimise=a.minimise, maximise=a.maximise, progress=progress,
         )  # fmt: skip
     if a.json:
-        rest = {} if done.complete else {"complete": False}
+        rest: dict[str, object] = {} if done.complete else {"complete": False}
+        rest |= {"note": notes} if (notes := scenario_arguments.notes_of(a)) else {}
         about = {"scenario": scenario.digest(), "over": {axis.name: list(axis.values) for axis in done.axes}}
         write_json({"rows": done.rows, **about, **rest}, a.json)
     frame = done.frame
@@ -63,8 +67,16 @@ def run(arguments: argparse.Namespace) -> int:
         from sim.show.page.points_page import sweep_page_bytes
 
         write_files({pathlib.Path(a.html): sweep_page_bytes(done)})
+    if a.plot and done.served:
+        from sim.show.pareto import pareto
+
+        title = f"{scenario.model} on {scenario.system}, over {', '.join(axis.name for axis in done.axes)}"
+        write_picture(pareto(frame, title), a.plot, {"scenario": scenario.digest()})
     columns = [*(axis.name for axis in done.axes), "status", *(name for name in SHOWN if name in frame)]
-    print(table(frame[columns]))
+    print("\n".join([*scenario_arguments.note_lines(a), table(frame[columns])]))
+    for word in ("calibration", "note"):
+        for said in sorted({row.get(word, "") for row in done.rows} - {""}):
+            print(f"{word.capitalize()}: {said}, {sum(row.get(word) == said for row in done.rows)} points")
     for why in sorted({row["why"] for row in done.rows} - {""}):
         print(f"{sum(row['why'] == why for row in done.rows)} points: {why}")
     if not done.complete:

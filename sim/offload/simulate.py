@@ -108,6 +108,11 @@ class OffloadRun:
     def __repr__(self) -> str:
         return f"<OffloadRun: blocks of {self.policy.block} sequences, {self.replayed.token_per_s:,.4g} tokens/s>"
 
+    def _repr_html_(self) -> str:
+        from sim.show.tables import html_frame
+
+        return html_frame(repr(self).strip("<>"), self.summary, top=30)
+
     @property
     def summary(self) -> "pd.DataFrame":
         """A row a number, with its unit."""

@@ -12,7 +12,7 @@ from hw_models import catalog
 from kernels.errors import InputError
 from sim.recommend.bounds import Demand, Engine, demand_of
 from sim.recommend.search import DOMINATED, MEETS, REJECTED, Candidate, Progress, Search, Target, pairs
-from sim.recommend.table import COLUMNS, candidate_row
+from sim.recommend.table import COLUMNS, SHOWN, candidate_row
 from sim.run.scenario import Scenario
 from sim.sweep.axes import at, grid, parse_axes
 from workloads import models
@@ -20,6 +20,7 @@ from workloads.load import load_requests
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 OBJECTIVES = ("cost", "power")
 POOLS = ("mixed", "split", "mix")
@@ -36,6 +37,16 @@ class Recommendation:
     demand: Demand
     num_run: int
     complete: bool  # False: it was interrupted
+
+    def __repr__(self) -> str:
+        best = self.best
+        said = f"the best {best.deployment.words}" if best else "none meets the target"
+        return f"<Recommendation: {len(self.candidates):,} candidates, {self.num_run:,} simulated, {said}>"
+
+    def _repr_html_(self) -> str:
+        from sim.show.tables import html_frame
+
+        return html_frame(repr(self).strip("<>"), self.frame[list(SHOWN)])
 
     @property
     def best(self) -> Candidate | None:
@@ -62,6 +73,14 @@ class Recommendation:
 
         return recommend_page(self)
 
+    def plot(self) -> "Figure":
+        """Pareto plots of what was simulated: tokens/s a user against tokens/s a GPU, $ and joules at the wall, the
+        concurrency on the points. Needs the extra `plot`."""
+        from sim.show.pareto import pareto
+
+        base = self.candidates[0].deployment.base if self.candidates else None
+        return pareto(self.frame, f"Machines for {base.model}" if base else "")
+
     @property
     def frontier(self) -> "pd.DataFrame":
         """Of what was simulated, those that no other beats in both tokens a second of a user and of a device, with
@@ -85,7 +104,7 @@ def recommend(
     over: Mapping[str, Any] | Sequence[str] | None = None,
     pools: Sequence[str] = POOLS,
     within: float = 1.5,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Recommendation:
     """Deployments of the scenario's model that serve its load with these P99 latencies, the cheapest (or that of least
     power) first, and why the others are not among them.
@@ -94,9 +113,16 @@ def recommend(
     sizes (all that the model and the node allow), `over` what else varies, as in `sweep` (token budgets of 0, 512 and
     2048 where nothing is said). `pools`: "mixed" engines do both, "split" ones prefill or decode, a "mix" of two
     machines shares the load. Candidates whose bound is beyond `within` times the best are not simulated.
+    `progress=True` shows how far it is on the terminal or in the notebook.
 
     Raises `InputError` for names and values that are not there. Ctrl-C returns what was found until then.
     """
+    if isinstance(progress, bool):
+        from sim.show.time_left import time_left
+
+        with time_left(progress, "deployments") as shown:
+            return recommend(scenario, ttft_p99_s, tpot_p99_s, systems=systems, max_devices=max_devices, tp=tp,
+                             objective=objective, over=over, pools=pools, within=within, progress=shown)  # fmt: skip
     target = _target(ttft_p99_s, tpot_p99_s, objective, max_devices, within)
     for name in pools:
         if name not in POOLS:

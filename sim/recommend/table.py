@@ -32,6 +32,11 @@ COLUMNS: dict[str, str] = {
 }
 
 
+SHOWN = ("rank", "pools", "options", "num_device", "usd_per_h", "mean_wall_power_w", "p99_ttft_ms", "p99_tpot_ms",
+         "token_per_s_per_device", "usd_per_million_output_token", "load_state", "binds")  # fmt: skip
+"""Of these, what a screen shows."""
+
+
 def candidate_row(one: Candidate, target: Target, rank: int) -> dict[str, Any]:
     """The row of a candidate; numbers of one that was not simulated are None."""
     base = one.deployment.base

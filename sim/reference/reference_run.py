@@ -94,6 +94,14 @@ class Comparison:
     requests: pd.DataFrame
     summary: pd.DataFrame
 
+    def __repr__(self) -> str:
+        return f"<Comparison: {len(self.requests):,} requests, {len(self.steps):,} steps, simulated and measured>"
+
+    def _repr_html_(self) -> str:
+        from sim.show.tables import html_frame
+
+        return html_frame(repr(self).strip("<>"), self.summary, top=30)
+
 
 def reference_run(
     scenario: Scenario,

@@ -56,6 +56,12 @@ class Verdict:
     moved: list[tuple[str, float | None, float | None]]
     causes: list[str]
 
+    def __repr__(self) -> str:
+        said = (
+            "holds" if self.holds else f"{len(self.moved)} moved, {self.causes[0] if self.causes else 'no cause found'}"
+        )
+        return f"<Verdict on {self.name}: {said}>"
+
     @property
     def holds(self) -> bool:
         """Whether no result moved beyond the thresholds."""

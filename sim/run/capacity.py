@@ -34,7 +34,8 @@ def capacity(
     `goodput` objective; and a frame of every rate tried: `rate, share, goodput, p99_ttft_ms, p99_tpot_ms,
     request_throughput, load_state`.
 
-    Ctrl-C ends the search: the rates tried until then are returned, with `attrs["complete"]` False.
+    Ctrl-C ends the search: the rates tried until then are returned, with `attrs["complete"]` False;
+    `attrs["about"]` says whose calibration the runs had, and what of the scenario had no effect.
 
     A generator's `rate` is varied; a trace is replayed faster or slower. 0 where not even the lowest rate is good.
     Raises `InputError` without an objective, and `NothingServedError` where every request is refused.
@@ -49,6 +50,7 @@ def capacity(
     if not 1e-4 <= tolerance <= 1:
         raise InputError("out of range", field="tolerance", value=tolerance, allowed="0.0001 to 1")
     tried: dict[float, dict[str, Any]] = {}
+    about: dict[str, Any] = {}
 
     def good(rate: float) -> bool:
         done = simulate(scenario, requests=at_rate(scenario, rate))
@@ -60,6 +62,7 @@ def capacity(
             raise NothingServedError(f"no request of this load can be served at any rate: {why}")
         met = float(meets(request.rows(request.equal("status", "finished")), slo).sum()) / len(request)
         names = ("request_goodput", "request_throughput", "p99_ttft_ms", "p99_tpot_ms", "load_state")
+        about.update({name: done.run.about[name] for name in ("calibration", "note") if name in done.run.about})
         tried[rate] = {"rate": rate, "share": met, **{name: done.metrics[name] for name in names}}
         progress(rate, met)
         return met >= share
@@ -85,7 +88,7 @@ def capacity(
     import pandas as pd
 
     frame = pd.DataFrame([tried[rate] for rate in sorted(tried)])
-    frame.attrs["complete"] = complete
+    frame.attrs |= {"complete": complete, "about": about}
     return low, frame
 
 

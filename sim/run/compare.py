@@ -1,7 +1,8 @@
 """Scenarios side by side: one column a scenario, one row a number, and the ratio to the first."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from kernels.errors import InputError
@@ -17,6 +18,7 @@ NUMBERS = (
     "mean_e2el_ms", "p99_e2el_ms", "mean_power_w", "energy_j_per_million_output_token",
     "usd_per_million_output_token",
 )  # fmt: skip
+ABOUT = ("fidelity", "calibration", "formats", "note", "refused")  # of what a run is
 
 
 def vary(base: Sequence[Scenario], systems: str | None, policies: str | None) -> list[Scenario]:
@@ -37,8 +39,12 @@ def label(scenario: Scenario, among: Sequence[Scenario]) -> str:
     return " ".join(str(values[name]) for name in differing) or scenario.system
 
 
-def compare(scenarios: Sequence[Scenario]) -> "pd.DataFrame":
+def compare(
+    scenarios: Sequence[Scenario], naming: Callable[[int], AbstractContextManager[None]] | None = None
+) -> "pd.DataFrame":
     """Columns `metric`, one a scenario (named by what it differs in), and with two or more their ratio to the first.
+    `attrs["about"]` says of each whose calibration it has, what had no effect and who was refused. Errors of the
+    scenario at a place are raised within `naming(place)`.
 
     Ctrl-C leaves the scenarios that had ended, with `attrs["complete"]` False."""
     import pandas as pd
@@ -47,16 +53,19 @@ def compare(scenarios: Sequence[Scenario]) -> "pd.DataFrame":
     if len(set(names)) < len(names):
         raise InputError("two of the scenarios are the same", field="scenarios", value=names)
     columns: dict[str, dict[str, Any]] = {}
-    for name, one in zip(names, scenarios, strict=True):
-        done = simulate(one)
+    about: dict[str, dict[str, Any]] = {}
+    for place, (name, one) in enumerate(zip(names, scenarios, strict=True)):
+        with naming(place) if naming else nullcontext():
+            done = simulate(one)
         if not done.result.complete:
             if not columns:
                 raise KeyboardInterrupt
             break
         columns[name] = done.metrics
+        about[name] = {key: done.run.about[key] for key in ABOUT if key in done.run.about}
     complete, names = len(columns) == len(names), list(columns)
     frame = pd.DataFrame({"metric": NUMBERS} | {name: [m.get(key) for key in NUMBERS] for name, m in columns.items()})
     for name in names[1:]:
         frame[f"{name} / {names[0]}"] = frame[name].astype(float) / frame[names[0]].astype(float)
-    frame.attrs["complete"] = complete
+    frame.attrs |= {"complete": complete, "about": about}
     return frame

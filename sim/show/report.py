@@ -311,12 +311,20 @@ def _head(run: Run) -> list[str]:
     lines = [_title(" Run ", "=")]
     keys = ("fidelity", "seed", "config_hash", "mode", "formats")
     lines += [", ".join(f"{key} {about[key]}" for key in keys if key in about)]
+    return [*lines, *(line for sentence in what_it_is(about) for line in textwrap.wrap(sentence, WIDTH))]
+
+
+def what_it_is(about: Mapping[str, Any]) -> list[str]:
+    """What a run is, a sentence each: whose calibration it has, what had no effect or was cut, who was refused.
+
+    >>> what_it_is({"calibration": "measured on a100_sxm", "refused": {"longer than the context": 2}})
+    ['Calibration: measured on a100_sxm.', '2 requests refused: longer than the context.']
+    """
     said = [f"{word}: {about[key]}." for key, word in HEAD.items() if about.get(key)]
     said += [f"Note: {note}." for note in about.get("note", ())]
-    said += [
+    return said + [
         f"{_count(count, 'request', 'requests')} refused: {why}." for why, count in about.get("refused", {}).items()
     ]
-    return [*lines, *(line for sentence in said for line in textwrap.wrap(sentence, WIDTH))]
 
 
 def kv_words(totals: Mapping[str, float]) -> list[str]:

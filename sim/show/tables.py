@@ -61,6 +61,21 @@ def markdown(frame: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def html_frame(title: str, frame: pd.DataFrame, top: int = 10) -> str:
+    """The first rows as a small HTML table, for notebooks.
+
+    >>> html_frame("b", pd.DataFrame({"n": [1.5, 2.0]}), top=1).partition("<thead>")[2]
+    '<tr><th>n</th></tr></thead><tbody><tr><td>1.5</td></tr></tbody></table>'
+    """
+    from html import escape
+
+    said = title if len(frame) <= top else f"{title}, {top} of {len(frame):,} rows"
+    head = "".join(f"<th>{escape(str(name))}</th>" for name in frame.columns)
+    cells = (("".join(f"<td>{escape(number(cell))}</td>" for cell in row)) for row in frame.head(top).to_numpy(object))
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    return f"<table><caption>{escape(said)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
 def html_pairs(title: str, values: Mapping[str, Any]) -> str:
     """Names and numbers as a small HTML table, for notebooks; what is no number or text is left out.
 

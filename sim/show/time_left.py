@@ -1,8 +1,10 @@
-"""Points done and time left of a long search, on standard error: a line that is rewritten at a terminal, a line twice a
-minute in a log."""
+"""Points done and time left of a long search: a line that is rewritten at a terminal or in a notebook, on standard
+error a line twice a minute in a log."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 
 from sim.show.progress import Line
 
@@ -19,15 +21,21 @@ class TimeLeft(Line):
 
     def __call__(self, done: int, found: int, num: int) -> None:
         now_s = time.monotonic()
-        at_terminal = sys.stderr.isatty()
-        if now_s - self._said_s < (0.1 if at_terminal else EVERY_S) or not num:
+        if now_s - self._said_s < (0.1 if self.watched else EVERY_S) or not num:
             return
         self._said_s = now_s
         text = line(self.what, done, found, num, now_s - self._begun_s)
-        if at_terminal:
+        if self.watched:
             self.rewrite(text)
         else:
             print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def time_left(wanted: bool, what: str = "points") -> Iterator[TimeLeft | None]:
+    """A `TimeLeft` where somebody wants and watches it, and nothing elsewhere: a log is for who asked for one."""
+    with TimeLeft(what) as shown:
+        yield shown if wanted and shown.watched else None
 
 
 def line(what: str, done: int, found: int, num: int, spent_s: float) -> str:

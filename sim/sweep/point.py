@@ -10,8 +10,9 @@ SERVED, NOTHING, REFUSED = "served", "nothing served", "refused"  # of a row's `
 
 
 def run_point(key: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of a point: `status`, `why` (of a point that is refused, or serves nothing) and the metrics that
-    `sim.record.metrics` defines; no time of a clock on a wall.
+    """The row of a point: `status`, `why` (of a point that is refused, or serves nothing), its devices, whose
+    `calibration` it has, a `note` on what had no effect, and the metrics that `sim.record.metrics` defines; no time of
+    a clock on a wall.
 
     Raises `InputError` where what the scenario's files hold is no longer what `key` was made of.
     """
@@ -23,7 +24,10 @@ def run_point(key: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         done = simulate(scenario)
         if not done.result.complete:
             raise KeyboardInterrupt
-        row: dict[str, Any] = {"status": SERVED, "why": "", **done.metrics}
+        about = done.run.about
+        said: dict[str, Any] = {"num_device": int(done.run.totals["num_device"])}
+        said |= {"calibration": about["calibration"], "note": "; ".join(about.get("note", ()))}
+        row: dict[str, Any] = {"status": SERVED, "why": "", **said, **done.metrics}
         if not done.served:
             request = done.run.request
             why = ", ".join(sorted(set(request.words("reason")) - {""}))

@@ -69,7 +69,7 @@ def sweep(
     trials: int | None = None,
     minimise: str | None = None,
     maximise: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> "pd.DataFrame":
     """The scenario (or its file) at every point of `over`: a row a point with the varied values, `key`, `status`
     ("served", "nothing served", "refused"), `why` and the metrics of `simulate`.
@@ -78,11 +78,18 @@ def sweep(
     (`"0:39:1"`, the end included). `store` is a folder where rows are kept by the content of their scenario and its
     files: what is there is not computed again, and several processes may share it. `jobs` processes compute
     (`executor="local"`), or the workers of a Ray cluster. `sampler="optuna"` runs `trials` points that lower `minimise`
-    or raise `maximise`, a metric. Ctrl-C returns the rows that were there, with `attrs["complete"]` False.
+    or raise `maximise`, a metric. `progress(done, of them found, in all)` is called as it goes; True shows it on the
+    terminal or in the notebook. Ctrl-C returns the rows that were there, with `attrs["complete"]` False.
 
     Raises `InputError` before anything runs for a field, value or name that is not there; a point that does not fit
     its machine is a row that says so.
     """
+    if isinstance(progress, bool):
+        from sim.show.time_left import time_left
+
+        with time_left(progress) as shown:
+            return sweep(scenario, over, store=store, executor=executor, jobs=jobs, sampler=sampler, trials=trials,
+                         minimise=minimise, maximise=maximise, progress=shown)  # fmt: skip
     return run_sweep(
         scenario, over, store=store, executor=executor, jobs=jobs, sampler=sampler, trials=trials, minimise=minimise,
         maximise=maximise, progress=progress,

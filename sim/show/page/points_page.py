@@ -1,40 +1,28 @@
 """The page of a sweep or of a recommendation: what its points cost and give, Pareto fronts, every row in a table."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sim.show.page.charts import points, up_to
 from sim.show.page.page import page, page_bytes, refuse_empty, section, table
+from sim.show.points import DEVICE, JOULE, LABEL, USD, USER, WALL, Row, front, ran, with_rates
 
 if TYPE_CHECKING:
     from sim.recommend.recommend import Recommendation
     from sim.sweep.sweep import Swept
 
 MAX_WORD = 12  # points of a front that are labelled
-USER, DEVICE = "token_per_s_per_user", "token_per_s_per_device"
-USD, JOULE = "usd_per_million_output_token", "energy_j_per_million_output_token"
-WALL = "wall_j_per_million_output_token"
-LABEL = {
-    USER: "tokens/s a user", DEVICE: "tokens/s a GPU", USD: "$ a million output tokens",
-    JOULE: "J a million output tokens", WALL: "J at the wall a million output tokens",
-    "output_throughput": "output tokens/s", "p99_ttft_ms": "P99 TTFT (ms)", "p99_tpot_ms": "P99 TPOT (ms)",
-    "usd_per_h": "$ an hour",
-}  # fmt: skip
-Row = dict[str, Any]
 
 
 def sweep_page(done: "Swept") -> str:
     """A sweep as one HTML page. Raises `InputError` where no point served a request."""
     if not done.served:
         refuse_empty()
-    from sim.sweep.axes import at
-
     rows = []
     for row in done.rows:
-        one = at(done.scenario, done.axes, [row[axis.name] for axis in done.axes])
         label = ", ".join(f"{axis.name}={row[axis.name]}" for axis in done.axes)
-        rows.append({"point": label, **with_rates(row, one.dp * one.tp * one.pp * one.attn_dp)})
+        rows.append({"point": label, **with_rates(row)})
     said = [f"over {', '.join(axis.name for axis in done.axes)}; scenario {done.scenario.digest()}"]
     if not done.complete:
         said += ["This sweep was stopped: points that had not run are not here."]
@@ -44,7 +32,7 @@ def sweep_page(done: "Swept") -> str:
 def recommend_page(found: "Recommendation") -> str:
     """A recommendation as one HTML page. Raises `InputError` where nothing was simulated."""
     base = found.candidates[0].deployment.base if found.candidates else None
-    rows = [{"point": f"{row['pools']} {row['options']}".strip(), **with_concurrency(row)} for row in found.rows]
+    rows = [{"point": f"{row['pools']} {row['options']}".strip(), **with_rates(row)} for row in found.rows]
     if base is None or not any(ran(row) for row in rows):
         refuse_empty()
     target = found.target
@@ -63,45 +51,6 @@ def sweep_page_bytes(done: "Swept") -> bytes:
 def recommend_page_bytes(found: "Recommendation") -> bytes:
     """`recommend_page` as a file holds it."""
     return page_bytes(recommend_page(found))
-
-
-def with_rates(row: Row, num_device: int) -> Row:
-    """A row of a sweep with its devices, tokens a second of a user (1 / mean TPOT) and of a device, and concurrency."""
-    tpot_ms, rate = row.get("mean_tpot_ms"), row.get("output_throughput")
-    more = {"num_device": num_device, USER: 1e3 / tpot_ms if tpot_ms else None}
-    return with_concurrency(row | more | {DEVICE: rate / num_device if tpot_ms and rate else None})
-
-
-def with_concurrency(row: Row) -> Row:
-    """A row with the requests that decode at once on average: output tokens a second over those of a user.
-
-    >>> with_concurrency({"output_throughput": 900.0, "token_per_s_per_user": 30.0})["concurrency"]
-    30.0
-    """
-    user = row.get(USER)
-    return row | {"concurrency": row["output_throughput"] / user if user else None}
-
-
-def ran(row: Mapping[str, Any]) -> bool:
-    """Whether a row has numbers to draw."""
-    return all(isinstance(row.get(n), int | float) and math.isfinite(row[n]) for n in (USER, DEVICE))
-
-
-def front(rows: Sequence[Row], x: str, y: str, least: bool = False) -> list[Row]:
-    """The rows that no other beats in both `x` (more is better) and `y` (more, or with `least` less, is better), by
-    falling `x`.
-
-    >>> front([{"x": 1, "y": 9}, {"x": 2, "y": 3}, {"x": 2, "y": 5}, {"x": 1, "y": 4}], "x", "y")
-    [{'x': 2, 'y': 5}, {'x': 1, 'y': 9}]
-    """
-    sign = -1.0 if least else 1.0
-    best = -math.inf
-    kept: list[Row] = []
-    for row in sorted(rows, key=lambda one: (-one[x], -sign * one[y])):
-        if sign * row[y] > best:
-            best = sign * row[y]
-            kept.append(row)
-    return kept
 
 
 def points_page(title: str, rows: Sequence[Row], joule: str, said: Sequence[str], hidden: Sequence[str]) -> str:

@@ -23,8 +23,9 @@ from sim.run.simulate import simulate
 from sim.show.page import run_page
 from sim.show.page.charts import Axis, bars
 from sim.show.page.page import page_bytes, table
-from sim.show.page.points_page import DEVICE, USER, front, recommend_page, sweep_page, with_rates
+from sim.show.page.points_page import recommend_page, sweep_page
 from sim.show.page.roofline_page import roofline_section
+from sim.show.points import DEVICE, USER, front, with_rates
 from sim.sweep.axes import parse_axes
 from sim.sweep.sweep import Swept
 from tests.sim.tiny_run import tiny_run
@@ -68,7 +69,8 @@ def swept(name: str = "a") -> Swept:
     """Three served points and one that is refused."""
     rates, tpots, outs = (1, 2, 3), (5.0, 8.0, 20.0), (100.0, 240.0, 230.0)
     rows: list[dict[str, Any]] = [
-        {"seed": rate, "key": "k", "status": "served", "why": "", "mean_tpot_ms": tpot, "output_throughput": out,
+        {"seed": rate, "key": "k", "status": "served", "why": "", "num_device": 2, "mean_tpot_ms": tpot,
+         "output_throughput": out,
          "p99_ttft_ms": 10.0 * rate, "p99_tpot_ms": tpot, "usd_per_million_output_token": 1e3 / out,
          "energy_j_per_million_output_token": 1e6 / out}
         for rate, tpot, out in zip(rates, tpots, outs, strict=True)
@@ -155,10 +157,10 @@ def test_axes_begin_at_zero_and_ticks_are_round() -> None:
 
 
 def test_rates_fronts_and_concurrency_of_a_sweep() -> None:
-    row = with_rates({"mean_tpot_ms": 8.0, "output_throughput": 240.0}, 2)
+    row = with_rates({"mean_tpot_ms": 8.0, "output_throughput": 240.0, "num_device": 2})
     assert (row[USER], row[DEVICE]) == (125.0, 120.0)
     assert row["concurrency"] == pytest.approx(1.92)  # 240 tokens/s, each 8 ms under way
-    rows = [with_rates(one, 2) for one in swept().rows[:3]]
+    rows = [with_rates(one) for one in swept().rows[:3]]
     assert [one["seed"] for one in front(rows, USER, DEVICE)] == [1, 2]  # 3 is slower and gives less
     text = sweep_page(swept())
     assert "seed=2: 125 tokens/s a user, 120 tokens/s a GPU" in text
