@@ -92,10 +92,11 @@ _MODULES = {"predictor": "sim.run.predictor"}
 """Modules of this package by their short names."""
 
 __all__ = [
-    "InputError", "Operation", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity", "compare",
-    "devices", "links", "load_requests", "main", "models", "nodes", "offload", "pareto", "plan", "policies", "predictor",
-    "recommend", "regress", "roofline", "scenario_from", "schedule", "schedules", "simulate", "simulate_operation",
-    "simulate_programs", "studies", "study", "sweep", "train", "train_job", "validate",
+    "InputError", "Operation", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy", "capacity",
+    "compare", "devices", "links", "load_requests", "main", "models", "nodes", "offload", "pareto", "plan",
+    "policies", "predictor", "recommend", "regress", "roofline", "scenario_from", "schedule", "schedules",
+    "simulate", "simulate_operation", "simulate_programs", "studies", "study", "sweep", "train", "train_job",
+    "validate",
 ]  # fmt: skip
 
 PACKAGES = ("kernels", "hw_models", "workloads", "sim", "studies")

@@ -2,7 +2,7 @@
 
 from kernels.engine.gap import bucket
 from kernels.engine.gate import let_in
-from kernels.engine.heap import BY_ARRIVAL, BY_END, NONE, insert, take_out
+from kernels.engine.heap import BY_ARRIVAL, BY_END, NONE, insert, push, take_out
 from kernels.engine.lanes import drop, end_kv, lane_at, list_of
 from kernels.engine.records import (
     DECODE,
@@ -113,6 +113,8 @@ def _commit_plan(e: Engine, number: int, end: int) -> None:
             if token > 0:
                 num_output += _arrive_late(e, i, token, end)
                 num_end += 1 if s.status == DONE else 0
+            if me.drains == 1:
+                _drain(e, i)
             continue
         s.ahead -= token
         new = 1  # tokens committed
@@ -176,12 +178,26 @@ def _arrive_late(e: Engine, i: int, num_token: int, end: int) -> int:
         _forget(e, i)
         s.status = DONE
     elif s.produced == s.output:
-        take_out(e, i)
+        if me.drains == 0:
+            take_out(e, i)
+        else:
+            me.num_waiting -= 1
         if s.status == SWAPPED:
             me.host_free_block += block_for(e, s.kv, s.kv)
         s.status = FINISHED
         _count_end(e, i, end)
     return new
+
+
+@njit
+def _drain(e: Engine, i: int) -> None:
+    """A step that held a row of what sequence i has lost is over; after the last one it is in the queue."""
+    s = e.seq[i]
+    s.stale -= 1
+    if s.stale == 0 and s.status in (WAITING, SWAPPED):
+        e.me.num_waiting -= 1
+        push(e, i)
+        e.me.epoch += 1
 
 
 @njit

@@ -161,6 +161,7 @@ def _lose(e: Engine, i: int) -> None:
                 e.work[row + ROLE] = LOST
                 e.work[row + TOKEN] = token
                 late += e.work[row + TOKEN]
+                s.stale += me.drains
     if me.share_early == 1:
         s.kv = done  # what was scheduled can be found again
     s.ahead = late  # while it waits: tokens that are still to come
@@ -206,7 +207,13 @@ def preempt(e: Engine, i: int) -> None:
         s.target = s.prompt + s.produced
         give_up(e, i)
     s.preempted += 1
-    push(e, i)
+    if me.drains == 1 and me.victim_by_key == 0:  # before all that wait: they may have been admitted after it
+        me.front_key -= 1
+        s.key = me.front_key
+    if s.stale > 0:
+        me.num_waiting += 1  # no plan sees it before `kernels.engine.commit` has seen these steps end
+    else:
+        push(e, i)
 
 
 @njit

@@ -60,6 +60,8 @@ class Rules:
     empty_fills: bool = False  # pooled: where nothing can be planned, batches without rows take every place in flight
     by_admission: bool = False  # the running list is in order of admission; a priority decides who is preempted alone
     goes_on: bool = False  # who preempts itself does not end the plan
+    drains: bool = False  # pooled: who is preempted waits, first in the queue, until its steps in flight have ended;
+    # those behind it are admitted meanwhile
     keep_duplicate: bool = False  # who computes a block that is resident already keeps its own copy
     lone_prompt: bool = False  # a prompt that is alone is not cut to the policy's longest chunk
     release_order: bool = False  # empty blocks queue for use behind older cached ones

@@ -150,3 +150,20 @@ def test_a_whole_prompt_that_grew_beyond_a_step_is_given_up():
     done = run(load([0, 0], [4, 12], [36, 30]), price, policy, limits)
     assert done.counter["num_refused"].sum() == 0
     assert done.request["reason"].tolist() == [at.NO_REASON, at.REASON_STEP]
+
+
+def test_who_is_preempted_while_its_steps_are_in_flight_lets_others_pass_where_they_drain():
+    # three stages, a prompt in each, and blocks for one of them to the end: where the preempted ones drain, a short
+    # request that came last is admitted while steps of theirs are in flight; else it waits behind them
+    requests = load([0, 0, 0, 100], [16, 16, 16, 4], [30, 30, 30, 2])
+    price = flat_price(max_token=512, max_seq=16, num_stage=3)
+    ends = []
+    for drains in (False, True):
+        rules = Rules(pooled=True, by_admission=True, goes_on=True, drains=drains)
+        limits = Limits(num_block=16, block_token=4, max_context_token=64, rules=rules)
+        done = run(requests, price, "vllm_v1:max_token=16,max_seq=8", limits)
+        assert done.request["produced_token"].tolist() == [30, 30, 30, 2]
+        assert done.request["num_preempted"][0] == 0
+        ends.append(done.request["end_ps"].tolist())
+    assert ends[0][3] > ends[0][1]
+    assert ends[1][3] < ends[1][0]
