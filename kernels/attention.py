@@ -89,7 +89,9 @@ chip (fused kernels). An unfused kernel writes and reads them for the softmax an
 PADDED = NUM_FIT - 2
 """Slot of what no fit has either: 1 where a batch of decodes is computed at the longest span for every sequence (keys
 gathered into one tensor), 0 where each reads its own."""
-assert len(ATTENTION_FIT) <= PADDED
+UNSHARED = NUM_FIT - 3
+"""Likewise: 1 where each query head of a decode reads its keys and values itself, 0 where a group's share them."""
+assert len(ATTENTION_FIT) <= UNSHARED
 
 FEATURES: tuple[str, ...] = (
     "pair",  # query-key pairs
@@ -207,7 +209,10 @@ def decode_s(
     if shape[WINDOW] > 0.0 and fit[SPLIT_GROUP] > 1.0:  # FlashAttention 2 packs and splits no windowed span
         group, copies = 1, shape[NUM_HEAD]
     pair = max(float(query_len) * kv_sum - 0.5 * num_seq * query_len * (query_len - 1.0), float(num_seq))
-    byte = kv_sum * kv_token_byte(shape) + float(num_seq * query_len) * query_token_byte(shape)
+    reads = 1.0
+    if len(fit) > UNSHARED and fit[UNSHARED] > 0.0:
+        reads = shape[NUM_HEAD] / shape[NUM_KV_HEAD]
+    byte = kv_sum * kv_token_byte(shape) * reads + float(num_seq * query_len) * query_token_byte(shape)
     flop_s = pair * pair_flop(shape) / peak_flop_per_s
     tile = (query_len * group + tile_q - 1) // tile_q
     num_cta = float(num_seq * tile) * copies

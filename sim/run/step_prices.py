@@ -43,7 +43,8 @@ def draft_price(draft: DraftModel, host: HostTime, max_token: int, block_token: 
     once a step (scheduling, inputs, detokenization) stands in the verification's."""
     own = HostTime(
         layer_s=host.layer_s, dispatch_layer_s=host.dispatch_layer_s, graph_token=host.graph_token,
-        kernel_factor=host.kernel_factor, reduce_byte=host.reduce_byte, reduce_byte_per_s=host.reduce_byte_per_s,
+        kernel_factor=host.kernel_factor, decode_factor=host.decode_factor, unshared=host.unshared,
+        reduce_byte=host.reduce_byte, reduce_byte_per_s=host.reduce_byte_per_s, device_s=host.device_s,
     )  # fmt: skip
     return build(
         draft.model, draft.formats, draft.placement, draft.machine, max_token=max_token, max_seq=max_token, host=own,

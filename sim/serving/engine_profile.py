@@ -48,7 +48,10 @@ class EngineProfile:
     layer_s: float = 0.0  # a layer in an iteration: gaps between its kernels, and those that nobody prices
     dispatch_layer_s: float = 0.0  # launches of a layer without CUDA graphs, while the device computes: an iteration
     # lasts as long as its kernels or as its layers' launches, whichever is longer
+    device_s: float = 0.0  # an iteration, each of several devices of a replica: they wait for each other
     kernel_factor: float = 1.0  # times of the stack's kernels (not collectives) over those of the calibration
+    decode_factor: float = 1.0  # of its decode attention, over that
+    unshared: bool = False  # its decode attention reads keys and values once for each query head, not for each group
     reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
     reduce_byte_per_s: float = math.inf  # ... send no faster than this from a device
     busy: bool = False  # what it adds to a step is mostly kernels that nobody prices: devices draw as if they compute
@@ -117,7 +120,7 @@ def load(name: str) -> EngineProfile:
         profile = pydantic.TypeAdapter(EngineProfile).validate_python(values)
     except pydantic.ValidationError as error:
         raise from_validation(error, path) from None
-    for key in ("kernel_factor", "reduce_byte", "reduce_byte_per_s"):
+    for key in ("kernel_factor", "decode_factor", "reduce_byte", "reduce_byte_per_s"):
         if not getattr(profile, key) > 0:
             raise InputError("not positive", file=path, field=key, value=getattr(profile, key), allowed="above 0")
     for key in (name for name in known if name.endswith("_s") and name != "reduce_byte_per_s"):

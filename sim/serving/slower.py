@@ -4,9 +4,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hw_models.forms import COLLECTIVE_KINDS, EXCHANGE_KINDS, FORMS
+from kernels.attention import UNSHARED
 from kernels.machine import Machine
 from kernels.optable import KINDS
 
+DECODE = "attn_decode"
 TIME = ("_s",)  # ends of the names of fit slots: seconds, which grow with the factor
 SHARE = ("_eff", "_byte_per_s")  # rates and shares of one, which shrink with it
 
@@ -25,13 +27,17 @@ def scale_slots(slots: npt.NDArray[np.float64], names: tuple[str, ...], factor: 
             slots[index] *= factor
 
 
-def slower(machine: Machine, factor: float) -> Machine:
-    """`machine` with every kernel but the collectives `factor` times as long (below 1: faster)."""
-    if factor == 1.0:
+def slower(machine: Machine, factor: float, decode_factor: float = 1.0, unshared: bool = False) -> Machine:
+    """`machine` with every kernel but the collectives `factor` times as long (below 1: faster), and its decode
+    attention `decode_factor` times that; `unshared`: which reads keys once for each query head."""
+    if factor == decode_factor == 1.0 and not unshared:
         return machine
     fit = machine.fit.copy()
     for code, kind in enumerate(KINDS):
         if kind in FORMS and kind not in (*COLLECTIVE_KINDS, *EXCHANGE_KINDS):
+            times = factor * decode_factor if kind == DECODE else factor
             for slots in fit[code]:
-                scale_slots(slots, FORMS[kind].names, factor)
+                scale_slots(slots, FORMS[kind].names, times)
+    if unshared:
+        fit[KINDS.index(DECODE), :, UNSHARED] = 1.0
     return machine._replace(fit=fit)

@@ -66,13 +66,16 @@ class HostTime:
     # and no larger than the largest captured graph
     dispatch_layer_s: float = 0.0
     busy: bool = False  # devices draw as busy meanwhile (`sim.serving.engine_profile`)
+    device_s: float = 0.0  # a step, each of several devices of a replica
     kernel_factor: float = 1.0  # times of kernels other than collectives, over those of the calibration
+    decode_factor: float = 1.0  # of decode attention, over that
+    unshared: bool = False  # each query head of a decode reads its keys itself
     reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
     reduce_byte_per_s: float = math.inf  # ... send no faster than this
 
-    def vector_ps(self, num_layer: int, block_s: float) -> list[int]:
+    def vector_ps(self, num_layer: int, block_s: float, num_device: int = 1) -> list[int]:
         """`[HOST_FIELDS]` picoseconds for a model of so many layers; `block_s` moves a block."""
-        step_s = self.step_s + self.layer_s * num_layer
+        step_s = self.step_s + self.layer_s * num_layer + (self.device_s * num_device if num_device > 1 else 0.0)
         times = (step_s, self.seq_s, self.token_s, self.request_s, self.prefill_s, block_s)
         return [round(seconds * PS_PER_S) for seconds in times]
 
@@ -205,7 +208,7 @@ def build(
     Raises `InputError` for what this path cannot price.
     """
     host = host or HostTime()
-    machine = slower(machine, host.kernel_factor)
+    machine = slower(machine, host.kernel_factor, host.decode_factor, host.unshared)
     lowered = Lowered(model, formats, placement, machine, skew, host)
     classes, scans = lowered.classes(), lowered.scans()
     if scans and machine.rate[BESIDE] == BESIDE_SUB_BATCH:
@@ -234,7 +237,7 @@ def build(
         block_byte = block_token * memory.kv_byte_per_token(model, formats, placement)
     link_byte_per_s = host_byte_per_s(machine, placement)
     block_s = block_byte / link_byte_per_s if link_byte_per_s > 0 else 0.0
-    price.host_ps[:] = host.vector_ps(model.num_layer, block_s)
+    price.host_ps[:] = host.vector_ps(model.num_layer, block_s, placement.num_device)
     layers = [stop - start for start, stop in placement.stages(model.num_layer)]
     price.dispatch_ps[:] = np.round(np.array(layers) * host.dispatch_layer_s * PS_PER_S)
     price = price._replace(graph_token=max(host.graph_token, default=0))

@@ -35,15 +35,16 @@ class Deployment:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """What an iteration computes: `num_prompt` prompts of `prompt_len` new tokens, and `num_decode` sequences whose
-    next token sees `kv_len` keys (`prompt_len` of them a prompt's). `kv_held` tokens of KV in all must fit (0: not
-    checked)."""
+    """What an iteration computes: `num_prompt` prompts of `prompt_len` new tokens after `prefix_len` cached ones, and
+    `num_decode` sequences whose next token sees `kv_len` keys (`prompt_len` of them a prompt's). `kv_held` tokens of KV
+    in all must fit (0: not checked)."""
 
     num_prompt: int = 0
     prompt_len: int = 0
     num_decode: int = 0
     kv_len: int = 0
     kv_held: int = 0
+    prefix_len: int = 0
 
 
 def step_s(where: Deployment, profile: EngineProfile, batch: Batch, fidelity: str = "calibrated") -> float:
@@ -67,7 +68,9 @@ def step_of(lowered: Lowered, batch: Batch) -> tuple[float, float]:
     """`step` of a model that is placed and lowered already."""
     host = lowered.host
     plan = plan_of(batch)
-    step_ps, seq_ps, token_ps, _, prefill_ps, _ = host.vector_ps(lowered.model.num_layer, 0.0)
+    step_ps, seq_ps, token_ps, _, prefill_ps, _ = host.vector_ps(
+        lowered.model.num_layer, 0.0, lowered.placement.num_device
+    )
     total_ps = step_ps + seq_ps * len(plan.query_len) + token_ps * int(plan.query_len.sum())
     total_ps += prefill_ps if batch.num_prompt else 0
     rate = lowered.machine.rate
@@ -91,7 +94,9 @@ def plan_of(batch: Batch) -> lowering.Plan:
     prompts, tokens = np.full(batch.num_prompt, batch.prompt_len), np.full(batch.num_decode, batch.kv_len)
     is_decode = np.arange(batch.num_prompt + batch.num_decode) >= batch.num_prompt
     query = np.concatenate([prompts, np.ones_like(tokens)])
-    return lowering.Plan(query, np.concatenate([prompts, tokens]), is_decode, np.ones_like(is_decode))
+    return lowering.Plan(
+        query, np.concatenate([prompts + batch.prefix_len, tokens]), is_decode, np.ones_like(is_decode)
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -109,10 +114,11 @@ def _deployed(where: Deployment, fidelity: str) -> tuple[Lowered, int]:
 
 def lowered_for(where: Deployment, profile: EngineProfile, fidelity: str = "calibrated") -> tuple[Lowered, int]:
     """What prices a deployment's steps under an engine profile, and the tokens of KV that its devices hold."""
-    return _lowered(where, profile.host_time(), fidelity)
+    return _lowered(where, profile.host_time(), profile.expert_skew, fidelity)
 
 
 @functools.lru_cache(maxsize=16)
-def _lowered(where: Deployment, host: HostTime, fidelity: str) -> tuple[Lowered, int]:
+def _lowered(where: Deployment, host: HostTime, skew: float, fidelity: str) -> tuple[Lowered, int]:
     bare, room = _deployed(where, fidelity)
-    return dataclasses.replace(bare, host=host, machine=slower(bare.machine, host.kernel_factor)), room
+    arrays = slower(bare.machine, host.kernel_factor, host.decode_factor, host.unshared)
+    return dataclasses.replace(bare, host=host, machine=arrays, skew=skew), room

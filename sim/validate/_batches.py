@@ -2,9 +2,13 @@
 
 A batch that does not fit in memory is served in waves. Its time is what the engine takes to begin, its prompts in one
 step, and a step a token, at the middle of the answers. llama.cpp runs one sequence, its layers spread over devices that
-wait for each other: its `batch` is of prompt tokens, and more devices give nothing.
+wait for each other: its prompt goes in chunks of `n_batch` tokens, and more devices cost a hand-over each (`device_s`).
+
+The prompts of TensorRT-LLM's and of DeepSpeed-MII's benchmark are one text (`ALIKE`): all tokens of a step ask for the
+experts of one. 16 sequences of Mixtral take 11 ms on four A100 of 40 GB, which cannot read all experts in under 14.
 """
 
+import dataclasses
 import functools
 import math
 import pathlib
@@ -17,9 +21,11 @@ import pandas as pd
 from hw_models import catalog
 from kernels.errors import InputError
 from sim.serving.engine_profile import EngineProfile
+from sim.serving.step_price import Lowered
 from sim.serving.step_time import Batch, Deployment, lowered_for, step_of
 from sim.validate._light import TOO_SLOW
 from sim.validate._published_names import known_model, known_system
+from workloads.models.spec import Block
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "system": ("accelerator", "system", "gpu", "hardware", "device"),
@@ -30,10 +36,13 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "batch": ("batch", "batch_size"),
     "input_len": ("input_len", "isl", "input_length"),
     "output_len": ("output_len", "osl", "output_length"),
+    "chunk": ("n_batch", "chunk"),
     "latency_s": ("latency_s", "e2e_s"),
 }
 MOST = 2.0**31  # of a count, a length or a time
-NEEDED = tuple(name for name in ALIASES if name != "parallelism")
+NEEDED = tuple(name for name in ALIASES if name not in ("parallelism", "chunk"))
+ALIKE = ("trtllm_2024", "deepspeed_mii_2024")
+LAYERS_APART = "llamacpp_2024"
 STACK = {  # of a framework, in any spelling without dashes and dots
     "vllm": "vllm_2024", "tensorrtllm": "trtllm_2024", "trtllm": "trtllm_2024", "deepspeed": "deepspeed_2024",
     "deepspeedmii": "deepspeed_mii_2024", "llamacpp": "llamacpp_2024", "sambaflow": "sambaflow_2024",
@@ -49,6 +58,7 @@ class Offline:
     batch: int
     input_len: int
     output_len: int
+    chunk: int = 0  # tokens of a prompt in one step (0: all)
 
 
 def frame_of(raw: pd.DataFrame) -> pd.DataFrame | None:
@@ -78,22 +88,49 @@ def offline_of(row: dict[str, Any]) -> Offline:
     if how not in sizes:
         raise InputError("unknown", field="parallelism", value=how, allowed=list(sizes))
     batch, (tp, pp, ep) = int(numbers["batch"]), sizes[how]
-    if STACK[word] == "llamacpp_2024":
-        batch, (tp, pp, ep) = 1, (1, 1, 1)
+    chunk = 0
+    if STACK[word] == LAYERS_APART:
+        batch, (tp, pp, ep) = 1, (1, num, 1)
+        told = pd.to_numeric(row.get("chunk"), errors="coerce")
+        chunk = int(told) if 0 < told < MOST else 0
     where = Deployment(known_model(str(row["model"])), known_system(str(row["system"])), tp, pp, ep)
-    return Offline(where, STACK[word], batch, int(numbers["input_len"]), int(numbers["output_len"]))
+    return Offline(where, STACK[word], batch, int(numbers["input_len"]), int(numbers["output_len"]), chunk)
+
+
+def alike(lowered: Lowered) -> Lowered:
+    """The same, where all tokens of a step are one: they ask for the same experts."""
+
+    def one(block: Block) -> Block:
+        ffn = block.ffn
+        same = dataclasses.replace(ffn, num_expert=ffn.topk, num_group=1, topk_group=1) if ffn.num_expert else ffn
+        return dataclasses.replace(block, ffn=same)
+
+    model = lowered.model
+    return dataclasses.replace(lowered, model=dataclasses.replace(model, block=tuple(map(one, model.block))))
 
 
 def steps_of(one: Offline, profile: EngineProfile, fidelity: str) -> tuple[int, int, float, float]:
     """Waves, sequences of a wave, seconds of its prompts and of a token."""
     lowered, room = lowered_for(one.where, profile, fidelity)
+    if one.stack in ALIKE and one.where.ep == 1:
+        lowered = alike(lowered)
     held = one.input_len + one.output_len
     if held > room:
         raise InputError("does not fit in memory", field="input_len", value=one.input_len)
     waves = math.ceil(one.batch * held / room)
     size = math.ceil(one.batch / waves)
-    prompt_s = step_of(lowered, Batch(size, one.input_len))[0]
-    return waves, size, prompt_s, step_of(lowered, Batch(0, 0, size, one.input_len + one.output_len // 2))[0]
+    token_s = step_of(lowered, Batch(0, 0, size, one.input_len + one.output_len // 2))[0]
+    return waves, size, _prompt_s(lowered, one, size), token_s
+
+
+def _prompt_s(lowered: Lowered, one: Offline, size: int) -> float:
+    """Seconds of the prompts of a wave: one step, or one a chunk, at the middle of the prompt."""
+    if not 0 < one.chunk < one.input_len:
+        return step_of(lowered, Batch(size, one.input_len))[0]
+    count, middle = math.ceil(one.input_len / one.chunk), one.input_len // 2
+    if one.chunk == 1:
+        return count * step_of(lowered, Batch(0, 0, size, middle))[0]
+    return count * step_of(lowered, Batch(size, one.chunk, prefix_len=max(0, middle - one.chunk // 2)))[0]
 
 
 def fidelity_of(system: str) -> str:
