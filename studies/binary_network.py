@@ -24,8 +24,8 @@ FIRST, PRODUCT, REST = "first layer", "products", "sums, norms, packing"
 SPEED, PART = "thousand images/s", "share of the time"
 NOTE = (
     "ResNet-18 of 224 x 224; first layer and classifier stay in 16 bits, sums along shortcuts in 32; bit products as "
-    "the 4-bit unit's at four times its rate, kernels of the card as those of its relatives; the paper's kernels pack, pad "
-    "and synchronise the whole grid between layers, which is not priced and what the miss is"
+    "the 4-bit unit's at four times its rate, kernels of the card as those of its relatives; the paper's kernels "
+    "pack, pad and synchronise the whole grid between layers, which is not priced and what the miss is"
 )
 
 
