@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CLAIM = "Li and Su 2020: binarised ResNet-18 on bit tensor cores, 5,600 ImageNet images a second on an RTX 2080 Ti"
 SMALL: dict[str, Any] = {"batches": (64,)}
-SYSTEM, BATCHES = "rtx_2080_ti", (8, 64, 512)  # images at once: the largest is the published throughput's
+SYSTEM, BATCHES = "rtx_2080_ti", (8, 64, 512)  # images at once; the published throughput's is recalled as the largest
 RATE = 5600.0
 BITS, HALF = "single bits", "16 bits"
 FIRST, PRODUCT, REST = "first layer", "products", "sums, norms, packing"
