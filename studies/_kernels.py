@@ -14,6 +14,9 @@ from workloads.formats import Formats
 from workloads.models.vision import Vision
 
 SUM_BYTE = 2.0  # an output value of formats of 16 bits and less
+BIT_RATE = 4.0
+"""Products of single bits over 4-bit ones, a unit's rates (NVIDIA Turing and Ampere whitepapers: an A100's 4,992 and
+1,248 TOP/s)."""
 PS = 1e-12
 
 
@@ -34,6 +37,15 @@ def product(
     one["weight_byte"] = weight_share * batch * n * k * form.weight_bit / 8
     one["act_byte"] = batch * m * k * form.act_bit / 8
     one["write_byte"] = batch * m * n * max(SUM_BYTE, 4.0 * (form.pipe in ("fp32", "tf32")))
+    return ops
+
+
+def bit_product(m: int, n: int, k: int, weight_bit: int = 1, act_bit: int = 1, *, count: int = 1) -> OpTable:
+    """One row of a product as so many products of single bits, in the tiles of the 4-bit unit's, operands packed."""
+    ops = product(m, n, k, fmt="int4", count=count)
+    ops["weight_byte"], ops["act_byte"] = n * k * weight_bit / 8, m * k * act_bit / 8
+    ops["k"] = max(1, round(k * weight_bit * act_bit / BIT_RATE))
+    ops["flop"] *= weight_bit * act_bit / BIT_RATE
     return ops
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from studies._kernels import product, seconds
+from studies._kernels import bit_product, product, seconds
 from studies._panels import Panel, panels
 from studies._steps import arrays
 from studies._verdict import frame, order, point, row
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 CLAIM = "Ma et al. 2024: products decomposed into bits, up to 2.4 times CUTLASS; Llama up to 6.7 times as fast"
 SMALL: dict[str, Any] = {"sides": (1024, 4096)}
 SYSTEM = "rtx_3090"
-BIT_RATE = 4.0  # products of single bits over 4-bit ones, the same unit's rates (NVIDIA Ampere whitepaper, A100: 4,992
-# over 1,248 TOP/s)
 BITS = ((1, 1), (1, 2), (2, 2), (3, 4))  # of weights and activations
 SIDES = (1024, 2048, 4096, 8192)
 MODEL, BATCHES = "llama-2-7b", (1, 16, 64)
@@ -30,12 +28,8 @@ NOTE = (
 
 
 def bits_s(m: int, n: int, k: int, weight: int, act: int) -> float:
-    """A product by bits: as many 4-bit multiplications as take the time of its bit products, packed operands."""
-    ops = product(m, n, k, fmt="int4")
-    ops["weight_byte"], ops["act_byte"] = n * k * weight / 8, m * k * act / 8
-    ops["k"] = max(1, round(k * weight * act / BIT_RATE))
-    ops["flop"] *= weight * act / BIT_RATE
-    return seconds(arrays(SYSTEM), ops)
+    """A product by bits."""
+    return seconds(arrays(SYSTEM), bit_product(m, n, k, weight, act))
 
 
 def plain_s(m: int, n: int, k: int, fmt: str) -> float:

@@ -42,7 +42,7 @@ def instruction(share: float, call: float, question: int) -> int:
     tokens each, share (s + q) = call (s + 32 q).
 
     >>> instruction(0.274, 0.09, 140)
-    1984
+    1983
     """
     return round(question * (share - BATCH * call) / (call - share))
 

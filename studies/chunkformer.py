@@ -21,7 +21,8 @@ SMALL: dict[str, Any] = {"spreads": (1.0,), "sizes": (16,)}
 SYSTEM = "a100_sxm_80gb"  # which GPU is not published: orders and ratios hold on any
 TOKEN_PER_S = 12.5  # frames of 10 ms, eight to a token (released configuration)
 CHUNK, LEFT, RIGHT = 64, 128, 128  # tokens: the authors' command lines
-LAYER, WIDTH, INTER, HEAD, WINDOW = 17, 512, 2048, 8, 15  # the large model
+# the large model: 17 layers of 512 are what its 110M parameters come to with the released small one's other widths
+LAYER, WIDTH, INTER, HEAD, WINDOW = 17, 512, 2048, 8, 15
 WEIGHT_BYTE = 4.0 * 110e6
 SPREADS, SIZES = (0.5, 1.0, 1.5), (8, 16, 64)  # of log lengths; recordings of a batch
 MINUTES = {"rtx_3090": 240.0, "a100_sxm_80gb": 980.0}  # of a batch in 24 and 80 GB

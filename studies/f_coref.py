@@ -19,7 +19,8 @@ CLAIM = "F-coref (Otmazgin et al. 2022): 2,802 documents in 25 s on a V100, of w
 SMALL: dict[str, Any] = {"num": 300}
 SYSTEM, WINDOW, LIMIT = "v100_sxm_32gb", 512, 10_000  # tokens of a window, of a batch (authors' code)
 LAYER, WIDTH, INTER, HEAD = 6, 768, 3072, 12  # DistilRoBERTa
-# OntoNotes' training documents: 2,802, of 467 words at the mean and 4,009 at most; 1.25 tokens a word
+# OntoNotes' training documents: 2,802, of some 467 words at the mean and 4,009 at most (recalled, not checked); 1.25
+# tokens a word
 NUM, MEAN, MOST, SPREAD = 2802, 1.25 * 467, 1.25 * 4009, 0.8
 SINGLE, BATCHED, LEFT = "F-coref", "+ batching", "+ leftover batching"
 SECOND = {SINGLE: 45.0, BATCHED: 35.0, LEFT: 25.0}

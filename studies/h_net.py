@@ -40,7 +40,8 @@ def mamba(hidden: int, num_layer: int, vocab: int = 1) -> ModelSpec:
 
 
 def transformer(hidden: int, num_layer: int, vocab: int = 1, window: int = 0) -> ModelSpec:
-    """Gated Transformer layers of heads of 128; the feed-forward part as in the released files (5,504 at 2,048)."""
+    """Gated Transformer layers of heads of 128; a feed-forward part of eight thirds of the width (5,504 at 2,048), as
+    the released L configuration has (4,096 at 1,536) and XL is taken to have."""
     head, inter = hidden // 128, hidden * 43 // 16
     block = Block(Attention(head, head, 128, 128, window), FeedForward(inter))
     return ModelSpec(f"gpt-{hidden}", "llama", hidden, vocab, 0, (block,), (0,) * num_layer)

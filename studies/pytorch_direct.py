@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 CLAIM = "PyTorch-Direct (Min et al. 2021): 47.1 % less transfer time, training of graphs up to 1.6 times as fast"
 SMALL: dict[str, Any] = {"num_row": 2000}
-WIDTH = {"product": 100, "paper": 128, "sk-2005": 293, "twitter": 343, "reddit": 602, "wikipedia": 800}  # 32-bit values
+# 32-bit values of a row, by graph: recalled from the paper's table of data sets and not checked
+WIDTH = {"product": 100, "paper": 128, "sk-2005": 293, "twitter": 343, "reddit": 602, "wikipedia": 800}
 LINE = 128  # bytes of a request of a warp
 # rows a batch: 1,024 seeds with 10 and 25 neighbours, half of them seen already; what a CPU gathers with all threads
 ROWS, GATHER_GBPS = 130_000, (8.0, 12.0, 20.0)
