@@ -56,9 +56,19 @@ def best(size: str, num_gpu: int, tp: int, zero: int) -> tuple[float, int, Estim
     where = known_site(SYSTEM, dp * tp, STACK, "fused_softmax", "fp16")
     found: tuple[float, int, Estimate | None] = (0.0, 0, None)
     for batch in BATCHES:
-        plan = TrainPlan(tp=tp, dp=dp, micro_batch=batch, batch=batch * dp, seq=SEQ, zero=zero if dp > 1 else 0,
-                         recompute="full", attention="fused_softmax", dropout=True, grad_byte=2.0 if zero else 4.0,
-                         dp_traffic="scheduled")  # fmt: skip
+        plan = TrainPlan(
+            tp=tp,
+            dp=dp,
+            micro_batch=batch,
+            batch=batch * dp,
+            seq=SEQ,
+            zero=zero if dp > 1 else 0,
+            recompute="full",
+            attention="fused_softmax",
+            dropout=True,
+            grad_byte=2.0 if zero and dp > 1 else 4.0,
+            dp_traffic="scheduled",
+        )
         one = estimate(model, plan, where)
         if not one.fits:
             break
