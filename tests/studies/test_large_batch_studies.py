@@ -3,6 +3,7 @@
 import pytest
 
 from studies import imagenet_hour, lamb
+from studies import pipelined_backpropagation as pipelined
 from studies._conv_nets import resnet50
 
 
@@ -31,3 +32,11 @@ def test_a_pod_with_nothing_to_reduce_is_even() -> None:
     assert lamb.step(lamb.SHORT, 16, 512, 4.0, 0.0).step_s == pytest.approx(2 * one.step_s, rel=0.02)
     assert lamb.STEPS.at(512) * 512 == pytest.approx(lamb.STEPS.at(32768) * 32768)
     assert lamb.largest("unfused", True) < lamb.largest("fused_softmax", True) < lamb.largest("fused_softmax", False)
+
+
+def test_a_pipeline_without_end_is_as_old_as_its_way_and_one_stage_is_plain() -> None:
+    assert pipelined.staleness(pipelined.stale_order(8, 160)) == [2 * (7 - stage) for stage in range(8)]
+    assert pipelined.busy(pipelined.stale_order(1, 10), 10) == pipelined.drained(1, 10) == 1
+    # fill and drain of equal stages: a batch of N takes N + p - 1 of both passes
+    assert pipelined.drained(8, 4) == pytest.approx(4 / (4 + 7))
+    assert pipelined.busy(pipelined.stale_order(8, 800), 800) > pipelined.busy(pipelined.stale_order(8, 80), 80)

@@ -3,7 +3,7 @@
 import pytest
 
 from sim.training.estimate import known_site
-from studies import mkor, nor_muon, soap
+from studies import eight_bit_optimizers, mkor, nor_muon, soap
 from studies._second_order import Product, exchange_s, matrices, products_s
 from workloads.models.tensors import num_param
 
@@ -53,3 +53,11 @@ def test_one_rank_orthogonalises_everything_once() -> None:
     once, every = (nor_muon.update_s(way, 1) for way in (nor_muon.ONCE, nor_muon.ALL))
     assert once == every  # with nobody to gather from
     assert nor_muon.update_s(nor_muon.ONCE, 64) < nor_muon.update_s(nor_muon.ALL, 64)
+
+
+def test_states_in_8_bits_are_a_quarter_and_a_scale_a_block() -> None:
+    name = "RoBERTa-base"
+    wide, narrow = (eight_bit_optimizers.step(name, bits, 0.0).memory for bits in ("32-bit", "8-bit"))
+    assert (wide[:2] == narrow[:2]).all()  # weights and gradients
+    assert narrow[2] / wide[2] == pytest.approx(1 / 4 + 1 / 2048)
+    assert eight_bit_optimizers.need_byte(name, "8-bit", 1e9) - eight_bit_optimizers.need_byte(name, "8-bit", 0) == 1e9

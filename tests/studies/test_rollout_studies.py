@@ -2,7 +2,7 @@
 
 import pytest
 
-from studies import re_max
+from studies import deep_surrogates, re_max
 
 
 def test_ppo_holds_and_trains_a_second_model_and_remax_answers_twice() -> None:
@@ -13,3 +13,16 @@ def test_ppo_holds_and_trains_a_second_model_and_remax_answers_twice() -> None:
     # weights in 16 bits whole; a quarter of the gradients in 16 bits and of three values of 32
     assert more == pytest.approx(6.74e9 * (2 + (2 + 12) / 4), rel=0.02)
     assert re_max.largest(re_max.REMAX, 4, True) > re_max.largest(re_max.REMAX, 4, False)
+
+
+def test_a_queue_runs_at_the_slower_of_both_and_a_reservoir_at_the_trainers_rate() -> None:
+    slow, fast = 0.2 / deep_surrogates.STEP_S, 20 * deep_surrogates.BATCH / deep_surrogates.STEP_S
+    starved = deep_surrogates.stream(deep_surrogates.QUEUE, slow * deep_surrogates.BATCH, 300)
+    assert starved.batch_per_s == pytest.approx(slow, rel=0.1)
+    assert starved.fields <= 301 * deep_surrogates.BATCH
+    fed = [
+        deep_surrogates.stream(way, fast, 300).batch_per_s for way in (deep_surrogates.QUEUE, deep_surrogates.ONLINE)
+    ]
+    assert fed == pytest.approx([1 / deep_surrogates.STEP_S] * 2, rel=0.05)
+    held = [count for _, count in deep_surrogates.stream(deep_surrogates.ONLINE, fast, 300).held]
+    assert max(held) == deep_surrogates.CAPACITY
