@@ -8,6 +8,7 @@ are computed again from prompt and produced tokens; the step that it was in coun
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -105,7 +106,7 @@ class Operator:
         if self.scaler is not None:
             self.env.process(self._scale(self.scaler))
         for one in self.rule.event:
-            self._later(round(one.at_s * PS_PER_S), lambda one=one: self._happen(one.engine, one.kind))
+            self._later(round(one.at_s * PS_PER_S), functools.partial(self._happen, one.engine, one.kind))
         complete = True
         try:
             self._run()
@@ -175,7 +176,7 @@ class Operator:
         for mean_h, what in ((self.rule.mtbf_h, self._fail), (self.rule.spot_mtbf_h, self._call_back)):
             if mean_h:
                 delay_ps = min(round(self.draw.exponential(mean_h * 3600) * PS_PER_S), FOREVER_PS // 4)
-                self._later(delay_ps, lambda what=what: self._if_alive(k, life, what))  # type: ignore[misc]
+                self._later(delay_ps, functools.partial(self._if_alive, k, life, what))
 
     def _if_alive(self, k: int, life: int, what: Callable[[int], None]) -> None:
         if self.life[k] == life and self.state[k] in (UP, DRAINING):

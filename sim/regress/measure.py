@@ -33,6 +33,7 @@ NUM_FIRST = 64  # steps kept as numbers
 MAX_STEP = 2_000_000  # tokens to generate up to which steps are recorded
 MEASURES = ("_ps", "_nj", "_kb", "_mflop", "_bound")  # counters that hold prices, not decisions
 MAX_FILE_BYTE = 1 << 40
+AROUND_ZERO = "queue_drift"  # a metric whose relative change says nothing
 
 
 def measure(
@@ -56,7 +57,11 @@ def measure(
             if (value := getattr(scenario, field.name)) != field.default
         },
         file=digests(scenario),
-        metric={key: value for key, value in done.metrics.items() if value is None or isinstance(value, int | float)},
+        metric={
+            key: value
+            for key, value in done.metrics.items()
+            if (value is None or isinstance(value, int | float)) and key != AROUND_ZERO
+        },
         decision={
             key: int(value.sum())
             for key, value in done.result.counter.items()

@@ -14,6 +14,7 @@ from kernels.formats import FORMAT_CODE
 from kernels.machine import Machine
 from kernels.optable import ACT, GEMM, KINDS, NORM, empty
 from kernels.price import price_table
+from sim.record.load_state import OVERLOADED, load_state
 from sim.record.uncertainty import resampled, sigma_of, spreads, uncertainty
 
 SIGMA = 0.1
@@ -122,3 +123,22 @@ def test_every_metric_of_a_run_has_an_interval_that_repeats(system: str) -> None
     for name in ("mean_ttft_ms", "mean_tpot_ms"):
         assert rows.loc[name, "low"] < rows.loc[name, "high"]
         assert rows.loc[name, "plain"] == metrics[name]
+
+
+def test_near_saturation_the_verdict_is_as_unsure_as_the_kernels() -> None:
+    """A server that keeps up just so: overloaded (a queue that grows by 2 % of what arrives) where the draw of its one
+    kernel is above 2 %, which is P(z > 0.2) = 0.42 of draws at a spread of 10 %."""
+    plain = norms(MACHINE)["norm_s"]
+    arrival = np.arange(1000.0)
+
+    def states(use: float) -> dict[str, int]:
+        def run(arrays: Machine) -> dict[str, object]:
+            service = use * norms(arrays)["norm_s"] / plain
+            first = np.maximum.accumulate(arrival - service * np.arange(1000)) + service * np.arange(1, 1001)
+            return {"load_state": load_state(arrival, first).state}
+
+        return dict(uncertainty(run, MACHINE, PROFILE, 200, seed=2).load_state)  # type: ignore[arg-type]
+
+    assert states(0.5) == {"stable": 200}
+    assert states(2.0) == {OVERLOADED: 200}
+    assert 0.32 < states(1.0)[OVERLOADED] / 200 < 0.52
