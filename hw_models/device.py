@@ -132,6 +132,20 @@ def calibration(device: Device) -> tuple[Profile, str]:
     return with_derived(found, device), line[-1].name
 
 
+def all_reduce_of(device: Device, name: str) -> dict[tuple[str, str], str]:
+    """`named` of `machine` for a serving engine's own all-reduce; empty where the device's calibration has none of that
+    name, so that its default stands.
+
+    >>> from hw_models import catalog
+    >>> h100, a100 = (catalog.device(name) for name in ("h100_sxm", "a100_sxm_80gb"))
+    >>> all_reduce_of(h100, "TRTLLM")["all_reduce", "bf16"], all_reduce_of(a100, "TRTLLM")
+    ('TRTLLM', {})
+    """
+    if not name or calibration(device)[0].find("all_reduce", "bf16", name) is None:
+        return {}
+    return {("all_reduce", form.name): name for form in FORMATS}
+
+
 def best_fidelity(device: Device) -> str:
     """`calibrated` where the device or a relative has a profile, else `sol`: roofline always answers."""
     return "calibrated" if relatives.calibrated_as(device) else "sol"

@@ -3,7 +3,7 @@
 import dataclasses
 
 from hw_models import catalog, dispatch
-from hw_models.device import best_fidelity, calibration, machine
+from hw_models.device import all_reduce_of, best_fidelity, calibration, machine
 from hw_models.dispatch import Dispatch
 from hw_models.engine_kernels import chosen
 from hw_models.spec import System
@@ -128,7 +128,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         )
     if scenario.fidelity == "replay":
         fidelity = best_fidelity(system.device)
-    kept = engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine).memory
+    kept = _engine(scenario).memory
     needed = {formats.attention, formats.mixer, formats.ffn, formats.expert, formats.head, formats.activation}
     _check_pipes(system, needed)
     draft = _draft(scenario, model, placed, system, fidelity) if scenario.draft_model else None
@@ -147,7 +147,8 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         )  # fmt: skip
     named = _named_kernels(scenario, system, fidelity, formats)
     group_size = placed.tp * placed.attn_dp if placed.tp > 1 else None
-    arrays = machine(system, fidelity, group_size=group_size, named=named)
+    own = all_reduce_of(system.device, _engine(scenario).all_reduce) if fidelity == "calibrated" else {}
+    arrays = machine(system, fidelity, group_size=group_size, named=own | named)
     dispatch.fill(arrays.rate, system.device, rule)
     arrays = with_experts(arrays, system.device, rule, model, formats, placed, max_num_token, scenario.seed)
     return Setup(
@@ -167,12 +168,16 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
     )
 
 
+def _engine(scenario: Scenario) -> engine_profile.EngineProfile:
+    return engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine)
+
+
 def _expert_skew(scenario: Scenario, model: ModelSpec, placed: Placement, rule: Dispatch) -> float:
     """The exponent of the load law of experts: what is asked for, else the engine's; 0 where ranks are made even."""
     if not any(block.ffn.num_expert for block in model.block) or rule.draws:
         skew = 0.0
     elif scenario.expert_skew < 0:
-        skew = engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine).expert_skew
+        skew = _engine(scenario).expert_skew
     else:
         skew = scenario.expert_skew
     if scenario.eplb and (placed.ep == 1 or skew == 0):

@@ -52,6 +52,9 @@ class EngineProfile:
     kernel_factor: float = 1.0  # times of the stack's kernels (not collectives) over those of the calibration
     decode_factor: float = 1.0  # of its decode attention, over that
     unshared: bool = False  # its decode attention reads keys and values once for each query head, not for each group
+    fused: tuple[str, ...] = ()  # kinds of operators that it has no kernel for: their bytes move within a neighbour's
+    fused_group: tuple[str, ...] = ()  # those that are part of the all-reduces, where there are any
+    all_reduce: str = ""  # its own all-reduce, where the machine's calibration has it by this name
     reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
     reduce_byte_per_s: float = math.inf  # ... send no faster than this from a device
     busy: bool = False  # what it adds to a step is mostly kernels that nobody prices: devices draw as if they compute
@@ -103,6 +106,7 @@ def load(name: str) -> EngineProfile:
     import pydantic
 
     from sim.run.scenario import read_toml
+    from sim.serving.slower import FUSIBLE
 
     path = pathlib.Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not name.endswith(".toml") and name not in names():
@@ -126,6 +130,11 @@ def load(name: str) -> EngineProfile:
     for key in (name for name in known if name.endswith("_s") and name != "reduce_byte_per_s"):
         if not 0 <= getattr(profile, key) < 10:
             raise InputError("not a time", file=path, field=key, value=getattr(profile, key), allowed="0 to 10 seconds")
+    for key in ("fused", "fused_group"):
+        for kind in getattr(profile, key):
+            if kind not in FUSIBLE:
+                raise InputError("no kind of operator that others take in", file=path, field=key, value=kind,
+                                 allowed=FUSIBLE)  # fmt: skip
     if list(profile.captured) != sorted(set(profile.captured)) or any(size < 1 for size in profile.captured):
         raise InputError("not ascending sizes", file=path, field="captured", value=profile.captured)
     return profile

@@ -3,12 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 
-from hw_models.forms import COLLECTIVE_KINDS, EXCHANGE_KINDS, FORMS
+from hw_models.forms import COLLECTIVE_KINDS, EXCHANGE_KINDS, FORMS, STREAM_KINDS
 from kernels.attention import UNSHARED
 from kernels.machine import Machine
 from kernels.optable import KINDS
 
 DECODE = "attn_decode"
+FUSIBLE = (*STREAM_KINDS, "kv_write")
 TIME = ("_s",)  # ends of the names of fit slots: seconds, which grow with the factor
 SHARE = ("_eff", "_byte_per_s")  # rates and shares of one, which shrink with it
 
@@ -27,10 +28,13 @@ def scale_slots(slots: npt.NDArray[np.float64], names: tuple[str, ...], factor: 
             slots[index] *= factor
 
 
-def slower(machine: Machine, factor: float, decode_factor: float = 1.0, unshared: bool = False) -> Machine:
+def slower(
+    machine: Machine, factor: float, decode_factor: float = 1.0, unshared: bool = False, fused: tuple[str, ...] = ()
+) -> Machine:
     """`machine` with every kernel but the collectives `factor` times as long (below 1: faster), and its decode
-    attention `decode_factor` times that; `unshared`: which reads keys once for each query head."""
-    if factor == decode_factor == 1.0 and not unshared:
+    attention `decode_factor` times that; `unshared`: which reads keys once for each query head. Kinds that are `fused`
+    move their bytes within a neighbour's kernel: nothing is launched for them."""
+    if factor == decode_factor == 1.0 and not unshared and not fused:
         return machine
     fit = machine.fit.copy()
     for code, kind in enumerate(KINDS):
@@ -38,6 +42,8 @@ def slower(machine: Machine, factor: float, decode_factor: float = 1.0, unshared
             times = factor * decode_factor if kind == DECODE else factor
             for slots in fit[code]:
                 scale_slots(slots, FORMS[kind].names, times)
+    for kind in fused:
+        fit[KINDS.index(kind), :, FORMS[kind].names.index("launch_s")] = 0.0
     if unshared:
         fit[KINDS.index(DECODE), :, UNSHARED] = 1.0
     return machine._replace(fit=fit)

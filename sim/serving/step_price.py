@@ -70,8 +70,15 @@ class HostTime:
     kernel_factor: float = 1.0  # times of kernels other than collectives, over those of the calibration
     decode_factor: float = 1.0  # of decode attention, over that
     unshared: bool = False  # each query head of a decode reads its keys itself
+    fused: tuple[str, ...] = ()  # kinds of operators that are part of a neighbour's kernel ...
+    fused_group: tuple[str, ...] = ()  # ... and those that are where all-reduces stand beside them
     reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
     reduce_byte_per_s: float = math.inf  # ... send no faster than this
+
+    def kernels(self, machine: Machine, tp: int) -> Machine:
+        """The machine with the engine's kernels, `tp` devices to a group."""
+        fused = self.fused + (self.fused_group if tp > 1 else ())
+        return slower(machine, self.kernel_factor, self.decode_factor, self.unshared, fused)
 
     def vector_ps(self, num_layer: int, block_s: float, num_device: int = 1) -> list[int]:
         """`[HOST_FIELDS]` picoseconds for a model of so many layers; `block_s` moves a block."""
@@ -208,7 +215,7 @@ def build(
     Raises `InputError` for what this path cannot price.
     """
     host = host or HostTime()
-    machine = slower(machine, host.kernel_factor, host.decode_factor, host.unshared)
+    machine = host.kernels(machine, placement.tp)
     lowered = Lowered(model, formats, placement, machine, skew, host)
     classes, scans = lowered.classes(), lowered.scans()
     if scans and machine.rate[BESIDE] == BESIDE_SUB_BATCH:

@@ -9,13 +9,12 @@ import functools
 import numpy as np
 
 from hw_models import catalog
-from hw_models.device import machine
+from hw_models.device import all_reduce_of, machine
 from kernels import optable as op
 from kernels.errors import InputError
 from kernels.machine import BUSY_W, IDLE_W
 from kernels.units import NJ_PER_J, PS_PER_S
 from sim.serving.engine_profile import EngineProfile
-from sim.serving.slower import slower
 from sim.serving.step_price import HostTime, Lowered
 from workloads import formats as number_formats
 from workloads import lowering, memory, models, placement
@@ -100,7 +99,7 @@ def plan_of(batch: Batch) -> lowering.Plan:
 
 
 @functools.lru_cache(maxsize=256)
-def _deployed(where: Deployment, fidelity: str) -> tuple[Lowered, int]:
+def _deployed(where: Deployment, all_reduce: str, fidelity: str) -> tuple[Lowered, int]:
     """What has no engine yet, and the tokens of KV that the devices hold."""
     model = models.load(where.model)
     device_per_node = catalog.system(where.system).node.num_device
@@ -108,17 +107,17 @@ def _deployed(where: Deployment, fidelity: str) -> tuple[Lowered, int]:
     system = catalog.system(where.system, placed.num_device)
     formats = number_formats.of(model, where.weight_format)
     room = memory.budget(model, formats, placed, system.device.mem_byte - system.device.mem_reserved_byte)
-    arrays = machine(system, fidelity, group_size=placed.tp if placed.tp > 1 else None)
+    named = all_reduce_of(system.device, all_reduce) if fidelity == "calibrated" else {}
+    arrays = machine(system, fidelity, group_size=placed.tp if placed.tp > 1 else None, named=named)
     return Lowered(model, formats, placed, arrays, 0.0, HostTime()), room.token_capacity
 
 
 def lowered_for(where: Deployment, profile: EngineProfile, fidelity: str = "calibrated") -> tuple[Lowered, int]:
     """What prices a deployment's steps under an engine profile, and the tokens of KV that its devices hold."""
-    return _lowered(where, profile.host_time(), profile.expert_skew, fidelity)
+    return _lowered(where, profile.host_time(), profile.expert_skew, profile.all_reduce, fidelity)
 
 
 @functools.lru_cache(maxsize=16)
-def _lowered(where: Deployment, host: HostTime, skew: float, fidelity: str) -> tuple[Lowered, int]:
-    bare, room = _deployed(where, fidelity)
-    arrays = slower(bare.machine, host.kernel_factor, host.decode_factor, host.unshared)
-    return dataclasses.replace(bare, host=host, machine=arrays, skew=skew), room
+def _lowered(where: Deployment, host: HostTime, skew: float, all_reduce: str, fidelity: str) -> tuple[Lowered, int]:
+    bare, room = _deployed(where, all_reduce, fidelity)
+    return dataclasses.replace(bare, host=host, machine=host.kernels(bare.machine, where.tp), skew=skew), room
