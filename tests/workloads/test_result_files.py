@@ -120,13 +120,23 @@ def test_inference_perf(tmp_path) -> None:
     assert load_requests(f"{path},time_unit=us").arrival_ps.tolist() == requests.arrival_ps.tolist()
 
 
-@pytest.mark.parametrize("name", sorted(set(files.FILES) - {"sharegpt"}))
-def test_a_truncated_file_is_refused_and_a_renamed_one_is_read(tmp_path, name) -> None:
-    text, option = files.FILES[name], files.OPTION.get(name, "")
+FORMS = [(name, k) for name in sorted(files.FILES) for k in range(1 + len(files.OTHER_FORMS.get(name, ())))]
+ASKED = {("vidur", 1): ",rate=2", ("sglang_bench", 1): ",run=1", ("guidellm", 1): ",run=1"}  # of one form alone
+TABLES = ("azure", "burstgpt", "plain", "sharegpt", "splitwise", "vidur")
+
+
+def form(name: str, k: int) -> str:
+    """The file of a format, or one of its other published forms."""
+    return (files.FILES[name], *files.OTHER_FORMS.get(name, ()))[k]
+
+
+@pytest.mark.parametrize(("name", "k"), FORMS)
+def test_a_truncated_file_is_refused_and_a_renamed_one_is_read(tmp_path, name, k) -> None:
+    text, option = form(name, k), files.OPTION.get(name, "") + ASKED.get((name, k), "")
     renamed = write(tmp_path, text, "something.bin")
     assert len(load_requests(f"{renamed}{option}")) >= 1
     cut = text.rstrip()
-    cut = cut[: cut.rindex("," if name in ("azure", "burstgpt", "plain", "vidur", "splitwise") else ":")]
+    cut = cut[: cut.rindex("," if name in TABLES else ":")]
     with pytest.raises(InputError) as caught:
         load_requests(f"{write(tmp_path, cut)}{option}")
     assert not isinstance(caught.value, NothingServedError)
@@ -178,3 +188,31 @@ def test_bailian_is_read_in_seconds_and_blocks_of_16(tmp_path) -> None:
     milliseconds, _ = CHANGED["bailian"]
     back = load_requests(f"{write(tmp_path, milliseconds)},time_unit=ms")
     np.testing.assert_array_equal(back.arrival_ps, requests.arrival_ps)
+
+
+REFUSED = {  # another unit under the published name: what of the file is named
+    "azure": ("2023-11-16 18:15:46.6805900", "1700158546680", "TIMESTAMP"),
+    "plain": ("arrival_s", "arrival_ms", "header"),
+    "aiperf": (str(files.T0), str(files.T0 // 10**6), "request_start_ns"),
+    "guidellm": ("1759813207.", "1759813207000.", "request_start_time"),
+    "vllm_bench": ("[7.5, 7, 9]", "[7500, 7000, 9000]", "start_times"),
+    "otel_spans": (str(files.T0)[:8], "1", "startTimeUnixNano"),
+    "genai_perf": (str(files.T0)[:8], "1", "timestamp"),
+}
+ASKS = {name.partition(" ")[0] for name in CHANGED} | {"inference_perf"}
+TIMELESS = {  # no time of a clock is in them, or none that the load takes
+    "agentic_trace", "aiperf_turns", "sglang_bench", "sharegpt", "sharegpt_json",
+}  # fmt: skip
+
+
+def test_of_every_format_something_is_known_of_its_units() -> None:
+    assert set(REFUSED) | ASKS | TIMELESS == set(files.FILES)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_another_unit_under_a_published_name_is_refused(tmp_path, name) -> None:
+    there, changed, named = REFUSED[name]
+    option = files.OPTION.get(name, "") + (",arrivals=recorded" if name == "genai_perf" else "")
+    path = write(tmp_path, files.FILES[name].replace(there, changed))
+    with pytest.raises(InputError, match=named):
+        load_requests(f"{name}:{path}{option}")

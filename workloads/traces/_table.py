@@ -115,7 +115,18 @@ def read_table(path: pathlib.Path, header: bool = False, text: Sequence[str] = (
         raise InputError(f"not a table of comma-separated values: {error}", file=path) from None
     if not len(frame):
         raise NothingServedError("no rows", file=path)
+    _refuse_cut(path, data, names)
     return Table(path, data, frame, names, 1 if header else 0)
+
+
+def _refuse_cut(path: pathlib.Path, data: bytes, names: tuple[str, ...]) -> None:
+    """A last row that ends before the header does: the file is not whole, whoever reads its columns."""
+    lines = re.split(rb"\r\n|\n|\r", data[-HEAD_BYTE:])
+    num_field = lines[-1].count(b",") + 1
+    if len(lines) > 1 and num_field < len(names):
+        number = len(re.split(rb"\r\n|\n|\r", data))
+        raise InputError("the last row is cut off", file=path, line=number, field=names[num_field], value="",
+                         allowed=f"{len(names)} fields")  # fmt: skip
 
 
 def _refuse_ragged(path: pathlib.Path, data: bytes) -> None:
