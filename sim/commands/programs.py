@@ -1,6 +1,7 @@
 """`ridgeline programs`: a load of programs that ask, probe, share and stop while they run."""
 
 import argparse
+from typing import Any
 
 from sim.run import scenario_arguments
 
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise NothingServedError(f"no request was served: {why}", field="requests", value=scenario.requests)
     notes = scenario_arguments.notes_of(arguments)
     if arguments.json:
-        tables = {"figures": done.summary, "rows": done.programs, "requests": done.requests}
+        tables: dict[str, Any] = {"figures": done.summary, "rows": done.programs, "requests": done.requests}
         tables |= {"note": notes} if notes else {}
         write_json(tables | ({} if complete else {"complete": False}), arguments.json)
     print("\n".join([*scenario_arguments.note_lines(arguments), table(done.summary)]))

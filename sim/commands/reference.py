@@ -1,6 +1,7 @@
 """`ridgeline reference run`: serve a scenario on a real device and on its simulated one, and compare."""
 
 import argparse
+from typing import Any
 
 from sim.run import scenario_arguments
 
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     with Progress(not arguments.quiet) as progress:
         found = reference_run(scenario, arguments.device, mode=arguments.mode, progress=progress)
     if arguments.json:
-        tables = {"summary": found.summary, "requests": found.requests, "steps": found.steps}
+        tables: dict[str, Any] = {"summary": found.summary, "requests": found.requests, "steps": found.steps}
         tables |= {"note": notes} if (notes := scenario_arguments.notes_of(arguments)) else {}
         write_json(tables, arguments.json)
     if not arguments.quiet:
