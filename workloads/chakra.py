@@ -123,7 +123,7 @@ def et_bytes(trace: Trace) -> bytes:
 def drop_lost(trace: Trace) -> None:
     """Leaves out dependencies on nodes that are not in the trace (recordings begin and end somewhere) and counts
     them."""
-    known = {node.id for node in trace.node}
+    known = {node.id for node in trace.node if type(node.id) is int}
     for node in trace.node:
         for name in ("data_deps", "ctrl_deps"):
             deps = getattr(node, name)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernels.digits import whole
 from kernels.errors import InputError
 from kernels.schedule import OP_KINDS, Ints, find_inputs
 
@@ -106,7 +107,8 @@ def parse_ops(text: str) -> list[Op]:
         parts = token.split("&")
         for part in parts:
             stage, dot, microbatch = part[1:].partition(".")
-            if part[0] not in KIND_CODE or not dot or not stage.isdigit() or not microbatch.isdigit():
+            where, which = whole(stage), whole(microbatch)
+            if part[:1] not in KIND_CODE or not dot or where is None or which is None:
                 raise InputError("not an operation", field="order", value=part, allowed="KIND STAGE . MICROBATCH")
-            ops.append(Op(part[0], int(stage), int(microbatch), part is not parts[-1]))
+            ops.append(Op(part[0], where, which, part is not parts[-1]))
     return ops

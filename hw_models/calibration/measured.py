@@ -20,6 +20,7 @@ from hw_models.calibration.measured_rows import BUILDERS, kv_write, number
 from hw_models.calibration.plausible import TOO_FAST, check_light, light_s
 from hw_models.files import read_byte
 from kernels.content import check_numbers
+from kernels.digits import MOST
 from kernels.errors import InputError, NothingServedError
 from kernels.formats import FORMATS
 from kernels.machine import Machine
@@ -200,7 +201,7 @@ def _check_columns(frame: pd.DataFrame, kind: str, file: pathlib.Path) -> None:
 
 
 TEXT = ("dtype", "kv_dtype", "kernel", "distribution", "op")
-MOST_SIZE = 2.0**40  # of a size that an operator can have
+MOST_BYTE = 2.0**40  # of a message
 MAY_BE_ZERO = ("prefix_len", "window", "num_sm")
 
 
@@ -214,7 +215,7 @@ def _mended(frame: pd.DataFrame, kind: str) -> dict[int, str]:
         if name in ("m", "n", "k"):
             bad |= values != np.floor(values)
         if name != "latency_ms":
-            bad |= values > MOST_SIZE
+            bad |= values > (MOST_BYTE if name == "message_byte" else MOST)
         if bad.any() and not bad.all():
             frame[name] = np.where(bad, 1.0, values)
             found |= dict.fromkeys(np.flatnonzero(bad).tolist(), f"{name} is no measurement")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kernels import optable as op
+from kernels.digits import MOST
 from kernels.errors import InputError
 from kernels.expert_exchange import distinct
 from kernels.formats import ALIASES, FORMAT_CODE, FORMATS
@@ -37,12 +38,16 @@ def number(frame: pd.DataFrame, name: str, file: pathlib.Path, positive: bool = 
     """A column as numbers, 0 or more (`positive`: above 0); an `InputError` with the first row that holds none."""
     values = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
     bad = ~np.isfinite(values) | (values <= 0 if positive else values < 0)
+    most = np.inf if name in ("latency_ms", "message_byte") else MOST
+    bad |= values > most
     if whole:
-        bad |= (values != np.floor(values)) | (values > 2**53)
+        bad |= values != np.floor(values)
     if bad.any():
         row = int(np.argmax(bad))
         value = frame[name].iloc[row]
-        allowed = f"a {'whole ' * whole}number{' above 0' if positive else ', 0 or more'}"
+        allowed = (
+            f"a {'whole ' * whole}number{' above 0' if positive else ', 0 or more'}{f' to {MOST}' * (most == MOST)}"
+        )
         raise InputError(
             "not a measurement", file=file, line=row + 2, field=name,
             value=value.item() if isinstance(value, np.generic) else value, allowed=allowed,

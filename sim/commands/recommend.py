@@ -99,16 +99,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+MOST_TP = 4096  # devices of a tensor parallel group
+
+
 def _words(text: str | None) -> list[str] | None:
     return [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
 
 
 def _sizes(text: str | None) -> list[int] | None:
+    from kernels.digits import whole
     from kernels.errors import InputError
 
     if text is None:
         return None
-    parts = text.split(",")
-    if not all(part.strip().isdigit() and 1 <= len(part.strip()) <= 5 and int(part) >= 1 for part in parts):
-        raise InputError("whole numbers above 0 with commas between", field="tps", value=text)
-    return [int(part) for part in parts]
+    found = [whole(part, MOST_TP) for part in text.split(",")]
+    sizes = [number for number in found if number]
+    if len(sizes) < len(found):
+        raise InputError("not whole numbers with commas between", field="tps", value=text[:80],
+                         allowed=f"1 to {MOST_TP} each")  # fmt: skip
+    return sizes

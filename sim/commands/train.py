@@ -199,11 +199,13 @@ def _report(a: argparse.Namespace, model: Any, system: Any, plan: Any, stack: An
 
 
 def _layout(text: str | None) -> tuple[int, ...]:
+    from kernels.digits import whole
     from kernels.errors import InputError
 
     if text is None:
         return ()
-    parts = text.split(",")
-    if not all(part.strip().isdigit() for part in parts):
-        raise InputError("whole numbers with commas between", field="layout", value=text)
-    return tuple(int(part) for part in parts)
+    found = [whole(part) for part in text.split(",")]
+    layout = tuple(number for number in found if number is not None)
+    if len(layout) < len(found):
+        raise InputError("not whole numbers with commas between", field="layout", value=text[:80])
+    return layout

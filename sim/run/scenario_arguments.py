@@ -90,7 +90,7 @@ def fronts_of(arguments: argparse.Namespace) -> "list[Front]":
 def named(arguments: argparse.Namespace) -> Iterator[None]:
     """Errors about a field that the one command line set name its flag; of many, the verb knows whose it is."""
     with contextlib.ExitStack() as stack:
-        if len(fronts := fronts_of(arguments)) == 1:
+        if "fronts" in arguments and len(fronts := fronts_of(arguments)) == 1:
             stack.enter_context(fronts[0].named())
         yield
 

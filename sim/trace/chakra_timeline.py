@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 
+from kernels.digits import whole
 from sim.fabric.replay import replay_fast, work
 from workloads.chakra import COLLECTIVES, Node, Trace, check_clock, to_graph
 from workloads.graph import compile_graph
@@ -70,4 +71,4 @@ def rank_of(path: pathlib.Path) -> int:
     (3, 0)
     """
     part = path.name.split(".")[1:-1]
-    return next((int(text) for text in reversed(part) if text.isdigit()), 0)
+    return next((number for text in reversed(part) if (number := whole(text)) is not None), 0)

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from hw_models import catalog
+from kernels.digits import MOST, whole
 from kernels.errors import InputError
 from sim.record.export import write_json
 from sim.training.critical_batch import Hyperbola, StepCurve, read_steps
@@ -21,15 +22,18 @@ ALWAYS = ("tp", "pp", "dp", "schedule", "micro_batch", "step_s", "peak_byte", "m
 
 
 def _sizes(text: str, field: str) -> list[int]:
-    parts = text.split(",")
-    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise InputError("whole numbers above 0 with commas between", field=field, value=text)
-    return [int(part) for part in parts]
+    found = [whole(part) for part in text.split(",")]
+    sizes = [number for number in found if number]
+    if len(sizes) < len(found):
+        raise InputError(
+            "not whole numbers with commas between", field=field, value=text[:80], allowed=f"1 to {MOST} each"
+        )
+    return sizes
 
 
 def job_workload(job: str, gpus: str | None, set_aside: str) -> dict[str, Any]:
     """Model, batch, sequence, format and devices of a job's own file, as `execute` takes them; its stack too."""
-    world = int(gpus) if gpus and gpus.isdigit() else 0
+    world = whole(gpus or "") or 0
     found = jobs.read(job, num_device=world, set_aside=[name for name in set_aside.split(",") if name])
     return {"model": found.model or found.model_name or None, "batch": str(found.plan["batch"]),
             "seq": found.plan.get("seq"), "format": found.precision, "gpus": gpus or str(found.num_device),

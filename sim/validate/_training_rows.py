@@ -267,7 +267,7 @@ def _flag(cells: Mapping[str, Any], name: str, usual: bool = False) -> bool:
     text = str(cells.get(name, usual)).strip().lower()
     if text not in (*TRUE, *FALSE):
         number = text.replace(".", "", 1)
-        if number.isdigit():
+        if number.isascii() and number.isdigit():
             return float(text) > 0
         raise InputError("not true or false", field=name, value=cells[name])
     return text in TRUE

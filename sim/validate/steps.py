@@ -223,10 +223,14 @@ def _rows(steps: "list[Step]", predicted: "np.ndarray[Any, Any]") -> list[dict[s
     )
     rows = []
 
+    def label(text: str) -> str:  # a file's own word
+        return f"'{text}'" if text.strip("+- ").lower() in ("nan", "inf", "infinity") else text
+
     def add(some: pd.DataFrame, kind: str, model: str, system: str, size_class: str) -> None:
         ran = some[np.isfinite(some["ours"])]
         pair = ran["ours"].tolist(), ran["theirs"].tolist()
         fmt = "all" if system == "all" else "-"  # the model's own
+        model, system = label(model), label(system)
         rows.append(error_row(kind, model, system, *pair, len(some), number_format=fmt, size_class=size_class))
 
     for kind, of_kind in frame.groupby("kind", sort=False):

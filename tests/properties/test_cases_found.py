@@ -313,3 +313,36 @@ def test_a_text_that_a_short_row_lacks(tmp_path: pathlib.Path, capsys: pytest.Ca
     )
     assert main(["validate", "ops", str(tmp_path / "m.csv"), "--system=h100_sxm"]) == 0
     assert "1 rows: distribution  is not balanced or power_law_X" in capsys.readouterr().out
+
+
+def test_a_node_of_a_trace_whose_name_is_no_number(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.0.json"
+    node = {"Id": 1, "Name": "a", "NodeType": 4, "data_deps": [], "runtime": 5}
+    file.write_text(json.dumps({"workload_graph": [node, node | {"Id": {"a": 1}, "data_deps": [1]}]}))
+    refused(["trace", "replay", str(file), str(tmp_path / "o.csv"), "--system", "h100_sxm"], capsys, "id")
+
+
+@pytest.mark.parametrize("batch", ["9" * 5000, "\u00b2", "4,", "2147483648", "0"])
+def test_sizes_that_are_no_whole_numbers(batch: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "--model=gpt2", "--system=dgx_a100", "--gpus=2", f"--batch={batch}", "--seq=64"]
+    refused(words, capsys, "not whole numbers with commas between; allowed: 1 to 2147483647 each")
+
+
+@pytest.mark.parametrize("size", [2**31, 2**63 - 1])
+def test_a_measured_product_beyond_the_table_is_counted(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], size: int
+) -> None:
+    file = tmp_path / "v.csv"
+    good = "64,4096,1024,bfloat16,linear,0.02"
+    file.write_text(f"m,n,k,dtype,kernel,latency_ms\n64,{size},1024,bfloat16,linear,0.02\n{good}")
+    assert main(["validate", "ops", str(file), "--system", "h100_sxm", "--json", str(tmp_path / "o.json")]) == 0
+    rows = json.loads((tmp_path / "o.json").read_text())["rows"]
+    assert {row["n"] for row in rows} == {1}  # the other one is priced
+
+
+def test_a_machine_of_the_name_inf_is_a_name(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "v.csv"
+    head = "model,system,tp,batch_size,prompt_len,output_len,prompt_time_ms,token_time_ms\n"
+    file.write_text(f"{head}0,inf,1,2,512,16,120.0,14.0\nllama-2-7b,a100_sxm_80gb,1,2,512,16,120.0,14.0")
+    assert main(["validate", "steps", str(file)]) == 0
+    assert "'inf'" in capsys.readouterr().out

@@ -4,6 +4,7 @@ import ast
 import re
 from typing import Any
 
+from kernels.digits import whole
 from workloads.jobs.job import Given
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 
@@ -87,8 +88,8 @@ def expert_layers(pattern: Any, num_layer: int, given: Given) -> list[int]:
     ([0, 1, 1, 1], [1, 0, 1, 0])
     """
     text = str(pattern).strip()
-    if text.isdigit():
-        return [int(i % max(int(text), 1) == 0) for i in range(num_layer)]
+    if (every := whole(text)) is not None:
+        return [int(i % max(every, 1) == 0) for i in range(num_layer)]
     found: list[int] = []
     if not re.fullmatch(r"[\[\]()0-9,*+ ]+", text):
         given.refuse("moe-layer-freq", "not a pattern of layers")

@@ -1,5 +1,6 @@
 """Experts under the names that files give them: how many, how wide, in which layers, with which shared ones."""
 
+from kernels.digits import whole
 from workloads.models.fields import Fields
 from workloads.models.spec import FeedForward
 
@@ -80,7 +81,7 @@ def expert_layers(fields: Fields, num_layer: int) -> list[bool]:
     """
     listed = fields.raw.get("moe_layers_enum") or fields.raw.get("moe_layers")
     if isinstance(listed, str):
-        listed = [int(part) for part in listed.split(",") if part.strip().isdigit()]
+        listed = [number for part in listed.split(",") if (number := whole(part)) is not None]
     if isinstance(listed, list) and listed and all(isinstance(i, int) for i in listed):
         return [i in listed for i in range(num_layer)]
     kinds = fields.words("mlp_layer_types", ("dense", "sparse"), num_layer)
