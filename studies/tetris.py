@@ -61,9 +61,9 @@ def run(
                     table.append(point(name, FOUND, setup, found.verified, OPEN))
                 wide.append(chosen[STANDARD, max(EXTRAS)].verified > fixed[STANDARD].verified)
     where = "acceptance, spread and batches"
-    for claim, papers, gains in ((BEST, (3.50, 5.25), best), (COMMON, (6.70, 7.47), common)):
-        for word, paper, value in zip(("least", "most"), papers, (min(gains), max(gains)), strict=True):
-            table.append(row("TETRIS", f"{claim[:-3]}, {word}", where, paper, value, OPEN, said=True, spread=gains))
+    for claim, papers, gain in ((BEST, (3.50, 5.25), best), (COMMON, (6.70, 7.47), common)):
+        for word, paper, value in zip(("least", "most"), papers, (min(gain), max(gain)), strict=True):
+            table.append(row("TETRIS", f"{claim[:-3]}, {word}", where, paper, value, OPEN, said=True, spread=gain))
     for text, true in (
         ("as many verified tokens, chosen, hold more", all(wide)),
         ("it beats the best fixed length", min(best) > 0),

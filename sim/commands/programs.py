@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--program", default="chain_of_thought",
         help="kind with its options, NAME:option=value,..., or a path of its file: one, chain_of_thought, "
-        "self_consistency (default: chain_of_thought)",
+        "self_consistency, tree_search (default: chain_of_thought)",
     )  # fmt: skip
     parser.add_argument(
         "--queue",
