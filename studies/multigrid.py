@@ -29,8 +29,8 @@ FIXED_S = (0.0, 0.05)  # of a step, whatever its shape
 TIME, SHAPE = "seconds of a step over the largest shape's", "share of the steps"
 PLAIN, MULTI = "one shape", "multigrid"
 NOTE = (
-    "the authors' schedule (long and short cycles, 1.5 times the epochs' share); slow and fast path of ResNet-50 layer "
-    "by layer on V100, every map rounded up to whole pixels; decoding hidden; nothing to 50 ms fixed a step; the schedule itself "
+    "the authors' schedule (long and short cycles, 1.5 times the epochs); slow and fast path of ResNet-50 layer by "
+    "layer on V100, every map rounded up to whole pixels; decoding hidden; nothing to 50 ms fixed a step; the schedule "
     "has 3.4 times fewer pixels to compute, so that what is beyond that is not of the kernels"
 )
 
