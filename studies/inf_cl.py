@@ -154,6 +154,6 @@ def plot(table: pd.DataFrame) -> "Figure":
         if claim != SPEED:
             axis.set_yscale("log")
             axis.axhline(80, color="black", lw=0.8, ls=":")
-    axes[2].set_ylim(bottom=0)
+    axes[2].set_ylim(0, 1.2 * float(table[table["claim"] == SPEED]["simulated"].max()))
     suptitle(figure, "Inf-CL: contrastive loss in tiles round a ring, ViT-L/14")
     return figure

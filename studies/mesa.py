@@ -72,9 +72,9 @@ def run(models: tuple[str, ...] = tuple(MODELS)) -> pd.DataFrame:
         found = {way: step(model, way) for way in (PLAIN, MESA)}
         for way, published in zip((PLAIN, MESA), MEMORY[model], strict=True):
             rows.append(row(way, MB, model, published, found[way].peak_byte / 2**20, NOTE))
-        share = round(1 - MEMORY[model][1] / MEMORY[model][0], 3)
+        stated = round(1 - MEMORY[model][1] / MEMORY[model][0], 3)
         saved = 1 - found[MESA].peak_byte / found[PLAIN].peak_byte
-        rows.append(row(MESA, SAVED, model, share, saved, NOTE, null=0.0))
+        rows.append(row(MESA, SAVED, model, stated, saved, NOTE, null=0.0))
         slower = 1 + narrow_s(model) / found[PLAIN].step_s
         rows.append(point(MESA, SLOWER, model, slower))
         rows.append(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from studies import imagenet_hour, lamb
+from studies import imagenet_hour, lamb, multigrid
 from studies import pipelined_backpropagation as pipelined
 from studies._conv_nets import resnet50
 
@@ -40,3 +40,14 @@ def test_a_pipeline_without_end_is_as_old_as_its_way_and_one_stage_is_plain() ->
     # fill and drain of equal stages: a batch of N takes N + p - 1 of both passes
     assert pipelined.drained(8, 4) == pytest.approx(4 / (4 + 7))
     assert pipelined.busy(pipelined.stale_order(8, 800), 800) > pipelined.busy(pipelined.stale_order(8, 80), 80)
+
+
+def test_a_schedule_of_one_shape_is_plain_training_and_shapes_have_its_pixels() -> None:
+    plain = multigrid.schedule(multigrid.LONG[-1:], short=False, factor=1.0)
+    assert sum(epochs for _, epochs in plain) == pytest.approx(multigrid.EPOCHS)
+    assert multigrid.faster(0.5, 0.01, long=multigrid.LONG[-1:], short=False, factor=1.0) == pytest.approx(1.0)
+    whole = multigrid.FRAMES * multigrid.SIDE**2
+    for frames, side in multigrid.LONG:
+        for shape in multigrid.cycle(frames, side):
+            assert shape.batch * shape.frames * shape.side**2 == pytest.approx(whole, rel=0.02)
+    assert sum(epochs for _, epochs in multigrid.schedule()) == pytest.approx(1.5 * multigrid.EPOCHS)

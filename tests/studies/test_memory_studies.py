@@ -5,7 +5,7 @@ import pytest
 
 from kernels.train_plan import MEMORY
 from sim.training.estimate import known_site
-from studies import dataset_decomposition, inf_cl, mesa, slim_fit
+from studies import dataset_decomposition, inf_cl, lo_rat, mesa, slim_fit
 from workloads.kept_activations import kept_tensors
 
 
@@ -57,3 +57,13 @@ def test_documents_of_one_length_cost_what_that_context_costs() -> None:
     # attention's share alone grows, evenly, with the length
     times = [dataset_decomposition.token_s(seq) for seq in (2048, 4096, 8192)]
     assert times[2] - times[1] == pytest.approx(2 * (times[1] - times[0]), rel=0.05)
+
+
+def test_adapters_of_no_rank_train_everything() -> None:
+    way = lo_rat.WAYS[0]
+    whole, own, twice = (lo_rat.step("L", way, rank) for rank in (0, 64, 128))
+    states = [sum(one.memory[1:3]) for one in (whole, own, twice)]
+    assert states[2] == pytest.approx(2 * states[1], rel=1e-6)  # of the adapters alone
+    assert states[1] < 0.1 * states[0]
+    assert own.step_s < twice.step_s
+    assert whole.memory[0] == pytest.approx(4 * 302e6, rel=0.02)  # ViT-L's layers in 32 bits

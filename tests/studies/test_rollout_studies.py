@@ -2,7 +2,7 @@
 
 import pytest
 
-from studies import deep_surrogates, re_max
+from studies import deep_surrogates, prompt_curriculum, re_max
 
 
 def test_ppo_holds_and_trains_a_second_model_and_remax_answers_twice() -> None:
@@ -26,3 +26,13 @@ def test_a_queue_runs_at_the_slower_of_both_and_a_reservoir_at_the_trainers_rate
     assert fed == pytest.approx([1 / deep_surrogates.STEP_S] * 2, rel=0.05)
     held = [count for _, count in deep_surrogates.stream(deep_surrogates.ONLINE, fast, 300).held]
     assert max(held) == deep_surrogates.CAPACITY
+
+
+def test_one_answer_of_one_token_is_its_prefill_and_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(prompt_curriculum.ANSWERS, "MATH", (1, 1e-9))
+    one = prompt_curriculum.generation_s("MATH", 1, 1)
+    step = prompt_curriculum.curve(prompt_curriculum.PROMPT["MATH"] + 1)[0]
+    assert one == pytest.approx(prompt_curriculum.value_s("MATH", 1) + step)
+    # equal answers end together: as many steps, each as wide as all
+    wide = prompt_curriculum.curve(prompt_curriculum.PROMPT["MATH"] + 1)[prompt_curriculum.GRID.index(64)]
+    assert prompt_curriculum.generation_s("MATH", 64, 1) == pytest.approx(prompt_curriculum.value_s("MATH", 64) + wide)
