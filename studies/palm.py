@@ -1,6 +1,7 @@
 """Weights that stay or weights that are gathered, for PaLM 540B on 64 TPU v4? (Pope et al., MLSys 2023)"""
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -126,7 +127,7 @@ def fitted(batches: tuple[int, ...] = tuple(TABLE_D3)) -> Machine:
             cost, seconds = layer("stay", phase, batch, 2, SHORT, ANSWER), 1e-3 * ms / steps
             known.append(num_layer * np.array([cost.product, cost.collective, 1.0]) / seconds)
             left.append(1 - num_layer * cost.attention / seconds)
-    found = lsq_linear(np.array(known), np.array(left), bounds=([1.0, 1.0, 0.0], np.inf)).x
+    found = lsq_linear(np.array(known), np.array(left), bounds=([1.0, 1.0, 0.0], [math.inf] * 3)).x
     return Machine(*(float(x) for x in found))
 
 
