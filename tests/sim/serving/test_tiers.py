@@ -149,10 +149,10 @@ def test_reuse_of_a_production_trace_is_exact():
 
     whole = reuse(1 << 20)
     assert whole == by_hand(path)
-    for num_unit in (1_000, 8_000):
-        lru, best = reuse(num_unit), reuse(num_unit, evict="belady")
-        assert lru < best <= whole
-    assert reuse(1_000, (Tier("host", 7_000, US, US),)) == lru
+    few, best, more = reuse(1_000), reuse(1_000, evict="belady"), reuse(8_000)
+    assert few < best < more <= whole
+    # requests of one millisecond queue: the next one's is read ahead, and so is younger than in one store of 8,000
+    assert reuse(1_000, (Tier("host", 7_000, US, US),)) == pytest.approx(more, rel=1e-3)
 
 
 def test_a_scenario_names_its_tiers():
