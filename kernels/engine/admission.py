@@ -2,11 +2,12 @@
 
 from kernels.engine import buddy
 from kernels.engine.adapter import adapter_room, hold_adapter
+from kernels.engine.branch import look_up
 from kernels.engine.cache import find, hold, take_back, unlink
 from kernels.engine.heap import head, pop
 from kernels.engine.lanes import comes_after, count_moved, is_swapped, lane_at, list_of, reserved_token
 from kernels.engine.records import PAGED, RUNNING, SWAPPED, Engine
-from kernels.engine.store import allocate, block_for, own_block, resident_unit, step_block
+from kernels.engine.store import allocate, block_for, claim, own_block, resident_unit, step_block
 from kernels.errors import PlanError
 from kernels.jit import njit
 
@@ -95,6 +96,7 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
         return False
     if me.admit_whole == 1 and step_block(e, token, max(num_token, s.target)) - held > room:
         return False
+    look_up(e, i, found, own)
     if own > 0:
         s.run -= back  # its own blocks are its own again; what is left of them is of no use to anybody
         me.evictable_block -= back
@@ -106,8 +108,9 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
         e.unit_id[1, s.unit_start + k] = entry
     take_back(e, i)
     hold_adapter(e, i)
-    allocate(e, need)
+    claim(e, need)
     s.shared = found
+    s.joined = 0
     s.block = need + back
     s.kv = token
     me.num_hit_token += token

@@ -45,6 +45,9 @@ def insert(e: Engine, unit: int, num_block: int) -> int:
     e.unit[k].ref = 1
     e.unit[k].block = num_block
     e.unit[k].ready_ps = 0
+    e.unit[k].above = NONE
+    e.unit[k].below = NONE
+    e.unit[k].tail = NONE
     e.unit[k].chain = NONE
     if e.unit[bucket].bucket == NONE:
         e.unit[bucket].bucket = k
@@ -136,24 +139,45 @@ def _set_previous(e: Engine, node: int, value: int) -> None:
 
 
 @njit
+def _joined(e: Engine, i: int) -> int:
+    """The unit in whose branch the first blocks of sequence i's run lie; 0: none."""
+    k = e.seq[i].joined
+    return k if k != NONE and e.unit[k].tail == i + 1 else NONE
+
+
+@njit
+def _evict_branch(e: Engine, k: int) -> None:
+    """Evicts a unit, and those before it in its branch."""
+    me = e.me
+    while k != NONE and e.unit[k].ref == 0:
+        above = e.unit[k].above
+        unlink(e, k)
+        me.evictable_block -= e.unit[k].block
+        remove(e, k)
+        me.free_block += e.unit[k].block
+        me.num_evict += 1
+        k = above
+    me.epoch += 1  # what stood may not: more blocks are free than were asked for
+
+
+@njit
 def evict(e: Engine, want: int) -> None:
-    """Evicts what comes first: a whole unit, or at most `want` blocks of a run, the deepest first."""
+    """Evicts what comes first: a whole unit, or at most `want` blocks of a run, the deepest first; and all of a
+    branch."""
     me = e.me
     node = me.lru_head
     if node > 0:
-        unlink(e, node)
-        me.evictable_block -= e.unit[node].block
-        remove(e, node)
-        me.free_block += e.unit[node].block
-        me.num_evict += 1
-        me.epoch += 1  # what stood may not: more blocks are free than were asked for
+        _evict_branch(e, node)
         return
     s = e.seq[-1 - node]
+    joined = _joined(e, -1 - node)
     if s.blank > 0:
         taken = min(want, s.blank)
         s.blank -= taken
     else:
         taken = min(want, s.run)
+        if joined != NONE and taken > s.run - s.branch:
+            taken = s.run
         s.run -= taken
         me.num_evict += taken
         if s.status == WAITING:
@@ -162,6 +186,8 @@ def evict(e: Engine, want: int) -> None:
     me.free_block += taken
     if s.run + s.blank == 0:
         unlink(e, node)
+        if joined != NONE:
+            _evict_branch(e, joined)
 
 
 @njit
@@ -199,5 +225,7 @@ def evicts_unseen(e: Engine, num_block: int) -> bool:
         return True
     if e.me.lru_head >= 0:
         return False
-    s = e.seq[-1 - e.me.lru_head]
-    return s.status != WAITING and (s.blank if s.blank > 0 else s.run) >= want
+    i = -1 - e.me.lru_head
+    s = e.seq[i]
+    run = s.run - s.branch if _joined(e, i) != NONE else s.run
+    return s.status != WAITING and (s.blank if s.blank > 0 else run) >= want
