@@ -2,6 +2,7 @@
 
 from kernels.engine import buddy
 from kernels.engine.adapter import adapter_room, hold_adapter
+from kernels.engine.branch import look_up
 from kernels.engine.cache import NONE, find, hold, insert, let_go, take_back, unlink, use
 from kernels.engine.heap import head, pop
 from kernels.engine.lanes import comes_after, count_moved, is_swapped, lane_at, list_of, reserved_token
@@ -10,6 +11,7 @@ from kernels.engine.store import (
     allocate,
     below_unit,
     block_for,
+    claim,
     idle_block,
     own_block,
     resident_unit,
@@ -104,6 +106,7 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
         return False
     if me.admit_whole == 1 and step_block(e, token, max(num_token, s.target)) - held > room:
         return False
+    look_up(e, i, found, own)
     if own > 0:
         s.run -= back  # its own blocks are its own again; what is left of them is of no use to anybody
         me.evictable_block -= back
@@ -112,10 +115,11 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
     _hold_units(e, i, found)
     take_back(e, i)
     hold_adapter(e, i)
-    allocate(e, need + below * me.unit_block)
+    claim(e, need + below * me.unit_block)
     for at in range(s.unit_start, s.unit_start + found):
         use(e, e.unit_id[1, at], at)
     s.shared = found
+    s.joined = 0
     s.block = need + back
     s.kv = token
     me.num_hit_token += token

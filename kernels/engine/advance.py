@@ -14,6 +14,7 @@ from kernels.engine.lanes import lane_at, list_of, settle, settle_all
 from kernels.engine.price import PackedPrice
 from kernels.engine.records import DECODE, IDLE, IN_FLIGHT_RING, PAD, ROLE, ROW, SEQ, TOKEN, Engine
 from kernels.engine.repeat import repeat_ahead
+from kernels.engine.store import allocate
 from kernels.jit import njit
 from kernels.units import FOREVER_PS
 
@@ -123,6 +124,7 @@ def close_lane(e: Engine, p: PackedPrice, number: int, repeat: int) -> bool:
     """Launches what the policy planned, or puts the lane to sleep; False where the plan breaks a limit."""
     me, lane = e.me, e.lane[number]
     me.last_lane = number
+    allocate(e, 0)  # what the plan has claimed beyond the free blocks
     if lane.num_plan == 0:
         rest(e, number)
     else:

@@ -95,26 +95,47 @@ def _set_previous(e: Engine, node: int, value: int) -> None:
 
 
 @njit
+def _joined(e: Engine, i: int) -> int:
+    """The unit in whose branch the first blocks of sequence i's run lie; 0: none."""
+    k = e.seq[i].joined
+    return k if k != NONE and e.unit[k].tail == i + 1 else NONE
+
+
+@njit
+def _evict_branch(e: Engine, k: int) -> None:
+    """Evicts a unit, and those before it in its branch."""
+    me = e.me
+    while k != NONE and e.unit[k].ref == 0:
+        above = e.unit[k].above
+        unlink(e, k)
+        me.evictable_block -= e.unit[k].block
+        remove(e, k)
+        me.free_block += e.unit[k].block
+        if me.num_tier > 0 and find(e, e.unit[k].unit) == NONE:  # of copies the last goes down
+            me.kv_ready_ps = max(me.kv_ready_ps, demote(e, e.unit[k].unit, e.unit[k].rank))
+        me.num_evict += 1
+        k = above
+    me.epoch += 1  # what stood may not: more blocks are free than were asked for
+
+
+@njit
 def evict(e: Engine, want: int) -> None:
-    """Evicts what comes first: a whole unit, or at most `want` blocks of a run, the deepest first."""
+    """Evicts what comes first: a whole unit, or at most `want` blocks of a run, the deepest first; and all of a
+    branch."""
     me = e.me
     node = me.lru_head if me.evict_by == LRU else _least(e)
     if node > 0:
-        unlink(e, node)
-        me.evictable_block -= e.unit[node].block
-        remove(e, node)
-        me.free_block += e.unit[node].block
-        if me.num_tier > 0 and find(e, e.unit[node].unit) == NONE:  # of copies the last goes down
-            me.kv_ready_ps = max(me.kv_ready_ps, demote(e, e.unit[node].unit, e.unit[node].rank))
-        me.num_evict += 1
-        me.epoch += 1  # what stood may not: more blocks are free than were asked for
+        _evict_branch(e, node)
         return
     s = e.seq[-1 - node]
+    joined = _joined(e, -1 - node)
     if s.blank > 0:
         taken = min(want, s.blank)
         s.blank -= taken
     else:
         taken = min(want, s.run)
+        if joined != NONE and taken > s.run - s.branch:
+            taken = s.run
         s.run -= taken
         me.num_evict += taken
         if s.status == WAITING:
@@ -123,6 +144,8 @@ def evict(e: Engine, want: int) -> None:
     me.free_block += taken
     if s.run + s.blank == 0:
         unlink(e, node)
+        if joined != NONE:
+            _evict_branch(e, joined)
 
 
 @njit
@@ -183,5 +206,7 @@ def evicts_unseen(e: Engine, num_block: int) -> bool:
         return True
     if e.me.lru_head >= 0:
         return False
-    s = e.seq[-1 - e.me.lru_head]
-    return s.status != WAITING and (s.blank if s.blank > 0 else s.run) >= want
+    i = -1 - e.me.lru_head
+    s = e.seq[i]
+    run = s.run - s.branch if _joined(e, i) != NONE else s.run
+    return s.status != WAITING and (s.blank if s.blank > 0 else run) >= want

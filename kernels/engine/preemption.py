@@ -30,7 +30,7 @@ from kernels.engine.records import (
     Engine,
 )
 from kernels.engine.refusal import lost_for_good
-from kernels.engine.store import allocate, block_for, missing_block, release
+from kernels.engine.store import block_for, claim, missing_block, release
 from kernels.errors import PlanError
 from kernels.jit import njit, njit_inline
 
@@ -58,7 +58,7 @@ def grow(e: Engine, i: int, num_token: int) -> bool:
     s = e.seq[i]
     need = missing_block(e, i, s.kv + s.ahead + num_token)
     if need > 0:
-        if not allocate(e, need):
+        if not claim(e, need):
             return False
     else:
         e.me.free_block -= need

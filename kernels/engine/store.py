@@ -10,6 +10,7 @@ At any time: free + evictable + held units + private blocks = all blocks.
 
 from typing import Any
 
+from kernels.engine.branch import join, join_own, part
 from kernels.engine.cache import NONE, evict, find, hold, insert, leave_behind, let_go, use
 from kernels.engine.records import (
     BUDGET,
@@ -93,6 +94,19 @@ def allocate(e: Engine, num_block: int) -> bool:
 
 
 @njit
+def claim(e: Engine, num_block: int) -> bool:
+    """The same for the plan being made. Where the cache is a tree, who is looked up behind these may use it again or
+    part a branch: what has to be evicted is, once the plan is made (`kernels.engine.advance.close_lane`)."""
+    me = e.me
+    if me.radix == 0 or me.share_early == 1:
+        return allocate(e, num_block)
+    if num_block > me.free_block + me.evictable_block:
+        return False
+    me.free_block -= num_block
+    return True
+
+
+@njit
 def resident_unit(e: Engine, i: int) -> int:
     """Leading units of sequence i that are resident or lie in a tier below, and may be used: one token at least is left
     to compute."""
@@ -146,18 +160,32 @@ def share(e: Engine, i: int, num_token: int) -> None:
     where somebody else was first, they are freed and the resident unit is held (or kept, as another copy)."""
     s, me = e.seq[i], e.me
     most = min(s.num_unit, num_token // me.unit_token)
+    last, is_new = NONE, False
     while s.shared < most:
         at = s.unit_start + s.shared
         k = find(e, e.unit_id[0, at])
         if k == NONE or me.keep_duplicate == 1:
             k = insert(e, e.unit_id[0, at], me.unit_block)
+            if me.radix == 1 and last != NONE and is_new:
+                join(e, last, k)
+            elif me.radix == 1 and last != NONE:
+                part(e, last)
+            is_new = True
         else:
             hold(e, k)
             me.free_block += me.unit_block
+            is_new = False
+        last = k
         e.unit_id[1, at] = k
         use(e, k, at)
         s.block -= me.unit_block
         s.shared += 1
+    if me.radix == 1 and last != NONE:
+        num_full = (num_token - s.shared * me.unit_token) // me.block_token
+        if not is_new:
+            part(e, last)
+        elif num_full > 0:
+            join_own(e, i, last, num_full * me.run_weight)
 
 
 @njit

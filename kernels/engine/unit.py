@@ -53,6 +53,9 @@ def insert_in(e: Engine, unit: int, num_block: int, store: int) -> int:
     e.unit[k].ref = 1
     e.unit[k].block = num_block
     e.unit[k].ready_ps = 0
+    e.unit[k].above = NONE
+    e.unit[k].below = NONE
+    e.unit[k].tail = NONE
     e.unit[k].chain = NONE
     if e.unit[bucket].bucket == NONE:
         e.unit[bucket].bucket = k

@@ -8,6 +8,7 @@ twice in a plan, tokens without KV) gets a `PlanError`. `e` is the engine, `i` a
 """
 
 from kernels.engine.admission import admit
+from kernels.engine.branch import look_up
 from kernels.engine.brings import bring
 from kernels.engine.heap import head
 from kernels.engine.lanes import exists, is_swapped, lane_at, list_of, repeated_block, settle_all
@@ -278,7 +279,9 @@ def cached_token(e: Engine, i: int) -> int:
     if is_swapped(e, i):
         return e.seq[i].kv
     found = resident_unit(e, i)
-    return found * e.me.unit_token + own_block(e, i, found) * e.me.block_token
+    own = own_block(e, i, found)
+    look_up(e, i, found, own)
+    return found * e.me.unit_token + own * e.me.block_token
 
 
 @njit_inline

@@ -68,6 +68,9 @@ class Limits:
             raise InputError("swapping needs host memory", field="host_block", value=0, allowed=">= 1")
         if self.evict not in ORDERS_OF_EVICTION:
             raise InputError("unknown", field="evict", value=self.evict, allowed=ORDERS_OF_EVICTION)
+        if self.rules.radix and self.evict != ORDERS_OF_EVICTION[0]:
+            raise InputError("a cache that is a tree evicts its branches in order of use", field="evict",
+                             value=self.evict, allowed=ORDERS_OF_EVICTION[0])  # fmt: skip
         if self.watermark is not None and not 0 <= self.watermark < 1:
             raise InputError("out of range", field="watermark", value=self.watermark, allowed="0 to below 1")
 

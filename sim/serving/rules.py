@@ -64,4 +64,6 @@ class Rules:
     # those behind it are admitted meanwhile
     keep_duplicate: bool = False  # who computes a block that is resident already keeps its own copy
     lone_prompt: bool = False  # a prompt that is alone is not cut to the policy's longest chunk
+    radix: bool = False  # the cache is a tree: what a step leaves in it is one branch, which is used again and evicted
+    # as a whole until another sequence is found to part from it
     release_order: bool = False  # empty blocks queue for use behind older cached ones

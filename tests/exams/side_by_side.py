@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.exams.vllm_scheduler.cases import Case
@@ -26,11 +26,8 @@ def planned(module: str, cases: Sequence[Case], folders: Sequence[Path]) -> list
     ]
 
 
-def compare(
-    cases: Sequence[Case], theirs: Sequence[list[Plan]], ours: Callable[[Case], list[Plan]],
-    known: Mapping[str, float] | None = None,
-) -> None:  # fmt: skip
-    """Plans are the same in `SHARE` of the cases of every class (in `known`: of a class that is known to differ)."""
+def compare(cases: Sequence[Case], theirs: Sequence[list[Plan]], ours: Callable[[Case], list[Plan]]) -> None:
+    """Plans are the same in `SHARE` of the cases of every class."""
     same, count, differ = Counter[str](), Counter[str](), []
     for given, other in zip(cases, theirs, strict=True):
         plans, kind = ours(given), given.name.rpartition("-")[0]
@@ -39,7 +36,5 @@ def compare(
         if plans != other:
             step = next(k for k in range(len(other) + 1) if plans[k : k + 1] != other[k : k + 1])
             differ.append(f"{given.name}: step {step} is {plans[step : step + 1]}, theirs {other[step : step + 1]}")
-    short = {
-        kind: f"{same[kind]} of {n}" for kind, n in count.items() if same[kind] < n * (known or {}).get(kind, SHARE)
-    }
+    short = {kind: f"{same[kind]} of {n}" for kind, n in count.items() if same[kind] < n * SHARE}
     assert not short, "\n".join([str(short), *differ[:10]])

@@ -42,7 +42,7 @@ OPTIONS = {
     "new_token_ratio": Option(1.0, "share of the output still to come that an admission reserves", low=0.0, high=1.0),
     "clip": Option(4096, "most output tokens that are reserved for a sequence", low=0),
 }
-RATIO, CLIP = 2, 3
+MAX_SEQ, RATIO, CLIP = 1, 2, 3
 WATERMARK = 0.0
 
 
@@ -68,7 +68,7 @@ def plan(e: Engine) -> int:
             schedule_next(e, i, token)
             reserved += page + (0.0 if cut else output)
             budget -= whole_page(token, page)
-    while head(e) >= 0 and budget > 0 and not cut and not is_shut(e):
+    while head(e) >= 0 and budget > 0 and not cut and not is_shut(e) and num_running(e) < option(e, MAX_SEQ):
         i = head(e)
         found = cached_token(e, i)
         extend = max(target_token(e, i) - found, 1)
