@@ -67,12 +67,12 @@ def fitted(folder: pathlib.Path, profile: EngineProfile) -> EngineProfile:
         date=f"{datetime.date.today()}", num_run=len(seconds), error={"step": round(float(error.mean()), 4)},
         left_out_error={"step": round(float(out.mean()), 4)},
     )  # fmt: skip
-    found = {key: float(f"{value:.3g}") for key, value in zip(("seq_s", "block_expert_s"), constant, strict=False)}
+    seq_s, block_expert_s = (float(f"{value:.3g}") for value in constant[:2])
     source = (
         f"fit of seq_s, block_expert_s on {len(seconds)} steady loads of {' and '.join(FILES)}, with prompt lengths of"
         " their five tasks (sim/validate/_steady.py); step_s as vLLM 0.15; scheduler as 0.15: its own was not driven"
     )
-    return dataclasses.replace(profile, source=source, fit=told, **found)
+    return dataclasses.replace(profile, source=source, fit=told, seq_s=seq_s, block_expert_s=block_expert_s)
 
 
 def main(words: list[str] | None = None) -> int:
