@@ -147,7 +147,8 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         )  # fmt: skip
     named = _named_kernels(scenario, system, fidelity, formats)
     group_size = placed.tp * placed.attn_dp if placed.tp > 1 else None
-    own = all_reduce_of(system.device, _engine(scenario).all_reduce) if fidelity == "calibrated" else {}
+    reduces = _engine(scenario).all_reduce_among(placed.tp)
+    own = all_reduce_of(system.device, reduces) if fidelity == "calibrated" else {}
     arrays = machine(system, fidelity, group_size=group_size, named=own | named)
     dispatch.fill(arrays.rate, system.device, rule)
     arrays = with_experts(arrays, system.device, rule, model, formats, placed, max_num_token, scenario.seed)

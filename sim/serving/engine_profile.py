@@ -54,9 +54,11 @@ class EngineProfile:
     unshared: bool = False  # its decode attention reads keys and values once for each query head, not for each group
     fused: tuple[str, ...] = ()  # kinds of operators that it has no kernel for: their bytes move within a neighbour's
     fused_group: tuple[str, ...] = ()  # those that are part of the all-reduces, where there are any
-    all_reduce: str = ""  # its own all-reduce, where the machine's calibration has it by this name
+    all_reduce: str = ""  # its own all-reduce, where the machine's calibration has it by this name ...
+    all_reduce_group: int = 0  # ... among up to so many devices (those that were measured); the default's beyond
     reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
     reduce_byte_per_s: float = math.inf  # ... send no faster than this from a device
+    block_expert_s: float = 0.0  # a layer of block-scaled experts: rows aligned, quantised and gathered beside products
     busy: bool = False  # what it adds to a step is mostly kernels that nobody prices: devices draw as if they compute
     plan_ahead: bool = False  # a step is planned while the one before runs: an arrival waits for one more
     expert_skew: float = 0.0  # exponent of the load law of experts (`kernels.moe_load`), where nobody says another
@@ -69,6 +71,14 @@ class EngineProfile:
     memory: Memory = dataclasses.field(default_factory=Memory)  # what it leaves for KV
     step_limit: tuple[StepLimit, ...] = ()  # tokens and sequences a step that it takes by itself
     fit: Fit | None = None  # how the constants were found, and how wrong they are
+
+    def all_reduce_among(self, tp: int) -> str:
+        """The name of its own all-reduce among `tp` devices, "" for the machine's default.
+
+        >>> [load("trtllm").all_reduce_among(tp) for tp in (4, 8)]
+        ['TRTLLM', '']
+        """
+        return self.all_reduce if tp <= self.all_reduce_group else ""
 
     def host_time(self) -> "HostTime":
         """What lengthens steps, as prices take it."""

@@ -5,8 +5,9 @@ import numpy.typing as npt
 
 from hw_models.forms import COLLECTIVE_KINDS, EXCHANGE_KINDS, FORMS, STREAM_KINDS
 from kernels.attention import UNSHARED
+from kernels.formats import FORMAT_CODE
 from kernels.machine import Machine
-from kernels.optable import KINDS
+from kernels.optable import KIND_CODE, KINDS
 
 DECODE = "attn_decode"
 FUSIBLE = (*STREAM_KINDS, "kv_write")
@@ -46,4 +47,13 @@ def slower(
         fit[KINDS.index(kind), :, FORMS[kind].names.index("launch_s")] = 0.0
     if unshared:
         fit[KINDS.index(DECODE), :, UNSHARED] = 1.0
+    return machine._replace(fit=fit)
+
+
+def with_block_experts(machine: Machine, seconds: float) -> Machine:
+    """`machine` with every layer of block-scaled experts so much longer."""
+    if seconds == 0.0:
+        return machine
+    fit = machine.fit.copy()
+    fit[KIND_CODE["moe"], FORMAT_CODE["fp8_block"], FORMS["moe"].names.index("launch_s")] += seconds
     return machine._replace(fit=fit)

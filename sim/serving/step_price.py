@@ -40,7 +40,7 @@ from kernels.units import LONGEST_PS, PS_PER_S
 from sim.serving.host_link import host_byte_per_s
 from sim.serving.plan import NO_SPANS, Spans
 from sim.serving.scan_price import ScanRow, scan_rows
-from sim.serving.slower import slower
+from sim.serving.slower import slower, with_block_experts
 from workloads import lowering, memory
 from workloads.formats import Formats
 from workloads.models.spec import Attention, ModelSpec
@@ -70,6 +70,7 @@ class HostTime:
     kernel_factor: float = 1.0  # times of kernels other than collectives, over those of the calibration
     decode_factor: float = 1.0  # of decode attention, over that
     unshared: bool = False  # each query head of a decode reads its keys itself
+    block_expert_s: float = 0.0  # a layer of block-scaled experts, beside its products
     fused: tuple[str, ...] = ()  # kinds of operators that are part of a neighbour's kernel ...
     fused_group: tuple[str, ...] = ()  # ... and those that are where all-reduces stand beside them
     reduce_byte: float = math.inf  # all-reduces of larger messages inside a node ...
@@ -78,7 +79,8 @@ class HostTime:
     def kernels(self, machine: Machine, tp: int) -> Machine:
         """The machine with the engine's kernels, `tp` devices to a group."""
         fused = self.fused + (self.fused_group if tp > 1 else ())
-        return slower(machine, self.kernel_factor, self.decode_factor, self.unshared, fused)
+        machine = slower(machine, self.kernel_factor, self.decode_factor, self.unshared, fused)
+        return with_block_experts(machine, self.block_expert_s)
 
     def vector_ps(self, num_layer: int, block_s: float, num_device: int = 1) -> list[int]:
         """`[HOST_FIELDS]` picoseconds for a model of so many layers; `block_s` moves a block."""

@@ -91,7 +91,7 @@ def offline_of(row: dict[str, Any]) -> Offline:
     chunk = 0
     if STACK[word] == LAYERS_APART:
         batch, (tp, pp, ep) = 1, (1, num, 1)
-        told = pd.to_numeric(str(row.get("chunk")), errors="coerce")
+        told = pd.to_numeric(row.get("chunk", math.nan), errors="coerce")
         chunk = int(told) if 0 < told < MOST else 0
     where = Deployment(known_model(str(row["model"])), known_system(str(row["system"])), tp, pp, ep)
     return Offline(where, STACK[word], batch, int(numbers["input_len"]), int(numbers["output_len"]), chunk)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 WIDE = ("bfloat16", "bf16", "float16", "fp16")  # words for sixteen bits
 OPERATORS = ("gemm", "attn_prefill", "attn_decode", "moe")
 BLOCK = "a whole block of a model: its weights and caches are blank, and draw half of what data does"
+KNOWN = {"gemm_dtype": BLOCK, "ulysses": "images and videos: no diffusion model is priced"}  # by a column of theirs
 Pairs = list[dict[str, Any]]
 Cells = dict[str, Any]
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -68,7 +69,8 @@ def pairs_of(path: pathlib.Path, system: str | None, engine: str, reasons: Count
         elif _column(frame, "num_accelerator") is not None:
             found += _nodes(frame, reasons)
         else:
-            why = BLOCK if "gemm_dtype" in frame.columns else "neither operators that are priced, nor loads, nor nodes"
+            why = "neither operators that are priced, nor loads, nor nodes"
+            why = next((said for column, said in KNOWN.items() if column in frame.columns), why)
             reasons[why] += len(frame)
             found += _unpriced(frame, file.name.split(".", 1)[0], system or "-")
     return found

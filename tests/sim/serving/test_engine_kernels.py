@@ -40,7 +40,7 @@ def test_fused_operators_move_bytes_and_launch_nothing(tp: int) -> None:
 
 def test_an_engine_runs_its_own_all_reduce_where_it_was_measured() -> None:
     def all_reduce_s(system: str, name: str) -> float:
-        profile = dataclasses.replace(load("none"), all_reduce=name)
+        profile = dataclasses.replace(load("none"), all_reduce=name, all_reduce_group=4)
         lowered, _ = lowered_for(Deployment("llama-3-8b", system, 4), profile)
         ops, work = lowered.step(0, plan_of(Batch(0, 0, 1, 128)))
         return float(lowered.price(ops, work)["time_ps"][ops["kind"] == op.ALL_REDUCE].sum())
