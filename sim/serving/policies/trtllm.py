@@ -44,8 +44,11 @@ def plan(e: Engine) -> int:
     prompts = 0
     for k in range(num_running(e)):
         i = running(e, k)
-        if prefill_left(e, i) == 0 and wanted_token(e, i) > 0 and grow(e, i, 1):
-            schedule_next(e, i, 1)
+        token = wanted_token(e, i) if prefill_left(e, i) == 0 else 0
+        if token > 1 and not grow(e, i, token):  # what was admitted has room for its own tokens, drafts may not
+            token = 1
+        if token > 0 and grow(e, i, token):
+            schedule_next(e, i, token)
     for k in range(num_running(e)):
         i = running(e, k)
         token = min(prefill_left(e, i), left_token(e))

@@ -3,6 +3,7 @@
 import re
 import sys
 import types
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,13 @@ import pytest
 import ridgeline
 from kernels.errors import InputError
 from ridgeline import Scenario, simulate
+from sim.cluster.simulate import PooledRun
+from sim.cluster.simulate_programs import ProgramRun
+from sim.recommend.bounds import demand_of
+from sim.recommend.recommend import Recommendation
+from sim.recommend.search import Target
 from sim.show.progress import Progress
+from sim.show.time_left import time_left
 from workloads.load import load_requests
 
 SMALL = {"model": "gpt2", "system": "h100_sxm", "requests": "batch:n=6,prompt=20,output=5"}
@@ -31,6 +38,20 @@ def test_reprs_are_short_and_html_is_a_table(done) -> None:
     one = ridgeline.schedule("1f1b", 4, 8)
     assert len(repr(one)) < 400
     assert one._repr_html_().count("<tr>") >= 3
+
+
+def test_results_of_other_verbs_are_short_too() -> None:
+    target = Target(ttft_s=1.0, tpot_s=0.05, objective="cost", max_device=4, within=1.5)
+    load = load_requests("poisson:rate=2,n=50,prompt=100,output=10")
+    none = Recommendation([], target, demand_of(load), 0, True)
+    table = pd.DataFrame({"metric": ["ttft_s"], "mean": [0.25]})
+    runs = [ProgramRun(None, FRAME, FRAME, table), PooledRun(SimpleNamespace(pool=["prefill"]), FRAME, table, FRAME)]  # type: ignore[arg-type]
+    for found in (none, *runs):
+        assert len(repr(found)) < 200
+        assert found._repr_html_().startswith("<table>")  # type: ignore[attr-defined]
+    assert repr(none) == "<Recommendation: 0 candidates, 0 simulated, none meets the target>"
+    assert repr(load).startswith("<Requests: 50 over ")
+    assert repr(load).endswith(" s, 100 prompt and 10 output tokens in the mean>")
 
 
 def test_frames_say_their_units(done) -> None:
@@ -92,6 +113,16 @@ def test_progress_in_a_notebook_is_one_output_that_changes(monkeypatch) -> None:
         progress(1, 1)
     assert len(shown) == 3
     assert simulate(Scenario(**SMALL), progress=True).served
+    ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())
+    shown.clear()
+    with time_left(True) as search:
+        assert search is not None
+        search._said_s = 0.0  # long ago
+        search(3, 0, 12)
+    assert shown[0].startswith("3 of 12 points, ")
+    assert shown[-1] == ""
+    with time_left(False) as search:
+        assert search is None
 
 
 def test_what_a_run_is_stands_in_its_head_and_in_json(capsys, tmp_path) -> None:
