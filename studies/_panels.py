@@ -83,7 +83,7 @@ def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) 
     if panel.log:
         axis.set_yscale("log")
     else:
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))  # what falls below nothing is shown
 
 
 @styled
