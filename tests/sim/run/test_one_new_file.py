@@ -11,7 +11,6 @@ import sys
 import pytest
 
 from hw_models import catalog
-from sim.cli import main
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
 from workloads.models.catalogue import FOLDER
@@ -117,17 +116,3 @@ def test_a_trace_format(tmp_path: pathlib.Path) -> None:
     shown = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
     assert "75" in shown.stdout  # the mean prompt of 100 and 50
-
-
-def test_a_system_of_ones_own_is_one_file_that_is_judged(
-    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The page's study names itself as the policy, and prints what the page shows (stepped here: the same integers)."""
-    path = tmp_path / "doorman.py"
-    path.write_text(block("python", "Doorman") + "\n\nCOMPILED = False\n")
-    assert main(["study", "run", str(path)]) == 0
-    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
-    shown = block("console", "Doorman").splitlines()
-    for line in (line for line in shown if "Doorman" in line):
-        words = line.split()
-        assert any(words[:-1] == found[:-1] for found in printed), line  # but for the seconds that it took
