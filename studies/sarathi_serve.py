@@ -108,7 +108,7 @@ def capacity(model: str, policy: str, limit_s: float, requests: int, seed: int, 
 
 
 def run(
-    models: tuple[str, ...] = tuple(DEPLOYMENTS), requests: int = 256, seeds: int = 2, kv_len: int = 1024
+    models: tuple[str, ...] = tuple(DEPLOYMENTS), requests: int = 512, seeds: int = 1, kv_len: int = 1024
 ) -> pd.DataFrame:
     """Capacities of three schedulers, Sarathi-Serve's over the others (range over seeds), iterations of Yi-34B."""
     table: list[dict[str, Any]] = []
