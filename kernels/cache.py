@@ -87,7 +87,7 @@ def _key(source: pathlib.Path) -> str:
         digest.update(path.name.encode(errors="surrogateescape"))
         digest.update(_bytes(path))
         if not is_own(path):
-            for name, value in _constants(path):
+            for name, value in _version(path) if is_installed(path) else _constants(path):
                 digest.update(f"{name}={value}".encode(errors="backslashreplace"))
     return digest.hexdigest()[:16]
 
@@ -97,7 +97,8 @@ _own_key = functools.cache(_key)
 
 def closure(source: pathlib.Path) -> set[pathlib.Path]:
     """The file itself and all files that it imports, directly or through others: of this package, and of a file from
-    outside the project also those from outside that are loaded (without the standard library, numpy and numba).
+    outside the project also those from outside that are loaded (without the standard library, numpy and numba); of
+    installed packages those that it names.
 
     >>> sorted(path.name for path in closure(ROOT / "units.py"))
     ['jit.py', 'parts.py', 'units.py']
@@ -108,7 +109,10 @@ def closure(source: pathlib.Path) -> set[pathlib.Path]:
         path = left.pop()
         if path not in met:
             met.add(path)
-            left.extend(_imported(path) if is_own(path) else _imported_outside(path))
+            if is_own(path):
+                left.extend(_imported(path))
+            elif not is_installed(path):  # what a package stands on comes with its version
+                left.extend(_imported_outside(path))
     return met
 
 
@@ -167,7 +171,7 @@ def _imported_outside(path: pathlib.Path) -> list[pathlib.Path]:
 
 def _file(module: Any) -> pathlib.Path | None:
     name = getattr(module, "__file__", None)
-    return _resolved(name) if isinstance(name, str) else None
+    return _resolved(name) if isinstance(name, str) and name[:1] != "<" else None
 
 
 @functools.cache
@@ -192,6 +196,12 @@ def _constants(path: pathlib.Path) -> Iterator[tuple[str, str]]:
                 yield name, f"{value.dtype}{value.shape}{hashlib.sha256(value.tobytes()).hexdigest()}"
             elif isinstance(value, int | float | complex | str | bytes | tuple | np.generic) and name[:2] != "__":
                 yield name, repr(value)
+
+
+def _version(path: pathlib.Path) -> Iterator[tuple[str, str]]:
+    """The version of the package that an installed file is of."""
+    for name in [name for name, module in list(sys.modules.items()) if _file(module) == path]:
+        yield name, str(getattr(sys.modules.get(name.split(".")[0]), "__version__", ""))
 
 
 def _bytes(path: pathlib.Path) -> bytes:

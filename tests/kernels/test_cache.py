@@ -54,3 +54,18 @@ def test_a_file_outside_the_package_is_keyed_by_itself_and_the_kernels_it_import
     names = {path.name for path in cache.closure(policy)}
     assert {"mine.py", "verbs.py", "records.py"} <= names
     assert "gemm.py" not in names
+
+
+def test_a_package_that_a_file_outside_imports_is_keyed_by_its_version(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And by the modules that are named: a policy beside a study imports what holds thousands of files."""
+    import pandas as pd
+
+    source = tmp_path / "policy.py"
+    source.write_text("import pandas as pd\nfrom kernels.engine.verbs import head\n")
+    outside = {path for path in cache.closure(source) if not cache.is_own(path)}
+    assert outside == {source.resolve(), pathlib.Path(pd.__file__).resolve()}
+    before = cache.key_of(source)
+    monkeypatch.setattr(pd, "__version__", "another")
+    assert cache.key_of(source) != before

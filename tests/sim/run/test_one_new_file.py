@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from hw_models import catalog
+from sim.cli import main
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
 from workloads.models.catalogue import FOLDER
@@ -116,3 +117,16 @@ def test_a_trace_format(tmp_path: pathlib.Path) -> None:
     shown = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
     assert "75" in shown.stdout  # the mean prompt of 100 and 50
+
+
+def test_a_system_of_ones_own_is_one_file_that_is_judged(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page's study names itself as the policy, and prints what the page shows."""
+    path = tmp_path / "doorman.py"
+    path.write_text(block("python", "Doorman"))
+    assert main(["study", "run", str(path)]) == 0
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = [line.split() for line in block("console", "Doorman").splitlines() if "reproduced" in line]
+    assert len(shown) == 3
+    assert all(line in printed for line in shown)
