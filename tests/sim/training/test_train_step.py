@@ -10,33 +10,19 @@ from hw_models import catalog, device
 from hw_models.clock import lasting_clock, limited
 from kernels import optable as op
 from kernels.errors import InputError
-from kernels.moe_load import local_load
-from kernels.train_plan import BODY, LAST
-from sim.training.price import layer_seconds, logit_byte, piece, plan_record, site
+from kernels.train_plan import BODY
+from sim.training.price import plan_record, site
 from sim.training.stack import load_stack, names, stack_record
 from sim.training.stages import spread
 from sim.training.step import train
 from sim.training.traffic import units
+from tests.sim.training.train_case import BASE, BIG, DEEPSEEK, GPT, LLAMA, prices
 from workloads import models
-from workloads.experts import distinct_node, distinct_rank
-from workloads.kept_activations import kept_byte, kept_tensors
 from workloads.models.tensors import num_param
 from workloads.training import TrainPlan, check
 from workloads.training_flop import model_flop
 from workloads.training_layers import lower_last, lower_layer
-from workloads.training_rows import FORWARD, INPUT_GRAD, WEIGHT_GRAD, group_shape
-
-LLAMA, GPT = models.load("llama-3-8b"), models.load("gpt3-13b")
-BIG, MIXTRAL, DEEPSEEK = (models.load(name) for name in ("llama-3.1-405b", "mixtral-8x7b", "deepseek-v3"))
-BASE = TrainPlan(batch=4, seq=4096, attention="flash2", fused_norm=True)
-
-
-def prices(
-    model: Any, plan: TrainPlan, system: str = "dgx_h100", stack: str = "megatron-core", precision: str = "bf16"
-) -> Any:
-    return piece(
-        model, plan, site(catalog.system(system, plan.num_device), load_stack(stack), plan.attention, precision)
-    )
+from workloads.training_rows import FORWARD, INPUT_GRAD, WEIGHT_GRAD
 
 
 def test_a_layer_has_the_flops_of_its_products_three_times_and_of_its_scores_seven_halves() -> None:
@@ -151,17 +137,6 @@ def test_an_explicit_layout_is_priced_as_it_is() -> None:
             check(LLAMA, replace(plan, layout=layout))
 
 
-def test_zero_3_shares_experts_among_their_copies_alone() -> None:
-    plan = replace(BASE, dp=16, ep=8, zero=3, batch=16)
-    assert plan.expert_dp == 2
-    memory = train(MIXTRAL, "dgx_h100", plan).memory.iloc[0]
-    layer = prices(MIXTRAL, plan)[BODY]
-    edge = MIXTRAL.vocab * MIXTRAL.hidden * 2
-    share = (layer["dense"] * 32 + edge) / 16 + layer["expert"] * 32 / 2
-    assert memory["weight"] == pytest.approx(plan.weight_byte * share)
-    assert layer["expert"] * 8 * 32 == pytest.approx(num_param(MIXTRAL), rel=0.05)  # most of the model
-
-
 @pytest.mark.parametrize(("tied", "vocabularies"), [(True, 1), (False, 2)])
 def test_the_vocabulary_is_in_gradients_and_update_as_often_as_it_is_there(tied: bool, vocabularies: int) -> None:
     model = replace(LLAMA, tied=tied)
@@ -195,54 +170,6 @@ def test_one_head_a_device_is_not_the_latent() -> None:
     assert times[1] == pytest.approx(2 * times[0], rel=0.01)
 
 
-def test_logits_are_kept_in_four_bytes_by_a_fused_loss_and_in_ten_by_an_unfused_one() -> None:
-    token = 4096 * LLAMA.vocab
-    assert logit_byte(LLAMA, BASE) == 4 * token
-    assert logit_byte(LLAMA, replace(BASE, fused_loss=False)) == 10 * token
-    assert logit_byte(LLAMA, replace(BASE, tp=4)) == token
-    # gathered: the whole vocabulary on every rank
-    assert logit_byte(LLAMA, replace(BASE, tp=4, gather_logits=True)) > 4 * token
-    assert prices(LLAMA, BASE)[LAST]["kept_byte"] == 4 * token
-
-
-def test_a_gated_part_keeps_four_wide_tensors_and_a_fused_one_three() -> None:
-    def wide(fused: bool) -> float:
-        kept = kept_tensors(LLAMA.hidden, LLAMA.block[0], replace(BASE, fused_norm=fused))
-        return sum(tensor.byte for tensor in kept if "projection" in tensor.name or "gate" in tensor.name)
-
-    token = 4096 * 2
-    inputs = token * LLAMA.hidden  # of the up projections
-    assert wide(False) - inputs == 4 * token * LLAMA.block[0].ffn.inter
-    assert wide(True) - inputs == 3 * token * LLAMA.block[0].ffn.inter
-
-
-def test_inputs_of_fp8_products_are_kept_at_a_byte() -> None:
-    a, b = (kept_byte(LLAMA.hidden, LLAMA.block[0], BASE, precision).kept for precision in ("bf16", "fp8"))
-    h, inter = LLAMA.hidden, LLAMA.block[0].ffn.inter
-    # inputs of four projections; attention's own result stays in 16 bits beside its narrow copy
-    assert a - b == 4096 * (h + h + inter) - 4096 * h
-
-
-def test_recomputation_by_module_lets_go_of_what_the_module_makes() -> None:
-    def kept(what: str) -> float:
-        return kept_byte(LLAMA.hidden, LLAMA.block[0], replace(BASE, recompute=what)).kept
-
-    token, h, inter = 4096 * 2, LLAMA.hidden, LLAMA.block[0].ffn.inter
-    assert kept("none") - kept("norm") == 2 * token * h
-    assert kept("none") - kept("activation") == token * inter
-    assert kept("full") == token * h
-    assert kept("none") > kept("norm+activation") > kept("norm+activation+mlp") > kept("full")
-    with pytest.raises(InputError, match="recompute"):
-        check(LLAMA, replace(BASE, recompute="softmax"))
-
-
-def test_selective_recomputation_under_flash_attention_repeats_the_kernel() -> None:
-    none, selective = (prices(LLAMA, replace(BASE, recompute=what))[BODY] for what in ("none", "selective"))
-    assert none["recompute_s"] == 0
-    assert 0 < selective["recompute_s"] < selective["forward_s"]
-    assert none["kept_byte"] - selective["kept_byte"] == 4 * 4096 * 32  # row sums, the only thing it lets go
-
-
 @pytest.mark.parametrize("seq", [65_536, 262_144, 1_048_576])
 @pytest.mark.parametrize("ulysses", [True, False])
 def test_context_parallelism_divides_the_scores_at_any_length(seq: int, ulysses: bool) -> None:
@@ -267,107 +194,6 @@ def test_a_ring_is_hidden_where_sequences_are_long() -> None:
     short, long = (prices(LLAMA, replace(BASE, seq=seq, batch=1, cp=16))[BODY] for seq in (8192, 1_048_576))
     assert long["cp_s"] == 0  # attention grows with the square
     assert short["cp_s"] > 0
-
-
-def test_experts_across_tensor_parallel_groups() -> None:
-    qwen = models.load("qwen3-235b-a22b")
-    plan = TrainPlan(2, 8, 16, ep=32, batch=256, seq=4096, sequence_parallel=True, attention="flash3", fused_norm=True)
-    check(qwen, plan)  # a published plan
-    assert (plan.expert_tp, plan.expert_dp, group_shape(plan, "ep")) == (1, 1, (32, 1))
-    assert replace(plan, ep=8).expert_tp == 2  # fits beside it
-    layer = prices(qwen, plan)[BODY]
-    assert layer["expert"] == 128 / 32 * 3 * qwen.hidden * 1536
-    with pytest.raises(InputError, match="ep"):
-        check(qwen, replace(plan, ep=64, dp=8))  # 16 ranks cannot hold 64
-
-
-def test_one_law_for_rows_copies_and_bytes() -> None:
-    plan = replace(BASE, dp=8, ep=8, batch=8)
-    low = lower_layer(MIXTRAL, MIXTRAL.block[0], plan).ops
-    up = low[(low["name"] == b"expert_up") & (low["phase"] == FORWARD)][0]
-    assert up["m"] * up["batch"] == 4096 * 2  # every token's two choices, over as many devices as tokens come from
-    sent = {b"alltoall": 2.0, b"deepep": distinct_rank(8, 2, 8)}
-    for name, copies in sent.items():
-        rows = lower_layer(MIXTRAL, MIXTRAL.block[0], replace(plan, dispatch=name.decode())).ops
-        out = rows[(rows["name"] == b"ep_dispatch") & (rows["phase"] == FORWARD)][0]
-        assert out["link_byte"] == pytest.approx(4096 * copies * MIXTRAL.hidden * 2)
-    skewed = lower_layer(MIXTRAL, MIXTRAL.block[0], replace(plan, skew=0.5)).ops
-    row = local_load(4096 * 8, 8, 2, 8, 0.5, 1.0)[0]  # as serving loads the fullest of eight devices
-    assert row > 4096 * 2
-    assert skewed[skewed["name"] == b"expert_up"][0]["m"] == round(row)
-
-
-def moved(low: op.OpTable, name: bytes, phase: int) -> float:
-    """Values of 16 bits that the rows of a name read and write."""
-    mine = low[(low["name"] == name) & (low["phase"] == phase)]
-    return float(op.mem_byte(mine).sum()) / 2
-
-
-def test_rows_of_experts_are_laid_out_where_they_are() -> None:
-    h, k = MIXTRAL.hidden, 2
-    wide = replace(BASE, dp=4, ep=4, batch=4)  # two experts a device
-    low = lower_layer(MIXTRAL, MIXTRAL.block[0], replace(wide, dispatch="alltoall")).ops
-    for phase in (FORWARD, INPUT_GRAD):
-        for name in (b"permute", b"unpermute"):  # a token once, its copies each
-            assert moved(low, name, phase) == 4096 * h * (1 + k)
-        for name in (b"sort", b"unsort"):  # copies from four devices, by local expert
-            assert moved(low, name, phase) == 4096 * h * 2 * k
-    one = lower_layer(MIXTRAL, MIXTRAL.block[0], replace(BASE, dp=8, ep=8, batch=8, dispatch="alltoall")).ops
-    assert b"sort" not in one["name"].tolist()  # an expert a device
-    deep = lower_layer(MIXTRAL, MIXTRAL.block[0], replace(wide, dispatch="deepep")).ops
-    got = distinct_rank(8, k, 4)
-    for name in (b"permute", b"unpermute"):
-        assert moved(deep, name, FORWARD) == pytest.approx(4096 * h * (got + k))
-    assert b"sort" not in deep["name"].tolist()
-
-
-def test_tokens_that_are_sent_narrow_are_narrowed_once_before() -> None:
-    plan = replace(BASE, dp=4, ep=4, batch=4, dispatch="deepep")
-    wide, sent = (
-        lower_layer(MIXTRAL, MIXTRAL.block[0], replace(plan, dispatch_byte=byte), "fp8").ops for byte in (0.0, 1.0)
-    )
-    forward = [[n for n, p in zip(low["name"].tolist(), low["phase"], strict=True) if p == FORWARD]
-               for low in (wide, sent)]  # fmt: skip
-    assert b"expert_up_quant" in forward[0]
-    assert b"dispatch_quant" not in forward[0]
-    assert b"expert_up_quant" not in forward[1]
-    assert b"dispatch_quant" in forward[1]
-
-
-def test_what_narrows_inputs_is_not_slowed_by_what_is_not_fused() -> None:
-    system = catalog.system("dgx_h100", 8)
-    stack = load_stack("llm-foundry")
-    assert stack.factor["vector"] > 2
-    where = site(system, stack, "flash2", "fp8")
-    low, seconds = layer_seconds(LLAMA, LLAMA.block[0], BASE, where)
-    cost = device.cost(low.ops, low.work, where.machine)["time_ps"] * 1e-12
-    narrow = low.ops["kind"] == op.CONVERT
-    assert narrow.any()
-    assert seconds[narrow] == pytest.approx(cost[narrow])
-    norm = low.ops["name"] == b"norm"
-    assert seconds[norm] == pytest.approx(cost[norm] * stack.factor["vector"])
-
-
-def test_routing_to_four_nodes_at_most_sends_a_byte_a_value() -> None:
-    assert distinct_node(256, 8, 8) == pytest.approx(distinct_rank(256, 8, 8))
-    assert 3 < distinct_node(256, 8, 8, 4) < 4 < distinct_node(256, 8, 8)
-    plan = replace(BASE, dp=64, ep=64, batch=64, dispatch="deepep", node_limit=4, dispatch_byte=1.0)
-    rows = lower_layer(DEEPSEEK, DEEPSEEK.block[-1], plan).ops
-    there, back = (
-        rows[(rows["name"] == name) & (rows["phase"] == FORWARD)][0] for name in (b"ep_dispatch", b"ep_combine")
-    )
-    assert there["link_byte"] == pytest.approx(4096 * distinct_node(256, 8, 8, 4) * DEEPSEEK.hidden)
-    assert back["link_byte"] == 2 * there["link_byte"]
-
-
-def test_deepseek_v3_on_2048_h800() -> None:
-    # 2.788 M H800 hours, of which 2.664 M for 14.8 T tokens (DeepSeek-V3's report): 20.4 s a step of 15,360 sequences
-    plan = TrainPlan(1, 16, 128, ep=64, batch=15_360, seq=4096, attention="flash3", zero=1, fused_norm=True,
-                     dispatch="deepep", node_limit=4, dispatch_byte=1.0, ep_overlap=1.0, schedule="dualpipe",
-                     recompute="norm+activation+mla_up_proj", mtp=1)  # fmt: skip
-    found = train(DEEPSEEK, "hgx_h800", plan, stack="megatron-core", number_format="fp8_block").summary
-    published = 2.664e6 * 3600 / 2048 / (14.8e12 / (15_360 * 4096))
-    assert found["step_s"] == pytest.approx(published, rel=0.2)  # nothing was fitted on it
 
 
 def test_a_power_limit_lowers_the_clock_of_what_computes() -> None:
@@ -465,61 +291,3 @@ def test_a_schedule_fills_no_bubble_with_microbatches_that_it_has_not(schedule: 
     where = site(catalog.system("dgx_h100", 32), load_stack("megatron-core"), plan.attention)
     near = estimate(GPT, plan, where)
     assert near.step_s == pytest.approx(found["step_s"], rel=0.12)  # passes are not equal
-
-
-def test_a_policy_for_a_kept_activation() -> None:
-    token, h = 4096 * 2, LLAMA.hidden
-    name, inter = "input of the down projection", LLAMA.block[0].ffn.inter
-    base = train(LLAMA, "dgx_h100", BASE)
-
-    def with_policy(*policy: tuple[str, str, float]) -> Any:
-        return train(LLAMA, "dgx_h100", replace(BASE, policy=policy))
-
-    actions = (("shrink", 0.5), ("skip", 1.0), ("offload", 1.0))
-    shrunk, gone, away = (with_policy((name, action, share)) for action, share in actions)
-    saved = [base.memory["activation"][0] - found.memory["activation"][0] for found in (shrunk, gone, away)]
-    assert saved == pytest.approx([token * inter * 32 * share for share in (0.5, 1, 1)], rel=0.01)
-    # 59 MB a layer each way over 63 GB/s is longer than a layer's forward pass alone takes
-    assert away.summary["step_s"] >= base.summary["step_s"] == shrunk.summary["step_s"]
-    both = with_policy((name, "offload", 1.0), ("input of the first norm", "offload", 0.5))
-    assert both.memory["buffer"][0] - base.memory["buffer"][0] == 2 * (token * inter + token * h / 2)
-    for policy in (("no such tensor", "skip", 1.0), (name, "forget", 1.0), (name, "skip", 2.0),
-                   ("input of the first norm", "recompute", 1.0), ("query", "sample", 0.5)):  # fmt: skip
-        with pytest.raises(InputError):
-            with_policy(policy)
-
-
-def test_a_tensor_that_is_recomputed_costs_the_operators_that_make_it() -> None:
-    def prices_of(*policy: tuple[str, str, float], recompute: str = "none") -> Any:
-        return prices(LLAMA, replace(BASE, policy=policy, recompute=recompute))[BODY]
-
-    plain, h, inter = prices_of(), LLAMA.hidden, LLAMA.block[0].ffn.inter
-    wide, token = ("input of the down projection", "recompute", 1.0), 4096 * 2
-    # one tensor of a module is what the module lets go: the same bytes and the same time
-    single, module = prices_of(wide), prices_of(recompute="activation")
-    assert (single["kept_byte"], single["recompute_s"]) == (module["kept_byte"], module["recompute_s"])
-    assert prices_of(wide, recompute="activation")["recompute_s"] == module["recompute_s"]  # once is enough
-    # a projection's results take its product again, half of them half of it
-    half = prices_of(("results of the up projections", "recompute", 0.5))
-    whole = prices_of(("results of the up projections", "recompute", 1.0))
-    assert plain["kept_byte"] - whole["kept_byte"] == 2 * inter * token
-    assert plain["kept_byte"] - half["kept_byte"] == inter * token
-    assert half["recompute_s"] == pytest.approx(whole["recompute_s"] / 2)
-    assert whole["recompute_s"] > 2 * 2 * 4096 * h * inter / 989.4e12
-    # in parts, one after the other: as long, with less there at once
-    parts = prices_of(("results of the up projections", "chunk", 0.25))
-    assert parts["recompute_s"] == whole["recompute_s"]
-    assert parts["passing_byte"] == whole["passing_byte"] / 4
-
-
-def test_a_sampled_input_makes_the_weight_gradient_a_product_of_its_share() -> None:
-    full, drawn = (
-        prices(LLAMA, replace(BASE, policy=policy))[BODY]
-        for policy in ((), (("input of the down projection", "sample", 0.25),))
-    )
-    byte, vector = 4096 * 2 * LLAMA.block[0].ffn.inter, load_stack("megatron-core").factor["vector"]
-    assert full["kept_byte"] - drawn["kept_byte"] == 0.75 * byte
-    assert drawn["forward_s"] - full["forward_s"] == pytest.approx(1.25 * byte / 3.352e12 * vector, rel=0.01)
-    product = 2 * 4096 * LLAMA.hidden * LLAMA.block[0].ffn.inter / 989.4e12
-    assert 0.75 * product < full["weight_grad_s"] - drawn["weight_grad_s"] < 2 * product
-    assert full["input_grad_s"] == drawn["input_grad_s"]
