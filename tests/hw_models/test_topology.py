@@ -229,9 +229,11 @@ def test_a_group_needs_devices() -> None:
 def test_link_rows_are_those_of_the_graph(name: str) -> None:
     """Behind one switch no graph is built: rate and latency are the same numbers."""
     system = catalog.system(name)
-    for size in range(2, system.node.num_device + 1):
+    most = system.node.num_device
+    graph = topology.node_graph(system.node)
+    for size in (size for size in range(2, most + 1) if size <= 64 or size & (size - 1) == 0 or size == most):
         try:
-            graph, group = topology.node_graph(system.node), [topology.device_name(0, i) for i in range(size)]
+            group = [topology.device_name(0, i) for i in range(size)]
             expected = topology.group_byte_per_s(graph, group), topology.group_latency_s(graph, group), size
         except InputError:
             continue

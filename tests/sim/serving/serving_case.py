@@ -1,8 +1,10 @@
 """Small loads and prices whose arithmetic a reader can follow."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from kernels.attention import IDEAL_ATTENTION
 from kernels.engine.price import StepPrice, blank
@@ -14,6 +16,7 @@ from sim.serving.engine import serve
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
 from sim.serving.result import ServeResult
+from sim.serving.rules import Rules
 from workloads.requests import Requests, build
 
 US = 1_000_000  # picoseconds
@@ -104,3 +107,15 @@ def same(one: ServeResult, other: ServeResult) -> None:
     assert (one.step is None) == (other.step is None)
     if one.step is not None and other.step is not None:
         np.testing.assert_array_equal(one.step, other.step)
+
+
+def rules_drawn() -> st.SearchStrategy[Rules]:
+    """Any rules that go together: a tree of prefixes holds a block once."""
+    drawn = st.builds(Rules, **{field.name: st.booleans() for field in dataclasses.fields(Rules)})
+    return drawn.map(lambda rules: dataclasses.replace(rules, keep_duplicate=rules.keep_duplicate and not rules.radix))
+
+
+def preempts(swap: bool, rules: Rules) -> dict[str, Any]:
+    """Fields of limits: what is preempted moves to 40 blocks of the host, where the rules let it."""
+    moves = swap and not rules.radix
+    return {"preemption": "swap" if moves else "recompute", "host_block": 40 * moves}

@@ -1,7 +1,5 @@
 """What is never created or lost: KV blocks, tokens, requests, time; and limits that hold at every step."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,8 +14,7 @@ from sim.serving import state, stepping
 from sim.serving.engine import serve
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
-from sim.serving.rules import Rules
-from tests.sim.serving.serving_case import US, attention_price, flat_price, load, run
+from tests.sim.serving.serving_case import US, attention_price, flat_price, load, preempts, rules_drawn, run
 from tests.sim.serving.test_run_ahead import POLICIES, loads
 
 PRICES = {stage: attention_price(512, 8, stage, window=40) for stage in (1, 2)}
@@ -77,12 +74,12 @@ def check(w):
 @settings(max_examples=6, deadline=None)
 @given(
     requests=loads(), num_stage=st.sampled_from([1, 2]), swap=st.booleans(), plan_ahead=st.sampled_from([0, 1]),
-    rules=st.builds(Rules, **{field.name: st.booleans() for field in dataclasses.fields(Rules)}),
+    rules=rules_drawn(),
 )  # fmt: skip
 def test_blocks_tokens_and_requests_are_conserved_at_every_event(policy, requests, num_stage, swap, plan_ahead, rules):
     limits = Limits(
         num_block=45 + 100 * ("reserve" in policy), block_token=4, max_context_token=160, num_replica=2,
-        preemption="swap" if swap else "recompute", host_block=40 * swap, plan_ahead=plan_ahead, rules=rules,
+        plan_ahead=plan_ahead, rules=rules, **preempts(swap, rules),
     )  # fmt: skip
     plugin, router, price = find("policy", policy), find("router", "least_token"), PRICES[num_stage]
     w = state.build(requests, price, plugin, limits, Options())

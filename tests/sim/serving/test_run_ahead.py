@@ -1,7 +1,5 @@
 """Run-ahead equals one step at a time: the same integers for every policy and router."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,8 +9,8 @@ from kernels.engine.records import FINISHED, REFUSED
 from sim.serving.limits import Limits
 from sim.serving.plugin import names
 from sim.serving.result import ServeResult
-from sim.serving.rules import Group, Rules
-from tests.sim.serving.serving_case import attention_price, load, run, same, with_scans
+from sim.serving.rules import Group
+from tests.sim.serving.serving_case import attention_price, load, preempts, rules_drawn, run, same, with_scans
 
 PRICES = {stage: with_scans(attention_price(512, 8, stage, window=40)) for stage in (1, 3)}
 POLICIES = [
@@ -83,7 +81,7 @@ def served(result: ServeResult) -> None:
     swap=st.booleans(),
     prefix_cache=st.booleans(),
     router=st.sampled_from(names("router")),
-    rules=st.builds(Rules, **{field.name: st.booleans() for field in dataclasses.fields(Rules)}),
+    rules=rules_drawn(),
     groups=st.sampled_from(GROUPS),
     plan_ahead=st.sampled_from([0, 1]),
 )
@@ -94,8 +92,7 @@ def test_run_ahead_equals_stepping(
         num_block += 100
     limits = Limits(
         num_block=num_block, block_token=4, max_context_token=160, num_replica=num_replica,
-        prefix_cache=prefix_cache, preemption="swap" if swap else "recompute", host_block=40 if swap else 0,
-        rules=rules, groups=groups, plan_ahead=plan_ahead,
+        prefix_cache=prefix_cache, rules=rules, groups=groups, plan_ahead=plan_ahead, **preempts(swap, rules),
     )  # fmt: skip
     price = PRICES[num_stage]
     ahead, step = (
