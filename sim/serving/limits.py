@@ -72,7 +72,7 @@ class Limits:
             raise InputError("an engine whose cache is a tree computes again what it preempts", field="preemption",
                              value=self.preemption, allowed="recompute")  # fmt: skip
         if self.rules.radix and self.rules.keep_duplicate:
-            raise InputError("a tree holds a block once", field="keep_duplicate", value=True, allowed=False)
+            raise InputError("a tree holds a block once", field="keep_duplicate", value=True, allowed="false")
         if self.rules.radix and self.evict != ORDERS_OF_EVICTION[0]:
             raise InputError("a cache that is a tree evicts its branches in order of use", field="evict",
                              value=self.evict, allowed=ORDERS_OF_EVICTION[0])  # fmt: skip
