@@ -1,11 +1,14 @@
 """What sequences hold in the store: hand arithmetic for every rule, and published models at long contexts."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from kernels.engine import records as at
 from kernels.engine.store import block_for
 from kernels.engine.types import engine_of
+from kernels.errors import InputError
 from sim.serving import state
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
@@ -185,3 +188,16 @@ def test_a_branch_of_the_tree_is_evicted_as_a_whole_until_somebody_parts_it(radi
     done = run(requests, flat_price(max_token=512, max_seq=16), "sglang:max_token=512,max_seq=8", limits)
     assert done.counter["num_hit_token"].sum() == hit
     assert done.counter["num_finished"].sum() == 4
+
+
+@pytest.mark.parametrize(
+    ("rules", "change", "said"),
+    [
+        (Rules(radix=True), {"preemption": "swap", "host_block": 4}, "computes again what it preempts"),
+        (Rules(radix=True, keep_duplicate=True), {}, "a tree holds a block once"),
+        (Rules(radix=True), {"evict": "lfu"}, "evicts its branches in order of use"),
+    ],
+)
+def test_what_does_not_go_with_a_tree_of_prefixes(rules: Rules, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Limits(num_block=8, rules=rules, **change)
