@@ -110,8 +110,8 @@ def conserved(result: ServeResult, policy: str, model: str) -> None:
     assert token == count["num_token"]
     sampled = int((result.head_count[0] * np.arange(result.head_count.shape[1])).sum())
     assert sampled == count["num_sampled"]
-    # a sampled token is committed, or one that a draft was wrong about, or beyond an end; or of a step that still ran when
-    # its sequence was preempted, whose drafts nobody judged
+    # a sampled token is committed, or one that a draft was wrong about, or beyond an end; or of a step that still ran
+    # when its sequence was preempted, whose drafts nobody judged
     committed, drafted = count["num_output_token"], int(column["drafted_token"].sum())
     idle = int(result.step[:, 6].sum())
     lost = sampled - idle - (committed + drafted - int(column["accepted_token"].sum()))
