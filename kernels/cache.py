@@ -14,6 +14,7 @@ import ast
 import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import os
 import pathlib
 import re
@@ -104,15 +105,19 @@ def closure(source: pathlib.Path) -> set[pathlib.Path]:
     ['jit.py', 'parts.py', 'units.py']
     """
     met: set[pathlib.Path] = set()
-    left = [source.resolve()]
+    first = source.resolve()
+    left = [first]
     while left:
         path = left.pop()
         if path not in met:
             met.add(path)
             if is_own(path):
                 left.extend(_imported(path))
-            elif not is_installed(path):  # what a package stands on comes with its version
-                left.extend(_imported_outside(path))
+            else:
+                found = _imported_outside(path)
+                if path != first and is_installed(path):  # what a package stands on comes with its version
+                    found = [each for each in found if is_own(each)]
+                left.extend(found)
     return met
 
 
@@ -201,7 +206,11 @@ def _constants(path: pathlib.Path) -> Iterator[tuple[str, str]]:
 def _version(path: pathlib.Path) -> Iterator[tuple[str, str]]:
     """The version of the package that an installed file is of."""
     for name in [name for name, module in list(sys.modules.items()) if _file(module) == path]:
-        yield name, str(getattr(sys.modules.get(name.split(".")[0]), "__version__", ""))
+        top = name.split(".")[0]
+        try:
+            yield name, str(getattr(sys.modules.get(top), "__version__", "") or importlib.metadata.version(top))
+        except importlib.metadata.PackageNotFoundError:  # its own text is all that is known of it
+            yield name, ""
 
 
 def _bytes(path: pathlib.Path) -> bytes:

@@ -11,9 +11,8 @@ from kernels.engine.cache import NONE, find, hold, insert, let_go
 from kernels.engine.heap import head
 from kernels.engine.records import RANK_BLOCK, RANK_FETCH_PS, RANK_FIELDS, Engine
 from kernels.engine.store import allocate
+from kernels.engine.unit import FIRST_ADAPTER
 from kernels.jit import njit
-
-FIRST_NAME = 1 << 30  # of adapter 0 among the names of units
 
 
 @njit
@@ -26,7 +25,7 @@ def rank_of(e: Engine, i: int, field: int) -> int:
 @njit
 def entry_of(e: Engine, i: int) -> int:
     """Where sequence i's adapter is resident; 0: nowhere."""
-    return find(e, FIRST_NAME + e.seq[i].adapter - 1)
+    return find(e, FIRST_ADAPTER + e.seq[i].adapter - 1)
 
 
 @njit
@@ -56,7 +55,7 @@ def _fetch(e: Engine, i: int) -> int:
     """Blocks for sequence i's adapter and a place on the link; its entry, held by one."""
     me, num_block = e.me, rank_of(e, i, RANK_BLOCK)
     allocate(e, num_block)
-    k = insert(e, FIRST_NAME + e.seq[i].adapter - 1, num_block)
+    k = insert(e, FIRST_ADAPTER + e.seq[i].adapter - 1, num_block)
     me.link_ps = max(me.link_ps, me.now_ps) + rank_of(e, i, RANK_FETCH_PS)
     e.unit[k].ready_ps = me.link_ps
     me.num_fetch += 1

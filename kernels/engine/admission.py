@@ -160,6 +160,7 @@ def read_ahead(e: Engine) -> None:
     if need == 0 or need > me.free_block + me.evictable_block - idle_block(e, i, found):
         return
     planned_ps, me.kv_ready_ps = me.kv_ready_ps, 0
+    look_up(e, i, found, 0)
     _hold_units(e, i, found)
     allocate(e, need)
     for at in range(s.unit_start + found - 1, s.unit_start - 1, -1):

@@ -62,7 +62,10 @@ def look_up(e: Engine, i: int, found: int, own: int) -> None:
     while k != last:
         _renew(e, k)
         k = e.unit[k].above
+    deepest = NONE  # of those that are resident
     for unit in range(found - 1, -1, -1):
-        _renew(e, find(e, e.unit_id[0, start + unit]))
-    if own == 0 and last != NONE:
-        part(e, last)
+        k = find(e, e.unit_id[0, start + unit])
+        deepest = k if deepest == NONE else deepest
+        _renew(e, k)
+    if deepest != NONE and (own == 0 or last == NONE):
+        part(e, deepest)

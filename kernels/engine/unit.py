@@ -7,6 +7,7 @@ from kernels.engine.records import Engine
 from kernels.jit import njit
 
 NONE = 0
+FIRST_ADAPTER = 1 << 30  # the name of adapter 0; names of prefixes lie below
 
 
 @njit

@@ -9,6 +9,7 @@ are computed again from prompt and produced tokens; the step that it was in coun
 
 import dataclasses
 import functools
+from bisect import insort
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -38,7 +39,7 @@ KEPT = frozenset({
 FRESH = {
     "kv": 0, "ahead": 0, "produced": 0, "block": 0, "shared": 0, "run": 0, "blank": 0, "span": 0, "lane": 0,
     "flight": 0, "entry": 0, "slot": 0, "draft": 0, "previous": 0, "next": 0, "left": -1, "right": -1, "planned": 0,
-    "stopped": 0, "status": at.FUTURE, "replica": -1,
+    "stale": 0, "joined": 0, "branch": 0, "accept": 0, "stopped": 0, "status": at.FUTURE, "replica": -1,
 }  # fmt: skip
 OFF, LOADING, UP, DRAINING = STATES = ("off", "loading", "up", "draining")
 
@@ -77,7 +78,8 @@ class Operator:
         self.load_ps = round(weight_byte / load_byte_per_s * PS_PER_S)
         rate = operation.storage_GBps * 1e9
         self.storage_ps = round(weight_byte / rate * PS_PER_S) if rate else 0
-        self.storage_free_ps = 0
+        self.reads: list[tuple[int, int]] = []  # of the shared storage, in order of time
+        self.noticed: set[int] = set()  # engines whose machines are called back
         self.key = self.world.seq["key"].copy()
         self.fresh = [
             (name, getattr(self.world, name).copy()) for name in ("engine", "lane", "work", "store")
@@ -151,8 +153,8 @@ class Operator:
     def _start(self, k: int, wait_s: float) -> None:
         """Starts engine k once a machine is there: its weights are read, and it is warmed up."""
         there_ps = self.now_ps + round(wait_s * PS_PER_S)
-        self.storage_free_ps = max(self.storage_free_ps, there_ps) + self.storage_ps
-        up_ps = max(there_ps + self.load_ps, self.storage_free_ps) + round(self.rule.warm_s * PS_PER_S)
+        read_ps = max(there_ps + self.load_ps, self._read_by(there_ps))
+        up_ps = read_ps + round(self.rule.warm_s * PS_PER_S)
         self.state[k] = LOADING
         self.life[k] += 1
         self.since_ps[k] = there_ps
@@ -160,6 +162,19 @@ class Operator:
         self._note(k, "load")
         life = self.life[k]
         self._later(up_ps - self.now_ps, lambda: self._up(k) if self.life[k] == life else None)
+
+    def _read_by(self, there_ps: int) -> int:
+        """When the shared storage has given weights to a machine that is there from then on: one after another, in the
+        first time that nobody has asked for."""
+        if self.storage_ps == 0:
+            return there_ps
+        begin_ps = there_ps
+        for start_ps, stop_ps in self.reads:
+            if begin_ps + self.storage_ps <= start_ps:
+                break
+            begin_ps = max(begin_ps, stop_ps)
+        insort(self.reads, (begin_ps, begin_ps + self.storage_ps))
+        return begin_ps + self.storage_ps
 
     def _set_up_ps(self, k: int, up_ps: int) -> None:
         me = self.world.engine[k]
@@ -211,7 +226,9 @@ class Operator:
         self._note(k, what)
 
     def _call_back(self, k: int) -> None:
-        """The machine of engine k is called back: it takes nothing new during the notice, and is gone at its end."""
+        """The machine of engine k is called back: it takes nothing new during the notice, where another one does, and
+        is gone at its end."""
+        self.noticed.add(k)
         if self.state[k] == UP:
             self.state[k] = DRAINING
             self._set_up_ps(k, FOREVER_PS)
@@ -226,6 +243,7 @@ class Operator:
 
     def _fail(self, k: int, what: str = "fail", wait_s: float | None = None) -> None:
         """Engine k is lost: another machine is started in its place, its requests go to the others."""
+        self.noticed.discard(k)
         lost = self._take_down(k)
         drained = self.state[k] == DRAINING and what == "fail"
         self._switch_off(k, what)
@@ -268,10 +286,11 @@ class Operator:
         return lost
 
     def _check_taking(self) -> None:
-        if (
-            not any(one in (UP, LOADING) for one in self.state)
-            and not ((self.world.engine["up_ps"] < FOREVER_PS) & (self.world.engine["down"] == 1)).any()
-        ):
+        if any(one in (UP, LOADING) for one in self.state):
+            return
+        for k in sorted(self.noticed)[:1]:  # another machine comes in its place
+            self.world.engine[k]["up_ps"] = FOREVER_PS - 1
+        if not ((self.world.engine["up_ps"] < FOREVER_PS) & (self.world.engine["down"] == 1)).any():
             raise InputError("leaves no engine that takes requests, or will", field="operation",
                              value=f"at {self.now_ps / PS_PER_S:g} s", allowed="one engine at least")  # fmt: skip
 

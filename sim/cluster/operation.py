@@ -56,11 +56,12 @@ class Operation:
                 raise InputError("out of range", field=name, value=value, allowed=f"{low:g} to {high:g}")
         if not self.scaler and self.min_engine > 1:
             raise InputError("has no effect without a scaler", field="min_engine", value=self.min_engine, allowed="1")
-        for name, needs in (("repair_s", "fail"), ("spot_replace_s", "spot")):
+        for name, needs in (("repair_s", "fail"), ("spot_replace_s", "spot"), ("spot_notice_s", "spot")):
             rate = {"fail": self.mtbf_h, "spot": self.spot_mtbf_h}[needs]
-            if getattr(self, name) and not rate and needs not in {event.kind for event in self.event}:
+            usual = next(field.default for field in dataclasses.fields(self) if field.name == name)
+            if getattr(self, name) != usual and not rate and needs not in {event.kind for event in self.event}:
                 raise InputError(f"has no effect: nothing is lost by {needs}", field=name, value=getattr(self, name),
-                                 allowed="0")  # fmt: skip
+                                 allowed=f"{usual:g}")  # fmt: skip
         for event in self.event:
             if event.kind not in KINDS:
                 raise InputError("no such event", field="kind", value=event.kind, allowed=KINDS)
@@ -77,7 +78,7 @@ def from_table(values: Mapping[str, Any], file: object = None) -> Operation:
             raise InputError("unknown field", file=file, field=name, value=value, allowed=list(usual))
         kind = type(usual[name])
         right = isinstance(value, list) if kind is tuple else isinstance(value, str) if kind is str else (
-            isinstance(value, int | float) and not isinstance(value, bool) and (kind is float or value == int(value))
+            isinstance(value, int | float if kind is float else int) and not isinstance(value, bool)
         )  # fmt: skip
         if not right:
             raise InputError("of another type", file=file, field=name, value=value)

@@ -1,6 +1,7 @@
 """`ridgeline operate`: a load on replicas that are scaled with it, drained, lost and replaced."""
 
 import argparse
+from typing import Any
 
 from sim.run import scenario_arguments
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import sys
 
+    from kernels.errors import InputError
     from sim.cluster.operation import from_table
     from sim.cluster.simulate_operation import simulate_operation
     from sim.record.export import write_json
@@ -30,17 +32,21 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.show.tables import table
 
     file = arguments.operation or arguments.scenario
-    values = dict(read_toml(file).get("operation", {})) if file else {}
+    found = read_toml(file).get("operation", None if arguments.operation else {}) if file else {}
+    if not isinstance(found, dict):
+        raise InputError("has no [operation] table", file=file, field="operation", value=found)
+    values: dict[str, Any] = dict(found)
     values |= {"scaler": arguments.scaler} if arguments.scaler else {}
     values |= {"load_GBps": arguments.load_gbps} if arguments.load_gbps else {}
     rules = from_table(values, file)
     done = simulate_operation(scenario_arguments.build(arguments, beside=("operation",)), rules)
     complete, served = done.result.result.complete, int(done.requests["served"].sum())
     if arguments.json:
-        tables = {"rows": done.summary, "figures": done.figures, "events": done.events, "load_state": done.load_state,
-                  "queue_drift": done.queue_drift}  # fmt: skip
+        tables: dict[str, Any] = {"rows": done.summary, "figures": done.figures, "events": done.events,
+                                  "load_state": done.load_state, "queue_drift": done.queue_drift}  # fmt: skip
+        tables |= {"note": notes} if (notes := scenario_arguments.notes_of(arguments)) else {}
         write_json(tables | ({} if complete else {"complete": False}), arguments.json)
-    print(table(done.summary))
+    print("\n".join([*scenario_arguments.note_lines(arguments), table(done.summary)]))
     print(table(done.figures))
     print(load_words({"load_state": done.load_state, "queue_drift": done.queue_drift}))
     if not complete:

@@ -67,14 +67,14 @@ class Limits:
         if self.preemption == "swap" and self.host_block == 0:
             raise InputError("swapping needs host memory", field="host_block", value=0, allowed=">= 1")
         if self.evict not in ORDERS_OF_EVICTION:
-            raise InputError("unknown", field="evict", value=self.evict, allowed=ORDERS_OF_EVICTION)
+            raise InputError("unknown", field="kv_evict", value=self.evict, allowed=ORDERS_OF_EVICTION)
         if self.rules.radix and self.preemption == "swap":
             raise InputError("an engine whose cache is a tree computes again what it preempts", field="preemption",
                              value=self.preemption, allowed="recompute")  # fmt: skip
         if self.rules.radix and self.rules.keep_duplicate:
             raise InputError("a tree holds a block once", field="keep_duplicate", value=True, allowed="false")
         if self.rules.radix and self.evict != ORDERS_OF_EVICTION[0]:
-            raise InputError("a cache that is a tree evicts its branches in order of use", field="evict",
+            raise InputError("a cache that is a tree evicts its branches in order of use", field="kv_evict",
                              value=self.evict, allowed=ORDERS_OF_EVICTION[0])  # fmt: skip
         if self.watermark is not None and not 0 <= self.watermark < 1:
             raise InputError("out of range", field="watermark", value=self.watermark, allowed="0 to below 1")

@@ -76,17 +76,15 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
             field="block_token", value=limits.block_token, allowed=f"divisors of {requests.unit_token}",
         )  # fmt: skip
     start, names = requests.unit_start, requests.unit_id
-    num_name = len(names)
-    if has_unit and limits.rules.keep_duplicate:
-        start, names = _apart(requests)
     knows = at.BELADY in (at.ORDERS.index(limits.evict), *(tier.order for tier in limits.tiers))
+    if has_unit and (limits.rules.keep_duplicate or limits.num_replica > 1 or knows):
+        start, names = _apart(requests)  # beside each name stands which engine's entry the sequence holds
+    num_name = len(names)
     unit_id = np.zeros((3 if knows else 2, len(names) if has_unit else 1), np.int32)
     if has_unit:
-        if knows:
-            start, names = _apart(requests)
-            unit_id = np.zeros((3, len(names)), np.int32)
-            unit_id[2] = _next_use(requests, start, names)
         unit_id[0] = names
+        if knows:
+            unit_id[2] = _next_use(requests, start, names)
     unit_block = run_weight * (requests.unit_token // limits.block_token) if has_unit else 1
     num_unit = limits.num_replica * (limits.num_block // unit_block)  # what fits, copies counted
     if not limits.rules.keep_duplicate:
@@ -94,6 +92,8 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     num_unit = num_unit if has_unit else 0
     num_name = max(1, num_name) if has_unit else 0
     below = limits.tiers if has_unit else ()
+    if below:  # what comes up has its entry before what it evicts has lost its own
+        num_unit += limits.num_replica * (limits.num_block // unit_block)
     num_unit += tiers.num_unit(below, limits.num_replica, unit_block, num_name)
     num_name *= 1 + len(below)
     if limits.ranks:

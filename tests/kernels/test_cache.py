@@ -69,3 +69,13 @@ def test_a_package_that_a_file_outside_imports_is_keyed_by_its_version(
     before = cache.key_of(source)
     monkeypatch.setattr(pd, "__version__", "another")
     assert cache.key_of(source) != before
+
+
+def test_a_file_that_is_installed_is_keyed_by_the_kernels_it_imports_too(tmp_path: pathlib.Path) -> None:
+    text = "from kernels.engine.verbs import head\n"
+    keys = []
+    for folder in (tmp_path, tmp_path / "site-packages"):
+        folder.mkdir(exist_ok=True)
+        (folder / "policy.py").write_text(text)
+        keys.append({path for path in cache.closure(folder / "policy.py") if cache.is_own(path)})
+    assert keys[0] == keys[1] != set()

@@ -1,11 +1,13 @@
 """A pool in operation: plain where nothing happens, start times by hand, nothing lost when engines are."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from kernels.engine.records import FINISHED, LEAVING
+from kernels.engine.records import FINISHED, LEAVING, SEQUENCE_FIELDS
 from kernels.errors import InputError
-from sim.cluster.operate import Operator
+from sim.cluster.operate import FRESH, Operator
 from sim.cluster.operation import Event, Operation, from_table
 from sim.cluster.pool import PoolPart
 from sim.cluster.simulate_operation import simulate_operation
@@ -179,3 +181,26 @@ def test_a_scenario_in_operation():
     assert figure["engine_hours"] < done.figures.set_index("figure")["value"]["engine_hours"]
     with pytest.raises(InputError, match="says nothing of its disks"):
         simulate_operation(base, Operation(scaler="fixed"))
+
+
+def test_a_request_that_is_sent_again_keeps_nothing_of_the_engine_that_failed():
+    """Every field of a sequence is the load's, what its client has seen, or new."""
+    kept = {
+        "accepted", "adapter", "arrival_ps", "cached", "child", "draft_pass", "draft_width", "drafted", "encode_nj",
+        "encode_ps", "end_ps", "first_ps", "key", "last_ps", "note", "num_unit", "output", "part", "preempted",
+        "program", "prompt", "reason", "run_from", "seen", "sibling", "start_ps", "step_ps", "target", "think_ps",
+        "unit_start", "verified",
+    }  # fmt: skip
+    assert {name for name, _, _ in SEQUENCE_FIELDS} - set(FRESH) == kept
+
+
+def test_the_shared_storage_gives_in_order_of_time():
+    """Who asks later for an earlier time does not wait for a machine that is not there yet."""
+    storage = SimpleNamespace(storage_ps=10, reads=[])
+    assert [Operator._read_by(storage, there_ps) for there_ps in (210, 20, 20, 205, 0)] == [220, 30, 40, 230, 10]
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 2.0, True, "2"])
+def test_a_number_of_engines_is_a_whole_number(value):
+    with pytest.raises(InputError, match="min_engine"):
+        from_table({"scaler": "fixed:num=1", "min_engine": value})

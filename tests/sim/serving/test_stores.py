@@ -201,3 +201,13 @@ def test_a_branch_of_the_tree_is_evicted_as_a_whole_until_somebody_parts_it(radi
 def test_what_does_not_go_with_a_tree_of_prefixes(rules: Rules, change: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         Limits(num_block=8, rules=rules, **change)
+
+
+@pytest.mark.parametrize("rules", [Rules(), Rules(own_cache=True, radix=True)])
+def test_each_replica_finds_what_it_holds_itself_where_requests_name_one_place(rules: Rules) -> None:
+    """Twelve requests of one prompt of eight units, in turn: on each replica one computes it, and five find it."""
+    shared = load(np.arange(12) * 5, [8 * 16 + 5] * 12, [6] * 12, unit_start=[0] * 12, unit_stop=[8] * 12,
+                  unit_id=list(range(8)), unit_token=16)  # fmt: skip
+    limits = Limits(num_block=60, block_token=16, max_context_token=400, num_replica=2, rules=rules)
+    done = run(shared, flat_price(), "vllm_v1:max_token=512,max_seq=8", limits)
+    assert done.counter["num_hit_token"].tolist() == [5 * 8 * 16] * 2

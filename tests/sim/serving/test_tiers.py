@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.engine.records import ORDERS
+from kernels.engine.records import FINISHED, ORDERS
 from kernels.errors import InputError
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
@@ -181,3 +181,28 @@ def test_tiers_are_read_as_they_are_written():
         "host",
         "pool",
     ]
+
+
+@pytest.mark.parametrize("num_block", [26, 28, 31])
+def test_a_tree_whose_end_lies_below_parts_where_it_is_resident(num_block):
+    """A branch goes down while another sequence holds what stands before it; the next ones go on with others."""
+    names = [[0, 1, 2], [0, 1, 3], [], [0, 1, 2], [], [0, 1, 4]]
+    count = np.array([len(one) for one in names])
+    requests = load(
+        [0, 0, 100, 5000, 5000, 20000], [197, 197, 60, 197, 180, 197], [1] * 6, unit_stop=np.cumsum(count),
+        unit_start=np.cumsum(count) - count, unit_id=np.concatenate(names).astype(int), unit_token=64,
+    )  # fmt: skip
+    tree = Rules(own_cache=True, radix=True, end_late=True, by_admission=True)
+    one = Limits(num_block=num_block, block_token=16, max_context_token=400, rules=tree, tiers=(host(40),))
+    done = run(requests, flat_price(), "sglang:max_token=240,max_seq=8", one)
+    assert done.request["cached_token"].tolist()[3:] == [192, 0, 128]  # all three units of P again; two of R4's
+
+
+@pytest.mark.parametrize(("num_replica", "shared"), [(1, 1), (2, 2), (2, 0)])
+@pytest.mark.parametrize("num_unit", [3, 31])
+def test_a_store_that_keeps_what_it_gives_has_room_for_its_names(num_replica, shared, num_unit):
+    for seed in range(6):
+        below = (Tier("host", num_unit, 10 * US, 10 * US, US, shared=shared),)
+        few = limits(15, below, num_replica=num_replica)
+        done = run(documents(seed, 60, 6, 6, 200), flat_price(), "vllm_v1:max_token=256,max_seq=2", few)
+        assert (done.request["status"] == FINISHED).all()
