@@ -12,6 +12,7 @@ from kernels.machine import LINK_BYTE_PER_S, LINK_OUT, LINK_UP
 
 COLUMNS = ("bf16", "fp16", "fp8", "int8", "fp4")  # pipes in the list of devices
 SHOWN = ("device", "node", "link", "system")  # kinds that `ridgeline devices` and `ridgeline check` know
+LEAST_PRICE_USD_PER_H = 1e-6  # for less, what a dollar rents is no number to print
 
 
 def devices() -> pd.DataFrame:
@@ -128,7 +129,7 @@ def _derived_device(device: Device) -> list[tuple[str, float, str]]:
             ("ridge of the units", device.pim.op_per_byte, "Op/B"),
             ("units as DRAM timing lets them stream", timed_byte_per_s(device.pim) / 1e9, "GB/s"),
         ]
-    if device.price_usd_per_h > 0:
+    if device.price_usd_per_h >= LEAST_PRICE_USD_PER_H:
         hour_s = 3600 / device.price_usd_per_h  # seconds that a dollar rents
         rows += [
             ("16-bit PFLOP a dollar", best * hour_s / 1e15, "PFLOP"),

@@ -346,3 +346,16 @@ def test_a_machine_of_the_name_inf_is_a_name(tmp_path: pathlib.Path, capsys: pyt
     file.write_text(f"{head}0,inf,1,2,512,16,120.0,14.0\nllama-2-7b,a100_sxm_80gb,1,2,512,16,120.0,14.0")
     assert main(["validate", "steps", str(file)]) == 0
     assert "'inf'" in capsys.readouterr().out
+
+
+def test_a_price_that_is_next_to_nothing_buys_no_endless_amount(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text(
+        'kind = "device"\nbase = "l40s"\ntitle = "cheap"\nprice_USDph = { value = 1e-320, source = "none" }\n'
+    )
+    assert main(["devices", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "a dollar" not in said
+    assert "inf" not in said.split()
