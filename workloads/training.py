@@ -20,7 +20,7 @@ MODULES = (
     "moe",
 )  # parts of a layer that can be recomputed
 DISPATCHES = ("alltoall", "deepep")
-_LEAST_BYTE, _MOST_BYTE = 1 / 8, 64.0  # a value: a bit, and more than any format and its states take
+_LEAST_BYTE, MOST_SIZE_BYTE = 1 / 8, 64.0  # a value: a bit, and more than any format and its states take
 RATES = ("offload_write_byte_per_s", "offload_read_byte_per_s", "sample_byte", "loader_byte_per_s")
 
 
@@ -114,7 +114,7 @@ class TrainPlan:
         return self.batch * self.seq
 
 
-_MOST = dict.fromkeys(("tp", "pp", "dp", "cp", "ep", "interleave"), 1 << 20) | {
+MOST_SIZE = dict.fromkeys(("tp", "pp", "dp", "cp", "ep", "interleave"), 1 << 20) | {
     "micro_batch": 1 << 24, "batch": 1 << 24, "seq": 1 << 24,
 }  # fmt: skip
 """Above every machine that was built and every batch and context that was published."""
@@ -122,20 +122,20 @@ _MOST = dict.fromkeys(("tp", "pp", "dp", "cp", "ep", "interleave"), 1 << 20) | {
 
 def check_sizes(plan: TrainPlan) -> None:
     """Raise `InputError` for a size or a width that cannot be, whatever the model."""
-    for field, most in _MOST.items():
+    for field, most in MOST_SIZE.items():
         value = getattr(plan, field)
         if not 1 <= value <= most:
             raise InputError("too small" if value < 1 else "too large", field=field, value=value,
                              allowed=">= 1" if value < 1 else f"1 to {most}")  # fmt: skip
     for field in ("weight_byte", "act_byte", "grad_byte", "optimizer_byte"):
         value, least = getattr(plan, field), 0.0 if field == "optimizer_byte" else _LEAST_BYTE
-        if not least <= value <= _MOST_BYTE:
-            raise InputError("out of range", field=field, value=value, allowed=f"{least:g} to {_MOST_BYTE:g}")
+        if not least <= value <= MOST_SIZE_BYTE:
+            raise InputError("out of range", field=field, value=value, allowed=f"{least:g} to {MOST_SIZE_BYTE:g}")
     for field in RATES:
         if not 0 <= getattr(plan, field) < float("inf"):
             raise InputError("out of range", field=field, value=getattr(plan, field), allowed=">= 0")
-    if plan.gather_byte and not _LEAST_BYTE <= plan.gather_byte <= _MOST_BYTE:
-        raise InputError("out of range", field="gather_byte", value=plan.gather_byte, allowed=f"to {_MOST_BYTE:g}")
+    if plan.gather_byte and not _LEAST_BYTE <= plan.gather_byte <= MOST_SIZE_BYTE:
+        raise InputError("out of range", field="gather_byte", value=plan.gather_byte, allowed=f"to {MOST_SIZE_BYTE:g}")
     if not 0 <= plan.skew <= 4:
         raise InputError("out of range", field="skew", value=plan.skew, allowed="0 to 4")
 

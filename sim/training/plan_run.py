@@ -15,18 +15,19 @@ from sim.training.space import axes_table, named_space
 from sim.training.stack import default_stack, load_stack
 from workloads import jobs, models
 from workloads.models.spec import ModelSpec
+from workloads.training import MOST_SIZE
 
 SEQ = 2048  # tokens of a sequence, where nobody says
 MIN_STEP = 10_000.0  # steps to the target at endless batch, where none is given
 ALWAYS = ("tp", "pp", "dp", "schedule", "micro_batch", "step_s", "peak_byte", "mfu", "step_usd", "replayed_s", *ENERGY)
 
 
-def _sizes(text: str, field: str) -> list[int]:
-    found = [whole(part) for part in text.split(",")]
+def _sizes(text: str, field: str, most: int = MOST) -> list[int]:
+    found = [whole(part, most) for part in text.split(",")]
     sizes = [number for number in found if number]
     if len(sizes) < len(found):
         raise InputError(
-            "not whole numbers with commas between", field=field, value=text[:80], allowed=f"1 to {MOST} each"
+            "not whole numbers with commas between", field=field, value=text[:80], allowed=f"1 to {most} each"
         )
     return sizes
 
@@ -72,16 +73,16 @@ def _execute(
     stack: str | None, top: int, guided: int | None, critical_batch: float | None, min_steps: float | None,
     json: str | None, steps: str | None = None,
 ) -> tuple[str, bool]:  # fmt: skip
-    for field, value in (("top", top), ("seq", seq), ("max_tp", max_tp)):
-        if value < 1:
-            raise InputError("too small", field=field, value=value, allowed=">= 1")
+    for field, value, most in (("top", top, MOST), ("seq", seq, MOST_SIZE["seq"]), ("max_tp", max_tp, MOST)):
+        if not 1 <= value <= most:
+            raise InputError("out of range", field=field, value=value, allowed=f"1 to {most}")
     if critical_batch is None and min_steps is not None:
         raise InputError("has no effect: needs --critical-batch", field="min_steps", value=min_steps)
     if critical_batch is not None and guided is not None:
         raise InputError("--critical-batch tries every plan", field="guided", value=guided, allowed="one of the two")
     if steps is not None and (critical_batch is not None or guided is not None):
         raise InputError("stands alone: no critical batch, no guided search", field="steps", value=steps)
-    devices, batches = _sizes(gpus, "gpus"), _sizes(batch, "batch")
+    devices, batches = _sizes(gpus, "gpus"), _sizes(batch, "batch", MOST_SIZE["batch"])
     spaces = [
         named_space(space, device, size, seq=seq, max_tp=max_tp, cps=tuple(_sizes(cp, "cp")))
         for device in devices

@@ -325,7 +325,7 @@ def test_a_node_of_a_trace_whose_name_is_no_number(tmp_path: pathlib.Path, capsy
 @pytest.mark.parametrize("batch", ["9" * 5000, "\u00b2", "4,", "2147483648", "0"])
 def test_sizes_that_are_no_whole_numbers(batch: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["plan", "--model=gpt2", "--system=dgx_a100", "--gpus=2", f"--batch={batch}", "--seq=64"]
-    refused(words, capsys, "not whole numbers with commas between; allowed: 1 to 2147483647 each")
+    refused(words, capsys, "not whole numbers with commas between; allowed: 1 to 16777216 each")
 
 
 @pytest.mark.parametrize("size", [2**31, 2**63 - 1])
@@ -359,3 +359,14 @@ def test_a_price_that_is_next_to_nothing_buys_no_endless_amount(
     said = capsys.readouterr().out
     assert "a dollar" not in said
     assert "inf" not in said.split()
+
+
+@pytest.mark.parametrize("seq", ["2147483647", "4294967296", "16777217"])
+def test_a_sequence_that_no_step_can_hold(seq: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "--model=gpt2", "--system=dgx_a100", "--gpus=2", "--batch=4", f"--seq={seq}"]
+    refused(words, capsys, f"seq = {seq}: out of range; allowed: 1 to 16777216")
+
+
+def test_more_runs_than_anybody_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["goodput", "--steps=50", "--step-s=1", "--gpus=8", "--mtbf-h=100", "--checkpoint-s=5"]
+    refused([*words, "--runs=9223372036854775808"], capsys, "out of range; allowed: 1 to 100000")

@@ -158,7 +158,7 @@ def test_a_front_over_sizes_has_cost_too() -> None:
         ("--gpus 8 --batch 8 --min-steps 5", "needs --critical-batch"),
         ("--gpus 8 --batch 8 --critical-batch 5 --guided 3", "one of the two"),
         ("--gpus 8 --batch 8 --critical-batch -5", "critical_batch = -5.0: out of range"),
-        ("--gpus 8 --batch 8 --seq 0", "seq = 0: too small"),
+        ("--gpus 8 --batch 8 --seq 0", "seq = 0: out of range"),
         ("--gpus 53 --batch 8", "num_device = 53: no layout"),  # 25 heads, 48 layers, batch 8: none can take 53
     ],
 )
