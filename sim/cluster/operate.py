@@ -234,7 +234,7 @@ class Operator:
             self._set_up_ps(k, FOREVER_PS)
         self._note(k, "notice")
         life = self.life[k]
-        if not any(one in (UP, LOADING) for one in self.state):  # whoever comes waits for the one in its place
+        if not any(one in (UP, LOADING) for one in self.state):  # it serves who comes until it is gone
             self.world.engine[k]["up_ps"] = FOREVER_PS - 1
         self._later(
             round(self.rule.spot_notice_s * PS_PER_S),

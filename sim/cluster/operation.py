@@ -41,7 +41,7 @@ class Operation:
     mtbf_h: float = 0.0  # mean hours between failures of an engine; 0: none fails
     repair_s: float = 0.0  # until a machine is there again; then it loads
     spot_mtbf_h: float = 0.0  # mean hours until a machine is called back; 0: never
-    spot_notice_s: float = 120.0  # during which it takes no new requests (two minutes: AWS, spot interruption notices)
+    spot_notice_s: float = 120.0  # it takes no new ones if others do (two minutes: AWS, spot interruption)
     spot_replace_s: float = 0.0  # until another machine is there
     event: tuple[Event, ...] = ()
 
