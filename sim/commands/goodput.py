@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from kernels.errors import InputError
     from sim.record.export import write_json
     from sim.run.stop import keeping
+    from sim.show.tables import table as text_table
     from sim.training.goodput import Goodput, LongRun, simulate_run
 
     a = arguments
@@ -52,5 +53,5 @@ def run(arguments: argparse.Namespace) -> int:
     if a.json:
         rest = {} if work.complete else {"complete": False}
         write_json({"mean": table.mean().to_dict(), "run": table} | rest, a.json)
-    print(table.mean().to_string(float_format=lambda value: f"{value:.6g}"))
+    print(text_table(table.mean().rename_axis("of a run").reset_index(name="mean")))
     return 0 if work.complete else 130

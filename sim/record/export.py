@@ -28,6 +28,7 @@ PICTURES: tuple[str, ...] = (".svg", ".png", ".pdf")
 FORMATS: tuple[str, ...] = ("csv", "parquet")
 KEY = "ridgeline"
 _FORMULA = tuple("=+-@\t\r\n")
+_NO_NUMBER = ("nan", "inf", "infinity")
 
 
 def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -72,12 +73,12 @@ def csv_bytes(frame: "pd.DataFrame", about: Mapping[str, Any]) -> bytes:
 
 
 def table_bytes(frame: "pd.DataFrame") -> bytes:
-    """A frame as CSV. A text that a spreadsheet would run as a formula (it begins with = + - @ or a control character)
-    gets an apostrophe in front, as spreadsheets themselves mark text.
+    """A frame as CSV. A text that a spreadsheet would run as a formula (it begins with = + - @ or a control character),
+    or that readers would take for a number which is none, gets an apostrophe in front, as spreadsheets mark text.
 
     >>> import pandas as pd
-    >>> table_bytes(pd.DataFrame({"name": ["=1+1", "gemm", "-3"], "x": [-1, 2, 3]})).decode().splitlines()
-    ['name,x', "'=1+1,-1", 'gemm,2', "'-3,3"]
+    >>> table_bytes(pd.DataFrame({"name": ["=1+1", "gemm", "NaN"], "x": [-1, 2, 3]})).decode().splitlines()
+    ['name,x', "'=1+1,-1", 'gemm,2', "'NaN,3"]
     """
     texts = [name for name in frame.columns if frame[name].dtype.kind not in "biuf"]
     plain = frame.assign(**{name: frame[name].map(_plain_cell) for name in texts})
@@ -85,7 +86,9 @@ def table_bytes(frame: "pd.DataFrame") -> bytes:
 
 
 def _plain_cell(cell: Any) -> Any:
-    return "'" + cell if isinstance(cell, str) and cell[:1] in _FORMULA else cell
+    if not isinstance(cell, str):
+        return cell
+    return "'" + cell if cell.startswith(_FORMULA) or cell.lower() in _NO_NUMBER else cell
 
 
 def parquet_bytes(frame: "pd.DataFrame", about: Mapping[str, Any]) -> bytes:

@@ -8,13 +8,15 @@ from typing import Any
 import pandas as pd
 
 FIGURE = re.compile(r"[-+]?[\d,.]*%?")  # what is a number as text
+NO_FIGURE = re.compile(r"[-+]?(nan|inf|infinity)", re.I)  # what would read as one, as a name
 
 
 def number(value: Any) -> str:
-    """A cell as text: four digits that matter, thousands grouped; nothing where there is nothing.
+    """A cell as text: four digits that matter, thousands grouped; nothing where there is nothing. A name that reads
+    as a number which is none stands in quotes.
 
-    >>> number(3352.0), number(0.00123456), number("nvlink4"), number(True), number(None)
-    ('3,352', '0.001235', 'nvlink4', 'yes', '-')
+    >>> number(3352.0), number(0.00123456), number("nvlink4"), number(True), number(None), number("inf")
+    ('3,352', '0.001235', 'nvlink4', 'yes', '-', "'inf'")
     """
     if value is None:
         return "-"
@@ -26,7 +28,8 @@ def number(value: Any) -> str:
         return f"{int(value):,}"
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return str(value)
+    text = str(value)
+    return repr(text) if NO_FIGURE.fullmatch(text) else text
 
 
 def table(frame: pd.DataFrame) -> str:

@@ -8,6 +8,7 @@ from hw_models import catalog
 from kernels.digits import MOST, whole
 from kernels.errors import InputError
 from sim.record.export import write_json
+from sim.show.tables import table as text_table
 from sim.training.critical_batch import Hyperbola, StepCurve, read_steps
 from sim.training.job import SOFTWARE
 from sim.training.search import ENERGY, batch_tradeoff, exhaustive, replay_best, search_sizes
@@ -142,4 +143,4 @@ def _text(table: pd.DataFrame) -> str:
     shown = table.loc[:, [name for name in table.columns if name in ALWAYS or table[name].nunique() > 1]].copy()
     for name in [name for name in shown.columns if name.endswith("peak_byte")]:
         shown[name.replace("_byte", "_GiB")] = shown.pop(name) / 2**30
-    return shown.to_string(index=False, float_format=lambda value: f"{value:.4g}")
+    return text_table(shown)

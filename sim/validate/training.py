@@ -18,6 +18,7 @@ from scipy.stats import spearmanr
 
 from kernels.errors import InputError
 from sim.record.export import write_json
+from sim.show.tables import table as text_table
 from sim.training.estimate import estimate, known_site
 from sim.training.offload import offload_iteration
 from sim.training.offload_measured import is_offload, read_offload
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     rows, reasons, notes = validate_file(arguments.file)
     if arguments.json:
         write_json({"rows": rows, "reasons": reasons}, arguments.json)
-    print(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="-"))
+    print(text_table(pd.DataFrame(rows)))
     for note in notes:
         print(note)
     for reason in reasons[:10]:

@@ -370,3 +370,10 @@ def test_a_sequence_that_no_step_can_hold(seq: str, capsys: pytest.CaptureFixtur
 def test_more_runs_than_anybody_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["goodput", "--steps=50", "--step-s=1", "--gpus=8", "--mtbf-h=100", "--checkpoint-s=5"]
     refused([*words, "--runs=9223372036854775808"], capsys, "out of range; allowed: 1 to 100000")
+
+
+def test_a_backend_of_the_name_inf_is_a_name(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tmp_path / "v.csv"
+    rows.write_text("backend,nreqs,prefixlen,ctxlen,outlen,req_per_sec\ninf,4,64,20,4,3.0\n")
+    assert main(["validate", "offline", str(rows)]) == 3  # nothing that could be compared
+    assert "  'inf'  " in capsys.readouterr().out
