@@ -55,13 +55,14 @@ def measure(name: str) -> dict[str, int]:
     )  # fmt: skip
     result = run(requests, price, policy, limits, "least_token")
     found = accounts(result, lowered)
+    counted = {key: int(values.sum()) for key, values in result.counter.items()}
     rows = zip(found.name, found.kind, found.bound, found.time_ps, strict=True)
     return {
         "span_ps": result.span_ps,
         "ttft_sum_ps": int((result.request["first_token_ps"] - result.request["arrival_ps"]).sum()),
         "e2e_sum_ps": int((result.request["end_ps"] - result.request["arrival_ps"]).sum()),
         "energy_nj": int(found.energy_nj.sum()) + found.idle_nj,
-        **{f"counter {key}": int(values.sum()) for key, values in result.counter.items()},
+        **{f"counter {key}": total for key, total in counted.items() if total},  # a new one that counts nothing is none
         **{f"operator {name}, kind {kind}, bound {bound}, ps": int(time_ps) for name, kind, bound, time_ps in rows},
     }
 
