@@ -99,7 +99,7 @@ def operators(folder: pathlib.Path, device: str) -> Sample:
     """Operators of 0.3 ms and more of a folder."""
     from hw_models.calibration.measured import read_folder
     from sim.validate.ops import predict
-    from sim.validate.power import SHORT_S
+    from sim.validate._power_rows import SHORT_S
 
     rates, watt, group, use = rate(catalog.device(device)), [], [], []
     peaks = np.array([catalog.device(device).peak(form.pipe) for form in FORMATS])

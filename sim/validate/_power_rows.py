@@ -14,7 +14,6 @@ from hw_models.clock import limited_system
 from hw_models.power import SATURATED, wall_w
 from kernels.errors import InputError
 from sim.validate._published_names import known_format, known_model, known_system
-from sim.validate.power import SHORT_S
 
 MOST_ACCELERATOR = 1 << 20  # of one system
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from sim.serving.engine_profile import EngineProfile
     from sim.serving.step_time import Deployment
 
+SHORT_S = 3e-4  # a meter's reading of shorter kernels is of what ran before
 WIDE = ("bfloat16", "bf16", "float16", "fp16")  # words for sixteen bits
 OPERATORS = ("gemm", "attn_prefill", "attn_decode", "moe")
 BLOCK = "a whole block of a model: its weights and caches are blank, and draw half of what data does"

@@ -12,7 +12,6 @@ from collections import Counter
 from typing import Any
 
 HELP = "measured power and energy of operators, serving loads and nodes against their prices"
-SHORT_S = 3e-4  # a meter's reading of shorter kernels is of what ran before
 KINDS = ("power", "energy_per_token", "node_power", "node_idle_power")
 
 
