@@ -98,8 +98,8 @@ def other(sample: Sample, device: str, relative: str) -> dict[str, Any]:
 def operators(folder: pathlib.Path, device: str) -> Sample:
     """Operators of 0.3 ms and more of a folder."""
     from hw_models.calibration.measured import read_folder
-    from sim.validate.ops import predict
     from sim.validate._power_rows import SHORT_S
+    from sim.validate.ops import predict
 
     rates, watt, group, use = rate(catalog.device(device)), [], [], []
     peaks = np.array([catalog.device(device).peak(form.pipe) for form in FORMATS])
