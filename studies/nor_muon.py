@@ -65,8 +65,8 @@ def run(counts: tuple[int, ...] = COUNTS, tokens: tuple[int, ...] = TOKENS) -> p
     found = {(way, n, token): over(way, n, token) for way in (ONCE, ALL) for n in counts for token in tokens}
     once, every = ([value for (way, _, _), value in found.items() if way == name] for name in (ONCE, ALL))
     kept = [1 - (1 - SAVED[ADAM]) * one for one in once]
-    rows.append(row(ONCE, NET, "1.1B", SAVED[ADAM], kept[0], f"published: of training, steps or tokens alike; {NOTE}",
-                    tag="approx", null=0.0, spread=kept))  # fmt: skip
+    rows.append(row(ONCE, NET, "1.1B", SAVED[ADAM], kept[0], f"the published saving less what the step adds; {NOTE}",
+                    said=True, spread=kept))  # fmt: skip
     fewest = [over(ALL, n, tokens[0]) - over(ONCE, n, tokens[0]) for n in counts]
     rows += [
         order(ONCE, "order: cheaper than on every rank", "1.1B, every size",

@@ -1,10 +1,11 @@
 """Rows of every study's quick pass: simulated values to four digits, and verdicts.
 
-`python -m tests.goldens.study_golden` writes them anew, after a change that is meant to move them.
+`python -m tests.goldens.study_golden [NAME ...]` writes them anew, after a change that is meant to move them.
 """
 
 import json
 import pathlib
+import sys
 
 import pandas as pd
 
@@ -42,12 +43,13 @@ def same(before: str, now: str) -> bool:
 
 
 def main() -> None:
-    """Writes the goldens."""
-    found = {}
-    for name in study.names():
+    """Writes the goldens: of all studies, or of those that are named."""
+    known: dict[str, dict[str, str]] = json.loads(FILE.read_text())
+    found = {name: known[name] for name in study.names() if sys.argv[1:] and name in known}
+    for name in sys.argv[1:] or study.names():
         module = study.find(name)
         found[name] = golden(study.run_module(module, **getattr(module, "SMALL", {})))
-    FILE.write_text(json.dumps(found, indent=1) + "\n")
+    FILE.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
 
 
 if __name__ == "__main__":
