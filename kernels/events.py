@@ -54,18 +54,35 @@ def put(heap: Ints, count: Ints, time: int, rank: int, kind: int, number: int) -
     heap[at, TIME], heap[at, ORDER], heap[at, KIND], heap[at, NUMBER] = time, rank * RANK + tie, kind, number
     count[SIZE] += 1
     count[PUT] += 1
-    while at > 0 and _before(heap, at, (at - 1) // 2):
-        _swap(heap, at, (at - 1) // 2)
-        at = (at - 1) // 2
+    _rise(heap, at)
 
 
 @njit
 def drop_first(heap: Ints, count: Ints) -> None:
     """Takes the next event out."""
     count[SIZE] -= 1
-    num = count[SIZE]
-    _swap(heap, 0, num)
-    at = 0
+    _swap(heap, 0, count[SIZE])
+    _sink(heap, count[SIZE], 0)
+
+
+@njit
+def drop(heap: Ints, count: Ints, at: int) -> None:
+    """Takes the event of row `at` out."""
+    count[SIZE] -= 1
+    _swap(heap, at, count[SIZE])
+    _rise(heap, at)
+    _sink(heap, count[SIZE], at)
+
+
+@njit_inline
+def _rise(heap: Ints, at: int) -> None:
+    while at > 0 and _before(heap, at, (at - 1) // 2):
+        _swap(heap, at, (at - 1) // 2)
+        at = (at - 1) // 2
+
+
+@njit_inline
+def _sink(heap: Ints, num: int, at: int) -> None:
     while 2 * at + 1 < num:
         child = 2 * at + 1
         if child + 1 < num and _before(heap, child + 1, child):

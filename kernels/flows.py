@@ -143,6 +143,26 @@ def fill(f: Flows) -> int:
 
 
 @njit
+def cancel(f: Flows, tag: int) -> float:
+    """Takes a flow of this tag out and returns the bytes that were left of it at the last change; -1: there is none.
+    Its links are the others' from the next `fill` on."""
+    tally = f.tally
+    num = tally[RUNNING] + tally[BEGUN]
+    at = 0
+    while at < num and f.tag[f.active[at]] != tag:
+        at += 1
+    if at == num:
+        return -1.0
+    row = f.active[at]
+    for k in range(at, num - 1):
+        f.active[k] = f.active[k + 1]
+    tally[RUNNING if at < tally[RUNNING] else BEGUN] -= 1
+    f.free[tally[FREE]] = row
+    tally[FREE] += 1
+    return float(f.left[row])
+
+
+@njit
 def count_down(ended: Ints, left: Ints) -> int:
     """One flow less of each batch in `ended`; batches of which none is left move to its front. Returns how many."""
     num = 0

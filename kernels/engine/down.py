@@ -5,6 +5,7 @@ to the one that will first (`up_ps`), and waits there.
 """
 
 from kernels.engine.advance import next_event
+from kernels.engine.cache import take_back
 from kernels.engine.commit import integrate
 from kernels.engine.deliver import deliver
 from kernels.engine.heap import NEVER, reset
@@ -15,6 +16,7 @@ from kernels.engine.tier import forget_own
 from kernels.engine.types import engine_of
 from kernels.engine.unit import NONE, remove
 from kernels.jit import njit
+from kernels.units import FOREVER_PS
 
 
 @njit
@@ -31,6 +33,13 @@ def taking(w: World, k: int) -> int:
         if w.engine[j].up_ps < w.engine[best].up_ps:
             best = j
     return best
+
+
+@njit
+def open_ps(w: World, k: int, now: int) -> int:
+    """When KV can begin to come to engine k, at the earliest: where it is still to come up, then."""
+    up_ps = w.engine[k].up_ps
+    return int(up_ps) if w.engine[k].down == 1 and now < up_ps < FOREVER_PS - 1 else now
 
 
 @njit
@@ -57,6 +66,14 @@ def forget(w: World, k: int) -> None:
     e.me.free_block = e.me.num_block
     forget_own(e)
     reset(w, k, NEVER)
+
+
+@njit
+def leave_nothing(w: World, i: int) -> None:
+    """What sequence i, which has left, has left behind in its engine's store becomes free blocks."""
+    e = engine_of(w, w.seq[i].replica)
+    take_back(e, i)
+    e.me.epoch += 1
 
 
 @njit

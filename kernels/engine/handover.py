@@ -16,6 +16,7 @@ from kernels.engine.advance import BUDGET, HORIZON, MESSAGE
 from kernels.engine.arrays import addressed
 from kernels.engine.borrow import borrow
 from kernels.engine.deliver import KEY_BIT
+from kernels.engine.down import open_ps, taking
 from kernels.engine.handle import function_reader, passed_by_address
 from kernels.engine.heap import BY_ARRIVAL, NEVER, NONE, insert
 from kernels.engine.party import RUN_SIGNATURE, give_back, next_arrival, next_message, send
@@ -35,10 +36,10 @@ from kernels.engine.records import (
     zeros,
 )
 from kernels.engine.types import router_at
-from kernels.events import KIND, NUMBER, drop_first, events, first_ps, more, put
-from kernels.flows import FREE, Flows, begin_one, fill, move
+from kernels.events import KIND, NUMBER, TIME, drop, drop_first, events, first_ps, more, put
+from kernels.flows import FREE, Flows, begin_one, cancel, fill, move
 from kernels.jit import njit
-from kernels.units import FOREVER_PS, PS_PER_S
+from kernels.units import PS_PER_S
 
 FIRST, NORMAL, LAST = range(3)  # of events of one instant: who leaves, in order; all else; then rates are filled
 REFUSE, LEAVE, END, START, ALARM, LAND, CHANGE = range(7)
@@ -135,11 +136,11 @@ def ready(first: World, second: World, b: Between, i: int) -> None:
     there.arrival_ps = s.arrival_ps
     there.start_ps = s.start_ps
     there.first_ps = s.first_ps
-    there.last_ps = s.first_ps
+    there.last_ps = s.last_ps
     there.end_ps = -1
     there.prompt = s.prompt
     there.output = b.way[i].output
-    there.produced = 1 if s.first_ps >= 0 else 0
+    there.produced = s.produced
     there.key = s.key >> KEY_BIT if b.state[RANKED] == 1 else -1
     there.program = -1
     there.replica = -1
@@ -198,6 +199,46 @@ def expect(second: World, k: int, token: int, sign: int) -> None:
 
 
 @njit
+def depart(first: World, second: World, b: Between, f: Flows, i: int, k: int, left_byte: float, now: int) -> None:
+    """Request i, whose KV is held, goes to engine k of the second pool; `left_byte` are to be moved, as soon as that
+    engine is up."""
+    expect(second, k, first.seq[i].kv, 1)
+    b.way[i].there = k
+    b.way[i].left_byte = left_byte
+    b.way[i].transfer_ps = now
+    begin_ps = max(now + b.state[LATENCY_PS], open_ps(second, k, now))
+    if begin_ps > now:
+        put(b.heap, b.size, begin_ps, NORMAL, START, i)
+    else:
+        take_off(first, b, f, i, now)
+
+
+@njit
+def withdraw(first: World, second: World, b: Between, f: Flows, i: int, now: int) -> None:
+    """Request i, which is on its way, does not arrive: one of its engines is lost. What has been moved was."""
+    move_on(b, f, now)
+    left = cancel(f, i)
+    if left >= 0.0:
+        call_change(b, now)
+    elif not drop_landing(b, i):
+        left = b.way[i].left_byte  # it had not begun
+    b.real[SENT_BYTE] -= max(left, 0.0)
+    expect(second, b.way[i].there, first.seq[i].kv, -1)
+    b.way[i].transfer_ps = -1
+
+
+@njit
+def drop_landing(b: Between, i: int) -> bool:
+    """Takes the event out that request i takes to the links or lands; whether it was to land."""
+    heap, at = b.heap, 0
+    while heap[at, NUMBER] != i or heap[at, KIND] not in (START, LAND):
+        at += 1
+    lands = heap[at, KIND] == LAND
+    drop(heap, b.size, at)
+    return bool(lands)
+
+
+@njit
 def land(first: World, second: World, b: Between, i: int, now: int) -> None:
     """The KV of request i is where it will be decoded."""
     k = b.way[i].there
@@ -231,12 +272,13 @@ def room_ps(own: int, other: int, until_ps: int) -> int:
 
 @njit
 def hand_over(
-    first: Side, second: Side, loop: Any, rule: Any, b: Between, f: Flows, budget: int, folds: bool
+    first: Side, second: Side, loop: Any, rule: Any, b: Between, f: Flows, budget: int, folds: bool, horizon_ps: int
 ) -> int:  # fmt: skip
-    """Serves until all is done (`HORIZON`), `budget` meetings have been (`BUDGET`), or something needs the caller: a
-    code of `kernels.engine.party.run` (`state[SECOND]` says whose), `GROW` (no room for a meeting or a flow),
-    `BAD_RULE` (the rule of transfer leaves more than there is, or less than nothing), `ASTRAY_THERE` (the second router
-    names no engine). Called again it goes on where it stopped."""
+    """Serves until all has happened that happens up to `horizon_ps` (`HORIZON`; what engines would plan then is left),
+    `budget` meetings have been (`BUDGET`), or something needs the caller: a code of `kernels.engine.party.run`
+    (`state[SECOND]` says whose), `GROW` (no room for a meeting or a flow), `BAD_RULE` (the rule of transfer leaves more
+    than there is, or less than nothing), `ASTRAY_THERE` (the second router names no engine). Called again it goes on
+    where it stopped."""
     run, left_byte, route = loop_at(loop), rule_at(rule), router_at(second.router)
     here_price = PackedPrice(borrow(first.price.table), borrow(first.price.real))
     there_price = PackedPrice(borrow(second.price.table), borrow(second.price.real))
@@ -245,8 +287,8 @@ def hand_over(
     for _ in range(budget):
         if len(b.heap) - b.size[0] < state[MARGIN] + len(f.tag) or f.tally[FREE] == 0:
             return GROW
-        now = first_ps(b.heap, b.size)
-        kind = b.heap[0, KIND] if now < FOREVER_PS else NONE
+        now = min(first_ps(b.heap, b.size), horizon_ps)
+        kind = b.heap[0, KIND] if b.size[0] > 0 and b.heap[0, TIME] == now else NONE
         if kind == ALARM and b.heap[0, NUMBER] != state[NUM_CHANGE]:
             drop_first(b.heap, b.size)
             continue
@@ -283,7 +325,7 @@ def hand_over(
         i = b.heap[0, NUMBER]
         drop_first(b.heap, b.size)
         state[NUM_MEETING] += 1
-        if kind == LEAVE and w.seq[i].status == HELD and b.way[i].output > 1:
+        if kind == LEAVE and w.seq[i].status == HELD and b.way[i].output > w.seq[i].produced:
             s = w.seq[i]
             byte = real[TOKEN_BYTE] * s.kv + real[SEQUENCE_BYTE]
             left = left_byte(byte, state[NUM_LAYER], s.step_ps / PS_PER_S, real[LINK_BYTE_PER_S])
@@ -292,20 +334,13 @@ def hand_over(
                 return BAD_RULE
             real[SENT_BYTE] += byte
             ready(w, v, b, i)
-            k = route(second.fleet, i) if len(v.engine) > 1 else 0
+            k = taking(v, route(second.fleet, i)) if len(v.engine) > 1 else 0
             if k < 0 or k >= len(v.engine):
                 return ASTRAY_THERE
-            expect(v, k, s.kv, 1)
-            b.way[i].there = k
-            b.way[i].left_byte = left
-            b.way[i].transfer_ps = now
-            if state[LATENCY_PS] > 0:
-                put(b.heap, b.size, now + state[LATENCY_PS], NORMAL, START, i)
-            else:
-                take_off(w, b, f, i, now)
+            depart(w, v, b, f, i, k, left, now)
         elif kind in (LEAVE, END):
             if kind == LEAVE and w.seq[i].status == HELD:
-                give_back(w, i, now)  # its only token is produced
+                give_back(w, i, now)  # its last token is produced
             release(w, b, i, now, longest)
         elif kind == START:
             take_off(w, b, f, i, now)

@@ -116,13 +116,14 @@ def give_back(w: World, i: int, time_ps: int) -> None:
 
 @njit
 def send(w: World, i: int, k: int, time_ps: int) -> None:
-    """Sequence i reaches engine k at `time_ps`; where its `produced` is above 0, with the KV of its prompt."""
+    """Sequence i reaches engine k at `time_ps`; where its `produced` is above 0, with the KV of all but its last
+    token."""
     e = engine_of(w, k)
     deliver(e, i, time_ps)
     s = w.seq[i]
     if s.status == WAITING and s.produced > 0:
         s.status = HANDED
-        s.kv = s.prompt
+        s.kv = s.prompt + s.produced - 1
         e.me.load_token += s.produced
     fetch(w, k)
     _wake(w, e, k, time_ps)

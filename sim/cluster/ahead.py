@@ -11,8 +11,8 @@ from kernels.engine.advance import BUDGET, HORIZON
 from kernels.engine.handle import address_of
 from kernels.engine.records import Floats
 from kernels.errors import InputError
-from kernels.events import put
-from kernels.flows import flows, grown
+from kernels.events import KIND, NUMBER, SIZE, put
+from kernels.flows import FREE, flows, grown
 from kernels.units import PS_PER_S
 from sim.cluster.clock import sends_too_much
 from sim.cluster.rows import ENDED, STRETCH
@@ -52,6 +52,8 @@ class Ahead:
                 pool.tell()
         self._refuse_long()
         self.rule = compiled_rule(of.rule)
+        self._loop = address_of(compiled_loop(), handover.RUN_SIGNATURE)
+        self._rule = address_of(self.rule, handover.RULE_SIGNATURE)
 
     def _refuse_long(self) -> None:
         """Requests that the last pool would refuse arrive there."""
@@ -67,46 +69,77 @@ class Ahead:
             put(self.between.heap, self.between.size, time_ps, handover.NORMAL, handover.REFUSE, int(i))
         of.first.take_order(world.order[~long])
 
-    def run(self) -> None:
-        """Serves everything."""
+    def advance(self, until_ps: int) -> None:
+        """Lets happen what happens up to `until_ps`; plans that are made then are left."""
         of = self.of
-        loop = address_of(compiled_loop(), handover.RUN_SIGNATURE)
-        rule = address_of(self.rule, handover.RULE_SIGNATURE)
-        try:
-            while True:
-                code = self._call(loop, rule)
-                for pool in (of.first, of.last):
-                    flush(pool.world, pool.logs)
-                if code == HORIZON:
-                    return
-                if code == handover.GROW:
-                    self.between = handover.roomier(self.between)
-                    self.flow = grown(self.flow, len(self.flow.tag), 2)
-                elif code == handover.BAD_RULE:
-                    left, byte = self.between.real[[handover.SAID_BYTE, handover.SENT_BYTE]].tolist()
-                    raise sends_too_much(left, byte, str(of.rule.__file__))
-                elif code == handover.ASTRAY_THERE:
-                    of.last.check(code)
-                elif code != BUDGET:
-                    (of.last if self.between.state[handover.SECOND] else of.first).check(code)
-                self._keep()
-        finally:
-            of.transfer_ps = self.between.way["transfer_ps"].copy()
-            of.transfer_ps[of.first.world.seq["status"] == at.HELD] = -1  # interrupted on its way
-            of.sent_byte = float(self.between.real[handover.SENT_BYTE])
-            of.num_meeting = int(self.between.state[handover.NUM_MEETING])
+        while (code := self._call(until_ps)) != HORIZON:
+            if code == handover.GROW:
+                self._widen()
+            elif code == handover.BAD_RULE:
+                left, byte = self.between.real[[handover.SAID_BYTE, handover.SENT_BYTE]].tolist()
+                raise sends_too_much(left, byte, str(of.rule.__file__))
+            elif code == handover.ASTRAY_THERE:
+                of.last.check(code)
+            elif code != BUDGET:
+                (of.last if self.between.state[handover.SECOND] else of.first).check(code)
+            self._keep()
 
-    def _call(self, loop: int, rule: int) -> int:
+    def is_over(self) -> bool:
+        """Whether nobody is on its way, or will be."""
+        event = self.between.heap[: int(self.between.size[SIZE])]
+        now = self.between.state[handover.NUM_CHANGE]
+        void = (event[:, KIND] == handover.ALARM) & (event[:, NUMBER] != now)  # of rates that have changed since
+        return bool(void.all())
+
+    def finish(self) -> None:
+        """Notes what was moved, and when."""
+        of = self.of
+        of.transfer_ps = self.between.way["transfer_ps"].copy()
+        of.transfer_ps[of.first.world.seq["status"] == at.HELD] = -1  # interrupted on its way
+        of.sent_byte = float(self.between.real[handover.SENT_BYTE])
+        of.num_meeting = int(self.between.state[handover.NUM_MEETING])
+
+    def there(self, rows: at.Ints) -> at.Ints:
+        """The engines that held requests are on their way to."""
+        return self.between.way["there"][rows].astype(np.int64)
+
+    def withdraw(self, i: int, now_ps: int) -> None:
+        """Request i, which is on its way, does not arrive."""
+        self._make_room()
+        handover.withdraw(self.of.first.world, self.of.last.world, self.between, self.flow, i, now_ps)
+
+    def depart(self, i: int, k: int, byte: float, now_ps: int) -> None:
+        """The KV of request i, `byte` bytes that its engine holds, is sent to engine k of the last pool."""
+        self._make_room()
+        self.between.real[handover.SENT_BYTE] += byte
+        handover.depart(self.of.first.world, self.of.last.world, self.between, self.flow, i, k, byte, now_ps)
+
+    def _make_room(self) -> None:
+        """For one meeting more than compiled code has left."""
+        least = int(self.between.state[handover.MARGIN]) + 2 * len(self.flow.tag)
+        while len(self.between.heap) - self.between.size[SIZE] < least or self.flow.tally[FREE] == 0:
+            self._widen()
+
+    def _widen(self) -> None:
+        self.between = handover.roomier(self.between)
+        self.flow = grown(self.flow, len(self.flow.tag), 2)
+
+    def _call(self, until_ps: int) -> int:
         of = self.of
         sides = of.first.side(), of.last.side()
         try:
-            return int(handover.hand_over(*sides, loop, rule, self.between, self.flow, BUDGET_MEETING, True))
+            code = handover.hand_over(
+                *sides, self._loop, self._rule, self.between, self.flow, BUDGET_MEETING, True, until_ps
+            )
         except Exception as error:
             parts = [pool.part for pool in (of.first, of.last)]
             users = [part for part in parts if place.is_users(part.policy) or place.is_users(part.router)]
             if isinstance(error, InputError) or not users or blame.blame(error) is not None:
                 raise
             raise place.of_function(blame.describe(error), users[0].policy, users[0].router) from error
+        for pool in (of.first, of.last):
+            flush(pool.world, pool.logs)
+        return int(code)
 
     def _keep(self) -> None:
         """Rows of requests that have left both pools make room, but while a message of theirs is unheard."""
@@ -117,7 +150,8 @@ class Ahead:
         while start + STRETCH <= stop:
             part = slice(start, start + STRETCH)
             here, there = (pool.world.seq["status"][part] for pool in (first, last))
-            stays = (here == at.FINISHED) & (self.of.output[part] > 1)  # it went on
+            # it went on: its last token was not produced here
+            stays = (here == at.FINISHED) & (self.of.output[part] > first.world.seq["produced"][part])
             ended = np.isin(there, ENDED) | (np.isin(here, ENDED) & (there == at.FUTURE) & ~stays)
             kept = [pool.rows.keep(start) for pool in (first, last)] if ended.all() else [False]
             if not all(kept):

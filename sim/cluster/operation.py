@@ -58,15 +58,76 @@ class Operation:
             raise InputError("has no effect without a scaler", field="min_engine", value=self.min_engine, allowed="1")
         for name, needs in (("repair_s", "fail"), ("spot_replace_s", "spot"), ("spot_notice_s", "spot")):
             rate = {"fail": self.mtbf_h, "spot": self.spot_mtbf_h}[needs]
-            usual = next(field.default for field in dataclasses.fields(self) if field.name == name)
-            if getattr(self, name) != usual and not rate and needs not in {event.kind for event in self.event}:
-                raise InputError(f"has no effect: nothing is lost by {needs}", field=name, value=getattr(self, name),
-                                 allowed=f"{usual:g}")  # fmt: skip
+            if not rate and needs not in self.kinds:
+                self._check_usual(name, f"nothing is lost by {needs}")
+        if not self.starts:
+            for name in ("load_GBps", "storage_GBps", "warm_s"):
+                self._check_usual(name, "no engine is ever started")
+        if not self.scaler and "drain" not in self.kinds:
+            self._check_usual("interval_s", "nothing is scaled or drained")
         for event in self.event:
             if event.kind not in KINDS:
                 raise InputError("no such event", field="kind", value=event.kind, allowed=KINDS)
             if not 0 <= event.at_s < 4e6 or event.engine < 0:
                 raise InputError("not a time and an engine", field="event", value=event, allowed="0 to 4e6 seconds")
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Of the events of its table."""
+        return frozenset(event.kind for event in self.event)
+
+    @property
+    def starts(self) -> bool:
+        """Whether an engine may ever be started: by a scaler, an event, or in place of one that is lost."""
+        return bool(self.scaler or self.mtbf_h or self.spot_mtbf_h or self.kinds - {"drain"})
+
+    def _check_usual(self, name: str, why: str) -> None:
+        usual = next(field.default for field in dataclasses.fields(self) if field.name == name)
+        if (value := getattr(self, name)) != usual:
+            raise InputError(f"has no effect: {why}", field=name, value=value, allowed=f"{usual:g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolsOperation:
+    """The rules of a pool that prefills and of one that decodes. As a TOML table:
+
+    [operation]
+    machines = 12                  # that both share
+    [operation.prefill]
+    scaler = "outstanding:target=4"
+    [operation.decode]
+    event = [{ at_s = 600.0, engine = 2, kind = "fail" }]
+    """
+
+    prefill: Operation = Operation()
+    decode: Operation = Operation()
+    machines: int = 0  # that both share, one an engine; 0: each pool has its own
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.machines <= 1_000_000:
+            raise InputError("out of range", field="machines", value=self.machines, allowed="0 to 1000000")
+        if self.machines and not any(one.scaler or "start" in one.kinds for one in (self.prefill, self.decode)):
+            raise InputError("has no effect: no engine is ever started", field="machines", value=self.machines,
+                             allowed="0")  # fmt: skip
+
+    def of(self, role: str) -> Operation:
+        """The rules of one pool."""
+        return self.prefill if role == "prefill" else self.decode
+
+
+def pools_from_table(values: Mapping[str, Any], file: object = None) -> PoolsOperation:
+    """The rules of two pools from a TOML table; an `InputError` names what is wrong."""
+    own: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in ("prefill", "decode") and isinstance(value, dict):
+            own[name] = from_table(value, file)
+        elif name == "machines" and isinstance(value, int) and not isinstance(value, bool):
+            own[name] = value
+        else:
+            known = name in ("prefill", "decode", "machines")
+            raise InputError("of another type" if known else "unknown field of pools", file=file, field=name,
+                             value=value, allowed=["prefill", "decode", "machines"])  # fmt: skip
+    return PoolsOperation(**own)
 
 
 def from_table(values: Mapping[str, Any], file: object = None) -> Operation:

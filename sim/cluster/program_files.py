@@ -1,6 +1,5 @@
 """Kinds of programs as files: found by name or path, with their options."""
 
-import importlib
 import inspect
 import pathlib
 from collections.abc import Callable, Generator, Mapping
@@ -9,9 +8,8 @@ from types import ModuleType
 from typing import Any
 
 from kernels.errors import InputError
-from sim.serving.plugin import module_from, options_of
-
-FOLDER = pathlib.Path(__file__).parent / "programs"
+from sim.cluster.plain_files import load
+from sim.serving.plugin import option_values, options_of
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,6 @@ class ProgramKind:
         return lambda p: program(p, job, option)
 
 
-def names() -> list[str]:
-    """The kinds that come with the project."""
-    return sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
-
-
 def find(text: str) -> ProgramKind:
     """The kind that `text` names: `NAME`, `NAME:option=value,...`, or a path of a `.py` file.
 
@@ -49,24 +42,9 @@ def find(text: str) -> ProgramKind:
     128.0
     """
     name, _, rest = text.partition(":")
-    if name.endswith(".py"):
-        module = module_from("program", pathlib.Path(name))
-    elif name in names():
-        module = importlib.import_module(f"sim.cluster.programs.{name}")
-    else:
-        raise InputError("no such program", field="program", value=name, allowed=[*names(), "a path of a .py file"])
+    module = load("program", name)
     function = getattr(module, "program", None)
     if not inspect.isgeneratorfunction(function) or len(inspect.signature(function).parameters) != 3:
         raise InputError("has no generator program(p, job, option)", file=module.__file__, field="program", value=name)
-    options = options_of(module)
-    given: dict[str, str] = {}
-    for part in filter(None, rest.split(",")):
-        key, equals, value = part.partition("=")
-        if key not in options or not equals or key in given:
-            raise InputError("not an option of it, once", field=f"program {name}", value=part, allowed=list(options))
-        given[key] = value
-    value_of = {
-        key: option.parse(f"program {name}: {key}", given.get(key, str(option.default)))
-        for key, option in options.items()
-    }
-    return ProgramKind(pathlib.Path(name).stem if name.endswith(".py") else name, module, value_of)
+    values = option_values("program", name, rest, options_of(module))
+    return ProgramKind(pathlib.Path(name).stem if name.endswith(".py") else name, module, values)

@@ -10,13 +10,14 @@ from kernels.engine.records import FINISHED, REFUSED
 from kernels.errors import InputError
 from kernels.units import PS_PER_S
 from sim.cluster.parts import pool_part
+from sim.cluster.pool import PoolPart
 from sim.cluster.world import ClusterResult, serve_pools
 from sim.record.load_state import load_state
 from sim.run.effect import check_load
 from sim.run.scenario import FIELD_NAMES, Scenario
 from sim.serving.limits import Options
 from workloads.load import load_requests
-from workloads.requests import check_no_image
+from workloads.requests import Requests, check_no_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,11 +64,20 @@ def simulate_pools(
     `link_byte_per_s`: an engine's link, a direction (0: the ports of its machine). Raises `InputError` for fields that
     cannot differ, and for all that `simulate` refuses.
     """
-    low, high = LINK_BYTE_PER_S
-    if link_byte_per_s and not low <= link_byte_per_s <= high:
-        raise InputError("out of range", field="link_byte_per_s", value=link_byte_per_s,
-                         allowed=f"{low:g} to {high:g}; or 0: the machine's own")  # fmt: skip
-    parts = []
+    parts = list(pool_parts(pool_scenarios(scenario, prefill, decode), link_byte_per_s).values())
+    load = pool_load(scenario)
+    result = serve_pools(cast(Any, load), parts, transfer, latency_s, Options(order=scenario.order, seed=scenario.seed))
+    requests = request_table(result)
+    num_engine = sum(len(pool.stage_busy_ps) for pool in result.pool.values())
+    state = pools_load_state(result, requests, num_engine)
+    return PooledRun(result, requests, summary_table(requests), pool_table(result), *state)
+
+
+def pool_scenarios(
+    scenario: Scenario, prefill: Mapping[str, Any], decode: Mapping[str, Any]
+) -> dict[str, Scenario]:  # fmt: skip
+    """Each pool as a scenario of its own, by role."""
+    own = {}
     for role, change in (("prefill", prefill), ("decode", decode)):
         for name in change:
             if name not in FIELD_NAMES or name in (*SHARED, *IDLE):
@@ -75,20 +85,33 @@ def simulate_pools(
                     "no field in which pools differ", field=role, value=name,
                     allowed=[field for field in FIELD_NAMES if field not in (*SHARED, *IDLE)],
                 )  # fmt: skip
-        own = dataclasses.replace(scenario, **change)
-        if own.fidelity == "replay":
+        own[role] = dataclasses.replace(scenario, **change)
+        if own[role].fidelity == "replay":
             raise InputError("pools have no operator-by-operator replay", field="fidelity", value="replay")
-        parts.append(pool_part(own, cast(Any, role), link_byte_per_s=link_byte_per_s))
+    return own
+
+
+def pool_parts(own: Mapping[str, Scenario], link_byte_per_s: float) -> dict[str, PoolPart]:
+    """The pools of these scenarios, by role."""
+    low, high = LINK_BYTE_PER_S
+    if link_byte_per_s and not low <= link_byte_per_s <= high:
+        raise InputError("out of range", field="link_byte_per_s", value=link_byte_per_s,
+                         allowed=f"{low:g} to {high:g}; or 0: the machine's own")  # fmt: skip
+    return {role: pool_part(one, cast(Any, role), link_byte_per_s=link_byte_per_s) for role, one in own.items()}
+
+
+def pool_load(scenario: Scenario) -> Requests:
+    """The scenario's load, as pools can serve it."""
     load = load_requests(scenario.requests, scenario.seed)
     check_load(scenario, load)
     check_no_image(load, "in pools")
-    options = Options(order=scenario.order, seed=scenario.seed)
-    result = serve_pools(cast(Any, load), parts, transfer, latency_s, options)
-    requests = request_table(result)
-    num_engine = sum(len(pool.stage_busy_ps) for pool in result.pool.values())
+    return load
+
+
+def pools_load_state(result: ClusterResult, requests: "pd.DataFrame", num_engine: int) -> tuple[str, float]:
+    """Whether so many engines keep up, and by what share of the arrivals the queue grows."""
     asked = requests[result.request["status"] != REFUSED]
-    state = load_state(asked["arrival_s"], asked["arrival_s"] + asked["ttft_s"], num_engine)
-    return PooledRun(result, requests, summary_table(requests), pool_table(result), *state)
+    return load_state(asked["arrival_s"], asked["arrival_s"] + asked["ttft_s"], num_engine)
 
 
 def request_table(result: ClusterResult) -> "pd.DataFrame":

@@ -69,7 +69,7 @@ def simulate_operation(
     result = operator.run()
     table = request_table(result)
     asked = table[result.result.request["status"] != REFUSED]
-    state = load_state(asked["arrival_s"], asked["arrival_s"] + asked["ttft_s"], most_up(result))
+    state = load_state(asked["arrival_s"], asked["arrival_s"] + asked["ttft_s"], most_up(result.event, result.paid_s))
     events = _frame(result.event, ["time_s", "engine", "what"])
     return OperatedRun(result, table, summary_table(table), figure_table(result, setup, table), events, *state)
 
@@ -87,25 +87,22 @@ def load_byte_per_s(setup: Setup, rules: Operation) -> float:
     found = rules.load_GBps * 1e9
     if not found:
         found = setup.system.node.disk_read_byte_per_s * min(1.0, devices / setup.system.node.num_device)
-    starts = rules.scaler or rules.mtbf_h or rules.spot_mtbf_h or rules.event
-    if not found and starts:
+    if not found and rules.starts:
         raise InputError(f"{setup.system.node.name} says nothing of its disks", field="load_GBps", value=0.0,
                          allowed="GB/s above 0 from storage to a replica")  # fmt: skip
-    if rules.load_GBps and not starts:
-        raise InputError("has no effect: no replica is ever started", field="load_GBps", value=rules.load_GBps,
-                         allowed="0")  # fmt: skip
     return found or 1e9
 
 
-def most_up(result: Operated) -> int:
-    """The most engines that took requests at once."""
-    count = most = 0
-    up: set[int] = set()
-    for _, k, what in result.event:
+def most_up(event: list[tuple[float, int, str]], paid_s: "np.ndarray[Any, Any]") -> int:
+    """The most engines that took requests at once. Up at first were those to which something else happened than being
+    loaded, or nothing at all while they were paid."""
+    begun = {k: what for _, k, what in reversed(event)}
+    up = {k for k, paid in enumerate(paid_s) if begun.get(k, "" if paid > 0 else "load") != "load"}
+    most = len(up)
+    for _, k, what in event:
         up = up | {k} if what == "up" else up - {k} if what in ("drain", "notice", "fail", "gone") else up
         most = max(most, len(up))
-    count = int((result.paid_s > 0).sum())
-    return most or max(1, count)
+    return most
 
 
 def request_table(result: Operated) -> "pd.DataFrame":
@@ -147,7 +144,7 @@ def figure_table(result: Operated, setup: Setup, requests: "pd.DataFrame") -> "p
         ("usd", hours * setup.price_usd_per_h / dp, "USD"),
         ("load_s", result.load_s, "s"), ("loads", what.count("load"), ""), ("drains", what.count("drain"), ""),
         ("failures", what.count("fail"), ""), ("spot_losses", what.count("gone"), ""),
-        ("resent_requests", result.num_resent, ""), ("most_engines_up", most_up(result), ""),
+        ("resent_requests", result.num_resent, ""), ("most_engines_up", most_up(result.event, result.paid_s), ""),
         ("cached_token", int(result.result.counter["num_hit_token"].sum()), ""),
         ("steps", int(result.result.counter["num_step"].sum()), ""),
     ]  # fmt: skip

@@ -1,27 +1,19 @@
 """Rules of KV transfer: found by name or by path, compiled where pools run ahead."""
 
-import importlib
 import inspect
-import pathlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, cast
 
 from kernels.errors import InputError
-from sim.serving.plugin import module_from
+from sim.cluster.plain_files import load
 
-TRANSFERS = ("whole", "layered")
 Rule = Callable[[float, int, float, float], float]
 
 
 def transfer_module(name: str) -> ModuleType:
     """The file of the rule `name`: one of `sim.cluster.transfers`, or a path, with a function `left_byte`."""
-    if name.endswith(".py"):
-        module = module_from("transfer", pathlib.Path(name))
-    elif name in TRANSFERS:
-        module = importlib.import_module(f"sim.cluster.transfers.{name}")
-    else:
-        raise InputError("no such rule", field="transfer", value=name, allowed=[*TRANSFERS, "a path of a .py file"])
+    module = load("transfer", name)
     rule = getattr(module, "left_byte", None)
     if not callable(rule):
         raise InputError("has no function left_byte", file=module.__file__, field="transfer", value=name)

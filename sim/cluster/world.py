@@ -5,9 +5,9 @@ them max-min fairly. Where policies, routers and the rule of transfer are compil
 the pools (`sim.cluster.ahead`); else SimPy's clock does (`sim.cluster.clock`), with the same results to the tick.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -49,6 +49,28 @@ def serve_pools(
     return Cluster(requests, pools, transfer, latency_s, options or Options()).run()
 
 
+class Meetings(Protocol):
+    """Who runs what happens between pools."""
+
+    def advance(self, until_ps: int) -> None:
+        """Lets happen what happens up to `until_ps`; plans that are made then are left."""
+
+    def is_over(self) -> bool:
+        """Whether nobody is on its way between pools, or arrives by an event of these meetings."""
+
+    def there(self, rows: Ints) -> Ints:
+        """The engines of the last pool to which held requests are on their way."""
+
+    def withdraw(self, i: int, now_ps: int) -> None:
+        """Request i, which is on its way, does not arrive: one of its engines is lost."""
+
+    def depart(self, i: int, k: int, byte: float, now_ps: int) -> None:
+        """The KV of request i, `byte` bytes that its engine holds, is sent to engine k of the last pool."""
+
+    def finish(self) -> None:
+        """Notes what was moved, and when."""
+
+
 class Cluster:
     """The run: see `serve_pools`."""
 
@@ -82,7 +104,7 @@ class Cluster:
         self.output = np.asarray(requests.output_token)
         self.prompt = np.asarray(requests.prompt_token)
         self.arrival_ps = np.asarray(requests.arrival_ps)
-        self.transfer_ps: Ints = np.zeros(0, np.int64)
+        self.transfer_ps: Ints = np.full(len(self.output), -1, np.int64)
         self.links: Floats | None = None  # bytes a second of each
         if self.first is not self.last:
             ports = [self.first.part.link_byte_per_s] * self.first.num_engine
@@ -95,34 +117,37 @@ class Cluster:
 
     def run(self) -> ClusterResult:
         """Serves everything, or what is done until an interrupt."""
+        if self.is_ahead and self.links is None:
+            return self.result(self._serve(self.first.advance))
+        meetings = self.meetings()
         try:
-            if self.is_ahead:
-                self._run_ahead()
-            else:
-                self._run_clock()
+            complete = self._serve(meetings.advance)
+        finally:
+            meetings.finish()
+        return self.result(complete)
+
+    def _serve(self, advance: Callable[[int], Any]) -> bool:
+        try:
+            advance(FOREVER_PS)
         except KeyboardInterrupt:
-            return self._result(False)
-        return self._result(True)
+            return False
+        return True
 
-    def _run_ahead(self) -> None:
-        if self.links is None:
-            self.transfer_ps = np.full(len(self.output), -1, np.int64)
-            self.first.advance(FOREVER_PS)
-            return
-        from sim.cluster.ahead import Ahead
+    def meetings(self) -> Meetings:
+        """Who runs the meetings of two pools, and of one whose parts are plain Python."""
+        if self.is_ahead and self.links is not None:
+            from sim.cluster.ahead import Ahead
 
-        Ahead(self, self.links).run()
-
-    def _run_clock(self) -> None:
+            return Ahead(self, self.links)
         from sim.cluster.clock import Clock
 
-        self.transfer_ps = np.full(len(self.output), -1, np.int64)
         if self.linked:
             for pool in self.pools.values():
                 pool.tell()
-        Clock(self).run()
+        return Clock(self)
 
-    def _result(self, complete: bool) -> ClusterResult:
+    def result(self, complete: bool) -> ClusterResult:
+        """What came of it."""
         pools = {pool.part.name: pool.result(complete) for pool in self.pools.values()}
         first, last = (pools[pool.part.name].request for pool in (self.first, self.last))
         there = (last["status"] != FUTURE) & (self.first is not self.last)  # what went on to the other pool

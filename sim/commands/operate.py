@@ -1,15 +1,21 @@
-"""`ridgeline operate`: a load on replicas that are scaled with it, drained, lost and replaced."""
+"""`ridgeline operate`: a load on replicas, or on two pools, that are scaled with it, drained, lost and replaced."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sim.run import scenario_arguments
 
+if TYPE_CHECKING:
+    from sim.run.scenario import Scenario
+
 HELP = "replicas that are scaled with the load, drained, lost and replaced: latencies, engine hours, what happened"
 UNREAD = ("goodput",)
+USUAL = {"prefill": "", "decode": "", "transfer": "whole", "latency_s": 0.0, "link_gbps": 0.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from sim.commands.pools import add_pools
+
     scenario_arguments.add(parser, unread=UNREAD)
     parser.add_argument(
         "--operation", metavar="FILE",
@@ -17,41 +23,98 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--scaler", default="", metavar="RULE", help="rule of scaling, in place of the table's")
     parser.add_argument("--load-gbps", type=float, default=0.0, metavar="X", help="likewise, storage to a replica")
+    add_pools(parser)
     parser.add_argument("--json", metavar="FILE", help="write the tables")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import sys
+    from sim.run.scenario import read_toml
 
+    values = read_toml(arguments.scenario) if arguments.scenario else {}
+    if arguments.prefill or arguments.decode or "pool" in values:
+        return _pools(arguments, values)
+    return _replicas(arguments, values)
+
+
+def _table(arguments: argparse.Namespace, values: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """The [operation] table, and its file."""
+    from kernels.errors import InputError
+    from sim.run.scenario import read_toml
+
+    file = arguments.operation or arguments.scenario
+    found = read_toml(arguments.operation).get("operation") if arguments.operation else values.get("operation", {})
+    if not isinstance(found, dict):
+        raise InputError("has no [operation] table", file=file, field="operation", value=found)
+    return dict(found), file
+
+
+def _replicas(arguments: argparse.Namespace, values: dict[str, Any]) -> int:
     from kernels.errors import InputError
     from sim.cluster.operation import from_table
     from sim.cluster.simulate_operation import simulate_operation
-    from sim.record.export import write_json
-    from sim.run.scenario import read_toml
+    from sim.show.ending import end
     from sim.show.report import load_words
     from sim.show.tables import table
 
-    file = arguments.operation or arguments.scenario
-    found = read_toml(file).get("operation", None if arguments.operation else {}) if file else {}
-    if not isinstance(found, dict):
-        raise InputError("has no [operation] table", file=file, field="operation", value=found)
-    values: dict[str, Any] = dict(found)
-    values |= {"scaler": arguments.scaler} if arguments.scaler else {}
-    values |= {"load_GBps": arguments.load_gbps} if arguments.load_gbps else {}
-    rules = from_table(values, file)
-    done = simulate_operation(scenario_arguments.build(arguments, beside=("operation",)), rules)
-    complete, served = done.result.result.complete, int(done.requests["served"].sum())
-    if arguments.json:
-        tables: dict[str, Any] = {"rows": done.summary, "figures": done.figures, "events": done.events,
-                                  "load_state": done.load_state, "queue_drift": done.queue_drift}  # fmt: skip
-        tables |= {"note": notes} if (notes := scenario_arguments.notes_of(arguments)) else {}
-        write_json(tables | ({} if complete else {"complete": False}), arguments.json)
-    print("\n".join([*scenario_arguments.note_lines(arguments), table(done.summary)]))
-    print(table(done.figures))
-    print(load_words({"load_state": done.load_state, "queue_drift": done.queue_drift}))
-    if not complete:
-        return 130
-    if not served:
-        print("ridgeline: no request was served", file=sys.stderr)
-        return 3
-    return 0
+    for name, usual in USUAL.items():
+        if (value := getattr(arguments, name)) != usual:
+            raise InputError("has no effect without pools", field=name, value=value, allowed=str(usual))
+    rules, file = _table(arguments, values)
+    rules |= {"scaler": arguments.scaler} if arguments.scaler else {}
+    rules |= {"load_GBps": arguments.load_gbps} if arguments.load_gbps else {}
+    done = simulate_operation(scenario_arguments.build(arguments, beside=("operation",)), from_table(rules, file))
+    state = {"load_state": done.load_state, "queue_drift": done.queue_drift}
+    tables = {"rows": done.summary, "figures": done.figures, "events": done.events, **state}
+    return end(
+        arguments, tables, [table(done.summary), table(done.figures), load_words(state)],
+        served=int(done.requests["served"].sum()), complete=done.result.result.complete,
+    )  # fmt: skip
+
+
+def _pools(arguments: argparse.Namespace, values: dict[str, Any]) -> int:
+    from kernels.errors import InputError
+    from sim.cluster.operation import pools_from_table
+    from sim.cluster.simulate_pools_operation import simulate_pools_operation
+    from sim.show.ending import end
+    from sim.show.report import load_words
+    from sim.show.tables import table
+
+    for name in ("scaler", "load_gbps"):
+        if value := getattr(arguments, name):
+            raise InputError("each pool has its own, in [operation.prefill] and [operation.decode]", field=name,
+                             value=value)  # fmt: skip
+    rules, file = _table(arguments, values)
+    scenario, change = _split(arguments, values)
+    done = simulate_pools_operation(
+        scenario, change["prefill"], change["decode"], pools_from_table(rules, file), transfer=arguments.transfer,
+        latency_s=arguments.latency_s, link_byte_per_s=arguments.link_gbps * 1e9,
+    )  # fmt: skip
+    state = {"load_state": done.load_state, "queue_drift": done.queue_drift}
+    tables = {"rows": done.summary, "figures": done.figures, "events": done.events, "pools": done.pools, **state}
+    lines = [table(done.summary), table(done.figures), table(done.pools), load_words(state)]
+    return end(
+        arguments, tables, lines, served=int(done.requests["served"].sum()), complete=done.result.result.complete
+    )
+
+
+def _split(arguments: argparse.Namespace, values: dict[str, Any]) -> "tuple[Scenario, dict[str, dict[str, Any]]]":
+    """The scenario, and the fields in which each pool differs from it: those of the file's `[[pool]]` tables, or of
+    `--prefill` and `--decode`."""
+    from kernels.errors import InputError
+    from sim.commands.pools import changes
+    from sim.recommend.deployment import from_table
+
+    if "pool" not in values:
+        change = {role: changes(role, getattr(arguments, role)) for role in ("prefill", "decode")}
+        return scenario_arguments.build(arguments, beside=("operation",)), change
+    for role in ("prefill", "decode"):
+        if value := getattr(arguments, role):
+            raise InputError("has no effect beside the pools of a file", file=arguments.scenario, field=role,
+                             value=value)  # fmt: skip
+    deployment = from_table({name: value for name, value in values.items() if name != "operation"}, arguments.scenario)
+    if not deployment.split:
+        raise InputError("pools that both prefill and decode know nothing of each other: operate each by itself",
+                         file=arguments.scenario, field="pool", value=deployment.words,
+                         allowed="one that prefills and one that decodes")  # fmt: skip
+    change = {pool.role: dict(pool.change) for pool in deployment.pools}
+    return scenario_arguments.build(arguments, beside=("operation", "pool")), change

@@ -12,6 +12,12 @@ UNREAD = ("goodput", "price_USDph", "run_ahead", "timeout_s")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenario_arguments.add(parser, unread=UNREAD)
+    add_pools(parser)
+    parser.add_argument("--json", metavar="FILE", help="write the tables")
+
+
+def add_pools(parser: argparse.ArgumentParser) -> None:
+    """Options that say what two pools are, and what lies between them."""
     for role in ("prefill", "decode"):
         parser.add_argument(
             f"--{role}", default="", metavar="FIELD=VALUE,...",
@@ -25,19 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--link-gbps", type=float, default=0.0, metavar="X",
         help="GB/s a direction between an engine and the network; 0: its machine's ports",
     )  # fmt: skip
-    parser.add_argument("--json", metavar="FILE", help="write the tables")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import sys
-
     if (code := _deployed(arguments)) is not None:
         return code
     scenario = scenario_arguments.build(arguments)
     prefill, decode = (changes(role, getattr(arguments, role)) for role in ("prefill", "decode"))
 
     from sim.cluster.simulate import simulate_pools
-    from sim.record.export import write_json
+    from sim.show.ending import end
     from sim.show.report import load_words
     from sim.show.tables import table
 
@@ -45,32 +48,16 @@ def run(arguments: argparse.Namespace) -> int:
         scenario, prefill, decode, transfer=arguments.transfer, latency_s=arguments.latency_s,
         link_byte_per_s=arguments.link_gbps * 1e9,
     )  # fmt: skip
-    served = int(done.requests["served"].sum())
-    complete, notes = done.result.complete, scenario_arguments.notes_of(arguments)
-    if arguments.json:
-        tables = {"rows": done.summary, "pools": done.pools, "requests": len(done.requests), "served": served,
-                  "load_state": done.load_state, "queue_drift": done.queue_drift}  # fmt: skip
-        tables |= {"note": notes} if notes else {}
-        write_json(tables | ({} if complete else {"complete": False}), arguments.json)
-    for line in scenario_arguments.note_lines(arguments):
-        print(line)
-    print(f"{served} of {len(done.requests)} requests served, {done.result.moved_byte / 1e9:.3f} GB of KV handed over")
-    print(table(done.summary))
-    print(table(done.pools))
-    print(load_words({"load_state": done.load_state, "queue_drift": done.queue_drift}))
-    if not complete:
-        return 130
-    if not served:
-        print("ridgeline: no request was served", file=sys.stderr)
-        return 3
-    return 0
+    served, state = int(done.requests["served"].sum()), {"load_state": done.load_state, "queue_drift": done.queue_drift}
+    tables = {"rows": done.summary, "pools": done.pools, "requests": len(done.requests), "served": served, **state}
+    moved = f"{served} of {len(done.requests)} requests served, {done.result.moved_byte / 1e9:.3f} GB of KV handed over"
+    lines = [moved, table(done.summary), table(done.pools), load_words(state)]
+    return end(arguments, tables, lines, served=served, complete=done.result.complete)
 
 
 def _deployed(arguments: argparse.Namespace) -> int | None:
     """Runs a scenario whose file names its pools (`[[pool]]`, as `ridgeline recommend --save` writes them); None where
     it names none."""
-    import sys
-
     from kernels.errors import InputError
     from sim.run.scenario import read_toml
 
@@ -88,19 +75,14 @@ def _deployed(arguments: argparse.Namespace) -> int | None:
 
     from sim.recommend.deployment import from_table
     from sim.recommend.outcome import run_deployment
-    from sim.record.export import write_json
+    from sim.show.ending import end
     from sim.show.tables import table
 
     deployment = from_table(values, arguments.scenario)
     numbers = run_deployment(deployment)
-    if arguments.json:
-        write_json({"pools": deployment.words, **numbers}, arguments.json)
-    print(deployment.words)
-    print(table(pd.DataFrame({"metric": list(numbers), "value": pd.Series(list(numbers.values()), dtype=object)})))
-    if not numbers["completed"]:
-        print("ridgeline: no request was served", file=sys.stderr)
-        return 3
-    return 0
+    shown = pd.DataFrame({"metric": list(numbers), "value": pd.Series(list(numbers.values()), dtype=object)})
+    tables = {"pools": deployment.words, **numbers}
+    return end(arguments, tables, [deployment.words, table(shown)], served=numbers["completed"])
 
 
 def changes(role: str, text: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """`ridgeline programs`: a load of programs that ask, probe, share and stop while they run."""
 
 import argparse
-from typing import Any
 
 from sim.run import scenario_arguments
 
@@ -30,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from kernels.errors import NothingServedError
     from sim.cluster.simulate_programs import simulate_programs
-    from sim.record.export import write_json
+    from sim.show.ending import end
     from sim.show.tables import table
 
     scenario, outside = scenario_arguments.build(arguments), places(arguments.outside)
@@ -39,13 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     if complete and not produced:
         why = done.requests["reason"].mode()[0] if len(done.requests) else "no program asked for one"
         raise NothingServedError(f"no request was served: {why}", field="requests", value=scenario.requests)
-    notes = scenario_arguments.notes_of(arguments)
-    if arguments.json:
-        tables: dict[str, Any] = {"figures": done.summary, "rows": done.programs, "requests": done.requests}
-        tables |= {"note": notes} if notes else {}
-        write_json(tables | ({} if complete else {"complete": False}), arguments.json)
-    print("\n".join([*scenario_arguments.note_lines(arguments), table(done.summary)]))
-    return 0 if complete else 130
+    tables = {"figures": done.summary, "rows": done.programs, "requests": done.requests}
+    return end(arguments, tables, [table(done.summary)], served=produced, complete=complete)
 
 
 def places(text: str) -> dict[str, int]:

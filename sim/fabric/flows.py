@@ -11,7 +11,7 @@ import simpy
 
 from kernels.errors import InputError
 from kernels.fairness import Floats, Ints, Routes
-from kernels.flows import RUNNING, START, begin, count_down, fill, flows, grown, move
+from kernels.flows import RUNNING, START, begin, cancel, count_down, fill, flows, grown, move
 from kernels.units import PS_PER_S
 
 LAST = 2  # SimPy runs events of one instant by this number: after all that is normal (1)
@@ -77,6 +77,28 @@ class Fabric:
         self._waiting[batch] = done
         self._call_change()
         return done
+
+    def cancel(self, done: simpy.Event) -> float:
+        """Takes the flows out whose end is this event, which then never comes, and returns the bytes that were left of
+        them; 0 where they have ended.
+
+        >>> env = simpy.Environment()
+        >>> fabric = Fabric(env, np.array([1e12]))
+        >>> first, second = fabric.send([[0]], [30.0]), fabric.send([[0]], [10.0])
+        >>> env.run(until=10); fabric.cancel(first)
+        25.0
+        >>> env.run(second); env.now  # 5 B at half rate, then 5 at the whole of it
+        15
+        """
+        self._advance()
+        left = 0.0
+        for batch in [batch for batch, event in self._waiting.items() if event is done]:
+            while (more := float(cancel(self._flows, batch))) >= 0:
+                left += more
+            del self._waiting[batch]
+            self._free.append(batch)
+            self._call_change()
+        return left
 
     def rates_byte_per_s(self) -> Floats:
         """Rates of the running flows, in the order in which they started."""

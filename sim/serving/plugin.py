@@ -165,22 +165,30 @@ def find(kind: str, text: str) -> Plugin:
     """
     name, _, rest = text.partition(":")
     module = _module(kind, name)
-    options = options_of(module)
+    values = option_values(kind, name, rest, options_of(module))
+    return Plugin(pathlib.Path(name).stem if name.endswith(".py") else name, kind, module, values)
+
+
+def option_values(kind: str, name: str, text: str, options: Mapping[str, Option]) -> dict[str, float]:
+    """The options of the file `name` where `text` gives some: `option=value,...`; an `InputError` names what is wrong.
+
+    >>> option_values("scaler", "mine", "num=3", {"num": Option(1, "engines"), "share": Option(0.5, "of them", low=0)})
+    {'num': 3.0, 'share': 0.5}
+    """
     given: dict[str, str] = {}
-    for part in filter(None, rest.split(",")):
+    for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
         if key not in options:
             raise InputError("unknown option", field=f"{kind} {name}", value=key, allowed=list(options))
         if not equals:
             raise InputError("an option without a value", field=f"{kind} {name}", value=part, allowed=f"{key}=VALUE")
         if key in given:
-            raise InputError(f"option {key} is given twice", field=kind, value=text)
+            raise InputError(f"option {key} is given twice", field=kind, value=f"{name}:{text}")
         given[key] = value
-    values = {
+    return {
         key: option.parse(f"{kind} {name}: {key}", given.get(key, str(option.default)))
         for key, option in options.items()
     }
-    return Plugin(pathlib.Path(name).stem if name.endswith(".py") else name, kind, module, values)
 
 
 def compile_function(plugin: Plugin) -> Callable[..., int]:

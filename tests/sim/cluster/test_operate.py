@@ -7,7 +7,8 @@ import pytest
 
 from kernels.engine.records import FINISHED, LEAVING, SEQUENCE_FIELDS
 from kernels.errors import InputError
-from sim.cluster.operate import FRESH, Operator
+from sim.cluster.operate import Operator
+from sim.cluster.operated_pool import FRESH, OperatedPool
 from sim.cluster.operation import Event, Operation, from_table
 from sim.cluster.pool import PoolPart
 from sim.cluster.simulate_operation import simulate_operation
@@ -160,7 +161,7 @@ def test_what_a_table_cannot_say(table, said):
 def test_what_an_operation_cannot_do():
     for rules, said in (
         (Operation(event=(Event(0, 9, "fail"),)), "no such engine"),
-        (Operation(scaler="fixd"), "no such rule"),
+        (Operation(scaler="fixd"), "no such scaler"),
         (Operation(event=(Event(0, 0, "drain"), Event(0, 1, "drain"))), "leaves no engine"),
         (Operation(scaler="fixed", min_engine=3), "more than dp"),
     ):
@@ -197,7 +198,7 @@ def test_a_request_that_is_sent_again_keeps_nothing_of_the_engine_that_failed():
 def test_the_shared_storage_gives_in_order_of_time():
     """Who asks later for an earlier time does not wait for a machine that is not there yet."""
     storage = SimpleNamespace(storage_ps=10, reads=[])
-    assert [Operator._read_by(storage, there_ps) for there_ps in (210, 20, 20, 205, 0)] == [220, 30, 40, 230, 10]
+    assert [OperatedPool._read_by(storage, there_ps) for there_ps in (210, 20, 20, 205, 0)] == [220, 30, 40, 230, 10]
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 2.0, True, "2"])

@@ -77,23 +77,23 @@ def test_bytes_on_the_links_are_the_kv_that_was_handed_over(engine, monkeypatch)
     if engine == "auto":
         from sim.cluster import ahead
 
-        run = ahead.Ahead.run
+        run = ahead.Ahead.finish
 
         def kept(self):
             run(self)
             found["byte"] = self.flow.link_byte
 
-        monkeypatch.setattr(ahead.Ahead, "run", kept)
+        monkeypatch.setattr(ahead.Ahead, "finish", kept)
     else:
         from sim.cluster import clock
 
-        run = clock.Clock.run
+        run = clock.Clock.finish
 
         def kept(self):
             run(self)
             found["byte"] = self.fabric.link_byte
 
-        monkeypatch.setattr(clock.Clock, "run", kept)
+        monkeypatch.setattr(clock.Clock, "finish", kept)
     done = serve_pools(requests, [part("prefill", 2), part("decode", 3)], options=Options(engine=engine))
     moved = requests.output_token > 1
     kv_byte = 1000.0 * requests.prompt_token

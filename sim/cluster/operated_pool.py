@@ -1,0 +1,349 @@
+"""A pool whose engines come and go: started, drained, lost and replaced by events of a SimPy clock.
+
+Its owner lets the engines run ahead between two of these events. What is lost of a failed engine is its cache and the
+KV of its requests; the step that it was in counts as done work. Who computes them again is the owner's affair.
+"""
+
+import functools
+from bisect import insort
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+import simpy
+
+from kernels.engine import records as at
+from kernels.engine.down import forget, settle
+from kernels.engine.heap import NEVER
+from kernels.engine.party import next_arrival
+from kernels.errors import InputError
+from kernels.units import FOREVER_PS, PS_PER_S
+from sim.cluster import scaler_files
+from sim.cluster.machines import Machines
+from sim.cluster.operation import Operation
+from sim.cluster.pool import Pool
+from sim.serving.engine import who_waits
+
+HERE = (at.WAITING, at.RUNNING, at.SWAPPED, at.HANDED, at.HELD)  # what a failure takes down
+SPEC = (at.DONE, at.LEAVING)  # all tokens are with their client
+KEPT = frozenset({
+    *at.COUNTERS, *at.INTEGRALS, "now_ps", "integrated_ps", "attn_nj", "draft_ps", "num_plan", "hidden", "sees",
+    "epoch", "link_ps", "down", "up_ps",
+})  # fmt: skip
+FRESH = {
+    "kv": 0, "ahead": 0, "produced": 0, "block": 0, "shared": 0, "run": 0, "blank": 0, "span": 0, "lane": 0,
+    "flight": 0, "entry": 0, "slot": 0, "draft": 0, "previous": 0, "next": 0, "left": -1, "right": -1, "planned": 0,
+    "stale": 0, "joined": 0, "branch": 0, "accept": 0, "stopped": 0, "status": at.FUTURE, "replica": -1,
+}  # fmt: skip
+OFF, LOADING, UP, DRAINING = STATES = ("off", "loading", "up", "draining")
+
+
+ARRIVED = ("outstanding", "num_finished", "num_refused", "num_aborted")  # of an engine: who has come to it
+Again = Callable[[], int]
+"""Lets requests that were lost be computed again, once it is known which engines are left; returns how many."""
+
+
+class OperatedPool:
+    """The engines of `pool` under the rules of an operation, on the clock `env`.
+
+    An engine reads `weight_byte` at `load_byte_per_s`. `lose(pool, k)` takes engine k down (see `take_down`) and says
+    how its requests are computed again. Pools that share machines take them from `machines`.
+    """
+
+    def __init__(
+        self, env: simpy.Environment, pool: Pool, rule: Operation, weight_byte: float, load_byte_per_s: float,
+        lose: "Callable[[OperatedPool, int], Again]", stream: int = 0x0B, machines: Machines | None = None,
+    ) -> None:  # fmt: skip
+        self.env, self.pool, self.rule, self.lose, self.machines = env, pool, rule, lose, machines
+        self.num = pool.num_engine
+        if (policy := pool.part.policy).flag("HOLD"):
+            raise InputError("holds whole batches, of which nobody leaves", field="policy", value=policy.name,
+                             allowed="a policy whose sequences leave one by one")  # fmt: skip
+        for event in rule.event:
+            if event.engine >= self.num:
+                raise InputError("no such engine", field="engine", value=event.engine, allowed=f"0 to {self.num - 1}")
+        for name in ("min_engine", "start_engine"):
+            if (value := getattr(rule, name)) > self.num:
+                raise InputError("more than dp", field=name, value=value, allowed=f"{self.num} at most")
+        self.scaler = scaler_files.find(rule.scaler) if rule.scaler else None
+        self.load_ps = round(weight_byte / load_byte_per_s * PS_PER_S)
+        rate = rule.storage_GBps * 1e9
+        self.storage_ps = round(weight_byte / rate * PS_PER_S) if rate else 0
+        self.reads: list[tuple[int, int]] = []  # of the shared storage, in order of time
+        self.noticed: set[int] = set()  # engines whose machines are called back
+        self.key = self.world.seq["key"].copy()
+        self.fresh = [
+            (name, getattr(self.world, name).copy()) for name in ("engine", "lane", "work", "store")
+        ]  # as engines are before anything happens
+        self.state = [OFF] * self.num
+        self.life = [0] * self.num  # how often each has been started: what befell an earlier life is void
+        self.since_ps = [0] * self.num
+        self.paid_ps = np.zeros(self.num, np.int64)
+        self.event: list[tuple[float, int, str]] = []
+        self.num_resent = 0
+        self.short = 0  # engines that it would start if there were machines
+        self.draw = np.random.default_rng(np.random.SeedSequence((pool.options.seed, stream)))
+
+    @property
+    def world(self) -> at.World:
+        return self.pool.world
+
+    @property
+    def now_ps(self) -> int:
+        return int(self.env.now)
+
+    @property
+    def num_start(self) -> int:
+        """Engines that are up when the first request comes."""
+        return self.rule.start_engine or (self.rule.min_engine if self.scaler else self.num)
+
+    def begin(self) -> None:
+        """Before anything happens: who is up, and what will befall them."""
+        for k in range(self.num):
+            if k < self.num_start:
+                self._up(k)
+            else:
+                self._switch_off(k, "off")
+        self.event.clear()
+        if self.scaler is not None:
+            self.env.process(self._scale(self.scaler))
+        for one in self.rule.event:
+            self._later(round(one.at_s * PS_PER_S), functools.partial(self._happen, one.engine, one.kind))
+
+    def is_idle(self) -> bool:
+        """Whether nothing happens here by itself any more, whatever the clock says."""
+        later = LOADING in self.state or (self.world.event < NEVER).any() or int(next_arrival(self.world)) >= 0
+        return not later
+
+    def stuck(self) -> InputError:
+        """What is said where nothing happens any more, and somebody waits."""
+        self.world.control[at.STUCK_ENGINE] = int(np.argmax(self.world.engine["outstanding"]))
+        return InputError(who_waits(self.world, self.pool.part.policy.name))
+
+    def _later(self, delay_ps: int, what: Callable[[], None]) -> None:
+        self.env.timeout(delay_ps).callbacks.append(lambda _: what())
+
+    def _note(self, k: int, what: str) -> None:
+        self.event.append((self.now_ps / PS_PER_S, k, what))
+
+    def _happen(self, k: int, kind: str) -> None:
+        """An event of the table."""
+        if kind == "start" and self.state[k] == OFF:
+            if self._take():
+                self._start(k, 0)
+            else:
+                self.short += 1
+        elif kind == "drain" and self.state[k] == UP:
+            self._drain(k)
+        elif kind in ("fail", "spot") and self.state[k] in (UP, DRAINING):
+            self._fail(k) if kind == "fail" else self._call_back(k)
+
+    def _take(self) -> bool:
+        """Whether there is a machine for one more engine, which it then has."""
+        return self.machines is None or self.machines.take()
+
+    def _give(self) -> None:
+        if self.machines is not None:
+            self.machines.give(self)
+
+    def turn(self) -> bool:
+        """Starts an engine on a machine that another pool has left, if there is one to start."""
+        off = [k for k in range(self.num) if self.state[k] == OFF]
+        if not off or self.short == 0 or not self._take():
+            return False
+        self.short -= 1
+        self._start(off[0], 0, turned=True)
+        return True
+
+    def _start(self, k: int, wait_s: float, turned: bool = False) -> None:
+        """Starts engine k once a machine is there: its weights are read, unless they stay from the pool that it was in,
+        and it is warmed up."""
+        there_ps = self.now_ps + round(wait_s * PS_PER_S)
+        has_weights = turned and self.machines is not None and self.machines.stays
+        read_ps = there_ps if has_weights else max(there_ps + self.load_ps, self._read_by(there_ps))
+        up_ps = read_ps + round(self.rule.warm_s * PS_PER_S)
+        self.state[k] = LOADING
+        self.life[k] += 1
+        self.since_ps[k] = there_ps
+        self._set_up_ps(k, up_ps)
+        self._note(k, "load")
+        life = self.life[k]
+        self._later(up_ps - self.now_ps, lambda: self._up(k) if self.life[k] == life else None)
+
+    def _read_by(self, there_ps: int) -> int:
+        """When the shared storage has given weights to a machine that is there from then on: one after another, in the
+        first time that nobody has asked for."""
+        if self.storage_ps == 0:
+            return there_ps
+        begin_ps = there_ps
+        for start_ps, stop_ps in self.reads:
+            if begin_ps + self.storage_ps <= start_ps:
+                break
+            begin_ps = max(begin_ps, stop_ps)
+        insort(self.reads, (begin_ps, begin_ps + self.storage_ps))
+        return begin_ps + self.storage_ps
+
+    def _set_up_ps(self, k: int, up_ps: int) -> None:
+        me = self.world.engine[k]
+        me["down"], me["up_ps"] = 1, up_ps
+        if up_ps < FOREVER_PS:  # whoever is sent there waits until then
+            me["now_ps"] = max(int(me["now_ps"]), up_ps)
+            self.world.lane[k]["free_ps"] = up_ps
+
+    def _up(self, k: int) -> None:
+        self.state[k] = UP
+        self.world.engine[k]["down"] = 0
+        self._note(k, "up")
+        life = self.life[k]
+        for mean_h, what in ((self.rule.mtbf_h, self._fail), (self.rule.spot_mtbf_h, self._call_back)):
+            if mean_h:
+                delay_ps = min(round(self.draw.exponential(mean_h * 3600) * PS_PER_S), FOREVER_PS // 4)
+                self._later(delay_ps, functools.partial(self._if_alive, k, life, what))
+
+    def _if_alive(self, k: int, life: int, what: Callable[[int], None]) -> None:
+        if self.life[k] == life and self.state[k] in (UP, DRAINING):
+            what(k)
+
+    def _drain(self, k: int) -> None:
+        """Engine k takes no more requests, and is switched off once it has none."""
+        self.state[k] = DRAINING
+        self._set_up_ps(k, FOREVER_PS)
+        self._note(k, "drain")
+        self._check_taking()
+        self.env.process(self._await_empty(k, self.life[k]))
+
+    def _await_empty(self, k: int, life: int) -> Generator[simpy.Event, Any, None]:
+        while self.state[k] == DRAINING and self.life[k] == life:
+            if self._is_empty(k):
+                me = self.world.engine[k]
+                left_ps = int(me["integrated_ps"]) if me["hands_over"] else 0  # when the last KV had left
+                settle(self.world, k, self.now_ps)
+                self._switch_off(k, "off", left_ps)
+                self._give()
+                return
+            yield self.env.timeout(round(self.rule.interval_s * PS_PER_S))
+
+    def _is_empty(self, k: int) -> bool:
+        """Whether nobody is on engine k, or on the way to it or from it with KV that it holds."""
+        me = self.world.engine[k]
+        if int(me["outstanding"]) or int(me["num_running"]):
+            return False
+        held = int(me["num_block"]) - int(me["free_block"]) - int(me["evictable_block"])
+        return not me["hands_over"] or held == 0
+
+    def _switch_off(self, k: int, what: str, left_ps: int = 0) -> None:
+        """Nobody is on engine k any more: its cache is lost, and it is no longer paid for, from its last step on where
+        it was empty before (or from `left_ps` on, where that is later)."""
+        end_ps = max(self.since_ps[k], int(self.world.lane[k]["free_ps"].max()), left_ps)
+        end_ps = self.now_ps if what != "off" else end_ps
+        if self.state[k] != OFF:
+            self.paid_ps[k] += max(0, min(end_ps, self.now_ps) - self.since_ps[k])
+        forget(self.world, k)
+        seq = self.world.seq
+        left = np.flatnonzero((seq["replica"] == k) & (seq["run"] + seq["blank"] > 0))
+        seq["run"][left], seq["blank"][left] = 0, 0  # what they left behind in its cache
+        self.state[k] = OFF
+        self.life[k] += 1
+        self._set_up_ps(k, FOREVER_PS)
+        self._note(k, what)
+
+    def _call_back(self, k: int) -> None:
+        """The machine of engine k is called back: it takes nothing new during the notice, where another one does, and
+        is gone at its end."""
+        self.noticed.add(k)
+        if self.state[k] == UP:
+            self.state[k] = DRAINING
+            self._set_up_ps(k, FOREVER_PS)
+        self._note(k, "notice")
+        life = self.life[k]
+        if not any(one in (UP, LOADING) for one in self.state):  # it serves who comes until it is gone
+            self.world.engine[k]["up_ps"] = FOREVER_PS - 1
+        self._later(
+            round(self.rule.spot_notice_s * PS_PER_S),
+            lambda: self._fail(k, "gone", self.rule.spot_replace_s) if self.life[k] == life else None,
+        )
+
+    def _fail(self, k: int, what: str = "fail", wait_s: float | None = None) -> None:
+        """Engine k is lost: another machine is started in its place, its requests go to the others."""
+        self.noticed.discard(k)
+        again = self.lose(self, k)
+        drained = self.state[k] == DRAINING and what == "fail"
+        self._switch_off(k, what)
+        if not drained:
+            self._start(k, self.rule.repair_s if wait_s is None else wait_s)
+        else:
+            self._later(round(self.rule.repair_s * PS_PER_S), self._give)
+        self._check_taking()
+        self.num_resent += again()
+
+    def take_down(self, k: int) -> list[tuple[int, int]]:
+        """Requests of engine k whose KV is lost, with the tokens that they have produced; but for its accounts it is as
+        it was before anything happened."""
+        w = self.world
+        settle(w, k, self.now_ps)
+        here = w.seq["replica"] == k
+        spent = here & np.isin(w.seq["status"], SPEC)
+        w.seq["status"][spent] = at.FINISHED
+        rows = np.flatnonzero(here & np.isin(w.seq["status"], HERE))
+        rows = rows[np.lexsort((rows, w.seq["key"][rows]))]
+        lost = [(int(i), int(w.seq["produced"][i])) for i in rows]
+        for name, value in FRESH.items():
+            w.seq[name][rows] = value
+        for name in ("run", "blank", "shared", "block"):
+            w.seq[name][spent] = 0
+        w.seq["preempted"][rows] += 1
+        w.seq["key"][rows] = self.key[rows]
+        cut_ps = np.maximum(w.lane[k]["free_ps"] - self.now_ps, 0)
+        busy_ps = w.lane[k]["busy_ps"] - np.minimum(cut_ps, w.lane[k]["busy_ps"])
+        kept = {name: w.engine[k][name].item() for name in KEPT}
+        for name, pristine in self.fresh:
+            getattr(w, name)[k] = pristine[k]
+        for name, value in kept.items():
+            w.engine[k][name] = value
+        w.engine[k]["now_ps"] = self.now_ps
+        w.lane[k]["free_ps"], w.lane[k]["busy_ps"] = self.now_ps, busy_ps
+        w.engine[k]["epoch"] += 1
+        return lost
+
+    def _check_taking(self) -> None:
+        if any(one in (UP, LOADING) for one in self.state):
+            return
+        for k in sorted(self.noticed)[:1]:  # another machine comes in its place
+            self.world.engine[k]["up_ps"] = FOREVER_PS - 1
+        if not ((self.world.engine["up_ps"] < FOREVER_PS) & (self.world.engine["down"] == 1)).any():
+            raise InputError("leaves no engine that takes requests, or will", field="operation",
+                             value=f"at {self.now_ps / PS_PER_S:g} s", allowed="one engine at least")  # fmt: skip
+
+    def _scale(self, want: Callable[[scaler_files.Seen], int]) -> Generator[simpy.Event, Any, None]:
+        while True:
+            yield self.env.timeout(round(self.rule.interval_s * PS_PER_S))
+            seen = self._seen()
+            wanted = max(self.rule.min_engine, min(int(want(seen)), self.num))
+            more = [k for k in range(self.num) if self.state[k] == OFF][: max(0, wanted - seen.num_engine)]
+            taken = [k for k in more if self._take()]
+            for k in taken:
+                self._start(k, 0)
+            self.short = len(more) - len(taken)
+            up = [k for k in range(self.num) if self.state[k] == UP]
+            spare = min(seen.num_engine - wanted, len(up) - 1)
+            for k in up[::-1][: max(0, spare)]:
+                self._drain(k)
+
+    def _seen(self) -> scaler_files.Seen:
+        me = self.world.engine
+        up = np.array([one == UP for one in self.state])
+        held = me["num_block"] - me["free_block"] - me["evictable_block"]
+        loading = self.state.count(LOADING)
+        return scaler_files.Seen(
+            self.now_ps / PS_PER_S, int(up.sum()) + loading, loading, int(me["outstanding"].sum()),
+            int(me["num_running"].sum()), sum(int(me[name].sum()) for name in ARRIVED),
+            float(held[up].sum()) / max(1, int(me["num_block"][up].sum())),
+        )  # fmt: skip
+
+    def finish(self, end_ps: int) -> None:
+        """Pays what is still up when the last request has ended."""
+        for k in range(self.num):
+            if self.state[k] != OFF:
+                self.paid_ps[k] += max(0, end_ps - self.since_ps[k])
+            free = self.world.lane[k]["free_ps"]
+            free[free > end_ps] = end_ps  # of one that was still to come up
