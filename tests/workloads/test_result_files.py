@@ -121,7 +121,10 @@ def test_inference_perf(tmp_path) -> None:
 
 
 FORMS = [(name, k) for name in sorted(files.FILES) for k in range(1 + len(files.OTHER_FORMS.get(name, ())))]
-ASKED = {("vidur", 1): ",rate=2", ("sglang_bench", 1): ",run=1", ("guidellm", 1): ",run=1"}  # of one form alone
+ASKED = {  # of one form alone
+    ("vidur", 1): ",rate=2", ("sglang_bench", 1): ",run=1", ("guidellm", 1): ",run=1",
+    ("mooncake", 3): ",char_per_token=4",
+}  # fmt: skip
 TABLES = ("azure", "burstgpt", "plain", "sharegpt", "splitwise", "vidur")
 
 
