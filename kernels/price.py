@@ -113,8 +113,8 @@ def price_table(ops: OpTable, work: WorkTable, machine: Machine) -> CostTable:
 
 
 def price_into(ops: OpTable, work: WorkTable, machine: Machine, cost: CostTable) -> int:
-    """Fills `cost`; returns -1, or the first row whose kind is none or whose format has no rate (then that block and
-    the rest stay zero).
+    """Fills `cost`, but for rows of no repetition, whose cost stays as it is; returns -1, or the first row whose kind
+    is none or whose format has no rate (then that block and the rest stay zero).
 
     Rows go in blocks that stay in the second-level cache: sorted by class of kind, then one small loop a class, which
     is compiled when a table first has rows of that class.
@@ -151,7 +151,8 @@ def price_class(c: int, ops: OpTable, rows: Rows, work: WorkTable, machine: Mach
 
 @njit
 def _sort(ops: OpTable, start: int, peak: Floats, rows: Rows, count: Rows) -> int:
-    """Writes the rows of the block at `start` to `rows`, by class; the first that cannot be priced, or -1."""
+    """Writes the rows of the block at `start` to `rows`, by class, without those of no repetition (a table keeps their
+    places, and their shapes may be empty); the first that cannot be priced, or -1."""
     for c in range(len(CLASSES)):
         count[c] = 0
     for i in range(start, min(start + BLOCK, len(ops))):
@@ -160,6 +161,8 @@ def _sort(ops: OpTable, start: int, peak: Floats, rows: Rows, count: Rows) -> in
             return i
         if (kind <= MOE or kind == ATTN_BACKWARD or kind >= SCAN) and peak[ops[i]["fmt"]] <= 0.0:
             return i
+        if ops[i]["count"] == 0:
+            continue
         c = CLASS[kind]
         rows[c, count[c]] = i
         count[c] += 1

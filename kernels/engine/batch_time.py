@@ -23,7 +23,7 @@ from kernels.engine.price import (
     STRIDE,
     TOKEN_PS,
     PackedPrice,
-    add_prefill,
+    add_prefills,
     decode_cost,
     dispatch_ps,
     layers_of,
@@ -35,7 +35,7 @@ from kernels.engine.scan import scan_cost
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.jit import njit
 
-TOO_MANY_TOKEN, TOO_MANY_SEQ, NO_ROW = -1, -2, -3  # what is no step
+TOO_MANY_TOKEN, TOO_MANY_SEQ, NO_ROW, CLIPPED, NO_TOTAL = -1, -2, -3, -4, -5  # what is no step
 
 
 @njit
@@ -64,16 +64,73 @@ def batch_ps(table: Ints, real: Floats, new: Ints, before: Ints, decode: Ints, n
     these (none: an empty array); decodes have one token and `decode` before it. `num_partial` rows sample no token.
     """
     p = PackedPrice(borrow(table), borrow(real))
+    kv = np.zeros(table[NUM_CLASS] * NUM_KV_FIELD, np.int64)
+    longest = 0
+    for row in range(len(decode)):
+        if decode[row] < 0:
+            return NO_ROW
+        longest = max(longest, decode[row] + 1)
+    for c in range(table[NUM_CLASS]):
+        window, total = window_of(p, c), 0
+        for row in range(len(decode)):
+            keys = decode[row] + 1
+            total += min(keys, window) if window > 0 else keys
+        kv[c * NUM_KV_FIELD + KV_SUM] = total
+        kv[c * NUM_KV_FIELD + KV_MAX_STILL] = longest_span(longest, window)
+    return _step_ps(p, table, new, before, len(decode), kv, num_partial)
+
+
+@njit
+def total_ps(
+    table: Ints, real: Floats, new: Ints, before: Ints, num: int, token: int, longest: int, shortest: int,
+    num_partial: int,
+) -> int:  # fmt: skip
+    """As `batch_ps`, of `num` decodes of which the sum, the most and the fewest tokens are known; `CLIPPED` where a
+    window cuts some of them and not others, so that the sum does not say what is read."""
+    if num < 0 or (num > 0 and not 0 <= shortest <= longest) or (num == 0 and token != 0):
+        return NO_TOTAL
+    if num > 0 and not shortest * (num - 1) + longest <= token <= longest * (num - 1) + shortest:
+        return NO_TOTAL
+    p = PackedPrice(borrow(table), borrow(real))
+    kv = np.zeros(table[NUM_CLASS] * NUM_KV_FIELD, np.int64)
+    for c in range(table[NUM_CLASS] if num > 0 else 0):
+        window, total = window_of(p, c), token + num
+        if 0 < window < longest + 1:
+            if shortest + 1 < window:
+                return CLIPPED
+            total = num * window
+        kv[c * NUM_KV_FIELD + KV_SUM] = total
+        kv[c * NUM_KV_FIELD + KV_MAX_STILL] = longest_span(longest + 1, window)
+    return _step_ps(p, table, new, before, num, kv, num_partial)
+
+
+@njit
+def growing_ps(table: Ints, real: Floats, num: int, token: int, num_step: int) -> int:
+    """The sum of `num_step` steps of `num` decodes, each of `token` tokens before the first of them and of one more
+    before every next; or what is no step."""
+    none, total = np.empty(0, np.int64), 0
+    for k in range(num_step):
+        held = token + k
+        found = total_ps(table, real, none, none, num, num * held, held, held, 0)
+        if found < 0:
+            return found
+        total += found
+    return total
+
+
+@njit
+def _step_ps(
+    p: PackedPrice, table: Ints, new: Ints, before: Ints, num_decode: int, kv: Ints, num_partial: int
+) -> int:  # fmt: skip
+    """Of prompts row by row (equal ones that follow each other as one) and of decodes by what each class of layers
+    reads of them: `kv`, `NUM_KV_FIELD` numbers a class."""
     num_class, num_stage = table[NUM_CLASS], table[NUM_STAGE]
-    num_prompt, num_decode = len(new), len(decode)
+    num_prompt = len(new)
     num_row, prompt_token, cached = num_prompt + num_decode, 0, len(before) > 0
     for row in range(num_prompt):
         if new[row] < 1 or (cached and before[row] < 0):
             return NO_ROW
         prompt_token += new[row]
-    for row in range(num_decode):
-        if decode[row] < 0:
-            return NO_ROW
     if num_row == 0:
         return 0
     token, sampled = prompt_token + num_decode, num_row - num_partial
@@ -82,26 +139,23 @@ def batch_ps(table: Ints, real: Floats, new: Ints, before: Ints, decode: Ints, n
     if sampled < 0 or num_partial < 0 or sampled > table[HEAD_NJ] - table[HEAD_PS] - 1:
         return TOO_MANY_SEQ
     attn_ps = np.zeros(num_stage, np.int64)
-    kv = np.zeros(num_class * NUM_KV_FIELD, np.int64)
     feature = np.zeros(NUM_FEATURE)
     for c in range(num_class):
         layer_ps = prompt_ps = 0
         if num_prompt > 0:
             feature[:] = 0.0
-            for row in range(num_prompt):
-                add_prefill(p, c, feature, new[row], new[row] + (before[row] if cached else 0))
+            row = 0
+            while row < num_prompt:
+                end_row, held = row + 1, before[row] if cached else 0
+                while end_row < num_prompt and new[end_row] == new[row] and (not cached or before[end_row] == held):
+                    end_row += 1
+                add_prefills(p, c, feature, end_row - row, new[row], new[row] + held)
+                row = end_row
             prompt_ps = prefill_cost(p, c, feature)[0]
             layer_ps += prompt_ps
         if num_decode > 0:
-            window = window_of(p, c)
-            total = longest = 0
-            for row in range(num_decode):
-                keys = decode[row] + 1
-                longest = max(longest, keys)
-                total += min(keys, window) if window > 0 else keys
-            kv[c * NUM_KV_FIELD + KV_SUM] = total
-            kv[c * NUM_KV_FIELD + KV_MAX_STILL] = longest_span(longest, window)
-            cost = decode_cost(p, c, num_decode, total, longest_span(longest, window))
+            at = c * NUM_KV_FIELD
+            cost = decode_cost(p, c, num_decode, kv[at + KV_SUM], kv[at + KV_MAX_STILL])
             layer_ps += cost[0]
             if num_prompt > 0:
                 layer_ps -= hidden_ps(prompt_ps, cost[0], cost[2], p.real)

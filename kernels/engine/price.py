@@ -268,9 +268,15 @@ def whole(amount: float) -> int:
 @njit
 def add_prefill(p: PackedPrice, c: int, feature: Floats, query_len: int, kv_len: int) -> None:
     """Adds a chunk of `query_len` tokens that ends at `kv_len` to the features of class c."""
+    add_prefills(p, c, feature, 1, query_len, kv_len)
+
+
+@njit
+def add_prefills(p: PackedPrice, c: int, feature: Floats, count: int, query_len: int, kv_len: int) -> None:
+    """As `add_prefill`, of `count` equal chunks."""
     at = NUM_RATE + c * CLASS_SIZE
     fit = p.real[at + NUM_SHAPE : at + IN_DECODE]
-    prefill_add(feature, 1, query_len, kv_len, CAUSAL, shape_at(p.real, at), fit)
+    prefill_add(feature, count, query_len, kv_len, CAUSAL, shape_at(p.real, at), fit)
 
 
 @njit

@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--systems", metavar="A,B", help="machines to run the same scenario on")
     parser.add_argument("--policies", metavar="A;B", help="policies to run the same scenario under, `;` between them")
     parser.add_argument("--json", metavar="FILE", help="write the table")
+    parser.add_argument("--plot", metavar="FILE", help="draw tokens/s a user against tokens/s a GPU, $ and joules")
     scenario_arguments.add(parser, many=True)
 
 
@@ -36,11 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
     import sys
 
     from kernels.errors import InputError
-    from sim.record.export import write_json
+    from sim.record.export import check_picture, write_json, write_picture
     from sim.run import scenario_arguments
     from sim.run.compare import compare, vary
     from sim.show.tables import table
 
+    if arguments.plot:
+        check_picture(arguments.plot)
     for many, one in (("systems", "system"), ("policies", "policy")):
         if getattr(arguments, many) and getattr(arguments, f"field_{one}"):
             raise InputError(f"has no effect beside --{many}", field=one, value=getattr(arguments, f"field_{one}"))
@@ -55,6 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         said = {"about": about} | ({"note": notes} if notes else {})
         write_json({"rows": frame} | said | ({} if frame.attrs["complete"] else {"complete": False}), arguments.json)
+    if arguments.plot and any(row["completed"] for row in frame.attrs["points"]):
+        from sim.show.pareto import pareto
+
+        title = " and ".join(dict.fromkeys(one.model for one in every))
+        write_picture(pareto(frame, title), arguments.plot, {"scenario": " ".join(one.digest() for one in every)})
     print("\n".join([*scenario_arguments.note_lines(arguments), *differing(about), table(frame)]))
     if not frame.attrs["complete"]:
         return 130

@@ -52,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{len(verdicts) - len(moved)} of {wanted} scenarios {said if not moved else 'as recorded; ' + said}")
     if arguments.json:
         why = [{"entry": one.name, "cause": cause} for one in moved for cause in one.causes]
-        write_json({"rows": frame(verdicts), "causes": why, "complete": complete, "num_entry": wanted,
+        new = [{"entry": one.name, "metric": name, "now": now} for one in verdicts for name, now in one.new.items()]
+        write_json({"rows": frame(verdicts), "causes": why, "new": new, "complete": complete, "num_entry": wanted,
                     "num_moved": len(moved)}, arguments.json)  # fmt: skip
     files = {}
     if arguments.markdown:

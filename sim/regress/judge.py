@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kernels.errors import InputError
@@ -49,12 +49,14 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A scenario's comparison. `moved`: rows `(metric, base, now)`; `causes`: sentences, the largest first."""
+    """A scenario's comparison. `moved`: rows `(metric, base, now)`; `causes`: sentences, the largest first; `new`: the
+    results that the baseline does not know, which nothing guards until it is recorded again."""
 
     name: str
     now: Entry
     moved: list[tuple[str, float | None, float | None]]
     causes: list[str]
+    new: dict[str, float | None] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         said = (
@@ -84,11 +86,12 @@ def direction(name: str, base: float | None, now: float | None) -> str:
 
 
 def judge(base: Entry, now: Entry, threshold: Threshold) -> Verdict:
-    """Compares an entry with its baseline, metric by metric; a metric that only one of them has, has moved."""
-    names = list(base.metric) + [name for name in now.metric if name not in base.metric]
-    pairs = ((name, base.metric.get(name), now.metric.get(name)) for name in names)
-    moved = [(name, old, new) for name, old, new in pairs if not threshold.holds(name, old, new)]
-    return Verdict(base.name, now, moved, list(causes(base, now)) if moved else [])
+    """Compares an entry with its baseline, metric by metric. A metric that is gone has moved; one that the baseline
+    does not know, of a release that counts more, is new and has not."""
+    pairs = ((name, old, now.metric.get(name)) for name, old in base.metric.items())
+    moved = [(name, old, became) for name, old, became in pairs if not threshold.holds(name, old, became)]
+    new = {name: value for name, value in now.metric.items() if name not in base.metric}
+    return Verdict(base.name, now, moved, list(causes(base, now)) if moved else [], new)
 
 
 def causes(base: Entry, now: Entry) -> Iterator[str]:
@@ -143,8 +146,7 @@ def _host(base: Entry, now: Entry) -> Iterator[str]:
 
 
 def _decisions(base: Entry, now: Entry) -> Iterator[str]:
-    moved = [name for name in dict.fromkeys((*base.decision, *now.decision))
-             if base.decision.get(name, 0) != now.decision.get(name, 0)]  # fmt: skip
+    moved = [name for name, num in base.decision.items() if num != now.decision.get(name, 0)]  # others are new counters
     for name in moved[:NUM_CAUSE]:
         yield f"decisions, {name}: {base.decision.get(name, 0):,} -> {now.decision.get(name, 0):,}"
     if base.steps and now.steps and base.steps.digest != now.steps.digest:

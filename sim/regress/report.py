@@ -19,26 +19,28 @@ def text(verdicts: Sequence[Verdict]) -> str:
     lines = []
     for one in verdicts:
         if one.holds:
-            lines.append(f"{one.name}: {len(one.now.metric)} results as recorded")
+            lines += [f"{one.name}: {_num(one)} results as recorded", *_new(one)]
             continue
         lines += [
-            f"{one.name}: {len(one.moved)} of {len(one.now.metric)} results moved",
+            f"{one.name}: {len(one.moved)} of {_num(one)} results moved",
             *_indent(_table(one, NUM_ROW)),
         ]
         if len(one.moved) > NUM_ROW:
             lines.append(f"  and {len(one.moved) - NUM_ROW} more results")
         lines += [f"  because: {cause}" for cause in one.causes or ["nothing that is kept beneath the results moved"]]
+        lines += _new(one)
     return "\n".join(lines)
 
 
 def markdown(verdicts: Sequence[Verdict]) -> str:
-    """A heading, a table and the causes of each scenario that moved."""
-    held = sum(one.holds for one in verdicts)
+    """A heading, a table and the causes of each scenario that moved, and what no baseline guards yet."""
+    held, new = sum(one.holds for one in verdicts), any(one.new for one in verdicts)
     lines = [f"## Simulated results: {held} of {len(verdicts)} scenarios as recorded"]
     for one in verdicts:
         if not one.holds:
             lines += ["", f"### {one.name}", "", tables.markdown(_rows(one)), ""]
             lines += [f"- {cause}" for cause in one.causes]
+    lines += ["", *(f"- {one.name}: {said.strip()}" for one in verdicts for said in _new(one))] if new else []
     return "\n".join(lines) + "\n"
 
 
@@ -56,8 +58,20 @@ def junit(verdicts: Sequence[Verdict]) -> bytes:
             message = f"{len(one.moved)} results moved: {names}; {one.causes[0] if one.causes else 'no cause found'}"
             failure = Xml.SubElement(case, "failure", {"type": "moved", "message": _clean(message)})
             failure.text = _clean("\n".join([*_table(one, len(one.moved)), *one.causes]))
+        if one.new:
+            Xml.SubElement(case, "system-out").text = _clean(_new(one)[0].strip())
     Xml.indent(root)
     return bytes(Xml.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def _num(one: Verdict) -> int:
+    """How many results were compared."""
+    return len(one.now.metric) - len(one.new)
+
+
+def _new(one: Verdict) -> list[str]:
+    """What the baseline does not know, in a line."""
+    return [f"  new since it was recorded, and not compared: {', '.join(one.new)}"] if one.new else []
 
 
 def _rows(one: Verdict) -> pd.DataFrame:

@@ -43,8 +43,9 @@ def compare(
     scenarios: Sequence[Scenario], naming: Callable[[int], AbstractContextManager[None]] | None = None
 ) -> "pd.DataFrame":
     """Columns `metric`, one a scenario (named by what it differs in), and with two or more their ratio to the first.
-    `attrs["about"]` says of each whose calibration it has, what had no effect and who was refused. Errors of the
-    scenario at a place are raised within `naming(place)`.
+    `attrs["about"]` says of each whose calibration it has, what had no effect and who was refused; `attrs["points"]`
+    holds a row a scenario, as a sweep's, which `ridgeline.pareto` draws. Errors of the scenario at a place are raised
+    within `naming(place)`.
 
     Ctrl-C leaves the scenarios that had ended, with `attrs["complete"]` False."""
     import pandas as pd
@@ -54,6 +55,7 @@ def compare(
         raise InputError("two of the scenarios are the same", field="scenarios", value=names)
     columns: dict[str, dict[str, Any]] = {}
     about: dict[str, dict[str, Any]] = {}
+    points: list[dict[str, Any]] = []
     for place, (name, one) in enumerate(zip(names, scenarios, strict=True)):
         with naming(place) if naming else nullcontext():
             done = simulate(one)
@@ -62,10 +64,11 @@ def compare(
                 raise KeyboardInterrupt
             break
         columns[name] = done.metrics
+        points.append({"scenario": name, "num_device": int(done.run.totals["num_device"]), **done.metrics})
         about[name] = {key: done.run.about[key] for key in ABOUT if key in done.run.about}
     complete, names = len(columns) == len(names), list(columns)
     frame = pd.DataFrame({"metric": NUMBERS} | {name: [m.get(key) for key in NUMBERS] for name, m in columns.items()})
     for name in names[1:]:
         frame[f"{name} / {names[0]}"] = frame[name].astype(float) / frame[names[0]].astype(float)
-    frame.attrs |= {"complete": complete, "about": about}
+    frame.attrs |= {"complete": complete, "about": about, "points": points}
     return frame

@@ -110,8 +110,9 @@ def _words(engine: str, table: dict[str, Any], command: str) -> list[str]:
         words = words[1:]
     if words and re.fullmatch(r"(.*/)?python[0-9.]*", words[0]):
         words[0] = "python"
+    beside = any(words[: len(other.split())] == other.split() for other in table.get("other", ()))
     for start in (spelling.split() for spelling in table["command"]):
-        if words[: len(start)] == start:
+        if words[: len(start)] == start and not beside:
             return words[len(start) :]
     raise InputError(f"not a command of {table['title']}", field=field, value=" ".join(words[:3]),
                      allowed=[f"{spelling} ..." for spelling in table["command"]])  # fmt: skip
@@ -135,6 +136,8 @@ def _parsed(
         name, equals, inline = word.partition("=")
         flag, off = _known(table, name, field)
         kind, entry = flags[flag]
+        if flag != name and "." in name and "field" in entry:
+            raise InputError(f"one of its parts: give them together, {flag} '{{...}}'", field=field, value=name)
         taken = [inline] if equals else _taken(kind, words)
         if (kind == "switch") == bool(taken) and kind != "many":
             message = "takes no value" if taken else "needs a value"
@@ -158,6 +161,8 @@ def _known(table: dict[str, Any], name: str, field: str) -> tuple[str, bool]:
     """The flag as the table spells it, and whether it is switched off."""
     flags = table["flags"]
     tries = [name, name.replace("_", "-") if table["negation"] else name]
+    if "." in name:  # a part of what is given as JSON: `--kernel-config.moe_backend triton`
+        tries.append(tries[-1].partition(".")[0])
     for one in tries:
         if one in flags:
             return one, False

@@ -8,6 +8,7 @@ from kernels.errors import InputError
 from workloads import models
 
 Values = dict[str, Any]
+DRAFTED = ("_speculative", "_spec_method", "_spec_model", "_spec_token")  # what says that there are drafts
 Rule = Callable[[Values, dict[str, str], list[str]], Values]
 
 
@@ -23,8 +24,8 @@ def settle(
     flags = dict(flag_of)
     if values.get("_revision") and "model" in found:
         found["model"] = f"{found['model']}@{values['_revision']}"
-    if values.get("_speculative"):
-        _speculation(values["_speculative"], flag_of["_speculative"], given, notes)
+    if drafted := next((name for name in DRAFTED if name in values), None):
+        _speculation(values[drafted], values.get("_spec_token"), flag_of[drafted], given, notes)
     if engine in RULES:
         found |= RULES[engine](values | {"model": given.get("model", found.get("model"))}, flags, notes)
     if "system" not in given:
@@ -32,16 +33,15 @@ def settle(
     return found, {name: flag for name, flag in flags.items() if not name.startswith("_")}, notes
 
 
-def _speculation(text: str, flag: str, given: Values, notes: list[str]) -> None:
-    """A command says who drafts and how much, not how much of it is accepted."""
+def _speculation(text: Any, num: Any, flag: str, given: Values, notes: list[str]) -> None:
+    """A command says who drafts and how much (in JSON, or as `num`), not how much of it is accepted."""
     if not given.get("speculate"):
-        drafts = ""
-        if text.startswith("{"):
+        if str(text).startswith("{"):
             try:
-                drafts = f"k={json.loads(text).get('num_speculative_tokens', 'K')},"
+                num = json.loads(text).get("num_speculative_tokens")
             except ValueError:
                 raise InputError("not JSON", field=flag, value=text) from None
-        allowed = f"--speculate chain:{drafts or 'k=K,'}accept=P beside it, and --draft-model"
+        allowed = f"--speculate chain:k={'K' if num is None else num},accept=P beside it, and --draft-model"
         raise InputError("says nothing of how many drafts are accepted", field=flag, value=text, allowed=allowed)
     notes.append(f"{flag}: drafts are those of --speculate {given['speculate']}")
 
@@ -64,6 +64,13 @@ def _vllm(values: Values, flags: dict[str, str], notes: list[str]) -> Values:
             found["ep"], flags["ep"] = tp * dp, flags["_spread"]
         else:
             notes.append(f"{flags['_spread']}: no effect, the model has no experts")
+    for name, own in (("token_budget", "_scheduled_token"), ("max_num_seq", "_active_seq")):
+        if own in values:
+            if values[own] > values.get(name, values[own]):
+                raise InputError(
+                    f"more than {flags[name]}", field=flags[own], value=values[own], allowed=f"up to {values[name]}"
+                )
+            found[name], flags[name] = values[own], flags[own]
     if chunk := values.get("_max_chunk"):
         found["policy"] = f"vllm_v1:max_chunk={chunk}"
     return found

@@ -20,7 +20,16 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from kernels.engine.batch_time import TOO_MANY_SEQ, TOO_MANY_TOKEN, batch_ps, mixed_ps
+from kernels.engine.batch_time import (
+    CLIPPED,
+    NO_TOTAL,
+    TOO_MANY_SEQ,
+    TOO_MANY_TOKEN,
+    batch_ps,
+    growing_ps,
+    mixed_ps,
+    total_ps,
+)
 from kernels.engine.price import pack
 from kernels.errors import InputError
 from kernels.units import PS_PER_S
@@ -33,15 +42,34 @@ NO_PART = (
     "seed",
 )  # fmt: skip
 """Of a load, its clients, its bill and its clock: nothing of a batch."""
+MAX_COUNT = 1 << 31  # of sequences, and of tokens of one: their product is a 64-bit integer
 _NONE = np.zeros(0, np.int64)
 
 
+class Decodes(NamedTuple):
+    """Decoding sequences of a step by their totals, for who keeps sums and not lists. Attention without a window reads
+    what the sum says; with one, only where it cuts all of them or none (else an `InputError` asks for the lengths)."""
+
+    num: int  # sequences
+    token: int  # tokens that they have together, before those that this step computes
+    longest: int  # of the one that has most
+    shortest: int = 0  # of the one that has fewest
+
+
+class Rows(NamedTuple):
+    """A step as engines plan it, an entry a request, prompts and decodes together: a row of one new token on tokens
+    before it is a decode."""
+
+    token: "Lengths"  # new tokens
+    past: "Lengths"  # tokens before them
+
+
 class Batch(NamedTuple):
-    """What a step computes. Lists of numbers of tokens, an entry a request."""
+    """What a step computes. Lists or arrays of numbers of tokens, an entry a request."""
 
     prefill: Lengths = ()  # new tokens of each prompt, or chunk of one
     cached: Lengths | None = None  # tokens before each of these (computed earlier, or found in the cache); None: none
-    decode: Lengths = ()  # tokens that each decoding sequence has, before the one that this step computes
+    decode: Lengths | Decodes = ()  # tokens of each decoding sequence, before the one that this step computes
     num_partial: int = 0  # chunks after which their prompt goes on: they sample no token
 
 
@@ -71,8 +99,9 @@ class BatchTime:
         self.setup = prepared(self.scenario, policy)
         price, self.lowered = priced(self.setup, profile, policy, limits_of(self.setup, profile))
         self._table, self._real = pack(price)
-        self._rows = getattr(batch_ps, "dispatcher", batch_ps)
-        self._mixed = getattr(mixed_ps, "dispatcher", mixed_ps)
+        self._rows, self._mixed, self._total, self._growing = (
+            getattr(one, "dispatcher", one) for one in (batch_ps, mixed_ps, total_ps, growing_ps)
+        )
         self.max_token = price.dense_ps.shape[1] - 1
         self.max_seq = len(price.head_ps) - 1
 
@@ -82,7 +111,7 @@ class BatchTime:
         )
 
     def seconds(self, batch: Any) -> float:
-        """Seconds of a step. `batch` is a `Batch`, or what one of the hooks passes: an object with `reqs` of
+        """Seconds of a step. `batch` is a `Batch`, `Rows`, or what one of the hooks passes: an object with `reqs` of
         `extend_length` and `past_kv_length`, or with `requests` of `input_length` and `past_kv_length`. 0 for an empty
         one; an `InputError` for one beyond what a step may have."""
         return self.picoseconds(batch) / PS_PER_S
@@ -94,21 +123,43 @@ class BatchTime:
             if cached is not None and len(cached) != len(prefill):
                 raise InputError("not as long as prefill", field="cached", value=len(cached), allowed=str(len(prefill)))
             before = _NONE if cached is None else _ints(cached)
-            found = self._rows(self._table, self._real, _ints(prefill), before, _ints(decode), num_partial)
-        else:  # a row of one token on tokens before it is a decode; which chunks end their prompt no hook says
+            if isinstance(decode, Decodes):
+                held = (_int(decode.num), _int(decode.token, 1 << 62), _int(decode.longest), _int(decode.shortest))
+                found = self._total(self._table, self._real, _ints(prefill), before, *held, num_partial)
+            else:
+                found = self._rows(self._table, self._real, _ints(prefill), before, _ints(decode), num_partial)
+        elif isinstance(batch, Rows):
+            found = self._of_rows(batch.token, batch.past)
+        else:  # which chunks end their prompt no hook says
             reqs = getattr(batch, "reqs", None)
             if reqs is not None:  # SGLang's simulator
                 token, past = [one.extend_length for one in reqs], [one.past_kv_length for one in reqs]
             else:  # TensorRT-LLM's
                 token = [one.input_length for one in batch.requests]
                 past = [one.past_kv_length for one in batch.requests]
-            found = self._mixed(self._table, self._real, _ints(token), _ints(past))
+            if token.count(1) == len(token) and 0 not in past:  # decodes only: the second half need not be copied
+                found = self._rows(self._table, self._real, _NONE, _NONE, _ints(past), 0)
+            else:
+                found = self._of_rows(token, past)
         return found if found >= 0 else self._refuse(found, batch)
+
+    def _of_rows(self, token: Lengths, past: Lengths) -> int:
+        if len(token) != len(past):
+            raise InputError("not as long as token", field="past", value=len(past), allowed=str(len(token)))
+        return int(self._mixed(self._table, self._real, _ints(token), _ints(past)))
 
     def _refuse(self, code: int, batch: Any) -> NoReturn:
         message, allowed = {
             TOO_MANY_TOKEN: ("more tokens than a step may have", f"{self.max_token}; or a larger token_budget"),
             TOO_MANY_SEQ: ("more sequences than a step may have", f"{self.max_seq}; or a larger max_num_seq"),
+            CLIPPED: (
+                "a window cuts some of the decodes and not others, so that their sum does not say what is read",
+                "the length of each: decode=[...]",
+            ),
+            NO_TOTAL: (
+                "no sequences have these totals",
+                "token from (num - 1) x shortest + longest to (num - 1) x longest + shortest, all 0 and more",
+            ),
         }.get(code, ("rows have a new token at least, and nothing less than none before it", "1 and more; 0 and more"))
         raise InputError(message, field="batch", value=batch, allowed=allowed)
 
@@ -122,15 +173,28 @@ class BatchTime:
 
     def predict_prefill_latency(self, batch_size: int, isl: int, prefix: int = 0) -> float:
         """The hook of Dynamo's mocker: *milliseconds* of prompts of `isl` tokens, of which `prefix` are cached."""
-        size = int(batch_size)
-        return 1e3 * self.seconds(Batch([int(isl) - int(prefix)] * size, [int(prefix)] * size))
+        size, held = _int(batch_size), _int(prefix)
+        return 1e3 * self.seconds(Batch(np.full(size, _int(isl) - held), np.full(size, held)))
 
     def predict_decode_latency(self, batch_size: int, isl: int, osl: int = 2) -> float:
         """The hook of Dynamo's mocker: *milliseconds* of a token for sequences of `isl` tokens; of more than two output
         tokens (`osl`), the mean over the steps after the first token."""
-        steps = max(1, int(osl) - 1)
-        total = sum(self.seconds(Batch(decode=[int(isl) + k] * int(batch_size))) for k in range(steps))
-        return 1e3 * total / steps
+        num, held, steps = _int(batch_size), _int(isl), max(1, _int(osl) - 1)
+        found = int(self._growing(self._table, self._real, num, held, steps))
+        if found < 0:
+            self._refuse(found, Batch(decode=Decodes(num, num * held, held, held)))
+        return 1e3 * found / PS_PER_S / steps
+
+
+def _int(value: Any, limit: int = MAX_COUNT) -> int:
+    """A count as an integer of Python's: means of a mocker are cut to whole tokens, as it hands them over."""
+    try:
+        found = int(value)
+    except (TypeError, ValueError, OverflowError):
+        found = -1
+    if not 0 <= found < limit:
+        raise InputError("not a count", field="batch", value=value, allowed=f"0 to {limit - 1}")
+    return found
 
 
 def _ints(values: Any) -> Any:

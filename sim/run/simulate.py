@@ -60,7 +60,8 @@ WHY = {"": "", "context": "longer than the context", "kv": "more KV than a repli
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Simulation:
-    """A finished run with what made it: records and totals (`run`), the numbers (`metrics`), the engine's accounts."""
+    """A finished run with what made it: records and totals (`run`), the numbers (`metrics`), the engine's accounts, the
+    requests that came (`load`)."""
 
     run: Run
     metrics: dict[str, Any]
@@ -68,6 +69,7 @@ class Simulation:
     lowered: Lowered
     result: ServeResult
     accounts: Accounts
+    load: "Requests"
 
     @property
     def served(self) -> bool:
@@ -168,7 +170,7 @@ def simulate(
     spent = accounts(result, lowered, limits.images)
     left_out += recurrent_notes(lowered.scans(), limits, load, setup.system.device, setup.calibrated_on)
     run = _run(setup, load, spent, result, profile, left_out)
-    return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent)
+    return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent, load)
 
 
 def _check_replayed(scenario: Scenario, links: "Uplinks | None") -> None:

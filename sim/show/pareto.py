@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_WORD = 12  # points of a front that are labelled
+MAX_NAME = 22  # characters of a scenario's name beside its point
 NEEDS = ("output_throughput", "num_device")
+
+
+def shortened(name: str) -> str:
+    """A scenario's name as a point has room for it.
+
+    >>> shortened("dgx_h100"), shortened("a_long_system vllm_v1:max_chunk=512")
+    ('dgx_h100', 'a_long_sys...chunk=512')
+    """
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME // 2 - 1]}...{name[-(MAX_NAME // 2 - 2) :]}"
 
 
 @styled
@@ -24,12 +34,16 @@ def pareto(frame: pd.DataFrame, title: str = "") -> "Figure":
     """Tokens/s a user (1 / mean TPOT) against tokens/s a GPU, dollars and joules a million output tokens, a panel each;
     of the front, which no other point beats in both, the mean concurrency stands beside the points.
 
-    `frame` is what `ridgeline.sweep` returns, or `.frame` of `ridgeline.recommend`. Overloaded points are in no front.
-    Raises `InputError` where its columns are not those, or no point served a request.
+    `frame` is what `ridgeline.sweep` or `ridgeline.compare` returns (then every point is named), or `.frame` of
+    `ridgeline.recommend`. Overloaded points are in no front. Raises `InputError` where its columns are not those, or no
+    point served a request.
     """
+    if "points" in frame.attrs:
+        frame = pd.DataFrame(frame.attrs["points"])
     missing = [name for name in NEEDS if name not in frame]
     if missing or not {"mean_tpot_ms", USER} & set(frame):
-        raise InputError("not the frame of a sweep or a recommendation", field="frame", value=list(frame)[:4],
+        raise InputError("not the frame of a sweep, a comparison or a recommendation", field="frame",
+                         value=list(frame)[:4],
                          allowed=f"one with {', '.join(NEEDS)} and mean_tpot_ms or {USER}")  # fmt: skip
     rows = [with_rates({str(name): value for name, value in row.items()}) for row in frame.to_dict("records")]
     rows = [row for row in rows if ran(row)]
@@ -61,8 +75,12 @@ def _panel(axis: "Axes", rows: Sequence[Row], kept: Sequence[Row], name: str, le
               color=FAINT, label="beaten by another in both")  # fmt: skip
     axis.plot([row[USER] for row in best], [row[name] for row in best], marker="o", markersize=5, color=BLUE,
               label="front, with its mean concurrency")  # fmt: skip
-    for row in best[:: max(1, -(-len(best) // MAX_WORD))]:
-        axis.annotate(f"{row['concurrency']:.3g}", (row[USER], row[name]), xytext=(4, 4), textcoords="offset points",
-                      fontsize=7, color=INK)  # fmt: skip
-    axis.set_xlim(0, 1.12 * max(row[USER] for row in there))
+    named = [row for row in there if "scenario" in row]
+    for row in (named or best)[:: max(1, -(-len(named or best) // MAX_WORD))]:
+        said = f"{row['concurrency']:.3g}"
+        if named:
+            said = f"{shortened(row['scenario'])} ({said})"
+        axis.annotate(said, (row[USER], row[name]), xytext=(4, 4), textcoords="offset points", fontsize=7,
+                      color=INK)  # fmt: skip
+    axis.set_xlim(0, (1.5 if named else 1.12) * max(row[USER] for row in there))
     axis.set_ylim(0, 1.12 * max(row[name] for row in there))

@@ -18,3 +18,4 @@ def test_recorded_scenarios(name: str) -> None:
     hint = f"if this is meant: ridgeline regress --baseline tests/goldens/regress.json --record --only {name}"
     assert [one.name for one in found] == [name]
     assert found[0].holds, f"{hint}\n{report.text(found)}"
+    assert not found[0].new, hint  # a user's baseline may be older than a release, the project's own is not

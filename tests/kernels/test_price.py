@@ -54,6 +54,20 @@ def test_rows_are_their_kernels_prices_across_blocks() -> None:
         assert cost["energy_nj"][i] == pytest.approx(to_nj(energy), abs=1)  # rounding of a sum in another order
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [op.GEMM, op.NORM, op.MOE, op.ALL_REDUCE, op.ALL_TO_ALL])
+def test_a_row_of_no_repetition_costs_nothing_whatever_its_shape(kind: int) -> None:
+    """A table keeps rows in their places where they happen no time: then their shapes may hold nothing to divide by."""
+    ops = gemms(3)
+    row = ops[1]
+    row["count"], row["kind"] = 0, kind
+    for name in ("m", "n", "flop", "weight_byte", "act_byte", "write_byte"):
+        row[name] = 0
+    cost = price_table(ops, np.zeros(0, op.WORK_DTYPE), arrays())
+    assert cost["time_ps"][1] == cost["energy_nj"][1] == 0
+    assert (cost[[0, 2]] == price_table(gemms(3), np.zeros(0, op.WORK_DTYPE), arrays())[[0, 2]]).all()
+
+
 def test_repetitions_multiply_exactly() -> None:
     once, many = gemms(5), gemms(5)
     many["count"] = 80

@@ -46,7 +46,8 @@ def test_mutated_files_are_read_or_are_input_errors(tmp_path: pathlib.Path, name
             rows = mutated(rows, rng)
         parts = rows if is_lines and isinstance(rows, list) else [rows]
         path.write_text("".join(json.dumps(row) + "\n" for row in parts))
-        option = OPTION.get(name, "") if rng.random() < 0.8 else ""
+        asked = ",char_per_token=4" if name == "mooncake" and '"messages"' in text else OPTION.get(name, "")
+        option = asked if rng.random() < 0.8 else ""
         run = ",run=1" if name in ("sglang_bench", "guidellm", "genai_perf") and rng.random() < 0.5 else ""
         for source in (f"{name}:{path}{option}{run}", f"{path}{option}"):
             with contextlib.suppress(InputError):

@@ -37,6 +37,21 @@ def test_a_cap_of_vllm_is_a_closed_loop_of_that_many(tmp_path) -> None:
     assert load_requests(f"{path},max_concurrency=7").max_concurrency == 7
 
 
+def test_what_vllms_client_held_back_arrives_when_it_was_asked_for(tmp_path) -> None:
+    """`queue_times` stand beside a cap: 7.5, 7 and 9 s of start are 7, 7 and 6.5 s of arrival (one of them failed)."""
+    path = write(tmp_path, _vllm(max_concurrency=2, queue_times=[0.5, 0.0, 2.5]))
+    requests = load_requests(path)
+    assert requests.max_concurrency == 2
+    assert requests.arrival_ps.tolist() == [0, 5 * 10**11]
+    recorded = load_requests(f"{path},arrivals=recorded")
+    assert (recorded.max_concurrency, recorded.arrival_ps.tolist()) == (0, [5 * 10**11, 2 * 10**12])
+    assert load_requests(f"{path},rate=2").arrival_ps.tolist() != requests.arrival_ps.tolist()
+    uncapped = write(tmp_path, _vllm(max_concurrency=None, queue_times=[0.0, 0.0, 0.0]))
+    assert load_requests(uncapped).arrival_ps.tolist() == [5 * 10**11, 2 * 10**12]
+    with pytest.raises(InputError, match=r"queue_times = 2: not as long as input_lens"):
+        load_requests(write(tmp_path, _vllm(max_concurrency=2, queue_times=[0.5, 0.0])))
+
+
 def test_starts_of_vllm_that_are_no_seconds_are_refused(tmp_path) -> None:
     path = write(tmp_path, _vllm(start_times=[7500, 7000, 9000]))  # milliseconds
     with pytest.raises(InputError, match=r"start_times = 2000\.0: not seconds.*allowed: 3 s"):
@@ -121,7 +136,10 @@ def test_inference_perf(tmp_path) -> None:
 
 
 FORMS = [(name, k) for name in sorted(files.FILES) for k in range(1 + len(files.OTHER_FORMS.get(name, ())))]
-ASKED = {("vidur", 1): ",rate=2", ("sglang_bench", 1): ",run=1", ("guidellm", 1): ",run=1"}  # of one form alone
+ASKED = {  # of one form alone
+    ("vidur", 1): ",rate=2", ("sglang_bench", 1): ",run=1", ("guidellm", 1): ",run=1",
+    ("mooncake", 3): ",char_per_token=4",
+}  # fmt: skip
 TABLES = ("azure", "burstgpt", "plain", "sharegpt", "splitwise", "vidur")
 
 

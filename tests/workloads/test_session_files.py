@@ -32,9 +32,72 @@ def test_mooncake_without_hashes_shares_nothing(tmp_path) -> None:
     requests = load_requests(write(tmp_path, files.MOONCAKE_PLAIN))
     assert requests.arrival_ps.tolist() == [0, 3 * 10**12]
     assert len(requests.unit_id) == 0
-    text = files.lines([{"timestamp": 0, "text_input": "hello", "output_length": 4}])
-    with pytest.raises(InputError, match="text_input"):
-        load_requests(write(tmp_path, text))
+
+
+def test_mooncake_messages(tmp_path) -> None:
+    """Each turn's messages are its whole prompt, as AIPerf sends them; equal beginnings are shared, the answer too
+    where the next turn's messages go on from this one's."""
+    path = write(tmp_path, files.MOONCAKE_MESSAGES)
+    with pytest.raises(InputError, match="give char_per_token="):
+        load_requests(path)
+    requests = load_requests(f"{path},char_per_token=1")
+    first = len("system") + 1 + 300 + 1 + len("user") + 1 + 100  # a line each
+    call = '{"function": {"name": "f", "arguments": "{}"}}'
+    second = first + len("\nassistant\n" + call + "\ntool\n") + 40
+    third = len('{"type": "function"}\nsystem\n') + 300
+    assert requests.prompt_token.tolist() == [first, second, third, first, 80]
+    assert requests.output_token.tolist() == [12, 8, 4, 5, 3]
+    assert requests.parent.tolist() == [-1, 0, -1, -1, -1]
+    assert requests.think_ps.tolist() == [0, 250 * 10**9, 0, 0, 0]
+    assert [time // 10**9 for time in requests.arrival_ps.tolist()] == [0, 0, 1500, 2500, 3000]
+    # blocks of 16: the second turn finds prompt and answer of the first; the fourth the prompt; those that begin
+    # otherwise (with tools, with another text) nothing
+    assert shared_prefix_token(requests).tolist() == [0, (first + 12) // 16 * 16, 0, first // 16 * 16, 0]
+    assert "every turn holds its whole prompt" in requests.note
+    assert "counted by their characters, 1 each" in requests.note
+
+
+def test_mooncake_messages_that_are_wrong_are_named(tmp_path) -> None:
+    row = {"messages": files.MESSAGES, "output_length": 4}
+    for change, named in [
+        ({"input_length": 5}, "messages = .*stands beside input_length"),
+        ({"hash_ids": [1]}, "hash_ids = .*stands beside messages"),
+        ({"messages": []}, "messages = .*is empty"),
+        ({"messages": [{"content": "x"}]}, r"messages\[0\].role = .*not a text"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, r"messages\[0\].content\[0\].type"),
+        ({"messages": None, "payload": {"prompt": [1, 2]}}, "payload.prompt"),
+        ({"output_length": None}, "output_length"),
+    ]:  # fmt: skip
+        with pytest.raises(InputError, match=named):
+            load_requests(f"mooncake:{write(tmp_path, files.lines([row | change]))},char_per_token=4")
+    unknown = write(tmp_path, files.lines([row | {"output_length": None}]))
+    assert load_requests(f"{unknown},char_per_token=4,output_token=9").output_token.tolist() == [9]
+    two = files.lines([row | {"session_id": "a"}, {"session_id": "a", "input_length": 9, "output_length": 1}])
+    with pytest.raises(InputError, match="write their prompts in two ways"):
+        load_requests(f"{write(tmp_path, two)},char_per_token=4")
+    for option, why in (("char_per_token=4", "no row has a text"), ("context=new", "no row has a session_id")):
+        with pytest.raises(InputError, match=why):
+            load_requests(f"{write(tmp_path, files.MOONCAKE_PLAIN)},{option}")
+
+
+def test_what_later_turns_of_mooncake_count(tmp_path) -> None:
+    """Hashes that begin with those of the turn before say that a row holds its whole prompt; else it adds to the
+    history (AIPerf), unless the user knows it better."""
+    whole = [
+        {"session_id": "a", "timestamp": 0, "input_length": 1100, "output_length": 100, "hash_ids": [1, 2, 3]},
+        {"session_id": "a", "delay": 5, "input_length": 1700, "output_length": 50, "hash_ids": [1, 2, 4, 5]},
+        {"session_id": "a", "timestamp": 9000, "input_length": 1900, "output_length": 50, "hash_ids": [1, 2, 4, 6]},
+    ]
+    requests = load_requests(write(tmp_path, files.lines(whole)))
+    assert requests.prompt_token.tolist() == [1100, 1700, 1900]
+    assert shared_prefix_token(requests).tolist() == [0, 1024, 1536]
+    assert requests.arrival_ps.tolist() == [0, 0, 9 * 10**12]  # not before its time, and not before the answer
+    added = load_requests(f"{write(tmp_path, files.lines(whole))},context=new")
+    assert added.prompt_token.tolist() == [1100, 1100 + 100 + 1700, 1100 + 100 + 1700 + 50 + 1900]
+    path = write(tmp_path, files.MOONCAKE_SESSIONS)
+    assert load_requests(f"{path},context=whole").prompt_token.tolist() == [1100, 200, 1100]
+    with pytest.raises(InputError, match="context = 'all'"):
+        load_requests(f"{path},context=all")
 
 
 def test_llm_serving_sim(tmp_path) -> None:

@@ -40,6 +40,17 @@ MOONCAKE_SESSIONS = lines([
     {"session_id": "a", "delay": 500, "input_length": 200, "output_length": 50},
     {"session_id": "b", "timestamp": 2000, "input_length": 1100, "output_length": 10, "hash_ids": [1, 2, 9]},
 ])  # fmt: skip
+MESSAGES = [{"role": "system", "content": "s" * 300}, {"role": "user", "content": "u" * 100}]
+ANSWER = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+MOONCAKE_MESSAGES = lines([
+    {"messages": MESSAGES, "output_length": 12, "session_id": "a", "timestamp": 0},
+    {"messages": [*MESSAGES, ANSWER, {"role": "tool", "content": [{"type": "text", "text": "t" * 40}]}],
+     "output_length": 8, "session_id": "a", "delay": 250},
+    {"messages": MESSAGES[:1], "tools": [{"type": "function"}], "output_length": 4, "session_id": "b",
+     "timestamp": 1500},
+    {"payload": {"messages": MESSAGES, "max_completion_tokens": 5}, "timestamp": 2500},
+    {"text_input": "s" * 80, "output_length": 3, "timestamp": 3000},
+])  # fmt: skip
 BAILIAN_ROWS = [
     {"chat_id": k, "parent_chat_id": -1 if k % 2 else k - 1, "timestamp": round(0.217 * k, 3), "input_length": 40,
      "output_length": 8 + k, "type": "text" if k % 3 else "search", "turn": 1 + (k + 1) % 2,
@@ -193,7 +204,7 @@ OPTION = {
 OTHER_FORMS = {
     "azure": (AZURE_2024, AZURE_2025),
     "burstgpt": (BURST_2,),
-    "mooncake": (MOONCAKE_PLAIN, MOONCAKE_SESSIONS),
+    "mooncake": (MOONCAKE_PLAIN, MOONCAKE_SESSIONS, MOONCAKE_MESSAGES),
     "vidur": (VIDUR_LENGTHS,),
     "llm_serving_sim": (SIM_SESSIONS,),
     "sglang_bench": (SGLANG_RUNS,),

@@ -2,7 +2,8 @@
 most so many requests under way.
 
 Where a client held requests back (`max_concurrency`), the recorded starts are what the measured server made of the
-load, not the load: arrivals are then made anew from the rate, and the cap is kept.
+load, not the load: arrivals are then those that the client recorded before it held them back, or where it recorded
+none are made anew from the rate; the cap is kept.
 """
 
 import math
@@ -26,7 +27,9 @@ Floats = npt.NDArray[np.float64]
 CHOICES = ("recorded", "made")
 OPTIONS: dict[str, Parameter] = {
     "rate": Parameter("requests a second, instead of the recorded arrivals", low=1e-6, high=1e6),
-    "arrivals": Parameter("recorded: as they started; made: anew, from rate and burstiness (with a cap: made)", "text"),
+    "arrivals": Parameter(
+        "recorded: as they started; made: anew, from rate and burstiness (with a cap: as asked, or made)", "text"
+    ),
 }
 RUN = {"run": Parameter("which run of the file, from 1", "int", low=1, high=1e6)}
 
@@ -56,10 +59,14 @@ def client_of(row: Row) -> Client:
 
 def requests_of(
     path: pathlib.Path, prompt: npt.NDArray[Any], output: npt.NDArray[Any], recorded_s: Floats | None,
-    client: Client, options: Mapping[str, Any], seed: int, notes: tuple[str, ...] = (),
+    client: Client, options: Mapping[str, Any], seed: int, notes: tuple[str, ...] = (), asked_s: Floats | None = None,
 ) -> Requests:  # fmt: skip
-    """Requests that were answered (a token of prompt and output), in order of arrival, with the cap of the client."""
-    arrival_s, made = _arrivals(path, recorded_s, client, options, len(prompt), seed)
+    """Requests that were answered (a token of prompt and output), in order of arrival, with the cap of the client.
+    `recorded_s`: when they started; `asked_s`: when they would have, had the client not held them back."""
+    if asked_s is not None and client.cap and options["arrivals"] is None and options["rate"] is None:
+        arrival_s, made = _since(path, asked_s), True
+    else:
+        arrival_s, made = _arrivals(path, recorded_s, client, options, len(prompt), seed)
     keep = np.flatnonzero((prompt > 0) & (output > 0))
     if not len(keep):
         raise NothingServedError("no request was answered", file=path)

@@ -3,12 +3,20 @@
 A hash names a block of 512 prompt tokens together with everything before it, so that equal leading ids are a
 shared prefix. Hashes become dense prefix units in order of first appearance. Later traces have no `hash_ids` (no
 prefix is known to be shared), or sessions: rows of one `session_id`, of which each but the first says how many
-milliseconds after the one before it comes (`delay`) and what is new in its prompt.
+milliseconds after the one before it comes (`delay`), or when at the earliest (`timestamp`).
+
+What a later row of a session counts is one of two things: AIPerf's replay adds it to the history, and converters of
+agents' logs write whole prompts. Where its hashes begin with those of the row before it, it is whole; `context=` says
+it otherwise.
+Rows may write their prompt out (`text_input`, `messages`, `payload`; see `_messages`): messages are whole, a text is
+new.
 """
 
 import itertools
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,21 +25,37 @@ from kernels.errors import InputError
 from workloads.parameters import Parameter
 from workloads.requests import MAX_TOKEN, Requests, build
 from workloads.traces._clock import TIME_UNIT, first_late, since_ps, unit_ps
+from workloads.traces._messages import UNIT_TOKEN, kind_of, output_of, units_of, written
 from workloads.traces._rows import MAX_CLOCK, Row, lines
 from workloads.traces._sessions import Shared, Turn, accumulated, dense_units, history_units, sessions
+from workloads.traces._text import tokens_of
 
-HELP = "Mooncake trace, JSON lines: timestamp (ms), input_length, output_length, hash_ids of 512-token blocks; sessions"
+HELP = (
+    "Mooncake trace, JSON lines: timestamp (ms), input_length (or messages, texts), output_length, hash_ids; sessions"
+)
 OPTIONS: dict[str, Parameter] = {
-    "block_token": Parameter("tokens a hash stands for", "int", default=512, low=1, high=MAX_TOKEN),
+    "block_token": Parameter("tokens a hash stands for (absent: 512; of texts, a shared block: 16)", "int", low=1,
+                             high=MAX_TOKEN),
     **TIME_UNIT,
-}
+    "context": Parameter("of later turns: new (added to the history) or whole (absent: as their hashes say)", "text"),
+    "char_per_token": Parameter("characters a token of messages and texts (needed for them)", low=0.1, high=100.0),
+    "output_token": Parameter("tokens of an answer that the file does not count", "int", low=1, high=MAX_TOKEN),
+}  # fmt: skip
+BLOCK_TOKEN = 512
+CONTEXTS = ("new", "whole")
+TEXTS = (b'"text_input"', b'"messages"', b'"payload"')
+FIRST = (
+    re.compile(  # the first field of a row that writes its prompt out; further ones may lie beyond a file's beginning
+        rb'\{\s*"(text_input|messages|payload|tools|output_length|session_id|timestamp|delay|extra|type)"'
+    )
+)
 OTHERS = (b'"chat_id"', b'"input_toks"')
 
 
 def sniff(head: bytes) -> bool:
     """Whether the first line is an object with an `input_length` (and no field of its relatives)."""
     first = head.lstrip().split(b"\n", 1)[0]
-    mine = b'"input_length"' in first or (b'"text_input"' in first and b'"output_length"' in first)
+    mine = b'"input_length"' in first or (FIRST.match(first) is not None and any(name in first for name in TEXTS))
     return first.startswith(b"{") and mine and not any(name in first for name in OTHERS)
 
 
@@ -39,8 +63,19 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     """The requests of a trace, the clock starting with the first."""
     del seed  # everything is in the file
     rows = list(lines(path))
-    if any(row.has("session_id") for row in rows):
-        return _sessions(path, rows, options)
+    if options["context"] not in (None, *CONTEXTS):
+        raise InputError("no such context", field="context", value=options["context"], allowed=CONTEXTS)
+    kinds = [kind_of(row) for row in rows]
+    texts = any(kind != "input_length" for kind in kinds)
+    in_sessions = any(row.has("session_id") for row in rows)
+    for name, used in (("context", in_sessions), ("char_per_token", texts)):
+        if options[name] is not None and not used:
+            why = "no row has a session_id" if name == "context" else "no row has a text"
+            raise InputError(f"has no effect: {why}", file=path, field=name, value=options[name])
+    size = options["block_token"] or (BLOCK_TOKEN if kinds.count("input_length") else UNIT_TOKEN)
+    options = {**options, "block_token": size}
+    if in_sessions or texts:
+        return _sessions(path, rows, kinds, options)
     return hashed(path, rows, options, "ms", fraction=False)
 
 
@@ -50,7 +85,7 @@ def hashed(
     """Rows with a `timestamp` each, and hashes where they have them."""
     size = options["block_token"]
     times = np.array([row.number("timestamp", -MAX_CLOCK, MAX_CLOCK) for row in rows], np.float64)
-    lengths = [(_input(row), row.token("output_length")) for row in rows]
+    lengths = [(row.token("input_length"), output_of(row, None, options.get("output_token"))) for row in rows]
     ids = [_hashes(row, size) for row in rows]
     scale = _scale(path, rows, times, options, published, fraction)
     arrival_ps, order = since_ps(times, scale)
@@ -75,12 +110,6 @@ def _scale(
     return unit_ps(path, options["time_unit"], published, times, fraction)
 
 
-def _input(row: Row) -> int:
-    if not row.has("input_length") and row.has("text_input"):
-        raise row.error("text_input", "a text, of which no tokenizer says how many tokens it has", "input_length")
-    return row.token("input_length")
-
-
 def _hashes(row: Row, size: int) -> list[int]:
     if not row.has("hash_ids"):
         return []
@@ -92,35 +121,106 @@ def _hashes(row: Row, size: int) -> list[int]:
     return ids
 
 
-def _sessions(path: pathlib.Path, rows: list[Row], options: Mapping[str, Any]) -> Requests:
-    """Rows in sessions, in the order of the file; a row without a session is one of its own. Units of a session are its
-    own from the first turn's hashes on, which others may begin with too."""
-    size, session = options["block_token"], dict[Any, list[Row]]()
+@dataclass(frozen=True)
+class _Asked:
+    """A row: its tokens, the names of the blocks that it says, and its text where it has one."""
+
+    prompt: int
+    output: int
+    unit: list[int]
+    text: str | None
+    whole: bool
+
+
+def _asked(row: Row, kind: str, options: Mapping[str, Any]) -> _Asked:
+    size = options["block_token"]
+    if kind == "input_length":
+        output = output_of(row, None, options["output_token"])
+        return _Asked(row.token("input_length"), output, _hashes(row, size), None, options["context"] == "whole")
+    said = written(row, kind)
+    prompt = tokens_of(row.path, said.text, options)
+    if not prompt:
+        raise row.error(kind, "has no character", "one at least")
+    output = output_of(row, said, options["output_token"])
+    return _Asked(prompt, output, units_of(said.text, options["char_per_token"], size), said.text, said.whole)
+
+
+def _sessions(path: pathlib.Path, rows: list[Row], kinds: list[str], options: Mapping[str, Any]) -> Requests:
+    """Rows in sessions, in the order of the file; a row without a session is one of its own."""
+    size, session = options["block_token"], dict[Any, list[int]]()
     for number, row in enumerate(rows):
         name = row.value["session_id"] if row.has("session_id") else ("row", number)
         if row.has("session_id") and not isinstance(name, str | int):
             raise row.error("session_id", "not a name", "a text or a whole number")
-        session.setdefault(name, []).append(row)
-    firsts = [(turns[0], turns[0].has("timestamp")) for turns in session.values()]
-    timed = [row for row, has in firsts if has]
+        session.setdefault(name, []).append(number)
+    timed = [row for row in rows if row.has("timestamp")]
     times = np.array([row.number("timestamp", -MAX_CLOCK, MAX_CLOCK) for row in timed], np.float64)
     scale = _scale(path, timed, times, options, "ms", fraction=False) if timed else 0
     least = times.min() if timed else 0.0
-    found, unit, fresh, later = [], [], itertools.count(-1, -1), 0
-    for turns in session.values():
-        at = 0
-        if turns[0].has("timestamp"):
-            at = round((turns[0].value["timestamp"] - least) * scale)
-        lengths = accumulated([(_input(row), row.token("output_length")) for row in turns])
+    found, unit, fresh = [], [], itertools.count(-1, -1)
+    num = {"whole": 0, "later hashes": 0, "texts": sum(kind != "input_length" for kind in kinds)}
+    for numbers in session.values():
+        turns = [rows[k] for k in numbers]
+        asked = [_asked(rows[k], kinds[k], options) for k in numbers]
+        for row, one in zip(turns, asked, strict=True):
+            if (one.text is None) != (asked[0].text is None) or (one.text is not None and one.whole != asked[0].whole):
+                kind = kinds[numbers[0]]
+                raise row.error("session_id", f"the turns of a session write their prompts in two ways, first {kind}")
+        whole = asked[0].whole or (options["context"] is None and _grow(asked, size))
+        lengths = [(one.prompt, one.output) for one in asked]
+        units = _whole_units(asked, size) if whole else _new_units(asked, lengths := accumulated(lengths), size, fresh)
+        num["whole"] += len(turns) > 1 and whole
+        num["later hashes"] += 0 if whole else sum(one.text is None and bool(one.unit) for one in asked[1:])
         made = []
-        for (prompt, output), row, first in zip(lengths, turns, [True] + [False] * len(turns), strict=False):
-            wait = 0.0 if first or not row.has("delay") else row.number("delay", 0, 9e9)
+        for place, ((prompt, output), row) in enumerate(zip(lengths, turns, strict=True)):
+            at, wait = 0, 0.0
+            if row.has("timestamp"):
+                at = round((row.value["timestamp"] - least) * scale)
+            elif place and row.has("delay"):
+                wait = row.number("delay", 0, 9e9)
             made.append(Turn(at, prompt, output, round(wait * 10**9)))
-            later += int(not first and row.has("hash_ids") and bool(row.ids("hash_ids")))
         found.append(made)
-        own = _hashes(turns[0], size)[: lengths[0][0] // size]
-        units = history_units(lengths, 0, size) if len(turns) > 1 else [list(range(len(own)))]
-        name = dict(enumerate(own)) | {k: next(fresh) for k in range(len(own), max(map(len, units), default=0))}
-        unit.append([[name[k] for k in one] for one in units])
-    said = f"hash_ids of {later} later turns name no place of their history and are left out" if later else ""
-    return sessions(found, Shared(size, unit), said)
+        unit.append(units)
+    return sessions(found, Shared(size, unit), _said(num, len(session), bool(timed), options))
+
+
+def _grow(asked: list[_Asked], size: int) -> bool:
+    """Whether every later row begins with the blocks of the one before it: it then holds the whole prompt."""
+    pairs = [(one.unit[: one.prompt // size], after.unit) for one, after in itertools.pairwise(asked)]
+    return any(before for before, _ in pairs) and all(after[: len(before)] == before for before, after in pairs)
+
+
+def _whole_units(asked: list[_Asked], size: int) -> list[list[int]]:
+    """Of rows that say their whole prompt: their own names, and those of the next one for the answer, where that one
+    goes on from here."""
+    units = [one.unit for one in asked]
+    for place, (one, after) in enumerate(itertools.pairwise(asked)):
+        begins = after.text.startswith(one.text) if one.text is not None and after.text is not None else False
+        if begins:
+            units[place] = after.unit[: max(len(one.unit), (one.prompt + one.output) // size)]
+    return units
+
+
+def _new_units(
+    asked: list[_Asked], lengths: list[tuple[int, int]], size: int, fresh: Iterator[int]
+) -> list[list[int]]:  # fmt: skip
+    """Of rows that say what is new: the first one's own names, which others may begin with too, then names of their
+    own."""
+    own = asked[0].unit[: lengths[0][0] // size]
+    units = history_units(lengths, 0, size) if len(asked) > 1 else [list(range(len(own)))]
+    name = dict(enumerate(own)) | {k: next(fresh) for k in range(len(own), max(map(len, units), default=0))}
+    return [[name[k] for k in one] for one in units]
+
+
+def _said(num: dict[str, int], num_session: int, timed: bool, options: Mapping[str, Any]) -> str:
+    """What was made of the file, for the report."""
+    said = []
+    if num["later hashes"]:
+        said.append(f"hash_ids of {num['later hashes']} later turns name no place of their history and are left out")
+    if num["whole"]:
+        said.append(f"in {num['whole']} sessions every turn holds its whole prompt")
+    if num["texts"]:
+        said.append(f"tokens are counted by their characters, {options['char_per_token']:g} each")
+    if not timed:
+        said.append(f"no row has a timestamp: {num_session} sessions begin at once")
+    return "; ".join(said)

@@ -1,7 +1,8 @@
 """The JSON that vLLM's serving benchmark saves in detail: `input_lens`, `output_lens`, and when they started.
 
 With a cap on concurrency (`max_concurrency`) the load is what the client asked for: arrivals by `request_rate` ("inf":
-all at once) and at most so many under way; the recorded `start_times` are then its server's doing. Without a cap they
+all at once) and at most so many under way; the recorded `start_times` are then its server's doing, but for the
+`queue_times` that the client held each request back (vLLM 0.33 writes them). Without a cap they
 are the arrivals; where there are none, these are made anew from `request_rate` and `burstiness` (the shape of the gamma
 gaps) and stretched, as that benchmark does, to last exactly the number of requests over the rate. Requests without
 output had failed; they are left out.
@@ -47,7 +48,12 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
                              value=span, allowed=f"{row.value['duration']:g} s")  # fmt: skip
     elif row.has("ramp_up_strategy"):
         raise row.error("ramp_up_strategy", "a rate that grows is replayed from start_times alone", "null")
-    return requests_of(path, prompt, output, starts, client_of(row), options, seed)
+    asked = None
+    if starts is not None and row.has("queue_times"):
+        queued = numbers(row, "queue_times", 0, 1e12)
+        _check_length(row, "queue_times", len(queued), len(prompt))
+        asked = starts - queued
+    return requests_of(path, prompt, output, starts, client_of(row), options, seed, asked_s=asked)
 
 
 def lengths(row: Row) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

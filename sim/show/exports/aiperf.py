@@ -1,6 +1,6 @@
 """AIPerf's summary, `profile_export_aiperf.json`.
 
-Its pages: docs/reference/json-export-schema.md and metrics-reference.md of github.com/ai-dynamo/aiperf. In schema 1.1
+Its pages: docs/reference/json-export-schema.md and metrics-reference.md of github.com/ai-dynamo/aiperf. Since schema 1.1
 metrics of requests have a distribution with count and sum, derived ones `unit` and `avg` alone. Its inter-token latency
 is the mean gap of a request, (request latency - TTFT) / (output tokens - 1): our TPOT.
 """
@@ -15,7 +15,7 @@ from sim.show.exports._numbers import Floats, quantiles, served
 if TYPE_CHECKING:
     from sim.run.simulate import Simulation
 
-HELP = "AIPerf's profile_export_aiperf.json (schema 1.1)"
+HELP = "AIPerf's profile_export_aiperf.json (schema 1.4)"
 PERCENTS = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 
@@ -26,7 +26,7 @@ def export(done: "Simulation") -> bytes:
     output, prompt = np.asarray(rows["committed_token"], float), np.asarray(rows["prompt_token"], float)
     several = ~np.isnan(tpot)
     found: dict[str, Any] = {
-        "schema_version": "1.1",
+        "schema_version": "1.4",
         "request_throughput": _one("requests/sec", metrics["request_throughput"]),
         "request_latency": _many("ms", e2e * 1e3),
         "request_count": _one("requests", float(len(rows))),
@@ -46,7 +46,7 @@ def export(done: "Simulation") -> bytes:
         found["output_token_throughput_per_user"] = _many("tokens/sec/user", 1.0 / tpot[several])
     if metrics["request_goodput"] is not None:
         found["goodput"] = _one("requests/sec", metrics["request_goodput"])
-    found["was_cancelled"] = not done.result.complete
+    found |= {"was_cancelled": not done.result.complete, "is_complete": done.result.complete}
     return json_bytes(found | {"ridgeline": dict(done.run.about)})
 
 

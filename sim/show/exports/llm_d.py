@@ -1,6 +1,6 @@
 """A benchmark report of llm-d, version 0.2.1.
 
-Its schema: benchmark-report/llmd_benchmark_report/br_v0_2_1_json_schema.json of github.com/llm-d/llm-d-benchmark.
+Its schema: llmdbenchmark/analysis/benchmark_report/br_v0_2_1_json_schema.json of github.com/llm-d/llm-d-benchmark.
 Nothing in it is the time of day: a run has no start, only a duration.
 """
 

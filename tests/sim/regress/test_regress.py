@@ -94,6 +94,37 @@ def test_thresholds_let_pass_what_they_say() -> None:
                 Threshold(**{name: value})
 
 
+def test_a_result_that_the_baseline_does_not_know_is_new_and_has_not_moved(
+    recorded: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A release that counts more leaves users' baselines alone; one that no longer gives a result moves them."""
+
+    def older(entry: dict[str, object]) -> None:
+        del entry["metric"]["median_tpot_ms"], entry["decision"]["num_step"]  # type: ignore[attr-defined]
+
+    out = {name: str(recorded.parent / f"out.{name}") for name in ("json", "markdown", "junit")}
+    words = ["regress", "--baseline", str(recorded), *(part for name in out for part in (f"--{name}", out[name]))]
+    planted(recorded, older)
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out
+    assert said.count("new since it was recorded, and not compared: median_tpot_ms") == 2
+    assert [(row["entry"], row["metric"]) for row in json.loads(pathlib.Path(out["json"]).read_text())["new"]] == [
+        ("plain", "median_tpot_ms"), ("two", "median_tpot_ms"),
+    ]  # fmt: skip
+    case = Xml.parse(out["junit"]).getroot().find("testsuite/testcase")
+    assert case is not None
+    assert case.find("failure") is None
+    assert "median_tpot_ms" in (case.findtext("system-out") or "")
+    assert "- two: new since it was recorded" in pathlib.Path(out["markdown"]).read_text()
+
+    def known(entry: dict[str, object]) -> None:
+        entry["metric"]["mean_of_old_ms"] = 3.0  # type: ignore[index]
+
+    planted(recorded, known)
+    assert cli.main(words) == 1
+    assert all([name for name, _, _ in one.moved] == ["mean_of_old_ms"] for one in regress(recorded))
+
+
 def test_another_decision_is_named_with_its_first_step() -> None:
     """A smaller budget of tokens cuts prompts: no price moves, and the first step that differs is said."""
     base = measure("a", PLAIN)

@@ -79,6 +79,18 @@ def test_ranks_share_experts_where_the_engine_has_them_share() -> None:
         ("vllm", "vllm serve 'gpt2", r"cannot be split"),
         ("vllm", "VLLM_USE_V1=0 vllm serve gpt2", r"a setting of the environment"),
         ("vllm", "vllm serve gpt2 --speculative-config '{\"num_speculative_tokens\": 3}'", r"chain:k=3,accept=P"),
+        ("vllm", "vllm serve gpt2 --spec-method mtp --spec-tokens 2", r"--spec-method = 'mtp'.*chain:k=2,accept=P"),
+        ("vllm", "vllm serve gpt2 --speculative-config.method mtp", r"config.method': one of its parts: give them"),
+        ("vllm", "vllm serve gpt2 --compilation-config.mode 3", r"--compilation-config.mode = '3': is not simulated"),
+        ("vllm", "vllm serve gpt2 --max-num-batched-tokens 64 --max-num-scheduled-tokens 65", r"more than --max-num-b"),
+        ("vllm", "vllm serve gpt2 --stream-interval 4", r"--stream-interval = '4': is not simulated: a token is deliv"),
+        ("vllm", "vllm serve gpt2 --runner pooling", r"--runner = 'pooling'"),
+        ("vllm", "vllm serve gpt2 --load-format bitsandbytes", r"--load-format = 'bitsandbytes'.*--weight-format"),
+        ("vllm", "vllm serve gpt2 --no-scheduler-reserve-full-isl", r"is not simulated: admission .*--engine vllm_0"),
+        ("vllm", "vllm serve gpt2 --performance-mode throughput", r"the balanced mode"),
+        ("sglang", "sglang serve --model gpt2 --load-format gguf", r"--load-format = 'gguf'"),
+        ("sglang", "sglang serve --model gpt2 --max-queued-requests 9", r"--max-queued-requests = '9'"),
+        ("trtllm", "trtllm-serve disaggregated -c cfg.yaml", r"'trtllm-serve disaggregated -c': not a command"),
         ("sglang", "sglang serve --model gpt2 --tp 4 --dp 3 --enable-dp-attention", r"divide the tensor parallel"),
         ("sglang", "sglang serve --model gpt2 --chunked-prefill-size -1", r"cuts prompts"),
         ("trtllm", "trtllm-serve gpt2 --max_beam_width 4", r"--max_beam_width = '4': is not simulated: beams"),
@@ -89,6 +101,22 @@ def test_what_is_not_simulated_is_refused_by_its_own_name(engine, line, word) ->
     with pytest.raises(InputError, match=word) as caught:
         read_command(engine, line)
     assert "\n" not in str(caught.value)
+
+
+def test_what_the_scheduler_may_use_of_its_buffers_counts() -> None:
+    line = "vllm serve gpt2 --max-num-batched-tokens 8192 --max-num-scheduled-tokens 2048 --max-num-active-seqs 64"
+    found = read_command("vllm", line)
+    assert (found.fields["token_budget"], found.fields["max_num_seq"]) == (2048, 64)
+    assert found.flag_of["token_budget"] == "--max-num-scheduled-tokens"
+
+
+def test_parsers_and_formats_of_many_published_commands_have_no_effect() -> None:
+    line = "sglang serve --model-path gpt2 --reasoning-parser qwen3 --tool-call-parser qwen25 --load-format dummy"
+    assert set(read_command("sglang", line).fields) == {"model", "engine"}
+    line = "vllm serve gpt2 --runner generate --model-impl vllm --load-format safetensors --kernel-config.x"
+    with pytest.raises(InputError, match="--kernel-config needs a value"):
+        read_command("vllm", line)
+    assert set(read_command("vllm", line.removesuffix("--kernel-config.x")).fields) == {"model", "engine"}
 
 
 def test_neutral_values_and_settings_that_choose_devices_are_no_errors() -> None:

@@ -115,6 +115,44 @@ def test_hooks_ask_for_the_same_batch(llama) -> None:
     assert llama.seconds(ScheduleBatch([])) == 0.0
 
 
+def test_totals_rows_and_growing_batches_are_the_same_steps(llama) -> None:
+    """Sums instead of lists, rows as engines plan them, equal prompts, and steps in which every sequence grows."""
+    lengths = [900, 1200, 40, 2000]
+    listed = llama.picoseconds(predictor.Batch([700], [32], lengths))
+    totals = predictor.Decodes(4, sum(lengths), max(lengths), min(lengths))
+    assert llama.picoseconds(predictor.Batch([700], [32], totals)) == listed
+    rows = predictor.Rows(np.array([1, 700, 1, 1, 1]), [900, 32, 1200, 40, 2000])
+    assert llama.picoseconds(rows) == listed
+    first = llama.picoseconds(predictor.Batch([64, 1, 64], [0, 0, 0], [50]))
+    assert llama.picoseconds(predictor.Batch([64, 64, 1], None, [50])) == first  # equal ones that follow each other
+    steps = [llama.picoseconds(predictor.Batch(decode=[500 + k] * 7)) for k in range(9)]
+    assert llama.predict_decode_latency(7, 500, 10) == pytest.approx(1e3 * sum(steps) / 1e12 / 9, rel=1e-12)
+    assert llama.seconds(predictor.Batch(decode=predictor.Decodes(0, 0, 0))) == 0.0
+    for wrong in [(4, 1000, 200), (4, 10, 20, 3), (0, 5, 5), (2, 10, 4, 5)]:  # more than 4 x 200; less than 3 x 3 + 20
+        with pytest.raises(InputError, match="no sequences have these totals"):
+            llama.seconds(predictor.Batch(decode=predictor.Decodes(*wrong)))
+    with pytest.raises(InputError, match="not a count"):
+        llama.predict_decode_latency(-1, 100)
+    with pytest.raises(InputError, match="not as long as token"):
+        llama.seconds(predictor.Rows([1, 1], [5]))
+
+
+def test_a_window_that_cuts_some_asks_for_lengths() -> None:
+    """Layers of a window of 1,024 read a sum, or a window each; between the two the sum does not say what."""
+    gemma = predictor.BatchTime("gemma-3-12b", "h100_sxm")
+
+    def both(lengths: list[int]) -> tuple[int, int]:
+        totals = predictor.Decodes(len(lengths), sum(lengths), max(lengths), min(lengths))
+        return (gemma.picoseconds(predictor.Batch(decode=totals)),
+                gemma.picoseconds(predictor.Batch(decode=lengths)))  # fmt: skip
+
+    for lengths in ([100, 1023], [1023, 1024], [1023, 5000], [3000, 4000, 5000]):
+        totals, listed = both(lengths)
+        assert totals == listed
+    with pytest.raises(InputError, match=r"a window cuts some .*decode=\["):
+        both([100, 1024])
+
+
 def test_a_larger_batch_takes_no_less(llama) -> None:
     base = llama.picoseconds(predictor.Batch([100], None, [500] * 8))
     assert llama.picoseconds(predictor.Batch([100], None, [500] * 9)) >= base
@@ -160,9 +198,12 @@ def test_a_warm_call_is_a_few_python_calls_whatever_the_batch(llama) -> None:
             sys.setprofile(None)
         return calls
 
-    for num in (64, 512):
+    for num in (64, 1000):
         lengths = rng.integers(100, 4000, num)
-        for batch in (predictor.Batch(decode=lengths.tolist()), predictor.Batch([1024, 512], [0, 100], lengths)):
+        objects = ScheduleBatch([ScheduleRequest(1, int(one)) for one in lengths])
+        for batch in (predictor.Batch(decode=lengths.tolist()), predictor.Batch([1024, 512], [0, 100], lengths),
+                      predictor.Rows(np.ones(num, np.int64), lengths), objects):  # fmt: skip
+            llama.seconds(batch)
             assert num_call(batch) < 30
 
 

@@ -40,6 +40,24 @@ def test_vllms_file_is_read_back(done: Simulation, tmp_path: pathlib.Path) -> No
     assert again.output_token.tolist() == done.run.request["output_token"].tolist()
 
 
+def test_a_capped_load_is_read_back_with_its_cap_and_its_arrivals(tmp_path: pathlib.Path) -> None:
+    """What the client held back is told apart from what came: the same load runs again, not its server's doing."""
+    capped = simulate(
+        Scenario(model="qwen3-8b", requests="poisson:rate=90,n=24,prompt=300,output=20,max_concurrency=4")
+    )
+    file = tmp_path / "out.json"
+    file.write_bytes(export(capped, "vllm"))
+    found = json.loads(file.read_text())
+    assert found["max_concurrency"] == 4
+    assert max(found["queue_times"]) > 0
+    again = load_requests(str(file))
+    assert again.max_concurrency == 4
+    since = capped.load.arrival_ps - capped.load.arrival_ps[0]
+    assert np.abs(again.arrival_ps - since).max() <= 1  # a picosecond, of floats
+    sessions = simulate(Scenario(model="qwen3-8b", requests="poisson:rate=9,n=4,turns=2,prompt=90,output=9,max_concurrency=2"))
+    assert "queue_times" not in loaded(sessions, "vllm")  # a turn waits for an answer, not for the client
+
+
 def test_aiperf_has_distributions_of_records_and_single_values_of_the_rest(done: Simulation) -> None:
     found = loaded(done, "aiperf")
     ttft = np.asarray(done.run.request["ttft_s"]) * 1e3

@@ -51,3 +51,24 @@ def test_a_sweep_is_drawn_into_a_file(tmp_path: pathlib.Path) -> None:
     assert main([*words, "--requests", "batch:prompt=20,output=5", "--plot", str(path), "--jobs", "1"]) == 0
     assert "tokens/s a user" in path.read_text() or "<svg" in path.read_text()
     assert main([*words, "--plot", str(tmp_path / "front.xyz")]) == 2
+
+
+def test_a_comparison_is_drawn_with_names_and_concurrency(tmp_path: pathlib.Path) -> None:
+    load = "poisson:rate=50,n=20,prompt=200,output=10"
+    several = [ridgeline.Scenario(model="gpt2", system=name, requests=load) for name in ("h100_sxm", "a100_sxm")]
+    frame = ridgeline.compare(several)
+    figure = ridgeline.pareto(frame)
+    points = frame.set_index("metric")
+    for axis in figure.axes:
+        drawn = dict(zip([text.get_text().split(" (")[0] for text in axis.texts], axis.texts, strict=True))
+        assert list(drawn) == ["h100_sxm", "a100_sxm"]
+        for name, text in drawn.items():
+            user = 1e3 / points.loc["mean_tpot_ms", name]
+            assert text.xy[0] == pytest.approx(user)
+            concurrency = float(text.get_text().split("(")[1].rstrip(")"))
+            assert concurrency == pytest.approx(points.loc["output_throughput", name] / user, rel=6e-3)
+    path = tmp_path / "both.svg"
+    words = ["compare", "--model", "gpt2", "--systems", "h100_sxm,a100_sxm", "--requests", load]
+    assert main([*words, "--plot", str(path)]) == 0
+    assert path.stat().st_size > 1000
+    assert main([*words, "--plot", str(tmp_path / "front.xyz")]) == 2
