@@ -1,5 +1,6 @@
 """Pictures shaped as papers draw them: groups of bars and curves, published beside simulated, a panel a claim."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +11,9 @@ from sim.show.plot_style import BLUE, INK, MARKERS, ORANGE, PALETTE, new_figure,
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+LINE_CHARACTER = 52  # of names at 8 points that fit under a panel
 
 
 class Panel(NamedTuple):
@@ -57,33 +61,68 @@ def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) 
     axis.set_visible(len(part) > 0)
     setups = list(dict.fromkeys(part["setup"]))
     present = [name for name in systems if (part["system"] == name).any()]
-    width = 0.84 / max(2 * len(present), 1)
-    for index, name in enumerate(present):
-        colour = PALETTE[systems.index(name) % len(PALETTE)]
-        own = part[part["system"] == name].groupby("setup", sort=False)[["paper", "simulated"]].first()
-        at = [setups.index(setup) for setup in own.index]
-        if panel.curve:
+    own = {
+        name: part[part["system"] == name].groupby("setup", sort=False)[["paper", "simulated"]].first()
+        for name in present
+    }
+    if panel.curve:
+        for name in present:
+            at, colour = [setups.index(setup) for setup in own[name].index], _colour(name, systems)
             mark = MARKERS[systems.index(name) % len(MARKERS)]
-            axis.plot(at, own["paper"], mark + "--", color=colour, mfc="white", lw=1.2)
-            axis.plot(at, own["simulated"], mark + "-", color=colour, label=name)
-            continue
-        left = [place - 0.42 + 2 * index * width for place in at]
-        axis.bar(left, own["paper"], width, align="edge", facecolor="white", edgecolor=colour, linewidth=1.2)
-        axis.bar(
-            [x + width for x in left], own["simulated"], width, align="edge", color=colour, edgecolor=colour,
-            linewidth=1.2, label=name,
-        )  # fmt: skip
-    labels = [tick(setup, panel) for setup in setups]
-    crowded = sum(map(len, labels)) > 46
-    axis.set_xticks(range(len(setups)), labels, rotation=30 if crowded else 0, ha="right" if crowded else "center",
-                    fontsize=7 if crowded else 8)  # fmt: skip
+            axis.plot(at, own[name]["paper"], mark + "--", color=colour, mfc="white", lw=1.2)
+            axis.plot(at, own[name]["simulated"], mark + "-", color=colour, label=name)
+    else:
+        _groups(axis, setups, own, systems)
+    _ticks(axis, [tick(setup, panel) for setup in setups])
     axis.set_title(panel.title)
     axis.set_ylabel(panel.label)
     axis.grid(axis="x", visible=panel.curve)
     if panel.log:
         axis.set_yscale("log")
+        from matplotlib.ticker import FuncFormatter
+
+        for formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            formatter(FuncFormatter(_round_log))
     else:
         axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))  # what falls below nothing is shown
+
+
+def _colour(name: str, systems: Sequence[str]) -> str:
+    return PALETTE[systems.index(name) % len(PALETTE)]
+
+
+def _groups(axis: Any, setups: Sequence[str], own: dict[str, pd.DataFrame], systems: Sequence[str]) -> None:
+    """A group of bars a setup, as many as it has values, in the middle over its name."""
+    groups = [
+        [(name, kind, float(frame.loc[setup, kind])) for name, frame in own.items() if setup in frame.index
+         for kind in ("paper", "simulated") if pd.notna(frame.loc[setup, kind])]
+        for setup in setups
+    ]  # fmt: skip
+    width = min(0.84 / max((len(group) for group in groups), default=1), 0.84 / 2)
+    for at, group in enumerate(groups):
+        for index, (name, kind, value) in enumerate(group):
+            place, colour = at + (index - (len(group) - 1) / 2) * width, _colour(name, systems)
+            axis.bar(place, value, width, facecolor="white" if kind == "paper" else colour, edgecolor=colour,
+                     linewidth=1.2)  # fmt: skip
+    for name in own:
+        axis.bar([0], [math.nan], width, color=_colour(name, systems), label=name)
+    spare = max(0.0, 3 - len(setups)) / 2  # few groups do not fill a panel
+    axis.set_xlim(-0.5 - spare, len(setups) - 0.5 + spare)
+
+
+def _ticks(axis: Any, labels: Sequence[str]) -> None:
+    """Names under their groups: level where they fit side by side, else in two lines, else slanting."""
+    room = LINE_CHARACTER / max(len(labels), 3)
+    broken = [textwrap.fill(label, max(int(room), 6), break_long_words=False) for label in labels]
+    level = all(len(line) <= room and one.count("\n") < 3 for one in broken for line in one.split("\n"))
+    shown = broken if level else [textwrap.fill(label, 26) for label in labels]
+    axis.set_xticks(range(len(labels)), shown, rotation=0 if level else 30, ha="center" if level else "right",
+                    rotation_mode="default" if level else "anchor", fontsize=8 if level else 7)  # fmt: skip
+
+
+def _round_log(value: float, _: Any) -> str:
+    """Labels of a logarithmic axis: 1, 2 and 5 of every decade."""
+    return f"{value:,.10g}" if f"{value:.0e}"[0] in "125" else ""
 
 
 @styled
