@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+KINDS = ("paper", "simulated")
 LINE_CHARACTER = 52  # of names at 8 points that fit under a panel
 
 
@@ -47,11 +48,13 @@ def panels(rows: pd.DataFrame, shown: Sequence[Panel], title: str, columns: int 
         _panel(axis, part, panel, systems)
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
-    axes.flat[0].plot([], [], "s", mfc="none", mec=INK, label="published")
-    axes.flat[0].plot([], [], "s", color=INK, label="simulated")
     handles: dict[str, Any] = {}
-    for axis in axes.flat:
-        handles |= {name: mark for mark, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if any(rows[rows["claim"] == panel.claim]["paper"].notna().any() for panel in shown):
+        first = axes.flat[0]
+        handles["published"] = first.plot([], [], "s", mfc="none", mec=INK)[0]
+        handles["simulated"] = first.plot([], [], "s", color=INK)[0]
+    found = {name: mark for axis in axes.flat for mark, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    handles |= {name: found[name] for name in systems if name in found}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6), fontsize=8)
     suptitle(figure, title)
     return figure
@@ -79,12 +82,12 @@ def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) 
     axis.grid(axis="x", visible=panel.curve)
     if panel.log:
         axis.set_yscale("log")
-        from matplotlib.ticker import FuncFormatter
-
-        for formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-            formatter(FuncFormatter(_round_log))
+        _number_log(axis)
     else:
-        axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))  # what falls below nothing is shown
+        low = min(0.0, axis.get_ylim()[0])  # what falls below nothing is shown
+        axis.set_ylim(bottom=low)
+        if low < 0:
+            axis.axhline(0.0, color=INK, lw=0.8)
 
 
 def _colour(name: str, systems: Sequence[str]) -> str:
@@ -93,11 +96,8 @@ def _colour(name: str, systems: Sequence[str]) -> str:
 
 def _groups(axis: Any, setups: Sequence[str], own: dict[str, pd.DataFrame], systems: Sequence[str]) -> None:
     """A group of bars a setup, as many as it has values, in the middle over its name."""
-    groups = [
-        [(name, kind, float(frame.loc[setup, kind])) for name, frame in own.items() if setup in frame.index
-         for kind in ("paper", "simulated") if pd.notna(frame.loc[setup, kind])]
-        for setup in setups
-    ]  # fmt: skip
+    values = [(name, kind, frame[kind].dropna().to_dict()) for name, frame in own.items() for kind in KINDS]
+    groups = [[(name, kind, of[setup]) for name, kind, of in values if setup in of] for setup in setups]
     width = min(0.84 / max((len(group) for group in groups), default=1), 0.84 / 2)
     for at, group in enumerate(groups):
         for index, (name, kind, value) in enumerate(group):
@@ -113,16 +113,24 @@ def _groups(axis: Any, setups: Sequence[str], own: dict[str, pd.DataFrame], syst
 def _ticks(axis: Any, labels: Sequence[str]) -> None:
     """Names under their groups: level where they fit side by side, else in two lines, else slanting."""
     room = LINE_CHARACTER / max(len(labels), 3)
-    broken = [textwrap.fill(label, max(int(room), 6), break_long_words=False) for label in labels]
-    level = all(len(line) <= room and one.count("\n") < 3 for one in broken for line in one.split("\n"))
-    shown = broken if level else [textwrap.fill(label, 26) for label in labels]
-    axis.set_xticks(range(len(labels)), shown, rotation=0 if level else 30, ha="center" if level else "right",
-                    rotation_mode="default" if level else "anchor", fontsize=8 if level else 7)  # fmt: skip
+    shown = [textwrap.fill(label, max(int(room), 6), break_long_words=False) for label in labels]
+    lines = [text.split("\n") for text in shown]
+    if all(len(line) <= room for text in lines for line in text) and max(map(len, lines), default=0) <= 3:
+        axis.set_xticks(range(len(labels)), shown, fontsize=8)
+        return
+    shown = [textwrap.fill(label, 26) if len(labels) <= 6 else label for label in labels]
+    axis.set_xticks(range(len(labels)), shown, fontsize=7, rotation=35, ha="right", rotation_mode="anchor")
 
 
-def _round_log(value: float, _: Any) -> str:
-    """Labels of a logarithmic axis: 1, 2 and 5 of every decade."""
-    return f"{value:,.10g}" if f"{value:.0e}"[0] in "125" else ""
+def _number_log(axis: Any) -> None:
+    """A logarithmic axis labelled in plain numbers: 1, 2 and 5 of every decade, or 1 alone where there are many."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    low, high = axis.get_ylim()
+    first = (1.0,) if high > 1e3 * low else (1.0, 2.0, 5.0)
+    axis.yaxis.set_major_locator(LogLocator(10, first, numticks=20))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.yaxis.set_minor_formatter(FuncFormatter(lambda _, __: ""))
 
 
 @styled
