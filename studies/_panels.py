@@ -84,10 +84,17 @@ def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) 
         axis.set_yscale("log")
         _number_log(axis)
     else:
-        low = min(0.0, axis.get_ylim()[0])  # what falls below nothing is shown
-        axis.set_ylim(bottom=low)
-        if low < 0:
-            axis.axhline(0.0, color=INK, lw=0.8)
+        from_zero(axis)
+
+
+def from_zero(axis: Any) -> None:
+    """The vertical axis from nothing (or what falls below it) to a little above all that was drawn until now."""
+    low, high = float(axis.dataLim.ymin), float(axis.dataLim.ymax)
+    if math.isfinite(low) and math.isfinite(high):
+        low = min(0.0, low)
+        axis.set_ylim(low - 0.05 * (high - low) * (low < 0), max(high, 0.0) + 0.06 * (high - low))
+    if low < 0:
+        axis.axhline(0.0, color=INK, lw=0.8)
 
 
 def _colour(name: str, systems: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 from sim.cluster.simulate_programs import ProgramRun, simulate_programs
 from sim.run.scenario import Scenario
 from sim.show.plot_style import BLUE, ORANGE, new_figure, styled, suptitle
+from studies._panels import from_zero
 from studies._verdict import frame, order, point, row
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def plot(table: pd.DataFrame) -> "Figure":
         every = part["setup"].str.split().str[-1].astype(int)
         keep = every > 0
         axis.plot(every[keep], scale * part["simulated"][keep], "o-", color=color)
-        axis.set(xlabel="tokens between probes", ylabel=label, ylim=(0, None))
+        axis.set(xlabel="tokens between probes", ylabel=label)
+        from_zero(axis)
     suptitle(figure, "Dynasor: stopping and scheduling programs")
     return figure
