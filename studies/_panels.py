@@ -78,7 +78,7 @@ def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) 
         _groups(axis, setups, own, systems)
     _ticks(axis, [tick(setup, panel) for setup in setups])
     axis.set_title(panel.title)
-    axis.set_ylabel(panel.label)
+    axis.set_ylabel(textwrap.fill(panel.label, 34))
     axis.grid(axis="x", visible=panel.curve)
     if panel.log:
         axis.set_yscale("log")
@@ -90,7 +90,7 @@ def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) 
 def from_zero(axis: Any) -> None:
     """The vertical axis from nothing (or what falls below it) to a little above all that was drawn until now."""
     low, high = float(axis.dataLim.ymin), float(axis.dataLim.ymax)
-    if math.isfinite(low) and math.isfinite(high):
+    if math.isfinite(low) and math.isfinite(high) and (low or high):
         low = min(0.0, low)
         axis.set_ylim(low - 0.05 * (high - low) * (low < 0), max(high, 0.0) + 0.06 * (high - low))
     if low < 0:
