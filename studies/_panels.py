@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 KINDS = ("paper", "simulated")
+BAR_SHARE = 0.14  # of a panel that a bar takes at most
 LINE_CHARACTER = 52  # of names at 8 points that fit under a panel
 
 
@@ -113,7 +114,7 @@ def _groups(axis: Any, setups: Sequence[str], own: dict[str, pd.DataFrame], syst
                      linewidth=1.2)  # fmt: skip
     for name in own:
         axis.bar([0], [math.nan], width, color=_colour(name, systems), label=name)
-    spare = max(0.0, 3 - len(setups)) / 2  # few groups do not fill a panel
+    spare = max(0.0, width / BAR_SHARE - len(setups)) / 2  # few bars do not fill a panel
     axis.set_xlim(-0.5 - spare, len(setups) - 0.5 + spare)
 
 
