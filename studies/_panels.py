@@ -1,5 +1,6 @@
 """Pictures shaped as papers draw them: groups of bars and curves, published beside simulated, a panel a claim."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +11,11 @@ from sim.show.plot_style import BLUE, INK, MARKERS, ORANGE, PALETTE, new_figure,
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+KINDS = ("paper", "simulated")
+BAR_SHARE = 0.14  # of a panel that a bar takes at most
+LINE_CHARACTER = 52  # of names at 8 points that fit under a panel
 
 
 class Panel(NamedTuple):
@@ -43,11 +49,13 @@ def panels(rows: pd.DataFrame, shown: Sequence[Panel], title: str, columns: int 
         _panel(axis, part, panel, systems)
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
-    axes.flat[0].plot([], [], "s", mfc="none", mec=INK, label="published")
-    axes.flat[0].plot([], [], "s", color=INK, label="simulated")
     handles: dict[str, Any] = {}
-    for axis in axes.flat:
-        handles |= {name: mark for mark, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if any(rows[rows["claim"] == panel.claim]["paper"].notna().any() for panel in shown):
+        first = axes.flat[0]
+        handles["published"] = first.plot([], [], "s", mfc="none", mec=INK)[0]
+        handles["simulated"] = first.plot([], [], "s", color=INK)[0]
+    found = {name: mark for axis in axes.flat for mark, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    handles |= {name: found[name] for name in systems if name in found}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6), fontsize=8)
     suptitle(figure, title)
     return figure
@@ -57,33 +65,80 @@ def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) 
     axis.set_visible(len(part) > 0)
     setups = list(dict.fromkeys(part["setup"]))
     present = [name for name in systems if (part["system"] == name).any()]
-    width = 0.84 / max(2 * len(present), 1)
-    for index, name in enumerate(present):
-        colour = PALETTE[systems.index(name) % len(PALETTE)]
-        own = part[part["system"] == name].groupby("setup", sort=False)[["paper", "simulated"]].first()
-        at = [setups.index(setup) for setup in own.index]
-        if panel.curve:
+    own = {
+        name: part[part["system"] == name].groupby("setup", sort=False)[["paper", "simulated"]].first()
+        for name in present
+    }
+    if panel.curve:
+        for name in present:
+            at, colour = [setups.index(setup) for setup in own[name].index], _colour(name, systems)
             mark = MARKERS[systems.index(name) % len(MARKERS)]
-            axis.plot(at, own["paper"], mark + "--", color=colour, mfc="white", lw=1.2)
-            axis.plot(at, own["simulated"], mark + "-", color=colour, label=name)
-            continue
-        left = [place - 0.42 + 2 * index * width for place in at]
-        axis.bar(left, own["paper"], width, align="edge", facecolor="white", edgecolor=colour, linewidth=1.2)
-        axis.bar(
-            [x + width for x in left], own["simulated"], width, align="edge", color=colour, edgecolor=colour,
-            linewidth=1.2, label=name,
-        )  # fmt: skip
-    labels = [tick(setup, panel) for setup in setups]
-    crowded = sum(map(len, labels)) > 46
-    axis.set_xticks(range(len(setups)), labels, rotation=30 if crowded else 0, ha="right" if crowded else "center",
-                    fontsize=7 if crowded else 8)  # fmt: skip
+            axis.plot(at, own[name]["paper"], mark + "--", color=colour, mfc="white", lw=1.2)
+            axis.plot(at, own[name]["simulated"], mark + "-", color=colour, label=name)
+    else:
+        _groups(axis, setups, own, systems)
+    _ticks(axis, [tick(setup, panel) for setup in setups])
     axis.set_title(panel.title)
-    axis.set_ylabel(panel.label)
+    axis.set_ylabel(textwrap.fill(panel.label, 34))
     axis.grid(axis="x", visible=panel.curve)
     if panel.log:
         axis.set_yscale("log")
+        _number_log(axis)
     else:
-        axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))  # what falls below nothing is shown
+        from_zero(axis)
+
+
+def from_zero(axis: Any) -> None:
+    """The vertical axis from nothing (or what falls below it) to a little above all that was drawn until now."""
+    low, high = float(axis.dataLim.ymin), float(axis.dataLim.ymax)
+    if math.isfinite(low) and math.isfinite(high) and (low or high):
+        low = min(0.0, low)
+        axis.set_ylim(low - 0.05 * (high - low) * (low < 0), max(high, 0.0) + 0.06 * (high - low))
+    if low < 0:
+        axis.axhline(0.0, color=INK, lw=0.8)
+
+
+def _colour(name: str, systems: Sequence[str]) -> str:
+    return PALETTE[systems.index(name) % len(PALETTE)]
+
+
+def _groups(axis: Any, setups: Sequence[str], own: dict[str, pd.DataFrame], systems: Sequence[str]) -> None:
+    """A group of bars a setup, as many as it has values, in the middle over its name."""
+    values = [(name, kind, frame[kind].dropna().to_dict()) for name, frame in own.items() for kind in KINDS]
+    groups = [[(name, kind, of[setup]) for name, kind, of in values if setup in of] for setup in setups]
+    width = min(0.84 / max((len(group) for group in groups), default=1), 0.84 / 2)
+    for at, group in enumerate(groups):
+        for index, (name, kind, value) in enumerate(group):
+            place, colour = at + (index - (len(group) - 1) / 2) * width, _colour(name, systems)
+            axis.bar(place, value, width, facecolor="white" if kind == "paper" else colour, edgecolor=colour,
+                     linewidth=1.2)  # fmt: skip
+    for name in own:
+        axis.bar([0], [math.nan], width, color=_colour(name, systems), label=name)
+    spare = max(0.0, width / BAR_SHARE - len(setups)) / 2  # few bars do not fill a panel
+    axis.set_xlim(-0.5 - spare, len(setups) - 0.5 + spare)
+
+
+def _ticks(axis: Any, labels: Sequence[str]) -> None:
+    """Names under their groups: level where they fit side by side, else in two lines, else slanting."""
+    room = LINE_CHARACTER / max(len(labels), 3)
+    shown = [textwrap.fill(label, max(int(room), 6), break_long_words=False) for label in labels]
+    lines = [text.split("\n") for text in shown]
+    if all(len(line) <= room for text in lines for line in text) and max(map(len, lines), default=0) <= 3:
+        axis.set_xticks(range(len(labels)), shown, fontsize=8)
+        return
+    shown = [textwrap.fill(label, 26) if len(labels) <= 6 else label for label in labels]
+    axis.set_xticks(range(len(labels)), shown, fontsize=7, rotation=35, ha="right", rotation_mode="anchor")
+
+
+def _number_log(axis: Any) -> None:
+    """A logarithmic axis labelled in plain numbers: 1, 2 and 5 of every decade, or 1 alone where there are many."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    low, high = axis.get_ylim()
+    first = (1.0,) if high > 1e3 * low else (1.0, 2.0, 5.0)
+    axis.yaxis.set_major_locator(LogLocator(10, first, numticks=20))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.yaxis.set_minor_formatter(FuncFormatter(lambda _, __: ""))
 
 
 @styled

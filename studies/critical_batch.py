@@ -101,7 +101,8 @@ def plot(table: pd.DataFrame) -> "Figure":
     cost.plot([], [], "o", color=FAINT, label="nothing sooner and cheaper")
     cost.set(xscale="log", yscale="log", xlabel="hours to the target", ylabel="dollars to the target")
     cost.margins(x=0.35)
-    cost.legend(fontsize=8, loc="lower right")
+    cost.set_xlim(left=float(found[HOURS].min()) / 12)  # room for the legend
+    cost.legend(fontsize=8, loc="upper left")
     batch = np.geomspace(CRITICAL_BATCH / 16, CRITICAL_BATCH * 16, 60)
     relation.plot(1 + CRITICAL_BATCH / batch, 1 + batch / CRITICAL_BATCH, color=FAINT)
     for size in sorted(set(found["batch"])):

@@ -8,6 +8,7 @@ import pandas as pd
 from sim.cluster.simulate_programs import ProgramRun, simulate_programs
 from sim.run.scenario import Scenario
 from sim.show.plot_style import BLUE, ORANGE, new_figure, styled, suptitle
+from studies._panels import from_zero
 from studies._verdict import frame, order, point, row
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def together(num: int) -> list[dict[str, Any]]:
 @styled
 def plot(table: pd.DataFrame) -> "Figure":
     """Programs in time by rate and system; tokens saved and time by probing interval."""
-    figure, axes = new_figure(1, 2, (8.4, 3.6))
+    figure, axes = new_figure(1, 3, (11.4, 3.6))
     part = table[table["claim"] == IN_TIME]
     name, rate = part["setup"].str.split("; ").str[0], part["setup"].str.split("; ").str[1].astype(float)
     for one in dict.fromkeys(name):
@@ -140,12 +141,14 @@ def plot(table: pd.DataFrame) -> "Figure":
     axes[0].axhline(90, color="grey", lw=0.8)
     axes[0].set(xlabel="programs/s", ylabel="in time (%)", ylim=(0, 102))
     axes[0].legend()
-    for claim, color, scale, label in ((SAVED, ORANGE, 100, "tokens saved (%)"), (MEAN, BLUE, 1, MEAN)):
+    for axis, claim, color, scale, label in (
+        (axes[1], SAVED, ORANGE, 100, "tokens saved (%)"), (axes[2], MEAN, BLUE, 1, MEAN),
+    ):  # fmt: skip
         part = table[(table["claim"] == claim) & table["setup"].str.startswith("probe every")]
         every = part["setup"].str.split().str[-1].astype(int)
         keep = every > 0
-        axes[1].plot(every[keep], scale * part["simulated"][keep], "o-", color=color, label=label)
-    axes[1].set(xlabel="tokens between probes", ylim=(0, None))
-    axes[1].legend()
+        axis.plot(every[keep], scale * part["simulated"][keep], "o-", color=color)
+        axis.set(xlabel="tokens between probes", ylabel=label)
+        from_zero(axis)
     suptitle(figure, "Dynasor: stopping and scheduling programs")
     return figure

@@ -183,7 +183,7 @@ def run(models: tuple[str, ...] = tuple(MODELS), steps: int = 12) -> pd.DataFram
                 room = max(1, round(share * one.num_expert))
                 lru, flow = both(one, token, room, skew, passes(token, steps), ACCURACY[0])
                 ratios.append(lru.second / flow.second)
-                setup = f"{share:.0%} cached, {label}"
+                setup = f"{label}, {share:.0%} cached"
                 table.append(point(name, f"{RATIO} Cache-MoE by place and pass", setup, ratios[-1], OPEN))
         note = f"{BOUND} batch, cache and share of prompts are not said; {OPEN}"
         table.append(row("ExpertFlow", f"{RATIO} Cache-MoE", name, CACHED[name], float(np.mean(ratios)), note,
@@ -202,6 +202,7 @@ def plot(table: pd.DataFrame) -> "Figure":
         Panel(HIT, "Switch-128, 16 places a layer", "share of accesses", "Switch-128, 16 places,"),
         Panel(f"{RATIO} SE-MoE", "over a ring", "speedup", "Switch-128, "),
         Panel(f"{RATIO} Cache-MoE", "over an LRU cache", "speedup"),
-        Panel(f"{RATIO} Cache-MoE by place and pass", "over an LRU cache, by place and pass", "speedup"),
-    ]
-    return panels(table, shown, "ExpertFlow: experts on the host of an A40")
+        *(Panel(f"{RATIO} Cache-MoE by place and pass", f"over an LRU cache, {name}", "speedup", f"{name}, ")
+          for name in PASSES),
+    ]  # fmt: skip
+    return panels(table, shown, "ExpertFlow: experts on the host of an A40", columns=3)

@@ -14,7 +14,7 @@ from sim.training.sharded import Sharded, sharded_step
 from sim.training.stack import load_stack
 from sim.training.step import TrainResult, train
 from studies._gpt import gpt
-from studies._panels import records
+from studies._panels import from_zero, records
 from studies._verdict import frame, order, point, row
 from workloads.training import TrainPlan
 from workloads.training_flop import model_flop
@@ -147,7 +147,7 @@ def plot(rows: pd.DataFrame) -> "Figure":
             axis.set_xscale("log", base=2)
             axis.set_xticks(batches, curve["setup"])
             axis.set_xlabel("sequences of 512 a GPU, 2.28B")
-            axis.set_ylim(bottom=0)
+            from_zero(axis)
     for axis, label in zip(axes, ("TFLOP/s a GPU (model), 8 A100", "TFLOP/s a GPU (model)", EXPOSED), strict=False):
         axis.set_ylabel(label)
         axis.legend(fontsize=7)

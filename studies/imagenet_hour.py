@@ -13,6 +13,7 @@ from sim.show.plot_style import BLUE, FAINT, ORANGE, PALETTE, new_figure, styled
 from sim.training.stragglers import draw, step_s
 from sim.training.two_streams import COMPUTE, LINK, Overlap, TwoStreams
 from studies._conv_nets import BYTE, layer_times, resnet50
+from studies._panels import from_zero
 from studies._verdict import frame, order, point, row
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def plot(table: pd.DataFrame) -> "Figure":
             axis.set(xlabel="P100", ylabel=claim)
             axis.set_xscale("log", base=2)
     speed.set_yscale("log", base=2)
-    time.set_ylim(bottom=0)
+    from_zero(time)
     speed.legend(fontsize=7)
     part = table[table["claim"] == TIME]
     for shift, kind, colour in ((-0.2, "paper", ORANGE), (0.2, "simulated", BLUE)):

@@ -103,8 +103,8 @@ def run(prompts: tuple[int, ...] = PROMPTS, systems: tuple[str, ...] = SYSTEMS) 
                 plain = prompt(openelm(base), token, system)
                 other = predicted(openelm(base), openelm(aux), token, system)
                 flop, time = gain[base, aux, token] = plain[0] / other[0], plain[1] / other[1]
-                setup = f"{system}, {base} by {aux}, {token}"
-                table += [point(system, FLOP, setup, flop, OPEN), point(system, TIME, setup, time, OPEN)]
+                pair, setup = f"{base} by {aux}", f"{system}, {token} tokens"
+                table += [point(pair, FLOP, setup, flop, OPEN), point(pair, TIME, setup, time, OPEN)]
         if system != CPU:
             continue  # the paper has no other machine
         ranked = all(
@@ -121,7 +121,7 @@ def run(prompts: tuple[int, ...] = PROMPTS, systems: tuple[str, ...] = SYSTEMS) 
 
 def plot(table: pd.DataFrame) -> "Figure":
     """Both ratios of every pair and prompt."""
-    names = [name for name in dict.fromkeys(table["system"]) if name != "KV Prediction"]
-    shown = [Panel(claim, f"{claim.split(' to')[0]}, {name}", "base over prediction", f"{name}, ")
+    names = dict.fromkeys(table[table["claim"] == FLOP]["setup"].str.split(", ").str[0])
+    shown = [Panel(claim, f"{claim.split(' to')[0]}, {name}", "base over prediction", f"{name}, ", curve=True)
              for name in names for claim in (FLOP, TIME)]  # fmt: skip
     return panels(table, shown, "KV Prediction: OpenELM with an auxiliary model's keys and values")

@@ -179,6 +179,6 @@ def run(lengths: tuple[int, ...] = LENGTHS, counts: tuple[int, ...] = COUNTS, ro
 
 def plot(table: pd.DataFrame) -> "Figure":
     """Speedup by model and link over GPUs and lengths; share of the causal work."""
-    shown = [Panel(FASTER, label, "speedup over gathered keys", f"{label}, ", curve=True) for label in LINKS]
+    shown = [Panel(FASTER, label, "speedup over gathered keys", f"{label}, ") for label in LINKS]
     return panels(table, [*shown, Panel(SAVED, "pairs of an even chain", "share of the square")],
                   "KV-Runahead: first token on A100")  # fmt: skip

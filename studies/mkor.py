@@ -10,6 +10,7 @@ from sim.show.plot_style import PALETTE, new_figure, styled, suptitle
 from sim.training.estimate import estimate, known_site
 from sim.training.price import Site
 from studies._gpt import gpt
+from studies._panels import from_zero
 from studies._second_order import Product, exchange_s, matrices, products_s, stream_s
 from studies._verdict import frame, order, point, row
 from workloads.models.spec import ModelSpec
@@ -151,11 +152,14 @@ def plot(table: pd.DataFrame) -> "Figure":
             axis.plot(own["setup"].str.split("; ").str[1].astype(int), own["simulated"], "o-", color=colour, label=name)
         axis.axhline(1, color="black", lw=0.8)
         axis.set(xlabel="steps between refreshes", ylabel=COST, title=f"64 GPUs, {system}", xscale="log")
-        axis.legend(fontsize=7)
+        from_zero(axis)
+        axis.legend(fontsize=7, loc="lower right")
     for name, colour in ((KAISA, PALETTE[1]), (MKOR, PALETTE[0])):
         own = table[(table["claim"] == GROWTH) & (table["system"] == name)]
         axes[-1].plot(own["setup"].astype(int), own["simulated"], "o-", color=colour, label=name)
     axes[-1].set(xlabel="width", ylabel=GROWTH, xscale="log", yscale="log", title="one layer, A100")
+    axes[-1].set_xticks(own["setup"].astype(int), own["setup"])
+    axes[-1].minorticks_off()
     axes[-1].legend(fontsize=7)
     suptitle(figure, "MKOR: curvature by rank-1 updates and by decompositions")
     return figure

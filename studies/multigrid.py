@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -159,7 +160,7 @@ def plot(table: pd.DataFrame) -> "Figure":
     step.bar(part["setup"], part["simulated"], color=PALETTE[0])
     step.axhline(1, color=FAINT, lw=0.8)
     step.tick_params(axis="x", rotation=40, labelsize=7)
-    step.set(ylabel=TIME, xlabel="batch x frames x pixels")
+    step.set(ylabel=textwrap.fill(TIME, 32), xlabel="batch x frames x pixels")
     own = table[table["claim"] == "gain"]
     gain.bar(own["setup"], own["simulated"], color=BLUE, label="simulated")
     gain.axhline(float(table["paper"].iloc[0]), color=ORANGE, ls="--", label="published")

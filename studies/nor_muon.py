@@ -88,4 +88,4 @@ def plot(table: pd.DataFrame) -> "Figure":
     sizes = list(dict.fromkeys(part["setup"].str.split(", ").str[0]))
     shown = [Panel(OVER, f"{size} a step, GPUs", OVER, f"{size}, ", curve=True) for size in sizes]
     shown.append(Panel(NET, "with 21.7 % less training", NET))
-    return panels(table, shown, "NorMuon: orthogonalisation over FSDP ranks", columns=len(shown))
+    return panels(table, shown, "NorMuon: orthogonalisation over FSDP ranks")

@@ -70,7 +70,7 @@ def run(accuracies: tuple[float, ...] = ACCURACIES, means: tuple[float, ...] = M
     """The throughput that prediction brings over what is open, and how little of the peak one sequence uses."""
     rows: list[dict[str, Any]] = []
     found = {(a, m): gain(a, m) for a in accuracies for m in means}
-    rows += [point("S3", RATE, f"accuracy {a:g}; {m:g} tokens an answer", g, NOTE) for (a, m), g in found.items()]
+    rows += [point(f"accuracy {a:.0%}", RATE, f"{m:g} tokens an answer", g, NOTE) for (a, m), g in found.items()]
     values = sorted(found.values())
     rows.append(row("S3", f"{RATE}, GPT-J", "over what is open", 6.49, values[len(values) // 2], NOTE, said=True,
                     spread=values))  # fmt: skip
@@ -86,7 +86,7 @@ def run(accuracies: tuple[float, ...] = ACCURACIES, means: tuple[float, ...] = M
 def plot(table: pd.DataFrame) -> "Figure":
     """Throughput by accuracy, a panel a length, and the use of the peak."""
     shown = [
-        Panel(RATE, "by accuracy of the predictor and length", "ratio"),
-        Panel(f"{RATE}, GPT-J", "headline", "ratio"),
+        Panel(RATE, "by the predictor's accuracy and length", "throughput, ratio"),
+        Panel(f"{RATE}, GPT-J", "headline", "throughput, ratio"),
     ]
     return panels(table, shown, "S3: room for a predicted answer")

@@ -89,11 +89,11 @@ def _run(arguments: argparse.Namespace) -> int:
             raise InputError("a board has no picture", field="plot", value=arguments.plot)
         studies.check_picture(arguments.plot)
     if arguments.all:
-        rows = studies.run_all(small=arguments.small, progress=_progress)
+        rows = studies.run_all(small=arguments.small, progress=_progress, keep=_keeper(arguments.json))
         if arguments.json:
             write_json({"rows": rows} | _mark(rows), arguments.json)
         print(board(rows))
-        return 0 if rows.attrs["complete"] else 130
+        return _code(rows)
     module = studies.find(arguments.study)
     given = dict(getattr(module, "SMALL", {})) if arguments.small else {}
     for key, one in studies.parameters(module).items():
@@ -118,19 +118,43 @@ def _report(arguments: argparse.Namespace) -> int:
     from sim.run.study import run_all
     from sim.show.board import board, html, markdown, read
 
-    rows = read(arguments.files) if arguments.files else run_all(small=arguments.small, progress=_progress)
-    complete = rows.attrs.get("complete", True)
-    if complete:  # a board of some studies is none
+    if arguments.files:
+        rows = read(arguments.files)
+    else:
+        rows = run_all(small=arguments.small, progress=_progress, keep=_keeper(arguments.json))
+    if arguments.files or rows.attrs["complete"]:  # of a run that did not end well no page: its JSON makes one
         pages = {arguments.markdown: markdown, arguments.html: html}
         write_files({pathlib.Path(file): page(rows).encode() for file, page in pages.items() if file})
     if arguments.json:
         write_json({"rows": rows} | _mark(rows), arguments.json)
     print(board(rows))
-    return 0 if complete else 130
+    return 0 if arguments.files else _code(rows)
 
 
-def _mark(rows: Any) -> dict[str, bool]:
-    return {} if rows.attrs.get("complete", True) else {"complete": False}
+def _mark(rows: Any) -> dict[str, Any]:
+    """What a file of some studies says beside its rows."""
+    failed = rows.attrs.get("failed")
+    mark = {} if rows.attrs.get("complete", True) else {"complete": False}
+    return mark | ({"failed": failed} if failed else {})
+
+
+def _keeper(path: str | None) -> Any:
+    """Writes what there is after each study, so that a killed run leaves its rows; nothing for standard output."""
+    from sim.record.export import write_json
+
+    if not path or path == "-":
+        return None
+    return lambda rows: write_json({"rows": rows} | _mark(rows), path)
+
+
+def _code(rows: Any) -> int:
+    """0: all of it; 1: a study failed (each is named); 130: stopped."""
+    import sys
+
+    failed = rows.attrs.get("failed") or {}
+    for name, reason in failed.items():
+        print(f"ridgeline: study {name} failed: {reason}", file=sys.stderr)
+    return 130 if rows.attrs.get("stopped") else 1 if failed else 0
 
 
 def _progress(done: int, number: int, name: str) -> None:

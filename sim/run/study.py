@@ -12,6 +12,7 @@ import inspect
 import pathlib
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, get_args, get_origin
@@ -148,27 +149,51 @@ def run_module(module: ModuleType, **given: Any) -> pd.DataFrame:
 
 
 def run_all(
-    chosen: Sequence[str] = (), *, small: bool = False, progress: Callable[[int, int, str], None] | None = None
-) -> pd.DataFrame:
+    chosen: Sequence[str] = (), *, small: bool = False, progress: Callable[[int, int, str], None] | None = None,
+    keep: Callable[[pd.DataFrame], None] | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Every shipped study (or those `chosen`), one after another: all rows, with a first column `study`. `small` takes
-    each study's quick pass; `progress(done, number, name)` is called before each and at the end. Ctrl-C leaves the
-    studies that had ended, with `attrs["complete"]` False."""
+    each study's quick pass; `progress(done, number, name)` is called before each and at the end, `keep(rows)` with
+    what there is after each. Ctrl-C leaves the studies that had ended (`attrs["stopped"]`), a study that fails leaves
+    all others (`attrs["failed"]`: the reason by name); `attrs["complete"]` is False in either case. Raises what the
+    first one raised where none is left."""
     every = list(chosen) or names()
     tables: list[pd.DataFrame] = []
+    failed: dict[str, str] = {}
+    first: Exception | None = None
     with keeping(tables) as work:
         for at, name in enumerate(every):
             if progress:
                 progress(at, len(every), name)
-            module = find(name)
-            given = dict(getattr(module, "SMALL", {})) if small else {}
-            table = run_module(module, **given)
+            try:
+                module = find(name)
+                table = run_module(module, **(dict(getattr(module, "SMALL", {})) if small else {}))
+            except Exception as error:  # one study of many
+                failed[name], first = _reason(error), first or error
+                continue
             table.insert(0, "study", name)
             tables.append(table)
+            if keep:
+                keep(_joined(tables, failed, stopped=True))
     if progress:
         progress(len(every), len(every), "")
+    if first is not None and not tables:
+        raise first
+    return _joined(tables, failed, stopped=not work.complete)
+
+
+def _joined(tables: Sequence[pd.DataFrame], failed: dict[str, str], *, stopped: bool) -> pd.DataFrame:
     rows = pd.concat(tables, ignore_index=True)
-    rows.attrs["complete"] = work.complete
+    rows.attrs.update(complete=not stopped and not failed, stopped=stopped, failed=dict(failed))
     return rows
+
+
+def _reason(error: Exception) -> str:
+    """What a study raised and where, in one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = next((one for one in reversed(frames) if pathlib.Path(one.filename).parent.name == "studies"), frames[-1])
+    text = " ".join(str(error).split()) or "no reason given"
+    return f"{pathlib.Path(own.filename).name}:{own.lineno}: {type(error).__name__}: {text}"
 
 
 def save_plot(module: ModuleType, table: pd.DataFrame, path: str) -> None:

@@ -29,7 +29,9 @@ STYLE = (
 
 def read(files: Sequence[str]) -> pd.DataFrame:
     """The rows of files that `ridgeline study run --json` wrote, one after another; `InputError` for any other file."""
-    tables = []
+    tables: list[pd.DataFrame] = []
+    failed: dict[str, str] = {}
+    complete = True
     for file in files:
         content = json_of(read_byte(pathlib.Path(file), MAX_BYTE), file)
         found = content.get("rows") if isinstance(content, dict) else None
@@ -41,7 +43,12 @@ def read(files: Sequence[str]) -> pd.DataFrame:
         if "study" not in rows.columns:
             rows.insert(0, "study", pathlib.Path(file).stem)
         tables.append(rows)
-    return pd.concat(tables, ignore_index=True)
+        complete &= content.get("complete") is not False
+        named = content.get("failed")
+        failed |= {str(key): str(value) for key, value in named.items()} if isinstance(named, dict) else {}
+    board = pd.concat(tables, ignore_index=True)
+    board.attrs.update(complete=complete, failed=failed)
+    return board
 
 
 def _check(row: Any, at: int, file: str) -> None:
@@ -148,4 +155,8 @@ def _counts(rows: pd.DataFrame) -> str:
     said = int((shown["verdict"] == "said").sum())
     if said:
         words.append(f"{said} said without a verdict")
-    return "; ".join([*words, f"{len(rows) - len(shown)} points of pictures"])
+    words.append(f"{len(rows) - len(shown)} points of pictures")
+    if not rows.attrs.get("complete", True):
+        failed = rows.attrs.get("failed") or {}
+        words.append(f"not complete{', failed: ' if failed else ''}{', '.join(failed)}")
+    return "; ".join(words)

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 import json
 import math
 import pathlib
@@ -10,6 +11,8 @@ import types
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from sim.run import study
 from sim.show.board import summary, text
@@ -133,6 +136,31 @@ def test_a_picture_is_drawn_from_rows_that_come_from_a_file(name: str) -> None:
     assert axes
     assert all(axis.has_data() for axis in axes)
     figure.canvas.draw()
+    assert not faults(figure)
+
+
+def faults(figure: Figure) -> list[str]:
+    """Labels that the edge cuts or that lie on each other, axes that begin above nothing, curves that leave them."""
+    found = []
+    pen, whole = figure.canvas.get_renderer(), figure.bbox.padded(2)
+    for axis in figure.axes:
+        if not axis.get_visible():
+            continue
+        inside: list[Text] = [axis.title, axis._left_title, axis.xaxis.label, axis.yaxis.label]
+        for line, (low, high) in ((axis.xaxis, sorted(axis.get_xlim())), (axis.yaxis, sorted(axis.get_ylim()))):
+            ticks = [t.label1 for t in line.get_major_ticks() if low <= t.get_loc() <= high and t.label1.get_text()]
+            boxes = [t.get_window_extent(pen) for t in ticks if not t.get_rotation()]
+            inside += ticks
+            found += [f"{axis.get_title('left')}: labels on each other" for one, two in itertools.pairwise(boxes)
+                      if one.overlaps(two)]  # fmt: skip
+        for label in inside:
+            box = label.get_window_extent(pen)
+            if label.get_text() and not (whole.contains(*box.min) and whole.contains(*box.max)):
+                found.append(f"cut: {label.get_text()}")
+        low, high = sorted(axis.get_ylim())
+        if axis.get_yscale() == "linear" and (low > 0 or axis.dataLim.ymax > high * (1 + 1e-6)):
+            found.append(f"{axis.get_title('left')}: {low:g} to {high:g} for {axis.dataLim.ymax:g}")
+    return found
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -117,6 +118,54 @@ def test_all_is_every_study_chosen_in_turn() -> None:
     assert seen == ["attacc", "two-bp", ""]
     assert list(dict.fromkeys(rows["study"])) == ["attacc", "two-bp"]
     assert (rows.groupby("study")["seconds"].nunique() == 1).all()
+
+
+def test_a_study_that_fails_leaves_the_others(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("nothing\nat all")
+
+    find, file, page = study.find, tmp_path / "board.json", tmp_path / "board.html"
+    lame = types.ModuleType("lame")
+    lame.run = broken
+    monkeypatch.setattr(study, "names", lambda: ["two-bp", "lame", "attacc"])
+    monkeypatch.setattr(study, "find", lambda name: lame if name == "lame" else find(name))
+    assert main(["study", "run", "--all", "--small", "--json", str(file)]) == 1
+    content, said = json.loads(file.read_text()), capsys.readouterr()
+    assert {row["study"] for row in content["rows"]} == {"two-bp", "attacc"}
+    assert content["complete"] is False
+    assert list(content["failed"]) == ["lame"]
+    assert content["failed"]["lame"].endswith("ZeroDivisionError: nothing at all")
+    assert "study lame failed" in said.err
+    assert "not complete, failed: lame" in said.out
+    assert main(["study", "report", str(file), "--html", str(page)]) == 0  # what is there is a board, and says so
+    assert "not complete, failed: lame" in page.read_text()
+    assert main(["study", "report", "--small", "--html", str(tmp_path / "none.html")]) == 1
+    assert not (tmp_path / "none.html").exists()
+    monkeypatch.setattr(study, "names", lambda: ["lame"])
+    with pytest.raises(ZeroDivisionError):
+        study.run_all()
+
+
+def test_what_is_done_is_written_after_each_study(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is killed between two studies leaves a file of the first ones, which says that it is not all."""
+    file = tmp_path / "board.json"
+    seen: list[tuple[str, ...]] = []
+    find = study.find
+
+    def look(name: str) -> types.ModuleType:
+        if file.exists():
+            content = json.loads(file.read_text())
+            assert content["complete"] is False
+            seen.append(tuple(dict.fromkeys(row["study"] for row in content["rows"])))
+        return find(name)
+
+    monkeypatch.setattr(study, "names", lambda: ["two-bp", "attacc", "binary-network"])
+    monkeypatch.setattr(study, "find", look)
+    assert main(["study", "run", "--all", "--small", "--json", str(file)]) == 0
+    assert seen == [("two-bp",), ("two-bp", "attacc")]
+    assert "complete" not in json.loads(file.read_text())
 
 
 def test_the_list_loads_no_kernels() -> None:
