@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "Hydragen (Juravsky et al. 2024): a prefix of 16K costs CodeLlama-13B less than 15 % of the throughput of 1K"
-SMALL = {"prefixes": (1024, 16256), "batch": 64}
+SMALL = {"prefixes": (1024, 16256)}
 SYSTEM, TP, NEW = "dgx_a100_40gb", 8, 128  # 40 GB: where the unshared runs stop fits no other A100
 PREFIXES = (1024, 2048, 4096, 8192, 16256)
 # CodeLlama: a model of the same shapes, the largest batch of the grid, and where runs without sharing stop

@@ -221,5 +221,5 @@ def plot(table: pd.DataFrame) -> "Figure":
     """Shares of the memory by policy; requests at once and rates of vLLM over the others."""
     shown = [Panel(SHARE, f"memory: {kind}", "share", f"OPT-13B, ShareGPT, {kind}") for kind in KINDS]
     shown += [Panel(WIDTH, "OPT-13B", WIDTH), Panel(FASTER, "rate", "vLLM over it")]
-    shown += [Panel(SPARED, "samples of one prompt", SPARED)]
+    shown += [Panel(SPARED, "samples of one prompt", SPARED, "OPT-13B, ShareGPT, ")]
     return panels(table, shown, "PagedAttention: what the KV memory holds", columns=3)

@@ -131,7 +131,7 @@ def plot(table: pd.DataFrame) -> "Figure":
     part["shape"] = part["setup"].str.rsplit(", prefix ", n=1).str[0]
     part["prefix"] = part["setup"].str.rsplit(" ", n=1).str[1].astype(int)
     shapes = list(dict.fromkeys(part["shape"]))
-    figure, axes = new_figure(1, len(shapes), (3.2 * len(shapes), 3.4))
+    figure, axes = new_figure(1, len(shapes), (max(5.0, 3.2 * len(shapes)), 3.4))
     for axis, shape in zip([axes] if len(shapes) == 1 else axes, shapes, strict=True):
         own = part[part["shape"] == shape]
         once, alone = own[own["claim"] == SERVED], own[own["claim"] == "requests a second, alone"]
@@ -141,6 +141,8 @@ def plot(table: pd.DataFrame) -> "Figure":
         axis.plot(once["prefix"], once["paper"], "o", color=BLUE, mfc="white", label="published")
         axis.plot(once["prefix"], once["paper"].to_numpy() / ratio["paper"].to_numpy(), "o", color=ORANGE, mfc="white")
         axis.set(title=shape, xlabel="system prompt (tokens)", ylabel="requests/s", xscale="log", ylim=(0, None))
+        axis.set_xticks(once["prefix"], once["prefix"].astype(str))
+        axis.minorticks_off()
     (axes if len(shapes) == 1 else axes[0]).legend(loc="lower left")
     suptitle(figure, "RelayAttention: Llama-2-7B, 1,000 requests on an A100")
     return figure
