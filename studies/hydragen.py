@@ -36,7 +36,8 @@ NOTE = (
 )
 OPEN = (
     "no engine's host time; prefix cached and shared in both, read once a step or once for each sequence; batch of the "
-    "claim not published; attention of 1,024 queries to one span runs at a quarter of the products' peak here"
+    "claim not published; what the authors' code takes beside its kernels is not known: it would lower the prefix's "
+    "share"
 )
 
 
