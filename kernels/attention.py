@@ -161,8 +161,11 @@ def prefill_s(acc: Floats, shape: Shape, peak_flop_per_s: float, rate: Floats, f
     cta_s = _cta_s(min(float(tile_q), acc[ROW] * group / acc[CTA]), shape, fit)
     full_s = _cta_s(float(tile_q), shape, fit) if acc[CTA] > acc[SEQ] else cta_s  # a row of work of several tiles
     num_blocks = acc[BLOCK] * copies
+    cut = group
+    if acc[MERGE_ROW] >= acc[ROW]:  # spans alone: FlashAttention 2 cuts one text's keys whatever the heads
+        cut = max(group, int(fit[SPLIT_GROUP]))
     core_s, combine_s = _split_s(
-        acc[SEQ], acc[CTA] * copies, num_blocks, acc[LONGEST], cta_s, full_s, block_s, group, rate, fit
+        acc[SEQ], acc[CTA] * copies, num_blocks, acc[LONGEST], cta_s, full_s, block_s, cut, rate, fit
     )
     combine_s += acc[SEQ] * fit[SEQ_S]
     if acc[MERGE_ROW] > 0.0:

@@ -64,6 +64,28 @@ def seconds(where: Machine, *rows: OpTable) -> float:
     return float(cost(np.concatenate(rows), work, where)["time_ps"].sum()) * PS
 
 
+def times(where: Machine, *rows: OpTable) -> list[float]:
+    """Seconds of each row: what `eager_s` launches one by one."""
+    _, work = optable.empty(0)
+    return [float(one) * PS for one in cost(np.concatenate(rows), work, where)["time_ps"]]
+
+
+def eager_s(kernel_s: Sequence[float], launch_s: float, waits: Sequence[bool] = ()) -> float:
+    """Seconds of kernels that the host launches one after another: each begins once it is launched and the one before
+    has ended; where the host `waits` for a kernel it launches the next one only then.
+
+    >>> eager_s([3.0, 1.0, 1.0], 2.0), eager_s([3.0, 1.0, 1.0], 2.0, [True, False, False])
+    (7.0, 10.0)
+    """
+    host = device = 0.0
+    for at, second in enumerate(kernel_s):
+        host += launch_s
+        device = max(device, host) + second
+        if at < len(waits) and waits[at]:
+            host = device
+    return device
+
+
 def encoder(num_layer: int, hidden: int, inter: int, num_head: int) -> Vision:
     """An encoder whose items are sequences of tokens, with nothing merged at its end."""
     return Vision(num_layer, hidden, inter, num_head, 1, 1, 1, hidden, num_merger=0)

@@ -7,10 +7,12 @@ import numpy as np
 
 from hw_models import catalog
 from hw_models.device import best_fidelity, cost, machine
+from kernels import optable
+from kernels.attention_work import CAUSAL
 from kernels.machine import Machine
 from workloads import models, placement
 from workloads.formats import parse
-from workloads.lowering import Plan, lower_step
+from workloads.lowering import Plan, lower_attention, lower_step
 from workloads.models.spec import ModelSpec
 
 PS = 1e-12
@@ -43,3 +45,12 @@ def decode_s(
 ) -> float:
     """A step of `batch` equal sequences, `query` new tokens each (a verification computes and samples several)."""
     return step_s(model, where, [query] * batch, [kv_len] * batch, fmt=fmt, tp=tp, sampled=query)
+
+
+def attention_s(model: str | ModelSpec, where: Machine, batch: int, kv_len: int, fmt: str = "bf16") -> float:
+    """Attention alone, of all layers, of a step of `batch` equal decodes."""
+    spec = models.load(model) if isinstance(model, str) else model
+    _, work = optable.empty(0, 1)
+    work[0]["count"], work[0]["query_len"], work[0]["kv_len"], work[0]["causal"] = batch, 1, kv_len, CAUSAL
+    ops = lower_attention(spec, parse(fmt), placement.make(spec), 0, work, "decode")
+    return float(cost(ops, work, where)["time_ps"].sum()) * PS

@@ -28,6 +28,7 @@ STRUCTURES: tuple[tuple[str, Structure, Structure], ...] = (  # part of a kernel
     ("fa3", PACKED, PACKED),
     ("fa4", PACKED, STATIC),
     ("flash_attn", FA2_PREFILL, FA2_DECODE),
+    ("paged_attention", FA2_PREFILL, FA2_DECODE),  # vLLM of 2023: decodes alone, on their own keys not cut either
     ("fiprefill", TILE64, TILE64),
     ("fidecode", NARROW, NARROW),
     ("trtllm", PACKED, PACKED),

@@ -20,7 +20,16 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 from hw_models import catalog, profile
-from hw_models.calibration import attention_fit, collective_fit, exchange_fit, inherit, ops, scan_fit, stream_fit
+from hw_models.calibration import (
+    attention_fit,
+    collective_fit,
+    exchange_fit,
+    inherit,
+    ops,
+    paged_fit,
+    scan_fit,
+    stream_fit,
+)
 from hw_models.process import end_with_parent
 from hw_models.profile import Kernel, Profile, ProfileFile
 from hw_models.spec import Device
@@ -31,6 +40,7 @@ HALVES = "operator benchmark rows of the measured data set: constants fitted on 
 PROBES = "operator probes of the measured data set: constants fitted on all of them, error by cross-validation"
 COLLECTIVES = "collective benchmark rows of the measured data set: constants fitted on all, error by cross-validation"
 LAYERS = "per-layer operator times of the measured data set: constants fitted on half of the shapes"
+PAGED = "serving/relay_attention/op_a40_llama30b_heads.csv"
 KINDS = ("moe", "attention", "collective", "gemm", "stream", "scan")  # a file each, the longest first
 
 
@@ -44,7 +54,8 @@ class Shipped(NamedTuple):
     box: str = ""  # measured collectives of the same GPU in another box
     pcie: bool = False  # measured collectives of a box without scale-up links
     library: str = "nccl"  # whose collectives were measured
-    overlay: bool = False  # collectives alone were measured: a file that is laid over the relative's profile
+    # the one kind that was measured, where it is one: a file that is laid over the relative's profile
+    overlay: str = ""
 
 
 ALL = (
@@ -57,8 +68,9 @@ ALL = (
         relative={**dict.fromkeys(KINDS, "a100_sxm"), **dict.fromkeys(("gemm", "moe", "scan"), "h100_sxm")},
         pcie=True,
     ),
-    Shipped("rtx_pro_6000", "rtx_pro_6000", pcie=True, overlay=True),
-    Shipped("b60", "b60", pcie=True, library="oneccl", overlay=True),
+    Shipped("rtx_pro_6000", "rtx_pro_6000", pcie=True, overlay="collective"),
+    Shipped("b60", "b60", pcie=True, library="oneccl", overlay="collective"),
+    Shipped("a40", "a40", relative={"attention": "a100_sxm"}, overlay="attention"),
 )
 
 
@@ -84,6 +96,8 @@ def moe(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
 
 
 def attention(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
+    if of.overlay and near is not None:
+        return paged_fit.fit_file(data / PAGED, of.device, near, "a100_sxm_80gb")
     return attention_fit.fit_folder(data / "ops" / of.name, of.device, near)
 
 
@@ -145,6 +159,8 @@ def source_of(of: Shipped, kind: str) -> str:
         return f"{PROBES}; formats that {of.box} alone was measured in: rows of that, fitted on half of the shapes"
     if of.pcie and kind == "collective":
         return COLLECTIVES
+    if of.overlay == "attention":
+        return f"{HALVES}; from {of.relative[kind]}'s constants on; no prompts were measured"
     if kind in of.relative and kind in ("stream", "collective", "scan"):
         return f"taken from {of.relative[kind]}: not measured on this device"
     if kind == "stream":
@@ -173,7 +189,7 @@ def fit_all(
     say: Callable[[str], None] = print,
 ) -> None:
     """Fits and writes `kinds` of the `chosen` profiles in two processes, relatives before those that need them."""
-    left = [(of, kind) for kind in kinds for of in chosen if kind == "collective" or not of.overlay]
+    left = [(of, kind) for kind in kinds for of in chosen if of.overlay in ("", kind)]
     names = [of.name for of in chosen]
     total, done = len(left), 0
     finished: set[tuple[str, str]] = set()

@@ -147,7 +147,7 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
             step_nj += _account(e, p, c, 1, decode)
             if lane.span_token > 0:
                 keep_span(e, p, at, c)
-                step_nj += _account(e, p, c, 0, kept_span(e, at, c))
+                step_nj += _account(e, p, c, 1, kept_span(e, at, c))
             if num_prefill > 0:
                 _hide(e, p, c, hidden_ps(prefill[0], decode[0], decode[2], p.real))
     if p.table[NUM_SCAN] > 0:
@@ -212,7 +212,7 @@ def begin_repeat(e: Engine, p: PackedPrice, number: int, time_ps: int) -> bool:
     for c in range(p.table[NUM_CLASS]):
         step_nj += _account(e, p, c, 1, _decode(e, p, at, c, num_row))
         if lane.span_token > 0:
-            step_nj += _account(e, p, c, 0, kept_span(e, at, c))
+            step_nj += _account(e, p, c, 1, kept_span(e, at, c))
     if p.table[NUM_SCAN] > 0:
         step_nj += _scans(e, p, 0, 0, num_row)
     _split(e, p, at, num_row)

@@ -172,7 +172,7 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
         for c in range(num_class):
             cost = kept_span(e, at, c)
             times = steps * layers_of(p.table, 0, c)
-            account = book_attn + c * ATTN_SIZE + cost[2] * NUM_ACCOUNT_FIELD
+            account = book_attn + c * ATTN_SIZE + (NUM_BOUND + cost[2]) * NUM_ACCOUNT_FIELD
             book[account] += times * cost[0]
             book[account + 1] += times * cost[1]
             book[account + 2] += times * cost[3]

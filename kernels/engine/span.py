@@ -4,7 +4,7 @@ A row holds named units (`kernels.engine.cache`) in front of what is its own; ro
 tokens, whatever named them: a system prompt, a document, samples of one prompt, turns of a tree. Consecutive units that
 the same number of rows hold are one *span*: a row of work without causality with the queries of all of them
 (RelayAttention, Hydragen), whose partial results are merged with those of each row's own keys. Where spans branch, each
-node of the tree is a span.
+node of the tree is a span. The kernel is that of decodes, a few queries on many keys, which cuts the keys into parts.
 
 What may be a span is the engine's rule: rows that share it and tokens at least, and, where `span_common` says so, all
 decodes of the step. What is not is read by every row for itself, as without this file, and so are the keys of layers
@@ -20,7 +20,7 @@ from kernels.engine.price import (
     NUM_SHAPE,
     Cost,
     PackedPrice,
-    prefill_cost,
+    ragged_cost,
     shape_at,
     window_of,
 )
@@ -115,8 +115,9 @@ def _span_of(e: Engine, p: PackedPrice, i: int, least: int) -> int:
 @njit
 def add_span(p: PackedPrice, c: int, feature: Floats, num_row: int, num_token: int) -> None:
     """Adds a span of `num_token` keys that `num_row` queries read together to the features of class c."""
-    at = NUM_RATE + c * CLASS_SIZE
-    prefill_add(feature, 1, num_row, num_token, SPAN, shape_at(p.real, at), p.real[at + NUM_SHAPE : at + IN_DECODE])
+    at = NUM_RATE + c * CLASS_SIZE + IN_DECODE
+    fit = p.real[at + NUM_SHAPE : at + IN_DECODE]
+    prefill_add(feature, 1, num_row, num_token, SPAN, shape_at(p.real, at), fit)
 
 
 @njit
@@ -124,7 +125,7 @@ def keep_span(e: Engine, p: PackedPrice, at: int, c: int) -> None:
     """Prices the spans of class c, one layer, and keeps the cost with the lane's sums of keys at `at`: it stays the
     same while the plan stands."""
     feature = IN_FEATURE + (2 * e.me.num_class + c) * NUM_FEATURE
-    cost = prefill_cost(p, c, e.real[feature : feature + NUM_FEATURE])
+    cost = ragged_cost(p, c, e.real[feature : feature + NUM_FEATURE])
     kv = at + c * NUM_KV_FIELD
     e.work[kv + SPAN_PS], e.work[kv + SPAN_NJ], e.work[kv + SPAN_BOUND] = cost[0], cost[1], cost[2]
     e.work[kv + SPAN_KB], e.work[kv + SPAN_MFLOP] = cost[3], cost[4]

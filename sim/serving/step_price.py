@@ -184,7 +184,7 @@ class Lowered:
         own_ops, own = self.step(stage, dataclasses.replace(plan, kv_len=read_len))
         together = lowering.work_rows(spans.query_len, spans.kv_len)
         together["causal"] = SPAN
-        shared = lowering.lower_attention(self.model, self.formats, self.placement, stage, together, "prefill")
+        shared = lowering.lower_attention(self.model, self.formats, self.placement, stage, together, "decode")
         shared = shared[shared["window"] == 0]
         mine = ((ops["kind"] == op.ATTN_DECODE) | (ops["kind"] == op.ATTN_PREFILL)) & (ops["window"] == 0)
         for rows, offset in ((own_ops, len(work)), (shared, len(work) + len(own))):

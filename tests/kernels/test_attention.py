@@ -1,5 +1,7 @@
 """Attention times: speed of light, identities of the work list, monotony."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -227,3 +229,23 @@ def test_verifications_of_nearly_equal_queries_cost_nearly_the_same(profile: str
                 for rows in (batch, nearly)
             )
             assert other == pytest.approx(one, rel=0.05)
+
+
+def test_a_shared_span_is_cut_where_its_tiles_leave_cores_idle() -> None:
+    heads = 5  # of 108 cores; a head a group, which decodes of this library are not cut for
+    shape = attention_shape(heads, heads, 128, 128, 0, 2.0)
+    fit = core_fit(split_group=2, split_max=128, tile_q=64)
+    blocks, rate = 16384 / 128, RATE.copy()
+    rate[MEM_BYTE_PER_S] = 1e18  # the cores alone
+
+    def seconds(row: tuple[int, int, int, int], fit: np.ndarray = fit) -> float:
+        return attention_op_s(work(row), True, shape, PEAK, rate, fit)[0]
+
+    apart = seconds((1, 64, 16384, FULL))
+    span = seconds((1, 64, 16384, SPAN))
+    merged = seconds((1, 64, 16384, SPAN), core_fit(tile_q=64)) - seconds((1, 64, 16384, FULL), core_fit(tile_q=64))
+    assert apart > 10 * span  # five cores at work, or nearly all
+    parts = 21  # of 5 tiles on 108 cores, in one wave
+    one_s = (apart - 1e-6) / blocks  # of a block of keys
+    assert span - merged == pytest.approx(1e-6 + math.ceil(blocks / parts) * one_s, rel=0.02)
+    assert seconds((1, 64 * 400, 16384, SPAN)) > seconds((1, 64 * 400, 16384, FULL))  # full: not cut, merged still
