@@ -95,8 +95,8 @@ def test_deep_optimizer_states_and_the_cases_that_do_not_gain() -> None:
 def test_coat_memory_follows_from_what_every_tensor_takes() -> None:
     table = coat.run()
     failed = {claim for _, claim, _ in not_reproduced(table)}
-    # COAT's peaks and both speeds are out by a tenth and more: buffers and the host's time, which are not modelled
-    assert failed <= {"activation GB", "peak GB", "faster, ratio", "tokens/s a GPU", "memory saved, ratio"}
+    # memory follows from the code; the BF16 speeds of OLMo's code are out, and what their ratio is taken of
+    assert failed <= {"faster, ratio", "tokens/s a GPU"}
     byte = {name: coat.memory("llama-2-7b", 4, 2, name) for name in ("BF16", "COAT")}
     # two moments of 1 B instead of 4 B
     assert byte["BF16"]["optimizer"] == pytest.approx(4 * byte["COAT"]["optimizer"])
@@ -107,9 +107,13 @@ def test_coat_memory_follows_from_what_every_tensor_takes() -> None:
 
 def test_coat_fuses_what_the_library_runs_one_by_one() -> None:
     spec = coat.spec_of("llama-2-7b")
-    # 12 bytes a value of a fused norm, both passes, would be 2 reads and a write each way: one by one it is nine times
-    assert coat.NORM_BYTE == 9 * 12
-    both = [coat.eager_byte(spec, name) for name in ("BF16", "COAT")]
+    # transformers: a norm written out reads and writes nine times what a fused pass would (12 bytes both ways)
+    assert coat.EAGER["transformers"].norm == 9 * 12
     h, inter = 4096, 11008
-    assert both[0] == pytest.approx(2 * 108 * h + 44 * 2 * h + 28 * inter + 24 * h)
-    assert both[1] == pytest.approx(16 * h + 8 * inter + 44 * 2 * h)  # the rotation alone is left as it was
+    written = coat.eager_byte(spec, "BF16", "transformers")
+    assert written == pytest.approx(2 * 108 * h + 44 * 2 * h + 28 * inter + 24 * h)
+    # OLMo's norm is one kernel between casts, its rotation runs in fp32; COAT leaves the rotation and the split alone
+    plain, own = (coat.eager_byte(spec, name) for name in ("BF16", "COAT"))
+    turned = 104 * 2 * h + 4 * 3 * h
+    assert plain == pytest.approx(2 * 44 * h + turned + 36 * inter + 24 * h)
+    assert own == pytest.approx(72 * h + 31 * inter + turned)
