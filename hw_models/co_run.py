@@ -59,4 +59,5 @@ def beside_s(compute_s: float, memory_s: float = 0.0, network_s: float = 0.0) ->
     if total == 0:
         return 0.0
     found = linprog(np.ones(len(settings)), A_ub=-rate, b_ub=-np.array(list(works.values())) / total)
+    assert found.x is not None  # each kind may run alone
     return total * float(found.x.sum())

@@ -53,10 +53,9 @@ KERNELS = (
 )
 DRAWN = "the text's numbers; the bars of its figure 9 are 1,446 over 1,273 and 1,277 over 1,048, 1.14 and 1.22"
 ENGINE = (
-    "engines of that year as offline batches on an A100 gave their host time (`trtllm_2024`, `vllm_2024`), and {other}; "
-    "15,000 requests at once, as the authors' scripts make, lengths lognormal of the published moments; our engines are "
-    "faster than the published ones by {by} on Splitwise and ShareGPT: neither versions' limits nor their pauses are "
-    "published"
+    "that year's engines as offline batches on an A100 gave their host time (`trtllm_2024`, `vllm_2024`), and {other}; "
+    "15,000 requests at once, as the authors' scripts make, lognormal of the published moments; our engines are faster "
+    "than the published ones by {by} on Splitwise and ShareGPT: neither versions' limits nor pauses are published"
 )
 SMALL = {"loads": ("512 in, 512 out", "ShareGPT"), "others": ("llama-3-8b",), "num": 1000}
 
