@@ -28,8 +28,8 @@ WHOLE_MISS = "a port at its nominal rate; tried at 70 % of it, H100's second tok
 SIZED = (
     "BLOOM-176B, as the authors' configurations have it, whose measured times are not among ours: times of an "
     "engine fitted on the prompt and token times of Llama-2-70B, its kernels priced for BLOOM; links of 200 GB/s a "
-    "machine and two minutes of arrivals, as those configurations; pools keep their roles (the paper's mixed pool lends "
-    "machines), so that few token machines meet the tail of batches alone"
+    "machine and two minutes of arrivals, as those configurations; pools keep their roles (the mixed pool of the paper "
+    "lends machines), so that few token machines meet the tail of batches alone"
 )
 RATIO = (
     "which trace is not said: both must agree; mixed machines run prompts beside decodes, cut to 2,048 tokens a step; "
