@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from kernels.errors import InputError
-from workloads.models import checkpoint, hub, unread, vision
+from workloads.models import checkpoint, class_defaults, hub, unread, vision
 from workloads.models.fields import Fields, read_json
 from workloads.models.spec import ModelSpec
 
@@ -100,6 +100,7 @@ def from_dict(raw: dict[str, Any], name: str, file: object = None) -> ModelSpec:
     file = file if file is not None else name
     whole = Fields(raw, file)
     inner = _language(raw, file)
+    inner = class_defaults.filled(inner, nested=inner is not raw)
     fields = Fields(inner, file)
     model = _read_by(inner, file)(fields, name)
     unread.check(model, fields)
@@ -132,8 +133,11 @@ def _language(raw: dict[str, Any], file: object) -> dict[str, Any]:
     inner = raw[key]
     if not isinstance(inner, dict):
         raise InputError("is not an object", file=file, field=key, value=inner)
-    outer = {name: raw.get(name) for name in OUTER}
-    return _language(outer | {name: value for name, value in inner.items() if value is not None}, file)
+    outer = {name: raw[name] for name in OUTER if raw.get(name) is not None}
+    merged = outer | {name: value for name, value in inner.items() if value is not None}
+    if key == "text_config" and "tie_word_embeddings" in outer:
+        merged["tie_word_embeddings"] = outer["tie_word_embeddings"]  # the head is the whole's, not the inner model's
+    return _language(merged, file)
 
 
 def _stored(*fields: Fields) -> str:

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from kernels.digits import whole
 from kernels.errors import InputError
 from workloads import files
 
@@ -65,6 +66,27 @@ class Fields:
         if not isinstance(value, dict):
             raise InputError("is not an object", file=self.file, field=name, value=value)
         return Fields(value, self.file)
+
+    def layer(self, index: int) -> "Fields":
+        """The fields as they hold in one layer: those of the whole, less what `per_layer_config` says of it (keys are
+        layer numbers, padded with zeros)."""
+        stated = self.raw.get("per_layer_config")
+        if not stated:
+            return self
+        if not isinstance(stated, dict) or not all(isinstance(each, dict) for each in stated.values()):
+            raise InputError("is not an object a layer", file=self.file, field="per_layer_config", value=stated)
+        own = next((each for key, each in stated.items() if whole(str(key)) == index), {})
+        return Fields({**self.raw, **own}, self.file) if own else self
+
+    def rotary(self, dim: int, share: float = 1.0) -> int:
+        """Channels of a head of width `dim` that turn with the position: stated, or the stated share of them (in
+        `rope_parameters` in later files: one table, or one for each kind of layer), else `share`."""
+        table = self.raw.get("rope_parameters")
+        for each in (table, *(table.values() if isinstance(table, dict) else ())):
+            if isinstance(each, dict):
+                share = Fields(each, self.file).fraction("partial_rotary_factor", default=share)
+        share = self.fraction("partial_rotary_factor", "rotary_pct", default=share)
+        return self.size("rotary_dim", default=int(dim * share), low=0, high=dim)
 
     def per_layer(self, name: str, num_layer: int) -> list[int] | None:
         """A list with a whole number (or a flag) for each of `num_layer` layers; entries beyond are of prediction

@@ -35,7 +35,7 @@ def _never(model: ModelSpec) -> bool:
 SIGNS: tuple[tuple[str, Callable[[Any], bool], Shown], ...] = (
     ("num_experts", _counts, _experts),
     ("num_local_experts", _counts, _experts),
-    ("n_routed_experts", _counts, _experts),
+    ("n_routed_experts", _counts, lambda m: _experts(m) or m.family == "nemotron_h"),  # its pattern says where, if at all
     ("moe_num_experts", _counts, _experts),
     ("kv_lora_rank", _counts, lambda m: any(block.attention.latent for block in m.block)),
     ("index_topk", _counts, lambda m: _recurrent(m) or any(block.attention.indexer for block in m.block)),
@@ -52,6 +52,7 @@ SIGNS: tuple[tuple[str, Callable[[Any], bool], Shown], ...] = (
     ("num_kv_shared_layers", _counts, lambda m: any(block.attention.shared_kv for block in m.block)),
     ("hidden_size_per_layer_input", _counts, lambda m: any(block.side for block in m.block)),
     ("block_configs", _given, lambda m: m.family == "nemotron_nas"),
+    ("per_layer_config", _given, lambda m: m.family in ("llama", "gemma4")),
     ("zero_expert_num", _counts, _never),
     ("cross_attention_layers", _given, _never),
     ("is_encoder_decoder", lambda v: v is True, _never),

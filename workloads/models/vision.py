@@ -42,6 +42,15 @@ def num_param(v: Vision) -> int:
     return embed + v.num_layer * layer + v.num_merger * (merged * merged + merged * v.out)
 
 
+def _side(own: Fields, *names: str) -> int:
+    """Pixels of a patch's side; some files give height and width, which are the same in all of them."""
+    name = next((name for name in names if own.has(name)), names[0])
+    value = own.raw.get(name)
+    if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
+        return Fields({name: value[0]}, own.file).size(name)
+    return own.size(name, default=14)
+
+
 def read(fields: Fields, hidden: int) -> Vision | None:
     """The encoder of `vision_config`; None where there is none, or where it does not say its own size."""
     raw = fields.raw.get("vision_config")
@@ -65,7 +74,7 @@ def read(fields: Fields, hidden: int) -> Vision | None:
             "intermediate_size", "vt_intermediate_size", default=3420 if kind.startswith("qwen2_5") else 4 * size
         ),
         num_head=own.size("num_heads", "num_attention_heads", "vt_num_attention_heads", default=16, high=10_000),
-        patch=own.size("patch_size", "spatial_patch_size", default=14),
+        patch=_side(own, "patch_size", "spatial_patch_size"),
         frame=own.size("temporal_patch_size", default=1),
         merge=own.size("spatial_merge_size", "pooling_kernel_size", default=2 if kind.startswith("qwen") else 1),
         out=own.size("out_hidden_size", default=hidden),

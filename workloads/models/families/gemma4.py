@@ -44,12 +44,13 @@ def _fourth(fields: Fields) -> bool:
 
 def _block(fields: Fields, layer: int, kind: str, shared: bool) -> Block:
     full = kind == "full_attention"
+    fields = fields.layer(layer)
     num_head = fields.size("num_attention_heads", default=8, high=10_000)
     num_kv_head = fields.size("num_key_value_heads", default=num_head if _fourth(fields) else 2, high=num_head)
     dim = fields.size("head_dim", default=256, high=10_000)
     key_is_value = full and fields.flag("attention_k_eq_v", default=False)
-    if full and fields.has("global_head_dim"):
-        dim = fields.size("global_head_dim", high=10_000)
+    if full and _fourth(fields) and not fields.has("per_layer_config"):
+        dim = fields.size("global_head_dim", default=512, high=10_000)
     if key_is_value:
         num_kv_head = fields.size("num_global_key_value_heads", default=num_kv_head, high=num_head)
     fields.check_divides(num_kv_head, num_head, "num_key_value_heads")

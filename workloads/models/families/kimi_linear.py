@@ -13,8 +13,7 @@ MODEL_TYPES = ("kimi_linear", "kimi_k3")
 
 def read(fields: Fields, name: str) -> ModelSpec:
     num_layer = fields.size("num_hidden_layers", high=10_000)
-    own = fields.table("linear_attn_config")
-    listed = own.integers("kda_layers") or []  # counted from 1
+    recurrent = _recurrent(fields, num_layer)
     hidden = fields.size("hidden_size")
     latent = fields.size("routed_expert_hidden_size", default=0, low=0)
     experts = routed(
@@ -22,15 +21,14 @@ def read(fields: Fields, name: str) -> ModelSpec:
     )
     plain = FeedForward(fields.size(*DENSE))
     every = fields.size("attn_res_block_size", default=0, low=0)  # layers of a residual block
-    delta = _delta(own)
+    delta = _delta(fields)
     blocks = []
     for i, routes in enumerate(expert_layers(fields, num_layer)):
-        recurrent = i + 1 in listed
         blocks.append(
             Block(
-                NO_ATTENTION if recurrent else _latent(fields, hidden),
+                NO_ATTENTION if recurrent[i] else _latent(fields),
                 experts if routes else plain,
-                mixer=delta if recurrent else None,
+                mixer=delta if recurrent[i] else None,
                 joins=i // every + 2 if every else 0,  # the blocks begun so far, and what came since
                 extra_value=4 * hidden if every else 0,
             )
@@ -49,7 +47,16 @@ def read(fields: Fields, name: str) -> ModelSpec:
     )
 
 
-def _latent(fields: Fields, hidden: int) -> Attention:
+def _recurrent(fields: Fields, num_layer: int) -> list[bool]:
+    """Which layers have delta attention: a list counted from 1, or the kinds of all layers in later files."""
+    kinds = fields.words("layer_types", ("linear_attention", "full_attention"), num_layer)
+    if kinds:
+        return [kind == "linear_attention" for kind in kinds]
+    listed = fields.table("linear_attn_config").integers("kda_layers") or []
+    return [i + 1 in listed for i in range(num_layer)]
+
+
+def _latent(fields: Fields) -> Attention:
     num_head = fields.size("num_attention_heads", high=10_000)
     rope_dim = fields.size("qk_rope_head_dim", high=10_000)
     v_head_dim = fields.size("v_head_dim", high=10_000)
@@ -65,14 +72,17 @@ def _latent(fields: Fields, hidden: int) -> Attention:
     )
 
 
-def _delta(own: Fields) -> Delta:
-    num_head, dim = own.size("num_heads", high=10_000), own.size("head_dim", high=10_000)
+def _delta(fields: Fields) -> Delta:
+    """Shapes of the recurrence, from a table of their own or, in later files, from `linear_*` fields of the whole."""
+    own = fields.table("linear_attn_config") if fields.has("linear_attn_config") else fields
+    sign = "" if own is not fields else "linear_"
+    num_head, dim = own.size(f"{sign}num_heads", high=10_000), own.size(f"{sign}head_dim", high=10_000)
     return Delta(
         num_key_head=num_head,
         num_value_head=num_head,
         key_dim=dim,
         value_dim=dim,
-        kernel=own.size("short_conv_kernel_size", high=1000),
+        kernel=own.size("short_conv_kernel_size", "linear_conv_kernel_dim", high=1000),
         state_byte=4.0,  # its kernels keep the state in fp32
         channel_decay=True,
         full_gate=own.flag("use_full_rank_gate", default=False),

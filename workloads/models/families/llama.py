@@ -145,21 +145,19 @@ def num_mtp(fields: Fields) -> int:
 def _block(fields: Fields, trait: Trait, layer: int, num_layer: int, experts: bool) -> Block:
     parallel = trait.parallel and fields.flag("use_parallel_residual", default=True)
     num_norm = 2 if fields.word("model_type") == "gpt_neox" else trait.num_norm
+    attention = _attention(fields, trait, layer, num_layer)
+    fields = fields.layer(layer)
     if experts:
         ffn = routed(fields, shared_gate=trait.shared_gate, router_bias=trait.router_bias)
     else:
         bias = fields.flag("mlp_bias", "use_bias", default=trait.bias)
         ffn = FeedForward(fields.size(*DENSE), gated=trait.gated, bias=bias)
-    return Block(_attention(fields, trait, layer, num_layer), ffn, num_norm=num_norm, parallel=parallel)
+    return Block(attention, ffn, num_norm=num_norm, parallel=parallel)
 
 
 def _attention(fields: Fields, trait: Trait, layer: int, num_layer: int) -> Attention:
-    fields = _sliding_fields(fields, layer, num_layer)
+    fields = _sliding_fields(fields, layer, num_layer).layer(layer)
     num_head, num_kv_head, head_dim = fields.heads(trait.kv_head or None)
-    table = fields.raw.get("rope_parameters")
-    share = fields.fraction("partial_rotary_factor", "rotary_pct", default=trait.rotary)
-    if isinstance(table, dict) and "partial_rotary_factor" in table:
-        share = Fields(table, fields.file).fraction("partial_rotary_factor", default=share)
     bias = fields.flag("attention_bias", "use_qkv_bias", "qkv_bias", "use_bias", "bias", default=False)
     out_bias = bool(trait.out_bias) and fields.flag(trait.out_bias, default=trait.bias)
     norm = trait.qk_norm
@@ -175,7 +173,7 @@ def _attention(fields: Fields, trait: Trait, layer: int, num_layer: int) -> Atte
         head_dim,
         head_dim,
         window=_window(fields, trait, layer, num_layer),
-        rope_dim=int(head_dim * share) if _rotary(fields, layer) else 0,
+        rope_dim=fields.rotary(head_dim, trait.rotary) if _rotary(fields, layer) else 0,
         qkv_bias=trait.qkv_bias or bias,
         out_bias=out_bias,
         qk_norm=width,

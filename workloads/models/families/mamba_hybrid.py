@@ -8,6 +8,7 @@ from workloads.models.layers.mamba import Mamba2
 from workloads.models.spec import NO_ATTENTION, Attention, Block, FeedForward, ModelSpec, pattern
 
 MODEL_TYPES = ("granitemoehybrid", "bamba", "falcon_h1")
+RECURRENT, FULL = ("mamba", "linear_attention"), ("attention", "full_attention")  # as files of either age say
 
 
 def read(fields: Fields, name: str) -> ModelSpec:
@@ -38,10 +39,10 @@ def read(fields: Fields, name: str) -> ModelSpec:
 
 def _full(fields: Fields, num_layer: int) -> list[bool]:
     """Which layers have attention."""
-    kinds = fields.words("layer_types", ("mamba", "attention", "full_attention"), num_layer)
-    kinds = kinds or fields.words("layers_block_type", ("mamba", "attention"), num_layer)
+    kinds = fields.words("layer_types", RECURRENT + FULL, num_layer)
+    kinds = kinds or fields.words("layers_block_type", RECURRENT + FULL, num_layer)
     if kinds:
-        return [kind != "mamba" for kind in kinds]
+        return [kind in FULL for kind in kinds]
     listed = fields.integers("attn_layer_indices") or []
     return [i in listed for i in range(num_layer)]
 
@@ -49,8 +50,7 @@ def _full(fields: Fields, num_layer: int) -> list[bool]:
 def _attention(fields: Fields, rotary: bool) -> Attention:
     num_head, num_kv_head, dim = fields.heads()
     bias = fields.flag("attention_bias", default=False)
-    share = fields.fraction("partial_rotary_factor", default=1.0)
-    rope_dim = int(dim * share) if rotary else 0
+    rope_dim = fields.rotary(dim) if rotary else 0
     return Attention(num_head, num_kv_head, dim, dim, rope_dim=rope_dim, qkv_bias=bias, out_bias=bias)
 
 

@@ -48,7 +48,7 @@ def _attention(fields: Fields, window: bool) -> Attention:
         dim,
         own("v_head_dim", dim),
         window=fields.size("sliding_window", "sliding_window_size") if window else 0,
-        rope_dim=int(dim * fields.fraction("partial_rotary_factor", default=1.0)),
+        rope_dim=fields.rotary(dim),
         qkv_bias=bias,
         sink=sink,
     )

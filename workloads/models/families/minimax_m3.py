@@ -49,7 +49,7 @@ def _attention(fields: Fields, sparse: Fields | None) -> Attention:
         num_kv_head,
         dim,
         dim,
-        rope_dim=fields.size("rotary_dim", default=int(dim * fields.fraction("partial_rotary_factor", default=1.0))),
+        rope_dim=fields.rotary(dim),
         qk_norm=2 * dim,
         gate=num_head * dim if fields.flag("attention_output_gate", default=False) else 0,
         indexer=indexer,

@@ -21,7 +21,7 @@ def read(fields: Fields, name: str) -> ModelSpec:
         )
     num_head, num_kv_head, dim = fields.heads()
     experts = routed(fields)
-    attention = Attention(num_head, num_kv_head, dim, dim, rope_dim=fields.size("rotary_dim", default=dim))
+    attention = Attention(num_head, num_kv_head, dim, dim, rope_dim=fields.rotary(dim))
     linear = Block(NO_ATTENTION, experts, mixer=Lightning(num_head, dim))
     block, layer = pattern([Block(attention, experts) if each else linear for each in full])
     return ModelSpec(

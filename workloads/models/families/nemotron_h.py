@@ -10,14 +10,15 @@ from workloads.models.layers.mamba import Mamba2
 from workloads.models.spec import NO_ATTENTION, NO_FFN, Attention, Block, FeedForward, ModelSpec, pattern
 
 MODEL_TYPES = ("nemotron_h",)
-SIGNS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
+SIGNS = {"mamba": "M", "linear_attention": "M", "attention": "*", "full_attention": "*", "mlp": "-", "moe": "E"}
 
 
 def read(fields: Fields, name: str) -> ModelSpec:
     kinds = _pattern(fields)
     signs = {sign: _block(fields, sign) for sign in sorted(set(kinds))}
     block, layer = pattern([signs[sign] for sign in kinds])
-    heads = [_block(fields, sign) for sign in fields.word("mtp_hybrid_override_pattern")]
+    ahead = fields.word("mtp_hybrid_override_pattern") or _spelt(fields, "mtp_layers_block_type")
+    heads = [_block(fields, sign) for sign in ahead] if fields.size("num_nextn_predict_layers", default=0, low=0) else []
     return ModelSpec(
         name=name,
         family="nemotron_h",
@@ -28,16 +29,23 @@ def read(fields: Fields, name: str) -> ModelSpec:
         layer=layer,
         tied=fields.flag("tie_word_embeddings", default=False),
         position="none",
-        mtp=tuple(heads) if fields.size("num_nextn_predict_layers", default=0, low=0) else (),
+        mtp=tuple(heads),
     )
+
+
+def _spelt(fields: Fields, name: str) -> str:
+    """The signs of a field that has a word a layer."""
+    listed = fields.raw.get(name)
+    words = fields.words(name, tuple(SIGNS), len(listed) if isinstance(listed, list) else 1) or []
+    return "".join(SIGNS[word] for word in words)
 
 
 def _pattern(fields: Fields) -> str:
     """One sign a layer."""
     listed = fields.raw.get("layers_block_type")
     text = fields.word("hybrid_override_pattern", "hybrid_layer_pattern")
-    if isinstance(listed, list) and not text:
-        text = "".join(SIGNS.get(str(kind), "?") for kind in listed)
+    if listed is not None and not text:
+        text = _spelt(fields, "layers_block_type")
     wrong = sorted(set(text) - set(SIGNS.values()))
     if not text or wrong:
         raise InputError("not a pattern of layers", file=fields.file, field="hybrid_override_pattern",

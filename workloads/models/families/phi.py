@@ -9,7 +9,7 @@ MODEL_TYPES = ("phi",)
 
 def read(fields: Fields, name: str) -> ModelSpec:
     num_head, num_kv_head, dim = fields.heads()
-    rope_dim = int(dim * fields.fraction("partial_rotary_factor", default=0.5))
+    rope_dim = fields.rotary(dim, 0.5)
     block = Block(
         Attention(num_head, num_kv_head, dim, dim, rope_dim=rope_dim, qkv_bias=True, out_bias=True),
         FeedForward(fields.size("intermediate_size"), gated=False, bias=True),

@@ -43,8 +43,6 @@ def read(fields: Fields, name: str) -> ModelSpec:
 
 def _attention(fields: Fields) -> Attention:
     num_head, num_kv_head, head_dim = fields.heads(head_dim=256)
-    share = fields.table("rope_parameters").fraction("partial_rotary_factor", default=0.25)
-    share = fields.fraction("partial_rotary_factor", default=share)
     bias = fields.flag("attention_bias", default=False)
     gated = fields.flag("attn_output_gate", default=True)
     return Attention(
@@ -52,7 +50,7 @@ def _attention(fields: Fields) -> Attention:
         num_kv_head,
         head_dim,
         head_dim,
-        rope_dim=int(head_dim * share),
+        rope_dim=fields.rotary(head_dim, 0.25),
         qkv_bias=bias,
         out_bias=bias,
         qk_norm=2 * head_dim,
