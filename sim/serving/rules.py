@@ -69,4 +69,6 @@ class Rules:
     # as a whole until another sequence is found to part from it
     find_state: bool = False  # with a prefix cache: states of recurrent layers stay behind at ends of blocks, and a
     # sequence goes on from the last that is found with all keys before it (`kernels.engine.snapshot`)
+    export_state: tuple[str, ...] = ()  # kinds of recurrent layers whose kernels leave a state on their way; prompts of
+    # others stop for it
     release_order: bool = False  # empty blocks queue for use behind older cached ones
