@@ -187,6 +187,8 @@ def preempt(e: Engine, i: int) -> None:
         raise PlanError("preempts a sequence that does not run")
     if s.preempted >= MOST_PREEMPTED:
         raise PlanError("has preempted one sequence a million times")
+    # its last token is still to come where steps are planned ahead, and a block without a name until then
+    unheard = me.plan_ahead == 1 and s.planned >= me.num_plan - 1 and s.kv > s.target
     if s.planned == me.num_plan:
         _unschedule(e, i)
     if me.pooled == 0 and (s.ahead > 0 or e.lane[s.lane].in_flight == 1):
@@ -208,6 +210,7 @@ def preempt(e: Engine, i: int) -> None:
         s.status = SWAPPED
         release(e, i, False)
     else:
+        s.kv -= 1 if unheard else 0
         release(e, i, True)
         me.num_recompute += 1
         s.status = WAITING

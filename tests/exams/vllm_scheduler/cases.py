@@ -236,6 +236,16 @@ def _ahead_tight(d: Draw, name: str) -> Case:
 
 
 @_class
+def _ahead_tight_cached(d: Draw, name: str) -> Case:
+    return dataclasses.replace(_tight_cached(d, name), ahead=True)
+
+
+@_class
+def _ahead_prefix_tight(d: Draw, name: str) -> Case:
+    return dataclasses.replace(_prefix_tight(d, name), ahead=True)
+
+
+@_class
 def _ahead_prefix(d: Draw, name: str) -> Case:
     return Case(name, d.asks((1, 10), shared=True), 2048, 64, cache=True, ahead=True)
 

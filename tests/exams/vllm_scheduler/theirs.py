@@ -155,7 +155,7 @@ class Engine:
             end, batch, samples = self.queue.pop(0)
             idle = 0 if samples else idle + 1
             self.now = max(self.now, end)
-            if not self.queue and not samples and self.delivered < len(self.order):
+            if not self.queue and idle > 1 and self.delivered < len(self.order):  # one may have preempted
                 self.now = max(self.now, self.case.asks[self.order[self.delivered]].arrival)
             self.finish(batch, samples)
         raise RuntimeError(f"{self.case.name}: nothing moves")
