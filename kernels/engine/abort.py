@@ -11,7 +11,7 @@ from kernels.engine.commit import end_done, release_children, tell
 from kernels.engine.heap import NONE, pop
 from kernels.engine.lanes import end_kv, lane_at, leave
 from kernels.engine.records import ABORTED, NO_REASON, REASON_STOPPED, REASON_TIMEOUT, RUNNING, SWAPPED, Engine
-from kernels.engine.store import block_for
+from kernels.engine.store import whole_block
 from kernels.jit import njit, njit_inline
 from kernels.units import FOREVER_PS
 
@@ -45,7 +45,7 @@ def abort_late(e: Engine, number: int, time_ps: int) -> None:
     while me.wait_root != NONE and e.seq[me.wait_root].ahead == 0 and _is_due(me, e.seq[me.wait_root], time_ps):
         i = pop(e)
         if e.seq[i].status == SWAPPED:
-            me.host_free_block += block_for(e, e.seq[i].kv, e.seq[i].kv)
+            me.host_free_block += whole_block(e, i)
         _end(e, i, time_ps)
 
 

@@ -7,6 +7,7 @@ from kernels.engine.cache import NONE, find, hold, insert, let_go, take_back, un
 from kernels.engine.heap import head, pop
 from kernels.engine.lanes import comes_after, count_moved, is_swapped, lane_at, list_of, reserved_token
 from kernels.engine.records import PAGED, RUNNING, SWAPPED, Engine
+from kernels.engine.snapshot import hold_state, idle_state, is_fresh_state, missing_state, take_states
 from kernels.engine.store import (
     allocate,
     below_unit,
@@ -16,6 +17,7 @@ from kernels.engine.store import (
     own_block,
     resident_unit,
     step_block,
+    whole_block,
 )
 from kernels.engine.tier import find_below, read
 from kernels.errors import PlanError
@@ -75,13 +77,18 @@ def _take_kv(e: Engine, i: int, num_token: int) -> bool:
         me.asked_token += asked
         return True
     if is_swapped(e, i):
-        moved = block_for(e, s.kv, s.kv) if s.status == SWAPPED else 0
+        moved = whole_block(e, i) if s.status == SWAPPED else 0
         need = block_for(e, s.kv, max(num_token, s.kv))
-        if need + me.watermark_block + adapter_room(e, i) > me.free_block + me.evictable_block:
+        state = 0
+        if me.state_block > 0:
+            state = missing_state(e, i, 0, max(num_token, s.kv)) * me.state_block
+        if need + state + me.watermark_block + adapter_room(e, i) > me.free_block + me.evictable_block:
             return False
         hold_adapter(e, i)
-        allocate(e, need)
+        allocate(e, need + state)
         s.block = need
+        if state > 0:
+            take_states(e, i, 0, max(num_token, s.kv))
         me.host_free_block += moved
         count_moved(e, moved)
         return True
@@ -102,9 +109,16 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
     room -= idle_block(e, i, found) + below * me.unit_block
     need = max(0, step_block(e, token, num_token) - held)  # whole prompts are computed step by step, windows too
     floor = me.watermark_block if me.num_running > 0 or me.by_admission == 0 else 0
-    if need + floor > room:
+    state = last = 0
+    if me.state_block > 0:
+        if found > 0 and is_fresh_state(e, i, found):
+            return False  # it is computed in the step of this plan
+        room -= idle_state(e, i, found)
+        state = missing_state(e, i, token, num_token) * me.state_block
+        last = missing_state(e, i, token, max(num_token, s.target)) * me.state_block
+    if need + state + floor > room:
         return False
-    if me.admit_whole == 1 and step_block(e, token, max(num_token, s.target)) - held > room:
+    if me.admit_whole == 1 and step_block(e, token, max(num_token, s.target)) - held + last > room:
         return False
     look_up(e, i, found, own)
     if own > 0:
@@ -115,7 +129,10 @@ def _take_paged(e: Engine, i: int, num_token: int) -> bool:
     _hold_units(e, i, found)
     take_back(e, i)
     hold_adapter(e, i)
-    claim(e, need + below * me.unit_block)
+    if me.state_block > 0:
+        hold_state(e, i, found)
+        take_states(e, i, token, num_token)
+    claim(e, need + state + below * me.unit_block)
     for at in range(s.unit_start, s.unit_start + found):
         use(e, e.unit_id[1, at], at)
     s.shared = found

@@ -70,6 +70,7 @@ from kernels.engine.records import (
     Ints,
 )
 from kernels.engine.scan import scan_cost
+from kernels.engine.snapshot import still_state
 from kernels.engine.span import find_spans, keep_span, kept_span
 from kernels.engine.store import allocate, used_block
 from kernels.engine.sub_batch import interleaves, saved_ps
@@ -128,6 +129,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
             num_decode += 1
             left = min(left, s.output - s.produced - 2)
             left = min(left, _add_need(e, at, kv))
+            if me.state_block > 0:
+                left = min(left, still_state(e, work[row + SEQ], kv))
         else:
             num_idle += 1
             pad += 1

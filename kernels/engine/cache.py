@@ -10,7 +10,7 @@ Entries of the order of eviction are numbers: a unit's index (from 1), or -1 - i
 
 from kernels.engine.records import BELADY, LFU, LRU, WAITING, Engine
 from kernels.engine.tier import demote
-from kernels.engine.unit import FIRST_ADAPTER, NONE, find, insert, remove
+from kernels.engine.unit import FIRST_STATE, NONE, find, insert, remove
 from kernels.jit import njit
 
 __all__ = [
@@ -115,8 +115,8 @@ def _evict_branch(e: Engine, k: int) -> None:
         me.evictable_block -= e.unit[k].block
         remove(e, k)
         me.free_block += e.unit[k].block
-        # of copies the last goes down; adapters lie on the host all the same
-        if me.num_tier > 0 and e.unit[k].unit < FIRST_ADAPTER and find(e, e.unit[k].unit) == NONE:
+        # of copies the last goes down; adapters lie on the host all the same, states go nowhere
+        if me.num_tier > 0 and e.unit[k].unit < FIRST_STATE and find(e, e.unit[k].unit) == NONE:
             me.kv_ready_ps = max(me.kv_ready_ps, demote(e, e.unit[k].unit, e.unit[k].rank))
         me.num_evict += 1
         k = above

@@ -28,7 +28,7 @@ from kernels.engine.records import (
     WAITING,
     Engine,
 )
-from kernels.engine.store import block_for, share, used_block
+from kernels.engine.store import share, used_block, whole_block
 from kernels.jit import njit
 
 
@@ -183,7 +183,7 @@ def _arrive_late(e: Engine, i: int, num_token: int, end: int) -> int:
         else:
             me.num_waiting -= 1
         if s.status == SWAPPED:
-            me.host_free_block += block_for(e, s.kv, s.kv)
+            me.host_free_block += whole_block(e, i)
         s.status = FINISHED
         _count_end(e, i, end)
     return new

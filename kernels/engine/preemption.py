@@ -30,7 +30,8 @@ from kernels.engine.records import (
     Engine,
 )
 from kernels.engine.refusal import lost_for_good
-from kernels.engine.store import block_for, claim, missing_block, release
+from kernels.engine.snapshot import missing_state, pass_states, take_states
+from kernels.engine.store import claim, missing_block, release, whole_block
 from kernels.errors import PlanError
 from kernels.jit import njit, njit_inline
 
@@ -56,13 +57,20 @@ def grow(e: Engine, i: int, num_token: int) -> bool:
     if e.me.reserve != PAGED:
         return True
     s = e.seq[i]
-    need = missing_block(e, i, s.kv + s.ahead + num_token)
-    if need > 0:
-        if not claim(e, need):
+    held = s.kv + s.ahead
+    state = 0
+    if e.me.state_block > 0:
+        pass_states(e, i)
+        state = missing_state(e, i, held, held + num_token) * e.me.state_block
+    need = missing_block(e, i, held + num_token)
+    if need + state > 0:
+        if not claim(e, need + state):
             return False
     else:
         e.me.free_block -= need
     s.block += need
+    if state > 0:
+        take_states(e, i, held, held + num_token)
     return True
 
 
@@ -179,6 +187,8 @@ def preempt(e: Engine, i: int) -> None:
         raise PlanError("preempts a sequence that does not run")
     if s.preempted >= MOST_PREEMPTED:
         raise PlanError("has preempted one sequence a million times")
+    # its last token is still to come where steps are planned ahead, and a block without a name until then
+    unheard = me.plan_ahead == 1 and s.planned >= me.num_plan - 1 and s.kv > s.target
     if s.planned == me.num_plan:
         _unschedule(e, i)
     if me.pooled == 0 and (s.ahead > 0 or e.lane[s.lane].in_flight == 1):
@@ -192,7 +202,7 @@ def preempt(e: Engine, i: int) -> None:
         return
     if me.pooled == 1:
         _lose(e, i)
-    moved = block_for(e, s.kv, s.kv)
+    moved = whole_block(e, i)
     if me.swap == 1 and moved <= me.host_free_block and s.kv > 0:
         me.host_free_block -= moved
         count_moved(e, moved)
@@ -200,6 +210,7 @@ def preempt(e: Engine, i: int) -> None:
         s.status = SWAPPED
         release(e, i, False)
     else:
+        s.kv -= 1 if unheard else 0
         release(e, i, True)
         me.num_recompute += 1
         s.status = WAITING

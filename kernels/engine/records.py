@@ -65,6 +65,10 @@ SEQUENCE_FIELDS: tuple[Field, ...] = (
     ("blank", "i4", "blocks without content behind these, in the same place of the order of eviction"),
     ("joined", "i4", "entry of the unit in whose branch the first of these lie; 0: none"),
     ("branch", "i4", "how many of them"),
+    ("state", "i4", "states held that nobody can find (see `kernels.engine.snapshot`)"),
+    ("low", "i4", "first place at which it may hold a state"),
+    ("junction", "i4", "tokens whose keys were found beyond the last state that was; 0: none"),
+    ("recent", "i4", "tokens of its last row"),
     ("span", "i4", "of its leading tokens, those that the step reads together with other rows"),
     ("run_from", "i4", "tokens before the first of `run`"),
     ("previous", "i4", "links of `run` in the order of eviction"),
@@ -119,6 +123,8 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("plain", "i8", "1: one group that keeps every token, a block for `block_token` of them"),
     ("gives_back", "i8", "1: a sequence that goes on may need fewer blocks than before (windows, budgets)"),
     ("run_weight", "i8", "blocks for `block_token` tokens of the groups that keep all of them; 0: none does"),
+    ("state_block", "i8", "blocks of the states of a sequence at one place; 0: no other sequence finds them"),
+    ("state_export", "i8", "1: a step that ends a prompt leaves the state at its last whole block too"),
     ("max_seq", "i8", "sequences of a running list"),
     ("max_step_token", "i8", "tokens a step"),
     ("max_context_token", "i8", "prompt plus output of a sequence"),
@@ -303,6 +309,7 @@ UNIT_FIELDS: tuple[Field, ...] = (
     ("ref", "i4", "sequences that hold it"),
     ("block", "i4", "blocks that it takes"),
     ("ready_ps", "i8", "when it has arrived from the host; 0: it was computed here"),
+    ("made", "i8", "a state: the plan (by `num_plan`) that last named one of this name"),
     ("row", "i4", "rows of the step being priced that hold it (see `kernels.engine.span`)"),
     ("previous", "i4", "links in the order of eviction, where nobody holds it"),
     ("next", "i4", "see `previous`"),
@@ -330,8 +337,8 @@ NUM_KV_FIELD = len(KV_FIELDS)
 
 GROUP_FIELDS: tuple[str, ...] = ("rule", "size", "weight")  # size in tokens; weight: blocks for `block_token` tokens
 GROUP_RULE, GROUP_SIZE, GROUP_WEIGHT = range(len(GROUP_FIELDS))
-RULES: tuple[str, ...] = ("linear", "window", "budget", "ratio", "state")
-LINEAR, WINDOW, BUDGET, RATIO, STATE = range(len(RULES))
+RULES: tuple[str, ...] = ("linear", "window", "budget", "ratio", "state", "align")
+LINEAR, WINDOW, BUDGET, RATIO, STATE, ALIGN = range(len(RULES))
 
 RANK_FIELDS: tuple[str, ...] = ("size", "block", "fetch_ps")  # of an adapter; picoseconds on the link to the host
 RANK_SIZE, RANK_BLOCK, RANK_FETCH_PS = range(len(RANK_FIELDS))
@@ -374,7 +381,7 @@ class Engine(NamedTuple):
     work: Ints
     unit: Records  # [1 + most resident units] UNIT
     unit_id: SmallInts  # [2, ...] names of the units of all sequences, and the entries of `unit` that they hold; where
-    # Belady evicts, a third row: their next use
+    # Belady evicts, a third row: their next use; where states are found, a fourth: which are held at the units' ends
     store: SmallInts  # [node] the buddy tree of a contiguous store
     real: Floats  # options of policy and progress model | attention features: prompts, verifications, spans that are
     # shared, draft model

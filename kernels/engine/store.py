@@ -3,7 +3,8 @@
 Blocks are counted, not addressed: any free block serves any sequence (PagedAttention). How many blocks tokens take is
 the sum over *groups* of layers, each with a rule: `linear` keeps every token, `window` the last `size` tokens,
 `budget` at most `size` tokens, `ratio` an entry every `size` tokens, `state` what does not grow; `weight` is the blocks
-of the store that `block_token` tokens (entries; a sequence) of the group take.
+of the store that `block_token` tokens (entries; a sequence) of the group take. `align` are states that others may find;
+their blocks are counted apart (`kernels.engine.snapshot`).
 
 At any time: free + evictable + held units + private blocks = all blocks.
 """
@@ -13,6 +14,7 @@ from typing import Any
 from kernels.engine.branch import join, join_own, part
 from kernels.engine.cache import NONE, evict, find, hold, insert, leave_behind, let_go, use
 from kernels.engine.records import (
+    ALIGN,
     BUDGET,
     GROUP_FIELDS,
     GROUP_RULE,
@@ -25,6 +27,7 @@ from kernels.engine.records import (
     Engine,
     Ints,
 )
+from kernels.engine.snapshot import found_state, release_states
 from kernels.engine.tier import find_below
 from kernels.jit import njit, njit_inline
 
@@ -59,7 +62,7 @@ def _by_group(me: Any, work: Ints, computed: int, num_token: int) -> int:
             num_block += weight * ceil_div(min(num_token, max(reach, num_token - computed)), size)
         elif rule == RATIO:
             num_block += weight * ceil_div(num_token // reach, size)
-        else:
+        elif rule != ALIGN:
             num_block += weight
     return num_block
 
@@ -109,7 +112,14 @@ def claim(e: Engine, num_block: int) -> bool:
 @njit
 def resident_unit(e: Engine, i: int) -> int:
     """Leading units of sequence i that are resident or lie in a tier below, and may be used: one token at least is left
-    to compute."""
+    to compute, and where it needs a state to go on from, there is one behind the last of them."""
+    found = resident_key(e, i)
+    return found_state(e, i, found) if e.me.state_block > 0 else found
+
+
+@njit
+def resident_key(e: Engine, i: int) -> int:
+    """The same, whatever states there are."""
     s = e.seq[i]
     most = min(s.num_unit, (s.target - 1) // e.me.unit_token)
     count = 0
@@ -211,6 +221,14 @@ def release(e: Engine, i: int, keeps: bool) -> None:
         s.entry = NONE
     s.shared = 0
     s.block = 0
+    if me.state_block > 0:
+        release_states(e, i)
+
+
+@njit
+def whole_block(e: Engine, i: int) -> int:
+    """Blocks of all that sequence i keeps while it does not run."""
+    return block_for(e, e.seq[i].kv, e.seq[i].kv) + e.me.state_block
 
 
 @njit_inline

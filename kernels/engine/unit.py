@@ -7,7 +7,8 @@ from kernels.engine.records import Engine
 from kernels.jit import njit
 
 NONE = 0
-FIRST_ADAPTER = 1 << 30  # the name of adapter 0; names of prefixes lie below
+FIRST_ADAPTER = 1 << 30  # the name of adapter 0
+FIRST_STATE = 1 << 29  # the name of the state behind unit 0; names of prefixes lie below
 
 
 @njit
@@ -54,6 +55,7 @@ def insert_in(e: Engine, unit: int, num_block: int, store: int) -> int:
     e.unit[k].ref = 1
     e.unit[k].block = num_block
     e.unit[k].ready_ps = 0
+    e.unit[k].made = -1
     e.unit[k].above = NONE
     e.unit[k].below = NONE
     e.unit[k].tail = NONE

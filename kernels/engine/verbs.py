@@ -29,11 +29,13 @@ from kernels.engine.records import (
     TOKEN,
     Engine,
 )
+from kernels.engine.snapshot import aligned, name_states
 from kernels.engine.store import (
     below_unit,
     idle_block,
     missing_block,
     own_block,
+    resident_key,
     resident_unit,
     share,
     step_block,
@@ -47,6 +49,7 @@ FOREVER = 1 << 40
 __all__ = [
     "FOREVER",
     "admit",
+    "aligned_token",
     "cached_token",
     "decode_token",
     "goes_on",
@@ -69,6 +72,7 @@ __all__ = [
     "page_token",
     "part_of",
     "place_of",
+    "planned_token",
     "preempt",
     "prefill_left",
     "program_of",
@@ -133,6 +137,13 @@ def kv_token(e: Engine, i: int) -> int:
     """Tokens of sequence i whose KV is held."""
     exists(e, i)
     return e.seq[i].kv
+
+
+@njit_inline
+def planned_token(e: Engine, i: int) -> int:
+    """Tokens of sequence i that are computed, or will be by steps that have not ended."""
+    exists(e, i)
+    return e.seq[i].kv + e.seq[i].ahead
 
 
 @njit
@@ -265,6 +276,14 @@ def wanted_token(e: Engine, i: int) -> int:
     return decode_token(e, i)
 
 
+@njit_inline
+def aligned_token(e: Engine, i: int, start: int, num_token: int, longest: int) -> int:
+    """Of `num_token` tokens of sequence i from `start` on, those that a step computes so that states can be found where
+    others go on from (all of them, where none are); `longest` are the most that any step would. 0: too few."""
+    exists(e, i)
+    return aligned(e, i, start, num_token, longest) if e.me.state_block > 0 else num_token
+
+
 @njit
 def is_done(e: Engine, i: int) -> bool:
     """Whether sequence i has produced all its tokens and waits for its batch, or for the engine to hear of it."""
@@ -281,6 +300,9 @@ def cached_token(e: Engine, i: int) -> int:
     found = resident_unit(e, i)
     own = own_block(e, i, found)
     look_up(e, i, found, own)
+    if e.me.state_block > 0:
+        key = resident_key(e, i)
+        e.seq[i].junction = key * e.me.unit_token if key > found else 0
     return found * e.me.unit_token + own * e.me.block_token
 
 
@@ -300,12 +322,15 @@ def schedule(e: Engine, i: int, role: int, num_token: int, num_pad: int) -> None
     lane.plan_token += num_token
     s = e.seq[i]
     s.planned = me.num_plan
+    s.recent = num_token
     if role != IDLE:
         s.ahead += num_token
         if me.pooled == 1:
             s.flight = me.plan_lane + 1
         if role == PREFILL and me.share_early == 1 and s.shared < s.num_unit:
             share(e, i, s.kv + s.ahead)
+        if role == PREFILL and me.state_block > 0:
+            name_states(e, i, s.kv + s.ahead - num_token, s.kv + s.ahead)
     if s.start_ps < 0:
         s.start_ps = me.now_ps
         bring(e, i)

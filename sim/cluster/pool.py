@@ -71,7 +71,8 @@ class Pool:
         receives = part.role == "decode"
         blank = receives and places and len(requests.unit_id) == 0
         known = no_requests(requests) if blank else requests
-        world = state.build(known, part.price, part.policy, part.limits, options)
+        limits = part.limits.without_found_state() if receives else part.limits  # it computes no prompt anew
+        world = state.build(known, part.price, part.policy, limits, options)
         arrays: dict[str, Any] = {} if places and not receives else {"order": np.zeros(0, np.int32)}
         if blank:
             arrays["seq"] = at.zeros(len(requests.arrival_ps), at.SEQUENCE)

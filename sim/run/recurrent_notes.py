@@ -17,6 +17,8 @@ def recurrent_notes(
     said = []
     if limits.has_state and limits.prefix_cache and len(load.unit_id):
         said.append("prefixes are not shared: recurrent layers keep the state of a sequence's last token alone")
+    if limits.found_state is not None and len(load.unit_id):
+        said.append(f"prefixes are shared in blocks of {limits.block_token} tokens, up to where a state lies")
     if scans and calibrated_on:
         fitted = calibration(device)[0]
         kinds = dict.fromkeys(KINDS[kind] for row in scans for kind in row.kind if kind >= 0)

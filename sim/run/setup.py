@@ -15,6 +15,7 @@ from sim.serving import engine_profile
 from sim.serving.engine_defaults import Memory
 from sim.serving.experts import with_experts
 from sim.serving.rules import Group
+from sim.serving.state_store import state_store
 from sim.serving.stores import Store, store_of
 from workloads import formats as number_formats
 from workloads import memory, models, placement
@@ -68,12 +69,17 @@ class Setup:
     @property
     def store(self) -> Store:
         """Pages of KV of a replica, and the rules by which groups of layers take them."""
-        return store_of(self.budget, self.placement.attn_dp, self.scenario.block_token)
+        scenario, attn_dp = self.scenario, self.placement.attn_dp
+        found = None
+        if scenario.prefix_cache:
+            rules = _engine(scenario).scheduler
+            found = state_store(self.budget, self.model, attn_dp, scenario.block_token, rules)
+        return found or store_of(self.budget, attn_dp, scenario.block_token)
 
     @property
     def kv_concurrency(self) -> float:
         """Sequences of the longest length that a replica holds at once, in whole blocks."""
-        size = self.scenario.block_token
+        size = self.store.block_token
         length = -(-self.max_model_len // size) * size
         return self.budget.kv * self.placement.attn_dp / self.budget.sequence_byte(length)
 

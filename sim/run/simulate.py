@@ -261,7 +261,7 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
     if scenario.swap_GiB and not 1 <= host_block <= MAX_BLOCK:
         low, high = (count * block_byte / 2**30 for count in (1, MAX_BLOCK))
         raise InputError(
-            f"holds {host_block} KV blocks of {scenario.block_token} tokens", field="swap_GiB",
+            f"holds {host_block} KV blocks of {store.block_token} tokens", field="swap_GiB",
             value=scenario.swap_GiB, allowed=f"{low:.3g} to {high:.3g}",
         )  # fmt: skip
     late = profile.plan_ahead and profile.scheduler.end_late and setup.placement.pp == 1
@@ -278,7 +278,7 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
     return Limits(
         num_block=store.num_block,
         groups=store.groups,
-        block_token=scenario.block_token,
+        block_token=store.block_token,
         max_context_token=setup.max_model_len,
         num_replica=setup.placement.dp,
         prefix_cache=scenario.prefix_cache,

@@ -26,7 +26,7 @@ def priced(setup: Setup, profile: EngineProfile, policy: Plugin, limits: Limits)
         max_sampled=max_sampled(policy, limits),
         skew=setup.expert_skew,
         host=profile.host_time(),
-        block_token=scenario.block_token,
+        block_token=setup.store.block_token,
         block_byte=setup.page_byte,
     )
     if limits.ranks:

@@ -1,5 +1,6 @@
 """What a fleet has, and how a run is to be made."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,16 @@ class Limits:
         """Whether sequences keep a state of their last token, which no prefix of it can be gone on from."""
         return any(group.rule == "state" for group in self.groups)
 
+    @property
+    def found_state(self) -> Group | None:
+        """The group of states that others find at ends of blocks; None: there is none."""
+        return next((group for group in self.groups if group.rule == "align"), None)
+
+    def without_found_state(self) -> "Limits":
+        """The same where a state is its sequence's alone (KV in one piece, requests that nobody knows beforehand)."""
+        groups = tuple(Group("state", 0, one.weight) if one.rule == "align" else one for one in self.groups)
+        return dataclasses.replace(self, groups=groups)
+
     def __post_init__(self) -> None:
         for name, low in (
             ("num_block", 1),
@@ -76,6 +87,9 @@ class Limits:
         if self.rules.radix and self.evict != ORDERS_OF_EVICTION[0]:
             raise InputError("a cache that is a tree evicts its branches in order of use", field="kv_evict",
                              value=self.evict, allowed=ORDERS_OF_EVICTION[0])  # fmt: skip
+        if self.found_state is not None and not (self.prefix_cache and self.rules.find_state and self.rules.share_early):
+            raise InputError("states are found where an engine looks for them, in a prefix cache of what is scheduled",
+                             field="groups", value="align", allowed="state")  # fmt: skip
         if self.watermark is not None and not 0 <= self.watermark < 1:
             raise InputError("out of range", field="watermark", value=self.watermark, allowed="0 to below 1")
 

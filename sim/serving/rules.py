@@ -6,7 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Group:
     """How the KV of one group of layers grows: `rule` of `kernels.engine.records.RULES`, its `size_token` where it has
-    one, and the blocks of the store that `block_token` tokens take."""
+    one (of states that are found, 1: a step that ends a prompt leaves the one at its last whole block as well), and the
+    blocks of the store that `block_token` tokens (a state) take."""
 
     rule: str = "linear"
     size_token: int = 0
@@ -66,4 +67,8 @@ class Rules:
     lone_prompt: bool = False  # a prompt that is alone is not cut to the policy's longest chunk
     radix: bool = False  # the cache is a tree: what a step leaves in it is one branch, which is used again and evicted
     # as a whole until another sequence is found to part from it
+    find_state: bool = False  # with a prefix cache: states of recurrent layers stay behind at ends of blocks, and a
+    # sequence goes on from the last that is found with all keys before it (`kernels.engine.snapshot`)
+    export_state: tuple[str, ...] = ()  # kinds of recurrent layers whose kernels leave a state on their way; prompts of
+    # others stop for it
     release_order: bool = False  # empty blocks queue for use behind older cached ones

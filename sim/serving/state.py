@@ -24,6 +24,8 @@ from sim.serving.limits import Limits, Options, max_sampled, max_seq, max_token
 from sim.serving.plugin import Plugin
 from sim.serving.rules import Group
 from sim.serving.speculation import lookahead
+from workloads.block_names import blocks_named
+from workloads.requests import Requests as Load
 
 LOG_CAPACITY = 1 << 16  # step records kept, over all replicas, before they are handed over
 
@@ -67,7 +69,12 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     paged = reserve == at.PAGED
     run_weight = sum(group.weight for group in limits.groups if group.rule == "linear")
     # a recurrent state is that of its last token: what others computed of a prefix, or it itself before it was
-    # preempted, cannot be gone on from
+    # preempted, cannot be gone on from; but where states stay behind, every block has a name, with which one is found
+    kept = limits.found_state
+    if kept is not None and isinstance(requests, Load) and paged:
+        requests = blocks_named(requests, limits.block_token)
+    elif kept is not None:
+        kept, limits = None, limits.without_found_state()
     finds = limits.prefix_cache and paged and run_weight > 0 and not limits.has_state
     has_unit = finds and len(requests.unit_id) > 0
     if has_unit and requests.unit_token % limits.block_token:
@@ -80,13 +87,16 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     if has_unit and (limits.rules.keep_duplicate or limits.num_replica > 1 or knows):
         start, names = _apart(requests)  # beside each name stands which engine's entry the sequence holds
     num_name = len(names)
-    unit_id = np.zeros((3 if knows else 2, len(names) if has_unit else 1), np.int32)
+    unit_id = np.zeros((4 if kept else 3 if knows else 2, len(names) if has_unit else 1), np.int32)
     if has_unit:
         unit_id[0] = names
         if knows:
             unit_id[2] = _next_use(requests, start, names)
     unit_block = run_weight * (requests.unit_token // limits.block_token) if has_unit else 1
     num_unit = limits.num_replica * (limits.num_block // unit_block)  # what fits, copies counted
+    if kept:
+        num_unit = limits.num_replica * (limits.num_block // min(unit_block, kept.weight))
+        num_name *= 2
     if not limits.rules.keep_duplicate:
         num_unit = min(num_unit, num_name)  # one a name and engine
     num_unit = num_unit if has_unit else 0
@@ -143,6 +153,8 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("run_weight", run_weight),
         ("gives_back", int(any(group.rule in ("window", "budget") for group in limits.groups))),
         ("max_context_token", limits.max_context_token),
+        ("state_block", kept.weight if kept else 0),
+        ("state_export", kept.size_token if kept else 0),
         ("num_block", limits.num_block),
         ("free_block", limits.num_block),
         ("watermark_block", int(share * limits.num_block) if paged else 0),
@@ -157,7 +169,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("whole_prompt", int(policy.flag("WHOLE_PROMPT"))),
         ("plan_ahead", limits.plan_ahead if num_stage == 1 else 0),  # a pipeline has other lanes to plan meanwhile
         ("timeout_ps", to_ps(limits.timeout_s)),
-        ("own_cache", int(rules.own_cache and finds)),
+        ("own_cache", int(rules.own_cache and finds and kept is None)),
         ("share_early", int(rules.share_early)),
         ("end_late", int(limits.plan_ahead == 1 and num_stage == 1 and rules.end_late)),
         ("ends_unseen", int(limits.ends == "token")),

@@ -18,11 +18,13 @@ from workloads.memory import Budget
 
 @dataclass(frozen=True)
 class Store:
-    """`num_block` pages of `block_byte` bytes on the fullest device, and the pages that groups of layers take."""
+    """`num_block` pages of `block_byte` bytes on the fullest device, and the pages that groups of layers take for
+    `block_token` tokens."""
 
     num_block: int
     block_byte: float
     groups: tuple[Group, ...] = (Group(),)
+    block_token: int = 16
 
 
 def store_of(budget: Budget, attn_dp: int, block_token: int) -> Store:
@@ -32,7 +34,7 @@ def store_of(budget: Budget, attn_dp: int, block_token: int) -> Store:
     """
     if all(group.rule == "linear" for group in budget.group):
         num_block = budget.token_capacity_at(0) * attn_dp // block_token
-        return Store(num_block, budget.kv_per_token * block_token)
+        return Store(num_block, budget.kv_per_token * block_token, block_token=block_token)
     grown = [(group, _block_byte(group, block_token)) for group in budget.group if group.rule != "state"]
     state = math.ceil(state_byte(budget.group))
     page = math.gcd(*(byte for _, byte in grown)) if grown else state
@@ -42,7 +44,7 @@ def store_of(budget: Budget, attn_dp: int, block_token: int) -> Store:
     num_block = budget.kv * attn_dp // page
     if num_block < 1:
         raise InputError("no room for what one sequence keeps", field="memory_share", value=budget.line())
-    return Store(num_block, float(page), tuple(groups))
+    return Store(num_block, float(page), tuple(groups), block_token)
 
 
 def _block_byte(group: KvGroup, block_token: int) -> int:

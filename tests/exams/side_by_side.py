@@ -14,6 +14,29 @@ from tests.exams.vllm_scheduler.ours import Plan
 SHARE = 0.99  # of the cases of every class, whose plans are the same from the first step to the last
 
 
+@dataclasses.dataclass(frozen=True)
+class Exam:
+    """Cases, and who plans them."""
+
+    classes: Sequence[str]
+    case: Callable[[str, int], Case]  # the n-th of a class
+    module: str  # drives the other program, in a process of its own
+    wheels: Callable[[Path], Sequence[Path]]  # its wheels, unpacked (below the folder, where none is kept)
+    ours: Callable[[Case], list[Plan]]
+
+    def check(self, folder: Path, cases: Sequence[Case]) -> None:
+        """Plans are the same in `SHARE` of the cases of every class."""
+        differ = differences(self, cases, folder)
+        count = Counter(_class(each.name) for each in cases)
+        missed = Counter(_class(line.partition(":")[0]) for line in differ)
+        short = {kind: f"{missed[kind]} of {n} differ" for kind, n in count.items() if missed[kind] > n * (1 - SHARE)}
+        assert not short, "\n".join([str(short), *differ[:10]])
+
+
+def _class(name: str) -> str:
+    return name.rpartition("-")[0]
+
+
 def planned(module: str, cases: Sequence[Case], folders: Sequence[Path]) -> list[list[Plan]]:
     """Plans of another program's scheduler, which `module` drives in a process of its own."""
     given = json.dumps([dataclasses.asdict(each) for each in cases])
@@ -26,15 +49,12 @@ def planned(module: str, cases: Sequence[Case], folders: Sequence[Path]) -> list
     ]
 
 
-def compare(cases: Sequence[Case], theirs: Sequence[list[Plan]], ours: Callable[[Case], list[Plan]]) -> None:
-    """Plans are the same in `SHARE` of the cases of every class."""
-    same, count, differ = Counter[str](), Counter[str](), []
-    for given, other in zip(cases, theirs, strict=True):
-        plans, kind = ours(given), given.name.rpartition("-")[0]
-        count[kind] += 1
-        same[kind] += plans == other
-        if plans != other:
-            step = next(k for k in range(len(other) + 1) if plans[k : k + 1] != other[k : k + 1])
-            differ.append(f"{given.name}: step {step} is {plans[step : step + 1]}, theirs {other[step : step + 1]}")
-    short = {kind: f"{same[kind]} of {n}" for kind, n in count.items() if same[kind] < n * SHARE}
-    assert not short, "\n".join([str(short), *differ[:10]])
+def differences(exam: Exam, cases: Sequence[Case], folder: Path) -> list[str]:
+    """A line a case whose plans differ: its name, and the first step that does."""
+    found = []
+    for given, theirs in zip(cases, planned(exam.module, cases, exam.wheels(folder)), strict=True):
+        plans = exam.ours(given)
+        if plans != theirs:
+            step = next(k for k in range(len(theirs) + 1) if plans[k : k + 1] != theirs[k : k + 1])
+            found.append(f"{given.name}: step {step} is {plans[step : step + 1]}, theirs {theirs[step : step + 1]}")
+    return found

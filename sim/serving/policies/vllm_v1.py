@@ -1,7 +1,7 @@
 """vLLM's second scheduler: one token budget a step, running sequences first, prompts in chunks.
 
 Every running sequence gets its next token, or the next chunk of its prompt, in order of admission; what is left
-of the budget admits from the queue. KV blocks are taken as they are needed; without a free one the tail of the
+of the budget admits from the queue. Where states of recurrent layers are found, chunks end where they are. KV blocks are taken as they are needed; without a free one the tail of the
 running list is preempted, and such a step admits nobody.
 """
 
@@ -9,6 +9,7 @@ from kernels.engine.records import Engine
 from kernels.engine.verbs import (
     FOREVER,
     admit,
+    aligned_token,
     cached_token,
     goes_on,
     grow_or_preempt,
@@ -19,6 +20,7 @@ from kernels.engine.verbs import (
     num_running,
     option,
     place_of,
+    planned_token,
     running,
     schedule_next,
     target_token,
@@ -40,6 +42,7 @@ WATERMARK = 0.0  # the version 1 of the block manager keeps none
 def plan(e: Engine) -> int:
     budget = max_step_token(e)
     chunk = int(option(e, MAX_CHUNK))
+    longest = min(budget, chunk) if chunk > 0 else budget
     if chunk == 0 or is_alone(e):
         chunk = budget
     k = 0
@@ -47,6 +50,7 @@ def plan(e: Engine) -> int:
     while k < num_running(e) and budget > 0 and not stopped:
         i = running(e, k)
         token = min(wanted_token(e, i), budget, chunk)
+        token = aligned_token(e, i, planned_token(e, i), token, longest)
         if token == 0:
             k += 1
         elif grow_or_preempt(e, i, token):
@@ -61,7 +65,8 @@ def plan(e: Engine) -> int:
         i = head(e)
         found = cached_token(e, i)
         token = min(max(target_token(e, i) - found, 1), budget, chunk)
-        if admit(e, found + token) < 0:
+        token = aligned_token(e, i, found, token, longest)
+        if token == 0 or admit(e, found + token) < 0:
             break
         schedule_next(e, i, token)
         budget -= token

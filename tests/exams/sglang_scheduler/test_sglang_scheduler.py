@@ -5,22 +5,26 @@ from pathlib import Path
 import pytest
 
 from tests.exams.sglang_scheduler.cases import CLASSES, case
-from tests.exams.side_by_side import compare, planned
+from tests.exams.side_by_side import Exam
 from tests.exams.vllm_scheduler import ours
 from tests.exams.wheels import unpacked
 
 VERSION = "0.5.23"
 
 
+def _wheels(folder: Path) -> tuple[Path, Path]:
+    inside = ("sglang/", f"sglang-{VERSION}")
+    return unpacked("sglang", VERSION, folder, inside), unpacked("msgspec", "0.23.0", folder)
+
+
+EXAM = Exam(
+    CLASSES, case, "tests.exams.sglang_scheduler.theirs", _wheels, lambda given: ours.run(given, "sglang", "sglang")
+)
+
+
 def check(folder: Path, number: int) -> None:
     """`number` cases of every class."""
-    folders = [
-        unpacked("sglang", VERSION, folder, ("sglang/", f"sglang-{VERSION}")),
-        unpacked("msgspec", "0.23.0", folder),
-    ]
-    cases = [case(kind, k) for kind in CLASSES for k in range(number)]
-    theirs = planned("tests.exams.sglang_scheduler.theirs", cases, folders)
-    compare(cases, theirs, lambda given: ours.run(given, "sglang", "sglang"))
+    EXAM.check(folder, [case(kind, k) for kind in CLASSES for k in range(number)])
 
 
 def test_plans_are_sglangs(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -49,10 +49,12 @@ class Case:
     whole: bool = True  # where the version has the rule: an admission needs room for all of its prompt
     named: bool = False  # the load names every block, outputs too, instead of the shared ones alone
     by_token: bool = False  # outputs end by a stop token, which nobody knows before
+    states: int = 0  # groups of recurrent layers beside the one of attention
+    exports: bool = False  # their kernels leave a state at a block's edge on the way, too
 
     def __post_init__(self) -> None:
         if self.num_block == 0:
-            self.num_block = 64 + sum(ask.block + 1 for ask in self.asks)
+            self.num_block = 64 + sum(ask.block + 1 + 6 * self.states for ask in self.asks)
 
 
 class Draw:
@@ -234,6 +236,16 @@ def _ahead_tight(d: Draw, name: str) -> Case:
 
 
 @_class
+def _ahead_tight_cached(d: Draw, name: str) -> Case:
+    return dataclasses.replace(_tight_cached(d, name), ahead=True)
+
+
+@_class
+def _ahead_prefix_tight(d: Draw, name: str) -> Case:
+    return dataclasses.replace(_prefix_tight(d, name), ahead=True)
+
+
+@_class
 def _ahead_prefix(d: Draw, name: str) -> Case:
     return Case(name, d.asks((1, 10), shared=True), 2048, 64, cache=True, ahead=True)
 
@@ -281,6 +293,56 @@ def _four_stages_tight(d: Draw, name: str) -> Case:
 @_class
 def _four_stages_tight_cached(d: Draw, name: str) -> Case:
     return dataclasses.replace(_tight(d, name), stages=4, cache=True)
+
+
+def _states(d: Draw, found: Case, groups: int) -> Case:
+    """The same load on a model with recurrent layers too."""
+    more = 6 * groups if found.num_block < 64 + sum(ask.block + 1 for ask in found.asks) else 0
+    return dataclasses.replace(
+        found, states=groups, exports=d.one_of([False, True]), num_block=found.num_block + more * d.to(1, 4)
+    )
+
+
+@_class
+def _states_alone(d: Draw, name: str) -> Case:
+    return _states(d, _tight(d, name), d.to(1, 3))
+
+
+@_class
+def _states_ample(d: Draw, name: str) -> Case:
+    found = Case(name, d.asks(long=True), d.budget, d.seats(), cache=True, longest_chunk=d.one_of([0, 0, 16, 40, 200]))
+    return _states(d, dataclasses.replace(found, num_block=found.num_block * 4), d.to(1, 3))
+
+
+@_class
+def _states_prefix(d: Draw, name: str) -> Case:
+    found = Case(name, d.asks((1, 60), shared=True), d.one_of([64, 256, 2048]), 64, cache=True)
+    return _states(d, dataclasses.replace(found, num_block=found.num_block * 4), d.to(1, 3))
+
+
+@_class
+def _states_tight(d: Draw, name: str) -> Case:
+    return _states(d, dataclasses.replace(_tight(d, name), cache=True, whole=d.one_of([False, True])), 1)
+
+
+@_class
+def _states_prefix_tight(d: Draw, name: str) -> Case:
+    return _states(d, dataclasses.replace(_prefix_tight(d, name), whole=d.one_of([False, True])), 1)
+
+
+@_class
+def _states_ahead(d: Draw, name: str) -> Case:
+    return dataclasses.replace(_states_prefix(d, name), ahead=True)
+
+
+@_class
+def _states_ahead_tight(d: Draw, name: str) -> Case:
+    return dataclasses.replace(_states_prefix_tight(d, name), ahead=True)
+
+
+@_class
+def _states_two_stages(d: Draw, name: str) -> Case:
+    return dataclasses.replace(_states_prefix(d, name), stages=2)
 
 
 def case(kind: str, number: int) -> Case:

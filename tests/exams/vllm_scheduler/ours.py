@@ -10,6 +10,7 @@ from sim.serving.engine_profile import load
 from sim.serving.limits import Limits, Options
 from sim.serving.plan import plan_rows
 from sim.serving.plugin import find
+from sim.serving.rules import Group
 from tests.exams.vllm_scheduler.cases import BLOCK_TOKEN, Case
 from tests.sim.serving.serving_case import US, flat_price
 from workloads.requests import Requests, build
@@ -37,6 +38,13 @@ def _requests(case: Case) -> tuple[list[int], Requests]:
     )  # fmt: skip
 
 
+def _groups(case: Case) -> tuple[Group, ...]:
+    if not case.states:
+        return (Group(),)
+    state = Group("align", int(case.exports), case.states) if case.cache else Group("state", 0, case.states)
+    return Group(), state
+
+
 def run(case: Case, profile: str, policy: str = "vllm_v1") -> list[Plan]:
     """All plans, first to last."""
     order, requests = _requests(case)
@@ -52,7 +60,7 @@ def run(case: Case, profile: str, policy: str = "vllm_v1") -> list[Plan]:
     limits = Limits(
         num_block=case.num_block, block_token=BLOCK_TOKEN, max_context_token=case.max_context,
         prefix_cache=case.cache, plan_ahead=int(case.ahead), ends="token" if case.by_token else "length",
-        rules=dataclasses.replace(rules, admit_whole=rules.admit_whole and case.whole),
+        rules=dataclasses.replace(rules, admit_whole=rules.admit_whole and case.whole), groups=_groups(case),
     )  # fmt: skip
     longest = f",max_chunk={case.longest_chunk}" if case.longest_chunk else ""
     chosen = find("policy", f"{policy}:max_token={case.budget},max_seq={case.seats}{longest}")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.exams.side_by_side import compare, planned
+from sim.serving.engine_profile import load
+from tests.exams.side_by_side import Exam
 from tests.exams.vllm_scheduler import ours
 from tests.exams.vllm_scheduler.cases import CLASSES, case
 from tests.exams.wheels import unpacked
@@ -13,12 +14,26 @@ VERSIONS = {"0.15.1": "vllm_0.15", "0.33.0": "vllm_0.33"}
 ONCE_DIFFERENT = {"four_stages_tight": (11, 21, 23)}  # admitted again while a token was in flight
 
 
+def exam(version: str) -> Exam:
+    """Of one version."""
+
+    def wheels(folder: Path) -> tuple[Path, Path]:
+        wheel = unpacked("vllm", version, folder, ("vllm/", f"vllm-{version}"))
+        return wheel, unpacked("msgspec", "0.23.0", folder)
+
+    profile = VERSIONS[version]
+    own = load(profile).scheduler.find_state
+    kinds = tuple(kind for kind in CLASSES if own or not kind.startswith("states_") or kind == "states_alone")
+    return Exam(
+        kinds, case, "tests.exams.vllm_scheduler.theirs", wheels, lambda given: ours.run(given, profile)
+    )
+
+
 def check(version: str, folder: Path, number: int) -> None:
     """`number` cases of every class."""
-    wheel = unpacked("vllm", version, folder, ("vllm/", f"vllm-{version}"))
-    cases = [case(kind, k) for kind in CLASSES for k in sorted({*range(number), *ONCE_DIFFERENT.get(kind, ())})]
-    theirs = planned("tests.exams.vllm_scheduler.theirs", cases, [wheel, unpacked("msgspec", "0.23.0", folder)])
-    compare(cases, theirs, lambda given: ours.run(given, VERSIONS[version]))
+    given = exam(version)
+    cases = [case(kind, k) for kind in given.classes for k in sorted({*range(number), *ONCE_DIFFERENT.get(kind, ())})]
+    given.check(folder, cases)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

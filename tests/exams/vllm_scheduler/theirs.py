@@ -74,7 +74,7 @@ class Engine:
             observability_config=Given(), model_config=Given(max_model_len=case.max_context, runner_type="generate"),
             cache_config=Given(
                 num_gpu_blocks=case.num_block + 1, enable_prefix_caching=case.cache, block_size=BLOCK_TOKEN,
-                mamba_cache_mode="none",
+                mamba_cache_mode="align" if case.states and case.cache else "none",
             ),
             num_speculative_tokens=0, num_lookahead_tokens=0, num_prefill_lookahead_tokens=0,
             num_hash_lookahead_tokens=0, max_concurrent_batches=self.depth,
@@ -82,12 +82,16 @@ class Engine:
             ec_manager_config=Given(get_encoder_cache_manager_obj=lambda: None), aux_output_config=Given(enabled=False),
         )  # fmt: skip
         layout = FullAttentionSpec(block_size=BLOCK_TOKEN, num_kv_heads=1, head_size=1, dtype="float32")
+        groups = [KVCacheGroupSpec(["layer"], layout)]
+        groups += [KVCacheGroupSpec([f"state {k}"], self.state(k)) for k in range(case.states)]
+        kept = {"prefix_cache_retention_interval": 0} if self.newer and case.states else {}  # its default
         store = KVCacheConfig(  # one block of theirs is the null block
-            num_blocks=case.num_block + 1, kv_cache_tensors=[], kv_cache_groups=[KVCacheGroupSpec(["layer"], layout)]
+            num_blocks=case.num_block + 1, kv_cache_tensors=[], kv_cache_groups=groups, **kept
         )
         made = AsyncScheduler if case.ahead else scheduler.Scheduler
         grammar = Given(should_advance=lambda _: False, accept_tokens=lambda *_: True)
-        self.scheduler = made(config, store, grammar, BLOCK_TOKEN)
+        common = case.max_context if case.states and not case.cache else BLOCK_TOKEN  # of all groups' blocks
+        self.scheduler = made(config, store, grammar, common)
         self.order = sorted(range(len(case.asks)), key=lambda i: (case.asks[i].arrival, i))
         self.delivered = 0
         self.num_output: dict[str, int] = {}
@@ -95,6 +99,17 @@ class Engine:
         self.free = [0] * case.stages
         self.queue: list[tuple[int, Any, dict[str, bool]]] = []  # in flight: end, batch, which rows sample
         self.plans: list[Plan] = []
+
+    def state(self, _: int) -> Any:
+        """A group of recurrent layers, whose state fills a page."""
+        from vllm.v1.kv_cache_interface import MambaSpec
+
+        if not self.case.cache:
+            return MambaSpec(block_size=self.case.max_context, shapes=((1,),), dtypes=("float32",))
+        exported = {"num_prefill_checkpoint_blocks": 1, "prefill_checkpoint_alignment": 1} if self.case.exports else {}
+        return MambaSpec(
+            block_size=BLOCK_TOKEN, shapes=((1,),), dtypes=("float32",), mamba_cache_mode="align", **exported
+        )
 
     def deliver(self) -> None:
         """Requests whose time has come."""
@@ -140,7 +155,7 @@ class Engine:
             end, batch, samples = self.queue.pop(0)
             idle = 0 if samples else idle + 1
             self.now = max(self.now, end)
-            if not self.queue and not samples and self.delivered < len(self.order):
+            if not self.queue and idle > 1 and self.delivered < len(self.order):  # one may have preempted
                 self.now = max(self.now, self.case.asks[self.order[self.delivered]].arrival)
             self.finish(batch, samples)
         raise RuntimeError(f"{self.case.name}: nothing moves")
