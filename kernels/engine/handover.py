@@ -54,18 +54,19 @@ WAY_FIELDS: tuple[Field, ...] = (
     ("output", "i4", "tokens"),
     ("there", "i4", "engine of the second pool that it goes to"),
     ("child", "i4", "the first request that waits for its end; -1: none"),
-    ("sibling", "i4", "the next one with the same parent"),
+    ("sibling", "i4", "the next one with the same parent, or behind it at the gate"),
 )
 WAY = record(WAY_FIELDS)
 
 STATE_FIELDS: tuple[str, ...] = (
     "linked", "num_first", "latency_ps", "num_layer", "ranked", "margin", "num_change", "due", "second", "num_meeting",
+    "gate",
 )  # fmt: skip
-LINKED, NUM_FIRST, LATENCY_PS, NUM_LAYER, RANKED, MARGIN, NUM_CHANGE, DUE, SECOND, NUM_MEETING = range(
+LINKED, NUM_FIRST, LATENCY_PS, NUM_LAYER, RANKED, MARGIN, NUM_CHANGE, DUE, SECOND, NUM_MEETING, GATE = range(
     len(STATE_FIELDS)
 )
 # linked: requests wait for others' ends; ranked: queues are by rank; margin: events that one meeting may bring;
-# second: which pool a code is of
+# second: which pool a code is of; gate: one above the next request that a cap on concurrency holds back, 0: none
 TOKEN_BYTE, SEQUENCE_BYTE, LINK_BYTE_PER_S, SENT_BYTE, SAID_BYTE = range(5)  # of `real`; SAID: by a rule, out of bounds
 
 
@@ -152,16 +153,28 @@ def ready(first: World, second: World, b: Between, i: int) -> None:
 
 @njit
 def release(first: World, b: Between, i: int, now: int, longest: int) -> None:
-    """Request i has left: those that wait for its end arrive after their think time."""
+    """Request i has left: those that wait for its end arrive after their think time; where none does, a chain is over,
+    and who waits at the gate of a cap on concurrency arrives (`kernels.engine.gate`)."""
     child = b.way[i].child
+    if child == NONE and b.state[GATE] > 0:
+        j = b.state[GATE] - 1
+        b.state[GATE] = b.way[j].sibling + 1
+        b.way[j].sibling = NONE
+        arrive(first, b, j, now, longest)
     while child != NONE:
-        s = first.seq[child]
-        s.arrival_ps = max(s.arrival_ps, now + s.think_ps)
-        if s.prompt + b.way[child].output > longest:
-            put(b.heap, b.size, s.arrival_ps + first.control[REQUEST_PS], NORMAL, REFUSE, child)
-        else:
-            first.control[FUTURE_ROOT] = insert(first.seq, BY_ARRIVAL, first.control[FUTURE_ROOT], child)
+        arrive(first, b, child, now + first.seq[child].think_ps, longest)
         child = b.way[child].sibling
+
+
+@njit
+def arrive(first: World, b: Between, i: int, time_ps: int, longest: int) -> None:
+    """Request i arrives, not before a time: at the first pool, or where the second would refuse it there."""
+    s = first.seq[i]
+    s.arrival_ps = max(s.arrival_ps, time_ps)
+    if s.prompt + b.way[i].output > longest:
+        put(b.heap, b.size, s.arrival_ps + first.control[REQUEST_PS], NORMAL, REFUSE, i)
+    else:
+        first.control[FUTURE_ROOT] = insert(first.seq, BY_ARRIVAL, first.control[FUTURE_ROOT], i)
 
 
 @njit

@@ -42,6 +42,7 @@ class Ahead:
         state = self.between.state
         state[handover.NUM_FIRST], state[handover.NUM_LAYER] = of.first.num_engine, first.num_layer
         state[handover.LATENCY_PS], state[handover.LINKED] = of.latency_ps, of.linked
+        state[handover.GATE] = of.gate
         state[handover.RANKED] = of.first.options.order != "fcfs"
         state[handover.MARGIN] = LEAST_ROOM + int(np.bincount(of.parent[of.parent >= 0]).max(initial=0))
         self.between.real[:3] = (

@@ -53,7 +53,8 @@ class Clock:
         self.fabric = None if cluster.links is None else Fabric(self.env, cluster.links)
         self.host_ps = int(self.first.part.price.host_ps[HOST_REQUEST])
         self.linked = cluster.linked
-        self.coming = [(int(cluster.arrival_ps[i]), int(i)) for i in np.flatnonzero(cluster.parent < 0)]
+        self.coming = [(int(cluster.arrival_ps[i]), int(i)) for i in cluster.begin]
+        self.gate = cluster.gate  # one above the next request that a cap on concurrency holds back; 0: none
         heapq.heapify(self.coming)
         self.due_ps: set[int] = set()
         self.heard: list[tuple[int, int, bool]] = []  # who leaves a pool: when, and whether it is the first of two
@@ -164,16 +165,25 @@ class Clock:
             self._release(i)
 
     def _release(self, i: int) -> None:
-        """Request i has left: those that wait for its end arrive after their think time."""
+        """Request i has left: those that wait for its end arrive after their think time; where none does, who waits at
+        the gate of a cap on concurrency."""
         if not self.linked:
             return
-        seq, child = self.first.world.seq, int(self.of.child[i])
+        seq, now_ps, child = self.first.world.seq, int(self.env.now), int(self.of.child[i])
+        if child < 0 and self.gate > 0:
+            first = self.gate - 1
+            self.gate = int(self.of.sibling[first]) + 1
+            self._come(first, now_ps)
         while child >= 0:
-            time_ps = max(int(seq["arrival_ps"][child]), int(self.env.now) + int(seq["think_ps"][child]))
-            seq["arrival_ps"][child] = time_ps
-            heapq.heappush(self.coming, (time_ps, child))
+            self._come(child, now_ps + int(seq["think_ps"][child]))
             child = int(self.of.sibling[child])
         self._expect_arrival()
+
+    def _come(self, i: int, time_ps: int) -> None:
+        """Request i arrives, not before a time."""
+        seq = self.first.world.seq
+        seq["arrival_ps"][i] = time_ps = max(int(seq["arrival_ps"][i]), time_ps)
+        heapq.heappush(self.coming, (time_ps, i))
 
     def _leave(self, i: int) -> None:
         """Request i leaves the first pool: its KV is handed over."""

@@ -100,6 +100,7 @@ class Pool:
         """Makes every end a message, by which others release the requests that wait for it."""
         self.world.engine["tells"] = 1
         self.world.control[at.LINKED] = 1
+        self.world.book[at.IN_GATE] = 0
         for name in ("child", "sibling"):
             self.world.seq[name] = -1
 

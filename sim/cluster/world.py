@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kernels.engine.records import FUTURE, Floats
+from kernels.engine.records import FUTURE, IN_GATE, Floats
 from kernels.errors import InputError
 from kernels.units import FOREVER_PS, PS_PER_S
 from sim.cluster.pool import Pool, PoolPart
@@ -82,9 +82,6 @@ class Cluster:
             raise InputError(
                 "not a way through pools", field="pools", value=", ".join(roles), allowed="mixed; or prefill and decode"
             )
-        if requests.max_concurrency:
-            raise InputError("a cap on concurrency is kept by one pool alone", field="max_concurrency",
-                             value=requests.max_concurrency, allowed="0")  # fmt: skip
         if not 0 <= latency_s < 3600:
             raise InputError("not a time", field="latency_s", value=latency_s, allowed="0 to 3600")
         self.rule = transfer_module(transfer)
@@ -94,7 +91,7 @@ class Cluster:
                              allowed=["stepping"])  # fmt: skip
         self.is_ahead = compiled and options.engine != "stepping"
         self.parent = np.asarray(requests.parent)
-        self.linked = bool((self.parent >= 0).any())
+        self.linked = bool((self.parent >= 0).any()) or requests.max_concurrency > 0
         self.pools = {part.role: Pool(part, requests, options, self.is_ahead) for part in pools}
         self.first = self.pools.get("prefill") or self.pools["mixed"]
         self.last = self.pools.get("decode") or self.pools["mixed"]
@@ -110,6 +107,9 @@ class Cluster:
             ports = [self.first.part.link_byte_per_s] * self.first.num_engine
             self.links = np.array(ports + [self.last.part.link_byte_per_s] * self.last.num_engine)
         self.child, self.sibling = (self.first.world.seq[name].copy() for name in ("child", "sibling"))
+        self.gate = int(self.first.world.book[IN_GATE])
+        begin = np.flatnonzero(self.parent < 0)  # of them, who does not wait there
+        self.begin = begin[: requests.max_concurrency] if requests.max_concurrency else begin
 
     def is_too_long(self, i: int) -> bool:
         """Whether request i is longer than the last pool takes."""

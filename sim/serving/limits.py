@@ -87,7 +87,9 @@ class Limits:
         if self.rules.radix and self.evict != ORDERS_OF_EVICTION[0]:
             raise InputError("a cache that is a tree evicts its branches in order of use", field="kv_evict",
                              value=self.evict, allowed=ORDERS_OF_EVICTION[0])  # fmt: skip
-        if self.found_state is not None and not (self.prefix_cache and self.rules.find_state and self.rules.share_early):
+        if self.found_state is not None and not (
+            self.prefix_cache and self.rules.find_state and self.rules.share_early
+        ):
             raise InputError("states are found where an engine looks for them, in a prefix cache of what is scheduled",
                              field="groups", value="align", allowed="state")  # fmt: skip
         if self.watermark is not None and not 0 <= self.watermark < 1:

@@ -24,9 +24,7 @@ def exam(version: str) -> Exam:
     profile = VERSIONS[version]
     own = load(profile).scheduler.find_state
     kinds = tuple(kind for kind in CLASSES if own or not kind.startswith("states_") or kind == "states_alone")
-    return Exam(
-        kinds, case, "tests.exams.vllm_scheduler.theirs", wheels, lambda given: ours.run(given, profile)
-    )
+    return Exam(kinds, case, "tests.exams.vllm_scheduler.theirs", wheels, lambda given: ours.run(given, profile))
 
 
 def check(version: str, folder: Path, number: int) -> None:

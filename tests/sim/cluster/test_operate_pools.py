@@ -211,9 +211,7 @@ def test_a_machine_changes_pools_once_it_is_drained(engine):
         assert (done.result.request["last_replica"] == 1).any()
     apart = operate(trace, PoolsOperation(rules.prefill, rules.decode), pools, engine=engine)
     when = {(role, k, what): time_s for time_s, role, k, what in apart.event}
-    assert when["decode", 1, "up"] == pytest.approx(
-        1.11e-3 + 2e-3
-    )  # weights of its own machine
+    assert when["decode", 1, "up"] == pytest.approx(1.11e-3 + 2e-3)  # weights of its own machine
 
 
 def storm():
