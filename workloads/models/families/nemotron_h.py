@@ -18,7 +18,9 @@ def read(fields: Fields, name: str) -> ModelSpec:
     signs = {sign: _block(fields, sign) for sign in sorted(set(kinds))}
     block, layer = pattern([signs[sign] for sign in kinds])
     ahead = fields.word("mtp_hybrid_override_pattern") or _spelt(fields, "mtp_layers_block_type")
-    heads = [_block(fields, sign) for sign in ahead] if fields.size("num_nextn_predict_layers", default=0, low=0) else []
+    heads = (
+        [_block(fields, sign) for sign in ahead] if fields.size("num_nextn_predict_layers", default=0, low=0) else []
+    )
     return ModelSpec(
         name=name,
         family="nemotron_h",
