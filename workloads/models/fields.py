@@ -75,7 +75,7 @@ class Fields:
             return self
         if not isinstance(stated, dict) or not all(isinstance(each, dict) for each in stated.values()):
             raise InputError("is not an object a layer", file=self.file, field="per_layer_config", value=stated)
-        own = next((each for key, each in stated.items() if whole(str(key)) == index), {})
+        own: dict[str, Any] = next((each for key, each in stated.items() if whole(str(key)) == index), {})
         return Fields({**self.raw, **own}, self.file) if own else self
 
     def rotary(self, dim: int, share: float = 1.0) -> int:

@@ -35,7 +35,7 @@ def _never(model: ModelSpec) -> bool:
 SIGNS: tuple[tuple[str, Callable[[Any], bool], Shown], ...] = (
     ("num_experts", _counts, _experts),
     ("num_local_experts", _counts, _experts),
-    ("n_routed_experts", _counts, lambda m: _experts(m) or m.family == "nemotron_h"),  # its pattern says where, if at all
+    ("n_routed_experts", _counts, lambda m: _experts(m) or m.family == "nemotron_h"),  # its pattern says
     ("moe_num_experts", _counts, _experts),
     ("kv_lora_rank", _counts, lambda m: any(block.attention.latent for block in m.block)),
     ("index_topk", _counts, lambda m: _recurrent(m) or any(block.attention.indexer for block in m.block)),

@@ -11,8 +11,8 @@ INTER = ("moe_intermediate_size", "expert_ffn_hidden_size", "expert_hidden_dim",
 SHARED = ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
 SHARED_INTER = ("shared_expert_intermediate_size", "share_expert_dim", "moe_shared_expert_intermediate_size",
                 "shared_intermediate_size")  # fmt: skip
-DENSE = ("dense_intermediate_size", "intermediate_size_mlp", "mlp_intermediate_size", "intermediate_size",
-         "ffn_hidden_size", "ffn_dim", "n_inner")  # fmt: skip
+DENSE = ("prefix_dense_intermediate_size", "dense_intermediate_size", "intermediate_size_mlp", "mlp_intermediate_size",
+         "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")  # fmt: skip
 
 
 def one_value(fields: Fields) -> Fields:

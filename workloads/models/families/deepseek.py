@@ -9,7 +9,7 @@ from workloads.models.fields import Fields
 from workloads.models.spec import Attention, Block, FeedForward, Indexer, ModelSpec, pattern
 
 MODEL_TYPES = ("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "kimi_k25", "glm_moe_dsa", "glm4_moe_lite",
-               "minicpm3", "deepseek_vl_v2", "kimi_vl")  # fmt: skip
+               "minicpm3", "deepseek_vl_v2", "kimi_vl", "mistral4", "axk1", "sarvam_mla", "youtu")  # fmt: skip
 INDEX_SCALE_BYTE = 4
 
 

@@ -8,7 +8,7 @@ Gemma 3 files leave out what equals the architecture's defaults: 8 heads, 4 key-
 from workloads.models.fields import Fields
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec, pattern
 
-MODEL_TYPES = ("gemma", "gemma2", "gemma3", "gemma3_text")
+MODEL_TYPES = ("gemma", "gemma2", "gemma3", "gemma3_text", "vaultgemma")
 
 
 def read(fields: Fields, name: str) -> ModelSpec:
@@ -45,7 +45,7 @@ def _block(fields: Fields, third: bool, layer: int, num_layer: int) -> Block:
         rope_dim=dim,
         qk_norm=2 * dim if third else 0,
     )
-    first = fields.word("model_type") == "gemma"
+    first = fields.word("model_type") in ("gemma", "vaultgemma")
     return Block(attention, FeedForward(fields.size("intermediate_size")), num_norm=2 if first else 4)
 
 
