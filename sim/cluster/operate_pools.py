@@ -18,7 +18,7 @@ import simpy
 
 from kernels.engine import records as at
 from kernels.engine.down import leave_nothing, resend, taking
-from kernels.engine.party import next_arrival
+from kernels.engine.party import fetch, next_arrival
 from kernels.errors import InputError
 from kernels.units import FOREVER_PS, PS_PER_S
 from sim.cluster.machines import Machines
@@ -161,6 +161,9 @@ class PoolsOperator:
         seq["output"][i] = produced + 1
         seq["end_ps"][i] = -1
         resend(world, i, k, self.first.now_ps, produced)
+        fetch(world, k)  # where it is refused, as it may be now that it is longer, others may wait for that
+        if seq["status"][i] == at.REFUSED:
+            seq["produced"][i] = produced
 
     def _result(self, complete: bool) -> OperatedPools:
         done = self.of.result(complete)

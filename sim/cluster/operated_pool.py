@@ -243,6 +243,7 @@ class OperatedPool:
         left = np.flatnonzero((seq["replica"] == k) & (seq["run"] + seq["blank"] > 0))
         seq["run"][left], seq["blank"][left] = 0, 0  # what they left behind in its cache
         self.state[k] = OFF
+        self.noticed.discard(k)
         self.life[k] += 1
         self._set_up_ps(k, FOREVER_PS)
         self._note(k, what)
@@ -264,10 +265,9 @@ class OperatedPool:
         )
 
     def _fail(self, k: int, what: str = "fail", wait_s: float | None = None) -> None:
-        """Engine k is lost: another machine is started in its place, its requests go to the others."""
-        self.noticed.discard(k)
+        """Engine k is lost: another machine is started in its place, unless it was being drained."""
+        drained = self.state[k] == DRAINING and what == "fail" and k not in self.noticed
         again = self.lose(self, k)
-        drained = self.state[k] == DRAINING and what == "fail"
         self._switch_off(k, what)
         if not drained:
             self._start(k, self.rule.repair_s if wait_s is None else wait_s)

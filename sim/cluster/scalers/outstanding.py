@@ -22,9 +22,10 @@ def scaler(option: Mapping[str, float]) -> Callable[[Seen], int]:
     wish: list[tuple[float, int]] = []
 
     def want(seen: Seen) -> int:
-        ratio = seen.num_outstanding / (seen.num_engine * option["target"])
+        num = max(1, seen.num_engine)  # none takes requests while the machines of all are called back
+        ratio = seen.num_outstanding / (num * option["target"])
         steady = abs(ratio - 1.0) <= option["tolerance"]
-        wanted = seen.num_engine if steady else math.ceil(seen.num_engine * ratio)
+        wanted = num if steady else math.ceil(num * ratio)
         wish[:] = [(time_s, num) for time_s, num in wish if time_s > seen.now_s - option["down_s"]]
         wish.append((seen.now_s, wanted))
         return max(num for _, num in wish)

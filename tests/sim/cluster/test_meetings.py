@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.engine import records as at
-from kernels.events import KIND, NUMBER, TIME, drop_first, events, put
+from kernels.events import KIND, NUMBER, TIME, drop, drop_first, events, put
 from sim.cluster import rows
 from sim.cluster.pool import PoolPart
 from sim.cluster.world import serve_pools
@@ -189,6 +189,23 @@ def test_events_come_in_the_order_of_time_rank_and_entry(seed):
         assert heap[0, TIME] == rows[found[-1]][0]
         drop_first(heap, count)
     assert found == [row[3] for row in sorted(rows, key=lambda row: (row[0], row[1], row[3]))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_events_that_are_taken_out_do_not_come_and_the_others_do_in_order(seed):
+    random = np.random.default_rng(seed)
+    heap, count = events(256), np.zeros(2, np.int64)
+    rows = [(int(random.integers(30)), 1, 0, k) for k in range(120)]
+    for row in rows:
+        put(heap, count, *row)
+    out = set(random.choice(120, 50, replace=False).tolist())
+    for k in out:
+        drop(heap, count, int(np.flatnonzero(heap[: count[0], NUMBER] == k)[0]))
+    found = []
+    while count[0]:
+        found.append(int(heap[0, NUMBER]))
+        drop_first(heap, count)
+    assert found == [row[3] for row in sorted(rows) if row[3] not in out]
 
 
 def test_events_of_rank_zero_come_by_number():

@@ -11,7 +11,7 @@ from sim.cluster.operate import Operator
 from sim.cluster.operated_pool import FRESH, OperatedPool
 from sim.cluster.operation import Event, Operation, from_table
 from sim.cluster.pool import PoolPart
-from sim.cluster.simulate_operation import simulate_operation
+from sim.cluster.simulate_operation import most_up, simulate_operation
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
 from sim.serving.limits import Limits, Options
@@ -122,6 +122,18 @@ def test_a_machine_that_is_called_back_takes_nothing_new_and_ends_what_it_can():
     assert (began > 6_000 * US).any()
 
 
+def test_a_machine_that_fails_while_it_is_called_back_is_replaced_whatever_the_scaler_sees():
+    """The one engine is called back at 2 ms; the scaler looks while none takes anything new; it fails at 4.5 ms, and is
+    up again a millisecond later."""
+    requests = steady(40, 200, 10)
+    rules = Operation(event=(Event(2e-3, 0, "spot"), Event(4.5e-3, 0, "fail")), spot_notice_s=1.0, interval_s=1e-3,
+                      scaler="outstanding:target=50")  # fmt: skip
+    done = operate(requests, rules, part(1), weight=1e6)
+    served(done)
+    assert [what for _, _, what in done.event] == ["notice", "fail", "load", "up"]
+    assert done.event[-1][0] == pytest.approx(5.5e-3)
+
+
 def test_a_new_engine_has_an_empty_cache_but_for_what_lies_in_a_shared_tier():
     stop = np.arange(1, 31) * 5
     requests = load(np.arange(30) * 1_000, np.full(30, 21), np.full(30, 2), unit_start=stop - 5, unit_stop=stop,
@@ -151,6 +163,10 @@ def test_failures_are_drawn_by_the_seed():
         ({"repair_s": 5.0}, "nothing is lost"), ({"min_engine": 2}, "without a scaler"),
         ({"event": [{"at_s": 1, "kind": "fail"}]}, "not an event"),
         ({"event": [{"at_s": 1.0, "engine": 0, "kind": "burn"}]}, "no such event"),
+        ({"warm_s": 20.0}, "warm_s = 20.0: has no effect: no engine is ever started; allowed: 0"),
+        ({"storage_GBps": 2.0}, "storage_GBps = 2.0: has no effect: no engine is ever started"),
+        ({"load_GBps": 2.0, "event": [{"at_s": 1.0, "engine": 0, "kind": "drain"}]}, "no engine is ever started"),
+        ({"interval_s": 5.0, "mtbf_h": 3.0}, "interval_s = 5.0: has no effect: nothing is scaled or drained"),
     ],
 )  # fmt: skip
 def test_what_a_table_cannot_say(table, said):
@@ -199,6 +215,13 @@ def test_the_shared_storage_gives_in_order_of_time():
     """Who asks later for an earlier time does not wait for a machine that is not there yet."""
     storage = SimpleNamespace(storage_ps=10, reads=[])
     assert [OperatedPool._read_by(storage, there_ps) for there_ps in (210, 20, 20, 205, 0)] == [220, 30, 40, 230, 10]
+
+
+def test_the_most_engines_at_once_are_those_that_were_up_at_first_and_those_that_came():
+    rules = Operation(start_engine=2, event=(Event(1e-3, 2, "start"), Event(5e-3, 0, "drain"), Event(8e-3, 0, "start")))
+    done = operate(steady(60, 300), rules, part(4), weight=1e6)
+    assert most_up(done.event, done.paid_s) == 3
+    assert most_up([], np.array([1.0, 1.0, 0.0])) == 2
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 2.0, True, "2"])

@@ -1,5 +1,7 @@
 """Pools in operation: plain where nothing happens, nothing lost when engines are, times by hand."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,10 +9,14 @@ from hypothesis import strategies as st
 
 from kernels.engine import records as at
 from kernels.errors import InputError
+from sim.cli import main
 from sim.cluster.operate_pools import PoolsOperator, Weights
 from sim.cluster.operation import Event, Operation, PoolsOperation, pools_from_table
 from sim.cluster.pool import PoolPart
+from sim.cluster.simulate import simulate_pools
+from sim.cluster.simulate_pools_operation import simulate_pools_operation
 from sim.cluster.world import Cluster, serve_pools
+from sim.run.scenario import Scenario
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
 from sim.serving.rules import Rules
@@ -196,7 +202,7 @@ def test_a_hand_over_waits_for_an_engine_that_comes_up(engine):
 def test_a_machine_changes_pools_once_it_is_drained(engine):
     """Three machines, two prefill. One of these is drained, and starts where the other pool is short of one: with its
     weights where they are the same, and a millisecond of warming up."""
-    trace = load(np.arange(60) * 100, np.full(60, 20), np.full(60, 8))
+    trace = load(np.arange(60) * 100, np.full(60, 20), np.full(60, 16))
     pools = [part("prefill", 2, "round_robin"), part("decode", 2)]  # at 1.11 ms the second prefills request 11
     rules = PoolsOperation(
         Operation(event=events((1110, 1, "drain")), interval_s=1e-3),
@@ -292,3 +298,62 @@ def test_what_operated_pools_cannot_be():
 def test_what_a_table_of_pools_cannot_say(table, said):
     with pytest.raises(InputError, match=said):
         pools_from_table(table)
+
+
+BASE = {"model": "llama-3.2-1b", "system": "dgx_h100", "requests": "poisson:rate=40,n=120,prompt=300,output=40"}
+FILE = """model = "llama-3.2-1b"
+system = "dgx_h100"
+requests = "poisson:rate=40,n=120,prompt=300,output=40"
+
+[[pool]]
+role = "prefill"
+dp = 2
+
+[[pool]]
+role = "decode"
+dp = 3
+
+[operation.decode]
+scaler = "outstanding:target=4,down_s=0.5"
+interval_s = 0.1
+load_GBps = 20.0
+"""
+
+
+def test_a_scenario_of_pools_in_operation(tmp_path):
+    scenario = Scenario(**BASE)
+    plain = simulate_pools(scenario, {"dp": 2}, {"dp": 3})
+    done = simulate_pools_operation(scenario, {"dp": 2}, {"dp": 3})
+    assert done.requests.drop(columns="num_again").equals(plain.requests)
+    assert done.load_state == plain.load_state
+    (tmp_path / "pools.toml").write_text(FILE)
+    assert main(["operate", str(tmp_path / "pools.toml"), "--json", str(tmp_path / "pools.json")]) == 0
+    said = json.loads((tmp_path / "pools.json").read_text())
+    figure = {(row["figure"], row["pool"]): row["value"] for row in said["figures"]}
+    assert figure["served", ""] == 120
+    assert figure["loads", "decode"] >= 1
+    assert figure["loads", "prefill"] == 0
+    assert figure["load_s", "decode"] == pytest.approx(2 * 1.236e9 / 20e9, rel=0.01)  # 16 bits a weight
+    assert figure["engine_hours", "decode"] < 3 * figure["engine_hours", "prefill"] / 2
+    assert {row["pool"] for row in said["events"]} == {"decode"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--transfer", "layered"], "transfer = 'layered': has no effect without pools"),
+        (["--prefill", "dp=2", "--scaler", "rate"], "each pool has its own"),
+        (["--prefill", "dp=2", "--operation", "{rules}"], "unknown field of pools"),
+        (["--prefill", "tp=2", "--operation", "{machines}"], "pools share machines of one kind"),
+    ],
+)
+def test_what_the_command_line_of_pools_cannot_say(tmp_path, capsys, words, said):
+    (tmp_path / "rules.toml").write_text('[operation]\nscaler = "rate"\n')
+    (tmp_path / "machines.toml").write_text(
+        '[operation]\nmachines = 1\n[operation.decode]\nscaler = "rate"\nload_GBps = 2.0\n'
+    )
+    paths = {"rules": tmp_path / "rules.toml", "machines": tmp_path / "machines.toml"}
+    given = [word.format(**paths) for word in words]
+    scenario = [f"--{name}={value}" for name, value in BASE.items()]
+    assert main(["operate", *scenario, *given]) == 2
+    assert said in capsys.readouterr().err

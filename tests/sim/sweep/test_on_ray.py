@@ -3,9 +3,11 @@
 import os
 import pathlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +29,15 @@ def test_without_ray_it_is_said() -> None:
             ridgeline.sweep(BASE, over={"seed": [0]}, executor="ray")
     else:
         pytest.skip("Ray is installed")
+
+
+def test_a_cluster_that_does_not_start_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    with pytest.raises(InputError, match="no Ray cluster: The current node timed out"):
+        ridgeline.sweep(BASE, over={"seed": [0]}, executor="ray")
 
 
 @pytest.fixture(scope="module")
