@@ -37,7 +37,7 @@ SPEED = {"611M": (15.18, 14.61), "2.28B": (27.40, 25.76)}  # TFLOP/s a GPU of T5
 RATE = {1: (128, 173.0), 2: (512, 186.0)}  # GPUs, and TFLOP/s a GPU of GPT-175B, by sequences a GPU
 BY_SIZE, BY_BATCH, EXPOSED = "TFLOP/s a GPU by size", "TFLOP/s a GPU by batch", "traffic exposed, % of the step"
 ASSUMED = (
-    "GPT shapes of T5's sizes on one node, batch of 8 x 512 assumed; full recomputation; unfused attention; dropout, as "
+    "GPT shapes of T5's sizes on one node, batch of 8 x 512 assumed; full recomputation; unfused attention; dropout as "
     "minGPT and T5 have it by default; eager operators over PyTorch's FSDP of that year (stack llm-foundry, fitted on "
     "other models); 8 x 200 Gbit/s a node for the paper's 2 Tbit/s; 24 of 108 cores with a collective"
 )
