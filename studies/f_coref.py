@@ -148,4 +148,4 @@ def run(num: int = NUM, spreads: tuple[float, ...] = SPREADS) -> pd.DataFrame:
 def plot(table: pd.DataFrame) -> "Figure":
     """The table's last three rows, and padding."""
     return panels(table, [Panel(TIME, "2,802 documents", "seconds"), Panel(WASTE, "padding", WASTE),
-                          Panel(GPU, "the encoder", GPU)], "F-coref on a V100", columns=3)  # fmt: skip
+                          Panel(GPU, "the model", GPU)], "F-coref on a V100", columns=3)  # fmt: skip
