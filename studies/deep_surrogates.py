@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CLAIM = (
     "Deep surrogates (Meyer et al. 2023): 8 TB streamed through a reservoir in 2 hours, 13 times the batches of files"
 )
-SMALL: dict[str, Any] = {"num_batch": 400}
+SMALL: dict[str, Any] = {}
 DATA_BYTE, HOURS = 8e12, 2.0
 BATCH = 10  # fields of a batch
 FIELD_BYTE = 4e6  # a field of a million cells in 32 bits

@@ -50,6 +50,10 @@ ATTENTION = {  # batch: attention cycles of NeuPIMs and of the blocked design, m
     64: (23017, 98502),
 }
 PROJECTION = {32: (7602, 29218), 64: (7768, 25733)}  # batch: stages A and E of the same runs
+# of the same runs: logit and attend cycles, mean busy cycles of a channel's units, a layer, and one of the NPU alone
+PARTS = {32: ((4839, 6880), (23017, 26900)), 64: ((9215, 13801), (46677, 51824))}
+BUSY = {32: (11402, 12882), 64: (22451, 25555)}
+TOTAL = {32: (48540, 86337, 321763), 64: (56518, 140013, 614002)}
 SUB_BATCH = {"A": 7602, "B": 13263, "C": 41771, "D": 40888, "E": 34030, "F": 29141}  # batch 64, sub-batches on
 NPU_ONLY = {32: 286888, 64: 573590}  # batch: attention on the NPU alone
 
@@ -119,9 +123,15 @@ def _stages() -> list[dict[str, Any]]:
             ("NeuPIMs", "NPU+PIM blocked"), (neupims, blocked), published, ("fitted", "number"), (fitted, queue),
             strict=True,
         ):  # fmt: skip
-            logit, attend, _ = attention(device, shape, seq_len, channel)
+            logit, attend, busy = attention(device, shape, seq_len, channel)
             rows.append(row(system, "stage cycles, attention", setup, value, logit + attend, note, bound=0.08,
                             kind=kind))  # fmt: skip
+            at = 0 if system == "NeuPIMs" else 1
+            for part, known, found in zip(("logit", "attend"), PARTS[batch][at], (logit, attend), strict=True):
+                rows.append(row(system, f"cycles of {part}", setup, known, found, note, kind=kind))
+            rows.append(row(system, "busy cycles of the units", setup, BUSY[batch][at], busy, note))
+            rows.append(row(system, "cycles of a layer", setup, TOTAL[batch][at],
+                            in_turn(device, shape, seq_len, channel).layer, note, kind=kind))  # fmt: skip
         stages = in_turn(neupims, shape, seq_len, channel)
         for stage, value in zip("AE", PROJECTION[batch], strict=True):
             rows.append(row("NeuPIMs", f"stage cycles, {stage}", setup, value, stages.cycle[stage],
@@ -129,6 +139,8 @@ def _stages() -> list[dict[str, Any]]:
         attend = npu_attention(npu, shape, seq_len, "serial")
         rows.append(row("NPU only, as its simulator runs it", "stage cycles, attention", setup, NPU_ONLY[batch], attend,
                         "head by head, block after block of the arrays; nothing fitted"))  # fmt: skip
+        rows.append(row("NPU only, as its simulator runs it", "cycles of a layer", setup, TOTAL[batch][2],
+                        attend + sum(projection(npu, shape, batch)), "attention as above"))  # fmt: skip
     seq_len, channel = uniform(64, 256)
     on, off = interleaved(neupims, shape, seq_len, channel), in_turn(neupims, shape, seq_len, channel)
     for stage, value in SUB_BATCH.items():

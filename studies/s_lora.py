@@ -162,7 +162,7 @@ def plot(table: pd.DataFrame) -> "Figure":
     part["setting"] = part["setup"].str.split(",").str[0]
     part["adapters"] = part["setup"].str.split().str[1].astype(int)
     settings = list(dict.fromkeys(part["setting"]))
-    figure, axes = new_figure(1, len(settings), (3.2 * len(settings), 3.4))
+    figure, axes = new_figure(1, len(settings), (max(5.0, 3.2 * len(settings)), 3.4))
     for axis, setting in zip([axes] if len(settings) == 1 else axes, settings, strict=True):
         own = part[part["setting"] == setting]
         axis.plot(own["adapters"], own["simulated"], "-", color=BLUE, label="simulated")
