@@ -25,7 +25,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from kernels.errors import InputError
     from sim.cluster.operation import from_table
-    from sim.cluster.simulate_operation import simulate_operation
     from sim.record.export import write_json
     from sim.run.scenario import read_toml
     from sim.show.report import load_words
@@ -39,7 +38,12 @@ def run(arguments: argparse.Namespace) -> int:
     values |= {"scaler": arguments.scaler} if arguments.scaler else {}
     values |= {"load_GBps": arguments.load_gbps} if arguments.load_gbps else {}
     rules = from_table(values, file)
-    done = simulate_operation(scenario_arguments.build(arguments, beside=("operation",)), rules)
+    scenario = scenario_arguments.build(arguments, beside=("operation",))
+    scenario_arguments.check_known(scenario)
+
+    from sim.cluster.simulate_operation import simulate_operation
+
+    done = simulate_operation(scenario, rules)
     complete, served = done.result.result.complete, int(done.requests["served"].sum())
     if arguments.json:
         tables: dict[str, Any] = {"rows": done.summary, "figures": done.figures, "events": done.events,

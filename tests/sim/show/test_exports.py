@@ -54,7 +54,9 @@ def test_a_capped_load_is_read_back_with_its_cap_and_its_arrivals(tmp_path: path
     assert again.max_concurrency == 4
     since = capped.load.arrival_ps - capped.load.arrival_ps[0]
     assert np.abs(again.arrival_ps - since).max() <= 1  # a picosecond, of floats
-    sessions = simulate(Scenario(model="qwen3-8b", requests="poisson:rate=9,n=4,turns=2,prompt=90,output=9,max_concurrency=2"))
+    sessions = simulate(
+        Scenario(model="qwen3-8b", requests="poisson:rate=9,n=4,turns=2,prompt=90,output=9,max_concurrency=2")
+    )
     assert "queue_times" not in loaded(sessions, "vllm")  # a turn waits for an answer, not for the client
 
 
