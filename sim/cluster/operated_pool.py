@@ -33,7 +33,8 @@ KEPT = frozenset({
 FRESH = {
     "kv": 0, "ahead": 0, "produced": 0, "block": 0, "shared": 0, "run": 0, "blank": 0, "span": 0, "lane": 0,
     "flight": 0, "entry": 0, "slot": 0, "draft": 0, "previous": 0, "next": 0, "left": -1, "right": -1, "planned": 0,
-    "stale": 0, "joined": 0, "branch": 0, "accept": 0, "stopped": 0, "status": at.FUTURE, "replica": -1,
+    "stale": 0, "joined": 0, "branch": 0, "accept": 0, "stopped": 0, "state": 0, "low": 0, "junction": 0, "recent": 0,
+    "status": at.FUTURE, "replica": -1,
 }  # fmt: skip
 OFF, LOADING, UP, DRAINING = STATES = ("off", "loading", "up", "draining")
 

@@ -16,12 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from sim.record.export import write_json
-    from sim.run.capacity import capacity
     from sim.show.progress import note
     from sim.show.report import what_it_is
     from sim.show.tables import table
 
     scenario = scenario_arguments.build(arguments)
+    scenario_arguments.check_known(scenario)
+
+    from sim.run.capacity import capacity
 
     def progress(rate: float, met: float) -> None:
         note(f"{rate:.4g} requests/s: {met:.1%} within the objective")

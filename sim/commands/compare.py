@@ -34,12 +34,12 @@ def differing(about: "dict[str, dict[str, Any]]") -> list[str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    import contextlib
     import sys
 
     from kernels.errors import InputError
     from sim.record.export import check_picture, write_json, write_picture
     from sim.run import scenario_arguments
-    from sim.run.compare import compare, vary
     from sim.show.tables import table
 
     if arguments.plot:
@@ -52,6 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
         base = [scenario_arguments.build(arguments, front=front) for front in fronts]
     else:
         base = [scenario_arguments.build(arguments, file=file) for file in arguments.scenarios or [None]]
+    for place, one in enumerate(base):
+        with fronts[place].named() if fronts else contextlib.nullcontext():
+            scenario_arguments.check_known(one)
+
+    from sim.run.compare import compare, vary
+
     every = vary(base, arguments.systems, arguments.policies)
     frame = compare(every, (lambda place: fronts[place * len(fronts) // len(every)].named()) if fronts else None)
     about, notes = frame.attrs["about"], scenario_arguments.notes_of(arguments)

@@ -51,7 +51,6 @@ def _table(arguments: argparse.Namespace, values: dict[str, Any]) -> tuple[dict[
 def _replicas(arguments: argparse.Namespace, values: dict[str, Any]) -> int:
     from kernels.errors import InputError
     from sim.cluster.operation import from_table
-    from sim.cluster.simulate_operation import simulate_operation
     from sim.show.ending import end
     from sim.show.report import load_words
     from sim.show.tables import table
@@ -62,7 +61,12 @@ def _replicas(arguments: argparse.Namespace, values: dict[str, Any]) -> int:
     rules, file = _table(arguments, values)
     rules |= {"scaler": arguments.scaler} if arguments.scaler else {}
     rules |= {"load_GBps": arguments.load_gbps} if arguments.load_gbps else {}
-    done = simulate_operation(scenario_arguments.build(arguments, beside=("operation",)), from_table(rules, file))
+    operation, scenario = from_table(rules, file), scenario_arguments.build(arguments, beside=("operation",))
+    scenario_arguments.check_known(scenario)
+
+    from sim.cluster.simulate_operation import simulate_operation
+
+    done = simulate_operation(scenario, operation)
     state = {"load_state": done.load_state, "queue_drift": done.queue_drift}
     tables = {"rows": done.summary, "figures": done.figures, "events": done.events, **state}
     return end(
@@ -74,7 +78,6 @@ def _replicas(arguments: argparse.Namespace, values: dict[str, Any]) -> int:
 def _pools(arguments: argparse.Namespace, values: dict[str, Any]) -> int:
     from kernels.errors import InputError
     from sim.cluster.operation import pools_from_table
-    from sim.cluster.simulate_pools_operation import simulate_pools_operation
     from sim.show.ending import end
     from sim.show.report import load_words
     from sim.show.tables import table
@@ -84,9 +87,14 @@ def _pools(arguments: argparse.Namespace, values: dict[str, Any]) -> int:
             raise InputError("each pool has its own, in [operation.prefill] and [operation.decode]", field=name,
                              value=value)  # fmt: skip
     rules, file = _table(arguments, values)
+    operation = pools_from_table(rules, file)
     scenario, change = _split(arguments, values)
+    scenario_arguments.check_known(scenario)
+
+    from sim.cluster.simulate_pools_operation import simulate_pools_operation
+
     done = simulate_pools_operation(
-        scenario, change["prefill"], change["decode"], pools_from_table(rules, file), transfer=arguments.transfer,
+        scenario, change["prefill"], change["decode"], operation, transfer=arguments.transfer,
         latency_s=arguments.latency_s, link_byte_per_s=arguments.link_gbps * 1e9,
     )  # fmt: skip
     state = {"load_state": done.load_state, "queue_drift": done.queue_drift}

@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     if (code := _deployed(arguments)) is not None:
         return code
     scenario = scenario_arguments.build(arguments)
+    scenario_arguments.check_known(scenario)
     prefill, decode = (changes(role, getattr(arguments, role)) for role in ("prefill", "decode"))
 
     from sim.cluster.simulate import simulate_pools

@@ -28,11 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from kernels.errors import NothingServedError
-    from sim.cluster.simulate_programs import simulate_programs
     from sim.show.ending import end
     from sim.show.tables import table
 
     scenario, outside = scenario_arguments.build(arguments), places(arguments.outside)
+    scenario_arguments.check_known(scenario)
+
+    from sim.cluster.simulate_programs import simulate_programs
+
     done = simulate_programs(scenario, arguments.program, order=arguments.queue, outside=outside)
     complete, produced = done.result.complete, int(done.programs["produced_token"].sum())
     if complete and not produced:

@@ -1,6 +1,13 @@
 """`ridgeline regress --baseline FILE`: do my scenarios give what they gave, and if not, why?"""
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sim.regress.baseline import Entry
+    from sim.run.scenario import Scenario
 
 HELP = "run recorded scenarios again: what moved, by how much, and which operator or decision moved it"
 EXIT_MOVED = 1
@@ -32,7 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.record.write import write_files
     from sim.regress import baseline, report
     from sim.regress.judge import Threshold, frame
-    from sim.regress.run import regress
     from sim.show.progress import note
 
     if arguments.record:
@@ -42,6 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     threshold = Threshold(arguments.relative or 0.0, arguments.absolute or 0.0, bool(arguments.worse_only))
     only = [name for name in (arguments.only or "").split(",") if name]
     wanted = len(baseline.chosen(baseline.read(arguments.baseline), only))
+
+    from sim.regress.run import regress
+
     verdicts = regress(arguments.baseline, threshold, only, lambda name: note(f"{name} ..."))
     complete = len(verdicts) == wanted
     if not verdicts:
@@ -68,7 +77,6 @@ def _record(arguments: argparse.Namespace) -> int:
     from kernels.errors import InputError
     from sim.record.write import check_output
     from sim.regress import baseline
-    from sim.regress.run import names_of, record
     from sim.run.scenario import from_file, from_mapping
     from sim.show.progress import note
 
@@ -83,8 +91,8 @@ def _record(arguments: argparse.Namespace) -> int:
         note(f"{name} ...")
 
     if arguments.scenarios:
-        chosen = {name: from_file(path) for name, path in names_of(arguments.scenarios).items()}
-        entries = record(chosen, say)
+        chosen = {name: from_file(path) for name, path in baseline.names_of(arguments.scenarios).items()}
+        entries = _recorded(chosen, say)
     else:
         held = baseline.read(arguments.baseline)
         only = [name for name in (arguments.only or "").split(",") if name]
@@ -92,8 +100,14 @@ def _record(arguments: argparse.Namespace) -> int:
             entry.name: from_mapping(entry.scenario, f"{arguments.baseline}: {entry.name}")
             for entry in baseline.chosen(held, only)
         }
-        new = {entry.name: entry for entry in record(again, say)}
+        new = {entry.name: entry for entry in _recorded(again, say)}
         entries = [new.get(entry.name, entry) for entry in held.entry]
     baseline.write(arguments.baseline, entries)
     print(f"{arguments.baseline}: {len(entries)} scenarios recorded")
     return 0
+
+
+def _recorded(scenarios: "dict[str, Scenario]", say: "Callable[[str], None]") -> "list[Entry]":
+    from sim.regress.run import record
+
+    return record(scenarios, say)

@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     exports = _exports(arguments)
     scenario = scenario_arguments.build(arguments)
+    scenario_arguments.check_known(scenario)
 
     from sim.run.simulate import simulate, simulate_intervals
     from sim.show.progress import Progress

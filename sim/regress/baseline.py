@@ -1,6 +1,7 @@
 """The file of a baseline: scenarios with what each gave, as data that a person can read and a commit can show."""
 
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from sim.record.export import write_json
 from sim.record.provenance import versions
 from workloads.files import read_json
 
+DECIDED = ("prefill_token", "num_decode", "num_sampled", "moved_block")  # of a step, in this order in `Steps.first`
 FORMAT: Literal["ridgeline-baseline/1"] = "ridgeline-baseline/1"
 _Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 _Batch = Annotated[int, Field(ge=1, le=1 << 24)]
@@ -117,3 +119,15 @@ def chosen(baseline: Baseline, only: Sequence[str]) -> list[Entry]:
         if name not in names:
             raise InputError("no such entry in the baseline", field="only", value=name, allowed=names)
     return [entry for entry in baseline.entry if not only or entry.name in only]
+
+
+def names_of(paths: Sequence[str]) -> dict[str, str]:
+    """A name for each scenario's file: its stem, with its folder where two have the same."""
+    stems = [pathlib.Path(path).stem for path in paths]
+    found = {}
+    for path, stem in zip(paths, stems, strict=True):
+        name = stem if stems.count(stem) == 1 else str(pathlib.PurePath(path).with_suffix(""))
+        if name in found:
+            raise InputError("is given twice", field="scenario", value=path)
+        found[name] = path
+    return found

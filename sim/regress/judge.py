@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from kernels.errors import InputError
 from kernels.units import PS_PER_S
-from sim.regress.baseline import Entry
-from sim.regress.measure import DECIDED
+from sim.regress.baseline import DECIDED, Entry
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ from hw_models.device import cost
 from kernels.engine.price import HOST_FIELDS
 from kernels.engine.records import LOG_COLUMNS
 from kernels.optable import KINDS
-from sim.regress.baseline import Entry, Price, Probe, Spent, Steps
+from sim.regress.baseline import DECIDED, Entry, Price, Probe, Spent, Steps
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup
 from sim.run.simulate import Simulation, simulate
@@ -28,7 +28,6 @@ from workloads.files import read_byte
 from workloads.load import load_requests
 from workloads.lowering import Plan, lower_step
 
-DECIDED = ("prefill_token", "num_decode", "num_sampled", "moved_block")
 NUM_FIRST = 64  # steps kept as numbers
 MAX_STEP = 2_000_000  # tokens to generate up to which steps are recorded
 MEASURES = ("_ps", "_nj", "_kb", "_mflop", "_bound")  # counters that hold prices, not decisions

@@ -1,7 +1,6 @@
 """Recording a baseline and running it again."""
 
 import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 from kernels.errors import InputError
@@ -42,16 +41,4 @@ def regress(
         if now is None:
             break
         found.append(judge(entry, now, threshold))
-    return found
-
-
-def names_of(paths: Sequence[str]) -> dict[str, str]:
-    """A name for each scenario's file: its stem, with its folder where two have the same."""
-    stems = [pathlib.Path(path).stem for path in paths]
-    found = {}
-    for path, stem in zip(paths, stems, strict=True):
-        name = stem if stems.count(stem) == 1 else str(pathlib.PurePath(path).with_suffix(""))
-        if name in found:
-            raise InputError("is given twice", field="scenario", value=path)
-        found[name] = path
     return found

@@ -99,9 +99,10 @@ class BatchTime:
         self.setup = prepared(self.scenario, policy)
         price, self.lowered = priced(self.setup, profile, policy, limits_of(self.setup, profile))
         self._table, self._real = pack(price)
-        self._rows, self._mixed, self._total, self._growing = (
-            getattr(one, "dispatcher", one) for one in (batch_ps, mixed_ps, total_ps, growing_ps)
-        )
+        self._rows = getattr(batch_ps, "dispatcher", batch_ps)
+        self._mixed = getattr(mixed_ps, "dispatcher", mixed_ps)
+        self._total = getattr(total_ps, "dispatcher", total_ps)
+        self._growing = getattr(growing_ps, "dispatcher", growing_ps)
         self.max_token = price.dense_ps.shape[1] - 1
         self.max_seq = len(price.head_ps) - 1
 

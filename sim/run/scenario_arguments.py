@@ -129,6 +129,15 @@ def build(
         )
 
 
+def check_known(scenario: "Scenario") -> None:
+    """Model and machine are there: a misspelt name is said before anything is compiled, or its compiler loaded."""
+    from hw_models import catalog
+    from workloads import models
+
+    models.load(scenario.model)
+    catalog.system(scenario.system)
+
+
 def notes_of(arguments: argparse.Namespace) -> list[str]:
     """Sentences on what of a file or a command line had no effect, for a verb's report and its JSON."""
     if "notes" not in arguments:

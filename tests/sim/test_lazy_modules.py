@@ -52,6 +52,19 @@ def test_no_verb_that_computes_nothing_loads_numba(words: str) -> None:
     assert not loaded(verb(words)) & {"numba", "scipy.linalg", "scipy.special", "matplotlib", "simpy", "torch"}
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "simulate --model lama-3-8b", "simulate --system h1000", "capacity --model lama-3-8b --goodput ttft:1",
+        "compare --model lama-3-8b --systems a100_sxm", "pools --model lama-3-8b", "recommend --model lama-3-8b",
+        "regress --baseline nowhere.json", "regress --baseline new.json --record nowhere.toml",
+        "simulate --from-vllm x",
+    ],
+)  # fmt: skip
+def test_what_is_misspelt_is_said_before_numba_is_loaded(words: str) -> None:
+    assert "numba" not in loaded(verb(words).replace("== 0", "== 2"))
+
+
 @pytest.mark.parametrize("system", ["h100_sxm", "dgx_h100 --tp 2"])
 def test_a_simulation_that_prints_loads_numba_and_no_frames_graphs_or_scipy(system: str) -> None:
     assert loaded(verb(f"simulate --system {system} {SMALL}")) == {"numpy", "numba", "pydantic_core", "pydantic"}

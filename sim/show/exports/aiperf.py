@@ -1,8 +1,8 @@
 """AIPerf's summary, `profile_export_aiperf.json`.
 
-Its pages: docs/reference/json-export-schema.md and metrics-reference.md of github.com/ai-dynamo/aiperf. Since schema 1.1
-metrics of requests have a distribution with count and sum, derived ones `unit` and `avg` alone. Its inter-token latency
-is the mean gap of a request, (request latency - TTFT) / (output tokens - 1): our TPOT.
+Its pages: docs/reference/json-export-schema.md and metrics-reference.md of github.com/ai-dynamo/aiperf. Metrics of
+requests have a distribution with count and sum, derived ones `unit` and `avg` alone. Its inter-token latency is the
+mean gap of a request, (request latency - TTFT) / (output tokens - 1): our TPOT.
 """
 
 from typing import TYPE_CHECKING, Any

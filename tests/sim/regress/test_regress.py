@@ -16,7 +16,7 @@ from sim import cli
 from sim.regress import baseline, report
 from sim.regress.judge import Threshold, judge
 from sim.regress.measure import measure
-from sim.regress.run import names_of, record, regress
+from sim.regress.run import record, regress
 from sim.run.scenario import Scenario
 from sim.run.simulate import policy_of, prepared, simulate
 
@@ -198,9 +198,13 @@ def test_a_file_that_is_no_baseline_is_said(tmp_path: pathlib.Path, content: str
 
 
 def test_recorded_scenarios_have_names_of_their_own() -> None:
-    assert names_of(["a/x.toml", "b/x.toml", "c/y.toml"]) == {"a/x": "a/x.toml", "b/x": "b/x.toml", "y": "c/y.toml"}
+    assert baseline.names_of(["a/x.toml", "b/x.toml", "c/y.toml"]) == {
+        "a/x": "a/x.toml",
+        "b/x": "b/x.toml",
+        "y": "c/y.toml",
+    }
     with pytest.raises(InputError, match="twice"):
-        names_of(["a/x.toml", "a/x.toml"])
+        baseline.names_of(["a/x.toml", "a/x.toml"])
 
 
 def test_recording_anew_keeps_the_others(recorded: pathlib.Path) -> None:
