@@ -4,8 +4,8 @@ program's scheduler from the first step to the last; EXAM is one of `EXAMS`."""
 import sys
 from pathlib import Path
 
-from tests.exams.side_by_side import differences
 from tests.exams.sglang_scheduler import test_sglang_scheduler as sglang
+from tests.exams.side_by_side import differences
 from tests.exams.vllm_scheduler import test_vllm_scheduler as vllm
 
 EXAMS = {f"vllm-{version}": vllm.exam(version) for version in vllm.VERSIONS} | {f"sglang-{sglang.VERSION}": sglang.EXAM}
