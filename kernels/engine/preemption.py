@@ -187,8 +187,9 @@ def preempt(e: Engine, i: int) -> None:
         raise PlanError("preempts a sequence that does not run")
     if s.preempted >= MOST_PREEMPTED:
         raise PlanError("has preempted one sequence a million times")
-    # its last token is still to come where steps are planned ahead, and a block without a name until then
-    unheard = me.plan_ahead == 1 and s.planned >= me.num_plan - 1 and s.kv > s.target
+    # where blocks are named as they are scheduled, one that its last step filled has no name yet: that step was planned
+    # before its token was known
+    unheard = me.plan_ahead * me.share_early == 1 and s.planned == me.num_plan - 1 and s.kv > s.target
     if s.planned == me.num_plan:
         _unschedule(e, i)
     if me.pooled == 0 and (s.ahead > 0 or e.lane[s.lane].in_flight == 1):

@@ -51,8 +51,8 @@ def lost_for_good(e: Engine, i: int) -> int:
 def _exceeds(e: Engine, i: int, num_block: int) -> bool:
     """Whether sequence i's blocks, and its adapter's, are more than it can be admitted with."""
     me = e.me
-    if me.state_block > 0:  # where it is, where it was, and what a step leaves between
-        num_block += me.state_block * (2 + me.state_export + me.plan_ahead)
+    if me.state_block > 0:  # where it is, where it was, what a step leaves between, and where steps in flight begin
+        num_block += me.state_block * (2 + me.state_export + me.plan_ahead + me.pooled * (me.num_lane - 1))
     if e.seq[i].adapter > 0:
         num_block += rank_of(e, i, RANK_BLOCK)
     return num_block + (me.watermark_block if me.by_admission == 0 else 0) > me.num_block

@@ -87,11 +87,11 @@ class Limits:
         if self.rules.radix and self.evict != ORDERS_OF_EVICTION[0]:
             raise InputError("a cache that is a tree evicts its branches in order of use", field="kv_evict",
                              value=self.evict, allowed=ORDERS_OF_EVICTION[0])  # fmt: skip
-        if self.found_state is not None and not (
-            self.prefix_cache and self.rules.find_state and self.rules.share_early
-        ):
-            raise InputError("states are found where an engine looks for them, in a prefix cache of what is scheduled",
-                             field="groups", value="align", allowed="state")  # fmt: skip
+        if self.found_state is not None and not (self.prefix_cache and self.rules.finds_state):
+            raise InputError(
+                "states are found in a prefix cache, by rules find_state, share_early, keep_duplicate, and not radix",
+                field="groups", value="align", allowed="state",
+            )  # fmt: skip
         if self.watermark is not None and not 0 <= self.watermark < 1:
             raise InputError("out of range", field="watermark", value=self.watermark, allowed="0 to below 1")
 

@@ -72,3 +72,8 @@ class Rules:
     export_state: tuple[str, ...] = ()  # kinds of recurrent layers whose kernels leave a state on their way; prompts of
     # others stop for it
     release_order: bool = False  # empty blocks queue for use behind older cached ones
+
+    @property
+    def finds_state(self) -> bool:
+        """Whether such states are found: by name, from their scheduling on, of copies each."""
+        return self.find_state and self.share_early and self.keep_duplicate and not self.radix

@@ -38,7 +38,7 @@ def state_store(budget: Budget, model: ModelSpec, attn_dp: int, block_token: int
     grown = [group for group in budget.group if group.rule == "linear"]
     states = [group for group in budget.group if group.rule == "state"]
     layers = {group.num_layer for group in states}
-    if not rules.find_state or len(grown) != 1 or len(layers) != 1 or len(grown) + len(states) < len(budget.group):
+    if not rules.finds_state or len(grown) != 1 or len(layers) != 1 or len(grown) + len(states) < len(budget.group):
         return None
     kinds = {kind_of(block.mixer) for block in model.block if block.mixer is not None}
     exports = kinds <= set(rules.export_state)

@@ -1,8 +1,9 @@
 """vLLM's second scheduler: one token budget a step, running sequences first, prompts in chunks.
 
 Every running sequence gets its next token, or the next chunk of its prompt, in order of admission; what is left
-of the budget admits from the queue. Where states of recurrent layers are found, chunks end where they are. KV blocks are taken as they are needed; without a free one the tail of the
-running list is preempted, and such a step admits nobody.
+of the budget admits from the queue. KV blocks are taken as they are needed; without a free one the tail of the
+running list is preempted, and such a step admits nobody. Where states of recurrent layers are found, chunks end where
+those are.
 """
 
 from kernels.engine.records import Engine
