@@ -26,6 +26,7 @@ from kernels.attention_work import (
     V_HEAD_DIM,
     WINDOW,
     Shape,
+    is_latent,
     keys_seen,
     kv_token_byte,
     longest_span,
@@ -104,6 +105,7 @@ FEATURES: tuple[str, ...] = (
     "longest",  # blocks of the longest tile (a maximum; the others add)
 )
 NUM_FEATURE = len(FEATURES)
+LATENT_TILE = 64  # query rows of a tile of latent attention: its results, 512 wide, fill the registers (FlashMLA)
 GRAPH_SEQ = 512  # sequences of the largest step that a serving engine captures in a CUDA graph (vLLM)
 PAIR, BLOCK, CTA, ROW, KEY, SEQ, MERGE_ROW, LONGEST = range(NUM_FEATURE)
 
@@ -112,6 +114,8 @@ PAIR, BLOCK, CTA, ROW, KEY, SEQ, MERGE_ROW, LONGEST = range(NUM_FEATURE)
 def tile_sizes(shape: Shape, fit: Floats) -> tuple[int, int, int]:
     """Query rows of a tile, keys of a block, and query heads packed into a tile."""
     tile_q = int(fit[TILE_Q])
+    if is_latent(shape[NUM_KV_HEAD], shape[HEAD_DIM], shape[V_HEAD_DIM]):
+        tile_q = min(tile_q, LATENT_TILE)
     tile_kv = 1
     if fit[TILE_KV_VALUE] > 0.0:
         tile_kv = max(16, min(int(fit[TILE_KV_MAX]), int(fit[TILE_KV_VALUE] / shape[HEAD_DIM] / 16.0) * 16))

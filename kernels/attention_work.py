@@ -44,18 +44,39 @@ def attention_shape(
 
 
 @njit
+def is_latent(num_kv_head: float, head_dim: float, v_head_dim: float) -> bool:
+    """Whether a shape is latent attention in its absorbed form (MLA).
+
+    One KV head whose values are narrower than its keys and as wide as a latent is a latent cache: the values are the
+    first part of the same tensor, read once. One expanded head of latent attention on a device is not.
+
+    >>> is_latent(1, 576, 512), is_latent(1, 192, 128), is_latent(1, 128, 128)
+    (True, False, False)
+    """
+    return num_kv_head == 1.0 and LEAST_LATENT <= v_head_dim < head_dim
+
+
+@njit
+def fit_format(num_kv_head: float, head_dim: float, v_head_dim: float, fmt: int, kv_fmt: int) -> int:
+    """The format whose constants price a shape: the cache's, but the activations' for latent attention, whose kernels
+    multiply in them whatever the cache is stored in; those of narrow caches were measured on plain heads.
+
+    >>> fit_format(8, 128, 128, 1, 2), fit_format(1, 576, 512, 1, 2)
+    (2, 1)
+    """
+    return fmt if is_latent(num_kv_head, head_dim, v_head_dim) else kv_fmt
+
+
+@njit
 def kv_token_byte(shape: Shape) -> float:
     """Bytes that one key and its value take in the cache of one layer.
-
-    One KV head whose values are narrower than its keys and as wide as a latent is a latent cache (MLA, absorbed): the
-    values are the first part of the same tensor, read once. One expanded head of latent attention on a device is not.
 
     >>> kv_token_byte(attention_shape(32, 8, 128, 128, 0, 2.0)), kv_token_byte(attention_shape(16, 1, 576, 512, 0, 2.0))
     (4096.0, 1152.0)
     >>> kv_token_byte(attention_shape(1, 1, 192, 128, 0, 2.0))
     640.0
     """
-    if shape[1] == 1.0 and LEAST_LATENT <= shape[3] < shape[2]:
+    if is_latent(shape[1], shape[2], shape[3]):
         return shape[2] * shape[5]
     return shape[1] * (shape[2] + shape[3]) * shape[5]
 

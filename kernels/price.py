@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from kernels.attention import attention_op_s
 from kernels.attention_backward import backward_s
-from kernels.attention_work import Shape, attention_shape
+from kernels.attention_work import Shape, attention_shape, fit_format
 from kernels.collective import collective_s
 from kernels.collective_layout import memory_byte
 from kernels.errors import InputError
@@ -217,8 +217,9 @@ def _attentions(
         op = ops[i]
         decodes = op["kind"] == ATTN_DECODE
         spans = work[op["work_start"] : op["work_stop"]]
+        chosen = fit_format(op["num_kv_head"], op["head_dim"], op["v_head_dim"], op["fmt"], op["kv_fmt"])
         seconds, ideal_s, bound = attention_op_s(
-            spans, decodes, _shape(op), peak[op["fmt"]], rate, fit[op["kind"], op["kv_fmt"]]
+            spans, decodes, _shape(op), peak[op["fmt"]], rate, fit[op["kind"], chosen]
         )
         _put_attention(op, i, peak, rate, cost, seconds, ideal_s, bound)
 

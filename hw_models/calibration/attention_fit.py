@@ -63,7 +63,7 @@ def shape_half(measured: Measured, rows: Rows) -> npt.NDArray[np.bool_]:
 def fit_folder(folder: str | pathlib.Path, device: str, relative: Profile | None = None) -> list[Kernel]:
     """Fitted kernels of the attention files of a folder."""
     arrays = machine(catalog.system(device), "sol")
-    files = [m for m in read_folder(folder, arrays) if m.kind.startswith("attn")]
+    files = [m for m in read_folder(folder, arrays) if m.kind.startswith("attn") and m.plain]
     kernels: list[Kernel] = []
     for kind, code in (("attn_prefill", ATTN_PREFILL), ("attn_decode", ATTN_DECODE)):
         for measured in files:

@@ -45,6 +45,14 @@ TELLS = {
     "moe": "num_expert",
     "collective": "message_byte",
 }
+OTHERS: Mapping[str, str] = {  # a column of files that hold what one operator is not
+    "gemm_dtype": "a whole attention block, which is many operators",
+    "architecture": "a whole attention block, which is many operators",
+    "d_conv": "convolutions and recurrences, which are fitted but not read here",
+    "num_token_rank0": "experts of one rank of many, whose load the other ranks' counts do not tell",
+    "hc_mult": "hyper-connections, which are priced as a layer's streams",
+}
+LATENT = {"absorbed": (576, 512), "expanded": (192, 128)}  # widths of keys and values (DeepSeek-V2, arXiv 2405.04434)
 EXCHANGE_MS = ("dispatch_ms", "combine_ms")  # of a file that has both in a row
 
 
@@ -61,6 +69,18 @@ class Measured:
     skipped: dict[int, str]  # row -> why no operator of ours stands for it
     beside: OpTable | None = None  # operators that the measurement ran beside each row (KV writes of attention)
 
+    @property
+    def plain(self) -> bool:
+        """Whether attention is causal, of one width of head: what the constants of its kernels are fitted on."""
+        return not {"non_causal", "v_head_dim"} & set(self.frame.columns)
+
+    @property
+    def label(self) -> str:
+        """What the rows are called: their kind, or which attention they time that is not plain."""
+        if self.plain:
+            return self.kind
+        return self.kind.replace("attn", "latent" if "v_head_dim" in self.frame.columns else "encoder")
+
     def format_name(self) -> list[str]:
         """The number format that a row's fit is kept under (the KV format for attention)."""
         field = "kv_fmt" if self.kind.startswith("attn") else "fmt"
@@ -69,7 +89,16 @@ class Measured:
 
 def kind_of(frame: pd.DataFrame) -> str | None:
     """Which kind of operator a frame's columns describe, or None."""
+    if other(frame):
+        return None
     return next((kind for kind, tell in TELLS.items() if tell in frame.columns and "latency_ms" in frame.columns), None)
+
+
+def other(frame: pd.DataFrame) -> str:
+    """What a frame holds that is no single operator of ours, by its columns; empty where none says so."""
+    if {"op", "m", "k"} <= set(frame.columns) and "n" not in frame.columns:
+        return "quantisation of activations, which is part of its multiply"
+    return next((why for column, why in OTHERS.items() if column in frame.columns), "")
 
 
 def read_folder(
@@ -94,9 +123,9 @@ def read_folder(
             continue
         kind = kind_of(frame)
         try:
-            if kind is None:
+            if kind is None and not other(frame):
                 _refuse_almost(frame, file)
-            else:
+            elif kind is not None:
                 _check_columns(frame, kind, file)
         except InputError as error:
             if left_out is None or not path.is_dir():
@@ -112,7 +141,8 @@ def read_folder(
                 left_out[str(error)] += len(frame)
                 first = first or error
         elif left_out is not None and "latency_ms" in frame.columns:
-            left_out[f"{file.name}: no operator of ours has these columns"] += len(frame)
+            why = other(frame) or "no operator of ours has these columns"
+            left_out[f"{file.name}: {why}"] += len(frame)
     if not found and first is not None:
         raise first
     if not found:
@@ -153,7 +183,28 @@ def read_frame(file: pathlib.Path) -> pd.DataFrame:
         raise InputError(f"not CSV: {error}", file=file) from None
     if frame.empty:
         raise NothingServedError("no row under the header", file=file)
-    return _a_row_each(frame.rename(columns=lambda name: str(name).strip().lower()))
+    return _completed(_a_row_each(frame.rename(columns=lambda name: str(name).strip().lower())))
+
+
+def _completed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Attention files with the columns that they leave out: an encoder's has neither prefix nor cache, and sees all
+    keys; latent attention has one shape of head, which its files do not state (its kernels are named after it)."""
+    names = set(frame.columns)
+    if "num_head" not in names or other(frame):
+        return frame
+    if {"query_len", "num_kv_head", "head_dim", "dtype"} <= names and not {"prefix_len", "kv_dtype"} & names:
+        return frame.assign(prefix_len=0, window=0, kv_dtype=frame["dtype"], non_causal=True)
+    if {"num_kv_head", "head_dim", "v_head_dim"} & names or not {"kernel", "kv_dtype", "batch"} <= names:
+        return frame
+    if "kv_len" in names:
+        form, kv_head = "absorbed", pd.Series(1, frame.index)
+    elif {"query_len", "prefix_len"} <= names:
+        form, kv_head = "expanded", frame["num_head"]
+    else:
+        return frame
+    key, value = LATENT[form]
+    kernel = frame["kernel"].astype(str) + f" (latent, {form})"
+    return frame.assign(num_kv_head=kv_head, head_dim=key, v_head_dim=value, kernel=kernel)
 
 
 def _a_row_each(frame: pd.DataFrame) -> pd.DataFrame:
@@ -182,7 +233,8 @@ def from_frame(
     skipped: dict[int, str] = {}
     ops, work = BUILDERS[kind](frame, file, skipped)
     skipped |= odd
-    beside = kv_write(ops, work) if kind.startswith("attn") else None
+    bare = {"non_causal", "v_head_dim"} & set(frame.columns)  # nothing was cached beside
+    beside = kv_write(ops, work) if kind.startswith("attn") and not bare else None
     measured = Measured(file, kind, frame, ops, work, milliseconds * 1e-3, skipped, beside)
     if machine is not None:
         fast = light_s(ops, machine) > TOO_FAST * measured.seconds

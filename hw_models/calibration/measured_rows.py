@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kernels import optable as op
+from kernels.attention_work import CAUSAL, FULL, LEAST_LATENT
 from kernels.digits import MOST
 from kernels.errors import InputError
 from kernels.expert_exchange import distinct
@@ -102,6 +103,7 @@ def _attention(
         kv = query + number(frame, "prefix_len", file)
     for row in np.flatnonzero(heads % kv_heads).tolist():
         skipped[row] = "num_head is no multiple of num_kv_head"
+    value = number(frame, "v_head_dim", file, positive=True) if "v_head_dim" in frame.columns else dim
     window = number(frame, "window", file) if "window" in frame.columns else np.zeros(len(frame))
     ops["kind"] = np.where(query == 1, op.ATTN_DECODE, op.ATTN_PREFILL)  # engines run one query a sequence as decode
     ops["fmt"], ops["kv_fmt"] = _formats(frame, "dtype", skipped), _formats(frame, "kv_dtype", skipped)
@@ -109,19 +111,23 @@ def _attention(
         heads,
         kv_heads,
         dim,
-        dim,
+        value,
         window,
     )
     ops["work_start"], ops["work_stop"] = np.arange(len(frame)), np.arange(len(frame)) + 1
-    work["count"], work["query_len"], work["kv_len"], work["causal"] = count, query, kv, 1
+    work["count"], work["query_len"], work["kv_len"], work["causal"] = count, query, kv, CAUSAL
     reach = np.where(window > 0, window, np.inf)
     short = np.clip(reach - (kv - query), 0, query)  # rows that see less than the whole window
     seen = np.minimum(kv, reach + query - 1)
     full = np.where(query > short, (query - short) * np.minimum(reach, kv), 0.0)
     pair = count * (short * (kv - query) + short * (short + 1) / 2 + full)
+    if "non_causal" in frame.columns:
+        work["causal"], pair = FULL, count * query * kv
     weight, _ = _stored(ops["kv_fmt"])
-    ops["flop"], ops["kv_byte"] = 4 * pair * heads * dim, count * seen * 2 * kv_heads * dim * weight
-    ops["act_byte"] = ops["write_byte"] = count * query * heads * dim * 2.0
+    latent = (kv_heads == 1) & (value >= LEAST_LATENT) & (value < dim)  # values are the first part of the keys
+    width = np.where(latent, dim, kv_heads * (dim + value))
+    ops["flop"], ops["kv_byte"] = 2 * pair * heads * (dim + value), count * seen * width * weight
+    ops["act_byte"], ops["write_byte"] = count * query * heads * dim * 2.0, count * query * heads * value * 2.0
     return ops, work
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from kernels import optable as op
 from kernels.attention import NUM_FEATURE
-from kernels.attention_work import SPAN, longest_span
+from kernels.attention_work import SPAN, fit_format, longest_span
 from kernels.engine.beside import hidden_ps
 from kernels.engine.price import (
     PackedPrice,
@@ -286,7 +286,7 @@ def _attention(price: StepPrice, lowered: Lowered, classes: Sequence[Attention])
                 *(row[name] for name in ("num_head", "num_kv_head", "head_dim", "v_head_dim", "window")),
                 stored_byte,
             ]
-            fit[c] = machine.fit[row["kind"], row["kv_fmt"]]
+            fit[c] = machine.fit[row["kind"], fit_format(*shape[c][1:4], row["fmt"], row["kv_fmt"])]
             price.peak_flop_per_s[c] = machine.peak_flop_per_s[row["fmt"]]
 
 

@@ -1,6 +1,5 @@
 """Measured power in files of any hand: pairs of what we price and what a meter showed."""
 
-import dataclasses
 import pathlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,6 @@ from sim.validate._published_names import known_format, known_model, known_syste
 MOST_ACCELERATOR = 1 << 20  # of one system
 
 if TYPE_CHECKING:
-    from hw_models.calibration.measured import Measured
     from sim.serving.engine_profile import EngineProfile
     from sim.serving.step_time import Deployment
 
@@ -60,7 +58,6 @@ def pairs_of(path: pathlib.Path, system: str | None, engine: str, reasons: Count
         power = _column(frame, "power_w")
         if power is None:
             continue
-        frame = _encoder(frame)
         kind = kind_of(frame)
         if kind in OPERATORS and set(COLUMNS[kind]) <= set(frame.columns):
             found += _operators(frame, file, system or _folder_system(file), reasons)
@@ -74,15 +71,6 @@ def pairs_of(path: pathlib.Path, system: str | None, engine: str, reasons: Count
             reasons[why] += len(frame)
             found += _unpriced(frame, file.name.split(".", 1)[0], system or "-")
     return found
-
-
-def _encoder(frame: pd.DataFrame) -> pd.DataFrame:
-    """Attention of an encoder (no prefix, no cache) with the columns of a prefill, marked as seeing all keys."""
-    if "query_len" not in frame.columns or not {"num_kv_head", "head_dim", "dtype"} <= set(frame.columns):
-        return frame
-    if {"prefix_len", "kv_dtype"} & set(frame.columns):
-        return frame
-    return frame.assign(prefix_len=0, window=0, kv_dtype=frame["dtype"], non_causal=True)
 
 
 def _unpriced(frame: pd.DataFrame, kernel: str, system: str) -> Pairs:
@@ -142,9 +130,6 @@ def _operators(frame: pd.DataFrame, file: pathlib.Path, system: str, reasons: Co
     try:
         kept = frame[good].reset_index(drop=True)
         measured = from_frame(kept, file)
-        if "non_causal" in kept.columns:
-            measured = dataclasses.replace(measured, beside=None)
-            see_all(measured)
         built = limited_system(catalog.system(name), _limit(limit[good], catalog.system(name).device.tdp_w))
         price_s, price_j = costs(measured, name, "calibrated", reasons, built.device.power_limit_w)
     except InputError as error:
@@ -157,16 +142,8 @@ def _operators(frame: pd.DataFrame, file: pathlib.Path, system: str, reasons: Co
         measured.format_name(), kernels, seconds[good], ours, watt[good], strict=True
     ):
         size = "short" if time_s < SHORT_S else "long"
-        found.append(_pair("power", fmt, f"{measured.kind} {kernel}", name, size, float(our), float(their)))
+        found.append(_pair("power", fmt, f"{measured.label} {kernel}", name, size, float(our), float(their)))
     return found
-
-
-def see_all(measured: "Measured") -> None:
-    """Attention whose queries see every key, not those before them alone; nothing is written to a cache beside it."""
-    ops, work = measured.ops, measured.work
-    work["causal"] = 0
-    width = 4.0 * ops["num_head"].astype(float) * ops["head_dim"]
-    ops["flop"] = width * work["count"] * work["query_len"].astype(float) * work["kv_len"]
 
 
 def _limit(limit_w: np.ndarray, tdp_w: float) -> float:

@@ -52,8 +52,8 @@ def validate_ops(
         widest = catalog.system(system)
     arrays = machine(widest, fidelity)
     files = read_folder(folder, arrays, reasons)
-    for kind in dict.fromkeys(measured.kind for measured in files):  # several files of a kind are one
-        alike = [measured for measured in files if measured.kind == kind]
+    for kind in dict.fromkeys(measured.label for measured in files):  # several files of a kind are one
+        alike = [measured for measured in files if measured.label == kind]
         prices = [predict(measured, system, fidelity, reasons) for measured in alike]
         if fidelity == "calibrated":
             for measured, price_s in zip(alike, prices, strict=True):
@@ -125,7 +125,7 @@ def error_rows(files: Sequence[Any], prices: Sequence[Any], system: str) -> list
     if files[0].kind in ("collective", "exchange"):
         kinds = np.array([KINDS[kind] for measured in files for kind in measured.ops["kind"]])
     else:  # as the file has it: a prefill of one token is priced by the decode kernel and is still a prefill
-        kinds = np.array([measured.kind for measured in files for _ in measured.ops])
+        kinds = np.array([measured.label for measured in files for _ in measured.ops])
     formats = np.array([name for measured in files for name in measured.format_name()])
     kernels = np.concatenate([_kernel_names(measured) for measured in files])
     seconds, predicted = np.concatenate([measured.seconds for measured in files]), np.concatenate(prices)

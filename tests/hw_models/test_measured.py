@@ -106,3 +106,40 @@ def test_what_cannot_be_priced_counts_against_coverage(tmp_path: pathlib.Path) -
     assert sum(reasons.values()) == 2
     assert any("fp3" in reason for reason in reasons)
     assert any("nvfp4" in reason for reason in reasons)
+
+
+def test_latent_attention_by_hand(tmp_path: pathlib.Path) -> None:
+    """Files of bare latent attention have no widths: absorbed 576 and 512 on one head, expanded 192 and 128 on each."""
+    bare = ("num_kv_head", "head_dim", "window")
+    write(tmp_path, "a.csv", {k: v for k, v in DECODE.items() if k not in bare})
+    write(tmp_path, "b.csv", {k: v for k, v in PREFILL.items() if k not in bare})
+    decode, prefill = read_folder(tmp_path)
+    assert (decode.label, prefill.label) == ("latent_decode", "latent_prefill")
+    assert decode.ops["flop"][0] == 4 * 100 * 8 * (576 + 512) * 2
+    assert decode.ops["kv_byte"][0] == 4 * 100 * 576  # fp8, values the first part of the keys
+    assert prefill.ops["flop"][0] == 4 * 105 * 8 * (192 + 128) * 2
+    assert prefill.ops["kv_byte"][0] == 4 * 15 * 8 * (192 + 128)
+    assert decode.beside is prefill.beside is None
+
+
+def test_an_encoder_sees_all_keys(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, "a.csv", {k: v for k, v in PREFILL.items() if k not in ("prefix_len", "kv_dtype", "window")})
+    (encoder,) = read_folder(tmp_path)
+    assert encoder.label == "encoder_prefill"
+    assert encoder.ops["flop"][0] == 4 * 10 * 10 * 8 * (64 + 64) * 2
+
+
+def test_files_of_more_than_an_operator_are_passed_by(tmp_path: pathlib.Path) -> None:
+    """A folder that is fitted may hold them: they stop nothing, and count against coverage with what they are."""
+    write(tmp_path, "a.csv", GEMM)
+    write(tmp_path, "block.csv", {**DECODE, "gemm_dtype": "fp8"})
+    write(tmp_path, "scan.csv", {"kernel": "k", "batch": 1, "query_len": 4, "d_conv": 4, "latency_ms": 0.1})
+    write(tmp_path, "quantize.csv", {"op": "q", "dtype": "fp8", "kernel": "k", "m": 1, "k": 2, "latency_ms": 0.1})
+    assert [measured.kind for measured in read_folder(tmp_path)] == ["gemm"]
+    rows, reasons = validate_ops(tmp_path, "h100_sxm")
+    assert {row["kind"] for row in rows} == {"gemm"}
+    assert {reason.split(": ")[0]: n for reason, n in reasons.items()} == {
+        "block.csv": 1,
+        "scan.csv": 1,
+        "quantize.csv": 1,
+    }
