@@ -20,7 +20,7 @@ import pandas as pd
 
 from hw_models.process import child_environment, end_with_parent
 from kernels.errors import InputError
-from sim.bench.bench_operation import operated
+from sim.bench.bench_operation import operated, operated_pools
 from sim.bench.bench_stepping import plain_policy, stepping
 from sim.bench.bench_training import plan_search, schedule_operations, step_on_links
 from sim.bench.load import LOAD, MODEL, Row
@@ -137,6 +137,7 @@ CASES: dict[str, Callable[[], Row]] = {
     "serve_pools_20k": lambda: _pools(20_000),
     "serve_pools_100k": lambda: _pools(100_000),
     "operate_day": lambda: operated(1),
+    "operate_pools_day": lambda: operated_pools(1),
     "price_operators": _price,
     "schedule_operations": schedule_operations,
     "plan_search": plan_search,
@@ -144,6 +145,7 @@ CASES: dict[str, Callable[[], Row]] = {
 }
 BY_NAME: dict[str, Callable[[], Row]] = {  # too long to be run with the rest
     "operate_week": lambda: operated(7),
+    "operate_pools_week": lambda: operated_pools(7),
     "serve_pools_1m": lambda: _pools(1_000_000),
     "serve_pools_10m": lambda: _pools(10_000_000),
 }

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from sim.bench.load import LOAD, MODEL, Row
@@ -23,17 +24,41 @@ def operated(num_day: int) -> Row:
     """The lengths and the machine of `serve_1k`, 216,000 requests a day on one to eight replicas."""
     from sim.cluster.operation import Operation
     from sim.cluster.simulate_operation import simulate_operation
+
+    def run(scenario: Any) -> tuple[int, int]:
+        done = simulate_operation(scenario, Operation(**RULES))
+        return len(done.requests), int(done.result.result.counter["num_step"].sum())
+
+    return _timed(run, num_day, {"dp": 8})
+
+
+def operated_pools(num_day: int) -> Row:
+    """The same on one to four replicas that prefill and one to eight that decode."""
+    from sim.cluster.operation import Operation, PoolsOperation
+    from sim.cluster.simulate_pools_operation import simulate_pools_operation
+
+    rules = PoolsOperation(Operation(**RULES), Operation(**RULES))
+
+    def run(scenario: Any) -> tuple[int, int]:
+        done = simulate_pools_operation(scenario, {"dp": 4}, {"dp": 8}, rules)
+        return len(done.requests), int(done.pools["steps"].sum())
+
+    return _timed(run, num_day, {})
+
+
+def _timed(run: Callable[[Any], tuple[int, int]], num_day: int, fields: dict[str, Any]) -> Row:
+    """What `run` says of so many days (requests, steps), and how long it takes; the first call compiles."""
     from sim.run.scenario import from_mapping
 
     lengths = LOAD.partition("n={n},")[2]
 
-    def run(text: str) -> Any:
-        scenario = {**MODEL, "requests": f"staged:stages={text},{lengths}", "dp": 8, "router": "least_outstanding"}
-        return simulate_operation(from_mapping(scenario), Operation(**RULES))
+    def scenario(text: str) -> Any:
+        return from_mapping({
+            **MODEL, "requests": f"staged:stages={text},{lengths}", "router": "least_outstanding", **fields
+        })  # fmt: skip
 
-    run("2:20")
+    run(scenario("2:20"))
     start, wall = time.process_time(), time.perf_counter()
-    done = run(stages(num_day))
+    num_request, num_step = run(scenario(stages(num_day)))
     cpu_s, wall_s = time.process_time() - start, time.perf_counter() - wall
-    return {"requests": len(done.requests), "steps": int(done.result.result.counter["num_step"].sum()),
-            "operators": 0, "cpu_s": cpu_s, "wall_s": wall_s}  # fmt: skip
+    return {"requests": num_request, "steps": num_step, "operators": 0, "cpu_s": cpu_s, "wall_s": wall_s}

@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="benchmarks to run (default: all but serve_pools_1m and serve_pools_10m)",
+        help="benchmarks to run (default: all but weeks of operation and serve_pools_1m, serve_pools_10m)",
     )
     parser.add_argument("--json", metavar="FILE", help="write the table")
 

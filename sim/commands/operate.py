@@ -8,7 +8,7 @@ from sim.run import scenario_arguments
 if TYPE_CHECKING:
     from sim.run.scenario import Scenario
 
-HELP = "replicas that are scaled with the load, drained, lost and replaced: latencies, engine hours, what happened"
+HELP = "replicas, or pools, that are scaled with the load, drained, lost and replaced: latencies, engine hours, events"
 UNREAD = ("goodput",)
 USUAL = {"prefill": "", "decode": "", "transfer": "whole", "latency_s": 0.0, "link_gbps": 0.0}
 
