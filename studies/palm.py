@@ -42,8 +42,9 @@ TABLE_D3 = {4: (50, 640), 8: (80, 574), 16: (153, 602), 32: (270, 626), 64: (501
             256: (2041, 1114)}  # fmt: skip
 OPEN = (
     "no TPU is calibrated: what products and collectives take over their speed of light, and the seconds of a layer "
-    "besides, are fitted on table D.3 (60 tokens in, 20 out), whose batches are too small to show the products' loss "
-    "at a million tokens; the spread is of fits on its halves; all links of a chip together 300 GB/s, 1 us a hop"
+    "besides, are fitted on table D.3 (60 tokens in, 20 out), whose batches do not tell the products' loss from the "
+    "collectives' and leave it at 1; the spread is of fits on its halves; all links of a chip together 300 GB/s, 1 us "
+    "a hop; scores and activations pass through memory, masked pairs are computed, as compiled programs of 2022 do"
 )
 SMALL = {"batches": (1, 512)}
 
@@ -57,7 +58,8 @@ class Machine(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Seconds of a layer at the speed of light: products or the weights' reading, attention, collectives."""
+    """Seconds of a layer at the speed of light: products or the weights' reading, attention and what is element by
+    element, collectives."""
 
     product: float
     attention: float
@@ -92,8 +94,12 @@ def layer(
     token = batch * (length if phase == "prefill" else 1)
     weight = width * (into + out)
     product = max(2.0 * token * weight / CHIPS / chip.peak("bf16"), weight * weight_byte / CHIPS / chip.mem_byte_per_s)
-    key = batch * (length * (length + 1) / 2 if phase == "prefill" else length + output / 2)
+    key = batch * (length * length if phase == "prefill" else length + output / 2)  # a mask hides, it skips nothing
     attention = 4.0 * key * query / CHIPS / chip.peak("bf16")
+    # what lies in memory between products: scores, written, read for the softmax, written and read; activations of
+    # the gate (two read, one written), of the norm (read, written), of the residual (two read, one written), queries
+    pass_byte = 2.0 * (4 * key * HEADS + token * (3 * inter + 5 * width + 2 * query))
+    attention += pass_byte / CHIPS / chip.mem_byte_per_s
     if phase == "decode":
         attention = max(attention, batch * (length + output / 2) * 2 * dim * 2 / CHIPS / chip.mem_byte_per_s)
         attention += 2 * collective(ALL_TO_ALL, 2.0 * token * query / CHIPS, CHIPS)

@@ -43,8 +43,8 @@ def draft_price(draft: DraftModel, host: HostTime, max_token: int, block_token: 
     once a step (scheduling, inputs, detokenization) stands in the verification's."""
     own = HostTime(
         layer_s=host.layer_s, dispatch_layer_s=host.dispatch_layer_s, graph_token=host.graph_token,
-        kernel_factor=host.kernel_factor, decode_factor=host.decode_factor, unshared=host.unshared,
-        block_expert_s=host.block_expert_s, fused=host.fused, fused_group=host.fused_group,
+        kernel_factor=host.kernel_factor, decode_factor=host.decode_factor, prefill_factor=host.prefill_factor,
+        unshared=host.unshared, block_expert_s=host.block_expert_s, fused=host.fused, fused_group=host.fused_group,
         reduce_byte=host.reduce_byte, reduce_byte_per_s=host.reduce_byte_per_s, device_s=host.device_s,
     )  # fmt: skip
     return build(

@@ -51,6 +51,7 @@ class EngineProfile:
     device_s: float = 0.0  # an iteration, each of several devices of a replica: they wait for each other
     kernel_factor: float = 1.0  # times of the stack's kernels (not collectives) over those of the calibration
     decode_factor: float = 1.0  # of its decode attention, over that
+    prefill_factor: float = 1.0  # of its prompts' attention, likewise
     unshared: bool = False  # its decode attention reads keys and values once for each query head, not for each group
     fused: tuple[str, ...] = ()  # kinds of operators that it has no kernel for: their bytes move within a neighbour's
     fused_group: tuple[str, ...] = ()  # those that are part of the all-reduces, where there are any
@@ -134,7 +135,7 @@ def load(name: str) -> EngineProfile:
         profile = pydantic.TypeAdapter(EngineProfile).validate_python(values)
     except pydantic.ValidationError as error:
         raise from_validation(error, path) from None
-    for key in ("kernel_factor", "decode_factor", "reduce_byte", "reduce_byte_per_s"):
+    for key in ("kernel_factor", "decode_factor", "prefill_factor", "reduce_byte", "reduce_byte_per_s"):
         if not getattr(profile, key) > 0:
             raise InputError("not positive", file=path, field=key, value=getattr(profile, key), allowed="above 0")
     for key in (name for name in known if name.endswith("_s") and name != "reduce_byte_per_s"):

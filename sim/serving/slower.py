@@ -9,7 +9,7 @@ from kernels.formats import FORMAT_CODE
 from kernels.machine import Machine
 from kernels.optable import KIND_CODE, KINDS
 
-DECODE = "attn_decode"
+DECODE, PREFILL = "attn_decode", "attn_prefill"
 FUSIBLE = (*STREAM_KINDS, "kv_write")
 TIME = ("_s",)  # ends of the names of fit slots: seconds, which grow with the factor
 SHARE = ("_eff", "_byte_per_s")  # rates and shares of one, which shrink with it
@@ -30,17 +30,19 @@ def scale_slots(slots: npt.NDArray[np.float64], names: tuple[str, ...], factor: 
 
 
 def slower(
-    machine: Machine, factor: float, decode_factor: float = 1.0, unshared: bool = False, fused: tuple[str, ...] = ()
-) -> Machine:
-    """`machine` with every kernel but the collectives `factor` times as long (below 1: faster), and its decode
-    attention `decode_factor` times that; `unshared`: which reads keys once for each query head. Kinds that are `fused`
-    move their bytes within a neighbour's kernel: nothing is launched for them."""
-    if factor == decode_factor == 1.0 and not unshared and not fused:
+    machine: Machine, factor: float, decode_factor: float = 1.0, unshared: bool = False, fused: tuple[str, ...] = (),
+    prefill_factor: float = 1.0,
+) -> Machine:  # fmt: skip
+    """`machine` with every kernel but the collectives `factor` times as long (below 1: faster), its attention of
+    decodes and of prompts `decode_factor` and `prefill_factor` times that; `unshared`: decodes read keys once for each
+    query head. Kinds that are `fused` move their bytes within a neighbour's kernel: nothing is launched for them."""
+    if factor == decode_factor == prefill_factor == 1.0 and not unshared and not fused:
         return machine
+    own = {DECODE: decode_factor, PREFILL: prefill_factor}
     fit = machine.fit.copy()
     for code, kind in enumerate(KINDS):
         if kind in FORMS and kind not in (*COLLECTIVE_KINDS, *EXCHANGE_KINDS):
-            times = factor * decode_factor if kind == DECODE else factor
+            times = factor * own.get(kind, 1.0)
             for slots in fit[code]:
                 scale_slots(slots, FORMS[kind].names, times)
     for kind in fused:

@@ -69,6 +69,7 @@ class HostTime:
     device_s: float = 0.0  # a step, each of several devices of a replica
     kernel_factor: float = 1.0  # times of kernels other than collectives, over those of the calibration
     decode_factor: float = 1.0  # of decode attention, over that
+    prefill_factor: float = 1.0  # of prompts' attention, likewise
     unshared: bool = False  # each query head of a decode reads its keys itself
     block_expert_s: float = 0.0  # a layer of block-scaled experts, beside its products
     fused: tuple[str, ...] = ()  # kinds of operators that are part of a neighbour's kernel ...
@@ -79,7 +80,7 @@ class HostTime:
     def kernels(self, machine: Machine, tp: int) -> Machine:
         """The machine with the engine's kernels, `tp` devices to a group."""
         fused = self.fused + (self.fused_group if tp > 1 else ())
-        machine = slower(machine, self.kernel_factor, self.decode_factor, self.unshared, fused)
+        machine = slower(machine, self.kernel_factor, self.decode_factor, self.unshared, fused, self.prefill_factor)
         return with_block_experts(machine, self.block_expert_s)
 
     def vector_ps(self, num_layer: int, block_s: float, num_device: int = 1) -> list[int]:
