@@ -15,18 +15,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "Zero Bubble (Qi et al. 2023): up to 23 % more throughput than 1F1B at its memory, 31 % where memory is relaxed"
-SMALL = {"models": ("1.5B",), "limits": ("ZB-1p", "ZB-2p")}
-# the authors' profiles on A100: stages, microbatches, (F, I, W) and hop in us, memory of (F, I, W), their bubble rates
-# at the memory of p, 1.5 p and 2 p forwards
+SMALL = {"models": ("1.5B", "1.5B, 32", "1.5B, 64")}
+# the authors' profiles on A100 by model (and number of microbatches): stages, microbatches, (F, I, W) and hop in us,
+# memory of (F, I, W), their bubble rates at the memory of p, 1.5 p and 2 p forwards
 PROFILES = {
     "1.5B": (8, 24, (18522, 18086, 9337), 601, (201216, -127488, -73728), (0.1585, 0.0719, 0.0433)),
+    "1.5B, 32": (8, 32, (18513, 18086, 9331), 626, (201216, -127488, -73728), (0.1242, 0.0456, 0.0039)),
+    "1.5B, 64": (8, 64, (18546, 18097, 9321), 762, (201216, -127488, -73728), (0.0674, 0.0270, 0.0026)),
     "6.2B": (8, 24, (29718, 29444, 19927), 527, (303104, -172032, -131072), (0.1323, 0.0475, 0.0029)),
     "14.6B": (16, 48, (11347, 11248, 8132), 377, (378880, -215040, -163840), (0.1397, 0.0571, 0.0066)),
     "28.3B": (32, 96, (10419, 10207, 7715), 408, (454656, -258048, -196608), (0.1421, 0.0604, 0.0038)),
 }
 MEMORY = {"ZB-1p": 1.0, "ZB-1.5p": 1.5, "ZB-2p": 2.0}  # of 1F1B's
 # gain over 1F1B in closed form, with its hops: ZB-1p and ZB-2p
-GAIN = {"1.5B": (1.112, 1.264), "6.2B": (1.134, 1.303), "14.6B": (1.155, 1.334), "28.3B": (1.167, 1.355)}
+GAIN = {
+    "1.5B": (1.112, 1.264),
+    "1.5B, 32": (1.093, 1.243),
+    "1.5B, 64": (1.065, 1.139),
+    "6.2B": (1.134, 1.303),
+    "14.6B": (1.155, 1.334),
+    "28.3B": (1.167, 1.355),
+}
 # ZB-V with the authors' later profile (28.3B, chunk times), its bubble rate and gain over 1F1B
 V_PROFILE = (32, 96, (9458, 9748, 7288), 879, 0.0593, 1.23)
 # a user's samples/s on 8 H800, 6.2B (the repository's tracker): 55 for 1F1B
@@ -48,7 +57,7 @@ def run(models: tuple[str, ...] = tuple(PROFILES), limits: tuple[str, ...] = tup
     rows: list[dict[str, Any]] = []
     for name in models:
         p, m, *_, rates = PROFILES[name]
-        setup = f"{name}, p = {p}, m = {m}"
+        setup = f"{name.split(',')[0]}, p = {p}, m = {m}"
         for label in limits:
             rate = rates[list(MEMORY).index(label)]
             result, base = _speed(name, MEMORY[label])
@@ -108,16 +117,22 @@ def _interleaved() -> list[dict[str, Any]]:
     ]
 
 
+def _tick(setup: str) -> str:
+    """Model and microbatches of a setup."""
+    model, _, num = setup.split(", ")
+    return f"{model}\n{num}"
+
+
 @styled
 def plot(table: pd.DataFrame) -> "Figure":
     """Bubble rates by model and memory, the gains over 1F1B, the headlines."""
     figure, axes = new_figure(1, 3, (12.5, 3.8), width_ratios=(3, 3, 2))
     rate, gain = (table[table["claim"] == claim] for claim in ("bubble rate", "gain over 1F1B"))
     for axis, part, label in ((axes[0], rate, "bubble rate (span)"), (axes[1], gain, "throughput over 1F1B")):
-        names = list(dict.fromkeys(setup.split(",")[0] for setup in part["setup"]))
+        names = list(dict.fromkeys(_tick(setup) for setup in part["setup"]))
         for index, (system, colour) in enumerate(zip(MEMORY, (BLUE, GREEN, ORANGE), strict=True)):
             own = part[part["system"] == system]
-            at = np.array([names.index(setup.split(",")[0]) for setup in own["setup"]], float) + 0.26 * (index - 1)
+            at = np.array([names.index(_tick(setup)) for setup in own["setup"]], float) + 0.26 * (index - 1)
             axis.bar(at, own["simulated"], 0.26, color=colour, label=f"{system} simulated")
             axis.plot(at, own["paper"], "k_", ms=12, mew=2)
         axis.set_xticks(range(len(names)), names)
