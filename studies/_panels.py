@@ -74,7 +74,8 @@ def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) 
             at, colour = [setups.index(setup) for setup in own[name].index], _colour(name, systems)
             mark = MARKERS[systems.index(name) % len(MARKERS)]
             axis.plot(at, own[name]["paper"], mark + "--", color=colour, mfc="white", lw=1.2)
-            axis.plot(at, own[name]["simulated"], mark + "-", color=colour, label=name)
+            line = ":" if _again(name, systems) else "-"
+            axis.plot(at, own[name]["simulated"], mark + line, color=colour, label=name)
     else:
         _groups(axis, setups, own, systems)
     _ticks(axis, [tick(setup, panel) for setup in setups])
@@ -102,6 +103,11 @@ def _colour(name: str, systems: Sequence[str]) -> str:
     return PALETTE[systems.index(name) % len(PALETTE)]
 
 
+def _again(name: str, systems: Sequence[str]) -> bool:
+    """Whether another system has its colour already: then it is dotted or hatched."""
+    return systems.index(name) >= len(PALETTE)
+
+
 def _groups(axis: Any, setups: Sequence[str], own: dict[str, pd.DataFrame], systems: Sequence[str]) -> None:
     """A group of bars a setup, as many as it has values, in the middle over its name."""
     values = [(name, kind, frame[kind].dropna().to_dict()) for name, frame in own.items() for kind in KINDS]
@@ -112,8 +118,11 @@ def _groups(axis: Any, setups: Sequence[str], own: dict[str, pd.DataFrame], syst
             place, colour = at + (index - (len(group) - 1) / 2) * width, _colour(name, systems)
             axis.bar(place, value, width, facecolor="white" if kind == "paper" else colour, edgecolor=colour,
                      linewidth=1.2)  # fmt: skip
+            if kind != "paper" and _again(name, systems):
+                axis.bar(place, value, width, facecolor="none", edgecolor="white", hatch="///", linewidth=0)
     for name in own:
-        axis.bar([0], [math.nan], width, color=_colour(name, systems), label=name)
+        hatch = "///" if _again(name, systems) else None
+        axis.bar([0], [math.nan], width, facecolor=_colour(name, systems), edgecolor="white", hatch=hatch, label=name)
     spare = max(0.0, width / BAR_SHARE - len(setups)) / 2  # few bars do not fill a panel
     axis.set_xlim(-0.5 - spare, len(setups) - 0.5 + spare)
 
