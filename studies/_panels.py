@@ -41,16 +41,17 @@ def tick(setup: str, panel: Panel) -> str:
 @styled
 def panels(rows: pd.DataFrame, shown: Sequence[Panel], title: str, columns: int = 2) -> "Figure":
     """Published (hollow) and simulated (filled) of every system, side by side over the setups."""
-    lines = -(-len(shown) // columns)
+    filled = [(panel, part) for panel in shown if len(part := rows_of(rows, panel))]
+    columns = min(columns, max(len(filled), 1))
+    lines = max(-(-len(filled) // columns), 1)
     figure, axes = new_figure(lines, columns, (4.6 * columns + 0.8, 3.0 * lines + 0.7), squeeze=False)
     systems = list(dict.fromkeys(rows["system"]))
-    for axis, panel in zip(axes.flat, shown, strict=False):
-        part = rows[(rows["claim"] == panel.claim) & rows["setup"].str.startswith(panel.setup)]
+    for axis, (panel, part) in zip(axes.flat, filled, strict=False):
         _panel(axis, part, panel, systems)
-    for axis in axes.flat[len(shown) :]:
+    for axis in axes.flat[len(filled) :]:
         axis.set_visible(False)
     handles: dict[str, Any] = {}
-    if any(rows[rows["claim"] == panel.claim]["paper"].notna().any() for panel in shown):
+    if any(part["paper"].notna().any() for _, part in filled):
         first = axes.flat[0]
         handles["published"] = first.plot([], [], "s", mfc="none", mec=INK)[0]
         handles["simulated"] = first.plot([], [], "s", color=INK)[0]
@@ -61,8 +62,12 @@ def panels(rows: pd.DataFrame, shown: Sequence[Panel], title: str, columns: int 
     return figure
 
 
+def rows_of(rows: pd.DataFrame, panel: Panel) -> pd.DataFrame:
+    """What a panel shows; a quick pass may have nothing for some."""
+    return rows[(rows["claim"] == panel.claim) & rows["setup"].str.startswith(panel.setup)]
+
+
 def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) -> None:
-    axis.set_visible(len(part) > 0)
     setups = list(dict.fromkeys(part["setup"]))
     present = [name for name in systems if (part["system"] == name).any()]
     own = {
