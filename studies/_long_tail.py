@@ -84,6 +84,6 @@ def grouped(points: pd.DataFrame, series: Sequence[str], unit: str, title: str) 
         axis.set(title=panel, ylabel=unit if axis is axes[0][0] else "")
         axis.margins(y=0.1)
         axis.grid(axis="x", visible=False)
-    axes[0][0].legend(fontsize=8, loc="upper left")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(series), fontsize=8)
     suptitle(figure, title)
     return figure

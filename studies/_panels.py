@@ -41,16 +41,17 @@ def tick(setup: str, panel: Panel) -> str:
 @styled
 def panels(rows: pd.DataFrame, shown: Sequence[Panel], title: str, columns: int = 2) -> "Figure":
     """Published (hollow) and simulated (filled) of every system, side by side over the setups."""
-    lines = -(-len(shown) // columns)
+    filled = [(panel, part) for panel in shown if len(part := rows_of(rows, panel))]
+    columns = min(columns, max(len(filled), 1))
+    lines = max(-(-len(filled) // columns), 1)
     figure, axes = new_figure(lines, columns, (4.6 * columns + 0.8, 3.0 * lines + 0.7), squeeze=False)
     systems = list(dict.fromkeys(rows["system"]))
-    for axis, panel in zip(axes.flat, shown, strict=False):
-        part = rows[(rows["claim"] == panel.claim) & rows["setup"].str.startswith(panel.setup)]
+    for axis, (panel, part) in zip(axes.flat, filled, strict=False):
         _panel(axis, part, panel, systems)
-    for axis in axes.flat[len(shown) :]:
+    for axis in axes.flat[len(filled) :]:
         axis.set_visible(False)
     handles: dict[str, Any] = {}
-    if any(rows[rows["claim"] == panel.claim]["paper"].notna().any() for panel in shown):
+    if any(part["paper"].notna().any() for _, part in filled):
         first = axes.flat[0]
         handles["published"] = first.plot([], [], "s", mfc="none", mec=INK)[0]
         handles["simulated"] = first.plot([], [], "s", color=INK)[0]
@@ -61,8 +62,12 @@ def panels(rows: pd.DataFrame, shown: Sequence[Panel], title: str, columns: int 
     return figure
 
 
+def rows_of(rows: pd.DataFrame, panel: Panel) -> pd.DataFrame:
+    """What a panel shows; a quick pass may have nothing for some."""
+    return rows[(rows["claim"] == panel.claim) & rows["setup"].str.startswith(panel.setup)]
+
+
 def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) -> None:
-    axis.set_visible(len(part) > 0)
     setups = list(dict.fromkeys(part["setup"]))
     present = [name for name in systems if (part["system"] == name).any()]
     own = {
@@ -74,7 +79,8 @@ def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) 
             at, colour = [setups.index(setup) for setup in own[name].index], _colour(name, systems)
             mark = MARKERS[systems.index(name) % len(MARKERS)]
             axis.plot(at, own[name]["paper"], mark + "--", color=colour, mfc="white", lw=1.2)
-            axis.plot(at, own[name]["simulated"], mark + "-", color=colour, label=name)
+            line = ":" if _again(name, systems) else "-"
+            axis.plot(at, own[name]["simulated"], mark + line, color=colour, label=name)
     else:
         _groups(axis, setups, own, systems)
     _ticks(axis, [tick(setup, panel) for setup in setups])
@@ -102,6 +108,11 @@ def _colour(name: str, systems: Sequence[str]) -> str:
     return PALETTE[systems.index(name) % len(PALETTE)]
 
 
+def _again(name: str, systems: Sequence[str]) -> bool:
+    """Whether another system has its colour already: then it is dotted or hatched."""
+    return systems.index(name) >= len(PALETTE)
+
+
 def _groups(axis: Any, setups: Sequence[str], own: dict[str, pd.DataFrame], systems: Sequence[str]) -> None:
     """A group of bars a setup, as many as it has values, in the middle over its name."""
     values = [(name, kind, frame[kind].dropna().to_dict()) for name, frame in own.items() for kind in KINDS]
@@ -112,8 +123,11 @@ def _groups(axis: Any, setups: Sequence[str], own: dict[str, pd.DataFrame], syst
             place, colour = at + (index - (len(group) - 1) / 2) * width, _colour(name, systems)
             axis.bar(place, value, width, facecolor="white" if kind == "paper" else colour, edgecolor=colour,
                      linewidth=1.2)  # fmt: skip
+            if kind != "paper" and _again(name, systems):
+                axis.bar(place, value, width, facecolor="none", edgecolor="white", hatch="///", linewidth=0)
     for name in own:
-        axis.bar([0], [math.nan], width, color=_colour(name, systems), label=name)
+        hatch = "///" if _again(name, systems) else None
+        axis.bar([0], [math.nan], width, facecolor=_colour(name, systems), edgecolor="white", hatch=hatch, label=name)
     spare = max(0.0, width / BAR_SHARE - len(setups)) / 2  # few bars do not fill a panel
     axis.set_xlim(-0.5 - spare, len(setups) - 0.5 + spare)
 

@@ -26,8 +26,10 @@ MANY, FEW, GROUP_LIMIT = 4096, 128, 4  # tokens of a GPU; nodes that a token of 
 # as the README has it: GPUs: GB/s of dispatch and of combine, the bottleneck's (NVLink of 8, RDMA of more)
 RATE = {8: (153, 158), 16: (43, 43), 32: (58, 57), 64: (51, 50)}
 LATENCY = {8: (77, 114), 16: (118, 195), 32: (155, 273), 64: (173, 314), 128: (192, 369), 256: (194, 360)}  # us
+# the README until June 2025, whose low-latency kernels used the network alone, inside a node too
+RDMA = {8: (163, 318), 16: (173, 329), 32: (182, 350), 64: (186, 353), 128: (192, 369), 256: (194, 360)}  # us
 CORES, EXPERTS = (24, 20), (256, 288)  # of the authors' tests, by version; with 32 copies of experts or without
-BANDWIDTH, MICROSECOND = "bottleneck bandwidth, GB/s", "latency, us"
+BANDWIDTH, MICROSECOND, ALONE = "bottleneck bandwidth, GB/s", "latency, us", "latency over the network alone, us"
 OPEN = (
     "constants are those of the same library's kernels on H100, carried to H800 by its links alone: the share of "
     "NVLink that they reach there (77 %) is not reached here (67 %), where 8 or 16 GPUs are bound by it"
@@ -48,12 +50,15 @@ class Exchanged(NamedTuple):
 
 
 @functools.cache
-def exchange(way: str, token: int, num_gpu: int, expert: int, core: int, node_limit: int, system: str) -> Exchanged:
-    """Dispatch or combine of `token` tokens a GPU; `node_limit` 0: a token goes to any node."""
+def exchange(
+    way: str, token: int, num_gpu: int, expert: int, core: int, node_limit: int, system: str, per_node: int = 8
+) -> Exchanged:
+    """Dispatch or combine of `token` tokens a GPU; `node_limit` 0: a token goes to any node; `per_node` 1: over the
+    network wherever it goes."""
     ops, work = optable.empty(1)
     one, (kind, byte) = ops[0], WAYS[way]
     one["kind"], one["fmt"], one["m"], one["n"] = kind, FORMAT_CODE["bf16"], token, HIDDEN * byte
-    one["topk"], one["num_expert"], one["group_size"], one["group_node"] = TOPK, expert, num_gpu, max(1, num_gpu // 8)
+    one["topk"], one["num_expert"], one["group_size"], one["group_node"] = TOPK, expert, num_gpu, num_gpu // per_node
     one["window"], one["k"] = node_limit, core
     second = float(cost(ops, work, arrays(system, num_gpu))["time_ps"][0]) * 1e-12
     device, node = copies(shapes(ops)[0])
@@ -68,7 +73,7 @@ def rate(way: str, num_gpu: int, core: int, system: str = SYSTEM) -> float:
 
 
 def run(rates: tuple[int, ...] = tuple(RATE), latencies: tuple[int, ...] = tuple(LATENCY)) -> pd.DataFrame:
-    """Every number of the two published tables."""
+    """Every number of the published tables."""
     table: list[dict[str, Any]] = []
     for at, way in enumerate(WAYS):
         for num_gpu in rates:
@@ -80,6 +85,9 @@ def run(rates: tuple[int, ...] = tuple(RATE), latencies: tuple[int, ...] = tuple
                   for expert in EXPERTS if expert % num_gpu == 0]  # fmt: skip
             table.append(row(f"DeepEP {way}", MICROSECOND, f"{num_gpu} GPUs", LATENCY[num_gpu][at], us[0], LOW,
                              spread=us))  # fmt: skip
+            us = [1e6 * exchange(way, FEW, num_gpu, expert, 0, 0, SYSTEM, 1).second
+                  for expert in EXPERTS if expert % num_gpu == 0]  # fmt: skip
+            table.append(row(f"DeepEP {way}", ALONE, f"{num_gpu} GPUs", RDMA[num_gpu][at], us[0], LOW, spread=us))
     peak = [rate("dispatch", num_gpu, CORES[0]) for num_gpu in (16, 32, 64)]
     table.append(order("DeepEP", "order: four nodes move more than two, and than eight of which a token reaches four",
                        "dispatch of 4,096 tokens", peak[1] == max(peak), NORMAL))  # fmt: skip
@@ -87,6 +95,7 @@ def run(rates: tuple[int, ...] = tuple(RATE), latencies: tuple[int, ...] = tuple
 
 
 def plot(table: pd.DataFrame) -> "Figure":
-    """The two tables: GB/s of the training kernels, microseconds of the low-latency ones."""
-    shown = [Panel(BANDWIDTH, "4,096 tokens a GPU", "GB/s"), Panel(MICROSECOND, "128 tokens a GPU", "us", curve=True)]
-    return panels(table, shown, "DeepEP: tokens to their experts and back, H800")
+    """The tables: GB/s of the training kernels, microseconds of the low-latency ones."""
+    shown = [Panel(BANDWIDTH, "4,096 tokens a GPU", "GB/s"), Panel(MICROSECOND, "128 tokens a GPU", "us", curve=True),
+             Panel(ALONE, "the same, network alone", "us", curve=True)]  # fmt: skip
+    return panels(table, shown, "DeepEP: tokens to their experts and back, H800", columns=3)

@@ -114,13 +114,15 @@ def html(rows: pd.DataFrame) -> str:
     body = [f"<h1>Studies: paper against simulated</h1><p>{escape.escape(_counts(rows))}</p>"]
     for name, part in judged(rows).groupby("study", sort=False):
         head = "".join(f"<th>{column}</th>" for column in (*SHOWN, "assumptions"))
-        body.append(f"<h2>{escape.escape(str(name))}</h2><table><tr>{head}</tr>")
+        seconds = number(float(part["seconds"].iloc[0]))
+        body.append(f"<h2>{escape.escape(str(name))}</h2><p>{seconds} s</p><table><tr>{head}</tr>")
         shown = _percent(part[[*SHOWN, "assumptions"]]).to_dict("records")
         body += [_line({str(key): value for key, value in one.items()}) for one in shown]
         body.append("</table>")
     title = "Ridgeline: studies"
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{''.join(body)}"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
+        f"{''.join(body)}</html>"
     )
 
 
