@@ -52,9 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
         base = [scenario_arguments.build(arguments, front=front) for front in fronts]
     else:
         base = [scenario_arguments.build(arguments, file=file) for file in arguments.scenarios or [None]]
-    for place, one in enumerate(base):
+    for place, scenario in enumerate(base):
         with fronts[place].named() if fronts else contextlib.nullcontext():
-            scenario_arguments.check_known(one)
+            scenario_arguments.check_known(scenario)
 
     from sim.run.compare import compare, vary
 
