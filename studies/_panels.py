@@ -83,7 +83,9 @@ def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) 
     if panel.log:
         axis.set_yscale("log")
     else:
-        axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))  # what falls below nothing is shown
+        low, high = axis.get_ylim()
+        low = min(0.0, low)  # what falls below nothing is shown
+        axis.set_ylim(low, high + 0.04 * (high - low) * panel.curve)  # and a flat curve's marks, whole
 
 
 @styled
