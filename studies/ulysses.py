@@ -36,12 +36,14 @@ PAPER = {
 SIZES = {"7B": (gpt("7B", 4096, 32, 32), 32), "30B": (gpt("30B", 6144, 64, 64), 64)}  # and GPUs
 DEGREE = {"7B": 8, "30B": 16}  # of Megatron's tensor parallel groups, fixed over all lengths
 ASSUMED = (
-    "microbatch 1, gradients of 16 bits, full recomputation; shapes of 7B and 30B assumed; TFLOP/s as Megatron counts "
+    "microbatch 1, gradients of 16 bits, full recomputation; shapes as in their scripts; TFLOP/s as their code counts "
     "it: four passes, attention without its mask; stack megatron-2022 with FlashAttention 1 for Megatron and Ulysses"
 )
 OPEN = {
-    ULYSSES: "its degree is not published: the fastest that fits; counted as three passes, without recomputation, ours "
-    "would be a quarter lower; gathered weights and all-to-alls hide for nothing here, and host time is Megatron's",
+    ULYSSES: "the authors chose degree and microbatch by speed (their blog): the fastest degree that fits; gathered "
+    "weights and all-to-alls hide for nothing here, and host time is Megatron's; tried: eight sequences a step, as "
+    "their tables of scaling have, which gives 7B's curve within a tenth and not 30B's; 30B's heads of 96 run in "
+    "kernels built for 128, a third more work of attention, which is not counted",
     MEGATRON: "tensor parallel groups of two nodes reduce about twice as fast here as theirs did",
     RING: "its degree is not published: the fastest that fits; unfused softmax costs what it cost Megatron at 2K "
     "tokens, which grows with length in ours, not in theirs",

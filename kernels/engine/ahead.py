@@ -18,12 +18,12 @@ _LINE = 64  # bytes of a line of the cache, on x86 and most ARM
 _HELD = ((1, ENGINE.itemsize), (2, LANE.itemsize), (3, 4 * _LINE))  # place in an engine's table; bytes read in a step
 
 
-def touch(address: int) -> None:
+def ask(address: int) -> None:
     """Asks for the line of memory at an address; changes nothing."""
 
 
 @intrinsic
-def _touch(typing_context: Any, address: Any) -> Any:
+def _ask(typing_context: Any, address: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = builder.inttoptr(arguments[0], cgutils.voidptr_t)
         word = llvmlite.ir.IntType(32)
@@ -35,9 +35,9 @@ def _touch(typing_context: Any, address: Any) -> Any:
     return types.none(types.int64), code
 
 
-@overload(touch)
-def _touches(address):  # type: ignore[no-untyped-def]
-    return lambda address: _touch(address)  # noqa: PLW0108
+@overload(ask)
+def _asks(address):  # type: ignore[no-untyped-def]
+    return lambda address: _ask(address)  # noqa: PLW0108
 
 
 @njit
@@ -46,4 +46,4 @@ def ask_for(w: World, k: int) -> None:
     for place, byte in _HELD:
         first = w.handle[k, PLACE * place]
         for at in range(0, byte, _LINE):
-            touch(first + at)
+            ask(first + at)
