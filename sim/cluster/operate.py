@@ -20,6 +20,7 @@ from kernels.engine import records as at
 from kernels.engine.down import forget, resend, settle, taking
 from kernels.engine.heap import NEVER
 from kernels.engine.party import next_arrival
+from kernels.engine.snapshot import PLACE
 from kernels.errors import InputError
 from kernels.units import FOREVER_PS, PS_PER_S
 from sim.cluster import scaler_files
@@ -40,6 +41,7 @@ FRESH = {
     "kv": 0, "ahead": 0, "produced": 0, "block": 0, "shared": 0, "run": 0, "blank": 0, "span": 0, "lane": 0,
     "flight": 0, "entry": 0, "slot": 0, "draft": 0, "previous": 0, "next": 0, "left": -1, "right": -1, "planned": 0,
     "stale": 0, "joined": 0, "branch": 0, "accept": 0, "stopped": 0, "status": at.FUTURE, "replica": -1,
+    "state": 0, "low": 0, "junction": 0, "recent": 0,
 }  # fmt: skip
 OFF, LOADING, UP, DRAINING = STATES = ("off", "loading", "up", "draining")
 
@@ -268,8 +270,12 @@ class Operator:
         lost = [(int(i), int(w.seq["produced"][i])) for i in rows]
         for name, value in FRESH.items():
             w.seq[name][rows] = value
-            if name in ("run", "blank", "shared", "block"):
+            if name in ("run", "blank", "shared", "block", "state", "low"):
                 w.seq[name][spent] = 0
+        if len(w.unit_id) > PLACE:
+            for i in np.flatnonzero(here).tolist():  # who has left holds none
+                start = int(w.seq["unit_start"][i])
+                w.unit_id[PLACE, start : start + int(w.seq["num_unit"][i])] = 0
         w.seq["run"][here], w.seq["blank"][here] = 0, 0
         w.seq["preempted"][rows] += 1
         w.seq["key"][rows] = self.key[rows]
