@@ -16,6 +16,7 @@ from kernels.engine import records as at
 from kernels.engine.down import forget, settle
 from kernels.engine.heap import NEVER
 from kernels.engine.party import next_arrival
+from kernels.engine.snapshot import PLACE
 from kernels.errors import InputError
 from kernels.units import FOREVER_PS, PS_PER_S
 from sim.cluster import scaler_files
@@ -290,8 +291,12 @@ class OperatedPool:
         lost = [(int(i), int(w.seq["produced"][i])) for i in rows]
         for name, value in FRESH.items():
             w.seq[name][rows] = value
-        for name in ("run", "blank", "shared", "block"):
+        for name in ("run", "blank", "shared", "block", "state", "low"):
             w.seq[name][spent] = 0
+        if len(w.unit_id) > PLACE:
+            for i in np.flatnonzero(here).tolist():  # who has left holds no states either
+                start = int(w.seq["unit_start"][i])
+                w.unit_id[PLACE, start : start + int(w.seq["num_unit"][i])] = 0
         w.seq["preempted"][rows] += 1
         w.seq["key"][rows] = self.key[rows]
         cut_ps = np.maximum(w.lane[k]["free_ps"] - self.now_ps, 0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from kernels.errors import InputError
 from sim.run.scenario import Scenario
+from sim.serving import engine_profile
 from sim.serving.plugin import Plugin
 from sim.serving.speculation import lookahead
 from workloads.load import parse_load
@@ -87,7 +88,7 @@ def check_placement(scenario: Scenario, model: ModelSpec, placement: Placement) 
     for field in ("kv_tiers", "kv_evict"):
         value = getattr(scenario, field)
         if value != Scenario.__dataclass_fields__[field].default and any(block.mixer for block in model.block):
-            raise InputError(f"{model.name} has recurrent layers, whose state no prefix is gone on from", field=field,
+            raise InputError(f"{model.name} has recurrent layers: their states go to no tier", field=field,
                              value=value, allowed="the default")  # fmt: skip
     if scenario.attention != Scenario.__dataclass_fields__["attention"].default:
         _check_spans(scenario, model)
@@ -107,6 +108,10 @@ def _check_budget(scenario: Scenario, model: ModelSpec) -> None:
 def _check_spans(scenario: Scenario, model: ModelSpec) -> None:
     """Models whose keys no pass of several queries has been priced for, that share no prefix, or all of whose layers
     have a window."""
+    finds = scenario.prefix_cache and engine_profile.load(scenario.engine).scheduler.finds_state
+    if any(block.mixer for block in model.block) and finds:
+        raise InputError(f"no shared pass is known for models with recurrent layers ({model.name})", field="attention",
+                         value=scenario.attention, allowed="paged")  # fmt: skip
     if any(block.mixer for block in model.block):
         raise InputError(f"has no effect: recurrent layers of {model.name} share no prefix", field="attention",
                          value=scenario.attention, allowed="paged")  # fmt: skip

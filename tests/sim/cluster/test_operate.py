@@ -16,7 +16,7 @@ from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
-from sim.serving.rules import Rules
+from sim.serving.rules import Group, Rules
 from tests.sim.serving.serving_case import US, flat_price, load, run, same
 
 GB = 1e9
@@ -82,10 +82,17 @@ def test_scaling_follows_the_load_and_drains_without_losing_anybody():
 
 
 @pytest.mark.parametrize("policy", [POLICY, "sarathi:max_token=48,max_seq=6", "vllm_v0:max_token=64,max_seq=4"])
-@pytest.mark.parametrize("rules", [Rules(), Rules(own_cache=True, share_early=True)])
-def test_what_a_failed_engine_had_is_computed_again(policy, rules):
+@pytest.mark.parametrize(
+    ("rules", "groups"),
+    [
+        (Rules(), (Group(),)),
+        (Rules(own_cache=True, share_early=True), (Group(),)),
+        (Rules(share_early=True, keep_duplicate=True, find_state=True), (Group(), Group("align", 1, 2))),
+    ],
+)
+def test_what_a_failed_engine_had_is_computed_again(policy, rules, groups):
     requests = steady(60, 100, 16)
-    pool = part(2, policy, rules=rules)
+    pool = part(2, policy, rules=rules, groups=groups)
     done = operate(requests, Operation(event=(Event(2e-3, 0, "fail"), Event(4e-3, 1, "fail"))), pool, weight=1e6)
     r = served(done)
     assert done.num_resent > 0
