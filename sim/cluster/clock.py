@@ -210,6 +210,7 @@ class Clock:
         now_ps = int(self.env.now)
         self._expect(k, int(self.first.world.seq["kv"][i]), 1)
         self.way[i] = way = OnItsWay(k, left_byte, now_ps)
+        self.of.transfer_ps[i] = -1
         begin_ps = max(now_ps + self.of.latency_ps, int(open_ps(self.last.world, k, now_ps)))
         if begin_ps > now_ps:
             self._call(lambda: self._take_off(i, way), NORMAL, begin_ps)

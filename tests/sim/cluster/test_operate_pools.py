@@ -66,7 +66,8 @@ def check_laws(trace, done):
     ).all()
     assert (r["end_ps"] >= r["last_token_ps"]).all()
     least = trace.prompt_token.sum() + (trace.output_token - 1).sum()
-    assert sum(int(pool.counter["num_token"].sum()) for pool in pools.values()) >= least
+    found = [int(pool.counter[name].sum()) for pool in pools.values() for name in ("num_token", "num_hit_token")]
+    assert sum(found) >= least  # computed, or found in a cache
     assert (
         done.result.moved_byte >= KV_BYTE * trace.prompt_token[trace.output_token > 1].sum() - 1e-6 or done.num_resent
     )
@@ -220,13 +221,14 @@ def test_a_machine_changes_pools_once_it_is_drained(engine):
     assert when["decode", 1, "up"] == pytest.approx(1.11e-3 + 2e-3)  # weights of its own machine
 
 
-def storm():
-    """Everything at once: scaling of both pools, failures, machines that are called back."""
+def storm(machines=0):
+    """Everything at once: scaling of both pools, failures, machines that are called back or change pools."""
     own = {"interval_s": 1e-3, "mtbf_h": 3e-3 / 3600, "repair_s": 2e-4, "spot_mtbf_h": 5e-3 / 3600,
            "spot_notice_s": 3e-4, "min_engine": 1}  # fmt: skip
     return PoolsOperation(
         Operation(scaler="outstanding:target=2,down_s=0.001", **own),
         Operation(scaler="outstanding:target=3,down_s=0.001", **own),
+        machines,
     )
 
 
@@ -234,14 +236,14 @@ def storm():
 @given(
     seed=st.integers(0, 999), gap_us=st.sampled_from([100, 400]), latency_us=st.sampled_from([0, 3]),
     rules=st.sampled_from([Rules(), Rules(own_cache=True, share_early=True), Rules(own_cache=True, radix=True)]),
-    num_block=st.sampled_from([45, 120]),
+    num_block=st.sampled_from([45, 120]), machines=st.sampled_from([0, 4]),
 )  # fmt: skip
-def test_laws_hold_in_a_storm_and_the_heap_is_the_clock(seed, gap_us, latency_us, rules, num_block):
+def test_laws_hold_in_a_storm_and_the_heap_is_the_clock(seed, gap_us, latency_us, rules, num_block, machines):
     trace = random_trace(seed, 30, gap_us)
     limits = {"rules": rules, "num_block": num_block}
     pools = [part("prefill", 2, **limits), part("decode", 3, rate=0.7e9, **limits)]
     runs = [
-        operate(trace, storm(), pools, weight=2e5, latency_s=latency_us * 1e-6, seed=seed, engine=engine)
+        operate(trace, storm(machines), pools, weight=2e5, latency_s=latency_us * 1e-6, seed=seed, engine=engine)
         for engine in ENGINES
     ]
     for done in runs:
