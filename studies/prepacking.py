@@ -124,14 +124,17 @@ def peak_mib(name: str, tokens: np.ndarray) -> float:
 @functools.cache
 def fitted(seed: int) -> tuple[float, float]:
     """Mean and longest prompt in tokens: by the packed and the padded peak."""
-    longest = 800.0
+    mean, longest = 100.0, 800.0
+
+    def packs_more(value: float) -> bool:
+        return peak_mib(PACKED, lengths(value, longest, seed)) > MEMORY[PACKED]
+
+    def pads_more(value: float) -> bool:
+        return peak_mib(FULL, lengths(mean, value, seed)) > MEMORY[FULL]
+
     for _ in range(8):
-        mean = solved(
-            lambda value, most=longest: peak_mib(PACKED, lengths(value, most, seed)) > MEMORY[PACKED], 20.0, 400.0
-        )
-        longest = solved(
-            lambda value, held=mean: peak_mib(FULL, lengths(held, value, seed)) > MEMORY[FULL], 400.0, 2000.0
-        )
+        mean = solved(packs_more, 20.0, 400.0)
+        longest = solved(pads_more, 400.0, 2000.0)
     return mean, longest
 
 

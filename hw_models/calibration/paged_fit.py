@@ -31,8 +31,8 @@ def frame(file: pathlib.Path) -> pd.DataFrame:
     shared = table["relay"].astype(str).str.lower() == "true"
     keys = table["ctxlen"] + np.where(shared, 0, table["prefixlen"])
     found = pd.DataFrame({"batch": table["nreqs"], "kv_len": keys, "latency_ms": table["attn_usr"] * 1e-3})
-    found = found.groupby(["batch", "kv_len"], as_index=False)["latency_ms"].median()  # a shape, a row
-    return found.assign(
+    shape = found.groupby(["batch", "kv_len"])["latency_ms"].median().reset_index()  # a shape, a row
+    return shape.assign(
         dtype="bfloat16", kv_dtype="bfloat16", kernel=NAME, num_head=HEAD, num_kv_head=HEAD, head_dim=WIDTH
     )
 
