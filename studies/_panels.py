@@ -89,7 +89,7 @@ def _panel(axis: Any, part: pd.DataFrame, panel: Panel, systems: Sequence[str]) 
     axis.grid(axis="x", visible=panel.curve)
     if panel.log:
         axis.set_yscale("log")
-        _number_log(axis)
+        number_log(axis)
     else:
         from_zero(axis)
 
@@ -102,6 +102,14 @@ def from_zero(axis: Any) -> None:
         axis.set_ylim(low - 0.05 * (high - low) * (low < 0), max(high, 0.0) + 0.06 * (high - low))
     if low < 0:
         axis.axhline(0.0, color=INK, lw=0.8)
+
+
+def log_places(axis: Any, values: Any) -> None:
+    """A logarithmic horizontal axis with these numbers alone on it."""
+    axis.set_xscale("log")
+    at = sorted({float(value) for value in values})
+    axis.set_xticks(at, [f"{value:,g}" for value in at])
+    axis.minorticks_off()
 
 
 def _colour(name: str, systems: Sequence[str]) -> str:
@@ -144,7 +152,7 @@ def _ticks(axis: Any, labels: Sequence[str]) -> None:
     axis.set_xticks(range(len(labels)), shown, fontsize=7, rotation=35, ha="right", rotation_mode="anchor")
 
 
-def _number_log(axis: Any) -> None:
+def number_log(axis: Any) -> None:
     """A logarithmic axis labelled in plain numbers: 1, 2 and 5 of every decade, or 1 alone where there are many."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 

@@ -130,7 +130,7 @@ def plot(table: pd.DataFrame) -> "Figure":
     even.plot(chips, part["paper"].iloc[0] * chips.iloc[0] / chips / part["paper"], "o", color=ORANGE, mfc="white",
               label="published")  # fmt: skip
     for name, part in table[table["claim"] == EVEN].groupby("system", sort=False):
-        even.plot(part["setup"].astype(int), part["simulated"], "-", label=str(name))
+        even.plot(part["setup"].astype(int), part["simulated"], ".-", label=str(name))
     even.set(xlabel="TPU v3 chips", ylabel=EVEN, ylim=(0, 1.05))
     even.legend(fontsize=7)
     for axis in (time, even):

@@ -13,6 +13,7 @@ from sim.run.scenario import Scenario
 from sim.run.setup import prepare
 from sim.run.simulate import simulate
 from sim.show.plot_style import BLUE, GREEN, ORANGE, new_figure, styled, suptitle
+from studies._panels import log_places, number_log
 from studies._verdict import frame, order, point
 from workloads import kv
 from workloads.models.catalogue import FOLDER
@@ -131,7 +132,9 @@ def plot(table: pd.DataFrame) -> "Figure":
             length = part["setup"].str.extract(r", (\d+) tokens")[0].astype(int)
             label = name if name == PAIR[1] else f"Llamba-8B, {name}"
             axis.plot(length, part["simulated"], "o-", color=colour, label=label)
-        axis.set(xlabel="tokens of a sequence", ylabel=claim, xscale="log", yscale="log")
+        axis.set(xlabel="tokens of a sequence", ylabel=claim, yscale="log")
+        log_places(axis, length)
+        number_log(axis)
     axes[0].legend()
     suptitle(figure, f"Llamba-8B beside Llama-3.1-8B on {machine}")
     return figure

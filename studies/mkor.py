@@ -10,7 +10,7 @@ from sim.show.plot_style import PALETTE, new_figure, styled, suptitle
 from sim.training.estimate import estimate, known_site
 from sim.training.price import Site
 from studies._gpt import gpt
-from studies._panels import from_zero
+from studies._panels import from_zero, log_places
 from studies._second_order import Product, exchange_s, matrices, products_s, stream_s
 from studies._verdict import frame, order, point, row
 from workloads.models.spec import ModelSpec
@@ -157,9 +157,8 @@ def plot(table: pd.DataFrame) -> "Figure":
     for name, colour in ((KAISA, PALETTE[1]), (MKOR, PALETTE[0])):
         own = table[(table["claim"] == GROWTH) & (table["system"] == name)]
         axes[-1].plot(own["setup"].astype(int), own["simulated"], "o-", color=colour, label=name)
-    axes[-1].set(xlabel="width", ylabel=GROWTH, xscale="log", yscale="log", title="one layer, A100")
-    axes[-1].set_xticks(own["setup"].astype(int), own["setup"])
-    axes[-1].minorticks_off()
+    axes[-1].set(xlabel="width", ylabel=GROWTH, yscale="log", title="one layer, A100")
+    log_places(axes[-1], own["setup"].astype(int))
     axes[-1].legend(fontsize=7)
     suptitle(figure, "MKOR: curvature by rank-1 updates and by decompositions")
     return figure

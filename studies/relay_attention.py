@@ -13,6 +13,7 @@ from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
 from sim.show.plot_style import BLUE, ORANGE, new_figure, styled, suptitle
 from studies._gpt import llama
+from studies._panels import from_zero, log_places
 from studies._steps import arrays
 from studies._verdict import frame, order, row
 from workloads import placement
@@ -159,9 +160,9 @@ def plot(table: pd.DataFrame) -> "Figure":
         axis.plot(alone["prefix"], alone["simulated"], "-", color=ORANGE, label="alone")
         axis.plot(once["prefix"], once["paper"], "o", color=BLUE, mfc="white", label="published")
         axis.plot(once["prefix"], once["paper"].to_numpy() / ratio["paper"].to_numpy(), "o", color=ORANGE, mfc="white")
-        axis.set(title=shape, xlabel="system prompt (tokens)", ylabel="requests/s", xscale="log", ylim=(0, None))
-        axis.set_xticks(once["prefix"], once["prefix"].astype(str))
-        axis.minorticks_off()
+        axis.set(title=shape, xlabel="system prompt (tokens)", ylabel="requests/s")
+        log_places(axis, once["prefix"])
+        from_zero(axis)
     (axes if len(shapes) == 1 else axes[0]).legend(loc="lower left")
     suptitle(figure, "RelayAttention: Llama-2-7B, 1,000 requests on an A100")
     return figure

@@ -1,6 +1,7 @@
 """How pictures look: colours told apart with any colour vision (Okabe and Ito 2008), quiet axes, no global state."""
 
 import functools
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -15,6 +16,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A500",
 )  # fmt: skip
 PALETTE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW)
+TITLE_CHARACTER = 9.5  # of an inch of a picture, at the title's size
 INK, FAINT = "#222222", "#8a8a8a"
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 STYLE: dict[Any, Any] = {
@@ -56,6 +58,7 @@ def new_figure(rows: int, columns: int, size: tuple[float, float], **keys: Any) 
 
 
 def suptitle(figure: "Figure", title: str) -> None:
-    """The picture's title, at the left."""
+    """The picture's title, at the left, in lines that the picture has room for."""
+    title = textwrap.fill(title, max(8, int(TITLE_CHARACTER * figure.get_figwidth())))
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)

@@ -141,17 +141,22 @@ def test_a_picture_is_drawn_from_rows_that_come_from_a_file(name: str) -> None:
 
 def faults(figure: Figure) -> list[str]:
     """Labels that the edge cuts or that lie on each other, axes that begin above nothing, curves that leave them."""
-    found = []
+    found: list[str] = []
     pen, whole = figure.canvas.get_renderer(), figure.bbox.padded(2)
+    title = figure._suptitle
+    if title is not None and title.get_window_extent(pen).x1 > whole.x1:
+        found.append(f"cut: {title.get_text()}")
     for axis in figure.axes:
         if not axis.get_visible():
             continue
         inside: list[Text] = [axis.title, axis._left_title, axis.xaxis.label, axis.yaxis.label]
         for line, (low, high) in ((axis.xaxis, sorted(axis.get_xlim())), (axis.yaxis, sorted(axis.get_ylim()))):
-            ticks = [t.label1 for t in line.get_major_ticks() if low <= t.get_loc() <= high and t.label1.get_text()]
+            every = [*line.get_major_ticks(), *line.get_minor_ticks()]
+            ticks = [t.label1 for t in every if low <= t.get_loc() <= high and t.label1.get_text()
+                     and t.label1.get_visible()]  # fmt: skip
             boxes = [t.get_window_extent(pen) for t in ticks if not t.get_rotation()]
             inside += ticks
-            found += [f"{axis.get_title('left')}: labels on each other" for one, two in itertools.pairwise(boxes)
+            found += [f"{axis.get_title('left')}: labels on each other" for one, two in itertools.combinations(boxes, 2)
                       if one.overlaps(two)]  # fmt: skip
         for label in inside:
             box = label.get_window_extent(pen)
