@@ -19,7 +19,11 @@ from sim.run.scenario import read_toml
 FOLDER = pathlib.Path(__file__).parent / "fronts"
 KINDS = ("switch", "value", "many")
 FACTOR = {"k": 1000, "m": 10**6, "g": 10**9, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}  # of vLLM's readable numbers
-ENVIRONMENT = ("CUDA_VISIBLE_DEVICES", "HF_", "HUGGING", "TOKENIZERS_", "OMP_", "NCCL_DEBUG", "PYTHON", "RAY_")
+ENVIRONMENT = (
+    "CUDA_VISIBLE_DEVICES", "HF_", "HUGGING", "TOKENIZERS_", "OMP_", "NCCL_DEBUG", "PYTHON", "RAY_", "VLLM_USE_V1=1",
+    "VLLM_LOGGING_LEVEL",
+)  # fmt: skip
+"""What chooses devices, caches and logs, or vLLM's scheduler that is simulated anyway."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +110,7 @@ def _words(engine: str, table: dict[str, Any], command: str) -> list[str]:
     while words and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*=.*", words[0]):
         if not words[0].startswith(ENVIRONMENT):
             raise InputError("a setting of the environment that nobody reads here", field=field, value=words[0],
-                             allowed="none, or what chooses devices and caches")  # fmt: skip
+                             allowed="none, or what chooses devices, caches and logs")  # fmt: skip
         words = words[1:]
     if words and re.fullmatch(r"(.*/)?python[0-9.]*", words[0]):
         words[0] = "python"
@@ -134,6 +138,8 @@ def _parsed(
             values["model"], flag_of["model"] = word, "the model"
             continue
         name, equals, inline = word.partition("=")
+        if "-O" in flags and re.fullmatch(r"-O\d", word):  # as compilers write it
+            name, equals, inline = "-O", "=", word[2:]
         flag, off = _known(table, name, field)
         kind, entry = flags[flag]
         if flag != name and "." in name and "field" in entry:
@@ -171,8 +177,6 @@ def _known(table: dict[str, Any], name: str, field: str) -> tuple[str, bool]:
             positive = f"--{one.removeprefix(off)}"
             if flags[positive][0] == "switch":
                 return positive, True
-    if re.fullmatch(r"-O\d", name) and "-O" in flags:
-        raise InputError("give it as -O=N or --optimization-level N", field=field, value=name)
     raise InputError(f"no such flag of {table['title']}", field=field, value=name, allowed=sorted(flags))
 
 

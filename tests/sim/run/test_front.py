@@ -78,6 +78,7 @@ def test_ranks_share_experts_where_the_engine_has_them_share() -> None:
         ("vllm", "vllm serve --port 1", r"names no model"),
         ("vllm", "vllm serve 'gpt2", r"cannot be split"),
         ("vllm", "VLLM_USE_V1=0 vllm serve gpt2", r"a setting of the environment"),
+        ("vllm", "vllm serve gpt2 -O0", r"-O = '0': is not simulated: .*CUDA graphs"),
         ("vllm", "vllm serve gpt2 --speculative-config '{\"num_speculative_tokens\": 3}'", r"chain:k=3,accept=P"),
         ("vllm", "vllm serve gpt2 --spec-method mtp --spec-tokens 2", r"--spec-method = 'mtp'.*chain:k=2,accept=P"),
         ("vllm", "vllm serve gpt2 --speculative-config.method mtp", r"config.method': one of its parts: give them"),
@@ -121,7 +122,8 @@ def test_parsers_and_formats_of_many_published_commands_have_no_effect() -> None
 
 def test_neutral_values_and_settings_that_choose_devices_are_no_errors() -> None:
     found = read_command(
-        "vllm", "CUDA_VISIBLE_DEVICES=0,1 vllm serve gpt2 --cpu-offload-gb 0 --no-enforce-eager --seed 1"
+        "vllm",
+        "CUDA_VISIBLE_DEVICES=0,1 VLLM_USE_V1=1 vllm serve gpt2 -O3 --cpu-offload-gb 0 --no-enforce-eager --seed 1",
     )
     assert set(found.fields) == {"model", "engine"}
     assert any("its neutral value" in note for note in found.notes)
