@@ -47,6 +47,7 @@ import importlib
 import importlib.util
 import pathlib
 import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -116,6 +117,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME, *_MODULES})
+
+
+class _Room(types.ModuleType):
+    """What `from ridgeline.NAME import ...` finds: a module of `_MODULES`, loaded when something of it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(name)
+        return getattr(importlib.import_module(_MODULES[self.__name__.rpartition(".")[2]]), name)
+
+
+sys.modules.update({f"ridgeline.{name}": _Room(f"ridgeline.{name}") for name in _MODULES})
 
 
 def models() -> "pd.DataFrame":

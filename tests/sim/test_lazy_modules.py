@@ -84,3 +84,9 @@ def test_a_kernel_is_a_name_until_it_is_called() -> None:
     code = "from kernels.units import to_ps\nassert to_ps(1.0) == 10**12"
     assert "numba" in loaded(code)
     assert "scipy.linalg" not in loaded(code)
+
+
+def test_a_room_of_the_door_is_imported_by_its_name() -> None:
+    assert loaded("import ridgeline") == set()
+    code = "from ridgeline.predictor import Batch, BatchTime; import ridgeline; import ridgeline.predictor as room"
+    assert "torch" not in loaded(f"{code}; assert room.BatchTime is BatchTime is ridgeline.predictor.BatchTime")
