@@ -129,7 +129,7 @@ def _stages() -> list[dict[str, Any]]:
             at = 0 if system == "NeuPIMs" else 1
             for part, known, found in zip(("logit", "attend"), PARTS[batch][at], (logit, attend), strict=True):
                 rows.append(row(system, f"cycles of {part}", setup, known, found, note, kind=kind))
-            rows.append(row(system, "busy cycles of the units", setup, BUSY[batch][at], busy, note))
+            rows.append(row(system, "busy cycles of the units", setup, BUSY[batch][at], busy, note, kind=kind))
             rows.append(row(system, "cycles of a layer", setup, TOTAL[batch][at],
                             in_turn(device, shape, seq_len, channel).layer, note, kind=kind))  # fmt: skip
         stages = in_turn(neupims, shape, seq_len, channel)

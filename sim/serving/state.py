@@ -1,6 +1,6 @@
 """A pool's arrays before the first event: requests, limits and prices turned into a `World`."""
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     # preempted, cannot be gone on from; but where states stay behind, every block has a name, with which one is found
     kept = limits.found_state
     if kept is not None and isinstance(requests, Load) and paged:
-        requests = blocks_named(requests, limits.block_token)
+        requests = cast(Requests, blocks_named(requests, limits.block_token))
     elif kept is not None:
         kept, limits = None, limits.without_found_state()
     finds = limits.prefix_cache and paged and run_weight > 0 and not limits.has_state
