@@ -161,7 +161,7 @@ def _serving(frame: pd.DataFrame, engine: str, reasons: Counter[str]) -> Pairs:
     for index, record in enumerate(frame.to_dict("records")):
         row = {str(key): value for key, value in record.items()}
         cells = {name: float(values[index]) for name, values in columns.items()}
-        model, gpu = str(row.get("model", "")), str(row[_column(frame, "system") or "gpu"])
+        model, gpu = str(row.get("model", "")), str(row.get(_column(frame, "system") or "gpu", ""))
         try:
             watt, joule = _load(row, cells, model, gpu, profile)
         except (InputError, KeyError) as error:
@@ -215,7 +215,7 @@ def _nodes(frame: pd.DataFrame, reasons: Counter[str]) -> Pairs:
     idle = _numbers(frame, "idle_power_w")
     found: Pairs = []
     for index, row in enumerate(frame.to_dict("records")):
-        name = known_system(str(row[_column(frame, "system") or "accelerator"]))
+        name = known_system(str(row.get(_column(frame, "system") or "accelerator", "")))
         tags = "-", str(row.get("benchmark", "-")), name, str(row.get("scenario", "all"))
         full = rest = np.nan
         try:

@@ -113,3 +113,11 @@ def test_a_degree_that_is_none_is_a_row_not_run(tmp_path: pathlib.Path, name: st
     ]
     assert (whole["n"], whole["coverage"]) == (2, 0.5)  # what is blank is as by default
     assert sum(n for reason, n in reasons.items() if f"{name} = " in reason) == 2
+
+
+def test_a_node_of_no_machine_counts_against_coverage(tmp_path: pathlib.Path) -> None:
+    frame = pd.DataFrame([{"num_accelerator": 8, "power_w": 6000.0, "idle_power_w": 2500.0, "benchmark": "b"}])
+    frame.to_csv(tmp_path / "wall.csv", index=False)
+    rows, reasons = validate_power(tmp_path / "wall.csv")
+    assert {row["coverage"] for row in rows} == {0.0}
+    assert sum(reasons.values()) == 1
