@@ -185,7 +185,11 @@ class TrainRows:
         ops, work = op.empty(len(self._rows), len(self._work))
         for r, row in enumerate(self._rows):
             for column, value in row.items():
-                ops[column][r] = value
+                try:
+                    ops[column][r] = value
+                except OverflowError:
+                    raise InputError("more than an operator can hold", field=column, value=value,
+                                     allowed="at most 2147483647") from None  # fmt: skip
         for w, one in enumerate(self._work):
             work[w] = one
         return Lowered(ops, work, tuple(self._module))

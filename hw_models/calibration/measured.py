@@ -255,13 +255,17 @@ def _check_columns(frame: pd.DataFrame, kind: str, file: pathlib.Path) -> None:
 TEXT = ("dtype", "kv_dtype", "kernel", "distribution", "op")
 MOST_BYTE = 2.0**40  # of a message
 MAY_BE_ZERO = ("prefix_len", "window", "num_sm")
+BLANK = {"window": 0.0, "num_node": 1.0, "num_sm": 0.0}  # what columns that a file may lack mean where a cell is blank
 
 
 def _mended(frame: pd.DataFrame, kind: str) -> dict[int, str]:
     """Rows of a frame that hold what is no measurement, and why; their cells become 1. Where they are all of a column,
     it stays as it is."""
     found: dict[int, str] = {}
-    for name in (name for name in (*COLUMNS[kind], "latency_ms") if name not in TEXT):
+    further = [name for name in BLANK if name in frame.columns]
+    for name in further:
+        frame[name] = frame[name].where(frame[name].notna(), BLANK[name])
+    for name in (name for name in (*COLUMNS[kind], "latency_ms", *further) if name not in TEXT):
         values = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
         bad = ~np.isfinite(values) | (values < 0 if name in MAY_BE_ZERO else values <= 0)
         if name in ("m", "n", "k"):

@@ -161,7 +161,7 @@ def _serving(frame: pd.DataFrame, engine: str, reasons: Counter[str]) -> Pairs:
     for index, record in enumerate(frame.to_dict("records")):
         row = {str(key): value for key, value in record.items()}
         cells = {name: float(values[index]) for name, values in columns.items()}
-        model, gpu = str(row.get("model", "")), str(row[_column(frame, "system") or "gpu"])
+        model, gpu = str(row.get("model", "")), str(row.get(_column(frame, "system") or "gpu", ""))
         try:
             watt, joule = _load(row, cells, model, gpu, profile)
         except (InputError, KeyError) as error:
@@ -194,8 +194,19 @@ def deployment(row: Cells, model: str, gpu: str, num_gpu: float) -> "tuple[Deplo
     fmt = known_format("bf16" if precision in WIDE else "", model)
     if fmt == "bf16" and precision not in (*WIDE, "nan", ""):
         fmt = known_format(precision, model)
-    sizes = int(row.get("tp", num_gpu)), 1, int(row.get("ep", 1))
-    return Deployment(known_model(model), known_system(gpu), *sizes, fmt), int(row.get("dp", 1))
+    sizes = _size(row, "tp", int(num_gpu)), 1, _size(row, "ep", 1)
+    return Deployment(known_model(model), known_system(gpu), *sizes, fmt), _size(row, "dp", 1)
+
+
+def _size(row: Cells, name: str, default: int) -> int:
+    """A degree of parallelism; the default where the cell is blank."""
+    value = row.get(name)
+    if value is None or str(value).strip().lower() in ("", "nan"):
+        return default
+    number = float(pd.to_numeric(str(value), errors="coerce"))
+    if not 1 <= number <= MOST_ACCELERATOR or number != int(number):
+        raise InputError("not a number of devices", field=name, value=str(value), allowed=f"1 to {MOST_ACCELERATOR}")
+    return int(number)
 
 
 def _nodes(frame: pd.DataFrame, reasons: Counter[str]) -> Pairs:
@@ -204,7 +215,7 @@ def _nodes(frame: pd.DataFrame, reasons: Counter[str]) -> Pairs:
     idle = _numbers(frame, "idle_power_w")
     found: Pairs = []
     for index, row in enumerate(frame.to_dict("records")):
-        name = known_system(str(row[_column(frame, "system") or "accelerator"]))
+        name = known_system(str(row.get(_column(frame, "system") or "accelerator", "")))
         tags = "-", str(row.get("benchmark", "-")), name, str(row.get("scenario", "all"))
         full = rest = np.nan
         try:

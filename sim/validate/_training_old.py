@@ -44,6 +44,7 @@ LAYOUT_VOCAB, LAYOUT_TOKEN = 128_000, 2048 * 2048
 NODE_VOCAB = 51_200  # GPT-2's, padded as Megatron pads it for 8 ways
 NODE_STACK, CLUSTER_STACK, LAYOUT_STACK = "megatron-2021", "megatron-2022", "scaling-2023"
 NODE = 8  # devices of a node
+MOST_LAYER = 10_000  # of a model, as of one that a configuration describes
 SYSTEM = "dgx_a100"
 
 
@@ -72,6 +73,8 @@ def read_old(frame: pd.DataFrame, path: Any) -> ReadRows:
 def node_row(cells: Mapping[str, Any], line: int) -> TrainRow:
     """A Megatron GPT iteration. What was recomputed is not in the columns: as little as fits."""
     size = {name: _whole(cells, name) for name in NODE_COLUMNS.values() if name != "time"}
+    if size["num_layer"] > MOST_LAYER:
+        raise InputError("no such depth", field="num_layer", value=size["num_layer"], allowed=f"1 to {MOST_LAYER}")
     model = gpt_model("gpt", "gpt", size["hidden"], size["num_layer"], size["num_head"], NODE_VOCAB, size["seq_len"])
     if size["tp"] * size["dp"] * size["pp"] != size["num_gpu"]:
         raise InputError("is not tp x dp x pp", field="# GPUs", value=size["num_gpu"])

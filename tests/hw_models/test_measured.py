@@ -143,3 +143,12 @@ def test_files_of_more_than_an_operator_are_passed_by(tmp_path: pathlib.Path) ->
         "scan.csv": 1,
         "quantize.csv": 1,
     }
+
+
+def test_a_blank_is_a_default_and_an_odd_cell_is_a_row(tmp_path: pathlib.Path) -> None:
+    """Of columns that a file may lack too."""
+    write(tmp_path, "a.csv", DECODE, {**DECODE, "window": ""}, {**DECODE, "window": "wide"}, {**DECODE, "window": -1})
+    rows, reasons = validate_ops(tmp_path, "h100_sxm")
+    (whole,) = [row for row in rows if row["system"] == "all"]
+    assert (whole["n"], whole["coverage"]) == (2, 0.5)
+    assert reasons == {"window is no measurement": 2}

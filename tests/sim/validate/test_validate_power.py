@@ -98,3 +98,26 @@ def test_wall_power_grows_with_the_devices_and_starts_at_the_box() -> None:
     assert wall[0] == node.node.rest_idle_w
     assert (np.diff(wall) > np.diff(drawn)).all()  # supplies and fans
     assert wall_w(node, 500.0, 1) == pytest.approx(wall_w(node, 4000.0) / 8)
+
+
+@pytest.mark.parametrize("name", ["tp", "ep", "dp"])
+def test_a_degree_that_is_none_is_a_row_not_run(tmp_path: pathlib.Path, name: str) -> None:
+    row = {"model": "llama-3.1-8b", "gpu": "h100_sxm", "num_gpu": 1, "tp": 1, "ep": 1, "dp": 1, "power_w": 500.0,
+           "energy_per_output_token_j": 0.1, "output_tok_per_s": 5000.0, "batch_mean": 64, "output_len_mean": 300,
+           "precision": "bfloat16", "task": "chat"}  # fmt: skip
+    frame = pd.DataFrame([row, row | {name: "two"}, row | {name: 1.5}, row | {name: ""}])
+    frame.to_csv(tmp_path / "loads.csv", index=False)
+    rows, reasons = validate_power(tmp_path / "loads.csv")
+    (whole,) = [
+        r for r in rows if r["kind"] == "power" and r["system"] == r["size_class"] == "all" and r["kernel"] == "all"
+    ]
+    assert (whole["n"], whole["coverage"]) == (2, 0.5)  # what is blank is as by default
+    assert sum(n for reason, n in reasons.items() if f"{name} = " in reason) == 2
+
+
+def test_a_node_of_no_machine_counts_against_coverage(tmp_path: pathlib.Path) -> None:
+    frame = pd.DataFrame([{"num_accelerator": 8, "power_w": 6000.0, "idle_power_w": 2500.0, "benchmark": "b"}])
+    frame.to_csv(tmp_path / "wall.csv", index=False)
+    rows, reasons = validate_power(tmp_path / "wall.csv")
+    assert {row["coverage"] for row in rows} == {0.0}
+    assert sum(reasons.values()) == 1
