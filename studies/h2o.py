@@ -48,8 +48,8 @@ OPEN = (
     "rate is published there: its batch of 24 takes that longer (12 ms a step beside 24 for keys and values), T4's "
     "factor would be five times too much; on a T4 they read 79 GB/s, as the authors' cost model has them; choosing the "
     "tokens costs nothing here (H2O's code sums, searches and copies in every layer: its runs with 4 to 64 sequences "
-    "take that longer, and the gains are less by it); that cost model gives a T4 21 of its 65 TFLOP/s in prompts, which "
-    "rules 32 tokens; rows of the T4 that offload are left out"
+    "take that longer, and the gains are less by it); that cost model gives a T4 21 of its 65 TFLOP/s in prompts, "
+    "which rules 32 tokens; rows of the T4 that offload are left out"
 )
 SECONDS, RATE, GAIN = "seconds of the batch", "tokens a second", "gain by the budget"
 
