@@ -47,7 +47,8 @@ NEEDS = (
     "GB/s, which four local disks of 375 GB are sold with and a page cache may add to"
 )
 UNPACKED = (
-    "passes of the released unpacking code at the memory's rate; how fast its strided kernels run is not published"
+    "passes of the released unpacking code at the memory's rate; how fast its strided kernels run is not published; "
+    "tried: products of the cache at the authors' 79 GB/s, which leaves OPT-6.7B 39.7 tokens/s"
 )
 RATE, FOUND, BOUND = (
     "tokens/s",
