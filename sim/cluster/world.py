@@ -101,7 +101,7 @@ class Cluster:
         self.output = np.asarray(requests.output_token)
         self.prompt = np.asarray(requests.prompt_token)
         self.arrival_ps = np.asarray(requests.arrival_ps)
-        self.transfer_ps: Ints = np.full(len(self.output), -1, np.int64)
+        self.transfer_ps: Ints = np.zeros(0, np.int64)
         self.links: Floats | None = None  # bytes a second of each
         if self.first is not self.last:
             ports = [self.first.part.link_byte_per_s] * self.first.num_engine
@@ -118,6 +118,7 @@ class Cluster:
     def run(self) -> ClusterResult:
         """Serves everything, or what is done until an interrupt."""
         if self.is_ahead and self.links is None:
+            self.transfer_ps = np.full(len(self.output), -1, np.int64)
             return self.result(self._serve(self.first.advance))
         meetings = self.meetings()
         try:
@@ -141,6 +142,7 @@ class Cluster:
             return Ahead(self, self.links)
         from sim.cluster.clock import Clock
 
+        self.transfer_ps = np.full(len(self.output), -1, np.int64)
         if self.linked:
             for pool in self.pools.values():
                 pool.tell()
