@@ -128,12 +128,11 @@ def reset(w: World, k: int, when: int) -> None:
 
 @njit
 def second(w: World) -> int:
-    """The engine that acts first of all but the top one; itself where there is one."""
-    heap = w.heap
-    if len(w.event) == 1:
-        return int(heap[0, 0])
-    k = int(heap[0, 1])
-    return int(heap[0, 2]) if len(w.event) > 2 and _earlier(w.event, heap[0, 2], k) else k
+    """When the first of all engines but the top one acts, as an event."""
+    first = NEVER
+    for at in range(1, min(3, len(w.event))):
+        first = min(first, w.event[w.heap[0, at]])
+    return first
 
 
 @njit

@@ -23,7 +23,6 @@ from kernels.engine.advance import (
     next_lane,
     open_lane,
 )
-from kernels.engine.ahead import ask_for
 from kernels.engine.borrow import borrow
 from kernels.engine.commit import commit, integrate
 from kernels.engine.deliver import deliver
@@ -221,10 +220,7 @@ def run(w: World, f: Fleet, p: PackedPrice, policy: Any, router: Any, budget: in
         if when < NEVER and (when >> 1 < horizon_ps or (when >> 1 == horizon_ps and when & 1 == END)):
             limit_ps = horizon_ps
             if w.control[LINKED] == 1:
-                other = second(w)
-                if other != k:
-                    ask_for(w, other)
-                    limit_ps = min(horizon_ps, max(w.event[other] >> 1, (when >> 1) + (when & 1)))
+                limit_ps = min(horizon_ps, max(second(w) >> 1, (when >> 1) + (when & 1)))
             e = engine_of(w, k)
             before = e.me.num_step
             code = advance(e, p, plan, limit_ps, left, folds)
