@@ -32,4 +32,3 @@ def test_pools_that_keep_a_rate_keep_half_of_it_and_fail_at_twenty_times() -> No
     assert keeps(rate=8)
     assert keeps(rate=4)
     assert not keeps(rate=160)
-    assert split.usd_per_h == 8 * 8 * 4.76
