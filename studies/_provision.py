@@ -18,7 +18,6 @@ MODEL = "bloom-176b"  # of the authors' configurations
 ENGINES = {"dgx_a100": "vllm_2023_a100", "dgx_h100": "vllm_2023_h100"}  # fitted on the measured prompt and token times
 FIXED_S = {"dgx_a100": 8e-3, "dgx_h100": 5e-3}  # of a transfer that no layer hides (section 6.1)
 LINK_BYTE_PER_S = 200e9  # of a machine: `transfer_bandwidth` of the authors' simulator
-USD_PER_H = {"dgx_a100": 8 * 2.21, "dgx_h100": 8 * 4.76}
 # lognormal lengths of both traces of 2023-11-11: means and medians of coding, means and deviations of conversation
 TRACES = {
     "coding": "prompt=lognormal:mean=2048:sigma=0.79:max=8000,output=lognormal:mean=28:sigma=1.24:max=1000",
@@ -35,10 +34,6 @@ class Split(NamedTuple):
     num_prompt: int
     token: str
     num_token: int
-
-    @property
-    def usd_per_h(self) -> float:
-        return self.num_prompt * USD_PER_H[self.prompt] + self.num_token * USD_PER_H[self.token]
 
 
 def scenario(system: str, trace: str, rate: float, num: int) -> Scenario:

@@ -41,6 +41,8 @@ ISO = {
     "conversation": (35, 40, 45),
 }  # of 70 DGX-A100 for prompts, in the authors' steps of five
 
+ISO_COST = {"coding": (66, 68), "conversation": (43, 50)}  # of 86 DGX-A100, which cost as much as 40 DGX-H100
+COST = "rate at equal cost over mixed H100"
 SMALL = {"machines": ("dgx_h100",), "traces": ("coding",), "second": 10}
 
 
@@ -89,12 +91,12 @@ def overhead_rows(machines: tuple[str, ...]) -> list[dict[str, Any]]:
     return table
 
 
-def _mixed(trace: str, second: int, rate: int) -> bool:
-    return mixed_keeps("dgx_a100", 70, trace, rate, second)
+def _mixed(machine: str, num: int, trace: str, second: int, rate: int) -> bool:
+    return mixed_keeps(machine, num, trace, rate, second)
 
 
-def _split(num_prompt: int, trace: str, second: int, rate: int) -> bool:
-    return split_keeps(Split("dgx_a100", num_prompt, "dgx_a100", 70 - num_prompt), trace, rate, second)
+def _split(num: int, num_prompt: int, trace: str, second: int, rate: int) -> bool:
+    return split_keeps(Split("dgx_a100", num_prompt, "dgx_a100", num - num_prompt), trace, rate, second)
 
 
 def size_rows(traces: tuple[str, ...], second: int) -> list[dict[str, Any]]:
@@ -105,13 +107,16 @@ def size_rows(traces: tuple[str, ...], second: int) -> list[dict[str, Any]]:
     counts = (("prompts", 27, best.num_prompt), ("decodes", 3, best.num_token), ("both", 30, best[1] + best[3]))
     for phase, paper, num in counts:
         table.append(row("Splitwise-HH", f"{COUNT}, for {phase}", "coding, cheapest", paper, num, SIZED))
-    ratio = []
+    ratio, dollar = [], []
     for trace in traces:
-        mixed = most(functools.partial(_mixed, trace, second), 5, 150)
+        h100 = most(functools.partial(_mixed, "dgx_h100", 40, trace, second), 5, 150)
+        many = max(most(functools.partial(_split, 86, num, trace, second), 5, 150) for num in ISO_COST[trace])
+        dollar.append(many / h100)
+        mixed = most(functools.partial(_mixed, "dgx_a100", 70, trace, second), 5, 150)
         table.append(point("mixed A100", RATE, trace, mixed))
         rates = {}
         for num in ISO[trace]:
-            rates[num] = most(functools.partial(_split, num, trace, second), 5, 150)
+            rates[num] = most(functools.partial(_split, 70, num, trace, second), 5, 150)
             table.append(point("Splitwise-AA", RATE, f"{trace}, {num} + {70 - num}", rates[num]))
         ratio.append(max(rates.values()) / mixed)
         if trace == "coding":
@@ -120,6 +125,8 @@ def size_rows(traces: tuple[str, ...], second: int) -> list[dict[str, Any]]:
             table.append(order("Splitwise-AA", claim, "coding, 70 DGX-A100, steps of five", best_is == 55, SIZED))
         table.append(order("Splitwise-AA", "order: pools beat mixed machines", f"{trace}, 70 DGX-A100", ratio[-1] > 1))
     table.append(row("Splitwise-AA", POWER, "70 DGX-A100", 2.15, ratio[0], RATIO + SIZED, null=1.0, spread=ratio))
+    table.append(row("Splitwise-AA", COST, "86 DGX-A100, 40 DGX-H100", 1.4, dollar[0], RATIO + SIZED, null=1.0,
+                     spread=dollar))  # fmt: skip
     return table
 
 
