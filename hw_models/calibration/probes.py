@@ -48,6 +48,7 @@ def operators(kind: str, frame: pd.DataFrame) -> tuple[OpTable, WorkTable]:
     byte = value_byte * frame["num_token"].to_numpy() * frame["width"].to_numpy()
     ops["kind"] = [KIND_CODE[name] for name in frame["op"]]
     ops["fmt"] = [FORMAT_CODE[ALIASES[name]] for name in frame["dtype"]]
+    ops["kv_fmt"] = ops["fmt"]  # by which a cache's write is priced
     ops["m"], ops["n"] = frame["num_token"], frame["width"]
     ops["act_byte"] = frame["op"].map(READ).fillna(1.0).to_numpy(float) * byte
     ops["write_byte"] = np.where(ops["kind"] == SAMPLE, 0.0, byte)

@@ -106,3 +106,22 @@ def test_every_start_lies_within_its_bounds(kind: str, family: str) -> None:
     for p in generic.parameters(kind, family, SOL):
         assert p.low <= p.start <= p.high, p.name
         assert np.isfinite([p.low, p.start, p.high]).all()
+
+
+def test_a_cache_is_written_at_the_constants_of_its_own_format() -> None:
+    """Two formats of one machine, of which the narrow one reaches a smaller share of the bandwidth."""
+    share = {"float32": ("fp32", 0.3), "bfloat16": ("bf16", 0.12)}
+    parts = []
+    for dtype, (fmt, mem_eff) in share.items():
+        frame = pd.DataFrame({"op": "kv_write", "dtype": dtype, "kernel": "k", "num_token": 1 + 9 * np.arange(60)})
+        frame["width"] = 2048
+        ops, work = probes.operators("stream", frame)
+        known = {"launch_s": 4e-6, "mem_eff": mem_eff}
+        values = np.array([known.get(p.name, p.start) for p in generic.parameters("kv_write", "cpu", SOL)])
+        parts.append(frame.assign(latency_ms=1e3 * probes.price(ops, work, SOL, "kv_write", fmt, values)))
+    found = probes.fit_all({"stream": pd.concat(parts, ignore_index=True)}, SOL, "cpu")
+    for fmt, mem_eff in share.values():
+        (kernel,) = [each for each in found.kernel if (each.kind, each.format) == ("kv_write", fmt)]
+        assert kernel.held_out is not None
+        assert kernel.held_out.mape < 0.01
+        assert kernel.parameter["mem_eff"] == pytest.approx(mem_eff, rel=0.02)
