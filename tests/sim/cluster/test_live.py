@@ -331,7 +331,7 @@ def test_what_cannot_be_asked_is_refused():
         Live(part(), order="fair")
     with pytest.raises(InputError, match="no such program"):
         find("dinasor")
-    with pytest.raises(InputError, match="unknown option; allowed: chunk, .*nearest: chunk"):
+    with pytest.raises(InputError, match=r"unknown option; allowed: chunk, .*nearest: chunk"):
         find("chain_of_thought:chunks=3")
 
     def forever(p):
