@@ -287,7 +287,8 @@ def _attention(price: StepPrice, lowered: Lowered, classes: Sequence[Attention])
                 *(row[name] for name in ("num_head", "num_kv_head", "head_dim", "v_head_dim", "window")),
                 stored_byte,
             ]
-            fit[c] = machine.fit[row["kind"], fit_format(*shape[c][1:4], row["fmt"], row["kv_fmt"])]
+            heads, wide, narrow = (float(row[name]) for name in ("num_kv_head", "head_dim", "v_head_dim"))
+            fit[c] = machine.fit[row["kind"], fit_format(heads, wide, narrow, int(row["fmt"]), int(row["kv_fmt"]))]
             price.peak_flop_per_s[c] = machine.peak_flop_per_s[row["fmt"]]
 
 
