@@ -181,12 +181,13 @@ def test_blocks_of_published_hybrids():
 
 
 def test_a_system_prompt_is_found_where_the_engine_finds_states():
-    asked = "constant:rate=1,n=6,prompt=100,output=4,num_system_prompt=1,system_prompt_len=1600"
+    asked = "constant:rate=1,n=6,prompt=600,output=4,num_system_prompt=1,system_prompt_len=1600"
     new, old = (
         simulate(Scenario(model="nemotron-h-8b", system="h200_sxm", engine=engine, requests=asked))
         for engine in ("vllm_0.33", "vllm_0.15")
     )
-    # the second prompt stops where its keys were found to, three blocks of 528; those behind go on from there
+    # a prompt leaves a state at 2,112 tokens, behind the shared ones; the second stops where its keys were found to,
+    # three blocks of 528, and those behind it go on from there
     assert new.result.request["cached_token"].tolist() == [0, 0] + 4 * [1584]
     assert old.result.request["cached_token"].tolist() == 6 * [0]
     assert any("blocks of 528 tokens" in note for note in new.run.about["note"])
