@@ -9,7 +9,7 @@ from collections.abc import Callable
 from kernels.engine.abort import abort_late
 from kernels.engine.begin import begin, begin_repeat
 from kernels.engine.commit import commit, end_empty, integrate, let_leave
-from kernels.engine.heap import END, NONE, PLAN, event
+from kernels.engine.heap import END, NONE, PLAN, event, head
 from kernels.engine.lanes import lane_at, list_of, settle, settle_all
 from kernels.engine.price import PackedPrice
 from kernels.engine.records import DECODE, IDLE, IN_FLIGHT_RING, PAD, ROLE, ROW, SEQ, TOKEN, Engine
@@ -124,7 +124,10 @@ def close_lane(e: Engine, p: PackedPrice, number: int, repeat: int) -> bool:
     """Launches what the policy planned, or puts the lane to sleep; False where the plan breaks a limit."""
     me, lane = e.me, e.lane[number]
     me.last_lane = number
+    evicted = me.num_evict
     allocate(e, 0)  # what the plan has claimed beyond the free blocks
+    if me.num_evict != evicted and head(e) >= 0:
+        me.touched += 1  # who waits finds less, and may come in with less
     if lane.num_plan == 0:
         rest(e, number)
     else:
