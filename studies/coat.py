@@ -110,8 +110,8 @@ PEAK, PART, FASTER, SECONDS = "peak GB", "part, GB: ", "faster, ratio", "seconds
 RATES = (
     "kernels of an H100 (stack pytorch-fsdp, FlashAttention 2), PyTorch's operators one by one, COAT's own as its code "
     "has them, both at the rate of the device's memory; no host time. The same model and parts agree with the "
-    "repository's fine-tuning of Llama-2-7B; OLMo's BF16 took 12 to 22 % longer, which nothing in its code says, and 90 % "
-    "of 13B on 4 GPUs, whose memory is full: retries of the allocator are not modelled"
+    "repository's fine-tuning of Llama-2-7B; OLMo's BF16 took 12 to 22 % longer, which nothing in its code says, and "
+    "90 % of 13B on 4 GPUs, whose memory is full: retries of the allocator are not modelled"
 )
 NOTE = (
     "OLMo's code: fp32 shards of weights and gradients, norms in fp32, a joint query, key and value; logits 10 B each"
