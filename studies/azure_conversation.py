@@ -7,7 +7,7 @@ import pandas as pd
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
 from sim.show.plot_style import BLUE, ORANGE, new_figure, styled, suptitle
-from studies._verdict import frame, point, row
+from studies._verdict import frame, order, point
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,8 +52,12 @@ def run(requests: str = "conversation:n=19366", fidelity: str = "calibrated") ->
         for claim, name in SAID.items():
             value, note = float(done.metrics[name]), "prompts beyond 8,192 tokens are refused"
             if name == "request_throughput":
-                both = f"served as offered, both from the 5th to the 95th percentile of their times; {note}"
-                rows.append(row("Ridgeline", claim, setup, offered, served, both, bound=0.05))
+                text = f"{served:.3g} of {offered:.3g} a second, from the 5th to the 95th percentile of their times"
+                kept = abs(served / offered - 1) <= 0.05
+                rows.append(
+                    order("Ridgeline", "order: the load is served as it is offered", setup, kept, f"{text}; {note}")
+                )
+                rows.append(point("Ridgeline", claim, setup, served, f"{text}; {note}"))
             else:
                 rows.append(point("Ridgeline", claim, setup, value, note))
     return frame(rows)

@@ -38,6 +38,7 @@ NORMAL = (
     "kernels on 24 or on 20 cores, by version; bytes as the authors' test counts them, a GPU's own included; fitted "
     f"up to 4 nodes; {OPEN}"
 )
+SAME = "both versions print this number: one row, with links inside a node and over the network alone"
 LOW = f"256 or 288 experts where they divide evenly; fitted up to 8 nodes; {OPEN}"
 
 
@@ -81,13 +82,17 @@ def run(rates: tuple[int, ...] = tuple(RATE), latencies: tuple[int, ...] = tuple
             table.append(row(f"DeepEP {way}", BANDWIDTH, f"{num_gpu} GPUs", RATE[num_gpu][at], found[0], NORMAL,
                              spread=found))  # fmt: skip
         for num_gpu in latencies:
-            us = [1e6 * exchange(way, FEW, num_gpu, expert, 0, 0, SYSTEM).second
-                  for expert in EXPERTS if expert % num_gpu == 0]  # fmt: skip
-            table.append(row(f"DeepEP {way}", MICROSECOND, f"{num_gpu} GPUs", LATENCY[num_gpu][at], us[0], LOW,
-                             spread=us))  # fmt: skip
-            us = [1e6 * exchange(way, FEW, num_gpu, expert, 0, 0, SYSTEM, 1).second
-                  for expert in EXPERTS if expert % num_gpu == 0]  # fmt: skip
-            table.append(row(f"DeepEP {way}", ALONE, f"{num_gpu} GPUs", RDMA[num_gpu][at], us[0], LOW, spread=us))
+            both, alone = (
+                [1e6 * exchange(way, FEW, num_gpu, expert, 0, 0, SYSTEM, per_node).second
+                 for expert in EXPERTS if expert % num_gpu == 0]
+                for per_node in (8, 1)
+            )  # fmt: skip
+            again = RDMA[num_gpu] == LATENCY[num_gpu]
+            table.append(row(f"DeepEP {way}", MICROSECOND, f"{num_gpu} GPUs", LATENCY[num_gpu][at], both[0],
+                             f"{SAME}; {LOW}" if again else LOW, spread=both + alone * again))  # fmt: skip
+            if not again:
+                table.append(row(f"DeepEP {way}", ALONE, f"{num_gpu} GPUs", RDMA[num_gpu][at], alone[0], LOW,
+                                 spread=alone))  # fmt: skip
     peak = [rate("dispatch", num_gpu, CORES[0]) for num_gpu in (16, 32, 64)]
     table.append(order("DeepEP", "order: four nodes move more than two, and than eight of which a token reaches four",
                        "dispatch of 4,096 tokens", peak[1] == max(peak), NORMAL))  # fmt: skip

@@ -124,12 +124,12 @@ def run(batches: tuple[int, ...] = BATCHES, spreads: tuple[float, ...] = SPREADS
     table += [
         row("EQSPEC", f"{SHARE[:-15]}, share of a batch of 4, %", "the log", share, log[-1].align, OPEN, kind="fitted",
             spread=[one.align for one in log]),
-        row("EQSPEC", f"{RATE}, the log", "batch 4", RATE_LOG, log[-1].token_per_s, OPEN, said=True,
+        row("EQSPEC", f"{RATE}, the log", "batch 4", RATE_LOG, log[-1].token_per_s, OPEN, kind="fitted",
             spread=[one.token_per_s for one in log]),
         row("EQSPEC", "alignment, most of a larger batch, %", "batches above 4", 40.0, min(wide), OPEN, said=True,
             spread=wide),
         row("EXSPEC", "throughput of batch 8 over batch 1", "Vicuna-7B, 68M", 3.0, gain[-1], OPEN, tag="approx",
-            null=1.0, said=True, spread=gain),
+            null=1.0, spread=gain),
     ]  # fmt: skip
     ahead = all(serve("pool", b, last, num).token_per_s > serve("all", b, last, num).token_per_s
                 for b in batches if b > 1)  # fmt: skip

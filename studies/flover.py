@@ -108,10 +108,11 @@ def run(counts: tuple[int, ...] = COUNTS, seeds: int = 100) -> pd.DataFrame:
         for count in counts:
             each = [serve(name, every(count), OUTPUT, system=one).second for one in machines]
             rows.append(row("Flover", SECONDS, f"{setup}, {count} requests", total[COUNTS.index(count)], each[0],
-                            f"{MACHINE}; {NOTE}", said=True, spread=each))  # fmt: skip
+                            f"{MACHINE}; {NOTE}", tag="approx", spread=each))  # fmt: skip
         one_s, all_s = ([serve(name, every(count), OUTPUT, system=one).second for one in machines] for count in (1, 32))
         gain = [32 * a / b for a, b in zip(one_s, all_s, strict=True)]
-        rows.append(row("Flover", FASTER, setup, faster, gain[0], f"{OVER}; {MACHINE}; {NOTE}", said=True, spread=gain))
+        rows.append(row("Flover", FASTER, setup, faster, gain[0], f"{OVER}; {MACHINE}; {NOTE}", tag="approx", null=1.0,
+                        spread=gain))  # fmt: skip
     scale = ALONE_S / POISSON_OUTPUT / iteration_s("GPT-J 6B", 1)
     for gap, (iterations, width) in ITERATION.items():
         draws = [

@@ -156,7 +156,7 @@ def run(
         each = [rates(model, gpus, 1024, 512, sizes) for sizes in ((known,) if known else OPEN_NANO)]
         spread = () if known else [nano for nano, _ in each]
         note = OPEN if known else f"{KERNELS}; {OPEN}"
-        table.append(row("NanoFlow", MODEL, model, paper, each[0][0], note, spread=spread, said=not known))
+        table.append(row("NanoFlow", MODEL, model, paper, each[0][0], note, spread=spread))
         table.append(point("in turn", MODEL, model, each[0][1], OPEN))
     one, two = (demand("llama-2-70b", 8, 512, 512, sizes) for sizes in ((sum(parts),), parts))
     table.append(row("NanoFlow", LOST, "512 in, 512 out", 0.132, 1 - one.in_turn / two.in_turn, f"{OPEN}; {MISS}"))

@@ -130,8 +130,9 @@ def _stages() -> list[dict[str, Any]]:
             for part, known, found in zip(("logit", "attend"), PARTS[batch][at], (logit, attend), strict=True):
                 rows.append(row(system, f"cycles of {part}", setup, known, found, note, kind=kind))
             rows.append(row(system, "busy cycles of the units", setup, BUSY[batch][at], busy, note, kind=kind))
+            ends = f"with stages A and E, which were fitted on these runs; {note}"
             rows.append(row(system, "cycles of a layer", setup, TOTAL[batch][at],
-                            in_turn(device, shape, seq_len, channel).layer, note, kind=kind))  # fmt: skip
+                            in_turn(device, shape, seq_len, channel).layer, ends, kind="fitted"))  # fmt: skip
         stages = in_turn(neupims, shape, seq_len, channel)
         for stage, value in zip("AE", PROJECTION[batch], strict=True):
             rows.append(row("NeuPIMs", f"stage cycles, {stage}", setup, value, stages.cycle[stage],

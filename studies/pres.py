@@ -75,8 +75,6 @@ def run(systems: tuple[str, ...] = SYSTEMS, batches: tuple[int, ...] = BATCHES) 
             f"the mean over look-ups in C++; {NOTE}", said=True, spread=[*found.values()]),
         order("PRES", "order: faster, by less than four times", "every GPU and look-up",
               all(1 < value < LARGER for value in found.values()), NOTE),
-        order("PRES", "order: slower with a prediction at an equal batch", "every GPU and look-up",
-              all(speed(system, SAMPLERS[name], launch_s, 1) < 1 for system, name, launch_s in every), NOTE),
     ]  # fmt: skip
     for system, name, launch_s in every:
         if launch_s == LAUNCHES[0]:

@@ -13,6 +13,7 @@ def test_the_trace_replays_whole_and_is_served_as_offered() -> None:
     # 19,366 requests in 3,508 s; the few longer than the model's context are refused, so a little less is served
     assert served["simulated"].tolist() == pytest.approx([5.52, 5.52], rel=0.05)
     latency = table[table["claim"] == "p99 TTFT (ms)"]["simulated"].tolist()
+    assert (table[table["kind"] == "order"]["simulated"] == 1).all()
     assert latency[1] <= latency[0]  # four replicas share what one carried
 
 
