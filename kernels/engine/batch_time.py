@@ -1,6 +1,8 @@
 """The time of one step by itself: what `begin` makes of a plan, for rows that somebody else has planned.
 
 No queue, no KV, no accounts: rows of prompts and of single tokens, the step's price, and the pass through the pipeline.
+Lengths come from outside, so that none is added, multiplied or looked up before it is known to be within its bound
+(a step's tokens, the context): sums of 64-bit integers wrap, and tables in compiled code are read past their ends.
 """
 
 import numpy as np
@@ -35,11 +37,12 @@ from kernels.engine.scan import scan_cost
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.jit import njit
 
-TOO_MANY_TOKEN, TOO_MANY_SEQ, NO_ROW, CLIPPED, NO_TOTAL = -1, -2, -3, -4, -5  # what is no step
+TOO_MANY_TOKEN, TOO_MANY_SEQ, NO_ROW, CLIPPED, NO_TOTAL, TOO_LONG, NO_CHUNK = -1, -2, -3, -4, -5, -6, -7
+"""What is no step."""
 
 
 @njit
-def mixed_ps(table: Ints, real: Floats, token: Ints, past: Ints) -> int:
+def mixed_ps(table: Ints, real: Floats, max_context: int, token: Ints, past: Ints) -> int:
     """As `batch_ps`, of rows given as new tokens and tokens before them: one new token on tokens before it is a decode,
     all else prompts. Every row goes through the head."""
     num = len(token)
@@ -52,16 +55,19 @@ def mixed_ps(table: Ints, real: Floats, token: Ints, past: Ints) -> int:
         else:
             new[num_prompt], before[num_prompt] = token[row], past[row]
             num_prompt += 1
-    return batch_ps(table, real, new[:num_prompt], before[:num_prompt], decode[:num_decode], 0)
+    return batch_ps(table, real, max_context, new[:num_prompt], before[:num_prompt], decode[:num_decode], 0)
 
 
 @njit
-def batch_ps(table: Ints, real: Floats, new: Ints, before: Ints, decode: Ints, num_partial: int) -> int:
+def batch_ps(
+    table: Ints, real: Floats, max_context: int, new: Ints, before: Ints, decode: Ints, num_partial: int
+) -> int:  # fmt: skip
     """Picoseconds from the launch of a step to its end on a replica where nothing else runs, or what is no step (one of
     the codes above).
 
     `table` and `real` are those of a `PackedPrice`. Prompts, or chunks of them, have `new` tokens and as many `before`
-    these (none: an empty array); decodes have one token and `decode` before it. `num_partial` rows sample no token.
+    these (none: an empty array); decodes have one token and `decode` before it. `num_partial` prompts sample no token.
+    No row has more than `max_context` tokens with those before it (below 2^31; a table has fewer than 2^31 tokens).
     """
     p = PackedPrice(borrow(table), borrow(real))
     kv = np.zeros(table[NUM_CLASS] * NUM_KV_FIELD, np.int64)
@@ -69,28 +75,37 @@ def batch_ps(table: Ints, real: Floats, new: Ints, before: Ints, decode: Ints, n
     for row in range(len(decode)):
         if decode[row] < 0:
             return NO_ROW
-        longest = max(longest, decode[row] + 1)
+        longest = max(longest, decode[row])
+    if len(decode) >= table[STRIDE]:
+        return TOO_MANY_TOKEN
+    if len(decode) > 0 and longest >= max_context:
+        return TOO_LONG
     for c in range(table[NUM_CLASS]):
         window, total = window_of(p, c), 0
         for row in range(len(decode)):
             keys = decode[row] + 1
             total += min(keys, window) if window > 0 else keys
         kv[c * NUM_KV_FIELD + KV_SUM] = total
-        kv[c * NUM_KV_FIELD + KV_MAX_STILL] = longest_span(longest, window)
-    return _step_ps(p, table, new, before, len(decode), kv, num_partial)
+        kv[c * NUM_KV_FIELD + KV_MAX_STILL] = longest_span(longest + 1, window)
+    return _step_ps(p, table, max_context, new, before, len(decode), kv, num_partial)
 
 
 @njit
 def total_ps(
-    table: Ints, real: Floats, new: Ints, before: Ints, num: int, token: int, longest: int, shortest: int,
-    num_partial: int,
+    table: Ints, real: Floats, max_context: int, new: Ints, before: Ints, num: int, token: int, longest: int,
+    shortest: int, num_partial: int,
 ) -> int:  # fmt: skip
     """As `batch_ps`, of `num` decodes of which the sum, the most and the fewest tokens are known; `CLIPPED` where a
-    window cuts some of them and not others, so that the sum does not say what is read."""
+    window cuts some of them and not others, so that the sum does not say what is read. `num`, `longest` and `shortest`
+    are below 2^31."""
     if num < 0 or (num > 0 and not 0 <= shortest <= longest) or (num == 0 and token != 0):
         return NO_TOTAL
     if num > 0 and not shortest * (num - 1) + longest <= token <= longest * (num - 1) + shortest:
         return NO_TOTAL
+    if num >= table[STRIDE]:
+        return TOO_MANY_TOKEN
+    if num > 0 and longest >= max_context:
+        return TOO_LONG
     p = PackedPrice(borrow(table), borrow(real))
     kv = np.zeros(table[NUM_CLASS] * NUM_KV_FIELD, np.int64)
     for c in range(table[NUM_CLASS] if num > 0 else 0):
@@ -101,17 +116,19 @@ def total_ps(
             total = num * window
         kv[c * NUM_KV_FIELD + KV_SUM] = total
         kv[c * NUM_KV_FIELD + KV_MAX_STILL] = longest_span(longest + 1, window)
-    return _step_ps(p, table, new, before, num, kv, num_partial)
+    return _step_ps(p, table, max_context, new, before, num, kv, num_partial)
 
 
 @njit
-def growing_ps(table: Ints, real: Floats, num: int, token: int, num_step: int) -> int:
+def growing_ps(table: Ints, real: Floats, max_context: int, num: int, token: int, num_step: int) -> int:
     """The sum of `num_step` steps of `num` decodes, each of `token` tokens before the first of them and of one more
-    before every next; or what is no step."""
+    before every next; or what is no step. All three are below 2^31."""
+    if token + num_step > max_context:
+        return TOO_LONG
     none, total = np.empty(0, np.int64), 0
     for k in range(num_step):
         held = token + k
-        found = total_ps(table, real, none, none, num, num * held, held, held, 0)
+        found = total_ps(table, real, max_context, none, none, num, num * held, held, held, 0)
         if found < 0:
             return found
         total += found
@@ -120,23 +137,28 @@ def growing_ps(table: Ints, real: Floats, num: int, token: int, num_step: int) -
 
 @njit
 def _step_ps(
-    p: PackedPrice, table: Ints, new: Ints, before: Ints, num_decode: int, kv: Ints, num_partial: int
+    p: PackedPrice, table: Ints, max_context: int, new: Ints, before: Ints, num_decode: int, kv: Ints,
+    num_partial: int,
 ) -> int:  # fmt: skip
     """Of prompts row by row (equal ones that follow each other as one) and of decodes by what each class of layers
     reads of them: `kv`, `NUM_KV_FIELD` numbers a class."""
     num_class, num_stage = table[NUM_CLASS], table[NUM_STAGE]
     num_prompt = len(new)
-    num_row, prompt_token, cached = num_prompt + num_decode, 0, len(before) > 0
+    num_row, token, cached = num_prompt + num_decode, num_decode, len(before) > 0
     for row in range(num_prompt):
         if new[row] < 1 or (cached and before[row] < 0):
             return NO_ROW
-        prompt_token += new[row]
+        if new[row] >= table[STRIDE] - token:
+            return TOO_MANY_TOKEN
+        if (before[row] if cached else 0) > max_context - new[row]:
+            return TOO_LONG
+        token += new[row]
+    if not 0 <= num_partial <= num_prompt:
+        return NO_CHUNK
     if num_row == 0:
         return 0
-    token, sampled = prompt_token + num_decode, num_row - num_partial
-    if token >= table[STRIDE]:
-        return TOO_MANY_TOKEN
-    if sampled < 0 or num_partial < 0 or sampled > table[HEAD_NJ] - table[HEAD_PS] - 1:
+    prompt_token, sampled = token - num_decode, num_row - num_partial
+    if sampled > table[HEAD_NJ] - table[HEAD_PS] - 1:
         return TOO_MANY_SEQ
     attn_ps = np.zeros(num_stage, np.int64)
     feature = np.zeros(NUM_FEATURE)

@@ -13,6 +13,7 @@ TensorRT-LLM `predict(batch)`, Dynamo's mocker `predict_prefill_latency(batch_si
 """
 
 import functools
+import operator
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
@@ -22,7 +23,9 @@ import numpy.typing as npt
 
 from kernels.engine.batch_time import (
     CLIPPED,
+    NO_CHUNK,
     NO_TOTAL,
+    TOO_LONG,
     TOO_MANY_SEQ,
     TOO_MANY_TOKEN,
     batch_ps,
@@ -105,6 +108,7 @@ class BatchTime:
         self._growing = getattr(growing_ps, "dispatcher", growing_ps)
         self.max_token = price.dense_ps.shape[1] - 1
         self.max_seq = len(price.head_ps) - 1
+        self.max_context = self.setup.max_model_len
 
     def __repr__(self) -> str:
         return (
@@ -121,14 +125,19 @@ class BatchTime:
         """As `seconds`, exactly."""
         if isinstance(batch, Batch):
             prefill, cached, decode, num_partial = batch
-            if cached is not None and len(cached) != len(prefill):
-                raise InputError("not as long as prefill", field="cached", value=len(cached), allowed=str(len(prefill)))
-            before = _NONE if cached is None else _ints(cached)
+            new, before = _ints(prefill, "prefill"), _NONE
+            if cached is not None:
+                before = _ints(cached, "cached")
+                if len(before) != len(new):
+                    raise InputError("not as long as prefill", field="cached", value=len(before), allowed=str(len(new)))
+            partial = _whole(num_partial, "num_partial")
+            prices = self._table, self._real, self.max_context
             if isinstance(decode, Decodes):
-                held = (_int(decode.num), _int(decode.token, 1 << 62), _int(decode.longest), _int(decode.shortest))
-                found = self._total(self._table, self._real, _ints(prefill), before, *held, num_partial)
+                num, token = _whole(decode.num, "num"), _whole(decode.token, "token", 1 << 62)
+                ends = _whole(decode.longest, "longest"), _whole(decode.shortest, "shortest")
+                found = self._total(*prices, new, before, num, token, *ends, partial)
             else:
-                found = self._rows(self._table, self._real, _ints(prefill), before, _ints(decode), num_partial)
+                found = self._rows(*prices, new, before, _ints(decode, "decode"), partial)
         elif isinstance(batch, Rows):
             found = self._of_rows(batch.token, batch.past)
         else:  # which chunks end their prompt no hook says
@@ -139,15 +148,16 @@ class BatchTime:
                 token = [one.input_length for one in batch.requests]
                 past = [one.past_kv_length for one in batch.requests]
             if token.count(1) == len(token) and 0 not in past:  # decodes only: the second half need not be copied
-                found = self._rows(self._table, self._real, _NONE, _NONE, _ints(past), 0)
+                found = self._rows(self._table, self._real, self.max_context, _NONE, _NONE, _ints(past, "past"), 0)
             else:
                 found = self._of_rows(token, past)
         return found if found >= 0 else self._refuse(found, batch)
 
     def _of_rows(self, token: Lengths, past: Lengths) -> int:
-        if len(token) != len(past):
-            raise InputError("not as long as token", field="past", value=len(past), allowed=str(len(token)))
-        return int(self._mixed(self._table, self._real, _ints(token), _ints(past)))
+        new, before = _ints(token, "token"), _ints(past, "past")
+        if len(new) != len(before):
+            raise InputError("not as long as token", field="past", value=len(before), allowed=str(len(new)))
+        return int(self._mixed(self._table, self._real, self.max_context, new, before))
 
     def _refuse(self, code: int, batch: Any) -> NoReturn:
         message, allowed = {
@@ -161,6 +171,11 @@ class BatchTime:
                 "no sequences have these totals",
                 "token from (num - 1) x shortest + longest to (num - 1) x longest + shortest, all 0 and more",
             ),
+            TOO_LONG: (
+                "a row longer than the context, with the tokens before it",
+                f"{self.max_context} with its new tokens; or a larger max_model_len",
+            ),
+            NO_CHUNK: ("more chunks whose prompt goes on than prompts", "num_partial from 0 to those of prefill"),
         }.get(code, ("rows have a new token at least, and nothing less than none before it", "1 and more; 0 and more"))
         raise InputError(message, field="batch", value=batch, allowed=allowed)
 
@@ -175,40 +190,60 @@ class BatchTime:
     def predict_prefill_latency(self, batch_size: int, isl: int, prefix: int = 0) -> float:
         """The hook of Dynamo's mocker: *milliseconds* of prompts of `isl` tokens, of which `prefix` are cached."""
         size, held = _int(batch_size), _int(prefix)
+        if size > self.max_seq:  # before as many are written down
+            self._refuse(TOO_MANY_SEQ, size)
         return 1e3 * self.seconds(Batch(np.full(size, _int(isl) - held), np.full(size, held)))
 
     def predict_decode_latency(self, batch_size: int, isl: int, osl: int = 2) -> float:
         """The hook of Dynamo's mocker: *milliseconds* of a token for sequences of `isl` tokens; of more than two output
         tokens (`osl`), the mean over the steps after the first token."""
         num, held, steps = _int(batch_size), _int(isl), max(1, _int(osl) - 1)
-        found = int(self._growing(self._table, self._real, num, held, steps))
+        found = int(self._growing(self._table, self._real, self.max_context, num, held, steps))
         if found < 0:
             self._refuse(found, Batch(decode=Decodes(num, num * held, held, held)))
         return 1e3 * found / PS_PER_S / steps
 
 
-def _int(value: Any, limit: int = MAX_COUNT) -> int:
+def _int(value: Any) -> int:
     """A count as an integer of Python's: means of a mocker are cut to whole tokens, as it hands them over."""
     try:
         found = int(value)
     except (TypeError, ValueError, OverflowError):
         found = -1
-    if not 0 <= found < limit:
-        raise InputError("not a count", field="batch", value=value, allowed=f"0 to {limit - 1}")
-    return found
+    return _whole(found) if found >= 0 else _no_count(value, "batch", MAX_COUNT)
 
 
-def _ints(values: Any) -> Any:
-    """Numbers as an array of 64-bit integers; a list is copied once, by C (`struct` packs one in a quarter of the time
-    that `array` and numpy take). Raises `InputError` for what is no whole number of 64 bits."""
-    if isinstance(values, np.ndarray):
-        return np.ascontiguousarray(values, np.int64)
-    if not values:
-        return _NONE
+def _whole(value: Any, field: str = "batch", limit: int = MAX_COUNT) -> int:
+    """A count that is a whole number already, as an integer of Python's."""
     try:
-        return np.frombuffer(_packer(len(values))(*values), np.int64)
-    except struct.error as error:
-        raise InputError(f"lengths are whole numbers of tokens ({error})", field="batch", value=values) from None
+        found = operator.index(value)
+    except TypeError:
+        found = -1
+    return found if 0 <= found < limit else _no_count(value, field, limit)
+
+
+def _no_count(value: Any, field: str, limit: int) -> NoReturn:
+    raise InputError("not a count", field=field, value=value, allowed=f"whole numbers from 0 to {limit - 1}")
+
+
+def _ints(values: Any, field: str) -> Any:
+    """Numbers as an array of 64-bit integers; a list is copied once, by C (`struct` packs one in a quarter of the time
+    that `array` and numpy take). Raises `InputError`, for lists as for arrays, for what is no row of whole numbers of
+    64 bits with their sign."""
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1 or (values.dtype.kind not in "iu" and values.size):
+            said = f"an array of {values.dtype} of shape {values.shape}"
+        elif values.dtype == np.uint64 and (values >> 63).any():
+            said = "a number of 2^63 and more"
+        else:
+            return np.ascontiguousarray(values, np.int64)
+    else:
+        try:
+            num = len(values)
+            return np.frombuffer(_packer(num)(*values), np.int64) if num else _NONE
+        except (struct.error, TypeError) as error:
+            said = str(error)
+    raise InputError(f"lengths are a row of whole numbers of tokens ({said})", field=field, value=values)
 
 
 @functools.lru_cache(4096)

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import re
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -176,6 +177,89 @@ def test_what_cannot_be_priced_is_refused(llama) -> None:
             predictor.BatchTime("llama-3-8b", "h100_sxm", **{name: value})
     with pytest.raises(InputError, match="unknown field"):
         predictor.BatchTime("llama-3-8b", "h100_sxm", tensor_parallel=2)
+
+
+HUGE = 2**63 - 1  # two of these are -2 in 64 bits, and four of 2**62 nothing
+
+
+@pytest.mark.parametrize(
+    ("batch", "why"),
+    [
+        (predictor.Batch(prefill=[HUGE] * 2), "more tokens than a step"),
+        (predictor.Batch(prefill=[2**62] * 4 + [5]), "more tokens than a step"),
+        (predictor.Batch([5], [HUGE]), "longer than the context"),
+        (predictor.Batch([100], [8192 - 99]), "longer than the context"),
+        (predictor.Batch(decode=[HUGE]), "longer than the context"),
+        (predictor.Batch(decode=[HUGE] * 3), "longer than the context"),
+        (predictor.Batch(decode=[10**7]), "longer than the context"),
+        (predictor.Batch(decode=[8192]), "longer than the context"),
+        (predictor.Batch(decode=[5] * 8193), "more tokens than a step"),
+        (predictor.Batch(decode=predictor.Decodes(2, 8195, 8192, 3)), "longer than the context"),
+        (predictor.Batch(decode=predictor.Decodes(2**31 - 1, 0, 0)), "more tokens than a step"),
+        (predictor.Rows([HUGE, HUGE], [0, 0]), "more tokens than a step"),
+        (predictor.Rows([1], [8192]), "longer than the context"),
+        (ScheduleBatch([ScheduleRequest(1, HUGE)]), "longer than the context"),
+    ],
+    ids=str,
+)
+def test_sums_do_not_wrap_and_the_context_bounds_a_row(llama, batch, why) -> None:
+    with pytest.raises(InputError, match=why):
+        llama.seconds(batch)
+
+
+def test_the_context_is_the_last_that_is_priced(llama) -> None:
+    full = llama.picoseconds(predictor.Batch(decode=[8191]))
+    assert full == llama.picoseconds(predictor.Batch(decode=predictor.Decodes(1, 8191, 8191, 8191)))
+    assert llama.picoseconds(predictor.Batch([8192])) > llama.picoseconds(predictor.Batch([100], [8092])) > 0
+    assert llama.predict_decode_latency(1, 8190, 3) > 0  # steps on 8,190 and on 8,191 tokens
+    for isl, osl in ((8190, 4), (2**31 - 1, 2), (1, 2**31 - 1)):
+        with pytest.raises(InputError, match="larger max_model_len"):
+            llama.predict_decode_latency(2**31 - 1, isl, osl)
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_an_array_is_checked_as_a_list_is(llama, kind) -> None:
+    for wrong in ([900.9, 1000.9], [float("nan")], [[1, 2], [3, 4]], ["a"], [None], [2**63]):
+        with pytest.raises(InputError, match=r"decode = .*whole numbers of tokens"):
+            llama.seconds(predictor.Batch(decode=kind(wrong)))
+    for none in (5, np.array(5), None):
+        with pytest.raises(InputError, match="whole numbers of tokens"):
+            llama.seconds(predictor.Batch([5], None, none))
+    with pytest.raises(InputError, match=r"cached = .*whole numbers of tokens"):
+        llama.seconds(predictor.Batch([5, 6], kind([[1], [2]])))
+    with pytest.raises(InputError, match=r"past = .*whole numbers of tokens"):
+        llama.seconds(predictor.Rows(kind([1, 1]), kind([7.0, 8.0])))
+    assert llama.seconds(predictor.Batch(kind([]), kind([]), kind([]))) == 0.0
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint32, np.uint64, ">i8"])
+def test_whole_numbers_of_any_width_are_the_same_lengths(llama, dtype) -> None:
+    lengths = [900, 1200, 40, 2000]
+    array = np.array(lengths, dtype)
+    assert llama.picoseconds(predictor.Batch(decode=array)) == llama.picoseconds(predictor.Batch(decode=lengths))
+    assert llama.picoseconds(predictor.Batch(decode=array[::2])) == llama.picoseconds(predictor.Batch(decode=[900, 40]))
+
+
+def test_counts_are_whole_and_within_what_they_count(llama) -> None:
+    for wrong in (None, 1.5, 1.0, -1, "1", 2**80):
+        with pytest.raises(InputError, match=r"num_partial = .*not a count"):
+            llama.seconds(predictor.Batch([5, 6], num_partial=wrong))
+    with pytest.raises(InputError, match="more chunks whose prompt goes on than prompts"):
+        llama.seconds(predictor.Batch([5], None, [6, 7], 2))
+    with pytest.raises(InputError, match=r"longest = 7\.5: not a count"):
+        llama.seconds(predictor.Batch(decode=predictor.Decodes(1, 7, 7.5)))
+    whole = llama.seconds(predictor.Batch([5, 6], num_partial=np.int64(1)))
+    assert whole == llama.seconds(predictor.Batch([5, 6], num_partial=1))
+
+
+def test_too_many_sequences_are_refused_before_they_are_written_down(llama) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="more sequences than a step"):
+            llama.predict_prefill_latency(10**6, 1, 0)
+        assert tracemalloc.get_traced_memory()[1] < 10**6  # two arrays of 8 MB else
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.skipif(PLAIN, reason="of compiled kernels")
