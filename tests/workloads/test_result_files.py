@@ -52,6 +52,18 @@ def test_what_vllms_client_held_back_arrives_when_it_was_asked_for(tmp_path) -> 
         load_requests(write(tmp_path, _vllm(max_concurrency=2, queue_times=[0.5, 0.0])))
 
 
+def test_runs_that_vllm_appended_are_told_apart(tmp_path) -> None:
+    """`--append-result` writes a run a line behind what the file holds."""
+    one = load_requests(write(tmp_path, _vllm()))
+    path = write(tmp_path, _vllm() + "\n" + _vllm(label="b", request_rate="inf", max_concurrency=2))
+    with pytest.raises(InputError, match=r"run=1: run at request_rate 2\.0.*run=2: b at request_rate inf, max_conc"):
+        load_requests(path)
+    assert load_requests(f"{path},run=1").arrival_ps.tolist() == one.arrival_ps.tolist()
+    assert load_requests(f"{path},run=2").max_concurrency == 2
+    with pytest.raises(InputError, match=r":2: line = .*not a JSON object"):
+        load_requests(f"{write(tmp_path, (_vllm() + chr(10) + _vllm())[:-9])},run=1")
+
+
 def test_starts_of_vllm_that_are_no_seconds_are_refused(tmp_path) -> None:
     path = write(tmp_path, _vllm(start_times=[7500, 7000, 9000]))  # milliseconds
     with pytest.raises(InputError, match=r"start_times = 2000\.0: not seconds.*allowed: 3 s"):
@@ -119,6 +131,20 @@ def test_guidellm_strategies(tmp_path) -> None:
     milliseconds = files.GUIDELLM.replace("1759813207.", "1759813207000.")
     with pytest.raises(InputError, match="request_start_time"):
         load_requests(write(tmp_path, milliseconds))
+
+
+@pytest.mark.parametrize("strategy", [{"type_": "poisson", "rate": 2.0}, {"type_": "replay"}])
+def test_guidellm_arrives_when_its_schedule_had_it(tmp_path, strategy) -> None:
+    """Every strategy of that client has a cap; of what the schedule asked for, the cap let the second start late."""
+    run = files.guidellm(strategy | {"max_concurrency": 512})
+    for row, due in zip(run["requests"]["successful"], (1759813206.75, 1759813207.0), strict=True):
+        row["info"] = {"status": "completed", "timings": {"targeted_start": due}}
+    requests = load_requests(write(tmp_path, json.dumps({"benchmarks": [run], "metadata": {}})))
+    assert (requests.max_concurrency, requests.arrival_ps.tolist()) == (512, [0, 25 * 10**10])
+    assert requests.prompt_token.tolist() == [128, 64]
+    run["requests"]["successful"][0].pop("info")  # one is not known: the rate makes them, or they are as recorded
+    requests = load_requests(write(tmp_path, json.dumps({"benchmarks": [run], "metadata": {}})))
+    assert requests.max_concurrency == (512 if "rate" in strategy else 0)
 
 
 def test_inference_perf(tmp_path) -> None:
@@ -221,6 +247,17 @@ ASKS = {name.partition(" ")[0] for name in CHANGED} | {"inference_perf"}
 TIMELESS = {  # no time of a clock is in them, or none that the load takes
     "agentic_trace", "aiperf_turns", "sglang_bench", "sharegpt", "sharegpt_json",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "of"), [("bailian", 16), ("mooncake", 512)])
+def test_hashes_of_other_blocks_are_asked_for(tmp_path, name, of) -> None:
+    """One hash cannot name three published blocks: by the published size two thirds would be shared with nobody."""
+    row = {"timestamp": 0, "input_length": 3 * of, "output_length": 4, "hash_ids": [5]}
+    text = files.lines([row | ({"chat_id": 1, "parent_chat_id": -1, "turn": 1} if name == "bailian" else {})])
+    path = write(tmp_path, text)
+    with pytest.raises(InputError, match=f":1: block_token = .*cannot be told.*allowed: {3 * of}, by this row"):
+        load_requests(path)
+    assert load_requests(f"{path},block_token={4 * of}").unit_token == 4 * of
 
 
 def test_of_every_format_something_is_known_of_its_units() -> None:

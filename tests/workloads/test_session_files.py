@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from kernels.errors import InputError
+from kernels.errors import InputError, NothingServedError
 from tests.workloads import trace_files as files
 from workloads.load import load_requests
 from workloads.requests import shared_prefix_token
@@ -110,6 +110,9 @@ def test_llm_serving_sim(tmp_path) -> None:
     assert linked.arrival_ps.tolist() == [0, 0, 2 * 10**12]
     with pytest.raises(InputError, match="not as long as input_toks"):
         load_requests(write(tmp_path, files.SIM_FLAT.replace('"input_toks": 33', '"input_toks": 34')))
+    row = {"input_toks": 2, "output_toks": 3, "arrival_time_ns": 0, "input_tok_ids": [1, 2], "output_tok_ids": [3]}
+    with pytest.raises(InputError, match=":1: output_tok_ids = 1: not as long as output_toks"):
+        load_requests(write(tmp_path, files.lines([row])))
 
 
 def test_spans_wait_for_those_that_had_ended(tmp_path) -> None:
@@ -128,6 +131,22 @@ def test_spans_wait_for_those_that_had_ended(tmp_path) -> None:
     assert load_requests(write(tmp_path, by_line)).think_ps.tolist() == [0, 4 * 10**9]
     with pytest.raises(InputError, match="startTimeUnixNano"):
         load_requests(write(tmp_path, files.OTEL.replace(str(files.T0)[:8], "1")))
+
+
+def test_spans_that_sum_up_calls_are_no_calls(tmp_path) -> None:
+    """An agent's tokens are those of its calls; a gateway's span and the server's below it are one call."""
+    agent = files.span(0, 900, "1100", "50", **{"gen_ai.operation.name": "invoke_agent"})
+    step = files.span(5, 880, None, None) | {"parentSpanId": "0"}
+    gateway = files.span(10, 400, "500", "20", **{"gen_ai.operation.name": "chat"}) | {"parentSpanId": "5"}
+    server = files.span(20, 390, "500", "20") | {"parentSpanId": "10"}
+    second = files.span(450, 800, "600", "30") | {"parentSpanId": "5"}
+    requests = load_requests(write(tmp_path, json.dumps(files.spans([agent, step, gateway, server, second]))))
+    assert requests.prompt_token.tolist() == [500, 600]
+    assert requests.think_ps.tolist() == [0, 60 * 10**9]
+    assert "1 spans that say no tokens are left out; 2 spans that sum up calls" in requests.note
+    alone = files.spans([agent | {"spanId": "x"}])
+    with pytest.raises(NothingServedError, match="no span"):
+        load_requests(write(tmp_path, json.dumps(alone)))
 
 
 def test_a_conversation_of_texts_is_counted_by_characters(tmp_path) -> None:

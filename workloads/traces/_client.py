@@ -57,6 +57,13 @@ def client_of(row: Row) -> Client:
     return Client(rate, shape, cap)
 
 
+def said_of(row: Row) -> str:
+    """A run in a few words, to choose one of several by."""
+    name = next((row.value[field] for field in ("tag", "label", "dataset_name") if row.value.get(field)), "run")
+    said = (f"{field} {row.value.get(field)}" for field in ("request_rate", "max_concurrency"))
+    return f"{name} at " + ", ".join(said)
+
+
 def requests_of(
     path: pathlib.Path, prompt: npt.NDArray[Any], output: npt.NDArray[Any], recorded_s: Floats | None,
     client: Client, options: Mapping[str, Any], seed: int, notes: tuple[str, ...] = (), asked_s: Floats | None = None,

@@ -109,6 +109,17 @@ def whole(path: pathlib.Path) -> Row:
     return Row(path, value)
 
 
+def documents(path: pathlib.Path) -> Iterator[Row]:
+    """The objects of a file that has one, over as many lines as it likes, or one a line."""
+    data = read_byte(path, MAX_JSON_BYTE).strip()
+    first, _, more = data.partition(b"\n")
+    try:
+        one_a_line = bool(more) and isinstance(json_of(first, path), dict)
+    except InputError:
+        one_a_line = False
+    yield from lines(path) if one_a_line else [whole(path)]
+
+
 def array(path: pathlib.Path) -> Iterator[Row]:
     """The objects of a JSON file that is a list."""
     value = json_of(read_byte(path, MAX_JSON_BYTE), path)

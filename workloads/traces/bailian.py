@@ -16,8 +16,9 @@ from workloads.traces._rows import lines
 from workloads.traces.mooncake import hashed
 
 HELP = "Qwen-Bailian trace, JSON lines: chat_id, timestamp (s), input_length, output_length, hash_ids of 16 tokens"
+BLOCK_TOKEN = 16
 OPTIONS: dict[str, Parameter] = {
-    "block_token": Parameter("tokens a hash stands for", "int", default=16, low=1, high=MAX_TOKEN),
+    "block_token": Parameter("tokens a hash stands for (absent: 16)", "int", low=1, high=MAX_TOKEN),
     "type": Parameter("only requests of this type: text, search, image, file", "text"),
     **TIME_UNIT,
 }
@@ -40,4 +41,4 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
         rows = [row for row in rows if row.value.get("type") == options["type"]]
     if not rows:
         raise NothingServedError("no request", file=path)
-    return hashed(path, rows, options, "s", fraction=True)
+    return hashed(path, rows, options, "s", BLOCK_TOKEN, fraction=True)

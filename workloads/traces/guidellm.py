@@ -1,7 +1,8 @@
 """GuideLLM's `benchmarks.json`: benchmarks, each with its strategy (synchronous, concurrent, throughput, constant,
 poisson) and its requests: start in seconds since 1970, tokens of prompt and output. Of several, `run=` says which.
 
-Failed and incomplete requests are left out.
+Failed and incomplete requests are left out. Every strategy of that client has a cap on concurrency; where the rows say
+when they were due (`info.timings.targeted_start`), that is when they arrive, and not when the cap let them start.
 """
 
 import math
@@ -46,8 +47,12 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     prompt, output = (np.array([_length(row, name) for row in done]) for name in LENGTHS)
     order = np.argsort(start, kind="stable")
     notes = (f"{left} incomplete or failed requests left out",) if left else ()
-    client = _client(strategies[at])
-    return requests_of(path, prompt[order], output[order], start[order] - start.min(), client, options, seed, notes)
+    due = [_due(row) for row in done]
+    client, asked = _client(strategies[at], all(due)), None
+    if client.rate != math.inf and all(due):
+        asked = np.array(due, np.float64)[order]
+    return requests_of(path, prompt[order], output[order], start[order] - start.min(), client, options, seed, notes,
+                       asked_s=asked)  # fmt: skip
 
 
 def _strategy(run: Row) -> Row:
@@ -61,8 +66,16 @@ def _number(kind: Row) -> Any:
     return next((kind.value[name] for name in ("streams", "rate", "max_concurrency") if kind.has(name)), None)
 
 
-def _client(kind: Row) -> Client:
-    """The client that a strategy is."""
+def _due(row: Row) -> float | None:
+    """When the client's schedule had a request, where the row says it."""
+    if not row.has("info") or not row.inner("info").has("timings"):
+        return None
+    timings = row.inner("info").inner("timings")
+    return float(timings.number("targeted_start", *S_SINCE_1970)) if timings.has("targeted_start") else None
+
+
+def _client(kind: Row, due: bool) -> Client:
+    """The client that a strategy is; of one that its schedule alone describes (a replay), the cap if rows are due."""
     name = kind.value.get("type_")
     cap = kind.number("max_concurrency", 1, MAX_CONCURRENCY, whole=True) if kind.has("max_concurrency") else 0
     if name == "synchronous":
@@ -74,7 +87,7 @@ def _client(kind: Row) -> Client:
     if name in ("constant", "poisson"):
         rate = kind.number("rate", 1e-6, 1e6)
         return Client(rate, 1e9 if name == "constant" else 1.0, cap)
-    return Client(None)
+    return Client(None, cap=cap if due else 0)
 
 
 def _start(row: Row) -> float:

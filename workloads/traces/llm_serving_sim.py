@@ -56,16 +56,20 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     return sessions(found, Shared(options["block_token"], unit))
 
 
+def _ids(row: Row, side: str) -> list[int]:
+    """The ids of a prompt or an output, as many as it has tokens."""
+    ids, need = row.ids(f"{side}_tok_ids"), row.value[f"{side}_toks"]
+    if len(ids) != need:
+        raise InputError(f"not as long as {side}_toks", file=row.path, line=row.line,
+                         field=f"{row.prefix}{side}_tok_ids", value=len(ids), allowed=str(need))  # fmt: skip
+    return ids
+
+
 def _blocks(row: Row, size: int, known: dict[tuple[int, ...], int]) -> list[int]:
     """Names of the whole blocks of a request's tokens: one a block and all that comes before it."""
     if not row.has("input_tok_ids"):
         return []
-    ids = row.ids("input_tok_ids")
-    if len(ids) != row.value["input_toks"]:
-        raise InputError("not as long as input_toks", file=row.path, line=row.line, field=f"{row.prefix}input_tok_ids",
-                         value=len(ids), allowed=str(row.value["input_toks"]))  # fmt: skip
-    if row.has("output_tok_ids"):
-        ids = [*ids, *row.ids("output_tok_ids")][: len(ids) + row.value["output_toks"]]
+    ids = [token for side in ("input", "output") if row.has(f"{side}_tok_ids") for token in _ids(row, side)]
     before, names = -1, []
     for start in range(0, len(ids) - size + 1, size):
         key = (before, *ids[start : start + size])

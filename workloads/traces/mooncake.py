@@ -72,18 +72,21 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
         if options[name] is not None and not used:
             why = "no row has a session_id" if name == "context" else "no row has a text"
             raise InputError(f"has no effect: {why}", file=path, field=name, value=options[name])
-    size = options["block_token"] or (BLOCK_TOKEN if kinds.count("input_length") else UNIT_TOKEN)
-    options = {**options, "block_token": size}
     if in_sessions or texts:
-        return _sessions(path, rows, kinds, options)
-    return hashed(path, rows, options, "ms", fraction=False)
+        size = options["block_token"] or (BLOCK_TOKEN if kinds.count("input_length") else UNIT_TOKEN)
+        return _sessions(path, rows, kinds, {**options, "block_token": size})
+    return hashed(path, rows, options, "ms", BLOCK_TOKEN, fraction=False)
 
 
 def hashed(
-    path: pathlib.Path, rows: list[Row], options: Mapping[str, Any], published: str, fraction: bool
+    path: pathlib.Path, rows: list[Row], options: Mapping[str, Any], published: str, published_token: int,
+    fraction: bool,
 ) -> Requests:  # fmt: skip
-    """Rows with a `timestamp` each, and hashes where they have them."""
-    size = options["block_token"]
+    """Rows with a `timestamp` each, and hashes where they have them: of `published_token` tokens each, where nothing is
+    given and as many of them are there."""
+    size = options["block_token"] or published_token
+    if options["block_token"] is None:
+        _check_size(rows, size)
     times = np.array([row.number("timestamp", -MAX_CLOCK, MAX_CLOCK) for row in rows], np.float64)
     lengths = [(row.token("input_length"), output_of(row, None, options.get("output_token"))) for row in rows]
     ids = [_hashes(row, size) for row in rows]
@@ -96,6 +99,17 @@ def hashed(
         arrival_ps, prompt, output, unit_start=start[order], unit_stop=stop[order], unit_id=dense_units(ids),
         unit_token=size,
     )  # fmt: skip
+
+
+def _check_size(rows: list[Row], size: int) -> None:
+    """Asks for the tokens of a hash where a row has fewer hashes than its prompt has whole blocks."""
+    for row in rows:
+        num = len(row.items("hash_ids")) if row.has("hash_ids") else 0
+        if num and num < row.token("input_length") // size:
+            prompt = row.value["input_length"]
+            raise InputError(f"the tokens of a hash cannot be told: {num} of {size} are fewer than the prompt has,"
+                             f" {prompt}", file=row.path, line=row.line, field="block_token", value="",
+                             allowed=f"{-(-prompt // num)}, by this row, or more")  # fmt: skip
 
 
 def _scale(

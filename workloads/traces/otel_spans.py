@@ -1,5 +1,6 @@
 """OpenTelemetry spans in OTLP's JSON (one object, or one a line as the collector's file exporter writes them): a span
-that has `gen_ai.usage.input_tokens` and `output_tokens` is a request.
+that has `gen_ai.usage.input_tokens` and `output_tokens` is a request, unless it sums up others: an agent, a workflow, a
+span with such a span below it.
 
 Spans of one conversation (`gen_ai.conversation.id`, else one trace) are a session: a call that began after another had
 ended waits for that one's end, and then as long as it did; a call that began beside it is sent when it was.
@@ -12,9 +13,8 @@ from typing import Any
 from kernels.errors import InputError, NothingServedError
 from workloads.parameters import Parameter
 from workloads.requests import MAX_TOKEN, Requests
-from workloads.traces._rows import NS_SINCE_1970, Row, lines, whole
+from workloads.traces._rows import NS_SINCE_1970, Row, documents
 from workloads.traces._sessions import Turn, sessions
-from workloads.traces._table import read_head
 
 HELP = "OpenTelemetry spans, OTLP JSON: gen_ai.usage.input_tokens, output_tokens, times; conversations are sessions"
 OPTIONS: dict[str, Parameter] = {
@@ -24,6 +24,8 @@ OPTIONS: dict[str, Parameter] = {
 PS_PER_NS = 1000
 INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
 OUTPUT = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
+NO_CALL = {"create_agent", "embeddings", "execute_tool", "invoke_agent", "invoke_workflow", "retrieval"}
+"""Operations of the conventions (1.41) that are no generation of a model; tokens of an agent are those of its calls."""
 SCOPES = ("scopeSpans", "instrumentationLibrarySpans")
 Call = tuple[int, int, int, int]  # nanoseconds of start and end, tokens of prompt and output
 
@@ -37,12 +39,16 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     """The calls of models among the spans."""
     del seed  # everything is in the file
     calls: dict[str, list[Call]] = {}
-    num_other = num_failed = 0
-    for span in _spans(path):
-        known = _attributes(span)
+    num_other = num_failed = num_sum = 0
+    spans = [(span, _attributes(span)) for span in _spans(path)]
+    sums = _above([span for span, known in spans if _counts(known)], [span for span, _ in spans])
+    for span, known in spans:
         tokens = [next((known[name] for name in names if name in known), None) for names in (INPUT, OUTPUT)]
         if None in tokens:
             num_other += 1
+            continue
+        if not _counts(known) or _place(span) in sums:
+            num_sum += 1
             continue
         prompt, output = (_token(span, value, names[0]) for value, names in zip(tokens, (INPUT, OUTPUT), strict=True))
         if not prompt or not output:
@@ -58,8 +64,32 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     chains = [chain for found in calls.values() for chain in _chains(sorted(found), bool(options["linked"]))]
     first = min(chain[0][0] for chain in chains)
     said = [f"{num_other} spans that say no tokens are left out"] if num_other else []
+    said += [f"{num_sum} spans that sum up calls of models (agents, wrappers) are left out"] if num_sum else []
     said += [f"{num_failed} calls without a token of prompt or output left out"] if num_failed else []
     return sessions([_turns(chain, first) for chain in chains], note="; ".join(said))
+
+
+def _counts(known: dict[str, Any]) -> bool:
+    """Whether a span says the tokens of a call of a model."""
+    says = all(any(name in known for name in names) for names in (INPUT, OUTPUT))
+    return says and known.get("gen_ai.operation.name") not in NO_CALL
+
+
+def _place(span: Row, field: str = "spanId") -> tuple[str, str]:
+    """A span's name, or that of the one above it; "" where there is none."""
+    return str(span.value.get("traceId")), str(span.value.get(field) or "")
+
+
+def _above(calls: list[Row], spans: list[Row]) -> set[tuple[str, str]]:
+    """The spans that lie above a call, at whatever distance."""
+    parent = {_place(span): _place(span, "parentSpanId") for span in spans}
+    found: set[tuple[str, str]] = set()
+    for span in calls:
+        at = _place(span, "parentSpanId")
+        while at[1] and at in parent and at not in found:
+            found.add(at)
+            at = parent[at]
+    return found
 
 
 def _chains(calls: list[Call], linked: bool) -> list[list[Call]]:
@@ -83,8 +113,7 @@ def _turns(chain: list[Call], first: int) -> list[Turn]:
 
 
 def _spans(path: pathlib.Path) -> Iterator[Row]:
-    one = len(read_head(path).strip().split(b"\n")) == 1 or b'"resourceSpans"' not in read_head(path).split(b"\n")[0]
-    for row in [whole(path)] if one else lines(path):
+    for row in documents(path):
         for resource in row.objects("resourceSpans"):
             for scope in (name for name in SCOPES if resource.has(name)):
                 for inner in resource.objects(scope):

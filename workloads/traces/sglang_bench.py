@@ -11,7 +11,7 @@ import numpy as np
 from workloads.parameters import Parameter
 from workloads.requests import Requests
 from workloads.traces._client import OPTIONS as CLIENT
-from workloads.traces._client import RUN, client_of, requests_of
+from workloads.traces._client import RUN, client_of, requests_of, said_of
 from workloads.traces._rows import lines, pick
 
 HELP = "SGLang bench_serving, JSON lines with details: input_lens, output_lens, request_rate, max_concurrency"
@@ -30,11 +30,6 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     from workloads.traces.vllm_bench import lengths
 
     rows = list(lines(path))
-    said = [
-        f"{row.value.get('tag') or row.value.get('dataset_name') or 'run'} at request_rate"
-        f" {row.value.get('request_rate')}, max_concurrency {row.value.get('max_concurrency')}"
-        for row in rows
-    ]
-    row = rows[pick(path, said, options["run"])]
+    row = rows[pick(path, [said_of(row) for row in rows], options["run"])]
     prompt, output = lengths(row)
     return requests_of(path, np.asarray(prompt), output, None, client_of(row), options, seed)

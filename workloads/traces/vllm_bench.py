@@ -5,7 +5,8 @@ all at once) and at most so many under way; the recorded `start_times` are then 
 `queue_times` that the client held each request back (vLLM 0.33 writes them). Without a cap they
 are the arrivals; where there are none, these are made anew from `request_rate` and `burstiness` (the shape of the gamma
 gaps) and stretched, as that benchmark does, to last exactly the number of requests over the rate. Requests without
-output had failed; they are left out.
+output had failed; they are left out. A file that was appended to (`--append-result`) has a run a line: `run=` says
+which.
 """
 
 import pathlib
@@ -20,11 +21,11 @@ from workloads.parameters import Parameter
 from workloads.requests import MAX_TOKEN, Requests
 from workloads.traces import sglang_bench
 from workloads.traces._client import OPTIONS as CLIENT
-from workloads.traces._client import client_of, requests_of
-from workloads.traces._rows import Row, whole
+from workloads.traces._client import RUN, client_of, requests_of, said_of
+from workloads.traces._rows import Row, documents, pick
 
 HELP = "vLLM serving benchmark, detailed JSON: input_lens, output_lens, start_times, request_rate, max_concurrency"
-OPTIONS: dict[str, Parameter] = dict(CLIENT)
+OPTIONS: dict[str, Parameter] = {**CLIENT, **RUN}
 SLACK = 1.05  # of the run's duration, which begins before the first start and ends after the last
 
 
@@ -35,8 +36,9 @@ def sniff(head: bytes) -> bool:
 
 
 def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
-    """The requests that were answered."""
-    row = whole(path)
+    """The requests of one run that were answered."""
+    rows = list(documents(path))
+    row = rows[pick(path, [said_of(row) for row in rows], options["run"])]
     prompt, output = lengths(row)
     starts = None
     if row.has("start_times"):

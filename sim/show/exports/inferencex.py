@@ -15,13 +15,13 @@ HELP = "a row of InferenceX"
 
 
 def export(done: "Simulation") -> bytes:
-    """One object; `conc` is the most requests that were in the system at once."""
+    """One object; `conc` is the cap on concurrency, of a load without one the most requests that were there at once."""
     rows, metrics, said = served(done), done.metrics, config(done)
     devices = num_device(done)
     asked, made = metrics["total_token_throughput"], metrics["output_throughput"]
     found: dict[str, Any] = {
         "hw": done.setup.system.device.name,
-        "conc": metrics["max_concurrent_requests"],
+        "conc": done.load.max_concurrency or metrics["max_concurrent_requests"],
         "image": f"ridgeline:{done.run.about['versions']['ridgeline']}",
         "model": said["model"],
         "infmax_model_prefix": said["model"],

@@ -40,6 +40,17 @@ def test_vllms_file_is_read_back(done: Simulation, tmp_path: pathlib.Path) -> No
     assert again.output_token.tolist() == done.run.request["output_token"].tolist()
 
 
+@pytest.mark.parametrize(("fields", "sizes"), [({"tp": 2}, (2, 1, 1)), ({"tp": 2, "pp": 3, "dp": 2}, (2, 3, 2))])
+def test_vllms_pareto_plot_finds_the_devices(fields: dict, sizes: tuple[int, int, int]) -> None:
+    """It divides `output_throughput` by the product of these, and takes one device where they are not there."""
+    run = simulate(Scenario(model="gpt2", requests="batch:n=2,prompt=20,output=3", **fields))
+    found = loaded(run, "vllm")
+    of = tuple(found[f"{kind}_parallel_size"] for kind in ("tensor", "pipeline", "data"))
+    assert of == sizes
+    assert np.prod(of) == run.run.totals["num_device"]
+    assert not {"itls", "errors", "generated_texts"} & set(found)  # nothing stands for what nobody knows
+
+
 def test_a_capped_load_is_read_back_with_its_cap_and_its_arrivals(tmp_path: pathlib.Path) -> None:
     """What the client held back is told apart from what came: the same load runs again, not its server's doing."""
     capped = simulate(
@@ -109,6 +120,14 @@ def test_inferencex_divides_by_devices(done: Simulation) -> None:
     assert found["input_tput_per_gpu"] + found["output_tput_per_gpu"] == pytest.approx(found["tput_per_gpu"])
     assert found["median_intvty"] == pytest.approx(1e3 / done.metrics["median_tpot_ms"])
     assert found["p99_ttft"] == pytest.approx(done.metrics["p99_ttft_ms"] / 1e3)
+
+
+def test_inferencex_counts_the_users_that_the_client_was() -> None:
+    """Its `conc` is what the client was told (`max_concurrency`), not what a second of it happens to have seen."""
+    capped = simulate(Scenario(model="gpt2", requests="batch:n=9,prompt=20,output=3,max_concurrency=2"))
+    assert loaded(capped, "inferencex")["conc"] == 2
+    free = simulate(Scenario(model="gpt2", requests="batch:n=9,prompt=20,output=3"))
+    assert loaded(free, "inferencex")["conc"] == free.metrics["max_concurrent_requests"] == 9
 
 
 def test_prometheus_text_parses_and_adds_up(done: Simulation) -> None:
