@@ -225,15 +225,16 @@ def validate(what: str, path: str, **option: Any) -> "pd.DataFrame":
 
 def accuracy(what: str = "kernels") -> "pd.DataFrame":
     """Errors of what ships on what its fits have not seen: of `kernels`, a row an operator and device; of `engines`, a
-    row a profile; of `energy`, a row a source of watts; of `training`, a row a stack."""
+    row a profile; of `energy`, a row a source of watts; of `inherited`, a row a machine that a relative's calibration
+    prices, and kind; of `training`, a row a stack."""
     from hw_models.accuracy import held_out
     from kernels.errors import InputError
-    from sim.reference import engine_accuracy, power_accuracy
+    from sim.reference import engine_accuracy, inherited_accuracy, power_accuracy
     from sim.training import accuracy as training_accuracy
 
     found = {
         "kernels": held_out, "engines": engine_accuracy.left_out, "energy": power_accuracy.stated,
-        "training": training_accuracy.stated,
+        "inherited": inherited_accuracy.stated, "training": training_accuracy.stated,
     }  # fmt: skip
     if what not in found:
         raise InputError("no such table", field="what", value=what, allowed=list(found))

@@ -4,7 +4,7 @@ import pandas as pd
 
 from sim.serving.engine_profile import load, names
 
-COLUMNS = ("engine", "data", "metric", "n", "error", "left_out_error", "left_out")
+COLUMNS = ("engine", "data", "metric", "n", "error", "left_out_error", "left_out", "system")
 
 
 def left_out() -> pd.DataFrame:
@@ -16,11 +16,12 @@ def left_out() -> pd.DataFrame:
     """
     rows = []
     for name in names():
-        fit = load(name).fit
+        profile = load(name)
+        fit = profile.fit
         for metric in fit.error if fit is not None else ():
             assert fit is not None
             errors = (fit.num_run, fit.error[metric], fit.left_out_error[metric], fit.left_out)
-            rows.append((name, fit.data, metric, *errors))
+            rows.append((name, fit.data, metric, *errors, profile.device))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -4,7 +4,8 @@
 
 The device's time comes from its calibration; what is fitted is the host's that the device does not hide: seconds a
 step, a sequence of a step, a step that holds a prompt, and a request before its first step. Each stage that is not
-overloaded is served for a short while at its constant rate, after a warm-up in which every prompt has been seen.
+overloaded is served for a short while at its constant rate, after a warm-up in which every prompt has been seen and
+before others that keep the load up.
 Least squares on the logarithm of mean TTFT and mean end-to-end latency, with a loss that grows only linearly for
 the stages that something else has disturbed. A second fit a model leaves that model out; what it is then off by
 is the error to expect on a model that nobody has measured.
@@ -37,6 +38,7 @@ NAMES: tuple[str, ...] = ("step_s", "seq_s", "prefill_s", "request_s")
 START = (1e-4, 1e-6, 1e-3, 6e-3)  # where the search starts, which is also its scale
 METRICS: tuple[str, ...] = ("ttft", "e2e", "tpot")
 WARM_S, SPAN_S = 12.0, 20.0  # all prompts have come by in the first, and the second is a whole number of rounds or many
+COOL_S = 20.0  # others go on coming while those of the span are served: a load that ends speeds its last requests up
 DISTURBED = 0.05  # of the logarithm: beyond it the loss grows linearly
 
 
@@ -70,7 +72,7 @@ def cases(file: str | pathlib.Path, engine: str, run: tuple[str, ...] = ()) -> l
         if run and name not in run:
             continue
         for _, stage in stages[~overloaded(stages)].iterrows():
-            short = stages[stages["stage"] == stage["stage"]].assign(duration_s=WARM_S + SPAN_S)
+            short = stages[stages["stage"] == stage["stage"]].assign(duration_s=WARM_S + SPAN_S + COOL_S)
             scenario = scenario_of(short, engine)
             setup, policy = prepare(scenario), policy_of(scenario)
             limits = limits_of(setup, profile)
@@ -81,6 +83,7 @@ def cases(file: str | pathlib.Path, engine: str, run: tuple[str, ...] = ()) -> l
                 setup.machine,
                 max_token=max_token(policy, limits),
                 max_seq=max_seq(policy),
+                skew=setup.expert_skew,
                 host=profile.host_time(),
             )
             measured = np.array([stage[f"{metric}_mean_s"] for metric in METRICS], float)
@@ -90,11 +93,12 @@ def cases(file: str | pathlib.Path, engine: str, run: tuple[str, ...] = ()) -> l
 
 
 def simulated(case: Case, profile: EngineProfile) -> Floats:
-    """`[METRICS]` means in seconds of the requests that arrive after the warm-up."""
+    """`[METRICS]` means in seconds of the requests that arrive in the span between warm-up and end."""
     host_ps = np.array(profile.host_time().vector_ps(case.setup.model.num_layer, 0.0), np.int64)
     price = case.price._replace(host_ps=host_ps)
     request = serve(cast(Any, case.requests), price, case.policy, find("router", "round_robin"), case.limits).request
-    some = request["arrival_ps"] >= to_ps(WARM_S)
+    came = request["arrival_ps"]
+    some = (came >= to_ps(WARM_S)) & (came < to_ps(WARM_S + SPAN_S))
     arrival, first, end = (request[name][some] / PS_PER_S for name in ("arrival_ps", "first_token_ps", "end_ps"))
     ttft, e2e = float(np.mean(first - arrival)), float(np.mean(end - arrival))
     token = float(np.mean(request["output_token"][some]))

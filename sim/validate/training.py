@@ -189,19 +189,18 @@ def _kind_of_reason(reason: str, path: Any) -> str:
 
 
 def _offload_rows(table: pd.DataFrame, path: str | pathlib.Path, odd: Counter[str]) -> list[dict[str, Any]]:
-    """Forward, backward, update and the whole iteration on each machine, and the iterations of all."""
-    rows, every = [], []
+    """Forward, backward, update and the whole iteration on each machine, then each of them, and the step, over all."""
+    kinds = ("forward", "backward", "update", "iteration")
+    rows: list[dict[str, Any]] = []
+    ours: dict[str, list[float]] = {kind: [] for kind in kinds}
+    theirs: dict[str, list[float]] = {kind: [] for kind in kinds}
     for host, runs, measured in read_offload(table, path, odd):
-        forward, backward, update = offload_iteration(runs, host)
-        ours = (forward, backward, update, forward + backward + update)
-        every.append((ours[-1], measured[:, -1]))
-        for column, (kind, values) in enumerate(zip(("forward", "backward", "update", "iteration"), ours, strict=True)):
-            rows.append(
-                error_row(
-                    kind, "zero3_offload", host.name, values.tolist(), measured[:, column].tolist(), len(measured)
-                )
-            )
-    both = [np.concatenate(parts) for parts in zip(*every, strict=True)]
-    whole = error_row("iteration", "zero3_offload", "all", both[0].tolist(), both[1].tolist(), len(table))
-    step = error_row("step", "all", "all", both[0].tolist(), both[1].tolist(), len(table), number_format="all")
-    return [*rows, whole, step]
+        parts = offload_iteration(runs, host)
+        for kind, values, column in zip(kinds, (*parts, sum(parts)), measured.T, strict=True):
+            pair = values.tolist(), column.tolist()
+            rows.append(error_row(kind, "zero3_offload", host.name, *pair, len(measured)))
+            ours[kind] += pair[0]
+            theirs[kind] += pair[1]
+    ours["step"], theirs["step"] = ours["iteration"], theirs["iteration"]
+    rows += [error_row(kind, "all", "all", ours[kind], theirs[kind], len(table), number_format="all") for kind in ours]
+    return rows

@@ -214,3 +214,19 @@ def test_shipped_engine_profile_still_has_the_errors_it_states() -> None:
     # one model of four: within three times the mean over all
     assert found["e2e"] <= 3 * profile.fit.error["e2e"]
     assert found["tpot"] <= 3 * profile.fit.error["tpot"]
+
+
+@pytest.mark.parametrize("run", ["llama-2-70b-tp4-codegen", "mixtral-8x7b-tp2-codegen"])
+def test_the_short_span_of_a_fit_sees_what_the_whole_load_does(run: str) -> None:
+    """Requests whose load goes on after them, experts as uneven as the engine's profile has them."""
+    from sim.reference.engine_fit import cases, simulated
+    from sim.serving.engine_profile import load
+    from sim.validate.serving import simulate_run
+
+    file = folder("serving", "vllm_h100_measured.csv")
+    frame = read(file)
+    stages = frame[frame["run"] == run].assign(duration_s=120.0)
+    whole = simulate_run(stages, "vllm_0.15").sort_values("stage")
+    for case, (_, stage) in zip(cases(file, "vllm_0.15", run=(run,)), whole.iterrows(), strict=True):
+        for ours, name in zip(simulated(case, load("vllm_0.15"))[1:], ("e2e", "tpot"), strict=True):
+            assert ours == pytest.approx(stage[f"simulated_{name}_mean_s"], rel=0.012)
