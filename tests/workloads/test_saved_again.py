@@ -88,6 +88,43 @@ def test_turned_channels(stated, turned):
     assert from_dict(QWEN3_14B | stated, "x").block[0].attention.rope_dim == turned
 
 
+# A table for each kind of layer, as Gemma 4's files have them; the kind without a share turns whole heads.
+TABLES = {"full_attention": {"partial_rotary_factor": 0.25}, "sliding_attention": {"rope_theta": 1e4}}
+MIXED = QWEN3_14B | {
+    "layer_types": ["sliding_attention"] * 39 + ["full_attention"], "sliding_window": 1024, "use_sliding_window": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tables", "sliding", "full"),
+    [
+        (TABLES, 128, 32),
+        (dict(reversed(TABLES.items())), 128, 32),  # the order of the tables says nothing
+        ({kind: {"partial_rotary_factor": part} for kind, part in zip(TABLES, (0.5, 0.25), strict=True)}, 32, 64),
+        ({"sliding_attention": {"partial_rotary_factor": 0.5}}, 64, 128),
+        (TABLES | {"full_attention": {"partial_rotary_factor": 0.25, "rope_type": "proportional"}}, 128, 128),
+    ],
+)
+def test_turned_channels_of_each_kind_of_layer(tables, sliding, full):
+    model = from_dict(MIXED | {"rope_parameters": tables}, "x")
+    turned = {bool(block.attention.window): block.attention.rope_dim for block in model.block}
+    assert turned == {True: sliding, False: full}
+    gemma = {
+        "model_type": "gemma4_text", "num_hidden_layers": 6, "hidden_size": 512, "intermediate_size": 1024,
+        "num_attention_heads": 4, "head_dim": 128, "global_head_dim": 128, "rope_parameters": tables,
+    }  # fmt: skip
+    gemma_turned = {bool(block.attention.window): block.attention.rope_dim for block in from_dict(gemma, "x").block}
+    assert gemma_turned == turned
+
+
+def test_a_layer_s_own_table_goes_before_the_file_s_share():
+    both = MIXED | {"rope_parameters": TABLES, "partial_rotary_factor": 0.5}
+    turned = {bool(block.attention.window): block.attention.rope_dim for block in from_dict(both, "x").block}
+    assert turned == {True: 64, False: 32}
+    with pytest.raises(InputError, match="rope_parameters = "):
+        from_dict(QWEN3_14B | {"rope_parameters": [1]}, "x")
+
+
 # Fields of text_config that the publisher's file has; everything else is the class's. Counts: the checkpoints' own
 # (safetensors index) less a SigLIP encoder of 416,866,032 and a projection of 1152 x hidden + 1152; LLaVA 1.5's
 # language model is Llama 2 7B's with 64 rows more.

@@ -100,6 +100,88 @@ def test_what_later_turns_of_mooncake_count(tmp_path) -> None:
         load_requests(f"{path},context=all")
 
 
+# two turns of 100 and 200 tokens, the first answered by 5: what the second one's prompt is
+TURN = {
+    "hashes": ({"input_length": 100, "hash_ids": [1]}, {"input_length": 200, "hash_ids": [2]}),
+    "hashes that grow": ({"input_length": 100, "hash_ids": [1, 2]}, {"input_length": 200, "hash_ids": [1, 2, 3]}),
+    "no hashes": ({"input_length": 100}, {"input_length": 200}),
+    "texts": ({"text_input": "a" * 400}, {"text_input": "b" * 800}),
+    "texts that grow": ({"text_input": "a" * 400}, {"text_input": "a" * 400 + "b" * 400}),
+    "messages": tuple(
+        {"messages": [{"role": "u", "content": "a" * num}]} for num in (398, 798)
+    ),  # and "u", a line's end
+    "payloads": tuple({"payload": {"prompt": "a" * num}} for num in (400, 800)),
+}
+
+
+@pytest.mark.parametrize("kind", TURN)
+@pytest.mark.parametrize("context", [None, "new", "whole"])
+def test_a_context_holds_for_every_kind_of_row(tmp_path, kind, context) -> None:
+    rows = [{"session_id": "a", "output_length": 5, **one} for one in TURN[kind]]
+    text = "input_length" not in TURN[kind][0]
+    block = 40 if "grow" in kind and not text else 0  # so that the first row has a whole block
+    path = write(tmp_path, files.lines(rows))
+    asked = f"mooncake:{path}" + ",char_per_token=4" * text + f",block_token={block}" * bool(block)
+    asked += f",context={context}" * bool(context)
+    if context == "new" and kind in ("messages", "payloads"):
+        with pytest.raises(InputError, match=r":2: .*context = 'new'.*the whole prompt"):
+            load_requests(asked)
+        return
+    whole = context == "whole" or (
+        context is None and kind in ("hashes that grow", "texts that grow", "messages", "payloads")
+    )
+    assert load_requests(asked).prompt_token.tolist() == [100, 200 if whole else 100 + 5 + 200]
+
+
+def test_options_of_mooncake_that_change_nothing_are_refused(tmp_path) -> None:
+    counted = {"input_length": 10, "output_length": 3}
+    body = {"payload": {"prompt": "abcd", "max_tokens": 2}}
+    for rows, option, why in [
+        ([counted | {"timestamp": 0}], "output_token=7", "every row says"),
+        ([counted | {"session_id": "a"}], "output_token=7", "every row says"),
+        ([body], "output_token=7,char_per_token=1", "every row says"),
+        ([counted | {"session_id": "a"}], "context=whole", "no session has a second turn"),
+        ([counted | {"timestamp": 0}], "block_token=16", "no row has hash_ids"),
+        ([counted | {"session_id": "a"}], "time_unit=s", "no row has a timestamp"),
+    ]:
+        with pytest.raises(InputError, match=f"has no effect: {why}"):
+            load_requests(f"mooncake:{write(tmp_path, files.lines(rows))},{option}")
+    some = [counted | {"timestamp": 0}, {"input_length": 10, "timestamp": 1000}]
+    assert load_requests(f"{write(tmp_path, files.lines(some))},output_token=7").output_token.tolist() == [3, 7]
+
+
+def test_a_mooncake_session_begins_at_a_time_or_none_does(tmp_path) -> None:
+    row = {"input_length": 10, "output_length": 3}
+    text = {"text_input": "abcd", "output_length": 3}
+    for rows, line in [
+        ([row | {"session_id": "a", "timestamp": 5000}, row | {"session_id": "b"}], 2),
+        ([row | {"session_id": "a", "timestamp": 5000}, row], 2),  # without a session
+        ([row | {"session_id": "a"}, row | {"session_id": "a", "timestamp": 5000}], 1),
+        ([text | {"timestamp": 5000}, text, text | {"timestamp": 6000}], 2),
+    ]:
+        option = ",char_per_token=4" if "text_input" in rows[0] else ""
+        with pytest.raises(InputError, match=f":{line}: .*timestamp = .*is missing where a session begins"):
+            load_requests(f"mooncake:{write(tmp_path, files.lines(rows))}{option}")
+    none = load_requests(f"mooncake:{write(tmp_path, files.lines([row | {'session_id': name} for name in 'ab']))}")
+    assert none.arrival_ps.tolist() == [0, 0]
+    assert "begin at once" in none.note
+
+
+def test_a_delay_of_mooncake_is_waited_or_spoken_of(tmp_path) -> None:
+    row = {"session_id": "a", "input_length": 10, "output_length": 3}
+    both = [row | {"timestamp": 0}, row | {"timestamp": 5000, "delay": 20}]
+    with pytest.raises(InputError, match=r":2: .*delay = 20.*stands beside timestamp"):
+        load_requests(f"mooncake:{write(tmp_path, files.lines(both))}")
+    both[1]["delay"] = 0  # the same read either way
+    assert load_requests(f"mooncake:{write(tmp_path, files.lines(both))}").arrival_ps.tolist() == [0, 5 * 10**12]
+    first = [row | {"timestamp": 0, "delay": 20}, row | {"delay": 30}]
+    found = load_requests(f"mooncake:{write(tmp_path, files.lines(first))}")
+    assert found.think_ps.tolist() == [0, 30 * 10**9]
+    assert "delays of 1 rows that begin a session have nothing to wait for" in found.note
+    alone = [{"input_length": 10, "output_length": 3, "timestamp": 1000 * k, "delay": 20} for k in range(2)]
+    assert "delays of 2 rows" in load_requests(f"mooncake:{write(tmp_path, files.lines(alone))}").note
+
+
 def test_llm_serving_sim(tmp_path) -> None:
     flat = load_requests(write(tmp_path, files.SIM_FLAT))
     assert flat.arrival_ps.tolist() == [0, 5_000_000_000]

@@ -9,6 +9,7 @@ from kernels.digits import whole
 from kernels.errors import InputError
 from workloads import files
 
+FULL = "full_attention"  # a kind of layer, as files name it
 MAX_SIZE = 100_000_000  # no dimension of a published model comes near; a larger one is a typing error
 
 
@@ -78,14 +79,26 @@ class Fields:
         own: dict[str, Any] = next((each for key, each in stated.items() if whole(str(key)) == index), {})
         return Fields({**self.raw, **own}, self.file) if own else self
 
-    def rotary(self, dim: int, share: float = 1.0) -> int:
-        """Channels of a head of width `dim` that turn with the position: stated, or the stated share of them (in
-        `rope_parameters` in later files: one table, or one for each kind of layer), else `share`."""
-        table = self.raw.get("rope_parameters")
-        for each in (table, *(table.values() if isinstance(table, dict) else ())):
-            if isinstance(each, dict):
-                share = Fields(each, self.file).fraction("partial_rotary_factor", default=share)
+    def rotary(self, dim: int, share: float = 1.0, kind: str = FULL) -> int:
+        """Channels of a head of width `dim` that turn with the position in a layer of a `kind` (as `layer_types` has
+        them): stated, or the stated share of them (in `rope_parameters` in later files: one table, or one for each kind
+        of layer, of which the others say nothing here), else `share`.
+
+        Proportional positions turn every channel, those beyond the share by no angle (vLLM's Gemma4RotaryEmbedding).
+
+        >>> tables = {"full_attention": {"partial_rotary_factor": 0.25}, "sliding_attention": {"rope_theta": 1e4}}
+        >>> fields = Fields({"rope_parameters": tables}, "config.json")
+        >>> fields.rotary(128), fields.rotary(128, kind="sliding_attention")
+        (32, 128)
+        """
+        table = self.table("rope_parameters")
+        if any(isinstance(each, dict) for each in table.raw.values()):
+            names = (FULL, "attention") if kind in (FULL, "attention") else (kind,)
+            table = table.table(next((name for name in names if table.has(name)), kind))
         share = self.fraction("partial_rotary_factor", "rotary_pct", default=share)
+        share = table.fraction("partial_rotary_factor", default=share)
+        if table.word("rope_type") == "proportional":
+            share = 1.0
         return self.size("rotary_dim", default=int(dim * share), low=0, high=dim)
 
     def per_layer(self, name: str, num_layer: int) -> list[int] | None:

@@ -103,6 +103,12 @@ def units_of(text: str, char_per_token: float, unit_token: int = UNIT_TOKEN) -> 
     return found
 
 
+def says_output(row: Row) -> bool:
+    """Whether a row or its payload says the tokens of the answer."""
+    body = row.value.get("payload")
+    return row.has("output_length") or (isinstance(body, dict) and any(body.get(name) is not None for name in OUTPUTS))
+
+
 def output_of(row: Row, said: Written | None, given: Any) -> int:
     """Tokens of the answer: of the row, of its payload, or what the user gives."""
     if row.has("output_length") or (given is None and (said is None or said.output is None)):

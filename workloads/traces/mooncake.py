@@ -8,14 +8,14 @@ milliseconds after the one before it comes (`delay`), or when at the earliest (`
 What a later row of a session counts is one of two things: AIPerf's replay adds it to the history, and converters of
 agents' logs write whole prompts. Where its hashes begin with those of the row before it, it is whole; `context=` says
 it otherwise.
-Rows may write their prompt out (`text_input`, `messages`, `payload`; see `_messages`): messages are whole, a text is
-new.
+Rows may write their prompt out (`text_input`, `messages`, `payload`; see `_messages`): messages and payloads are whole
+whatever is asked, a text is as a row of hashes.
 """
 
 import itertools
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from kernels.errors import InputError
 from workloads.parameters import Parameter
 from workloads.requests import MAX_TOKEN, Requests, build
 from workloads.traces._clock import TIME_UNIT, first_late, since_ps, unit_ps
-from workloads.traces._messages import UNIT_TOKEN, kind_of, output_of, units_of, written
+from workloads.traces._messages import UNIT_TOKEN, kind_of, output_of, says_output, units_of, written
 from workloads.traces._rows import MAX_CLOCK, Row, lines
 from workloads.traces._sessions import Shared, Turn, accumulated, dense_units, history_units, sessions
 from workloads.traces._text import tokens_of
@@ -37,7 +37,7 @@ OPTIONS: dict[str, Parameter] = {
     "block_token": Parameter("tokens a hash stands for (absent: 512; of texts, a shared block: 16)", "int", low=1,
                              high=MAX_TOKEN),
     **TIME_UNIT,
-    "context": Parameter("of later turns: new (added to the history) or whole (absent: as their hashes say)", "text"),
+    "context": Parameter("of later turns: new (added to the history) or whole (absent: as they begin)", "text"),
     "char_per_token": Parameter("characters a token of messages and texts (needed for them)", low=0.1, high=100.0),
     "output_token": Parameter("tokens of an answer that the file does not count", "int", low=1, high=MAX_TOKEN),
 }  # fmt: skip
@@ -68,19 +68,37 @@ def read(path: pathlib.Path, options: Mapping[str, Any], seed: int) -> Requests:
     kinds = [kind_of(row) for row in rows]
     texts = any(kind != "input_length" for kind in kinds)
     in_sessions = any(row.has("session_id") for row in rows)
-    for name, used in (("context", in_sessions), ("char_per_token", texts)):
+    session = _grouped(rows)
+    for name, used, why in (
+        ("context", in_sessions, "no row has a session_id"),
+        ("context", any(len(one) > 1 for one in session), "no session has a second turn"),
+        ("char_per_token", texts, "no row has a text"),
+        ("block_token", in_sessions or texts or any(row.has("hash_ids") for row in rows), "no row has hash_ids"),
+        ("output_token", not all(says_output(row) for row in rows), "every row says how many tokens it puts out"),
+        ("time_unit", any(row.has("timestamp") for row in rows), "no row has a timestamp"),
+    ):
         if options[name] is not None and not used:
-            why = "no row has a session_id" if name == "context" else "no row has a text"
             raise InputError(f"has no effect: {why}", file=path, field=name, value=options[name])
     if in_sessions or texts:
         size = options["block_token"] or (BLOCK_TOKEN if kinds.count("input_length") else UNIT_TOKEN)
-        return _sessions(path, rows, kinds, {**options, "block_token": size})
-    return hashed(path, rows, options, "ms", BLOCK_TOKEN, fraction=False)
+        return _sessions(path, rows, kinds, session, {**options, "block_token": size})
+    return hashed(path, rows, options, "ms", BLOCK_TOKEN, fraction=False, note=_idle_delays(rows))
+
+
+def _grouped(rows: list[Row]) -> list[list[int]]:
+    """The rows of each session, in the order of the file; a row without a session is one of its own."""
+    session = dict[Any, list[int]]()
+    for number, row in enumerate(rows):
+        name = row.value["session_id"] if row.has("session_id") else ("row", number)
+        if row.has("session_id") and not isinstance(name, str | int):
+            raise row.error("session_id", "not a name", "a text or a whole number")
+        session.setdefault(name, []).append(number)
+    return list(session.values())
 
 
 def hashed(
     path: pathlib.Path, rows: list[Row], options: Mapping[str, Any], published: str, published_token: int,
-    fraction: bool,
+    fraction: bool, note: str = "",
 ) -> Requests:  # fmt: skip
     """Rows with a `timestamp` each, and hashes where they have them: of `published_token` tokens each, where nothing is
     given and as many of them are there."""
@@ -97,7 +115,7 @@ def hashed(
     start = stop - [len(one) for one in ids]
     return build(
         arrival_ps, prompt, output, unit_start=start[order], unit_stop=stop[order], unit_id=dense_units(ids),
-        unit_token=size,
+        unit_token=size, note=note,
     )  # fmt: skip
 
 
@@ -137,7 +155,8 @@ def _hashes(row: Row, size: int) -> list[int]:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A row: its tokens, the names of the blocks that it says, and its text where it has one."""
+    """A row: its tokens, the names of the blocks that it says, its text where it has one, and whether what it writes
+    holds the conversation before it by its kind."""
 
     prompt: int
     output: int
@@ -150,7 +169,7 @@ def _asked(row: Row, kind: str, options: Mapping[str, Any]) -> _Asked:
     size = options["block_token"]
     if kind == "input_length":
         output = output_of(row, None, options["output_token"])
-        return _Asked(row.token("input_length"), output, _hashes(row, size), None, options["context"] == "whole")
+        return _Asked(row.token("input_length"), output, _hashes(row, size), None, False)
     said = written(row, kind)
     prompt = tokens_of(row.path, said.text, options)
     if not prompt:
@@ -159,43 +178,56 @@ def _asked(row: Row, kind: str, options: Mapping[str, Any]) -> _Asked:
     return _Asked(prompt, output, units_of(said.text, options["char_per_token"], size), said.text, said.whole)
 
 
-def _sessions(path: pathlib.Path, rows: list[Row], kinds: list[str], options: Mapping[str, Any]) -> Requests:
-    """Rows in sessions, in the order of the file; a row without a session is one of its own."""
-    size, session = options["block_token"], dict[Any, list[int]]()
-    for number, row in enumerate(rows):
-        name = row.value["session_id"] if row.has("session_id") else ("row", number)
-        if row.has("session_id") and not isinstance(name, str | int):
-            raise row.error("session_id", "not a name", "a text or a whole number")
-        session.setdefault(name, []).append(number)
+def _sessions(
+    path: pathlib.Path, rows: list[Row], kinds: list[str], session: list[list[int]], options: Mapping[str, Any]
+) -> Requests:  # fmt: skip
+    """Rows in sessions, in the order of the file."""
+    size = options["block_token"]
     timed = [row for row in rows if row.has("timestamp")]
     times = np.array([row.number("timestamp", -MAX_CLOCK, MAX_CLOCK) for row in timed], np.float64)
     scale = _scale(path, timed, times, options, "ms", fraction=False) if timed else 0
     least = times.min() if timed else 0.0
     found, unit, fresh = [], [], itertools.count(-1, -1)
     num = {"whole": 0, "later hashes": 0, "texts": sum(kind != "input_length" for kind in kinds)}
-    for numbers in session.values():
+    for numbers in session:
         turns = [rows[k] for k in numbers]
+        if timed and not turns[0].has("timestamp"):
+            raise turns[0].error("timestamp", "is missing where a session begins, and other rows have one")
         asked = [_asked(rows[k], kinds[k], options) for k in numbers]
         for row, one in zip(turns, asked, strict=True):
             if (one.text is None) != (asked[0].text is None) or (one.text is not None and one.whole != asked[0].whole):
                 kind = kinds[numbers[0]]
                 raise row.error("session_id", f"the turns of a session write their prompts in two ways, first {kind}")
-        whole = asked[0].whole or (options["context"] is None and _grow(asked, size))
+        if options["context"] == "new" and asked[0].whole and len(turns) > 1:
+            raise InputError(f"{kinds[numbers[1]]} holds the whole prompt", file=path, line=turns[1].line,
+                             field="context", value="new", allowed="whole")  # fmt: skip
+        whole = asked[0].whole or options["context"] == "whole"
+        whole = whole or (options["context"] is None and _grow(asked, size))
         lengths = [(one.prompt, one.output) for one in asked]
         units = _whole_units(asked, size) if whole else _new_units(asked, lengths := accumulated(lengths), size, fresh)
         num["whole"] += len(turns) > 1 and whole
         num["later hashes"] += 0 if whole else sum(one.text is None and bool(one.unit) for one in asked[1:])
         made = []
         for place, ((prompt, output), row) in enumerate(zip(lengths, turns, strict=True)):
-            at, wait = 0, 0.0
-            if row.has("timestamp"):
-                at = round((row.value["timestamp"] - least) * scale)
-            elif place and row.has("delay"):
-                wait = row.number("delay", 0, 9e9)
+            at = round((row.value["timestamp"] - least) * scale) if row.has("timestamp") else 0
+            wait = _delay(row) if place else 0.0
+            if wait and row.has("timestamp"):
+                raise row.error("delay", "stands beside timestamp: which of them counts is not known", "one of both")
             made.append(Turn(at, prompt, output, round(wait * 10**9)))
         found.append(made)
         unit.append(units)
-    return sessions(found, Shared(size, unit), _said(num, len(session), bool(timed), options))
+    said = [_said(num, len(session), bool(timed), options), _idle_delays([rows[numbers[0]] for numbers in session])]
+    return sessions(found, Shared(size, unit), "; ".join(filter(None, said)))
+
+
+def _delay(row: Row) -> float:
+    return float(row.number("delay", 0, 9e9)) if row.has("delay") else 0.0
+
+
+def _idle_delays(first: Sequence[Row]) -> str:
+    """What the report says of delays of rows that have none before them."""
+    num = sum(_delay(row) > 0 for row in first)
+    return f"delays of {num} rows that begin a session have nothing to wait for and are left out" if num else ""
 
 
 def _grow(asked: list[_Asked], size: int) -> bool:

@@ -60,7 +60,7 @@ def _block(fields: Fields, layer: int, kind: str, shared: bool) -> Block:
         dim,
         dim,
         window=0 if full else fields.size("sliding_window", default=512),
-        rope_dim=dim,
+        rope_dim=fields.rotary(dim, kind=kind),
         qk_norm=dim if shared else 2 * dim,
         key_is_value=key_is_value,
         shared_kv=shared,

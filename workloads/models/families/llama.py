@@ -117,6 +117,7 @@ MODEL_TYPES = tuple(TRAIT)
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 CONTEXT = ("max_position_embeddings", "max_sequence_length", "n_positions", "seq_length", "max_seq_len",
            "model_max_length")  # fmt: skip
+KINDS = ("full_attention", "sliding_attention", "chunked_attention", "attention")
 CONTEXT_DEFAULT = {"starcoder2": 4096, "stablelm": 4096}  # of the architectures' own code
 
 
@@ -175,13 +176,16 @@ def _attention(fields: Fields, trait: Trait, layer: int, num_layer: int) -> Atte
     width = {"": 0, "head": 2 * head_dim, "full": (num_head + num_kv_head) * head_dim}[norm]
     if norm == "head" and fields.word("model_type") in ("cohere", "stablelm"):  # a weight a head and channel
         width = (num_head + num_kv_head) * head_dim
+    window = _window(fields, trait, layer, num_layer)
+    kinds = fields.words("layer_types", KINDS, num_layer)
+    kind = kinds[layer] if kinds else "sliding_attention" if window else "full_attention"
     return Attention(
         num_head,
         num_kv_head,
         head_dim,
         head_dim,
-        window=_window(fields, trait, layer, num_layer),
-        rope_dim=fields.rotary(head_dim, trait.rotary) if _rotary(fields, layer) else 0,
+        window=window,
+        rope_dim=fields.rotary(head_dim, trait.rotary, kind) if _rotary(fields, layer) else 0,
         qkv_bias=trait.qkv_bias or bias,
         out_bias=out_bias,
         qk_norm=width,
@@ -218,8 +222,7 @@ def _rotary(fields: Fields, layer: int) -> bool:
 def _window(fields: Fields, trait: Trait, layer: int, num_layer: int) -> int:
     """Keys that a query of this layer sees, 0 for all: by `layer_types` where given, by a pattern, else by the older
     fields."""
-    allowed = ("full_attention", "sliding_attention", "chunked_attention", "attention")
-    kinds = fields.words("layer_types", allowed, num_layer)
+    kinds = fields.words("layer_types", KINDS, num_layer)
     if kinds:
         return fields.size("sliding_window") if kinds[layer] == "sliding_attention" else 0
     patterns = ("sliding_window_pattern", "global_attn_every_n_layers", "layer_switch")

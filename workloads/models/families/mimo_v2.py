@@ -48,7 +48,7 @@ def _attention(fields: Fields, window: bool) -> Attention:
         dim,
         own("v_head_dim", dim),
         window=fields.size("sliding_window", "sliding_window_size") if window else 0,
-        rope_dim=fields.rotary(dim),
+        rope_dim=fields.rotary(dim, kind="sliding_attention" if window else "full_attention"),
         qkv_bias=bias,
         sink=sink,
     )
