@@ -6,8 +6,8 @@ from typing import Protocol
 class Takes(Protocol):
     """A pool that shares machines."""
 
-    def turn(self) -> bool:
-        """Starts an engine on a machine that another pool has left, if it is short of one."""
+    def turn(self, has_weights: bool) -> bool:
+        """Starts an engine on a machine that was left, where one waits for a machine; its weights may lie there."""
 
 
 class Machines:
@@ -24,7 +24,9 @@ class Machines:
         self.free -= 1
         return True
 
-    def give(self, by: Takes) -> None:
-        """Pool `by` has left a machine: it goes to another that is short of one."""
+    def give(self, by: Takes, has_weights: bool) -> None:
+        """Pool `by` has left a machine, with its weights or another in its place: it goes to another pool that is short
+        of one, else to `by` where that is itself, which starts an engine on it as on any other."""
         self.free += 1
-        any(pool.turn() for pool in self.pools if pool is not by)
+        if not any(pool.turn(has_weights and self.stays) for pool in self.pools if pool is not by):
+            by.turn(False)

@@ -5,7 +5,6 @@ KV of its requests; the step that it was in counts as done work. Who computes th
 """
 
 import functools
-from bisect import insort
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -23,6 +22,7 @@ from sim.cluster import scaler_files
 from sim.cluster.machines import Machines
 from sim.cluster.operation import Operation
 from sim.cluster.pool import Pool
+from sim.cluster.storage import Storage
 from sim.serving.engine import who_waits
 
 HERE = (at.WAITING, at.RUNNING, at.SWAPPED, at.HANDED, at.HELD)  # what a failure takes down
@@ -70,9 +70,9 @@ class OperatedPool:
         self.scaler = scaler_files.find(rule.scaler) if rule.scaler else None
         self.load_ps = round(weight_byte / load_byte_per_s * PS_PER_S)
         rate = rule.storage_GBps * 1e9
-        self.storage_ps = round(weight_byte / rate * PS_PER_S) if rate else 0
-        self.reads: list[tuple[int, int]] = []  # of the shared storage, in order of time
-        self.noticed: set[int] = set()  # engines whose machines are called back
+        self.storage = Storage(round(weight_byte / rate * PS_PER_S) if rate else 0)
+        self.drained: set[int] = set()  # engines that are to be off: no machine is put in their place
+        self.noticed: dict[int, int] = {}  # engines whose machines are called back, and when another is there
         self.key = self.world.seq["key"].copy()
         self.fresh = [
             (name, getattr(self.world, name).copy()) for name in ("engine", "lane", "work", "store")
@@ -83,7 +83,8 @@ class OperatedPool:
         self.paid_ps = np.zeros(self.num, np.int64)
         self.event: list[tuple[float, int, str]] = []
         self.num_resent = 0
-        self.short = 0  # engines that it would start if there were machines
+        self.waiting: list[int] = []  # engines that events started while there was no machine
+        self.short = 0  # engines that its scaler would start beside these if there were machines
         self.draw = np.random.default_rng(np.random.SeedSequence((pool.options.seed, stream)))
 
     @property
@@ -129,40 +130,60 @@ class OperatedPool:
         self.event.append((self.now_ps / PS_PER_S, k, what))
 
     def _happen(self, k: int, kind: str) -> None:
-        """An event of the table."""
-        if kind == "start" and self.state[k] == OFF:
+        """An event of the table; one that finds nothing to do is noted as such."""
+        state, comes = self.state[k], self._awaits_machine(k)
+        if kind == "start" and state == OFF and not comes:
             if self._take():
                 self._start(k, 0)
             else:
-                self.short += 1
-        elif kind == "drain" and self.state[k] == UP:
+                self.waiting.append(k)
+                self._note(k, "wait")
+        elif kind == "drain" and k in self.waiting:
+            self.waiting.remove(k)
+            self._note(k, "withdrawn")
+        elif kind == "drain" and (state == UP or k in self.noticed) and k not in self.drained:
             self._drain(k)
-        elif kind in ("fail", "spot") and self.state[k] in (UP, DRAINING):
-            self._fail(k) if kind == "fail" else self._call_back(k)
+        elif kind == "fail" and state != OFF and not comes:
+            self._fail(k)
+        elif kind == "spot" and state in (UP, DRAINING):
+            self._call_back(k)
+        else:
+            self._note(k, f"no effect: engine was {'waiting for a machine' if comes else state}")
+
+    def _awaits_machine(self, k: int) -> bool:
+        """Whether engine k is to be started on a machine that is not there yet."""
+        return k in self.waiting or (self.state[k] == LOADING and self.now_ps < self.since_ps[k])
 
     def _take(self) -> bool:
         """Whether there is a machine for one more engine, which it then has."""
         return self.machines is None or self.machines.take()
 
-    def _give(self) -> None:
+    def _give(self, has_weights: bool = True) -> None:
+        """A machine is left, or another in its place, which has no weights."""
         if self.machines is not None:
-            self.machines.give(self)
+            self.machines.give(self, has_weights)
 
-    def turn(self) -> bool:
-        """Starts an engine on a machine that another pool has left, if there is one to start."""
-        off = [k for k in range(self.num) if self.state[k] == OFF]
-        if not off or self.short == 0 or not self._take():
+    def _give_another(self, wait_ps: int) -> None:
+        """A machine is lost; another is there for whoever waits for one after a while."""
+        self._later(wait_ps, lambda: self._give(False))
+
+    def turn(self, has_weights: bool) -> bool:
+        """Starts an engine on a machine that was left: one that an event named, else one that the scaler wants."""
+        off = self.waiting or [k for k in range(self.num) if self.state[k] == OFF][: self.short]
+        if not off or not self._take():
             return False
-        self.short -= 1
-        self._start(off[0], 0, turned=True)
+        self.short -= not self.waiting
+        self._start(off[0], 0, has_weights)
         return True
 
-    def _start(self, k: int, wait_s: float, turned: bool = False) -> None:
+    def _start(self, k: int, wait_s: float, has_weights: bool = False) -> None:
         """Starts engine k once a machine is there: its weights are read, unless they stay from the pool that it was in,
         and it is warmed up."""
-        there_ps = self.now_ps + round(wait_s * PS_PER_S)
-        has_weights = turned and self.machines is not None and self.machines.stays
-        read_ps = there_ps if has_weights else max(there_ps + self.load_ps, self._read_by(there_ps))
+        if k in self.waiting:
+            self.waiting.remove(k)
+        there_ps = read_ps = self.now_ps + round(wait_s * PS_PER_S)
+        if not has_weights:
+            read_ps = max(there_ps + self.load_ps, self.storage.read_by(k, there_ps))
         up_ps = read_ps + round(self.rule.warm_s * PS_PER_S)
         self.state[k] = LOADING
         self.life[k] += 1
@@ -171,19 +192,6 @@ class OperatedPool:
         self._note(k, "load")
         life = self.life[k]
         self._later(up_ps - self.now_ps, lambda: self._up(k) if self.life[k] == life else None)
-
-    def _read_by(self, there_ps: int) -> int:
-        """When the shared storage has given weights to a machine that is there from then on: one after another, in the
-        first time that nobody has asked for."""
-        if self.storage_ps == 0:
-            return there_ps
-        begin_ps = there_ps
-        for start_ps, stop_ps in self.reads:
-            if begin_ps + self.storage_ps <= start_ps:
-                break
-            begin_ps = max(begin_ps, stop_ps)
-        insort(self.reads, (begin_ps, begin_ps + self.storage_ps))
-        return begin_ps + self.storage_ps
 
     def _set_up_ps(self, k: int, up_ps: int) -> None:
         me = self.world.engine[k]
@@ -209,6 +217,7 @@ class OperatedPool:
     def _drain(self, k: int) -> None:
         """Engine k takes no more requests, and is switched off once it has none."""
         self.state[k] = DRAINING
+        self.drained.add(k)
         self._set_up_ps(k, FOREVER_PS)
         self._note(k, "drain")
         self._check_taking()
@@ -220,8 +229,12 @@ class OperatedPool:
                 me = self.world.engine[k]
                 left_ps = int(me["integrated_ps"]) if me["hands_over"] else 0  # when the last KV had left
                 settle(self.world, k, self.now_ps)
+                another_ps = self.noticed.get(k)
                 self._switch_off(k, "off", left_ps)
-                self._give()
+                if another_ps is None:
+                    self._give()
+                else:
+                    self._give_another(another_ps - self.now_ps)
                 return
             yield self.env.timeout(round(self.rule.interval_s * PS_PER_S))
 
@@ -245,7 +258,8 @@ class OperatedPool:
         left = np.flatnonzero((seq["replica"] == k) & (seq["run"] + seq["blank"] > 0))
         seq["run"][left], seq["blank"][left] = 0, 0  # what they left behind in its cache
         self.state[k] = OFF
-        self.noticed.discard(k)
+        self.drained.discard(k)
+        self.noticed.pop(k, None)
         self.life[k] += 1
         self._set_up_ps(k, FOREVER_PS)
         self._note(k, what)
@@ -253,28 +267,31 @@ class OperatedPool:
     def _call_back(self, k: int) -> None:
         """The machine of engine k is called back: it takes nothing new during the notice, where another one does, and
         is gone at its end."""
-        self.noticed.add(k)
+        if k in self.noticed:
+            self._note(k, "no effect: engine was called back")
+            return
+        gone_ps = round(self.rule.spot_notice_s * PS_PER_S)
+        self.noticed[k] = self.now_ps + gone_ps + round(self.rule.spot_replace_s * PS_PER_S)
         if self.state[k] == UP:
             self.state[k] = DRAINING
             self._set_up_ps(k, FOREVER_PS)
         self._note(k, "notice")
         life = self.life[k]
-        if not any(one in (UP, LOADING) for one in self.state):  # it serves who comes until it is gone
+        if k not in self.drained and not self._any_takes():  # it serves who comes until it is gone
             self.world.engine[k]["up_ps"] = FOREVER_PS - 1
-        self._later(
-            round(self.rule.spot_notice_s * PS_PER_S),
-            lambda: self._fail(k, "gone", self.rule.spot_replace_s) if self.life[k] == life else None,
-        )
+        self._later(gone_ps, lambda: self._fail(k, "gone", self.rule.spot_replace_s) if self.life[k] == life else None)
 
     def _fail(self, k: int, what: str = "fail", wait_s: float | None = None) -> None:
         """Engine k is lost: another machine is started in its place, unless it was being drained."""
-        drained = self.state[k] == DRAINING and what == "fail" and k not in self.noticed
+        wait_s = self.rule.repair_s if wait_s is None else wait_s
+        drained = k in self.drained
         again = self.lose(self, k)
+        self.storage.stop(k, self.now_ps)
         self._switch_off(k, what)
-        if not drained:
-            self._start(k, self.rule.repair_s if wait_s is None else wait_s)
+        if drained:
+            self._give_another(round(wait_s * PS_PER_S))
         else:
-            self._later(round(self.rule.repair_s * PS_PER_S), self._give)
+            self._start(k, wait_s)
         self._check_taking()
         self.num_resent += again()
 
@@ -294,12 +311,13 @@ class OperatedPool:
         for name in ("run", "blank", "shared", "block", "state", "low"):
             w.seq[name][spent] = 0
         if len(w.unit_id) > PLACE:
-            for i in np.flatnonzero(here).tolist():  # who has left holds no states either
+            for i in (*rows, *np.flatnonzero(spent)):  # who had left has given its states back
                 start = int(w.seq["unit_start"][i])
                 w.unit_id[PLACE, start : start + int(w.seq["num_unit"][i])] = 0
         w.seq["preempted"][rows] += 1
         w.seq["key"][rows] = self.key[rows]
-        cut_ps = np.maximum(w.lane[k]["free_ps"] - self.now_ps, 0)
+        begin_ps = max(self.now_ps, int(w.engine[k]["up_ps"])) if self.state[k] == LOADING else self.now_ps
+        cut_ps = np.maximum(w.lane[k]["free_ps"] - begin_ps, 0)  # a lane that is not up yet is free from then on
         busy_ps = w.lane[k]["busy_ps"] - np.minimum(cut_ps, w.lane[k]["busy_ps"])
         kept = {name: w.engine[k][name].item() for name in KEPT}
         for name, pristine in self.fresh:
@@ -311,10 +329,14 @@ class OperatedPool:
         w.engine[k]["epoch"] += 1
         return lost
 
+    def _any_takes(self) -> bool:
+        """Whether an engine takes requests, or will once it is loaded."""
+        return any(one in (UP, LOADING) for one in self.state)
+
     def _check_taking(self) -> None:
-        if any(one in (UP, LOADING) for one in self.state):
+        if self._any_takes():
             return
-        for k in sorted(self.noticed)[:1]:  # another machine comes in its place
+        for k in sorted(self.noticed.keys() - self.drained)[:1]:  # another machine comes in its place
             self.world.engine[k]["up_ps"] = FOREVER_PS - 1
         if not ((self.world.engine["up_ps"] < FOREVER_PS) & (self.world.engine["down"] == 1)).any():
             raise InputError("leaves no engine that takes requests, or will", field="operation",
@@ -325,11 +347,12 @@ class OperatedPool:
             yield self.env.timeout(round(self.rule.interval_s * PS_PER_S))
             seen = self._seen()
             wanted = max(self.rule.min_engine, min(int(want(seen)), self.num))
-            more = [k for k in range(self.num) if self.state[k] == OFF][: max(0, wanted - seen.num_engine)]
-            taken = [k for k in more if self._take()]
-            for k in taken:
-                self._start(k, 0)
-            self.short = len(more) - len(taken)
+            off = [k for k in range(self.num) if self.state[k] == OFF and k not in self.waiting]
+            more = [*self.waiting, *off][: max(0, wanted - seen.num_engine)]
+            for k in more:
+                if self._take():
+                    self._start(k, 0)
+            self.short = sum(self.state[k] == OFF and k not in self.waiting for k in more)
             up = [k for k in range(self.num) if self.state[k] == UP]
             spare = min(seen.num_engine - wanted, len(up) - 1)
             for k in up[::-1][: max(0, spare)]:

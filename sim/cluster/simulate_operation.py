@@ -93,9 +93,14 @@ def load_byte_per_s(setup: Setup, rules: Operation) -> float:
     return found or 1e9
 
 
+CHANGES = ("load", "up", "drain", "notice", "fail", "gone", "off")
+"""Of what is noted of engines: all but what waits or has no effect."""
+
+
 def most_up(event: list[tuple[float, int, str]], paid_s: "np.ndarray[Any, Any]") -> int:
     """The most engines that took requests at once. Up at first were those to which something else happened than being
     loaded, or nothing at all while they were paid."""
+    event = [one for one in event if one[2] in CHANGES]
     begun = {k: what for _, k, what in reversed(event)}
     up = {k for k, paid in enumerate(paid_s) if begun.get(k, "" if paid > 0 else "load") != "load"}
     most = len(up)

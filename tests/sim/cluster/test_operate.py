@@ -1,17 +1,16 @@
 """A pool in operation: plain where nothing happens, start times by hand, nothing lost when engines are."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from kernels.engine.records import FINISHED, LEAVING, SEQUENCE_FIELDS
 from kernels.errors import InputError
 from sim.cluster.operate import Operator
-from sim.cluster.operated_pool import FRESH, OperatedPool
+from sim.cluster.operated_pool import FRESH
 from sim.cluster.operation import Event, Operation, from_table
 from sim.cluster.pool import PoolPart
 from sim.cluster.simulate_operation import most_up, simulate_operation
+from sim.cluster.storage import Storage
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
 from sim.serving.limits import Limits, Options
@@ -220,8 +219,11 @@ def test_a_request_that_is_sent_again_keeps_nothing_of_the_engine_that_failed():
 
 def test_the_shared_storage_gives_in_order_of_time():
     """Who asks later for an earlier time does not wait for a machine that is not there yet."""
-    storage = SimpleNamespace(storage_ps=10, reads=[])
-    assert [OperatedPool._read_by(storage, there_ps) for there_ps in (210, 20, 20, 205, 0)] == [220, 30, 40, 230, 10]
+    storage = Storage(10)
+    assert [storage.read_by(k, there_ps) for k, there_ps in enumerate((210, 20, 20, 205, 0))] == [220, 30, 40, 230, 10]
+    storage.stop(1, 25)  # half read: the store is free from then on
+    storage.stop(2, 25)
+    assert [storage.read_by(k, 0) for k in (1, 2)] == [20, 35]
 
 
 def test_the_most_engines_at_once_are_those_that_were_up_at_first_and_those_that_came():
