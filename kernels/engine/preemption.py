@@ -40,10 +40,11 @@ MOST_PREEMPTED = 1 << 20  # times; a policy that preempts one sequence more ofte
 
 @njit
 def _check_grow(e: Engine, i: int, num_token: int) -> None:
-    """Raises where sequence i cannot ask for KV, or not for so much."""
+    """Raises where sequence i cannot ask for KV, or not for so much. Who has ended unseen is computed along."""
     exists(e, i)
     s = e.seq[i]
-    if s.status != RUNNING or s.replica != e.me.index or s.lane != list_of(e, e.me.plan_lane):
+    runs = s.status == RUNNING or (s.status == LEAVING and e.me.ends_unseen == 1)
+    if not runs or s.replica != e.me.index or s.lane != list_of(e, e.me.plan_lane):
         raise PlanError("asks for KV of a sequence that does not run in this lane")
     if num_token < 0 or num_token > e.me.max_context_token:
         raise PlanError("asks for KV of tokens below 0 or beyond the longest context")

@@ -11,7 +11,8 @@ import numpy as np
 from kernels.errors import InputError
 from sim.run.scenario import Scenario
 from sim.serving import engine_profile
-from sim.serving.plugin import Plugin
+from sim.serving.limits import finds_state
+from sim.serving.plugin import Plugin, find
 from sim.serving.speculation import lookahead
 from workloads.load import parse_load
 from workloads.models.spec import ModelSpec
@@ -19,6 +20,14 @@ from workloads.placement import Placement
 from workloads.requests import Requests
 
 PAGED = "paged"  # the reserve rule of policies that name none
+
+
+def finds_states(scenario: Scenario) -> bool:
+    """Whether sequences find states of recurrent layers: the engine looks, and the policy leaves them there."""
+    profile = engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine)
+    if not (scenario.prefix_cache and profile.scheduler.finds_state):
+        return False
+    return finds_state(find("policy", profile.policy if scenario.policy == "auto" else scenario.policy))
 
 
 def contiguous(policy: Plugin) -> bool:
@@ -108,8 +117,7 @@ def _check_budget(scenario: Scenario, model: ModelSpec) -> None:
 def _check_spans(scenario: Scenario, model: ModelSpec) -> None:
     """Models whose keys no pass of several queries has been priced for, that share no prefix, or all of whose layers
     have a window."""
-    finds = scenario.prefix_cache and engine_profile.load(scenario.engine).scheduler.finds_state
-    if any(block.mixer for block in model.block) and finds:
+    if any(block.mixer for block in model.block) and finds_states(scenario):
         raise InputError(f"no shared pass is known for models with recurrent layers ({model.name})", field="attention",
                          value=scenario.attention, allowed="paged")  # fmt: skip
     if any(block.mixer for block in model.block):

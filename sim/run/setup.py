@@ -9,7 +9,7 @@ from hw_models.engine_kernels import chosen
 from hw_models.spec import System
 from kernels.errors import InputError
 from kernels.machine import Machine
-from sim.run.effect import check_placement
+from sim.run.effect import check_placement, finds_states
 from sim.run.scenario import Scenario
 from sim.serving import engine_profile
 from sim.serving.engine_defaults import Memory
@@ -71,7 +71,7 @@ class Setup:
         """Pages of KV of a replica, and the rules by which groups of layers take them."""
         scenario, attn_dp = self.scenario, self.placement.attn_dp
         found = None
-        if scenario.prefix_cache:
+        if any(block.mixer for block in self.model.block) and finds_states(scenario):
             rules = _engine(scenario).scheduler
             found = state_store(self.budget, self.model, attn_dp, scenario.block_token, rules)
         return found or store_of(self.budget, attn_dp, scenario.block_token)

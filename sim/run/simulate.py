@@ -168,7 +168,7 @@ def simulate(
     else:
         result = serve(cast(Any, load), price, policy, router, limits, options)
     spent = accounts(result, lowered, limits.images)
-    left_out += recurrent_notes(lowered.scans(), limits, load, setup.system.device, setup.calibrated_on)
+    left_out += recurrent_notes(lowered.scans(), policy, limits, load, setup.system.device, setup.calibrated_on)
     run = _run(setup, load, spent, result, profile, left_out)
     return Simulation(run, measure(run, goodput=scenario.goodput or None), setup, lowered, result, spent, load)
 

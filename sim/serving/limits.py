@@ -53,7 +53,8 @@ class Limits:
         return next((group for group in self.groups if group.rule == "align"), None)
 
     def without_found_state(self) -> "Limits":
-        """The same where a state is its sequence's alone (KV in one piece, requests that nobody knows beforehand)."""
+        """The same where a state is its sequence's alone (under a policy that finds none, or of requests that nobody
+        knows beforehand)."""
         groups = tuple(Group("state", 0, one.weight) if one.rule == "align" else one for one in self.groups)
         return dataclasses.replace(self, groups=groups)
 
@@ -94,6 +95,11 @@ class Limits:
             )  # fmt: skip
         if self.watermark is not None and not 0 <= self.watermark < 1:
             raise InputError("out of range", field="watermark", value=self.watermark, allowed="0 to below 1")
+
+
+def finds_state(policy: Plugin) -> bool:
+    """Whether the policy's chunks end where states can be found, and its KV lies in blocks that others can hold."""
+    return policy.flag("FINDS_STATE") and "reserve" not in policy.value
 
 
 ORDERS = ("fcfs", "sjf", "priority")

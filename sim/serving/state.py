@@ -20,7 +20,7 @@ from kernels.jit import PLAIN
 from kernels.optable import BOUNDS
 from kernels.units import FOREVER_PS, to_ps
 from sim.serving import tiers
-from sim.serving.limits import Limits, Options, max_sampled, max_seq, max_token
+from sim.serving.limits import Limits, Options, finds_state, max_sampled, max_seq, max_token
 from sim.serving.plugin import Plugin
 from sim.serving.rules import Group
 from sim.serving.speculation import lookahead
@@ -71,7 +71,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
     # a recurrent state is that of its last token: what others computed of a prefix, or it itself before it was
     # preempted, cannot be gone on from; but where states stay behind, every block has a name, with which one is found
     kept = limits.found_state
-    if kept is not None and isinstance(requests, Load) and paged:
+    if kept is not None and isinstance(requests, Load) and finds_state(policy):
         requests = cast(Requests, blocks_named(requests, limits.block_token))
     elif kept is not None:
         kept, limits = None, limits.without_found_state()

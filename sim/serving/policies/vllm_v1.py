@@ -37,6 +37,7 @@ OPTIONS = {
     "max_chunk": Option(0, "longest chunk of one prompt; 0: the budget", low=0),
 }
 MAX_CHUNK = 2
+FINDS_STATE = True
 WATERMARK = 0.0  # the version 1 of the block manager keeps none
 
 

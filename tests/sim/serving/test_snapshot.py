@@ -17,7 +17,7 @@ from sim.run.scenario import Scenario
 from sim.run.setup import prepare
 from sim.run.simulate import simulate
 from sim.serving import state, stepping
-from sim.serving.limits import Limits, Options
+from sim.serving.limits import ENDS, Limits, Options
 from sim.serving.plan import plan_rows
 from sim.serving.plugin import find
 from sim.serving.rules import Group, Rules
@@ -127,11 +127,12 @@ def conserved(w):
 @given(
     requests=loads(), num_block=st.sampled_from([50, 70, 200]), weight=st.integers(1, 3), exports=st.booleans(),
     num_stage=st.sampled_from([1, 3]), plan_ahead=st.sampled_from([0, 1]), whole=st.booleans(), pooled=st.booleans(),
+    ends=st.sampled_from(ENDS),
 )  # fmt: skip
-def test_no_block_is_lost(requests, num_block, weight, exports, num_stage, plan_ahead, whole, pooled):
-    rules = dataclasses.replace(RULES, admit_whole=whole, pooled=pooled)
+def test_no_block_is_lost(requests, num_block, weight, exports, num_stage, plan_ahead, whole, pooled, ends):
+    rules = dataclasses.replace(RULES, admit_whole=whole, pooled=pooled, end_late=ends == "token")
     limits = Limits(num_block, 4, max_context_token=160, groups=(Group(), Group("align", int(exports), weight)),
-                    rules=rules, plan_ahead=plan_ahead)  # fmt: skip
+                    rules=rules, plan_ahead=plan_ahead, ends=ends)  # fmt: skip
     policy, router = find("policy", "vllm_v1:max_token=32,max_seq=5"), find("router", "round_robin")
     w = state.build(requests, PRICES[num_stage], policy, limits, Options())
     fleet, price = fleet_of(w, router.vector(), 0), pack(PRICES[num_stage])
@@ -146,17 +147,17 @@ def test_no_block_is_lost(requests, num_block, weight, exports, num_stage, plan_
 @given(
     requests=loads(), num_block=st.sampled_from([50, 70, 200]), weight=st.integers(1, 3), exports=st.booleans(),
     num_stage=st.sampled_from([1, 3]), plan_ahead=st.sampled_from([0, 1]), whole=st.booleans(), pooled=st.booleans(),
-    swap=st.booleans(), num_replica=st.sampled_from([1, 2]),
+    swap=st.booleans(), num_replica=st.sampled_from([1, 2]), ends=st.sampled_from(ENDS),
 )  # fmt: skip
 def test_run_ahead_equals_stepping_with_states(
-    policy, requests, num_block, weight, exports, num_stage, plan_ahead, whole, pooled, swap, num_replica
+    policy, requests, num_block, weight, exports, num_stage, plan_ahead, whole, pooled, swap, num_replica, ends
 ):
-    rules = dataclasses.replace(RULES, admit_whole=whole, pooled=pooled)
+    rules = dataclasses.replace(RULES, admit_whole=whole, pooled=pooled, end_late=ends == "token")
     more = {"preemption": "swap", "host_block": 40} if swap else {}
     if "reserve" in policy:
         num_block += 100
     limits = Limits(num_block, 4, max_context_token=160, groups=(Group(), Group("align", int(exports), weight)),
-                    rules=rules, plan_ahead=plan_ahead, num_replica=num_replica, **more)  # fmt: skip
+                    rules=rules, plan_ahead=plan_ahead, num_replica=num_replica, ends=ends, **more)  # fmt: skip
     ahead, step = (
         run(requests, PRICES[num_stage], policy, limits, engine=engine, record_steps=True)
         for engine in ("run-ahead", "stepping")
@@ -166,16 +167,19 @@ def test_run_ahead_equals_stepping_with_states(
 
 
 def test_blocks_of_published_hybrids():
-    # Nemotron-H: 128 heads of 64 x 128 in bf16 and three inputs of 10,240 channels, against 4,096 B a token and layer:
-    # 527 tokens, 528 in blocks of 16; 24 states to 4 layers of attention
+    # Nemotron-H: 128 heads of 64 x 128 in fp32, where the file names no format (vLLM 0.33, `models/config.py`,
+    # NemotronHForCausalLMConfig), and three inputs of 10,240 channels in bf16: 4,194,304 + 61,440 B, against 4,096 B a
+    # token and layer of attention: 1,039 tokens, 1,040 in blocks of 16; 24 states to 4 layers of attention
     one = prepare(Scenario(model="nemotron-h-8b", system="h200_sxm", engine="vllm_0.33"))
-    state_byte = 128 * 64 * 128 * 2 + 3 * 10_240 * 2
-    assert -(-state_byte // 4096) == 527
-    assert one.store.block_token == 528
-    assert one.store.block_byte == 4 * 528 * 4096
+    state_byte = 128 * 64 * 128 * 4 + 3 * 10_240 * 2
+    assert -(-state_byte // 4096) == 1039
+    assert one.store.block_token == 1040
+    assert one.store.block_byte == 4 * 1040 * 4096
     assert one.store.groups == (Group("linear", 0, 1), Group("align", 1, 6))
-    # who does not look for states, or has no cache, keeps them a sequence
-    for other in ({"engine": "vllm_0.15"}, {"engine": "vllm_0.33", "prefix_cache": False}):
+    # who does not look for states, leaves none where one looks, or has no cache, keeps them a sequence
+    new = {"engine": "vllm_0.33"}
+    for other in ({"engine": "vllm_0.15"}, new | {"prefix_cache": False}, new | {"policy": "sarathi"},
+                  new | {"policy": "orca"}):  # fmt: skip
         found = prepare(Scenario(model="nemotron-h-8b", system="h200_sxm", **other)).store
         assert (found.block_token, found.groups[-1].rule) == (16, "state")
 
@@ -186,9 +190,21 @@ def test_a_system_prompt_is_found_where_the_engine_finds_states():
         simulate(Scenario(model="nemotron-h-8b", system="h200_sxm", engine=engine, requests=asked))
         for engine in ("vllm_0.33", "vllm_0.15")
     )
-    # a prompt leaves a state at 2,112 tokens, behind the shared ones; the second stops where its keys were found to,
-    # three blocks of 528, and those behind it go on from there
-    assert new.result.request["cached_token"].tolist() == [0, 0] + 4 * [1584]
+    # a prompt of 2,200 leaves a state at 2,080 tokens, behind the shared 1,600; the second stops where its keys were
+    # found to, one block of 1,040, and those behind it go on from there
+    assert new.result.request["cached_token"].tolist() == [0, 0] + 4 * [1040]
     assert old.result.request["cached_token"].tolist() == 6 * [0]
-    assert any("blocks of 528 tokens" in note for note in new.run.about["note"])
+    assert any("blocks of 1040 tokens" in note for note in new.run.about["note"])
     assert any("not shared" in note for note in old.run.about["note"])
+
+
+@pytest.mark.parametrize("policy", ["orca", "sarathi"])
+def test_a_policy_that_finds_no_state_says_so(policy):
+    asked = "constant:rate=1,n=3,prompt=600,output=4,num_system_prompt=1,system_prompt_len=1600"
+    done = simulate(
+        Scenario(model="nemotron-h-8b", system="h200_sxm", engine="vllm_0.33", policy=policy, requests=asked)
+    )
+    assert done.result.request["cached_token"].tolist() == 3 * [0]
+    [note] = [note for note in done.run.about["note"] if note.startswith("prefixes are")]
+    assert note.startswith("prefixes are not shared")
+    assert f"policy {policy}" in note

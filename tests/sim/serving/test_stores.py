@@ -1,5 +1,6 @@
 """What sequences hold in the store: hand arithmetic for every rule, and published models at long contexts."""
 
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
 from sim.serving.rules import Group, Rules
 from sim.serving.stores import store_of
-from tests.sim.serving.serving_case import flat_price, load, run
+from tests.sim.serving.serving_case import flat_price, load, run, same
 from workloads import formats, kv, memory, models, placement
 
 POLICY = "vllm_v1:max_token=512,max_seq=8"
@@ -119,6 +120,19 @@ def test_who_ends_holds_its_seat_until_the_next_step_is_planned():
     )
     assert soon.request["end_ps"][0] == late.request["end_ps"][0]
     assert late.counter["num_plan"].sum() == soon.counter["num_plan"].sum() + 2  # an empty plan after each end
+
+
+def test_a_policy_of_ones_own_computes_along_who_has_ended_unseen(tmp_path):
+    # its rows are checked, and it asks for KV of who has produced a last token that nobody has seen yet
+    own = tmp_path / "mine.py"
+    own.write_text(pathlib.Path(str(find("policy", POLICY).module.__file__)).read_text())
+    requests = load([0, 5, 9], [4, 30, 17], [3, 8, 5])
+    limits = Limits(num_block=50, plan_ahead=1, ends="token", rules=Rules(end_late=True, pooled=True))
+    usual, mine = (
+        run(requests, flat_price(max_token=512, max_seq=16), POLICY.replace("vllm_v1", name), limits, engine="stepping")
+        for name in ("vllm_v1", str(own))
+    )
+    same(usual, mine)
 
 
 def test_who_cannot_be_computed_again_is_served_alone_and_given_up_where_it_is_preempted():
