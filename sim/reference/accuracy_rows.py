@@ -8,7 +8,7 @@ import pandas as pd
 
 from hw_models.accuracy import COLUMNS
 
-USUAL = {"format": "-", "size_class": "all", "coverage": 1.0, "mape": math.nan, "median": math.nan, "p90": math.nan,
+USUAL: dict[str, Any] = {"format": "-", "size_class": "all", "coverage": 1.0, "mape": math.nan, "median": math.nan, "p90": math.nan,
          "bias": math.nan}  # fmt: skip
 
 
@@ -25,7 +25,10 @@ def of_energy(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
-    whole = frame.assign(**{name: value for name, value in USUAL.items() if name not in frame})
+    whole = frame.copy()
+    for name, value in USUAL.items():
+        if name not in whole:
+            whole[name] = value
     return whole[[*COLUMNS, *(name for name in whole if name not in COLUMNS)]]
 
 

@@ -136,8 +136,8 @@ def batches(data: pathlib.Path, scratch: pathlib.Path, only: Sequence[str] = ())
             one = offline_of(values)
         except InputError:
             continue
-        device = catalog.system(one.where.system).device.name
-        kept.setdefault((device, one.stack), []).append((one, float(values["latency_s"])))
+        key = catalog.system(one.where.system).device.name, one.stack
+        kept.setdefault(key, []).append((one, float(values["latency_s"])))
     for (name, stack), some in sorted(kept.items()):
         device = catalog.device(name)
         line = relatives.line(device)

@@ -133,9 +133,9 @@ class BatchTime:
             partial = _whole(num_partial, "num_partial")
             prices = self._table, self._real, self.max_context
             if isinstance(decode, Decodes):
-                num, token = _whole(decode.num, "num"), _whole(decode.token, "token", 1 << 62)
+                num, total = _whole(decode.num, "num"), _whole(decode.token, "token", 1 << 62)
                 ends = _whole(decode.longest, "longest"), _whole(decode.shortest, "shortest")
-                found = self._total(*prices, new, before, num, token, *ends, partial)
+                found = self._total(*prices, new, before, num, total, *ends, partial)
             else:
                 found = self._rows(*prices, new, before, _ints(decode, "decode"), partial)
         elif isinstance(batch, Rows):

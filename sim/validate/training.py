@@ -196,8 +196,8 @@ def _offload_rows(table: pd.DataFrame, path: str | pathlib.Path, odd: Counter[st
     theirs: dict[str, list[float]] = {kind: [] for kind in kinds}
     for host, runs, measured in read_offload(table, path, odd):
         parts = offload_iteration(runs, host)
-        for kind, values, column in zip(kinds, (*parts, sum(parts)), measured.T, strict=True):
-            pair = values.tolist(), column.tolist()
+        for kind, values, column in zip(kinds, (*parts, np.sum(parts, axis=0)), measured.T, strict=True):
+            pair = np.asarray(values).tolist(), column.tolist()
             rows.append(error_row(kind, "zero3_offload", host.name, *pair, len(measured)))
             ours[kind] += pair[0]
             theirs[kind] += pair[1]

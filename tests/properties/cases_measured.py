@@ -34,8 +34,9 @@ MEASURED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "training": ({"model": "gpt2", "gpu": "dgx_a100", "num_gpu": 8, "tp": 1, "pp": 1, "dp": 8, "global_batch": 64,
                   "micro_batch": 8, "seq_len": 1024, "vp": 1, "precision": "bf16", "zero": 0, "step_s": 0.3,
                   "memory_GiB": 20.0}, ()),
-    "schedules": ({"generator": "1f1b", "p": 2, "m": 2, "order": [["F0.0", "B0.0"], ["F1.0", "B1.0"]],
-                   "results": []}, ()),
+    "schedules": ({"schedule": "zb", "p": 2, "m": 2, "tF": 1, "tB": 1, "tW": 1, "tComm": 0,
+                   "order": ["F0.0 F0.1 I0.0 W0.0 I0.1 W0.1", "F1.0 I1.0 W1.0 F1.1 I1.1 W1.1"],
+                   "replayer": {"makespan": 8}, "peak_mem_per_stage": [2, 1]}, ()),
 }  # fmt: skip
 
 
