@@ -8,8 +8,8 @@ import pandas as pd
 
 from hw_models.accuracy import COLUMNS
 
-USUAL: dict[str, Any] = {"format": "-", "size_class": "all", "coverage": 1.0, "mape": math.nan, "median": math.nan, "p90": math.nan,
-         "bias": math.nan}  # fmt: skip
+USUAL: dict[str, Any] = {"format": "-", "size_class": "all", "coverage": 1.0, "mape": math.nan, "median": math.nan,
+                         "p90": math.nan, "bias": math.nan}  # fmt: skip
 
 
 def of_engines(frame: pd.DataFrame) -> pd.DataFrame:
