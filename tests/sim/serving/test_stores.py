@@ -126,8 +126,8 @@ def test_a_policy_of_ones_own_computes_along_who_has_ended_unseen(tmp_path):
     # its rows are checked, and it asks for KV of who has produced a last token that nobody has seen yet
     own = tmp_path / "mine.py"
     own.write_text(pathlib.Path(str(find("policy", POLICY).module.__file__)).read_text())
-    requests = load([0, 5, 9], [4, 30, 17], [3, 8, 5])
-    limits = Limits(num_block=50, plan_ahead=1, ends="token", rules=Rules(end_late=True, pooled=True))
+    requests = load(np.arange(12) * 37, [20] * 12, 3 + np.arange(12))
+    limits = Limits(num_block=50, plan_ahead=1, ends="token", rules=Rules(end_late=True))
     usual, mine = (
         run(requests, flat_price(max_token=512, max_seq=16), POLICY.replace("vllm_v1", name), limits, engine="stepping")
         for name in ("vllm_v1", str(own))
