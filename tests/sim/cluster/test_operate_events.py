@@ -67,9 +67,9 @@ def test_a_pool_takes_the_machine_that_it_has_left_itself(engine):
 def test_a_machine_goes_to_the_engine_that_an_event_named(engine, scaler):
     """Two machines are left, and one engine of the other pool waits by name, whatever its scaler sees meanwhile: a
     scaler that wants one more has it with this one, until it looks again."""
-    looks = {"scaler": scaler, "interval_s": 3e-4} if scaler else {}
+    looks = {"scaler": scaler, "interval_s": 1e-3} if scaler else {}
     rules = PoolsOperation(
-        Operation(interval_s=1e-3, event=events((200, 1, "drain"), (200, 2, "drain"))),
+        Operation(interval_s=1e-3, event=events((1100, 1, "drain"), (1105, 2, "drain"))),
         Operation(start_engine=1, event=events((100, 2, "start")), **looks), machines=4,
     )  # fmt: skip
     done = operate(TRACE, rules, [part("prefill", 3), part("decode", 3)], engine=engine)
@@ -93,7 +93,7 @@ def test_a_machine_that_comes_in_place_of_a_lost_one_has_no_weights(what):
     """One that was drained is lost at 300 us, or called back then for as long: another is there 100 us later."""
     costs = {"repair_s": 1e-4} if what == "fail" else {"spot_notice_s": 3e-4, "spot_replace_s": 1e-4}
     rules = PoolsOperation(
-        Operation(interval_s=1.0, event=events((200, 1, "drain"), (300, 1, what)), **costs),
+        Operation(interval_s=1.0, event=events((210, 0, "drain"), (300, 0, what)), **costs),
         Operation(start_engine=1, event=events((100, 1, "start"))), machines=3,
     )  # fmt: skip
     done = operate(TRACE, rules, alike=True)
@@ -103,13 +103,13 @@ def test_a_machine_that_comes_in_place_of_a_lost_one_has_no_weights(what):
 
 
 def test_a_machine_that_is_called_back_is_not_passed_on():
-    """Drained and called back, it is empty at 1.2 ms; its pool's notice ends at 2.3 ms."""
+    """Drained and called back, it is seen empty at 1.21 ms; its notice ends at 2.3 ms, when another is there."""
     rules = PoolsOperation(
-        Operation(interval_s=1e-3, event=events((200, 1, "drain"), (300, 1, "spot")), spot_notice_s=2e-3),
+        Operation(interval_s=1e-3, event=events((210, 0, "drain"), (300, 0, "spot")), spot_notice_s=2e-3),
         Operation(start_engine=1, event=events((100, 1, "start"))), machines=3,
     )  # fmt: skip
     done = operate(TRACE, rules, alike=True)
-    assert words(done, "prefill", 1) == ["drain", "notice", "off"]
+    assert words(done, "prefill", 0) == ["drain", "notice", "off"]
     assert times(done, "decode", "load") == [(1, pytest.approx(2.3e-3))]
 
 
