@@ -10,12 +10,13 @@ from kernels.engine import records as at
 from kernels.engine.store import block_for
 from kernels.engine.types import engine_of
 from kernels.errors import InputError
+from ridgeline import Scenario, simulate
 from sim.serving import state
 from sim.serving.limits import Limits, Options
 from sim.serving.plugin import find
 from sim.serving.rules import Group, Rules
 from sim.serving.stores import store_of
-from tests.sim.serving.serving_case import flat_price, load, run, same
+from tests.sim.serving.serving_case import flat_price, load, run
 from workloads import formats, kv, memory, models, placement
 
 POLICY = "vllm_v1:max_token=512,max_seq=8"
@@ -126,13 +127,12 @@ def test_a_policy_of_ones_own_computes_along_who_has_ended_unseen(tmp_path):
     # its rows are checked, and it asks for KV of who has produced a last token that nobody has seen yet
     own = tmp_path / "mine.py"
     own.write_text(pathlib.Path(str(find("policy", POLICY).module.__file__)).read_text())
-    requests = load(np.arange(12) * 37, [20] * 12, 3 + np.arange(12))
-    limits = Limits(num_block=50, plan_ahead=1, ends="token", rules=Rules(end_late=True))
     usual, mine = (
-        run(requests, flat_price(max_token=512, max_seq=16), POLICY.replace("vllm_v1", name), limits, engine="stepping")
-        for name in ("vllm_v1", str(own))
-    )
-    same(usual, mine)
+        simulate(Scenario(model="llama-3-8b", system="h100_sxm", engine="vllm_0.33", ends="token", policy=policy,
+                          requests="poisson:rate=20,n=50,prompt=200,output=30")).result
+        for policy in ("vllm_v1", str(own))
+    )  # fmt: skip
+    np.testing.assert_array_equal(usual.request["end_ps"], mine.request["end_ps"])
 
 
 def test_who_cannot_be_computed_again_is_served_alone_and_given_up_where_it_is_preempted():
