@@ -14,7 +14,7 @@ from sim.cluster.pool import PoolPart
 from sim.cluster.world import ClusterResult, serve_pools
 from sim.record.load_state import load_state
 from sim.run.effect import check_load
-from sim.run.scenario import FIELD_NAMES, Scenario
+from sim.run.scenario import FIELD_NAMES, Scenario, check_scenarios
 from sim.serving.limits import Options
 from workloads.load import load_requests
 from workloads.requests import Requests, check_no_image
@@ -77,6 +77,7 @@ def pool_scenarios(
     scenario: Scenario, prefill: Mapping[str, Any], decode: Mapping[str, Any]
 ) -> dict[str, Scenario]:  # fmt: skip
     """Each pool as a scenario of its own, by role."""
+    check_scenarios(scenario)
     own = {}
     for role, change in (("prefill", prefill), ("decode", decode)):
         for name in change:

@@ -13,7 +13,7 @@ from sim.cluster.operation import Operation
 from sim.cluster.parts import pool_part
 from sim.record.load_state import load_state
 from sim.run.effect import check_load
-from sim.run.scenario import Scenario
+from sim.run.scenario import Scenario, check_scenarios
 from sim.run.setup import Setup
 from sim.run.simulate import policy_of, prepared
 from sim.serving.limits import Options
@@ -52,6 +52,7 @@ def simulate_operation(
     rules the run is that of `simulate` to the tick. Raises `InputError` for what `simulate` refuses, and where nobody
     says how fast weights are read.
     """
+    check_scenarios(scenario)
     rules = operation or Operation()
     if scenario.fidelity == "replay":
         raise InputError("pools have no operator-by-operator replay", field="fidelity", value="replay")

@@ -12,7 +12,7 @@ from kernels.units import PS_PER_S
 from sim.cluster.live import Live, LiveResult
 from sim.cluster.parts import pool_part
 from sim.cluster.program_files import Job, find
-from sim.run.scenario import Scenario
+from sim.run.scenario import Scenario, check_scenarios
 from sim.serving.limits import Options
 from workloads.load import load_requests
 from workloads.requests import check_no_image
@@ -50,6 +50,7 @@ def simulate_programs(
     loads whose requests wait for each other or share prefixes, which is what programs do, and for what `simulate`
     refuses.
     """
+    check_scenarios(scenario)
     if scenario.fidelity == "replay":
         raise InputError("programs have no operator-by-operator replay", field="fidelity", value="replay")
     if scenario.order != "fcfs":

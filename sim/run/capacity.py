@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kernels.errors import InputError, NothingServedError
 from sim.record.metrics import meets
 from sim.record.slo import parse_slo
-from sim.run.scenario import Scenario
+from sim.run.scenario import Scenario, check_scenarios
 from sim.run.simulate import simulate
 from workloads.load import load_requests, parse_load
 from workloads.requests import Requests, scale_rate
@@ -40,6 +40,7 @@ def capacity(
     A generator's `rate` is varied; a trace is replayed faster or slower. 0 where not even the lowest rate is good.
     Raises `InputError` without an objective, and `NothingServedError` where every request is refused.
     """
+    check_scenarios(scenario)
     slo = parse_slo(scenario.goodput)
     if not slo:
         raise InputError(

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from kernels.errors import InputError
-from sim.run.scenario import Scenario
+from sim.run.scenario import Scenario, check_scenarios
 from sim.run.simulate import simulate
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def compare(
     Ctrl-C leaves the scenarios that had ended, with `attrs["complete"]` False."""
     import pandas as pd
 
+    check_scenarios(*(scenarios if isinstance(scenarios, list | tuple) else [scenarios]))
     names = [label(one, scenarios) for one in scenarios]
     if len(set(names)) < len(names):
         raise InputError("two of the scenarios are the same", field="scenarios", value=names)

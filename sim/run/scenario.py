@@ -168,6 +168,16 @@ class Scenario:
 FIELD_NAMES = tuple(field.name for field in dataclasses.fields(Scenario))
 
 
+def check_scenarios(*given: object) -> None:
+    """Raises `InputError` where one of them is no `Scenario`: a name, a path, a dictionary."""
+    from kernels.errors import InputError
+
+    for one in given:
+        if not isinstance(one, Scenario):
+            raise InputError("not a scenario", field="scenario", value=one,
+                             allowed="Scenario(model=..., system=..., ...); or scenario_from(...)")  # fmt: skip
+
+
 def from_mapping(
     values: Mapping[str, Any], file: object = None, file_of: Callable[[str], object] | None = None
 ) -> Scenario:

@@ -28,7 +28,7 @@ from sim.run import warm
 from sim.run.effect import FIELD_OF, check_load, check_policy, check_progress
 from sim.run.effect import notes as left_out_of
 from sim.run.recurrent_notes import recurrent_notes
-from sim.run.scenario import Scenario
+from sim.run.scenario import Scenario, check_scenarios
 from sim.run.setup import Setup, prepare, with_machine
 from sim.run.step_prices import priced
 from sim.serving import attention_rule, engine_profile
@@ -119,6 +119,7 @@ def simulate(
     carries out each step's plan (`sim.serving.stepping`); `notes` are sentences for the result on how the scenario came
     about. Raises `InputError` for whatever the scenario names that is not there or does not fit.
     """
+    check_scenarios(scenario)
     if isinstance(progress, bool):
         from sim.show.progress import Progress
 

@@ -21,7 +21,7 @@ from kernels.optable import (
     op_per_byte,
 )
 from kernels.units import PS_PER_S
-from sim.run.scenario import Scenario
+from sim.run.scenario import Scenario, check_scenarios
 from sim.run.setup import Setup, prepare
 from sim.show.tables import table as text_table
 from workloads.lowering import Plan, lower_step
@@ -44,6 +44,7 @@ def roofline(
     Roofs, one row a number format: `format, peak_flop_per_s, mem_byte_per_s, ridge_op_per_byte`; units
     in the memory have a roof of their own.
     """
+    check_scenarios(scenario)
     setup = prepare(scenario)
     if setup.placement.dp > 1:
         raise InputError("has no effect: a step is one replica's", field="dp", value=scenario.dp,

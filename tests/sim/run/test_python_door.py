@@ -154,3 +154,14 @@ def test_the_default_load_says_what_it_leaves_out() -> None:
     assert "7,168" in load_requests("conversation:n=10").note
     assert not load_requests("conversation:n=10,prompt=20,output=3").note
     np.testing.assert_array_equal(load_requests("conversation:n=10").parent, -1)
+
+
+@pytest.mark.parametrize("given", ["gpt2", 3, None, {"model": "gpt2"}])
+@pytest.mark.parametrize("name", [
+    "simulate", "capacity", "compare", "roofline", "simulate_operation", "simulate_programs",
+])  # fmt: skip
+def test_what_is_no_scenario_is_said_in_one_line(name: str, given: object) -> None:
+    with pytest.raises(ridgeline.InputError, match=r"^scenario = .*: not a scenario; allowed: Scenario\("):
+        getattr(ridgeline, name)(given)
+    with pytest.raises(ridgeline.InputError, match="not a scenario"):
+        ridgeline.simulate_pools_operation(given, {}, {})
