@@ -72,7 +72,9 @@ class Columns:
         return value.code == (value.names.index(word) if word in value.names else -1)
 
     def rows(self, which: Any) -> "Columns":
-        """Some of the rows: a mask, a slice or indices."""
+        """Some of the rows: a mask, a slice or indices. Where a mask takes all of them, nothing is copied."""
+        if getattr(which, "dtype", None) == np.bool_ and len(which) == len(self) and which.all():
+            return self
         return Columns(
             {
                 name: Coded(value.code[which], value.names) if isinstance(value, Coded) else value[which]
