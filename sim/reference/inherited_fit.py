@@ -44,7 +44,7 @@ def heir(folder: pathlib.Path, device: str, relative: str, factor: float = 1.0) 
     path = folder / f"{device}_from_{relative}.toml"
     source = "of the machine that stands for this one" if factor != 1.0 else "nobody has seen its kernels at work"
     said = f'kernel_factor = {{ value = {factor}, source = "{source}" }}'
-    path.write_text(f'base = "{device}"\nrelative = "{relative}"\n{said}\n')
+    write_files({path: f'base = "{device}"\nrelative = "{relative}"\n{said}\n'.encode()})
     return str(path)
 
 
