@@ -281,3 +281,19 @@ def test_lengths_of_vidur_ask_for_a_rate(tmp_path) -> None:
         load_requests(f"{write(tmp_path, files.VIDUR)},rate=2")
     timed = load_requests(write(tmp_path, files.VIDUR))
     np.testing.assert_array_equal(timed.arrival_ps, [0, 125 * 10**9])
+
+
+def test_a_delay_is_in_the_unit_of_the_files_times(tmp_path) -> None:
+    rows = [{"session_id": "a", "timestamp": 0, "input_length": 10, "output_length": 2},
+            {"session_id": "a", "delay": 3, "input_length": 5, "output_length": 2},
+            {"session_id": "b", "timestamp": 60, "input_length": 10, "output_length": 2}]  # fmt: skip
+    file = tmp_path / "mooncake.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    for unit, ps in (("ms", 10**9), ("s", 10**12)):
+        requests = load_requests(f"{file},time_unit={unit}")
+        assert requests.think_ps.max() == 3 * ps
+        assert requests.arrival_ps.max() == 60 * ps
+    rows[1]["delay"] = 9e9
+    file.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(InputError, match="104 days"):
+        load_requests(f"{file},time_unit=s")

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from kernels.errors import InputError
+from kernels.units import PS_PER_S
 from workloads.parameters import Parameter
-from workloads.requests import MAX_TOKEN, Requests, build
+from workloads.requests import MAX_TIME_S, MAX_TOKEN, Requests, build
 from workloads.traces._clock import TIME_UNIT, first_late, since_ps, unit_ps
 from workloads.traces._messages import UNIT_TOKEN, kind_of, output_of, says_output, units_of, written
 from workloads.traces._rows import MAX_CLOCK, Row, lines
@@ -187,6 +188,7 @@ def _sessions(
     times = np.array([row.number("timestamp", -MAX_CLOCK, MAX_CLOCK) for row in timed], np.float64)
     scale = _scale(path, timed, times, options, "ms", fraction=False) if timed else 0
     least = times.min() if timed else 0.0
+    tick = scale or PS_PER_S // 1000  # a unit of the file's times
     found, unit, fresh = [], [], itertools.count(-1, -1)
     num = {"whole": 0, "later hashes": 0, "texts": sum(kind != "input_length" for kind in kinds)}
     for numbers in session:
@@ -213,7 +215,9 @@ def _sessions(
             wait = _delay(row) if place else 0.0
             if wait and row.has("timestamp"):
                 raise row.error("delay", "stands beside timestamp: which of them counts is not known", "one of both")
-            made.append(Turn(at, prompt, output, round(wait * 10**9)))
+            if wait * tick > MAX_TIME_S * PS_PER_S:
+                raise row.error("delay", "too long", "104 days at most")
+            made.append(Turn(at, prompt, output, round(wait * tick)))
         found.append(made)
         unit.append(units)
     said = [_said(num, len(session), bool(timed), options), _idle_delays([rows[numbers[0]] for numbers in session])]
