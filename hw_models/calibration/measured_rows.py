@@ -63,7 +63,7 @@ def _formats(frame: pd.DataFrame, name: str, skipped: dict[int, str]) -> npt.NDA
         known = FORMAT_CODE.get(DTYPES.get(text, text))
         code[rows] = FORMAT_CODE["bf16"] if known is None else known
         if known is None:
-            skipped.update(dict.fromkeys(np.flatnonzero(rows).tolist(), f"{name} {text} is no format of ours"))
+            skipped.update(dict.fromkeys(np.flatnonzero(rows).tolist(), f"{name} {text!r} is no format of ours"))
     return code
 
 
@@ -173,7 +173,7 @@ def _moe(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) -> tu
         elif tail != text and tail.replace(".", "", 1).isdigit():
             ops["skew"][row] = float(tail)
         else:
-            skipped[row] = f"distribution {text} is not balanced or power_law_X"
+            skipped[row] = f"distribution {text!r} is not balanced or power_law_X"
     for row in np.flatnonzero((ep > expert) | (topk > expert)).tolist():
         skipped[row] = "fewer experts than ep or topk"
     weight, act = _stored(ops["fmt"])
@@ -196,7 +196,7 @@ def _collective(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]
     for row, text in enumerate(frame["op"].astype(str)):
         kind = op.KIND_CODE.get(COLLECTIVES.get(text, text), -1)
         if not op.ALL_REDUCE <= kind <= op.P2P:
-            skipped[row] = f"op {text} is no collective of ours"
+            skipped[row] = f"op {text!r} is no collective of ours"
             kind = op.ALL_REDUCE
         ops["kind"][row] = kind
     return ops, work
@@ -218,7 +218,7 @@ def _exchange(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) 
         ops["kind"][row] = op.COMBINE if what == "combine" else op.DISPATCH
         value_byte = 2.0 if what == "combine" else EXCHANGE_BYTE.get(DTYPES.get(dtype, dtype), 0.0)
         if what not in ("dispatch", "combine") or not value_byte:
-            skipped[row] = f"{what} of {dtype} is no expert exchange of ours"
+            skipped[row] = f"{what!r} of {dtype!r} is no expert exchange of ours"
         ops["n"][row] = int(hidden[row] * value_byte)
     for row in np.flatnonzero((group < 2) | (topk > expert)).tolist():
         skipped[row] = "one device, or fewer experts than topk"

@@ -312,7 +312,7 @@ def test_a_text_that_a_short_row_lacks(tmp_path: pathlib.Path, capsys: pytest.Ca
         "bfloat16,vllm_fused_moe,1,4096,14336,2,8,1,1,0.45,power_law_1.01\nbfloat16,vllm_fused_moe,1,4096,14336,2,8,1,1,0.45\n"
     )
     assert main(["validate", "ops", str(tmp_path / "m.csv"), "--system=h100_sxm"]) == 0
-    assert "1 rows: distribution  is not balanced or power_law_X" in capsys.readouterr().out
+    assert "1 rows: distribution '' is not balanced or power_law_X" in capsys.readouterr().out
 
 
 def test_a_node_of_a_trace_whose_name_is_no_number(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -377,3 +377,11 @@ def test_a_backend_of_the_name_inf_is_a_name(tmp_path: pathlib.Path, capsys: pyt
     rows.write_text("backend,nreqs,prefixlen,ctxlen,outlen,req_per_sec\ninf,4,64,20,4,3.0\n")
     assert main(["validate", "offline", str(rows)]) == 3  # nothing that could be compared
     assert "  'inf'  " in capsys.readouterr().out
+
+
+def test_a_format_of_the_name_inf_is_a_name(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tmp_path / "v.csv"
+    good = "64,4096,1024,bfloat16,linear,0.02"
+    rows.write_text(f"m,n,k,dtype,kernel,latency_ms\n{good}\n{good.replace('bfloat16', 'inf')}\n")
+    assert main(["validate", "ops", str(rows), "--system", "h100_sxm"]) == 0
+    assert "dtype 'inf' is no format of ours" in capsys.readouterr().out

@@ -104,7 +104,7 @@ def test_kineto(tmp_path) -> None:
     assert pd.read_csv(tmp_path / "fit.csv", comment="#")["op"].tolist() == ["all_gather", "barrier"]
     (measured,) = read_folder(tmp_path / "fit.csv")  # as `validate ops` reads it
     assert (measured.ops["link_byte"][0], measured.seconds[0]) == (2048, pytest.approx(9e-6))
-    assert measured.skipped == {1: "op barrier is no collective of ours"}
+    assert measured.skipped == {1: "op 'barrier' is no collective of ours"}
     assert convert([str(paths[0])], str(tmp_path / "kernels.csv"), kernels=True).endswith("1 rows")
 
 
