@@ -17,18 +17,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hw_models import catalog
 from sim.reference.engine_fit import write
-from sim.reference.step_fit import DISTURBED, Case, errors
+from sim.reference.step_fit import Case, errors, mean_error, search
 from sim.serving.engine_profile import EngineProfile, Fit
 from sim.validate.steps import measured, read
 
-Floats = npt.NDArray[np.float64]
-
 NAMES: tuple[str, ...] = ("kernel_factor", "prefill_factor", "dispatch_layer_s", "seq_s", "prefill_s")
-START = (1.0, 1.0, 5e-4, 5e-4, 1e-2)  # where the search starts, which is also its scale
+START = (1.0, 1.0, 5e-4, 5e-4, 1e-2)  # the search's units
+FIRST = (1.02, 1.5, 1.0, 1.0, 1.0)  # where it starts, in them
 
 
 def cases(files: Sequence[str | pathlib.Path], warm_up: Sequence[str] = (), **given: Any) -> list[Case]:
@@ -50,38 +48,7 @@ def name(case: Case) -> str:
 
 def fit(some: list[Case], base: EngineProfile, max_round: int = 30) -> EngineProfile:
     """`base` with the constants of `NAMES` fitted on these cases. No kernel is faster than the calibrated one."""
-    from scipy.optimize import least_squares
-
-    scale = np.array(START)
-    low = np.array([1.0, 1.0, 0.0, 0.0, 0.0])
-
-    def residual(x: Floats) -> Floats:
-        return errors(some, changed(base, x * scale))
-
-    found = least_squares(
-        residual,
-        np.array([1.02, 1.5, 1.0, 1.0, 1.0]),
-        bounds=(low, 50.0),
-        loss="soft_l1",
-        f_scale=DISTURBED,
-        diff_step=np.full(len(NAMES), 0.02),
-        max_nfev=max_round,
-        xtol=1e-4,
-    )
-    return changed(base, found.x * scale)
-
-
-def changed(base: EngineProfile, values: Floats) -> EngineProfile:
-    """`base` with these values of `NAMES`."""
-    found: dict[str, Any] = {name: max(float(value), 1e-9) for name, value in zip(NAMES, values, strict=True)}
-    return dataclasses.replace(base, **found)
-
-
-def mean_error(some: list[Case], logs: Floats) -> dict[str, float]:
-    """Mean absolute fraction by kind."""
-    kinds = np.array([case.kind for case in some])
-    each = {kind: np.abs(np.expm1(logs[kinds == kind])) for kind in dict.fromkeys(kinds.tolist())}
-    return {kind: round(float(values.mean()), 4) for kind, values in each.items()}
+    return search(some, base, NAMES, START, max_round, FIRST, (1.0, 1.0, 0.0, 0.0, 0.0))
 
 
 def fitted(some: list[Case], left_out: set[str], title: str, data: str, command: str) -> EngineProfile:

@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -66,35 +67,46 @@ def errors(some: list[Case], profile: EngineProfile) -> Floats:
 
 def fit(some: list[Case], base: EngineProfile, max_round: int = 12) -> EngineProfile:
     """`base` with the constants of `NAMES` fitted on these cases."""
+    return search(some, base, NAMES, START, max_round)
+
+
+def search(
+    some: list[Case], base: EngineProfile, names: Sequence[str], start: Sequence[float], max_round: int,
+    first: Sequence[float] | None = None, low: Sequence[float] | float = 0.0,
+) -> EngineProfile:  # fmt: skip
+    """`base` with the constants `names` that come nearest to these cases, looked for in units of `start`: from `first`
+    of them (absent: one each) on, between `low` and fifty of them."""
     from scipy.optimize import least_squares
 
-    scale = np.array(START)
+    scale = np.array(start)
 
     def residual(x: Floats) -> Floats:
-        return errors(some, _with(base, x * scale))
+        return errors(some, changed(base, names, x * scale))
 
     found = least_squares(
         residual,
-        np.ones(len(NAMES)),
-        bounds=(0.0, 50.0),
+        np.ones(len(names)) if first is None else np.array(first),
+        bounds=(low, 50.0),
         loss="soft_l1",
         f_scale=DISTURBED,
-        diff_step=np.full(len(NAMES), 0.02),
+        diff_step=np.full(len(names), 0.02),
         max_nfev=max_round,
         xtol=1e-4,
     )
-    return _with(base, found.x * scale)
+    return changed(base, names, found.x * scale)
 
 
-def _with(base: EngineProfile, values: Floats) -> EngineProfile:
-    found: dict[str, Any] = {name: max(float(value), 1e-9) for name, value in zip(NAMES, values, strict=True)}
+def changed(base: EngineProfile, names: Sequence[str], values: Floats) -> EngineProfile:
+    """`base` with these values of the constants `names`."""
+    found: dict[str, Any] = {name: max(float(value), 1e-9) for name, value in zip(names, values, strict=True)}
     return dataclasses.replace(base, **found)
 
 
 def mean_error(some: list[Case], logs: Floats) -> dict[str, float]:
     """Mean absolute fraction by kind."""
     kinds = np.array([case.kind for case in some])
-    return {kind: round(float(np.abs(np.expm1(logs[kinds == kind])).mean()), 4) for kind in KINDS}
+    each = {kind: np.abs(np.expm1(logs[kinds == kind])) for kind in sorted(set(kinds.tolist()))}
+    return {kind: round(float(values.mean()), 4) for kind, values in each.items()}
 
 
 def fitted(file: pathlib.Path, stack: str, device: str) -> EngineProfile:

@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from sim.reference.iteration_fit import NAMES, cases, changed, fit, name
-from sim.reference.step_fit import Case
+from sim.reference.iteration_fit import NAMES, cases, fit, name
+from sim.reference.step_fit import Case, changed
 from sim.serving.engine_profile import EngineProfile, load
 from sim.serving.step_time import Batch, Deployment, step_s
 
@@ -18,7 +18,7 @@ DECODES = [Batch(num_decode=num, kv_len=1024) for num in (1, 16, 64)]
 
 
 def test_the_constants_that_made_the_data_are_found() -> None:
-    made = changed(BARE, np.array([1.1, 2.0, 8e-4, 1e-3, 5e-3]))
+    made = changed(BARE, NAMES, np.array([1.1, 2.0, 8e-4, 1e-3, 5e-3]))
     some = [Case("prefill", WHERE, one, step_s(WHERE, made, one)) for one in PROMPTS]
     some += [Case("decode", WHERE, one, step_s(WHERE, made, one)) for one in DECODES]
     found = fit(some, BARE, max_round=60)
