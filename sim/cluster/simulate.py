@@ -38,9 +38,40 @@ class PooledRun:
     pools: "pd.DataFrame"  # a row a pool: engines, steps, tokens, busy and KV shares
     load_state: str  # stable, backlogged, overloaded (`sim.record.load_state`)
     queue_drift: float
+    load: Requests  # the requests that came
+    own: Mapping[str, Scenario]  # each pool's, by role
 
     def __repr__(self) -> str:
         return f"<PooledRun: {len(self.requests):,} requests, {', '.join(self.result.pool)}>"
+
+    @property
+    def title(self) -> str:
+        """The model and what each pool is."""
+        pools = [f"{role}: {one.dp} x {one.tp * one.pp} {one.system}" for role, one in self.own.items()]
+        return f"{next(iter(self.own.values())).model} on pools ({', '.join(pools)})"
+
+    @property
+    def scenarios(self) -> "pd.DataFrame":
+        """A row a field, a column a pool."""
+        import pandas as pd
+
+        return pd.DataFrame({"field": FIELD_NAMES} | {
+            role: [str(getattr(one, name)) for name in FIELD_NAMES] for role, one in self.own.items()
+        })  # fmt: skip
+
+    def page(self) -> str:
+        """The run as one HTML page that needs no network (`ridgeline pools --html`); with `record_steps=True` it shows
+        engines over time. Raises `InputError` where no request was served."""
+        from sim.show.page.pools_page import pools_page
+
+        return pools_page(self)
+
+    def trace(self) -> bytes:
+        """The run as a Chrome trace, which Perfetto opens (`ridgeline pools --trace`): a process an engine, KV that
+        leaves one and arrives at another joined by an arrow; with `record_steps=True` it has steps too."""
+        from sim.show.pool_events import pool_trace
+
+        return pool_trace(self)
 
     def _repr_html_(self) -> str:
         from sim.show.tables import html_frame
@@ -56,21 +87,33 @@ def simulate_pools(
     transfer: str = "whole",
     latency_s: float = 0.0,
     link_byte_per_s: float = 0.0,
+    record_steps: bool = False,
 ) -> PooledRun:
     """Serves the scenario's load on a pool that prefills and one that decodes.
 
     `prefill` and `decode` are fields of a scenario in which each pool differs from `scenario` (`dp` is its engines).
     `transfer`: a rule of `sim.cluster.transfers` or the path of one; `latency_s` is added to each hand-over;
-    `link_byte_per_s`: an engine's link, a direction (0: the ports of its machine). Raises `InputError` for fields that
+    `link_byte_per_s`: an engine's link, a direction (0: the ports of its machine); `record_steps` keeps every step, for
+    pages and traces. Raises `InputError` for fields that
     cannot differ, and for all that `simulate` refuses.
     """
-    parts = list(pool_parts(pool_scenarios(scenario, prefill, decode), link_byte_per_s).values())
+    return run_pools(pool_scenarios(scenario, prefill, decode), transfer, latency_s, link_byte_per_s, record_steps)
+
+
+def run_pools(
+    own: Mapping[str, Scenario], transfer: str = "whole", latency_s: float = 0.0, link_byte_per_s: float = 0.0,
+    record_steps: bool = False,
+) -> PooledRun:  # fmt: skip
+    """`simulate_pools` of two whole scenarios, by role, which ask for the same load."""
+    scenario = next(iter(own.values()))
+    parts = list(pool_parts(own, link_byte_per_s).values())
     load = pool_load(scenario)
-    result = serve_pools(cast(Any, load), parts, transfer, latency_s, Options(order=scenario.order, seed=scenario.seed))
+    options = Options(order=scenario.order, seed=scenario.seed, record_steps=record_steps)
+    result = serve_pools(cast(Any, load), parts, transfer, latency_s, options)
     requests = request_table(result)
     num_engine = sum(len(pool.stage_busy_ps) for pool in result.pool.values())
     state = pools_load_state(result, requests, num_engine)
-    return PooledRun(result, requests, summary_table(requests), pool_table(result), *state)
+    return PooledRun(result, requests, summary_table(requests), pool_table(result), *state, load, own)
 
 
 def pool_scenarios(

@@ -1,9 +1,13 @@
 """`ridgeline pools`: a load on a pool that prefills and one that decodes."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sim.run import scenario_arguments
+
+if TYPE_CHECKING:
+    from sim.cluster.simulate import PooledRun
+    from sim.recommend.deployment import Deployment
 
 HELP = "prompts on one pool of engines, decodes on another, KV handed over: latencies, transfers, use of both"
 
@@ -13,6 +17,8 @@ UNREAD = ("goodput", "price_USDph", "run_ahead", "timeout_s")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenario_arguments.add(parser, unread=UNREAD)
     add_pools(parser)
+    parser.add_argument("--html", metavar="FILE", help="write the run as one page that needs no network")
+    parser.add_argument("--trace", metavar="FILE", help="write the run as a timeline for Perfetto")
     parser.add_argument("--json", metavar="FILE", help="write the tables")
 
 
@@ -47,13 +53,26 @@ def run(arguments: argparse.Namespace) -> int:
 
     done = simulate_pools(
         scenario, prefill, decode, transfer=arguments.transfer, latency_s=arguments.latency_s,
-        link_byte_per_s=arguments.link_gbps * 1e9,
+        link_byte_per_s=arguments.link_gbps * 1e9, record_steps=bool(arguments.html or arguments.trace),
     )  # fmt: skip
     served, state = int(done.requests["served"].sum()), {"load_state": done.load_state, "queue_drift": done.queue_drift}
     tables = {"rows": done.summary, "pools": done.pools, "requests": len(done.requests), "served": served, **state}
     moved = f"{served} of {len(done.requests)} requests served, {done.result.moved_byte / 1e9:.3f} GB of KV handed over"
     lines = [moved, table(done.summary), table(done.pools), load_words(state)]
+    if served:
+        _write(done, arguments)
     return end(arguments, tables, lines, served=served, complete=done.result.complete)
+
+
+def _write(done: "PooledRun", arguments: argparse.Namespace) -> None:
+    """The page and the timeline, where they were asked for."""
+    import pathlib
+
+    from sim.record.write import write_files
+    from sim.show.page.pools_page import pools_page_bytes
+
+    found = {arguments.html: pools_page_bytes, arguments.trace: type(done).trace}
+    write_files({pathlib.Path(path): make(done) for path, make in found.items() if path})
 
 
 def _deployed(arguments: argparse.Namespace) -> int | None:
@@ -80,10 +99,28 @@ def _deployed(arguments: argparse.Namespace) -> int | None:
     from sim.show.tables import table
 
     deployment = from_table(values, arguments.scenario)
+    if arguments.html or arguments.trace:
+        _draw(deployment, arguments)
     numbers = run_deployment(deployment)
     shown = pd.DataFrame({"metric": list(numbers), "value": pd.Series(list(numbers.values()), dtype=object)})
     tables = {"pools": deployment.words, **numbers}
     return end(arguments, tables, [deployment.words, table(shown)], served=numbers["completed"])
+
+
+def _draw(deployment: "Deployment", arguments: argparse.Namespace) -> None:
+    """The page and the timeline of a file's two pools."""
+    from kernels.errors import InputError
+
+    if not deployment.split:
+        raise InputError(
+            "pools of whole engines are replicas, which `ridgeline simulate` draws", file=arguments.scenario,
+            field="html" if arguments.html else "trace", value=deployment.words, allowed="a prefill and a decode pool",
+        )  # fmt: skip
+    from sim.cluster.simulate import run_pools
+
+    done = run_pools({pool.role: pool.scenario(deployment.base) for pool in deployment.pools}, record_steps=True)
+    if done.requests["served"].any():
+        _write(done, arguments)
 
 
 def changes(role: str, text: str) -> dict[str, Any]:

@@ -116,15 +116,17 @@ def _report(arguments: argparse.Namespace) -> int:
 
     from sim.record.export import write_files, write_json
     from sim.run.study import run_all
-    from sim.show.board import board, html, markdown, read
+    from sim.show.board import board, markdown, read
+    from sim.show.page.board_page import board_page
+    from sim.show.page.page import page_bytes
 
     if arguments.files:
         rows = read(arguments.files)
     else:
         rows = run_all(small=arguments.small, progress=_progress, keep=_keeper(arguments.json))
     if arguments.files or rows.attrs["complete"]:  # of a run that did not end well no page: its JSON makes one
-        pages = {arguments.markdown: markdown, arguments.html: html}
-        write_files({pathlib.Path(file): page(rows).encode() for file, page in pages.items() if file})
+        pages = {arguments.markdown: markdown, arguments.html: board_page}
+        write_files({pathlib.Path(file): page_bytes(page(rows)) for file, page in pages.items() if file})
     if arguments.json:
         write_json({"rows": rows} | _mark(rows), arguments.json)
     print(board(rows))

@@ -1,6 +1,5 @@
 """The rows of studies for people: one study's table, and the board of all, on a terminal, in Markdown and as a page."""
 
-import html as escape
 import math
 import pathlib
 import sys
@@ -19,12 +18,6 @@ from workloads.files import read_byte
 SHOWN = ("system", "claim", "setup", "paper", "simulated", "error", "bound", "verdict", "kind")
 MAX_BYTE = 1 << 28  # of a file of rows
 NUMBERS = ("paper", "simulated", "error", "bound")
-STYLE = (
-    "body{font:14px/1.45 system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse}"
-    "td,th{padding:.3em .7em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
-    "td.n{text-align:right;white-space:nowrap}tr.miss td.v{color:#b33;font-weight:600}tr.said td.v{color:#777}"
-    "td.a{color:#555;font-size:12px;max-width:34em}"
-)
 
 
 def read(files: Sequence[str]) -> pd.DataFrame:
@@ -76,15 +69,15 @@ def text(rows: pd.DataFrame) -> str:
     note_of = {note: at + 1 for at, note in enumerate(dict.fromkeys(n for n in shown["assumptions"] if n))}
     if shown.empty:
         return table(rows[["system", "claim", "setup", "simulated"]])
-    lines = [table(_percent(shown[list(SHOWN)]).assign(note=[note_of.get(n, "") for n in shown["assumptions"]])), ""]
+    lines = [table(percent(shown[list(SHOWN)]).assign(note=[note_of.get(n, "") for n in shown["assumptions"]])), ""]
     lines += [f"[{at}] {note}" for note, at in note_of.items()]
-    return "\n".join([*lines, "", _counts(rows)])
+    return "\n".join([*lines, "", counts(rows)])
 
 
 def board(rows: pd.DataFrame) -> str:
     """Every row, a line each, and the counts by kind, for a terminal; what rows assume is in the files."""
     shown = judged(rows)
-    return f"{table(_percent(shown[['study', *SHOWN]]))}\n\n{table(summary(rows))}\n\n{_counts(rows)}"
+    return f"{table(percent(shown[['study', *SHOWN]]))}\n\n{table(summary(rows))}\n\n{counts(rows)}"
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -102,40 +95,14 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 def markdown(rows: pd.DataFrame) -> str:
     """The board as a Markdown page: counts, then a table a study with everything that it assumes."""
-    parts = ["# Studies: paper against simulated", markdown_table(summary(rows)), _counts(rows)]
+    parts = ["# Studies: paper against simulated", markdown_table(summary(rows)), counts(rows)]
     for name, part in judged(rows).groupby("study", sort=False):
         seconds = number(float(part["seconds"].iloc[0]))
-        parts += [f"## {name}", f"{seconds} s", markdown_table(_percent(part[[*SHOWN, "assumptions"]]))]
+        parts += [f"## {name}", f"{seconds} s", markdown_table(percent(part[[*SHOWN, "assumptions"]]))]
     return "\n\n".join(parts) + "\n"
 
 
-def html(rows: pd.DataFrame) -> str:
-    """The board as one page without scripts."""
-    body = [f"<h1>Studies: paper against simulated</h1><p>{escape.escape(_counts(rows))}</p>"]
-    for name, part in judged(rows).groupby("study", sort=False):
-        head = "".join(f"<th>{column}</th>" for column in (*SHOWN, "assumptions"))
-        seconds = number(float(part["seconds"].iloc[0]))
-        body.append(f"<h2>{escape.escape(str(name))}</h2><p>{seconds} s</p><table><tr>{head}</tr>")
-        shown = _percent(part[[*SHOWN, "assumptions"]]).to_dict("records")
-        body += [_line({str(key): value for key, value in one.items()}) for one in shown]
-        body.append("</table>")
-    title = "Ridgeline: studies"
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
-        f"{''.join(body)}</html>"
-    )
-
-
-def _line(one: dict[str, Any]) -> str:
-    kind = {"not reproduced": "miss", "said": "said"}.get(str(one["verdict"]), "")
-    cells = []
-    for key, value in one.items():
-        mark = {"verdict": "v", "assumptions": "a"}.get(key, "n" if key in NUMBERS else "")
-        cells.append(f'<td class="{mark}">{escape.escape(number(value))}</td>')
-    return f'<tr class="{kind}">{"".join(cells)}</tr>'
-
-
-def _percent(rows: pd.DataFrame) -> pd.DataFrame:
+def percent(rows: pd.DataFrame) -> pd.DataFrame:
     """Errors and bounds as people read them; an order has none."""
     shown = rows.copy()
     for name, form in (("error", "{:+.1%}"), ("bound", "{:.1%}")):
@@ -146,7 +113,7 @@ def _percent(rows: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def _counts(rows: pd.DataFrame) -> str:
+def counts(rows: pd.DataFrame) -> str:
     """In one line: what was judged and how it came out."""
     shown = judged(rows)
     words = []

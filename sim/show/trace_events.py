@@ -40,22 +40,32 @@ def events(run: Run, *, start_s: float = 0.0, stop_s: float = math.inf, max_even
     if steps is not None:
         steps = steps[(steps["start_s"] < stop_s) & (steps["end_s"] > start_s)]
     count = 4 * len(requests) + (0 if steps is None else 3 * len(steps))
-    if count > max_event:
-        span = (min(stop_s, _last(run)) - start_s) * max_event / count
-        raise InputError("too many trace events", field="events", value=count, allowed=f"{max_event}: try {span:.3g} s")
+    span = (min(stop_s, _last(run)) - start_s) * max_event / max(count, 1)
+    check_count(count, max_event, f"{span:.3g} s")
     found: list[Event] = []
     for replica in sorted(set(requests["replica"]) | (set() if steps is None else set(steps["replica"]))):
         own = requests[requests["replica"] == replica]
         name = f"replica {replica}" if replica >= 0 else "not served"
-        found += _names(int(replica), name)
+        found += name_process(int(replica), name)
         if steps is not None:
-            found += _steps(
+            found += step_events(
                 int(replica), steps[steps["replica"] == replica], float(run.totals.get("kv_block", math.nan))
             )
-        found += _requests(int(replica), own)
+        found += request_events(int(replica), own)
+    return in_order(found)
+
+
+def in_order(found: Sequence[Event]) -> list[Event]:
+    """Names first, then by time, the longer slice before those inside it and a flow behind its slice."""
     meta = [event for event in found if event["ph"] == "M"]
     timed = [event for event in found if event["ph"] != "M"]
-    return meta + sorted(timed, key=lambda event: (event["ts"], -event.get("dur", 0.0)))
+    return meta + sorted(timed, key=lambda event: (event["ts"], event["ph"] in "sf", -event.get("dur", 0.0)))
+
+
+def check_count(count: int, max_event: int, instead: str) -> None:
+    """A viewer opens so many events; `instead` is what would fit."""
+    if count > max_event:
+        raise InputError("too many trace events", field="events", value=count, allowed=f"{max_event}: try {instead}")
 
 
 def fitting_stop_s(run: Run, max_event: int = MAX_EVENT) -> float:
@@ -81,36 +91,39 @@ def _last(run: Run) -> float:
     return float(max(clock, 0.0 if run.steps is None or not len(run.steps) else run.steps["end_s"].max()))
 
 
-def _us(seconds: Any) -> npt.NDArray[np.float64]:
+def us(seconds: Any) -> npt.NDArray[np.float64]:
     """Microseconds, to the nanosecond."""
     return np.round(np.asarray(seconds, np.float64) * 1e6, 3)
 
 
-def _names(pid: int, name: str) -> list[Event]:
-    pid += 1  # Perfetto hides process 0; what no replica took is the last
+def name_process(replica: int, name: str) -> list[Event]:
+    """A replica's process."""
+    pid = process(replica)
     return [
-        {"ph": "M", "pid": _pid(pid - 1), "name": "process_name", "args": {"name": name}},
-        {"ph": "M", "pid": _pid(pid - 1), "name": "process_sort_index", "args": {"sort_index": _pid(pid - 1)}},
+        {"ph": "M", "pid": pid, "name": "process_name", "args": {"name": name}},
+        {"ph": "M", "pid": pid, "name": "process_sort_index", "args": {"sort_index": pid}},
     ]
 
 
-def _pid(replica: int) -> int:
+def process(replica: int) -> int:
+    """Its number: Perfetto hides process 0, and what no replica took (-1) is the last."""
     return replica + 1 if replica >= 0 else 1_000_000
 
 
-def _thread(pid: int, tid: int, name: str) -> list[Event]:
+def name_thread(pid: int, tid: int, name: str) -> list[Event]:
+    """A thread of a process."""
     return [
         {"ph": "M", "pid": pid, "tid": tid, "name": "thread_name", "args": {"name": name}},
         {"ph": "M", "pid": pid, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": tid}},
     ]
 
 
-def _steps(replica: int, steps: pd.DataFrame, num_block: float) -> list[Event]:
-    pid = _pid(replica)
+def step_events(replica: int, steps: pd.DataFrame, num_block: float) -> list[Event]:
+    pid = process(replica)
     found: list[Event] = []
     for lane in sorted(set(steps["lane"])):
-        found += _thread(pid, int(lane) + 1, "steps" if steps["lane"].nunique() == 1 else f"steps, lane {lane}")
-    start, end = _us(steps["start_s"]), _us(steps["end_s"])
+        found += name_thread(pid, int(lane) + 1, "steps" if steps["lane"].nunique() == 1 else f"steps, lane {lane}")
+    start, end = us(steps["start_s"]), us(steps["end_s"])
     columns = ("num_prefill", "num_decode", "prefill_token", "num_waiting", "num_running", "used_block", "cached_block")
     rows = steps[[*columns, "lane"]].astype(int).to_dict("list")
     for i in range(len(steps)):
@@ -140,15 +153,15 @@ def _counter(pid: int, name: str, ts: npt.NDArray[np.float64], values: Mapping[s
     return found
 
 
-def _requests(replica: int, requests: pd.DataFrame) -> list[Event]:
+def request_events(replica: int, requests: pd.DataFrame) -> list[Event]:
     """A slice a request on the first free slot, and its phases inside."""
-    pid = _pid(replica)
+    pid = process(replica)
     found: list[Event] = []
-    arrival, end = _us(requests["arrival_s"]), _us(requests["end_s"])
+    arrival, end = us(requests["arrival_s"]), us(requests["end_s"])
     slot = slots(arrival, end)
     for index in range(int(slot.max()) + 1 if len(slot) else 0):
-        found += _thread(pid, FIRST_SLOT + index, f"slot {index}")
-    marks = [_us(requests[name]) for name in ("scheduled_s", "first_token_s", "last_token_s")]
+        found += name_thread(pid, FIRST_SLOT + index, f"slot {index}")
+    marks = [us(requests[name]) for name in ("scheduled_s", "first_token_s", "last_token_s")]
     columns = ("request", "prompt_token", "output_token", "committed_token", "cached_token", "num_preemption")
     rows = requests[list(columns)].astype(int).to_dict("list")
     status, reason = requests["status"].astype(str).tolist(), requests["reason"].astype(str).tolist()

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.show.page.page import NUM_COLOUR
+from sim.show.tables import number
 
 WIDTH, HEIGHT = 480, 290
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
+CHARACTER = 6.4  # how wide one is at most, on average
 MAX_POINT = 400  # of a line: no more than can be seen
 
 Floats = npt.NDArray[np.float64]
@@ -100,20 +102,19 @@ def bars(title: str, unit: str, rows: Mapping[str, Mapping[str, float]], *, said
     """A bar a row, its parts one after another; parts of one name have one colour, and the sum stands at the end."""
     names = list(dict.fromkeys(name for parts in rows.values() for name in parts))
     x = up_to(unit, [sum(parts.values()) for parts in rows.values()])
-    wide, height = 130, TOP + 20 * len(rows) + BOTTOM
-    room = WIDTH - wide - RIGHT - 54
+    wide = min(max(130.0, 12 + CHARACTER * max(map(len, rows), default=0)), WIDTH / 2)
+    height, room = TOP + 20 * len(rows) + BOTTOM, WIDTH - wide - RIGHT - 54
     drawn = _below(x, wide, room, height)
     for at, (label, parts) in enumerate(rows.items()):
-        top, begin = TOP + 20 * at, float(wide)
-        short = label if len(label) <= 20 else label[:19] + "…"
-        drawn += f'<text x="{wide - 6}" y="{top + 13}" text-anchor="end">{escape(short)}</text>'
+        top, begin = TOP + 20 * at, wide
+        drawn += f'<text x="{wide - 6:.1f}" y="{top + 13}" text-anchor="end">{escape(label)}</text>'
         for name, value in parts.items():
             size = room * x.share(value)
             drawn += (f'<rect class="f{names.index(name) % NUM_COLOUR}" x="{begin:.1f}" y="{top + 3}" '
                       f'width="{size:.1f}" height="14"><title>{escape(f"{label}, {name}: {value:.6g} {unit}")}</title>'
                       "</rect>")  # fmt: skip
             begin += size
-        drawn += f'<text x="{begin + 4:.1f}" y="{top + 14}">{sum(parts.values()):.4g}</text>'
+        drawn += f'<text x="{begin + 4:.1f}" y="{top + 14}">{number(sum(parts.values()))}</text>'
     return _svg(title, drawn, height, names if len(names) > 1 else [], said)
 
 

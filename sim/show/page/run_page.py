@@ -78,14 +78,19 @@ def latency_charts(request: Columns) -> list[str]:
         values = np.sort(done[column][~np.isnan(done[column])])
         if not len(values):
             continue
-        at = np.unique(np.linspace(0, len(values) - 1, MAX_POINT).astype(np.int64))
-        p50, p99 = (float(v) * 1e3 for v in np.percentile(values, (50, 99)))
-        charts.append(lines(
-            LATENCIES[name], up_to(f"{SHORT[name]} (ms)", values * 1e3), Axis("requests at or below (%)", 100.0),
-            {"": (np.r_[values[0], values[at]] * 1e3, np.r_[0.0, (at + 1) / len(values) * 100])}, step=True,
-            said=f"P50 {p50:.4g} ms, P99 {p99:.4g} ms, {len(values):,} requests",
-        ))  # fmt: skip
+        charts.append(distribution(LATENCIES[name], SHORT[name], values))
     return charts
+
+
+def distribution(title: str, short_name: str, values: Floats) -> str:
+    """Sorted latencies in seconds as a cumulative distribution."""
+    at = np.unique(np.linspace(0, len(values) - 1, MAX_POINT).astype(np.int64))
+    p50, p99 = (float(v) * 1e3 for v in np.percentile(values, (50, 99)))
+    return lines(
+        title, up_to(f"{short_name} (ms)", values * 1e3), Axis("requests at or below (%)", 100.0),
+        {"": (np.r_[values[0], values[at]] * 1e3, np.r_[0.0, (at + 1) / len(values) * 100])}, step=True,
+        said=f"P50 {p50:.4g} ms, P99 {p99:.4g} ms, {len(values):,} requests",
+    )  # fmt: skip
 
 
 def edges_of(request: Columns) -> Floats:
@@ -105,9 +110,9 @@ def load_charts(run: Run) -> list[str]:
     running, waiting = np.maximum(begun - ended, 0.0), np.maximum(arrived - begun, 0.0)
     time = Axis("time (s)", float(edges[-1]))
     return [
-        lines("Throughput", time, up_to("output tokens/s", rate), {"": _held(edges, rate)}, step=True),
+        lines("Throughput", time, up_to("output tokens/s", rate), {"": held(edges, rate)}, step=True),
         lines("Requests in the system", time, up_to("requests", running, waiting),
-              {"running": _held(edges, running), "waiting": _held(edges, waiting)}, step=True),
+              {"running": held(edges, running), "waiting": held(edges, waiting)}, step=True),
     ]  # fmt: skip
 
 
@@ -134,26 +139,29 @@ def replica_charts(run: Run) -> list[str]:
     """How busy the first replicas are, and the KV blocks that their sequences hold."""
     if run.step is None or not len(run.step):
         return []
-    edges = edges_of(run.request)
-    edges = np.linspace(0.0, max(float(edges[-1]), float(run.step["end_s"].max())), NUM_BIN + 1)
-    num_block = float(run.totals["kv_block"])
+    return step_charts(run.step, float(edges_of(run.request)[-1]), float(run.totals["kv_block"]), "replica")
+
+
+def step_charts(step: Columns, last_s: float, num_block: float, noun: str) -> list[str]:
+    """Steps of engines (each is called `noun` and has `num_block` blocks) from zero to `last_s` or their end."""
+    edges = np.linspace(0.0, max(last_s, float(step["end_s"].max(initial=0.0))), NUM_BIN + 1)
     busy: dict[str, tuple[Floats, Floats]] = {}
-    held: dict[str, tuple[Floats, Floats]] = {}
-    for replica in _replicas(run)[:MAX_REPLICA]:
-        own = run.step.rows(run.step["replica"] == replica)
+    used: dict[str, tuple[Floats, Floats]] = {}
+    for replica in sorted(set(step["replica"].tolist()))[:MAX_REPLICA]:
+        own = step.rows(step["replica"] == replica)
         own = own.rows(np.argsort(own["start_s"], kind="stable"))
         share = mean_in_steps(own, np.ones(len(own)), edges) * 100
-        used = mean_in_steps(own, own["used_block"] / num_block, edges) * 100
-        busy[f"replica {replica}"], held[f"replica {replica}"] = _held(edges, share), _held(edges, used)
+        blocks = mean_in_steps(own, own["used_block"] / num_block, edges) * 100
+        busy[f"{noun} {replica}"], used[f"{noun} {replica}"] = held(edges, share), held(edges, blocks)
     time = Axis("time (s)", float(edges[-1]))
     return [
         lines("Utilisation", time, Axis("time in steps (%)", 105.0), busy, step=True),
-        lines("KV memory", time, up_to("KV blocks held (%)", *(y for _, y in held.values())), held, step=True,
-              said=f"of {num_block:,.0f} blocks a replica"),
+        lines("KV memory", time, up_to("KV blocks held (%)", *(y for _, y in used.values())), used, step=True,
+              said=f"of {num_block:,.0f} blocks each"),
     ]  # fmt: skip
 
 
-def _held(edges: Floats, mean: Floats) -> tuple[Floats, Floats]:
+def held(edges: Floats, mean: Floats) -> tuple[Floats, Floats]:
     """Means of bins as a step line."""
     return edges, np.r_[mean, mean[-1]]
 

@@ -45,7 +45,7 @@ def test_results_of_other_verbs_are_short_too() -> None:
     load = load_requests("poisson:rate=2,n=50,prompt=100,output=10")
     none = Recommendation([], target, demand_of(load), 0, True)
     table = pd.DataFrame({"metric": ["ttft_s"], "mean": [0.25]})
-    pooled = PooledRun(SimpleNamespace(pool=["prefill"]), FRAME, table, FRAME, "stable", 0.0)  # type: ignore[arg-type]
+    pooled = PooledRun(SimpleNamespace(pool=["prefill"]), FRAME, table, FRAME, "stable", 0.0, None, {})  # type: ignore[arg-type]
     runs = [ProgramRun(None, FRAME, FRAME, table), pooled]  # type: ignore[arg-type]
     for found in (none, *runs):
         assert len(repr(found)) < 200
