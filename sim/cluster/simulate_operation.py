@@ -39,6 +39,13 @@ class OperatedRun:
     load_state: str  # stable, backlogged, overloaded (`sim.record.load_state`), of the most engines that were up
     queue_drift: float
 
+    def page(self) -> str:
+        """The run as one HTML page that needs no network (`ridgeline operate --html`). Raises `InputError` where no
+        request was served."""
+        from sim.show.page.operation_page import operation_page
+
+        return operation_page(self)
+
     def __repr__(self) -> str:
         return f"OperatedRun({len(self.requests)} requests, {len(self.events)} events)"
 
@@ -99,16 +106,21 @@ CHANGES = ("load", "up", "drain", "notice", "fail", "gone", "off")
 
 
 def most_up(event: list[tuple[float, int, str]], paid_s: "np.ndarray[Any, Any]") -> int:
-    """The most engines that took requests at once. Up at first were those to which something else happened than being
-    loaded, or nothing at all while they were paid."""
+    """The most engines that took requests at once."""
     event = [one for one in event if one[2] in CHANGES]
-    begun = {k: what for _, k, what in reversed(event)}
-    up = {k for k, paid in enumerate(paid_s) if begun.get(k, "" if paid > 0 else "load") != "load"}
+    up = up_at_first(event, paid_s)
     most = len(up)
     for _, k, what in event:
         up = up | {k} if what == "up" else up - {k} if what in ("drain", "notice", "fail", "gone") else up
         most = max(most, len(up))
     return most
+
+
+def up_at_first(event: list[tuple[float, int, str]], paid_s: "np.ndarray[Any, Any]") -> set[int]:
+    """The engines that were up at time 0: to which something else happened first than being loaded, or nothing at all
+    while they were paid."""
+    begun = {k: what for _, k, what in reversed(event) if what in CHANGES}
+    return {k for k, paid in enumerate(paid_s) if begun.get(k, "" if paid > 0 else "load") != "load"}
 
 
 def request_table(result: Operated) -> "pd.DataFrame":

@@ -40,6 +40,13 @@ class OperatedPoolsRun:
     load_state: str  # stable, backlogged, overloaded (`sim.record.load_state`), of the most engines that were up
     queue_drift: float
 
+    def page(self) -> str:
+        """The run as one HTML page that needs no network (`ridgeline operate --html`). Raises `InputError` where no
+        request was served."""
+        from sim.show.page.operation_page import operation_page
+
+        return operation_page(self)
+
     def __repr__(self) -> str:
         return f"OperatedPoolsRun({len(self.requests)} requests, {len(self.events)} events)"
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from sim.run import scenario_arguments
 
 if TYPE_CHECKING:
+    from sim.cluster.simulate_operation import OperatedRun
+    from sim.cluster.simulate_pools_operation import OperatedPoolsRun
     from sim.run.scenario import Scenario
 
 HELP = "replicas, or pools, that are scaled with the load, drained, lost and replaced: latencies, engine hours, events"
@@ -24,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scaler", default="", metavar="RULE", help="rule of scaling, in place of the table's")
     parser.add_argument("--load-gbps", type=float, default=0.0, metavar="X", help="likewise, storage to a replica")
     add_pools(parser)
+    parser.add_argument("--html", metavar="FILE", help="write the run as one page that needs no network")
     parser.add_argument("--json", metavar="FILE", help="write the tables")
 
 
@@ -67,6 +70,7 @@ def _replicas(arguments: argparse.Namespace, values: dict[str, Any]) -> int:
     from sim.cluster.simulate_operation import simulate_operation
 
     done = simulate_operation(scenario, operation)
+    _page(done, arguments)
     state = {"load_state": done.load_state, "queue_drift": done.queue_drift}
     tables = {"rows": done.summary, "figures": done.figures, "events": done.events, **state}
     return end(
@@ -97,12 +101,25 @@ def _pools(arguments: argparse.Namespace, values: dict[str, Any]) -> int:
         scenario, change["prefill"], change["decode"], operation, transfer=arguments.transfer,
         latency_s=arguments.latency_s, link_byte_per_s=arguments.link_gbps * 1e9,
     )  # fmt: skip
+    _page(done, arguments)
     state = {"load_state": done.load_state, "queue_drift": done.queue_drift}
     tables = {"rows": done.summary, "figures": done.figures, "events": done.events, "pools": done.pools, **state}
     lines = [table(done.summary), table(done.figures), table(done.pools), load_words(state)]
     return end(
         arguments, tables, lines, served=int(done.requests["served"].sum()), complete=done.result.result.complete
     )
+
+
+def _page(done: "OperatedRun | OperatedPoolsRun", arguments: argparse.Namespace) -> None:
+    """The page, where it was asked for and anything was served."""
+    if not arguments.html or not done.requests["served"].any():
+        return
+    import pathlib
+
+    from sim.record.write import write_files
+    from sim.show.page.operation_page import operation_page_bytes
+
+    write_files({pathlib.Path(arguments.html): operation_page_bytes(done)})
 
 
 def _split(arguments: argparse.Namespace, values: dict[str, Any]) -> "tuple[Scenario, dict[str, dict[str, Any]]]":

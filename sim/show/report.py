@@ -276,7 +276,11 @@ LOAD_WORDS = {
 
 def load_words(metrics: Mapping[str, Any], states: Mapping[str, int] | None = None) -> str:
     """Whether the system keeps up, a sentence; `states`: of how many resamples of the calibration's error each is."""
-    said = f"{LOAD_WORDS[metrics['load_state']]}; the queue grows by {metrics['queue_drift']:.1%} of what arrives"
+    drift = f"{abs(metrics['queue_drift']):.1%}"
+    change = (
+        "does not grow" if drift == "0.0%" else f"{'grows' if metrics['queue_drift'] > 0 else 'shrinks'} by {drift} of"
+    )
+    said = f"{LOAD_WORDS[metrics['load_state']]}; the queue {change}{' what arrives' if change.endswith('of') else ''}"
     if states:
         said += (
             f"; within the calibration's error {', '.join(f'{s} in {n}' for s, n in states.items())} of "

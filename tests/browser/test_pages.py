@@ -9,6 +9,8 @@ import pytest
 from sim.cli import main
 
 LOAD = "conversation:rate=8,n=60"
+KINDS = ("run", "pools", "operation", "sweep", "recommendation", "board")
+OPERATION = 'scaler = "outstanding:target=8"\nload_GBps = 8.0\nevent = [{ at_s = 3.0, engine = 0, kind = "fail" }]\n'
 WIDE, NARROW = (1280, 900), (360, 740)
 # text of drawings that is cut by the edge of its drawing, or that lies over another text of it
 CUT = """[...document.querySelectorAll("svg")].flatMap(svg=>{const all=svg.getBoundingClientRect();
@@ -57,14 +59,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pathlib.Path]:
     folder = tmp_path_factory.mktemp("pages")
     scenario, board = folder / "s.toml", folder / "attacc.json"
     scenario.write_text(f'model = "llama-3-8b"\nsystem = "h100_sxm"\nrequests = "{LOAD}"\n')
-    pages = {name: folder / f"{name}.html" for name in ("run", "pools", "sweep", "recommendation", "board")}
-    pools = folder / "pools.toml"
+    pages = {name: folder / f"{name}.html" for name in KINDS}
+    pools, operation = folder / "pools.toml", folder / "operation.toml"
+    operation.write_text(f"{scenario.read_text()}dp = 4\n[operation]\n{OPERATION}")
     pools.write_text(
         f'model = "llama-3-8b"\nsystem = "h100_sxm"\nrequests = "{LOAD}"\n'
         '[[pool]]\nrole = "prefill"\ndp = 2\n[[pool]]\nrole = "decode"\n'
     )
     for words in (
         ["simulate", str(scenario), "--quiet", "--html", str(pages["run"])],
+        ["operate", str(operation), "--html", str(pages["operation"])],
         ["pools", str(pools), "--html", str(pages["pools"])],
         ["sweep", str(scenario), "--over", "requests.rate=4:12:4", "--over", "policy=vllm_v1,sarathi", "--html",
          str(pages["sweep"])],
@@ -75,9 +79,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pathlib.Path]:
     ):  # fmt: skip
         assert main(words) == 0, words
     return pages
-
-
-KINDS = ("run", "pools", "sweep", "recommendation", "board")
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
