@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from kernels.units import PS_PER_S
+from sim.pipeline.bounded import Passed, Stage, run_stages
 from studies._conv_nets import Layer, resnet101
 from studies._panels import Panel, panels
 from studies._verdict import frame, order, point, row
@@ -32,9 +34,11 @@ SHARES = (0.15, 0.3, 0.6)  # of peak rates that frameworks reach
 IMAGE_BYTE, COMPRESSED = 110e3, 0.771  # mean JPEG of ImageNet's validation set; what the bottleneck saves of it
 MBPS = (0.1, 1.0, 5.0, 20.0, 100.0)  # of the radio link: LoRa to Wi-Fi
 ROUND_S = 5e-3  # of a packet each way
+NUM_IMAGE = 40  # of a camera's, through bounded queues with a place each
 HEAD_LAYER = 37  # of 370: the stem and three blocks, thinned to a bottleneck as the paper does it
 THINNED = 0.1  # of those layers' work is left: the published head is 83 times smaller than the whole
 TIME, JOULE, SAVED = "seconds an image", "joules an image on the device", "largest saving of time"
+RATE = "images a second"
 LOCAL, OFFLOAD, SPLIT = "on the device", "offloaded", "split at the bottleneck"
 NOTE = (
     "ResNet-101 of 224 x 224 in 32 bits at a share of peak rates (0.15 to 0.6); head: the first 37 of 370 layers with "
@@ -49,8 +53,9 @@ def compute_s(layers: list[Layer], board: Board, share: float) -> float:
 
 
 class Cost(NamedTuple):
-    second: float
+    second: float  # of an image alone
     joule: float  # on the device
+    image_per_s: float  # of a camera that never waits
 
 
 def cost(kind: str, name: str, mbps: float, share: float, *, kept: float = 1 - COMPRESSED,
@@ -58,13 +63,22 @@ def cost(kind: str, name: str, mbps: float, share: float, *, kept: float = 1 - C
     """An image by one of the three ways; `kept`: bytes sent of the JPEG's, `thinned`: work left of the head."""
     board, layers = BOARD[name], resnet101()
     if kind == LOCAL:
-        local = compute_s(layers, board, share)
-        return Cost(local, local * board.compute_w)
-    head_s = thinned * compute_s(layers[:HEAD_LAYER], board, share) if kind == SPLIT else 0.0
-    rest = layers[HEAD_LAYER:] if kind == SPLIT else layers
-    sent_s = IMAGE_BYTE * (kept if kind == SPLIT else 1.0) / (mbps * 1e6 / 8)
-    return Cost(head_s + sent_s + 2 * ROUND_S + compute_s(rest, SERVER, share),
-                head_s * board.compute_w + sent_s * board.radio_w)  # fmt: skip
+        stages = [Stage("device", compute_s(layers, board, share))]
+        joule = board.compute_w * compute_s(layers, board, share)
+    else:
+        head_s = thinned * compute_s(layers[:HEAD_LAYER], board, share) if kind == SPLIT else 0.0
+        rest = layers[HEAD_LAYER:] if kind == SPLIT else layers
+        sent_s = IMAGE_BYTE * (kept if kind == SPLIT else 1.0) / (mbps * 1e6 / 8)
+        stages = [Stage("device", head_s), Stage("radio", sent_s), Stage("there and back", 2 * ROUND_S, NUM_IMAGE),
+                  Stage("server", compute_s(rest, SERVER, share))]  # fmt: skip
+        joule = head_s * board.compute_w + sent_s * board.radio_w
+    alone, many = (run_stages(stages, num) for num in (1, NUM_IMAGE))
+    return Cost(_end_s(alone), joule, many.item_per_s(NUM_IMAGE // 2))
+
+
+def _end_s(passed: Passed) -> float:
+    """When the last image is there."""
+    return float(passed.leave_ps.max()) / PS_PER_S
 
 
 def run(shares: tuple[float, ...] = SHARES, rates: tuple[float, ...] = MBPS) -> pd.DataFrame:
@@ -77,7 +91,8 @@ def run(shares: tuple[float, ...] = SHARES, rates: tuple[float, ...] = MBPS) -> 
             for kind in (LOCAL, OFFLOAD, SPLIT):
                 found = cost(kind, name, mbps, middle)
                 rows += [point(kind, TIME, f"{name}, {mbps:g} Mbit/s", found.second, NOTE),
-                         point(kind, JOULE, f"{name}, {mbps:g} Mbit/s", found.joule, NOTE)]  # fmt: skip
+                         point(kind, JOULE, f"{name}, {mbps:g} Mbit/s", found.joule, NOTE),
+                         point(kind, RATE, f"{name}, {mbps:g} Mbit/s", found.image_per_s, NOTE)]  # fmt: skip
         slow, fast = rates[0], rates[-1]
         rows.append(order(SPLIT, "order: less than offloading on a slow link", f"{name}, {slow:g} Mbit/s",
                           cost(SPLIT, name, slow, middle).second < cost(OFFLOAD, name, slow, middle).second,
@@ -98,5 +113,7 @@ def run(shares: tuple[float, ...] = SHARES, rates: tuple[float, ...] = MBPS) -> 
 
 def plot(table: pd.DataFrame) -> "Figure":
     """Time and joules by link on both boards."""
-    shown = [Panel(claim, name, claim, f"{name}, ", curve=True, log=True) for claim in (TIME, JOULE) for name in BOARD]
+    shown = [
+        Panel(claim, name, claim, f"{name}, ", curve=True, log=True) for claim in (TIME, JOULE, RATE) for name in BOARD
+    ]
     return panels(table, shown, "BottleFit: on the device, offloaded, split")

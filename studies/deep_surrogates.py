@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import simpy
 
+from kernels.units import PS_PER_S
+from sim.pipeline.bounded import Stage, run_stages
 from sim.show.plot_style import BLUE, PALETTE, new_figure, styled, suptitle
 from studies._verdict import frame, order, point, row
 
@@ -44,42 +46,49 @@ class Seen(NamedTuple):
 
 
 def stream(way: str, field_per_s: float, num_batch: int, capacity: int = CAPACITY, seed: int = 0) -> Seen:
-    """Producers put fields at a rate; a trainer takes batches. A reservoir draws with repetition and forgets a field
-    that was seen once it is full; a queue hands each field out once."""
-    env, rng = simpy.Environment(), np.random.default_rng(seed)
+    """Producers put fields at a rate; a trainer takes batches, out of a reservoir or a queue of so many places."""
+    rng = np.random.default_rng(seed)
+    if way == ONLINE:
+        return reservoir(field_per_s, num_batch, capacity, rng)
+    gap_s = rng.exponential(1 / field_per_s, num_batch * BATCH)
+    stages = [Stage("simulations", lambda own: float(gap_s[own[0]])),
+              Stage("trainer", STEP_S, num_place=capacity - BATCH, num_batch=BATCH, num_least=BATCH)]  # fmt: skip
+    passed = run_stages(stages, num_batch * BATCH)
+    return Seen(num_batch * PS_PER_S / float(passed.leave_ps.max()), num_batch * BATCH, 0.0, [])
+
+
+def reservoir(field_per_s: float, num_batch: int, capacity: int, rng: np.random.Generator) -> Seen:
+    """Batches are drawn with repetition; once it is full, a field that was seen makes room for a new one, and where
+    none was the producers wait."""
+    env = simpy.Environment()
     held: list[list[int]] = []  # times that a field was drawn
     trace: list[tuple[float, int]] = []
-    done = {"fields": 0, "lost": 0, "start": 0.0}
+    fields = 0
     room, wake = env.event(), env.event()
 
     def produce() -> "Generator[simpy.Event, Any, None]":
-        nonlocal room, wake
+        nonlocal room, wake, fields
         while True:
             yield env.timeout(rng.exponential(1 / field_per_s))
             while len(held) >= capacity:
-                seen = [at for at, one in enumerate(held) if one[0]]
-                if way == ONLINE and seen:
+                if seen := [at for at, one in enumerate(held) if one[0]]:
                     held.pop(seen[int(rng.integers(len(seen)))])
                     break
                 room = env.event()
                 yield room
             held.append([0])
-            done["fields"] += 1
+            fields += 1
             if not wake.triggered:
                 wake.succeed()
 
     def train() -> "Generator[simpy.Event, Any, None]":
         nonlocal room, wake
-        need = FLOOR if way == ONLINE else BATCH
         for _ in range(num_batch):
-            while len(held) < need:
+            while len(held) < FLOOR:
                 wake = env.event()
                 yield wake
-            if way == ONLINE:
-                for at in rng.integers(len(held), size=BATCH):
-                    held[int(at)][0] += 1
-            else:
-                del held[:BATCH]
+            for at in rng.integers(len(held), size=BATCH):
+                held[int(at)][0] += 1
             if not room.triggered:
                 room.succeed()
             yield env.timeout(STEP_S)
@@ -87,8 +96,7 @@ def stream(way: str, field_per_s: float, num_batch: int, capacity: int = CAPACIT
 
     env.process(produce())
     env.run(env.process(train()))
-    unseen = sum(not one[0] for one in held) / max(done["fields"], 1)
-    return Seen(num_batch / env.now, int(done["fields"]), unseen, trace)
+    return Seen(num_batch / env.now, fields, sum(not one[0] for one in held) / max(fields, 1), trace)
 
 
 def run(num_batch: int = 3000) -> pd.DataFrame:

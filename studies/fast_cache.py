@@ -1,13 +1,13 @@
 """What do batches of its own bring to compressing KV between prompt and answer? (FastCache 2025, image prompts)"""
 
 import functools
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import simpy
 
+from kernels.units import PS_PER_S
+from sim.pipeline.bounded import Passed, Stage, run_stages
 from studies._panels import Panel, panels
 from studies._steps import arrays, decode_s, step_s
 from studies._verdict import frame, order, point, row
@@ -28,7 +28,6 @@ OPEN = (
     "the stages in turn; the baseline takes a request through prompt and compression alone, answers decode in a batch"
 )
 SMALL: dict[str, Any] = {"rates": (2.0, 20.0), "num": 60, "compress": (0.05,)}
-STAGES = ("prefill", "compress", "decode")
 
 
 class Pipe(NamedTuple):
@@ -52,56 +51,27 @@ def answer_s(batch: int, ratio: float) -> float:
 
 
 def serve(rate: float, num: int, compress_s: float, most: int, ratio: float = RATIO, seed: int = 0) -> Pipe:
-    """Requests at a rate through three stages with a queue each. The GPU takes the stages in turn; up to `most`
-    requests go through a prompt and a compression at once. Prompts start while their whole KV has room."""
-    env = simpy.Environment()
-    queue: dict[str, list[int]] = {stage: [] for stage in STAGES}
-    arrival = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, num))
-    first, left = np.zeros(num), np.full(num, ANSWER - 1)
-    held, peak, ended = 0.0, 0.0, 0
+    """Requests at a rate through three stages with bounded queues. The GPU takes the stages in turn; up to `most`
+    requests go through a prompt and a compression at once, answers decode together. The places of the queues are those
+    that whole and compressed KV have room for."""
+    arrival_s = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, num))
     whole = WIDTH * PROMPT
-    wake = env.event()
+    answers = int((ROOM - 3 * most * whole) / (ratio * whole))  # beside prompts that are computed, wait, are compressed
+    stages = [
+        Stage("prefill", lambda own: prompt_s(len(own)), 1, num, "gpu", most),
+        Stage("compress", lambda own: compress_s * (1 + 0.1 * (len(own) - 1)), 1, most, "gpu", most),
+        Stage("decode", lambda own: answer_s(len(own), ratio), 1, 0, "gpu", answers, 1, ANSWER - 1),
+    ]
+    passed = run_stages(stages, num, every_s=arrival_s.tolist(), resources={"gpu": 1})
+    first_s = passed.done_ps[0] / PS_PER_S - arrival_s
+    return Pipe(float(first_s.mean()), num * PS_PER_S / float(passed.leave_ps.max()), most_byte(passed, whole, ratio))
 
-    def arrive() -> Generator[simpy.Event, Any, None]:
-        nonlocal wake
-        for i, at in enumerate(arrival):
-            yield env.timeout(at - env.now)
-            queue["prefill"].append(i)
-            wake.succeed()
-            wake = env.event()
 
-    def work() -> Generator[simpy.Event, Any, None]:
-        nonlocal held, peak, ended
-        while ended < num:
-            if not any(queue.values()):
-                yield wake
-            room = int((ROOM - held) / whole)
-            batch = queue["prefill"][: min(most, room)]
-            if batch:
-                del queue["prefill"][: len(batch)]
-                held += whole * len(batch)
-                peak = max(peak, held)
-                yield env.timeout(prompt_s(len(batch)))
-                first[batch] = env.now - arrival[batch]
-                queue["compress"] += batch
-            batch = queue["compress"][:most]
-            if batch:
-                del queue["compress"][: len(batch)]
-                yield env.timeout(compress_s * (1 + 0.1 * (len(batch) - 1)))
-                held -= whole * (1 - ratio) * len(batch)
-                queue["decode"] += batch
-            batch = queue["decode"]
-            if batch:
-                yield env.timeout(answer_s(len(batch), ratio))
-                left[batch] -= 1
-                done = [i for i in batch if left[i] <= 0]
-                queue["decode"] = [i for i in batch if left[i] > 0]
-                held -= whole * ratio * len(done)
-                ended += len(done)
-
-    env.process(arrive())
-    env.run(env.process(work()))
-    return Pipe(float(first.mean()), num / float(env.now), peak)
+def most_byte(passed: Passed, whole: float, ratio: float) -> float:
+    """The most KV held at once: a request's whole one from its prompt to the end of its compression, then a share."""
+    times = np.concatenate([passed.begin_ps[0], passed.done_ps[1], passed.leave_ps[2]])
+    change = np.repeat([whole, -(1 - ratio) * whole, -ratio * whole], len(passed.begin_ps[0]))
+    return float(np.cumsum(change[np.lexsort((change, times))]).max())
 
 
 def run(

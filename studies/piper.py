@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
-import simpy
 
+from kernels.units import PS_PER_S
+from sim.pipeline.bounded import Stage, run_stages
 from studies._panels import Panel, panels
 from studies._verdict import frame, order, point, row
 
@@ -45,22 +46,10 @@ def work(locked_s: float, *, text: bool) -> Work:
 
 def cores_rate(one: Work, core: int, num_block: int) -> float:
     """Rows a second of so many cores that take blocks of rows and share one vocabulary."""
-    env = simpy.Environment()
-    lock = simpy.Resource(env)
-    left = [num_block * core]
-
-    def run_core() -> Any:
-        while left[0]:
-            left[0] -= 1
-            yield env.timeout(BLOCK * one.free_s)
-            with lock.request() as held:
-                yield held
-                yield env.timeout(BLOCK * one.locked_s)
-
-    for _ in range(core):
-        env.process(run_core())
-    env.run()
-    return num_block * core * BLOCK / float(env.now)
+    stages = [Stage("columns", BLOCK * one.free_s, core, resource="core"),
+              Stage("vocabulary", BLOCK * one.locked_s, 1, 0, "core")]  # fmt: skip
+    passed = run_stages(stages, num_block * core, resources={"core": core})
+    return num_block * core * BLOCK * PS_PER_S / float(passed.leave_ps.max())
 
 
 def stream_rate(*, text: bool) -> float:

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from hw_models import catalog
+from kernels.units import PS_PER_S
+from sim.pipeline.bounded import Stage, run_stages
 from studies._panels import Panel, panels
-from studies._queues import Stage, flow
 from studies._verdict import frame, order, point, row
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def link_byte_per_s() -> float:
 def rows_s(kind: str, width: int, num_row: int, gather_gbps: float) -> float:
     """Seconds until a batch's rows are on the device."""
     byte = 4.0 * width * ROWS
-    if kind == COPY:
+    if kind in (COPY, BESIDE):
         return byte / (1e9 * gather_gbps) + byte / link_byte_per_s()
     moved = ROWS * lines(width, num_row, shifted=kind == SHIFTED) * LINE
     return moved / link_byte_per_s()
@@ -62,10 +63,10 @@ def rows_s(kind: str, width: int, num_row: int, gather_gbps: float) -> float:
 def epoch_s(kind: str, width: int, num_row: int, gather_gbps: float, step_s: float, num: int = 50) -> float:
     """Seconds of so many batches: rows and then the step; or rows gathered beside the step before."""
     byte = 4.0 * width * ROWS
+    stages = [Stage("rows and step", rows_s(kind, width, num_row, gather_gbps) + step_s)]
     if kind == BESIDE:
         stages = [Stage("gather", byte / (1e9 * gather_gbps)), Stage("step", byte / link_byte_per_s() + step_s)]
-        return flow(stages, num, 1).second
-    return num * (rows_s(kind, width, num_row, gather_gbps) + step_s)
+    return float(run_stages(stages, num).leave_ps.max()) / PS_PER_S
 
 
 def run(

@@ -33,7 +33,7 @@ def test_the_slowest_stage_decides_whatever_the_queues_hold(shape):
 def test_littles_law_on_every_queue_and_server(shape, seed, every_s):
     times = np.random.default_rng(seed).exponential(size=(len(shape), 60))
     stages = [
-        Stage(str(k), lambda i, k=k, time_s=time_s: time_s * times[k, i], servers, places)
+        Stage(str(k), lambda own, k=k, time_s=time_s: time_s * times[k, own[0]], servers, places)
         for k, (time_s, servers, places) in enumerate(shape)
     ]
     passed = run_stages(stages, 60, every_s=every_s)
@@ -54,7 +54,7 @@ def test_two_random_stages_block_each_other_as_hunt_found(places):
     # (Hunt 1956, Operations Research 4; without a place 2/3)
     num, draw = 10_000, np.random.default_rng(places)
     times = draw.exponential(size=(2, num))
-    stages = [Stage("a", lambda i: times[0, i]), Stage("b", lambda i: times[1, i], num_place=places)]
+    stages = [Stage("a", lambda own: times[0, own[0]]), Stage("b", lambda own: times[1, own[0]], num_place=places)]
     passed = run_stages(stages, num)
     assert passed.item_per_s(num // 10) == pytest.approx((places + 2) / (places + 3), rel=0.03)
     assert passed.share(0)["idle"] < 0.01 < 0.9 * passed.share(1)["idle"] < passed.share(0)["blocked"]
@@ -77,6 +77,53 @@ def test_stages_that_share_cores_add_up():
 def test_items_that_come_slowly_leave_as_they_come():
     passed = run_stages([Stage("a", 1.0), Stage("b", 2.0)], 10, every_s=5.0)
     np.testing.assert_array_equal(passed.leave_ps[-1], (np.arange(10) * 5 + 3) * PS_PER_S)
+
+
+def test_a_batch_takes_what_is_there_and_no_more_than_it_may():
+    sizes = []
+
+    def time_s(own):
+        sizes.append(len(own))
+        return 3.0
+
+    passed = run_stages([Stage("a", 1.0, num_place=9), Stage("b", time_s, num_place=9, num_batch=4)], 12)
+    assert sizes == [1, 3, 3, 3, 2]  # whoever has come in the meantime
+    assert passed.busy_ps[1] == 15 * PS_PER_S
+    assert passed.share(1)["busy"] == pytest.approx(15 / 16)
+
+
+def test_who_waits_for_a_whole_batch_begins_with_its_last():
+    passed = run_stages([Stage("a", 1.0), Stage("b", 2.0, num_place=9, num_batch=5, num_least=5)], 10)
+    np.testing.assert_array_equal(passed.begin_ps[1], np.repeat([5, 10], 5) * PS_PER_S)
+    with pytest.raises(InputError, match="num_least"):
+        run_stages([Stage("b", 2.0, num_batch=5, num_least=5)], 9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(visits=st.integers(1, 5), batch=st.integers(1, 4), num=st.integers(1, 12))
+def test_an_item_that_comes_back_is_worked_on_so_often(visits, batch, num):
+    count = np.zeros(num, int)
+
+    def time_s(own):
+        count[list(own)] += 1
+        return 0.5
+
+    passed = run_stages([Stage("a", time_s, num_place=num, num_batch=batch, num_visit=visits)], num)
+    assert (count == visits).all()
+    assert passed.leave_ps.max() * batch >= num * visits * 0.5 * PS_PER_S
+    assert passed.leave_ps.max() <= passed.busy_ps[0]  # it never idles
+
+
+def test_stages_of_one_device_take_turns():
+    stages = [Stage("prompt", 2.0, num_place=9, resource="gpu"), Stage("answer", 1.0, 1, 9, "gpu", 9, 1, 3)]
+    passed = run_stages(stages, 4, resources={"gpu": 1})
+    assert passed.busy_ps.sum() == passed.leave_ps.max()  # one after another, never idle
+    assert passed.begin_ps[1, 0] < passed.begin_ps[0, 3]  # answers do not wait for all prompts
+
+
+def test_items_come_when_they_are_offered():
+    passed = run_stages([Stage("a", 1.0)], 3, every_s=[0.5, 0.6, 9.0])
+    np.testing.assert_array_equal(passed.leave_ps[0], np.array([1.5, 2.5, 10.0]) * PS_PER_S)
 
 
 def test_what_cannot_be_is_said():
