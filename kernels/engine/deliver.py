@@ -1,8 +1,8 @@
-"""A request reaches an engine: it is refused for good, or joins the waiting queue."""
+"""A request reaches an engine: it is refused (it can never run, or the queue is full), or joins the waiting queue."""
 
 from kernels.engine.commit import release_children, tell
 from kernels.engine.heap import push
-from kernels.engine.records import NO_REASON, REFUSED, WAITING, Engine
+from kernels.engine.records import NO_REASON, REASON_QUEUE, REFUSED, WAITING, Engine
 from kernels.engine.refusal import refusal
 from kernels.jit import njit
 
@@ -16,6 +16,8 @@ def deliver(e: Engine, i: int, time_ps: int) -> None:
     me, s = e.me, e.seq[i]
     s.replica = me.index
     s.reason = refusal(e, i)
+    if s.reason == NO_REASON and me.max_queue > 0 and me.num_waiting >= me.max_queue and s.produced == 0:
+        s.reason = REASON_QUEUE  # what came with tokens of its own, from another engine, is never turned away
     if s.reason != NO_REASON:
         s.status = REFUSED
         s.end_ps = time_ps

@@ -109,8 +109,8 @@ FUTURE, WAITING, RUNNING, SWAPPED, HANDED, DONE, LEAVING, HELD, FINISHED, REFUSE
 # handed to its client, but the next step is planned before the engine hears of it. HELD: ended here, its KV stays until
 # another pool has it. HANDED: waits with KV that another pool has computed
 
-REASONS: tuple[str, ...] = ("", "context", "kv", "step", "timeout", "stopped")
-NO_REASON, REASON_CONTEXT, REASON_KV, REASON_STEP, REASON_TIMEOUT, REASON_STOPPED = range(len(REASONS))
+REASONS: tuple[str, ...] = ("", "context", "kv", "step", "timeout", "stopped", "queue")
+NO_REASON, REASON_CONTEXT, REASON_KV, REASON_STEP, REASON_TIMEOUT, REASON_STOPPED, REASON_QUEUE = range(len(REASONS))
 
 ENGINE_FIELDS: tuple[Field, ...] = (
     ("now_ps", "i8", "its clock"),
@@ -184,6 +184,7 @@ ENGINE_FIELDS: tuple[Field, ...] = (
     ("sees", "i8", "requests whose `seen` is not above it are visible to the plan being made"),
     ("hidden", "i8", "the largest `seen` handed out"),
     ("timeout_ps", "i8", "a request that has not ended so long after its arrival is aborted; 0: never"),
+    ("max_queue", "i8", "requests that may wait: who comes to so many is refused; 0: any number"),
     ("wait_root", "i8", "root of the waiting queue"),
     ("num_waiting", "i8", "sequences in it"),
     ("num_running", "i8", "sequences in running lists"),

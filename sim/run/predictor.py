@@ -41,8 +41,8 @@ from sim.run.scenario import Scenario, from_mapping
 Lengths = Sequence[int] | npt.NDArray[np.integer[Any]]
 REFUSED = ("speculate", "draft_model", "kv_budget", "lora_rank")  # what depends on more than lengths
 NO_PART = (
-    "requests", "router", "kv_tiers", "kv_evict", "order", "ends", "goodput", "timeout_s", "price_USDph", "run_ahead",
-    "seed",
+    "requests", "router", "kv_tiers", "kv_evict", "order", "ends", "goodput", "timeout_s", "max_queue", "price_USDph",
+    "run_ahead", "seed",
 )  # fmt: skip
 """Of a load, its clients, its bill and its clock: nothing of a batch."""
 MAX_COUNT = 1 << 31  # of sequences, and of tokens of one: their product is a 64-bit integer

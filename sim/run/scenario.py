@@ -73,6 +73,9 @@ class Scenario:
         "what units in the memory do: xpu, pim, best, op_b, co_process, each with options (`best:beside=attention`,"
         " `xpu:routing=uniform`); empty: the device's own rule",
     )
+    power_limit_W: Annotated[float, Ge(0), Le(1e5)] = _of(  # noqa: N815
+        0.0, "board power that each device is limited to, which lowers the clock of its products; 0: its TDP"
+    )
     lora_rank: str = _of(
         "", "ranks of the adapters that a load names, in turn: 8, or 64+32+16+8; their weights come from the host"
     )
@@ -84,6 +87,9 @@ class Scenario:
     router: str = _of("round_robin", "router over replicas, likewise (`ridgeline policies` lists both)")
     order: Literal["fcfs", "sjf", "priority"] = _of(
         "fcfs", "order of the waiting queue: by arrival, predicted output, or priority"
+    )
+    max_queue: Annotated[int, Ge(0), Le(MAX_TOKEN)] = _of(
+        0, "admission control: requests that may wait at a replica, who comes to so many is refused; 0: any number"
     )
     token_budget: Annotated[int, Ge(0), Le(MAX_TOKEN)] = _of(
         0, "tokens a step at most, which cuts prompts; 0: the engine profile's for this machine, else the policy's"

@@ -3,6 +3,7 @@
 import dataclasses
 
 from hw_models import catalog, dispatch
+from hw_models.clock import limited_system
 from hw_models.device import all_reduce_of, best_fidelity, calibration, machine
 from hw_models.dispatch import Dispatch
 from hw_models.engine_kernels import chosen
@@ -123,7 +124,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         device_per_node,
     )
     check_placement(scenario, model, placed)
-    system = catalog.system(scenario.system, placed.num_device)
+    system = limited_system(catalog.system(scenario.system, placed.num_device), scenario.power_limit_W)
     fidelity = "sol" if scenario.fidelity == "sol" else "calibrated"
     if scenario.fidelity == "calibrated" and best_fidelity(system.device) == "sol":
         raise InputError(

@@ -55,7 +55,8 @@ if TYPE_CHECKING:
 MAX_BLOCK = 2**31 - 1  # of a replica, and of its host: what the engine counts
 STATUS = {at.FINISHED: 0, at.LEAVING: 0, at.REFUSED: 1}  # everything else is unfinished
 WHY = {"": "", "context": "longer than the context", "kv": "more KV than a replica has", "step": "longer than a step",
-       "timeout": "the client gave up", "stopped": "its program wanted no more of it"}  # fmt: skip
+       "timeout": "the client gave up", "stopped": "its program wanted no more of it",
+       "queue": "the queue was full"}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -287,6 +288,7 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
         host_block=host_block,
         plan_ahead=int(profile.plan_ahead),
         timeout_s=scenario.timeout_s,
+        max_queue=scenario.max_queue,
         watermark=scenario.watermark if scenario.watermark >= 0 else None,
         ends=scenario.ends,
         rules=profile.scheduler,

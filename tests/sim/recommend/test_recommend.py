@@ -21,7 +21,7 @@ from sim.recommend.search import MEETS, REJECTED, _smallest
 from workloads.load import load_requests
 from workloads.requests import build
 
-LOAD = "poisson:rate=400,n=400,prompt=lognormal:mean=400:max=900,output=uniform:min=20:max=60"
+LOAD = "poisson:rate=500,n=500,prompt=lognormal:mean=400:max=900,output=uniform:min=20:max=60"
 BASE = ridgeline.Scenario(model="llama-3.2-1b", system="a100_sxm", requests=LOAD)
 TARGET = {"ttft_p99_s": 0.1, "tpot_p99_s": 0.008}
 

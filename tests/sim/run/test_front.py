@@ -90,7 +90,7 @@ def test_ranks_share_experts_where_the_engine_has_them_share() -> None:
         ("vllm", "vllm serve gpt2 --no-scheduler-reserve-full-isl", r"is not simulated: admission .*--engine vllm_0"),
         ("vllm", "vllm serve gpt2 --performance-mode throughput", r"the balanced mode"),
         ("sglang", "sglang serve --model gpt2 --load-format gguf", r"--load-format = 'gguf'"),
-        ("sglang", "sglang serve --model gpt2 --max-queued-requests 9", r"--max-queued-requests = '9'"),
+        ("sglang", "sglang serve --model gpt2 --scheduler-recv-interval 9", r"--scheduler-recv-interval = .9."),
         ("trtllm", "trtllm-serve disaggregated -c cfg.yaml", r"'trtllm-serve disaggregated -c': not a command"),
         ("sglang", "sglang serve --model gpt2 --tp 4 --dp 3 --enable-dp-attention", r"divide the tensor parallel"),
         ("sglang", "sglang serve --model gpt2 --chunked-prefill-size -1", r"cuts prompts"),

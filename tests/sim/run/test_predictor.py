@@ -107,7 +107,8 @@ def test_hooks_ask_for_the_same_batch(llama) -> None:
     assert llama.predict(SimBatch(2, 1000, 3, 3, [SimBatchRequest(*pair) for pair in reqs])) == expected
     prompts = predictor.Batch([1024 - 256] * 4, [256] * 4)
     assert llama.predict_prefill_latency(4, 1024, 256) == 1e3 * llama.seconds(prompts)
-    assert llama.predict_decode_latency(32, 2000) == 1e3 * llama.seconds(predictor.Batch(decode=[2000] * 32))
+    whole_ms = 1e3 * llama.seconds(predictor.Batch(decode=[2000] * 32))
+    assert llama.predict_decode_latency(32, 2000) == pytest.approx(whole_ms, rel=1e-15)
     longer = llama.predict_decode_latency(32, 2000, 100)
     assert llama.predict_decode_latency(32, 2000) < longer < llama.predict_decode_latency(32, 2100)
     arrays = predictor.Batch(*(np.array(part) for part in mixed[:3]))
