@@ -16,7 +16,7 @@ def deliver(e: Engine, i: int, time_ps: int) -> None:
     me, s = e.me, e.seq[i]
     s.replica = me.index
     s.reason = refusal(e, i)
-    if s.reason == NO_REASON and me.max_queue > 0 and me.num_waiting >= me.max_queue and s.produced == 0:
+    if s.reason == NO_REASON and s.produced == 0 and _is_full(e):
         s.reason = REASON_QUEUE  # what came with tokens of its own, from another engine, is never turned away
     if s.reason != NO_REASON:
         s.status = REFUSED
@@ -39,3 +39,10 @@ def deliver(e: Engine, i: int, time_ps: int) -> None:
     me.now_ps = max(me.now_ps, time_ps)
     for k in range(me.num_lane):
         e.lane[k].asleep = 0
+
+
+@njit
+def _is_full(e: Engine) -> bool:
+    """Whether as many wait, or are here, as may."""
+    me = e.me
+    return 0 < me.max_queue <= me.num_waiting or 0 < me.max_in_flight <= me.outstanding

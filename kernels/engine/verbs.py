@@ -77,6 +77,8 @@ __all__ = [
     "prefill_left",
     "program_of",
     "prompt_token",
+    "recall",
+    "remember",
     "room_beside",
     "room_token",
     "running",
@@ -84,6 +86,7 @@ __all__ = [
     "schedule_idle",
     "schedule_next",
     "shut",
+    "step_number",
     "target_token",
     "touched",
     "wanted_token",
@@ -194,6 +197,24 @@ def shut(e: Engine) -> None:
 def is_shut(e: Engine) -> bool:
     """Whether that was noted, and nobody has left since."""
     return e.me.shut == 1 and e.me.num_running > 0
+
+
+@njit
+def step_number(e: Engine) -> int:
+    """Which step of the engine, from 1, is being planned."""
+    return e.me.num_step + 1
+
+
+@njit
+def remember(e: Engine, value: int) -> None:
+    """Keeps an integer for the policy's next plans."""
+    e.me.memo = value
+
+
+@njit
+def recall(e: Engine) -> int:
+    """What was kept last; 0 at first."""
+    return e.me.memo
 
 
 @njit

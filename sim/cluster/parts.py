@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 from hw_models.spec import Node
 from kernels.errors import InputError
 from sim.cluster.pool import PoolPart, Role
+from sim.run.profile import profile_of
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup
 from sim.run.simulate import limits_of, policy_of, prepared
 from sim.run.step_prices import priced
-from sim.serving import engine_profile
 from sim.serving.plugin import find
 from workloads import kv
 
@@ -30,7 +30,7 @@ def pool_part(scenario: Scenario, role: Role, name: str = "", link_byte_per_s: f
         if role != "mixed" and (value := getattr(scenario, field)) != Scenario.__dataclass_fields__[field].default:
             raise InputError("prefixes of pools stay in their engines' own memory", field=field, value=value,
                              allowed="the default")  # fmt: skip
-    policy, profile = policy_of(scenario), engine_profile.load(scenario.engine)
+    policy, profile = policy_of(scenario), profile_of(scenario)
     setup = prepared(scenario, policy)
     limits = limits_of(setup, profile)
     price, _ = priced(setup, profile, policy, limits)

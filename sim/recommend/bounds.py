@@ -15,11 +15,11 @@ import numpy as np
 
 from kernels.errors import InputError
 from kernels.units import PS_PER_S
+from sim.run.profile import profile_of
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup
 from sim.run.simulate import limits_of, policy_of, prepared
 from sim.run.step_prices import priced
-from sim.serving import engine_profile
 from sim.serving.limits import max_seq, max_token
 from sim.serving.step_price import step_cost
 from workloads.lowering import Plan
@@ -88,7 +88,7 @@ def engine_of(scenario: Scenario, demand: Demand) -> Engine:
     """The engine of a scenario; an `InputError` where it does not fit or cannot be priced."""
     alone = dataclasses.replace(scenario, dp=1)
     policy = policy_of(alone)
-    profile = engine_profile.load("none" if alone.fidelity == "sol" else alone.engine)
+    profile = profile_of(alone)
     setup = prepared(alone, policy)
     limits = limits_of(setup, profile)
     price, _ = priced(setup, profile, policy, limits)

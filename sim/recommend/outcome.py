@@ -13,6 +13,7 @@ from kernels.units import NJ_PER_J, PS_PER_S
 from sim.recommend.deployment import Deployment, some, split_load
 from sim.record.load_state import load_state
 from sim.record.metrics import statistics
+from sim.run.profile import profile_of
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup
 from workloads.load import load_requests
@@ -96,7 +97,6 @@ def _split(deployment: Deployment, load: Requests) -> _Part:
     from sim.cluster.world import serve_pools
     from sim.run.simulate import WHY, limits_of, policy_of, prepared
     from sim.run.step_prices import priced
-    from sim.serving import engine_profile
     from sim.serving.accounts import accounts
     from sim.serving.limits import Options
 
@@ -112,7 +112,7 @@ def _split(deployment: Deployment, load: Requests) -> _Part:
     for name, result in done.pool.items():
         policy = policy_of(own[name])
         setup = prepared(own[name], policy)
-        profile = engine_profile.load(own[name].engine)
+        profile = profile_of(own[name])
         stream_ps[name] = round(profile.stream_s * PS_PER_S)
         _, lowered = priced(setup, profile, policy, limits_of(setup, profile))
         spent = accounts(result, lowered)

@@ -9,8 +9,8 @@ from collections import Counter
 import numpy as np
 
 from kernels.errors import InputError
+from sim.run.profile import profile_of
 from sim.run.scenario import Scenario
-from sim.serving import engine_profile
 from sim.serving.limits import finds_state
 from sim.serving.plugin import Plugin, find
 from sim.serving.speculation import lookahead
@@ -24,7 +24,7 @@ PAGED = "paged"  # the reserve rule of policies that name none
 
 def finds_states(scenario: Scenario) -> bool:
     """Whether sequences find states of recurrent layers: the engine looks, and the policy leaves them there."""
-    profile = engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine)
+    profile = profile_of(scenario)
     if not (scenario.prefix_cache and profile.scheduler.finds_state):
         return False
     return finds_state(find("policy", profile.policy if scenario.policy == "auto" else scenario.policy))

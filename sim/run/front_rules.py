@@ -71,8 +71,15 @@ def _vllm(values: Values, flags: dict[str, str], notes: list[str]) -> Values:
                     f"more than {flags[name]}", field=flags[own], value=values[own], allowed=f"up to {values[name]}"
                 )
             found[name], flags[name] = values[own], flags[own]
-    if chunk := values.get("_max_chunk"):
-        found["policy"] = f"vllm_v1:max_chunk={chunk}"
+    chosen = {"max_chunk": values.get("_max_chunk", 0), "interval": values.get("_interval", 1)}
+    if options := ",".join(f"{name}={value}" for name, value in chosen.items() if value > (name == "interval")):
+        found["policy"] = f"vllm_v1:{options}"
+    for name in ("_interval", "_in_flight"):
+        if dp > 1 and values.get(name, 1) > 1:
+            raise InputError("is kept for all data parallel ranks together", field=flags[name], value=values[name],
+                             allowed="one rank")  # fmt: skip
+    if "_in_flight" in values:
+        found["max_in_flight"], flags["max_in_flight"] = values["_in_flight"], flags["_in_flight"]
     return found
 
 

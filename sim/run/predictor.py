@@ -36,13 +36,14 @@ from kernels.engine.batch_time import (
 from kernels.engine.price import pack
 from kernels.errors import InputError
 from kernels.units import PS_PER_S
+from sim.run.profile import profile_of
 from sim.run.scenario import Scenario, from_mapping
 
 Lengths = Sequence[int] | npt.NDArray[np.integer[Any]]
 REFUSED = ("speculate", "draft_model", "kv_budget", "lora_rank")  # what depends on more than lengths
 NO_PART = (
-    "requests", "router", "kv_tiers", "kv_evict", "order", "ends", "goodput", "timeout_s", "max_queue", "price_USDph",
-    "run_ahead", "seed",
+    "requests", "router", "kv_tiers", "kv_evict", "order", "ends", "goodput", "timeout_s", "max_queue", "max_in_flight",
+    "price_USDph", "run_ahead", "seed",
 )  # fmt: skip
 """Of a load, its clients, its bill and its clock: nothing of a batch."""
 MAX_COUNT = 1 << 31  # of sequences, and of tokens of one: their product is a 64-bit integer
@@ -86,7 +87,6 @@ class BatchTime:
     def __init__(self, model: str, system: str, **fields: Any) -> None:
         from sim.run.simulate import limits_of, policy_of, prepared
         from sim.run.step_prices import priced
-        from sim.serving import engine_profile
 
         self.scenario: Scenario = from_mapping({"model": model, "system": system, **fields})
         for name in (*REFUSED, "attention", *NO_PART):
@@ -98,7 +98,7 @@ class BatchTime:
             raise InputError("steps of others are not replayed", field="fidelity", value="replay",
                              allowed=["sol", "calibrated"])  # fmt: skip
         policy = policy_of(self.scenario)
-        profile = engine_profile.load("none" if self.scenario.fidelity == "sol" else self.scenario.engine)
+        profile = profile_of(self.scenario)
         self.setup = prepared(self.scenario, policy)
         price, self.lowered = priced(self.setup, profile, policy, limits_of(self.setup, profile))
         self._table, self._real = pack(price)

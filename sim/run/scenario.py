@@ -91,6 +91,10 @@ class Scenario:
     max_queue: Annotated[int, Ge(0), Le(MAX_TOKEN)] = _of(
         0, "admission control: requests that may wait at a replica, who comes to so many is refused; 0: any number"
     )
+    max_in_flight: Annotated[int, Ge(0), Le(MAX_TOKEN)] = _of(
+        0,
+        "likewise, of those that wait and those that run (vLLM's --max-num-queued-reqs); 0: any number",
+    )
     token_budget: Annotated[int, Ge(0), Le(MAX_TOKEN)] = _of(
         0, "tokens a step at most, which cuts prompts; 0: the engine profile's for this machine, else the policy's"
     )
@@ -142,6 +146,7 @@ class Scenario:
     )
     draft_tp: Annotated[int, Ge(1), Le(MAX_GROUP)] = _of(1, "tensor parallel devices of the draft model")
     engine: str = _of("vllm_0.15", "engine profile: host time a step, sequence and request, padded batches; or `none`")
+    eager: bool = _of(False, "without CUDA graphs: the host launches every kernel of every layer (--enforce-eager)")
     # run
     fidelity: Literal["sol", "calibrated", "replay"] = _of(
         "calibrated",

@@ -11,8 +11,8 @@ from hw_models.spec import System
 from kernels.errors import InputError
 from kernels.machine import Machine
 from sim.run.effect import check_placement, finds_states
+from sim.run.profile import profile_of
 from sim.run.scenario import Scenario
-from sim.serving import engine_profile
 from sim.serving.engine_defaults import Memory
 from sim.serving.experts import with_experts
 from sim.serving.rules import Group
@@ -73,7 +73,7 @@ class Setup:
         scenario, attn_dp = self.scenario, self.placement.attn_dp
         found = None
         if any(block.mixer for block in self.model.block) and finds_states(scenario):
-            rules = _engine(scenario).scheduler
+            rules = profile_of(scenario).scheduler
             found = state_store(self.budget, self.model, attn_dp, scenario.block_token, rules)
         return found or store_of(self.budget, attn_dp, scenario.block_token)
 
@@ -135,7 +135,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         )
     if scenario.fidelity == "replay":
         fidelity = best_fidelity(system.device)
-    kept = _engine(scenario).memory
+    kept = profile_of(scenario).memory
     needed = {formats.attention, formats.mixer, formats.ffn, formats.expert, formats.head, formats.activation}
     _check_pipes(system, needed)
     draft = _draft(scenario, model, placed, system, fidelity) if scenario.draft_model else None
@@ -154,7 +154,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         )  # fmt: skip
     named = _named_kernels(scenario, system, fidelity, formats)
     group_size = placed.tp * placed.attn_dp if placed.tp > 1 else None
-    reduces = _engine(scenario).all_reduce_among(placed.tp)
+    reduces = profile_of(scenario).all_reduce_among(placed.tp)
     own = all_reduce_of(system.device, reduces) if fidelity == "calibrated" else {}
     arrays = machine(system, fidelity, group_size=group_size, named=own | named)
     dispatch.fill(arrays.rate, system.device, rule)
@@ -176,16 +176,12 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
     )
 
 
-def _engine(scenario: Scenario) -> engine_profile.EngineProfile:
-    return engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine)
-
-
 def _expert_skew(scenario: Scenario, model: ModelSpec, placed: Placement, rule: Dispatch) -> float:
     """The exponent of the load law of experts: what is asked for, else the engine's; 0 where ranks are made even."""
     if not any(block.ffn.num_expert for block in model.block) or rule.draws:
         skew = 0.0
     elif scenario.expert_skew < 0:
-        skew = _engine(scenario).expert_skew
+        skew = profile_of(scenario).expert_skew
     else:
         skew = scenario.expert_skew
     if scenario.eplb and (placed.ep == 1 or skew == 0):

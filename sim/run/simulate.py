@@ -27,6 +27,7 @@ from sim.record.records import Run, operator_columns, request_columns, step_colu
 from sim.run import warm
 from sim.run.effect import FIELD_OF, check_load, check_policy, check_progress
 from sim.run.effect import notes as left_out_of
+from sim.run.profile import profile_of
 from sim.run.recurrent_notes import recurrent_notes
 from sim.run.scenario import Scenario, check_scenarios
 from sim.run.setup import Setup, prepare, with_machine
@@ -128,9 +129,7 @@ def simulate(
             return simulate(scenario, requests=requests, record_steps=record_steps, progress=shown, machine=machine,
                             execute=execute, notes=notes)  # fmt: skip
     policy, router = policy_of(scenario), find("router", scenario.router)
-    profile = engine_profile.load(scenario.engine)
-    if scenario.fidelity == "sol":
-        profile = engine_profile.load("none")
+    profile = profile_of(scenario)
     load = load_requests(scenario.requests if requests is None else requests, scenario.seed)
     check_load(scenario, load)
     setup = prepared(scenario, policy)
@@ -222,7 +221,7 @@ def simulate_intervals(scenario: Scenario, num: int) -> "pd.DataFrame":
 
 def policy_of(scenario: Scenario) -> Plugin:
     """The policy with its options: those given, else the engine's for this machine, else its own."""
-    profile = engine_profile.load("none" if scenario.fidelity == "sol" else scenario.engine)
+    profile = profile_of(scenario)
     policy = find("policy", profile.policy if scenario.policy == "auto" else scenario.policy)
     check_policy(scenario, policy)
     value = dict(policy.value)
@@ -289,6 +288,7 @@ def limits_of(setup: Setup, profile: engine_profile.EngineProfile) -> Limits:
         plan_ahead=int(profile.plan_ahead),
         timeout_s=scenario.timeout_s,
         max_queue=scenario.max_queue,
+        max_in_flight=scenario.max_in_flight,
         watermark=scenario.watermark if scenario.watermark >= 0 else None,
         ends=scenario.ends,
         rules=profile.scheduler,

@@ -48,6 +48,7 @@ class EngineProfile:
     layer_s: float = 0.0  # a layer in an iteration: gaps between its kernels, and those that nobody prices
     dispatch_layer_s: float = 0.0  # launches of a layer without CUDA graphs, while the device computes: an iteration
     # lasts as long as its kernels or as its layers' launches, whichever is longer
+    eager_layer_s: float = 0.0  # those of a scenario that asks for no graphs (`eager`); 0: nobody knows them
     device_s: float = 0.0  # an iteration, each of several devices of a replica: they wait for each other
     kernel_factor: float = 1.0  # times of the stack's kernels (not collectives) over those of the calibration
     decode_factor: float = 1.0  # of its decode attention, over that

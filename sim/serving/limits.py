@@ -33,6 +33,7 @@ class Limits:
     ends: str = "length"  # what ends outputs: a known length (benchmarks that ignore stop tokens), or a "token"
     plan_ahead: int = 0  # steps between a plan and its step: 1 where the next step is planned while one runs
     timeout_s: float = 0.0  # clients give up so long after they asked; 0: never
+    max_in_flight: int = 0  # likewise, of those that wait and those that run
     max_queue: int = 0  # requests that may wait at a replica: who comes to so many is refused; 0: any number
     watermark: float | None = None  # share of blocks that an admission leaves free; None: the policy's
     groups: tuple[Group, ...] = (Group(),)  # of layers, by how their KV grows
@@ -68,6 +69,7 @@ class Limits:
             ("host_block", 0),
             ("timeout_s", 0),
             ("max_queue", 0),
+            ("max_in_flight", 0),
         ):
             value = getattr(self, name)
             if not low <= value < 2**31:

@@ -170,6 +170,7 @@ def build(requests: Requests, price: StepPrice, policy: Plugin, limits: Limits, 
         ("plan_ahead", limits.plan_ahead if num_stage == 1 else 0),  # a pipeline has other lanes to plan meanwhile
         ("timeout_ps", to_ps(limits.timeout_s)),
         ("max_queue", limits.max_queue),
+        ("max_in_flight", limits.max_in_flight),
         ("own_cache", int(rules.own_cache and finds and kept is None)),
         ("share_early", int(rules.share_early)),
         ("end_late", int(limits.plan_ahead == 1 and num_stage == 1 and rules.end_late)),

@@ -43,6 +43,7 @@ class Case:
     cache: bool = False
     by_priority: bool = False
     longest_chunk: int = 0
+    interval: int = 1  # steps between two that compute prompts
     ahead: bool = False  # asynchronous scheduling
     stages: int = 1
     max_context: int = 1 << 16
@@ -133,6 +134,22 @@ def _ample_cached(d: Draw, name: str) -> Case:
 @_class
 def _longest_chunk(d: Draw, name: str) -> Case:
     return Case(name, d.asks(long=True), d.budget, d.seats(), longest_chunk=d.one_of([16, 40, 64, 200]))
+
+
+@_class
+def _interval(d: Draw, name: str) -> Case:
+    return Case(name, d.asks(long=d.one_of([True, False])), d.budget, d.seats(), interval=d.one_of([2, 3, 5, 9]))
+
+
+@_class
+def _interval_tight_cached(d: Draw, name: str) -> Case:
+    tight = _tight(d, name, long=d.one_of([True, False]))
+    return dataclasses.replace(tight, cache=d.one_of([True, False]), interval=d.one_of([2, 4]))
+
+
+@_class
+def _interval_ahead(d: Draw, name: str) -> Case:
+    return Case(name, d.asks(shared=True), d.budget, d.seats(), cache=True, ahead=True, interval=d.one_of([2, 3, 5]))
 
 
 @_class

@@ -63,7 +63,8 @@ def run(case: Case, profile: str, policy: str = "vllm_v1") -> list[Plan]:
         rules=dataclasses.replace(rules, admit_whole=rules.admit_whole and case.whole), groups=_groups(case),
     )  # fmt: skip
     longest = f",max_chunk={case.longest_chunk}" if case.longest_chunk else ""
-    chosen = find("policy", f"{policy}:max_token={case.budget},max_seq={case.seats}{longest}")
+    interval = f",interval={case.interval}" if case.interval > 1 else ""
+    chosen = find("policy", f"{policy}:max_token={case.budget},max_seq={case.seats}{longest}{interval}")
     options = Options(order="priority" if case.by_priority else "fcfs", engine="stepping", execute=note)
     serve(
         requests,

@@ -59,6 +59,8 @@ class Engine:
         self.case = case
         self.newer = "scheduler_reserve_full_isl" in SchedulerConfig.__dataclass_fields__
         chosen = {"scheduler_reserve_full_isl": case.whole} if self.newer else {}
+        if "prefill_schedule_interval" in SchedulerConfig.__dataclass_fields__:
+            chosen["prefill_schedule_interval"] = case.interval
         limits = SchedulerConfig(
             max_model_len=case.max_context, is_encoder_decoder=False, max_num_batched_tokens=case.budget,
             max_num_seqs=case.seats, long_prefill_token_threshold=case.longest_chunk, enable_chunked_prefill=True,

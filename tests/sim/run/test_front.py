@@ -62,11 +62,22 @@ def test_ranks_share_experts_where_the_engine_has_them_share() -> None:
     assert (found["tp"], found["attn_dp"], found["ep"]) == (2, 4, 8)
 
 
+def test_admission_and_cadence_are_those_of_the_command() -> None:
+    words = "--prefill-schedule-interval 4 --long-prefill-token-threshold 64 --max-num-queued-reqs 9 --enforce-eager"
+    found = read_command("vllm", f"vllm serve gpt2 {words}").fields
+    assert found["policy"] == "vllm_v1:max_chunk=64,interval=4"
+    assert (found["max_in_flight"], found["eager"]) == (9, True)
+    assert read_command("sglang", "sglang serve --model gpt2 --max-queued-requests 9").fields["max_queue"] == 9
+    assert "policy" not in read_command("vllm", "vllm serve gpt2 --prefill-schedule-interval 1").fields
+    for flag in ("--prefill-schedule-interval 4", "--max-num-queued-reqs 9"):
+        with pytest.raises(InputError, match=f"{flag.split()[0]}.*all data parallel ranks"):
+            read_command("vllm", f"vllm serve gpt2 --data-parallel-size 2 {flag}")
+
+
 @pytest.mark.parametrize(
     ("engine", "line", "word"),
     [
         ("vllm", "vllm serve gpt2 --max-num-seq 4", r"nearest: --max-num-seqs"),
-        ("vllm", "vllm serve gpt2 --enforce-eager", r"--enforce-eager = True: is not simulated: .*CUDA graphs"),
         ("vllm", "vllm serve gpt2 --kv-transfer-config '{}'", r"--kv-transfer-config .*ridgeline pools"),
         ("vllm", "vllm serve gpt2 --kv-cache-dtype fp9", r"--kv-cache-dtype = 'fp9'.*nearest: fp8"),
         ("vllm", "vllm serve gpt2 --max-num-seqs many", r"--max-num-seqs = 'many': not a whole number"),
@@ -125,7 +136,8 @@ def test_neutral_values_and_settings_that_choose_devices_are_no_errors() -> None
         "vllm",
         "CUDA_VISIBLE_DEVICES=0,1 VLLM_USE_V1=1 vllm serve gpt2 -O3 --cpu-offload-gb 0 --no-enforce-eager --seed 1",
     )
-    assert set(found.fields) == {"model", "engine"}
+    assert set(found.fields) == {"model", "engine", "eager"}
+    assert found.fields["eager"] is False
     assert any("its neutral value" in note for note in found.notes)
     assert any("the command names no machine" in note for note in found.notes)
     config = json.dumps({"method": "ngram", "num_speculative_tokens": 4})

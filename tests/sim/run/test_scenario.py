@@ -68,7 +68,7 @@ def test_the_digest_sees_every_field() -> None:
     other = {
         "sequence_parallel": True, "prefix_cache": False, "run_ahead": False, "order": "sjf", "fidelity": "sol",
         "goodput": "ttft:3", "preemption": "recompute", "watermark": 0.25, "memory_share": 0.5, "front": "offline",
-        "ends": "token", "eplb": True, "kv_evict": "lfu",
+        "ends": "token", "eplb": True, "kv_evict": "lfu", "eager": True,
     }  # fmt: skip
     digests = {base.digest()}
     for name in FIELD_NAMES:

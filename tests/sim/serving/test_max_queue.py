@@ -69,6 +69,15 @@ def test_turns_behind_one_that_was_turned_away_are_let_go() -> None:
     assert (done.run.requests["status"] != "unfinished").all()
 
 
+@pytest.mark.parametrize("most", [2, 8])
+def test_no_more_are_here_than_may_be(most: int) -> None:
+    done = simulate(dataclasses.replace(BASE, max_queue=0, max_in_flight=most, engine="none"), record_steps=True)
+    assert done.run.steps is not None
+    assert (done.run.steps["num_running"] + done.run.steps["num_waiting"]).max() == most
+    assert done.metrics["failed"] > 0
+    assert done.metrics["max_concurrent_requests"] <= most
+
+
 def test_a_queue_has_a_length() -> None:
     with pytest.raises(InputError, match="max_queue"):
         dataclasses.replace(BASE, max_queue=-1)
