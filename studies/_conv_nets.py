@@ -28,9 +28,7 @@ class Layer(NamedTuple):
     out_value: float  # values that leave for the next layer, everything that goes along included
 
 
-def layer_times(
-    layers: list[Layer], device: Device, share: float, winograd: bool = True
-) -> list[tuple[float, float]]:
+def layer_times(layers: list[Layer], device: Device, share: float, winograd: bool = True) -> list[tuple[float, float]]:
     """Seconds of one sample through each layer, forward and backward: every kernel at this share of its roofline.
     `winograd`: 3 x 3 convolutions of stride 1 run as such (in 32 bits, on frames rather than clips)."""
     times = []

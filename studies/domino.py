@@ -42,8 +42,8 @@ DOMINO, MEGATRON = "Domino", "Megatron-LM"
 STACK = "megatron-core"  # fused norms, dropout and residuals, library attention, compiled and in CUDA graphs: no host
 ASSUMED = (
     "4 to 16 sequences a step (neither the figures nor the scripts say which); kernels of stack megatron-core with "
-    "FlashAttention 2 on both sides, as their code fuses and compiles them; all-reduces of the calibrated library; 24 of "
-    "132 cores with the collective; no host time"
+    "FlashAttention 2 on both sides, as their code fuses and compiles them; all-reduces of the calibrated library; 24 "
+    "of 132 cores with the collective; no host time"
 )
 UNSET = "what is hidden, and what two halves lose, rests on the batch; "
 NETWORK = (
@@ -93,7 +93,7 @@ def run(gpus: tuple[int, ...] = GPUS, setups: tuple[tuple[str, int], ...] = SETU
     headlines."""
     rows: list[dict[str, Any]] = []
     gain: dict[str, list[list[float]]] = {"GPT": [], "Llama": []}
-    share: dict[tuple[str, int], list[float]] = {}  # of Megatron's time in communication, by model and GPUs
+    share: dict[str, list[list[float]]] = {}  # of Megatron's time in communication, by model: one a set-up and batch
 
     def said(claim: str, setup: str, published: float, found: list[float]) -> None:
         note = f"{min(found):.2f} to {max(found):.2f}: {UNSET}{ASSUMED}{CONFLICT}"
@@ -106,7 +106,7 @@ def run(gpus: tuple[int, ...] = GPUS, setups: tuple[tuple[str, int], ...] = SETU
                 found = [step_s(family, size, seq, tp, batch) for batch in SEQUENCES]
                 gains.append([one[MEGATRON] / one[DOMINO] for one in found])
                 left = [one["optimum"] / one[MEGATRON] for one in found]
-                share.setdefault((f"{family} {NAMES[family][size]}", tp), []).extend(1 - one for one in left)
+                share.setdefault(f"{family} {NAMES[family][size]}", []).append([1 - one for one in left])
                 setup = f"{family} {NAMES[family][size]}, {seq} tokens, {tp} GPUs"
                 if family == "GPT":
                     said("speedup over Megatron-LM", setup, GPT[tp][column], gains[-1])
@@ -119,10 +119,11 @@ def run(gpus: tuple[int, ...] = GPUS, setups: tuple[tuple[str, int], ...] = SETU
     for family, most in (("GPT", 1.3), ("Llama", 1.2)):
         said("headline: speedup, up to", family, most, [max(one) for one in zip(*gain[family], strict=True)])
     claim = "communication, share of its time, up to"
-    if ("GPT 13B", 32) in share:
-        for setup, most, mine in (("GPT 13B, 8 to 32 GPUs", 0.43, "GPT 13B"), ("every set-up", 0.47, "")):
-            found = [max(many) for many in zip(*(v for (name, _), v in share.items() if mine in name), strict=True)]
-            rows.append(row(MEGATRON, claim, setup, most, found[0], ASSUMED + CONFLICT, null=0.0, spread=found))
+    if "GPT 13B" in share and 32 in gpus:
+        every = [one for many in share.values() for one in many]
+        for where, most, cases in (("GPT 13B, 8 to 32 GPUs", 0.43, share["GPT 13B"]), ("every set-up", 0.47, every)):
+            largest = [max(one) for one in zip(*cases, strict=True)]
+            rows.append(row(MEGATRON, claim, where, most, largest[0], ASSUMED + CONFLICT, null=0.0, spread=largest))
     pays = all(min(values) > 1 for values in gain["GPT"] + gain["Llama"])
     rows.append(order(DOMINO, "order: the split pays", "GPT and Llama, every number of GPUs and sequences", pays))
     return frame(rows)

@@ -51,19 +51,19 @@ ALONE = {PPO: 0, REMAX: 26}  # the largest batch a GPU of four, with all states 
 ALONE_HOUR = 2.4  # of ReMax's
 HOURS, PART, RATIO = "hours", "seconds a prompt and GPU", "time of PPO over it"
 NOTE = (
-    "45,000 prompts, one epoch (the authors' README); prompts and answers of 256 tokens, all decoded to the end; policy "
-    "(and critic, as large) under ZeRO-2 with recomputation; reward and reference models brought from the host for every "
-    "pass; generation as eager layers of vLLM 0.2's or the device, whichever is longer; 22 evaluations in a run, as their "
-    "loop has it (without them {:.2f} h)"
+    "45,000 prompts, one epoch (the authors' README); prompts and answers of 256 tokens, all decoded to the end; "
+    "policy (and critic, as large) under ZeRO-2 with recomputation; reward and reference models brought from the host "
+    "for every pass; generation as eager layers of vLLM 0.2's or the device, whichever is longer; 22 evaluations in a "
+    "run, as their loop has it (without them {:.2f} h)"
 )
 OPEN_HOST = (
-    "; the hosts are not published: range over the two machines of four A100 whose flush and update under DeepSpeed are "
-    "measured here (shared/data, zero3_offload_iterations)"
+    "; the hosts are not published: range over the two machines of four A100 whose flush and update under DeepSpeed "
+    "were measured (zero3_offload_iterations)"
 )
 CAUSE = (
-    "; the authors' PPO is not in their repository (its algorithms are ReMax alone): what it has beyond ours, some 25 s "
-    "of a step on one GPU and on four, is not known; tried: updates at a tenth of the host's memory rate, which gives "
-    "4.9 h on four and 38 h on one"
+    "; the authors' PPO is not in their repository (its algorithms are ReMax alone): what it has beyond ours, some 20 "
+    "to 25 s of a step on one GPU and on four, is not known; tried: updates at a tenth of the host's memory rate, "
+    "which gives 4.9 h on four and 38 h on one"
 )
 
 
@@ -195,8 +195,9 @@ def run(counts: tuple[int, ...] = tuple(RUNS)) -> pd.DataFrame:
             "4 A100, states on the GPUs",
             ALONE[REMAX],
             alone[REMAX],
-            "scores of eager attention and the workspace of the inference kernels are not counted; tried: that workspace "
-            "(59 MB a sequence, as DeepSpeed allocates it) and joined copies of the weights of 8.5 GiB, which leave 36",
+            "scores of eager attention and the workspace of the inference kernels are not counted; tried: that "
+            "workspace (59 MB a sequence, as DeepSpeed allocates it) and joined copies of the weights of 8.5 GiB, "
+            "which leave 36",
             tag="approx",
         )
     )
