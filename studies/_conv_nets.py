@@ -10,6 +10,7 @@ from hw_models.spec import Device
 
 BYTE = 4.0
 WINOGRAD = 2.25  # products that F(2 x 2, 3 x 3) saves (Lavin and Gray 2016), as the library runs such convolutions
+TRANSFORMED = 16 / 9  # values of a weight in its tiles of 4 x 4, which lie in the library's workspace
 
 
 class Kernel(NamedTuple):

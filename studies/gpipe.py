@@ -9,7 +9,7 @@ from hw_models import catalog, topology
 from hw_models.spec import System
 from kernels.machine import LINK_HOST
 from sim.pipeline.schedule import run_schedule
-from studies._conv_nets import BYTE, Layer, amoebanet_d, layer_times, resnet101, unet
+from studies._conv_nets import BYTE, TRANSFORMED, Layer, amoebanet_d, layer_times, resnet101, unet
 from studies._panels import Panel, panels
 from studies._verdict import frame, row
 from workloads.pipeline import Op, Order
@@ -118,14 +118,16 @@ def samples_per_s(layers: list[Layer], setup: Setup, system: System) -> tuple[fl
 
 
 def unet_byte(shape: tuple[int, int], balance: tuple[int, ...], *, recompute: bool) -> tuple[float, float]:
-    """Parameters, and bytes over all devices: weights and gradients, the gradient of each device's widest layer before
-    it is added (the second step of the benchmark clears none), activations of the whole batch or, recomputed, of one
-    microbatch a stage with the inputs of all, skips from other devices among them."""
+    """Parameters, and bytes over all devices: weights and gradients, of each device's widest layer the gradient before
+    it is added (the second step of the benchmark clears none) and the weight in Winograd's tiles, activations of the
+    whole batch or, recomputed, of one microbatch a stage with the inputs of all, skips from other devices among them.
+    """
     layers, depth = unet(5, *shape), 5
     edge = [0, *itertools.accumulate(balance)]
     stages = [layers[a:b] for a, b in itertools.pairwise(edge)]
     weight = sum(kernel.weight for layer in layers for kernel in layer.kernel)
     widest = sum(max(kernel.weight for layer in stage for kernel in layer.kernel) for stage in stages)
+    widest *= 1 + TRANSFORMED
     kept = sum(kernel.kept_value for layer in layers for kernel in layer.kernel)
     if not recompute:
         return weight, BYTE * (2 * weight + widest + UNET_BATCH * kept)
@@ -146,10 +148,7 @@ def memory_rows() -> list[dict[str, Any]]:
         setup = f"{name} {shape}"
         counted = "counted from layers"
         rows.append(row("torchgpipe", "U-Net parameters, M", setup, parameter, weight / 1e6, counted, bound=0.005))
-        note = (
-            "as counted from layers; they read what the allocator holds: workspaces of the library and blocks that it "
-            "caches, some 2 GiB a device with the widest layers, are not counted"
-        )
+        note = "as counted from layers; they read what the allocator holds: what it loses between blocks is not counted"
         rows.append(row("torchgpipe", "U-Net memory, GiB", setup, gib, byte / 2**30, note))
     return rows
 

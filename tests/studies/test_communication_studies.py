@@ -36,10 +36,11 @@ def test_winograd_saves_products_and_no_bytes() -> None:
 
 def test_the_largest_u_nets_have_their_published_parameters() -> None:
     table = pd.DataFrame(gpipe.memory_rows())
-    # counted layer by layer, to the digits that are published; memory lacks what a framework holds besides tensors
-    assert {claim for _, claim, _ in missed(table)} == {"U-Net memory, GiB"}
-    byte = table[table["claim"] == "U-Net memory, GiB"]
-    assert (byte["simulated"] < 1.05 * byte["paper"]).all()
+    # counted layer by layer, to the digits that are published
+    assert not missed(table)
+    # many devices hold at least weights and gradients, 8 bytes a parameter
+    byte, parameter = (table[table["claim"] == f"U-Net {what}"] for what in ("memory, GiB", "parameters, M"))
+    assert (byte["simulated"].to_numpy() * 2**30 > 8e6 * parameter["simulated"].to_numpy()).all()
     # one device trains six times the parameters with recomputation
     kept, recomputed = (gpipe.unet_byte((11, 128), (505,), recompute=flag)[1] for flag in (False, True))
     assert kept > 24 * 2**30 > recomputed
