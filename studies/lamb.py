@@ -36,9 +36,9 @@ KEPT = (("fused_softmax", True), ("fused_softmax", False), ("unfused", True))  #
 NOTE = (
     "the published loss is one step between 64 and 256 chips, which neither reduction nor update has; the two runs on "
     "1,024 chips, of one batch and of the mixed, leave 0.21 s a step that no token takes, and on 16 chips 0.12 s: "
-    "tried, an all-reduce a weight tensor (8 to 57 ms) and an update of its own for each of a chip's two cores (21 ms); "
-    "nine tenths of the steps at 128 tokens, one at 512; products and passes at the share of their roofline that 16 "
-    "chips give; gradients in 32 bits, none or all of the reduction exposed; the head on every token"
+    "tried, an all-reduce a weight tensor (8 to 57 ms) and an update of its own for each of a chip's two cores (21 "
+    "ms); nine tenths of the steps at 128 tokens, one at 512; products and passes at the share of their roofline that "
+    "16 chips give; gradients in 32 bits, none or all of the reduction exposed; the head on every token"
 )
 
 
