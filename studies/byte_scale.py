@@ -35,8 +35,8 @@ SERIES = ("static mesh", "hybrid", "+ balance", "+ offload")
 OVER, SECONDS = "faster than the static mesh", "seconds a step"
 NOTE = (
     "log-normal lengths with the published share of tokens beyond 128K, median 1,000 (not published); 1,024 ranks of 1 "
-    "or 8 H800 (1K to 12K GPUs by model in print), 32M tokens a step; one pipeline stage; the mesh's ring crosses nodes "
-    "by one port a hop; layers recomputed where a context does not fit"
+    "or 8 H800 (1K to 12K GPUs by model in print), 32M tokens a step; one pipeline stage; the mesh's ring crosses "
+    "nodes by one port a hop; layers recomputed where a context does not fit"
 )
 UNSET = (
     "tokens a step and tensor parallelism of the mesh are not published, and decide: with the 7B "
