@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 CLAIM = "GPipe (Huang et al. 2019; torchgpipe, Kim et al. 2020): AmoebaNet-D 3.48 and 4.95 times faster on 8 devices"
 SMALL = {"nets": ("AmoebaNet-D",)}
 SYSTEM = "p40"  # torchgpipe's benchmarks: eight Tesla P40
-# of peak rates, compute and memory alike: the geometric mean of 0.51, 0.57 and 0.53 that the three published throughputs
-# need (0.51, 0.66 and 0.93 without Winograd's algorithm); it cancels out of a speedup but for the hops
+# of peak rates, compute and memory alike: the geometric mean of 0.51, 0.57 and 0.53 that the three published
+# throughputs need (0.51, 0.66 and 0.93 without Winograd's algorithm); it cancels out of a speedup but for the hops
 SHARE = 0.537
 PS = 1e12
 
