@@ -22,6 +22,7 @@ from kernels.errors import InputError
 from kernels.machine import NUM_FIT
 
 Floats = npt.NDArray[np.float64]
+Widths = npt.NDArray[np.integer[Any]]
 DATA = pathlib.Path(__file__).with_suffix(".toml")
 MEASURED = {"flash2": ("a100_sxm_80gb",), "flash3": ("h100_sxm",)}  # whose profile has this kernel as its default
 FALLBACK = "a100_sxm_80gb"  # whose shares a device takes that has no relative
@@ -65,6 +66,26 @@ def find(name: str, device: Device) -> dict[str, Any]:
         if held.name in entries:
             return entries[held.name]
     return entries[FALLBACK] if FALLBACK in entries else find(OLDER[name], device)
+
+
+def widths(name: str, device: Device) -> tuple[int, ...]:
+    """The head widths that a kernel is built for; none: it takes every head as it is, or is no named kernel.
+
+    >>> widths("flash1", catalog.device("a100_sxm_40gb"))
+    (32, 64, 128)
+    """
+    return tuple(find(name, device).get("width", ())) if name in names() else ()
+
+
+def run_width(width: Widths, built: tuple[int, ...]) -> Widths:
+    """The width that a head of `width` runs in: the next one that is built, or its own where it is wider than all.
+
+    >>> run_width(np.array([64, 96, 192]), (32, 64, 128)).tolist()
+    [64, 128, 192]
+    """
+    wider = np.append(np.array(built, np.int64), np.iinfo(np.int64).max)
+    found = wider[np.searchsorted(wider, width)]
+    return np.where(found == wider[-1], width, found)
 
 
 def shares(tflops: dict[str, float], peak_flop_per_s: float, flop_per_dim: float) -> tuple[float, float]:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from hw_models.spec import Device
 
 BYTE = 4.0
+WINOGRAD = 2.25  # products that F(2 x 2, 3 x 3) saves (Lavin and Gray 2016), as the library runs such convolutions
+TRANSFORMED = 16 / 9  # values of a weight in its tiles of 4 x 4, which lie in the library's workspace
 
 
 class Kernel(NamedTuple):
@@ -19,6 +21,7 @@ class Kernel(NamedTuple):
     backward: float
     kept_value: float = 0.0  # of a sample, until then
     weight: float = 0.0
+    saved: float = 1.0  # times fewer products than `flop` has, where Winograd's algorithm runs
 
 
 class Layer(NamedTuple):
@@ -26,12 +29,17 @@ class Layer(NamedTuple):
     out_value: float  # values that leave for the next layer, everything that goes along included
 
 
-def layer_times(layers: list[Layer], device: Device, share: float) -> list[tuple[float, float]]:
-    """Seconds of one sample through each layer, forward and backward: every kernel at this share of its roofline."""
+def layer_times(layers: list[Layer], device: Device, share: float, winograd: bool = True) -> list[tuple[float, float]]:
+    """Seconds of one sample through each layer, forward and backward: every kernel at this share of its roofline.
+    `winograd`: 3 x 3 convolutions of stride 1 run as such (in 32 bits, on frames rather than clips)."""
     times = []
     for layer in layers:
         forward = [
-            max(kernel.flop / device.peak("fp32"), kernel.byte / device.mem_byte_per_s) / share
+            max(
+                kernel.flop / (kernel.saved if winograd else 1.0) / device.peak("fp32"),
+                kernel.byte / device.mem_byte_per_s,
+            )
+            / share
             for kernel in layer.kernel
         ]
         backward = sum(s * kernel.backward for s, kernel in zip(forward, layer.kernel, strict=True))
@@ -43,7 +51,8 @@ def conv(c_in: int, c_out: int, window: int, side: int, stride: int = 1) -> Kern
     """A convolution into a square of `side`; the gradients of its input and of its weights cost as much each."""
     area, weight = side * side, float(window * c_in * c_out)
     byte = BYTE * area * (c_in * stride**2 + c_out)
-    return Kernel(2.0 * weight * area, byte, 2.0, c_in * area * stride**2, weight)
+    saved = WINOGRAD if window == 9 and stride == 1 else 1.0
+    return Kernel(2.0 * weight * area, byte, 2.0, c_in * area * stride**2, weight, saved)
 
 
 def passes(forward: float, backward: float, channels: float, side: int, kept: float = 0.0) -> Kernel:

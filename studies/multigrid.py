@@ -110,7 +110,9 @@ def clip_s(frames: int, side: int, share: float) -> float:
     """Seconds of a clip, forward and backward: a quarter of the frames in the slow path, all in a fast one of an eighth
     of its channels."""
     device = catalog.device(DEVICE)
-    slow, fast = (sum(map(sum, layer_times(path(channels, side), device, share))) for channels in (64, 8))
+    slow, fast = (
+        sum(map(sum, layer_times(path(channels, side), device, share, winograd=False))) for channels in (64, 8)
+    )
     return math.ceil(frames / 4) * slow + frames * fast
 
 

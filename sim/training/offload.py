@@ -65,6 +65,16 @@ def forward_s(system: str, num_layer: int, hidden: int, seq: int, tp: int, micro
     return float(rank_times(model, plan, known_site(system, tp, STACK, plan.attention))[FORWARD_S])
 
 
+def flush_s(host: Host, shard: Floats, shared: Floats) -> Floats:
+    """Blocking flush of the gradients of `shard` parameters a device, of which a host has `shared`."""
+    return np.maximum(host.flush_s * shard, host.flush_host_s * shared)
+
+
+def cpu_update_s(host: Host, shard: Floats, shared: Floats) -> Floats:
+    """Their update on the CPU."""
+    return np.maximum(host.update_s * shard, host.update_host_s * shared)
+
+
 def offload_iteration(run: OffloadRun, host: Host) -> tuple[Floats, Floats, Floats]:
     """Seconds of the forward passes, the backward passes (flush included) and the update of one iteration.
 
@@ -81,9 +91,8 @@ def offload_iteration(run: OffloadRun, host: Host) -> tuple[Floats, Floats, Floa
     forward = run.num_microbatch * np.maximum(compute, gather)
     # weights are gathered twice in a backward pass: for recomputation and for the gradients
     backward = run.num_microbatch * (np.maximum(3 * compute, 2 * gather) + host.add_s * shard)
-    blocking = np.maximum(host.flush_s * shard, host.flush_host_s * shared)
-    backward = backward + np.where(run.asynchronous > 0, host.settle_s * shard, blocking)
-    update = run.cpu_share * np.maximum(host.update_s * shard, host.update_host_s * shared)
+    backward = backward + np.where(run.asynchronous > 0, host.settle_s * shard, flush_s(host, shard, shared))
+    update = run.cpu_share * cpu_update_s(host, shard, shared)
     left = host.interleave + host.interleave_cpu * (1 - 1 / np.maximum(run.gap, 1))
     interleaved = run.gap > 0
     slow = np.where(interleaved & (node > 1), 1 + host.contend, 1.0)  # both go through the host's memory and links

@@ -55,6 +55,7 @@ class Site(NamedTuple):
     precision: str
     inherited: str  # device whose calibration it is ("" none: speed of light)
     other: dict[tuple[str, str], str]  # (kind, format) whose kernel is not the device's default, and which it is
+    head_width: tuple[int, ...] = ()  # those that the attention kernel is built for (none: any)
 
     @property
     def per_node(self) -> int:
@@ -82,13 +83,15 @@ def site(system: System, stack: TrainStack, attention: str = "", precision: str 
         # by kernels of their own, which are rows of the table
         arrays.fit[op.GEMM, FORMAT_CODE[fmt], ROW_S] = 0.0
         other["gemm", fmt] = "inputs narrowed by rows of their own"
+    width: tuple[int, ...] = ()
     if stack.name != "sol":
         name = attention or stack.file.attention
+        width = attention_kernels.widths(name, system.device)
         arrays = arrays._replace(fit=_with_kernel(arrays, system, name))
         if name != attention_kernels.measured(system.device):
             other |= {(kind, form.name): name for form in FORMATS for kind in ("attn_prefill", "attn_backward")}
     inherited = device.calibration(system.device)[1] if fidelity == "calibrated" else ""
-    return Site(system, arrays, stack_record(stack, system), stack.name, precision, inherited, other)
+    return Site(system, arrays, stack_record(stack, system), stack.name, precision, inherited, other, width)
 
 
 def _with_kernel(arrays: Machine, system: System, attention: str) -> Floats:
@@ -202,7 +205,12 @@ def _priced(lowered: Sequence[Lowered], where: Site) -> list[CostTable]:
     for table, first in zip(ops, start[:-1], strict=True):
         table["work_start"] += first
         table["work_stop"] += first
-    cost = device.cost(np.concatenate(ops), np.concatenate(work), where.machine)
+    every = np.concatenate(ops)
+    if where.head_width:
+        attends = np.isin(every["kind"], (op.ATTN_PREFILL, op.ATTN_BACKWARD))
+        for field in ("head_dim", "v_head_dim"):
+            every[field][attends] = attention_kernels.run_width(every[field][attends], where.head_width)
+    cost = device.cost(every, np.concatenate(work), where.machine)
     return np.split(cost, np.cumsum([len(table) for table in ops])[:-1])
 
 

@@ -6,7 +6,7 @@ from studies import _long_tail, byte_scale
 
 
 def test_a_group_for_every_sequence_beats_a_mesh_for_the_longest() -> None:
-    table = byte_scale.run(("llama-2-7b",), (256, 512), num_device=64, token=2**22)
+    table = byte_scale.run(("llama-2-7b",), (256, 512), num_rank=64, token=2**22)
     second = table[table["claim"] == byte_scale.SECONDS]
     mesh, full = (second[second["system"] == name]["simulated"].to_numpy() for name in ("static mesh", "+ offload"))
     assert (mesh > full).all()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from hw_models import catalog
 from sim.pipeline.schedule import run_schedule
 from sim.training.step import train
 from studies import _conv_nets, breadth_first, domino, fsdp_ddp, gpipe, megatron, ring_self_attention, ulysses
@@ -24,12 +25,22 @@ def test_networks_have_the_layers_that_the_published_cuts_count() -> None:
     assert sum(kernel.flop for layer in nets[0] for kernel in layer.kernel) == pytest.approx(15.6e9, rel=0.02)
 
 
+def test_winograd_saves_products_and_no_bytes() -> None:
+    device = catalog.device("p40")
+    compute, memory = (_conv_nets.Layer((_conv_nets.conv(width, width, 9, 56),), 0.0) for width in (256, 1))
+    for layer, ratio in ((compute, 2.25), (memory, 1.0)):
+        (fast, _), (plain, _) = (_conv_nets.layer_times([layer], device, 1.0, way)[0] for way in (True, False))
+        assert plain / fast == pytest.approx(ratio)
+    assert _conv_nets.conv(64, 64, 9, 56, 2).saved == _conv_nets.conv(64, 64, 1, 56).saved == 1.0
+
+
 def test_the_largest_u_nets_have_their_published_parameters() -> None:
     table = pd.DataFrame(gpipe.memory_rows())
-    # counted layer by layer, to the digits that are published; memory lacks what a framework holds besides tensors
-    assert {claim for _, claim, _ in missed(table)} == {"U-Net memory, GiB"}
-    byte = table[table["claim"] == "U-Net memory, GiB"]
-    assert (byte["simulated"] < 1.05 * byte["paper"]).all()
+    # counted layer by layer, to the digits that are published
+    assert not missed(table)
+    # many devices hold at least weights and gradients, 8 bytes a parameter
+    byte, parameter = (table[table["claim"] == f"U-Net {what}"] for what in ("memory, GiB", "parameters, M"))
+    assert (byte["simulated"].to_numpy() * 2**30 > 8e6 * parameter["simulated"].to_numpy()).all()
     # one device trains six times the parameters with recomputation
     kept, recomputed = (gpipe.unet_byte((11, 128), (505,), recompute=flag)[1] for flag in (False, True))
     assert kept > 24 * 2**30 > recomputed
@@ -50,8 +61,8 @@ def test_gpipe_in_closed_form() -> None:
 def test_gpipe_speedups_follow_from_cuts_and_recomputation() -> None:
     table = gpipe.run(("AmoebaNet-D",))
     own = table[(table["system"] == "torchgpipe") & table["claim"].str.startswith("speedup")]
-    # n=4, m=4 is published below what the same cut gives at m=32
-    assert missed(own) == [("torchgpipe", "speedup, AmoebaNet-D", "n=4, m=4")]
+    # n=4, m=4 is published below what the same cut gives at m=32; one microbatch on eight devices is a hop from even
+    assert {setup for _, _, setup in missed(own)} == {"n=4, m=4", "n=8, m=1"}
     # Huang et al.'s cuts are not published: their numbers are said
     assert set(table[table["claim"].str.endswith("AmoebaNet-D") & (table["system"] == "Huang et al.")]["verdict"]) == {
         "said"

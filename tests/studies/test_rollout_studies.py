@@ -15,6 +15,15 @@ def test_ppo_holds_and_trains_a_second_model_and_remax_answers_twice() -> None:
     assert re_max.largest(re_max.REMAX, 4, True) > re_max.largest(re_max.REMAX, 4, False)
 
 
+def test_evaluations_are_the_same_for_either_way_and_a_host_takes_longer_than_none() -> None:
+    for way in (re_max.PPO, re_max.REMAX):
+        whole, bare = re_max.hours(way, 4, 16)
+        assert 3600 * (whole - bare) == pytest.approx(re_max.evaluations_s(4, 16))
+    assert all(re_max.training_s(4, 16, host) > re_max.training_s(4, 16, None) for host in re_max.HOSTS)
+    # one GPU flushes and updates four times as much as each of four, at most as fast as all of them
+    assert re_max.training_s(1, 16, "a100") > re_max.training_s(4, 16, "a100")
+
+
 def test_a_queue_runs_at_the_slower_of_both_and_a_reservoir_at_the_trainers_rate() -> None:
     slow, fast = 0.2 / deep_surrogates.STEP_S, 20 * deep_surrogates.BATCH / deep_surrogates.STEP_S
     starved = deep_surrogates.stream(deep_surrogates.QUEUE, slow * deep_surrogates.BATCH, 300)
