@@ -9,6 +9,7 @@ import numpy as np
 from kernels.engine.records import FINISHED, REFUSED
 from kernels.errors import InputError
 from kernels.units import PS_PER_S
+from sim.cluster.encoders import Encoded, encode, encoder_scenario
 from sim.cluster.parts import pool_part
 from sim.cluster.pool import PoolPart
 from sim.cluster.world import ClusterResult, serve_pools
@@ -40,6 +41,7 @@ class PooledRun:
     queue_drift: float
     load: Requests  # the requests that came
     own: Mapping[str, Scenario]  # each pool's, by role
+    encoded: Encoded | None = None  # images, where encoders have a pool of their own
 
     def __repr__(self) -> str:
         return f"<PooledRun: {len(self.requests):,} requests, {', '.join(self.result.pool)}>"
@@ -82,8 +84,9 @@ class PooledRun:
 def simulate_pools(
     scenario: Scenario,
     prefill: Mapping[str, Any],
-    decode: Mapping[str, Any],
+    decode: Mapping[str, Any] | None,
     *,
+    encode: Mapping[str, Any] | None = None,
     transfer: str = "whole",
     latency_s: float = 0.0,
     link_byte_per_s: float = 0.0,
@@ -91,38 +94,57 @@ def simulate_pools(
 ) -> PooledRun:
     """Serves the scenario's load on a pool that prefills and one that decodes.
 
-    `prefill` and `decode` are fields of a scenario in which each pool differs from `scenario` (`dp` is its engines).
+    `prefill` and `decode` are fields of a scenario in which each pool differs from `scenario` (`dp` is its engines);
+    no `decode`: the first pool decodes what it prefills. `encode`: likewise of a pool of encoders before them, which
+    takes the load's images (`sim.cluster.encoders`); none: there are no images.
     `transfer`: a rule of `sim.cluster.transfers` or the path of one; `latency_s` is added to each hand-over;
     `link_byte_per_s`: an engine's link, a direction (0: the ports of its machine); `record_steps` keeps every step, for
     pages and traces. Raises `InputError` for fields that
     cannot differ, and for all that `simulate` refuses.
     """
-    return run_pools(pool_scenarios(scenario, prefill, decode), transfer, latency_s, link_byte_per_s, record_steps)
+    own = pool_scenarios(scenario, prefill, decode)
+    encoders = None if encode is None else encoder_scenario(scenario, encode)
+    return run_pools(own, transfer, latency_s, link_byte_per_s, record_steps, encoders)
 
 
 def run_pools(
     own: Mapping[str, Scenario], transfer: str = "whole", latency_s: float = 0.0, link_byte_per_s: float = 0.0,
-    record_steps: bool = False,
+    record_steps: bool = False, encoders: Scenario | None = None,
 ) -> PooledRun:  # fmt: skip
-    """`simulate_pools` of two whole scenarios, by role, which ask for the same load."""
+    """`simulate_pools` of whole scenarios, by role, which ask for the same load."""
     scenario = next(iter(own.values()))
     parts = list(pool_parts(own, link_byte_per_s).values())
-    load = pool_load(scenario)
+    load = pool_load(scenario, images=encoders is not None)
+    encoded = None if encoders is None else encode(load, encoders, link_byte_per_s, latency_s)
     options = Options(order=scenario.order, seed=scenario.seed, record_steps=record_steps)
-    result = serve_pools(cast(Any, load), parts, transfer, latency_s, options)
+    result = serve_pools(cast(Any, encoded.load if encoded else load), parts, transfer, latency_s, options)
+    if encoded is not None:
+        result = as_asked(result, encoded, load)
     requests = request_table(result)
     num_engine = sum(len(pool.stage_busy_ps) for pool in result.pool.values())
     state = pools_load_state(result, requests, num_engine)
-    return PooledRun(result, requests, summary_table(requests), pool_table(result), *state, load, own)
+    return PooledRun(result, requests, summary_table(requests), pool_table(result, encoded), *state, load, own, encoded)
+
+
+def as_asked(result: ClusterResult, encoded: Encoded, load: Requests) -> ClusterResult:
+    """The result in the order of the load, with arrivals as the clients know them."""
+
+    def back(request: dict[str, Any]) -> dict[str, Any]:
+        return {name: encoded.asked(column) for name, column in request.items()}
+
+    pools = {name: dataclasses.replace(pool, request=back(pool.request)) for name, pool in result.pool.items()}
+    request = back(result.request) | {"arrival_ps": np.asarray(load.arrival_ps)}
+    return dataclasses.replace(result, request=request, pool=pools)
 
 
 def pool_scenarios(
-    scenario: Scenario, prefill: Mapping[str, Any], decode: Mapping[str, Any]
+    scenario: Scenario, prefill: Mapping[str, Any], decode: Mapping[str, Any] | None
 ) -> dict[str, Scenario]:  # fmt: skip
     """Each pool as a scenario of its own, by role."""
     check_scenarios(scenario)
     own = {}
-    for role, change in (("prefill", prefill), ("decode", decode)):
+    roles = {"mixed": prefill} if decode is None else {"prefill": prefill, "decode": decode}
+    for role, change in roles.items():
         for name in change:
             if name not in FIELD_NAMES or name in (*SHARED, *IDLE):
                 raise InputError(
@@ -144,11 +166,12 @@ def pool_parts(own: Mapping[str, Scenario], link_byte_per_s: float) -> dict[str,
     return {role: pool_part(one, cast(Any, role), link_byte_per_s=link_byte_per_s) for role, one in own.items()}
 
 
-def pool_load(scenario: Scenario) -> Requests:
-    """The scenario's load, as pools can serve it."""
+def pool_load(scenario: Scenario, images: bool = False) -> Requests:
+    """The scenario's load, as pools can serve it: with images where encoders have a pool of their own."""
     load = load_requests(scenario.requests, scenario.seed)
     check_load(scenario, load)
-    check_no_image(load, "in pools")
+    if not images:
+        check_no_image(load, "in pools without a pool of encoders")
     return load
 
 
@@ -190,12 +213,17 @@ def summary_table(requests: "pd.DataFrame") -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def pool_table(result: ClusterResult) -> "pd.DataFrame":
+def pool_table(result: ClusterResult, encoded: Encoded | None = None) -> "pd.DataFrame":
     """What each pool did: shares of its engines' time and of its blocks, over the run."""
     import pandas as pd
 
     span_ps = max(1, *(pool.span_ps for pool in result.pool.values()))
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if encoded is not None:
+        num = len(encoded.busy_ps)
+        rows.append({"pool": "encode", "engines": num, "steps": encoded.num_batch, "tokens": encoded.num_token,
+                     "busy_share": float(encoded.busy_ps.sum()) / (span_ps * num), "kv_share": 0.0,
+                     "preemptions": 0})  # fmt: skip
     for name, pool in result.pool.items():
         held = pool.kv_token_ps[:, 3].sum()
         rows.append({

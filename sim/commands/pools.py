@@ -17,6 +17,10 @@ UNREAD = ("goodput", "price_USDph", "run_ahead", "timeout_s")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenario_arguments.add(parser, unread=UNREAD)
     add_pools(parser)
+    parser.add_argument(
+        "--encode", default="", metavar="FIELD=VALUE,...",
+        help="a pool of encoders that takes the load's images: system, tp (devices of an encoder), dp (encoders)",
+    )  # fmt: skip
     parser.add_argument("--html", metavar="FILE", help="write the run as one page that needs no network")
     parser.add_argument("--trace", metavar="FILE", help="write the run as a timeline for Perfetto")
     parser.add_argument("--json", metavar="FILE", help="write the tables")
@@ -44,7 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
         return code
     scenario = scenario_arguments.build(arguments)
     scenario_arguments.check_known(scenario)
-    prefill, decode = (changes(role, getattr(arguments, role)) for role in ("prefill", "decode"))
+    prefill = changes("prefill", arguments.prefill)
+    decode = None if arguments.decode == "none" else changes("decode", arguments.decode)
+    encode = changes("encode", arguments.encode) if arguments.encode else None
 
     from sim.cluster.simulate import simulate_pools
     from sim.show.ending import end
@@ -52,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.show.tables import table
 
     done = simulate_pools(
-        scenario, prefill, decode, transfer=arguments.transfer, latency_s=arguments.latency_s,
+        scenario, prefill, decode, encode=encode, transfer=arguments.transfer, latency_s=arguments.latency_s,
         link_byte_per_s=arguments.link_gbps * 1e9, record_steps=bool(arguments.html or arguments.trace),
     )  # fmt: skip
     served, state = int(done.requests["served"].sum()), {"load_state": done.load_state, "queue_drift": done.queue_drift}
@@ -84,7 +90,7 @@ def _deployed(arguments: argparse.Namespace) -> int | None:
     values = read_toml(arguments.scenario) if arguments.scenario else {}
     if "pool" not in values:
         return None
-    usual = {"prefill": "", "decode": "", "transfer": "whole", "latency_s": 0.0, "link_gbps": 0.0}
+    usual = {"encode": "", "prefill": "", "decode": "", "transfer": "whole", "latency_s": 0.0, "link_gbps": 0.0}
     said = {name: value for name, value in vars(arguments).items() if name.startswith("field_") and value is not None}
     given = {name.removeprefix("field_"): value for name, value in said.items()}
     given |= {name: getattr(arguments, name) for name in usual if getattr(arguments, name) != usual[name]}

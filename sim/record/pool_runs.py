@@ -1,5 +1,5 @@
-"""The records of a run on a pool that prefills and one that decodes, as those of `sim.record.records`: of the whole, of
-the steps of each pool's engines, and of every transfer between them."""
+"""The records of a run on a pool that prefills and one that decodes (or on one that does both), as those of
+`sim.record.records`: of the whole, of the steps of each pool's engines, and of every transfer between them."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,16 +35,16 @@ class PoolRuns(NamedTuple):
 
 
 def pool_runs(result: "ClusterResult", load: "Requests") -> PoolRuns:
-    """The records of a run of two pools under `load`."""
+    """The records of a run of pools under `load`."""
     from sim.run.simulate import STATUS, WHY
 
-    first, last = result.pool.values()
+    first = next(iter(result.pool.values()))
     column: dict[str, Any] = {**first.request, **result.request, "priority": load.priority}
     column["replica"] = result.request["first_replica"]
     column["status"] = np.array([STATUS.get(code, 2) for code in range(len(at.STATUSES))])[column["status"]]
     whole = Run(
         request_columns(column, [WHY[name] for name in at.REASONS]),
-        {"num_step": float(first.counter["num_step"].sum() + last.counter["num_step"].sum())},
+        {"num_step": float(sum(pool.counter["num_step"].sum() for pool in result.pool.values()))},
         {"complete": result.complete},
     )
     pools = result.pool.items()

@@ -51,10 +51,10 @@ def pool_events(runs: PoolRuns, max_event: int = MAX_EVENT) -> list[Event]:
     num_step = sum(len(step) for step in runs.step.values())
     num = NUM_A_REQUEST * len(request) + NUM_A_STEP * num_step + NUM_A_TRANSFER * len(transfer)
     check_count(num, max_event, "fewer requests")
-    first, last = runs.num_engine
-    begin = {first: 0, last: runs.num_engine[first]}  # the number of a pool's first engine
+    first, last = next(iter(runs.num_engine)), next(reversed(runs.num_engine))
+    begin = {last: runs.num_engine[first]} | {first: 0}  # the number of a pool's first engine
     found: list[Event] = []
-    for pool, visits in {first: _prefilled(request, transfer), last: _decoded(request, transfer)}.items():
+    for pool, visits in ({last: _decoded(request, transfer)} | {first: _prefilled(request, transfer)}).items():
         steps = runs.step[pool].frame() if pool in runs.step else None
         for k in range(runs.num_engine[pool]):
             number = begin[pool] + k

@@ -18,6 +18,7 @@ from sim.show.page.run_page import (
     load_charts,
     mean_passed,
     step_charts,
+    timeline,
 )
 from sim.show.report import load_words
 
@@ -37,16 +38,19 @@ def pools_page(done: "PooledRun") -> str:
     if not done.requests["served"].any():
         refuse_empty()
     runs = pool_runs(done.result, done.load)
-    words = [f"{int(done.requests['served'].sum()):,} of {len(done.requests):,} requests served; "
+    words = [] if done.encoded is None else [
+        f"{done.encoded.num_batch:,} requests with images, encoded in a pool of their own: queued includes it"
+    ]  # fmt: skip
+    words += [f"{int(done.requests['served'].sum()):,} of {len(done.requests):,} requests served; "
              f"{done.result.moved_byte / 1e9:,.4g} GB of KV handed over"]  # fmt: skip
     if not done.result.complete:
         words += ["This run was stopped: what is shown had happened until then."]
     parts = [
         items([load_words({"load_state": done.load_state, "queue_drift": done.queue_drift})]),
         section("Latency of requests", *latency_charts(runs.whole.request), _transfer_time(runs.transfer)),
-        section("Load over time", *load_charts(runs.whole), _on_their_way(runs)),
+        section("Load over time", *load_charts(runs.whole), _on_their_way(runs) if len(runs.transfer) else ""),
         *(_engines(runs, name) for name in runs.num_engine),
-        section("Requests on a timeline", _timeline(runs)),
+        section("Requests on a timeline", _timeline(runs) or timeline(runs.whole.request)),
         "<h2>Latencies</h2>",
         table(_columns(done.summary)),
         "<h2>Pools</h2>",
@@ -83,11 +87,15 @@ def _on_their_way(runs: PoolRuns) -> str:
 def _engines(runs: PoolRuns, name: str) -> str:
     """How busy the engines of a pool are, and the KV blocks that their sequences hold."""
     if name not in runs.step:
-        return section(f"Engines that {name}", said="Steps were not recorded (record_steps=True).")
+        return section(_engines_word(name), said="Steps were not recorded (record_steps=True).")
     num = runs.num_engine[name]
     said = f"The first {MAX_REPLICA} of {num:,} engines are drawn." if num > MAX_REPLICA else ""
     charts = step_charts(runs.step[name], float(edges_of(runs.whole.request)[-1]), runs.num_block[name], "engine")
-    return section(f"Engines that {name}", *charts, said=said)
+    return section(_engines_word(name), *charts, said=said)
+
+
+def _engines_word(pool: str) -> str:
+    return "Engines" if pool == "mixed" else f"Engines that {pool}"
 
 
 def _timeline(runs: PoolRuns) -> str:
