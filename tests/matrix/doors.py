@@ -32,6 +32,15 @@ FEATURE: dict[str, Mechanism] = {
     "priorities": Mechanism({"order": "priority"}, _anything, {"priority": "0.5+0.5"}),  # type: ignore[dict-item]
     "a cap on concurrency": Mechanism({}, lambda done: done.metrics["max_concurrent_requests"] <= 2,
                                       {"max_concurrency": 2}),
+    "a bounded queue": Mechanism({"max_queue": NUM}, lambda done: done.metrics["failed"] == 0),
+    "a power limit": Mechanism(
+        {"power_limit_W": 400.0}, lambda done: done.metrics["peak_power_w"] <= 400 * done.run.totals["num_device"]
+    ),
+    "without CUDA graphs": Mechanism({"eager": True}, lambda done: not done.lowered.host.graph_token),
+    "steps between prompts": Mechanism(
+        {"policy": "vllm_v1:interval=2", "max_num_seq": 2},
+        lambda done: int(done.run.steps["num_prefill"].iloc[1]) == 0,  # type: ignore[index]
+    ),
     **{name: one for name, one in ENGINE.items() if not one.scarce},
     **MECHANISM,
 }  # fmt: skip
