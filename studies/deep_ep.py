@@ -31,8 +31,9 @@ RDMA = {8: (163, 318), 16: (173, 329), 32: (182, 350), 64: (186, 353), 128: (192
 CORES, EXPERTS = (24, 20), (256, 288)  # of the authors' tests, by version; with 32 copies of experts or without
 BANDWIDTH, MICROSECOND, ALONE = "bottleneck bandwidth, GB/s", "latency, us", "latency over the network alone, us"
 OPEN = (
-    "constants are those of the same library's kernels on H100, carried to H800 by its links alone: the share of "
-    "NVLink that they reach there (77 %) is not reached here (67 %), where 8 or 16 GPUs are bound by it"
+    "constants are those of a later version of the library on H100 (SGLang 0.5's), carried to H800 by its links alone; "
+    "no row there is bound by links alone (73 % of them at most; here 67 % and, where 8 GPUs of each of two nodes pass "
+    "on, 62 %), and its low-latency kernels were rewritten since the tables (bulk copies, unrolled sends)"
 )
 NORMAL = (
     "kernels on 24 or on 20 cores, by version; bytes as the authors' test counts them, a GPU's own included; fitted "

@@ -29,14 +29,18 @@ SECOND = {SINGLE: 45.0, BATCHED: 35.0, LEFT: 25.0}
 TIME, WASTE, GPU = "seconds of 2,802 documents", "share of tokens that are padding", "seconds on the GPU"
 SPREADS = (0.6, 0.8, 1.0)
 NOTE = (
-    "encoder and head in 32 bits, PyTorch's default, on a V100 as its nearest relative; documents padded to the "
-    "longest of their batch, and but for leftover batching to whole windows (authors' collators); log-normal lengths "
-    "of spread 0.6 to 1, launches 6 to 15 us apart; scores of all pairs of tokens copied to the host over PCIe 3; what documents take beside "
-    "(clusters, tokenizer, Python) is fitted on leftover batching and the same in all, "
-    "though one by one it comes 2,802 times and in batches 250 times, which may be what the misses are: not published"
+    "encoder and head in 32 bits, PyTorch's default, scores of attention written out, on a V100 as its nearest "
+    "relative; documents padded to the longest of their batch, and but for leftover batching to whole windows "
+    "(authors' collators); log-normal lengths of spread 0.6 to 1; launches 6 to 15 us apart; scores of all pairs of "
+    "tokens copied to the host over PCIe 3; what documents take beside (clusters, tokenizer, Python) is fitted on "
+    "leftover batching and the same in all, though one by one the host does it 2,802 times and in batches 250 times: "
+    "not published"
 )
 ENCODER_KERNEL, HEAD_KERNEL, PASSES = 6 * 17 + 15, 75, 14
 """Kernels of an eager encoder and of the head, and reads or writes of all pairs of tokens in them (authors' code)."""
+SCORE_PASSES = 4
+"""Writes of a layer's attention scores, and as many reads: product, scale, mask and softmax are kernels of their own in
+the transformers of the time (4.11 on), whose results go through memory."""
 LINK = "pcie3"
 
 
@@ -86,6 +90,10 @@ def gpu_s(found: list[Batch], launch_s: float = LAUNCH_S[1]) -> float:
     """Seconds of all batches: encoder and head, or their launches."""
     where, shape = arrays(SYSTEM), encoder(LAYER, WIDTH, INTER, HEAD)
 
+    def scores_s(part: tuple[int, ...]) -> float:
+        byte = 4.0 * HEAD * sum(size**2 for size in part)
+        return seconds(where, stream(byte, byte, count=LAYER * SCORE_PASSES))
+
     @functools.cache
     def one(window: tuple[int, ...], document: int, length: int, call: int) -> float:
         rows, kept = document * length, round(KEPT * length)
@@ -96,7 +104,7 @@ def gpu_s(found: list[Batch], launch_s: float = LAUNCH_S[1]) -> float:
             product(kept, kept, FFNN, fmt="fp32", batch=document, count=4),
             stream(4.0 * document * length**2, 4.0 * document * length**2, count=PASSES // 2),
         )  # fmt: skip
-        own = sum(encoder_s(where, shape, part, fmt="fp32") for part in calls(window))
+        own = sum(encoder_s(where, shape, part, fmt="fp32") + scores_s(part) for part in calls(window))
         return max(own + head, (call * ENCODER_KERNEL + HEAD_KERNEL) * launch_s)
 
     return sum(one(batch.window, batch.document, batch.length, batch.call) for batch in found)

@@ -29,15 +29,15 @@ SIZES = {"B": _vit("ViT-B", 768, 12, 12, 3072, False), "L": _vit("ViT-L", 1024, 
 # tokens of template and search region in patches of 14 pixels: 112 and 224 pixels, or 196 and 378
 TOKENS = {"224": 8**2 + 16**2, "378": 14**2 + 27**2}
 PUBLISHED_GB, HOURS = 25.8, (35.0, 10.8)
-# samples of 16 that a part of a block computes: the authors' configuration leaves 40 % out at random for ViT-g, and their
-# backbone gathers the others first (of ViT-L 10 %, which it only scales)
+# samples of 16 that a part of a block computes: the authors' configuration leaves 40 % out at random for ViT-g, and
+# their backbone gathers the others first (of ViT-L 10 %, which it only scales)
 COMPUTED = {"g": 9}
 ADAPTERS, ALL = "adapters", "all weights"
 GB, PER = "GB of training, batch 16", "ms a pair"
 NOTE = (
     "A100, mixed precision: frozen weights in 32 bits (or 16, or 32 and the copy in 16 that autocast keeps for the "
-    "backward pass), activations in 16, an adapter beside every linear map; of ViT-g 9 of 16 samples a part; 224 or 378 "
-    "pixels (which of them the figure is for is not said, and it lies between them); the head is not counted"
+    "backward pass), activations in 16, an adapter beside every linear map; of ViT-g 9 of 16 samples a part; 224 or "
+    "378 pixels (which of them the figure is for is not said, and it lies between them); the head is not counted"
 )
 
 

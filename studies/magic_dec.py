@@ -46,7 +46,8 @@ PLAIN, SPEC, GAIN = "ms a token, plain", "ms a token, speculation", "speedup"
 NOTE = (
     "Llama-2-7B-32K on 8 A100 80 GB, tensor parallel, contexts of the prompt; host time of a pass (of either model) is "
     "fitted on plain decoding behind 2,048 tokens, acceptance (not published) on speculation behind 8,000, both at "
-    "batch 32; one acceptance for all prompts; draft length searched; a round's loop of small kernels counted, 6 to 15 us each"
+    "batch 32; one acceptance for all prompts; draft length searched; a round's loop of small kernels counted, 6 to "
+    "15 us each"
 )
 
 
@@ -86,12 +87,12 @@ def speed(
     return Speed(plain + host_s, *min(found))
 
 
-def accepted(slower: Callable[[float], bool]) -> float:
+def accepted(tried: Callable[[float], Speed], slower: Callable[[Speed], bool]) -> float:
     """The probability that a drafted token holds with which speculation stops being `slower` than published."""
     low, high = 0.0, 0.999
     for _ in range(40):
         accept = (low + high) / 2
-        low, high = (accept, high) if slower(accept) else (low, accept)
+        low, high = (accept, high) if slower(tried(accept)) else (low, accept)
     return accept
 
 
@@ -100,10 +101,8 @@ def fitted() -> tuple[float, list[float]]:
     paper_ms, gain = PAPER[HOST_AT[0]][BATCHES.index(HOST_AT[1])]
     host_s = paper_ms * gain * 1e-3 - passes(*HOST_AT)[0]
     paper_s = PAPER[ACCEPT_AT[0]][BATCHES.index(ACCEPT_AT[1])][0] * 1e-3
-    return host_s, [
-        accepted(lambda a, loop_s=loop_s: speed(*ACCEPT_AT, host_s, a, loop_s=loop_s).spec_s > paper_s)  # type: ignore[misc]
-        for loop_s in LOOPS_S
-    ]
+    tries = [functools.partial(speed, *ACCEPT_AT, host_s, loop_s=loop_s) for loop_s in LOOPS_S]
+    return host_s, [accepted(tried, lambda one: one.spec_s > paper_s) for tried in tries]
 
 
 def every(prompt: int, batch: int, host_s: float, accepts: list[float], model: str = MODEL, own: bool = False
@@ -126,10 +125,8 @@ def own_rows(host_s: float) -> list[dict[str, Any]]:
     rows = []
     for model, published in SELF.items():
         first, want = next(iter(published.items()))
-        accepts = []
-        for loop_s in LOOPS_S:
-            tried = functools.partial(speed, *first, host_s, model=model, own=True, loop_s=loop_s)
-            accepts.append(accepted(lambda a, tried=tried, want=want: gain_of(tried(a)) < want))  # type: ignore[misc]
+        tries = [functools.partial(speed, *first, host_s, model=model, own=True, loop_s=loop_s) for loop_s in LOOPS_S]
+        accepts = [accepted(tried, lambda one, want=want: gain_of(one) < want) for tried in tries]  # type: ignore[misc]
         for (prompt, batch), gain in published.items():
             one, found = every(prompt, batch, host_s, accepts, model, True)
             note = f"acceptance {accepts[1]:.2f}, {one.length} drafted; {NOTE}"

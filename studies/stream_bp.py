@@ -58,7 +58,9 @@ TABLE = (
     ("DPO", "qwen3-8b", True, 25.5, 60.9), ("DPO", "qwen3-14b", True, 18.5, 36.9), ("DPO", "qwen3-32b", True, 4.4, 7.8),
 )  # fmt: skip
 SEQUENCE = {"SFT": 1} | ROWS
-MASKED = "a padded batch's mask is written out, as transformers does; that of StreamBP's parts of a layer is not counted"
+MASKED = (
+    "a padded batch's mask is written out, as transformers does; that of StreamBP's parts of a layer is not counted"
+)
 NOTE = {
     "backward": f"weights and gradients, no states; {MASKED}; what a framework copies besides (norms in fp32) neither",
     "SFT": f"states in 8 bits where all is trained (unstated; neither 16 nor 32 leave 8B its length); {MASKED}",
