@@ -145,3 +145,14 @@ def test_a_fit_claims_no_more_of_the_links_than_its_rows_reach() -> None:
     assert found.parameter["up_eff"] <= share * (1 + 1e-4)  # five figures are written
     assert found.held_out is not None
     assert found.held_out.mape < 0.05
+
+
+def test_a_rounding_of_one_is_one_after_the_other_and_a_large_one_the_longest() -> None:
+    two = shape(group=16.0, node=2.0)
+    inside, ports = (
+        exchange_s(two, CORE, np.array([[UP * a, 0, 8], [OUT * b, 0, 64], [64e9, 0, 1]]), fit(rounding=1.0))[0]
+        for a, b in ((1.0, 1e9), (1e9, 1.0))
+    )
+    last = [exchange_s(two, CORE, LINK, fit(rounding=power))[0] for power in (1.0, 4.0, 64.0)]
+    assert last[0] == pytest.approx(inside + ports)
+    assert last[0] > last[1] > last[2] == pytest.approx(max(inside, ports))
