@@ -1,6 +1,7 @@
 """What do tokens cost that travel to experts on other GPUs, and back? (DeepEP 2025, expert parallelism on H800)"""
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -8,7 +9,7 @@ import pandas as pd
 from hw_models.calibration.exchange_fit import shapes
 from hw_models.device import cost
 from kernels import optable
-from kernels.expert_exchange import copies
+from kernels.expert_exchange import EXCHANGE_FIT, copies
 from kernels.formats import FORMAT_CODE
 from studies._panels import Panel, panels
 from studies._steps import arrays
@@ -63,7 +64,11 @@ def exchange(
     one["kind"], one["fmt"], one["m"], one["n"] = kind, FORMAT_CODE["bf16"], token, HIDDEN * byte
     one["topk"], one["num_expert"], one["group_size"], one["group_node"] = TOPK, expert, num_gpu, num_gpu // per_node
     one["window"], one["k"] = node_limit, core
-    second = float(cost(ops, work, arrays(system, num_gpu))["time_ps"][0]) * 1e-12
+    where = arrays(system, num_gpu)
+    second = float(cost(ops, work, where)["time_ps"][0]) * 1e-12
+    if per_node == 1:  # bytes leave by each GPU's port, but a doubling's time was fitted on, and is one of, nodes of eight
+        doubled_s = where.fit[kind, FORMAT_CODE["bf16"], EXCHANGE_FIT.index("ll_node_s")]
+        second -= math.log2(num_gpu / max(num_gpu // 8, 2)) * doubled_s
     device, node = copies(shapes(ops)[0])
     return Exchanged(second, token * HIDDEN * byte * device, token * HIDDEN * byte * node)
 
