@@ -66,7 +66,7 @@ def exchange(
     one["window"], one["k"] = node_limit, core
     where = arrays(system, num_gpu)
     second = float(cost(ops, work, where)["time_ps"][0]) * 1e-12
-    if per_node == 1:  # bytes leave by each GPU's port, but a doubling's time was fitted on, and is one of, nodes of eight
+    if per_node == 1:  # bytes leave by every port, but the time of a doubling, fitted on nodes of eight, counts nodes
         doubled_s = where.fit[kind, FORMAT_CODE["bf16"], EXCHANGE_FIT.index("ll_node_s")]
         second -= math.log2(num_gpu / max(num_gpu // 8, 2)) * doubled_s
     device, node = copies(shapes(ops)[0])
