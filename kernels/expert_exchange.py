@@ -5,10 +5,10 @@ a device passes it on (DeepEP's high-throughput kernels), or once for every expe
 from an even draw of `topk` of `num_expert` experts, of at most `node_limit` nodes where routing is limited so.
 
     seconds = start + log2(nodes) x node_s + peers x peer_s + experts x expert_s
-              + ((cores)^4 + (links inside)^4 + (ports)^4)^(1/4)
+              + ((cores)^r + (links inside)^r + (ports)^r)^(1/r)
 
 the bytes through the cores that the kernel is given, through a device's links and through its share of the ports; the
-fourth-power mean is the rounding where two of them meet, and is never below the largest of the three.
+power r rounds where two of them meet: 1 is one after the other, and no r is below the largest of the three.
 """
 
 import math
@@ -31,10 +31,11 @@ ONE_KERNEL: tuple[str, ...] = (
     "out_eff",  # share of its ports
     "num_core",  # that the kernel takes where a row does not say; 0: one an expert, as many as the device has
     "a_row_an_expert",  # 1: a copy for every expert, not for every device
+    "rounding",  # power of the mean of cores, links and ports; 1: their sum
 )
 (
     START_S, NODE_S, PEER_S, EXPERT_S, ROW_S, CORE_BYTE_PER_S, TOKEN_BYTE_PER_S, OVER_NODE_SHARE, UP_EFF,
-    EXCHANGE_OUT_EFF, EXCHANGE_CORE, A_ROW_AN_EXPERT,
+    EXCHANGE_OUT_EFF, EXCHANGE_CORE, A_ROW_AN_EXPERT, ROUNDING,
 ) = range(len(ONE_KERNEL))  # fmt: skip
 EXCHANGE_FIT: tuple[str, ...] = (
     *ONE_KERNEL,
@@ -43,7 +44,7 @@ EXCHANGE_FIT: tuple[str, ...] = (
 )
 LOW_LATENCY = len(ONE_KERNEL)  # slot of its first constant
 LL_MAX_TOKEN = len(EXCHANGE_FIT) - 1
-_IDEAL_KERNEL = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0)
+_IDEAL_KERNEL = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 4.0)
 IDEAL_EXCHANGE: tuple[float, ...] = (*_IDEAL_KERNEL, *_IDEAL_KERNEL, 0.0)
 assert len(IDEAL_EXCHANGE) == len(EXCHANGE_FIT) <= NUM_FIT
 
@@ -128,8 +129,10 @@ def exchange_s(shape: Floats, core: float, link: Floats, fit: Floats) -> tuple[f
     if own[TOKEN_BYTE_PER_S] > 0.0:
         core_s += byte / own[TOKEN_BYTE_PER_S]
     core_s /= given * (own[OVER_NODE_SHARE] if node > 1.0 else 1.0)
-    top = max(core_s, up_s, out_s)
-    moving_s = top * ((core_s / top) ** 4 + (up_s / top) ** 4 + (out_s / top) ** 4) ** 0.25 if top > 0.0 else 0.0
+    top, power = max(core_s, up_s, out_s), own[ROUNDING]
+    moving_s = 0.0
+    if top > 0.0:
+        moving_s = top * ((core_s / top) ** power + (up_s / top) ** power + (out_s / top) ** power) ** (1.0 / power)
     latency_s = link[LINK_OUT if node > 1.0 else LINK_UP, LINK_LATENCY_S]
     fixed_s = own[START_S] + latency_s + (group - 1.0) * own[PEER_S] + math.log2(node) * own[NODE_S]
     fixed_s += shape[NUM_EXPERT] * own[EXPERT_S]

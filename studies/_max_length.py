@@ -23,10 +23,13 @@ class Library(NamedTuple):
     logit_token: int = 0  # head and loss so many tokens at a time; 0: all at once
     prompt: int = 0  # first tokens of each sequence, which have no logits
     token_byte: float = 0.0  # more a token
+    pair_byte: float = 0.0  # more a pair of tokens of one sequence: a mask that is written out
+    stretch: float = 1.0  # tokens that are trained, a token of the stated length
 
 
 def plan_byte(model: ModelSpec, plan: TrainPlan, library: Library = Library()) -> float:  # noqa: B008 (immutable)
-    """Peak bytes of the fullest device."""
+    """Peak bytes of the fullest device; `plan.seq` is the stated length."""
+    plan = replace(plan, seq=round(plan.seq * library.stretch))
     if library.logit_token:
         plan = replace(plan, logit_chunk=max(1, -(-plan.seq // library.logit_token)))
     check(model, plan)
@@ -35,7 +38,7 @@ def plan_byte(model: ModelSpec, plan: TrainPlan, library: Library = Library()) -
     if library.logit_byte:
         piece["kept_byte"][LAST] = plan.seq * plan.micro_batch / plan.cp * model.vocab / plan.tp * library.logit_byte
     piece["kept_byte"][LAST] *= max(0, plan.seq - library.prompt) / plan.seq
-    held = library.token_byte * plan.micro_batch * plan.seq
+    held = (library.token_byte + library.pair_byte * plan.seq) * plan.micro_batch * plan.seq
     return float(peak_byte(plan_record(model, plan), piece, stack, np.zeros(len(MEMORY)))) + held
 
 

@@ -1,6 +1,7 @@
 """What do tokens cost that travel to experts on other GPUs, and back? (DeepEP 2025, expert parallelism on H800)"""
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -8,7 +9,7 @@ import pandas as pd
 from hw_models.calibration.exchange_fit import shapes
 from hw_models.device import cost
 from kernels import optable
-from kernels.expert_exchange import copies
+from kernels.expert_exchange import EXCHANGE_FIT, copies
 from kernels.formats import FORMAT_CODE
 from studies._panels import Panel, panels
 from studies._steps import arrays
@@ -31,8 +32,10 @@ RDMA = {8: (163, 318), 16: (173, 329), 32: (182, 350), 64: (186, 353), 128: (192
 CORES, EXPERTS = (24, 20), (256, 288)  # of the authors' tests, by version; with 32 copies of experts or without
 BANDWIDTH, MICROSECOND, ALONE = "bottleneck bandwidth, GB/s", "latency, us", "latency over the network alone, us"
 OPEN = (
-    "constants are those of the same library's kernels on H100, carried to H800 by its links alone: the share of "
-    "NVLink that they reach there (77 %) is not reached here (67 %), where 8 or 16 GPUs are bound by it"
+    "constants are those of a later version of the library on H100 (SGLang 0.5's), carried to H800 by its links alone; "
+    "no row there is bound by links alone (73 % of them at most; here 67 % and, where 8 GPUs of each of two nodes pass "
+    "on, 62 %), and its low-latency kernels were rewritten since the tables (bulk copies, unrolled sends): on H100 "
+    "they take 102 and 186 us for 16 GPUs, which the fit misses by some per cent"
 )
 NORMAL = (
     "kernels on 24 or on 20 cores, by version; bytes as the authors' test counts them, a GPU's own included; fitted "
@@ -61,7 +64,11 @@ def exchange(
     one["kind"], one["fmt"], one["m"], one["n"] = kind, FORMAT_CODE["bf16"], token, HIDDEN * byte
     one["topk"], one["num_expert"], one["group_size"], one["group_node"] = TOPK, expert, num_gpu, num_gpu // per_node
     one["window"], one["k"] = node_limit, core
-    second = float(cost(ops, work, arrays(system, num_gpu))["time_ps"][0]) * 1e-12
+    where = arrays(system, num_gpu)
+    second = float(cost(ops, work, where)["time_ps"][0]) * 1e-12
+    if per_node == 1:  # bytes leave by every port, but the time of a doubling, fitted on nodes of eight, counts nodes
+        doubled_s = where.fit[kind, FORMAT_CODE["bf16"], EXCHANGE_FIT.index("ll_node_s")]
+        second -= math.log2(num_gpu / max(num_gpu // 8, 2)) * doubled_s
     device, node = copies(shapes(ops)[0])
     return Exchanged(second, token * HIDDEN * byte * device, token * HIDDEN * byte * node)
 

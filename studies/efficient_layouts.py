@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from sim.training.estimate import Estimate, estimate, known_site
+from sim.training.stack import load_stack
 from studies._gpt import llama
 from studies._panels import Panel, panels
 from studies._verdict import frame, order, point, row
@@ -52,10 +53,12 @@ def step(model: str, num_gpu: int, seq: int, tp: int, pp: int, micro: int, split
 
 
 def plan_of(num_gpu: int, seq: int, tp: int, pp: int, micro: int, split: bool, recompute: str) -> TrainPlan:
-    return TrainPlan(
-        tp=tp, pp=pp, dp=num_gpu // (tp * pp), micro_batch=micro, batch=TOKEN // seq, seq=seq, attention="flash2",
-        fused_norm=True, zero=1, recompute=recompute, sequence_parallel=split and tp > 1,
-    )  # fmt: skip
+    """As the stack does what nobody else decides: gradients in 16 bits, logits gathered and held."""
+    own: dict[str, Any] = {
+        "tp": tp, "pp": pp, "dp": num_gpu // (tp * pp), "micro_batch": micro, "batch": TOKEN // seq, "seq": seq,
+        "attention": "flash2", "fused_norm": True, "recompute": recompute, "sequence_parallel": split and tp > 1,
+    }  # fmt: skip
+    return TrainPlan(**load_stack(STACK).usual() | own)
 
 
 def mfu(

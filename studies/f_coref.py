@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hw_models import catalog
-from studies._kernels import encoder, encoder_s, product, seconds, stream
+from studies._kernels import LAUNCH_S, encoder, encoder_s, product, seconds, stream
 from studies._panels import Panel, panels
 from studies._steps import arrays
 from studies._verdict import frame, order, point, row
@@ -29,14 +29,18 @@ SECOND = {SINGLE: 45.0, BATCHED: 35.0, LEFT: 25.0}
 TIME, WASTE, GPU = "seconds of 2,802 documents", "share of tokens that are padding", "seconds on the GPU"
 SPREADS = (0.6, 0.8, 1.0)
 NOTE = (
-    "encoder and head in 32 bits, PyTorch's default, on a V100 as its nearest relative; documents padded to the "
-    "longest of their batch, and but for leftover batching to whole windows (authors' collators); log-normal lengths "
-    "of spread 0.6 to 1; scores of all pairs of tokens copied to the host over PCIe 3; what documents take beside "
-    "(clusters, tokenizer, Python) is fitted on leftover batching and the same in all"
+    "encoder and head in 32 bits, PyTorch's default, scores of attention written out, on a V100 as its nearest "
+    "relative; documents padded to the longest of their batch, and but for leftover batching to whole windows "
+    "(authors' collators); log-normal lengths of spread 0.6 to 1; launches 6 to 15 us apart; scores of all pairs of "
+    "tokens copied to the host over PCIe 3; what documents take beside (clusters, tokenizer, Python) is fitted on "
+    "leftover batching and the same in all, though one by one the host does it 2,802 times and in batches 250 times: "
+    "not published"
 )
-LAUNCH_S = 12e-6  # a launch of PyTorch (FlashRNN's steps)
 ENCODER_KERNEL, HEAD_KERNEL, PASSES = 6 * 17 + 15, 75, 14
 """Kernels of an eager encoder and of the head, and reads or writes of all pairs of tokens in them (authors' code)."""
+SCORE_PASSES = 4
+"""Writes of a layer's attention scores, and as many reads: product, scale, mask and softmax are kernels of their own in
+the transformers of the time (4.11 on), whose results go through memory."""
 LINK = "pcie3"
 
 
@@ -82,9 +86,13 @@ def batches(kind: str, length: npt.NDArray[np.int64]) -> list[Batch]:
     return out
 
 
-def gpu_s(found: list[Batch]) -> float:
+def gpu_s(found: list[Batch], launch_s: float = LAUNCH_S[1]) -> float:
     """Seconds of all batches: encoder and head, or their launches."""
     where, shape = arrays(SYSTEM), encoder(LAYER, WIDTH, INTER, HEAD)
+
+    def scores_s(part: tuple[int, ...]) -> float:
+        byte = 4.0 * HEAD * sum(size**2 for size in part)
+        return seconds(where, stream(byte, byte, count=LAYER * SCORE_PASSES))
 
     @functools.cache
     def one(window: tuple[int, ...], document: int, length: int, call: int) -> float:
@@ -96,8 +104,8 @@ def gpu_s(found: list[Batch]) -> float:
             product(kept, kept, FFNN, fmt="fp32", batch=document, count=4),
             stream(4.0 * document * length**2, 4.0 * document * length**2, count=PASSES // 2),
         )  # fmt: skip
-        own = sum(encoder_s(where, shape, part, fmt="fp32") for part in calls(window))
-        return max(own + head, (call * ENCODER_KERNEL + HEAD_KERNEL) * LAUNCH_S)
+        own = sum(encoder_s(where, shape, part, fmt="fp32") + scores_s(part) for part in calls(window))
+        return max(own + head, (call * ENCODER_KERNEL + HEAD_KERNEL) * launch_s)
 
     return sum(one(batch.window, batch.document, batch.length, batch.call) for batch in found)
 
@@ -126,14 +134,15 @@ def run(num: int = NUM, spreads: tuple[float, ...] = SPREADS) -> pd.DataFrame:
     for spread in spreads:
         length = documents(num, spread)
         found = {kind: batches(kind, length) for kind in SECOND}
-        gpu = {kind: (gpu_s(one) + copied_s(one)) * NUM / num for kind, one in found.items()}
-        rest = SECOND[LEFT] - gpu[LEFT]
+        for launch_s in LAUNCH_S:
+            gpu = {kind: (gpu_s(one, launch_s) + copied_s(one)) * NUM / num for kind, one in found.items()}
+            for kind in SECOND:
+                second[kind].append(gpu[kind] + SECOND[LEFT] - gpu[LEFT])
         for kind in SECOND:
-            second[kind].append(gpu[kind] + rest)
             waste[kind].append(padding(found[kind]))
             rows += [point(kind, WASTE, f"spread {spread:g}", waste[kind][-1], NOTE),
                      point(kind, GPU, f"spread {spread:g}", gpu[kind], NOTE)]  # fmt: skip
-    middle = len(spreads) // 2
+    middle = len(spreads) // 2 * len(LAUNCH_S) + 1
     for kind, published in SECOND.items():
         rows.append(row(kind, TIME, "V100", published, second[kind][middle], NOTE, spread=second[kind],
                         kind="fitted" if kind == LEFT else "number"))  # fmt: skip

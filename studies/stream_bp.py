@@ -31,6 +31,13 @@ LOGIT_BYTE = {"backward": 2 + 4 + 4 + 4, "SFT": 4 + 4 + 4} | {
     name: 2 + 2 + 2 * 2 / count for name, count in ROWS.items()
 }
 PROMPT = {"GRPO": 1000}  # tokens without logits: the authors' script
+# the authors' collators pad (answers end early, chosen and rejected differ): for a batch with a padded token
+# transformers' scaled-product attention writes a mask out, 2 B a pair of tokens, and keeps it to the end of the step.
+# StreamBP's model drops the padding first, but its trainers of preferences and of rewards call the model inside it
+MASK_BYTE = 2.0
+# the script of DPO decodes tokens drawn at random to text, which its trainer encodes again: 20,000 of Qwen's 151,643
+# became 1.053 times as many (6 draws, 1.051 to 1.054; the vocabulary as in the package dashscope, the model's pattern)
+STRETCH = {"DPO": 1.053}
 LOGIT_TOKEN, LAYER_CHUNK = 100, 3  # the authors' README: 100 tokens of logits at a time, a third of a layer's sequence
 LORA_RANK = 32  # the authors' script: every linear map
 # adapters and their gradients in fp32 (4 B each, of which the plan's weights count 2), Adam's states in fp32;
@@ -51,20 +58,27 @@ TABLE = (
     ("DPO", "qwen3-8b", True, 25.5, 60.9), ("DPO", "qwen3-14b", True, 18.5, 36.9), ("DPO", "qwen3-32b", True, 4.4, 7.8),
 )  # fmt: skip
 SEQUENCE = {"SFT": 1} | ROWS
+MASKED = (
+    "a padded batch's mask is written out, as transformers does; that of StreamBP's parts of a layer is not counted"
+)
 NOTE = {
-    "backward": "weights and gradients, no states; what a framework copies besides (norms in fp32) is not counted",
-    "SFT": "states in 8 bits where all is trained (fp32 does not fit; unstated)",
-    "DPO": "chosen and rejected of this length at once; a mask for the padding of the two, a square of the length, is "
-    "not counted, nor what the policy's states of all its weights take beyond 8 bits",
-    "GRPO": "the script's eight sequences at once, prompts of 1,000 tokens without logits",
+    "backward": f"weights and gradients, no states; {MASKED}; what a framework copies besides (norms in fp32) neither",
+    "SFT": f"states in 8 bits where all is trained (unstated; neither 16 nor 32 leave 8B its length); {MASKED}",
+    "DPO": f"chosen and rejected at once, 1.053 times as long as stated (retokenized); {MASKED}; full training keeps 8 "
+    "bits as in SFT, though with the script's own states, 16 bits, 4B's checkpointing ends at 18.5; 4B's 100.2 with "
+    "adapters leaves no room for the mask (8 GB of weights, 39 of checkpoints, 45), so that run had none",
+    "GRPO": f"the script's eight sequences at once, prompts of 1,000 tokens without logits; {MASKED}",
 }
 
 
 def library(model: str, method: str, logit_token: int, objective: str = "backward") -> Library:
-    """The library's bytes a logit for an objective, the context of a process, and what a method's attention holds."""
+    """The library's bytes a logit for an objective, the context of a process, what a method's attention and masks
+    hold, and how the authors' script stretches its sequences."""
+    masked = method != STREAM or objective in ROWS
     return Library(
-        LOGIT_BYTE[objective], CONTEXT_BYTE, logit_token, PROMPT.get(objective, 0), expanded_byte(model, method)
-    )
+        LOGIT_BYTE[objective], CONTEXT_BYTE, logit_token, PROMPT.get(objective, 0), expanded_byte(model, method),
+        MASK_BYTE * masked, STRETCH.get(objective, 1.0),
+    )  # fmt: skip
 
 
 def plans(lora: bool, num_sequence: int = 1, *, states: bool = True) -> dict[str, tuple[TrainPlan, int]]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hw_models import catalog
 from hw_models.calibration.fit import Floats, Parameter, error, fit, half, spread
-from hw_models.calibration.measured import read_folder
+from hw_models.calibration.measured import Measured, read_folder
 from hw_models.device import machine
 from hw_models.profile import ErrorSummary, Kernel
 from kernels.expert_exchange import (
@@ -39,6 +39,7 @@ FREE: Mapping[str, tuple[float, float, float]] = {  # start, low, high
     "token_byte_per_s": (2e10, 1e9, 1e13),
     "over_node_share": (0.6, 0.2, 1.0),
     "up_eff": (0.7, 0.1, 1.0),
+    "rounding": (4.0, 1.0, 8.0),
 }
 OUT_EFF = 0.96  # not fitted: as of the library (kernels.collective_between), and what four nodes reach
 DEEPEP_CORE = 20.0  # DeepEP's own default
@@ -71,16 +72,15 @@ def shapes(ops: OpTable) -> Floats:
 def fit_files(files: Sequence[str | pathlib.Path], system: str) -> list[Kernel]:
     """A kernel for every operation and kernel name of the files, and `deepep` of both of its halves."""
     found: list[Kernel] = []
-    for file in files:
-        (rows,) = read_folder(file)
+    read = [rows for file in files for rows in read_folder(file)]
+    share = max((reached(rows.ops[priced(rows)], rows.seconds[priced(rows)], system) for rows in read), default=1.0)
+    for rows in read:
         names = rows.frame["kernel"].astype(str).to_numpy(str)
-        priced = np.ones(len(names), np.bool_)
-        priced[list(rows.skipped)] = False
         for kind in (DISPATCH, COMBINE):
             for name in sorted(set(names)):
-                mine = priced & (names == name) & (rows.ops["kind"] == kind)
+                mine = priced(rows) & (names == name) & (rows.ops["kind"] == kind)
                 if mine.any():
-                    found.append(fit_kernel(rows.ops[mine], rows.seconds[mine], system, name, rows.file.name))
+                    found.append(fit_kernel(rows.ops[mine], rows.seconds[mine], system, name, rows.file.name, share))
     both = {(kernel.kind, kernel.name): kernel for kernel in found}
     for what in (KINDS[DISPATCH], KINDS[COMBINE]):
         normal, low = both.get((what, "deepep_normal")), both.get((what, "deepep_low_latency"))
@@ -96,8 +96,27 @@ def fit_files(files: Sequence[str | pathlib.Path], system: str) -> list[Kernel]:
     return found
 
 
-def fit_kernel(ops: OpTable, seconds: Floats, system: str, name: str, data: str) -> Kernel:
-    """One named kernel of one operation, fitted on its rows' half."""
+def priced(rows: Measured) -> Chosen:
+    """Rows that an operator of ours stands for."""
+    found = np.ones(len(rows.ops), np.bool_)
+    found[list(rows.skipped)] = False
+    return found
+
+
+def reached(ops: OpTable, seconds: Floats, system: str) -> float:
+    """The largest share of a device's links that an exchange inside one node reaches; 1 where there is none."""
+    inside = ops["group_node"] <= 1
+    if not inside.any():
+        return 1.0
+    built = catalog.system(system, int(ops["group_size"].max()))
+    link, ideal, core = machine(built).link, np.array(IDEAL_EXCHANGE), float(built.device.num_core)
+    least = np.array([exchange_s(shape, core, link, ideal)[1] for shape in shapes(ops[inside])])
+    return float((least / seconds[inside]).max())
+
+
+def fit_kernel(ops: OpTable, seconds: Floats, system: str, name: str, data: str, share: float = 1.0) -> Kernel:
+    """One named kernel of one operation, fitted on its rows' half; `share` of the links is the most that any row of the
+    machine reaches: rows whose cores bind as well do not tell a larger one from the rounding where the two meet."""
     built = catalog.system(system, int(ops["group_size"].max()))
     arrays = machine(built)
     shape, core = shapes(ops), float(built.device.num_core)
@@ -106,8 +125,10 @@ def fit_kernel(ops: OpTable, seconds: Floats, system: str, name: str, data: str)
     if int(ops["group_node"].max()) == 1:
         known |= {"node_s": 0.0, "over_node_share": 1.0}
     ideal = dict(zip(ONE_KERNEL, IDEAL_EXCHANGE, strict=False)) | known
+    start, low_share, high = FREE["up_eff"]
+    free = {**FREE, "up_eff": (min(start, share), low_share, min(high, share))}
     parameters = [
-        Parameter(n, *FREE[n] if n in FREE and n not in known else (ideal[n],) * 3) for n in ONE_KERNEL
+        Parameter(n, *free[n] if n in free and n not in known else (ideal[n],) * 3) for n in ONE_KERNEL
     ]  # fmt: skip
 
     def predict(chosen: Chosen, values: Floats) -> Floats:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hw_models import catalog, profile
-from hw_models.calibration.exchange_fit import shapes
+from hw_models.calibration.exchange_fit import fit_kernel, reached, shapes
 from hw_models.device import best_fidelity, calibration, fit_rows, machine
 from kernels import optable as op
 from kernels.expert_exchange import (
@@ -129,3 +129,30 @@ def test_a_row_of_the_table_is_the_kernel_s_price() -> None:
     named = fit_rows(catalog.system("h100_sxm", 16), calibration(catalog.device("h100_sxm"))[0],
                      named={("dispatch", "bf16"): "deepep_normal"})  # fmt: skip
     assert named[op.DISPATCH, 2, LL_MAX_TOKEN] == 0.0 < built.fit[op.DISPATCH, 2, LL_MAX_TOKEN]
+
+
+def test_a_fit_claims_no_more_of_the_links_than_its_rows_reach() -> None:
+    token = np.geomspace(64, 65536, 24)
+    ops, _ = op.empty(len(token))
+    ops["kind"], ops["m"], ops["n"], ops["topk"], ops["num_expert"] = op.COMBINE, token, 14336, 8, 256
+    ops["group_size"], ops["group_node"] = 8, 1
+    link = machine(catalog.system("h100_sxm", 8)).link
+    least = np.array([exchange_s(one, CORE, link, IDEAL)[1] for one in shapes(ops)])
+    seconds = 3e-5 + 2 * least  # half of the links where the start no longer counts
+    share = reached(ops, seconds, "h100_sxm")
+    assert 0.45 < share < 0.5
+    found = fit_kernel(ops, seconds, "h100_sxm", "deepep_normal", "rows", share)
+    assert found.parameter["up_eff"] <= share * (1 + 1e-4)  # five figures are written
+    assert found.held_out is not None
+    assert found.held_out.mape < 0.05
+
+
+def test_a_rounding_of_one_is_one_after_the_other_and_a_large_one_the_longest() -> None:
+    two = shape(group=16.0, node=2.0)
+    inside, ports = (
+        exchange_s(two, CORE, np.array([[UP * a, 0, 8], [OUT * b, 0, 64], [64e9, 0, 1]]), fit(rounding=1.0))[0]
+        for a, b in ((1.0, 1e9), (1e9, 1.0))
+    )
+    last = [exchange_s(two, CORE, LINK, fit(rounding=power))[0] for power in (1.0, 4.0, 64.0)]
+    assert last[0] == pytest.approx(inside + ports)
+    assert last[0] > last[1] > last[2] == pytest.approx(max(inside, ports))
