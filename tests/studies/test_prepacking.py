@@ -8,7 +8,8 @@ from studies import prepacking as p
 
 def test_equal_prompts_are_the_same_rectangle_however_batched() -> None:
     even = np.full(128, 300)
-    assert p.packed(even[:64]) == (64, 299) and p.rectangle(p.FULL, even[:64]) == (64, 300)
+    assert p.packed(even[:64]) == (64, 299)
+    assert p.rectangle(p.FULL, even[:64]) == (64, 300)
     times = [p.mean_s(name, even) for name in (p.FULL, p.SORTED, p.LIST)]
     assert times == pytest.approx([times[0]] * 3, rel=1e-9)
 
