@@ -56,8 +56,8 @@ NOTE = (
     "powers of two"
 )
 AT_ONCE = (
-    "an hour of 2 requests a second, which vLLM bears with the host time of vLLM 0.2 (measured on one A100; with that of "
-    "another host of 2023 it is overloaded, as it was not) and Orca's queue does not: it is full"
+    "an hour of 2 requests a second, which vLLM bears with the host time of vLLM 0.2 (measured on one A100; with that "
+    "of another host of 2023 it is overloaded, as it was not) and Orca's queue does not: it is full"
 )
 RATES = "saturated, without host time and with that of vLLM 0.2 for all"
 PROMPTS = "the published two are of prompts that fill 32 and 37 % of all blocks, so not of one mix of lengths"
