@@ -27,8 +27,8 @@ STACKS = ("megatron-2021", "megatron-2022")
 TIME, USED, FITS = "days of 180B tokens", "share of the peak, recomputation counted", "GiB of the fullest GPU"
 OPEN = (
     "shape and plan as a public list has them of the paper; which A100 and which network is not known: DGX with 80 GB, "
-    "every layer recomputed (the paper's operations count it), plain stages; under the stack of Megatron's 2021 release, or "
-    "of its 2022"
+    "every layer recomputed (the paper's operations count it), plain stages; under the stack of Megatron's 2021 "
+    "release, or of its 2022"
 )
 
 
