@@ -27,8 +27,8 @@ RATE, SHARE = "tokens a second", "alignment, % of the time"
 OPEN = (
     "which pair and GPU the log and the claims are of is not said, in no script either: Vicuna-7B with 68M on an A100 "
     "is taken; host time of a draft pass, a verification and an aligned sequence are fitted on the log's stages, all "
-    "else follows; drafts hold by one probability a prompt, spread by 0 to 0.3 around the log's mean; prompts padded to "
-    "400 tokens"
+    "else follows; drafts hold by one probability a prompt, spread by 0 to 0.3 around the log's mean; prompts padded "
+    "to 400 tokens"
 )
 SPREADS = (0.0, 0.3)
 SMALL: dict[str, Any] = {"batches": (1, 4, 8), "num": 96, "spreads": (0.3,)}
