@@ -23,8 +23,8 @@ STOPS = (0.1, 0.3, 0.5)  # probability that a segment is the last: long answers,
 HOURS, TOKEN = "time of all rollouts, less than chains, %", "tokens of all rollouts, less than chains, %"
 ETS_OPEN = (
     "H100 NVL, 8 client threads, steps of 256 to 1,024 tokens as published; the authors' scripts name Llemma without "
-    "its size: shapes of Code Llama's 7B or 34B, of which the larger leaves little memory and gains as published; SGLang's "
-    "profile; scores are uniform draws, REBASE's temperature over them 0.5 to 2; ETS is the best share of "
+    "its size: shapes of Code Llama's 7B or 34B, of which the larger leaves little memory and gains as published; "
+    "SGLang's profile; scores are uniform draws, REBASE's temperature over them 0.5 to 2; ETS is the best share of "
     "leaves whose KV is nearest to 1.8 times less; 5 ms of a reward model a leaf"
 )
 TREE_OPEN = (
