@@ -51,7 +51,8 @@ NOTE = (
 )
 OPEN_HOST = (
     "the hosts are not published: the rate at which one reads and writes states as it updates them, the same for one "
-    "GPU and for four, which share it, is fitted on ReMax on four ({:.1f} GB/s)"
+    "GPU and for four, which share it, is fitted on ReMax on four ({:.1f} GB/s, few threads of one); it takes in the "
+    "13 s of a step that are missing with the states on the GPUs too"
 )
 
 

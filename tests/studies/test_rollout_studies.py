@@ -36,3 +36,9 @@ def test_one_answer_of_one_token_is_its_prefill_and_a_step(monkeypatch: pytest.M
     # equal answers end together: as many steps, each as wide as all
     wide = prompt_curriculum.curve(prompt_curriculum.PROMPT["MATH"] + 1)[prompt_curriculum.GRID.index(64)]
     assert prompt_curriculum.generation_s("MATH", 64, 1) == pytest.approx(prompt_curriculum.value_s("MATH", 64) + wide)
+
+
+def test_a_slow_host_updates_as_long_for_one_gpu_as_for_four() -> None:
+    one, four = (re_max.training(num, 16, True, 1e9).step_s for num in (1, 4))
+    assert four == pytest.approx(one, rel=0.05)
+    assert re_max.training(4, 16, True, 2e9).step_s == pytest.approx(four / 2, rel=0.1)
