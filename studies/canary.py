@@ -21,15 +21,16 @@ WIDTH, INTER, HEAD = 1024, 4096, 8
 FRAME_PER_S, TOKEN_PER_S, PROMPT = 12.5, 3.3, 10  # frames of 80 ms; text tokens of speech; task tokens
 RTFX = {"canary-1b-flash": 1045.75}  # open leaderboard
 # seconds between PyTorch's launches (12 us: FlashRNN's steps of PyTorch, 148 us of a dozen kernels); of a clip; clips
-HOSTS, CLIPS, BATCHES = (6e-6, 12e-6), (5.0, 10.0, 20.0), (32, 64, 128)
+HOSTS, CLIPS, BATCHES = (6e-6, 12e-6), (5.0, 10.0, 20.0), (64, 96)  # batches of the leaderboard's scripts
 # kernels of a decoder layer as PyTorch launches them: three norms, eight projections, twice scores, mask, softmax and
 # their product with transposes, two products and an activation of the feed-forward part, three adds
 NUM_KERNEL = 30
 SPEED, SHARE, GAIN = "seconds of audio a second", "share of an inference in the decoder", "speed, moved over original"
 PAD = "share of frames that are padding"
 NOTE = (
-    "A100 80 GB, 32 to 128 clips at once, each 5 to 20 s; greedy; launches of PyTorch 6 to 12 us apart, 3.3 tokens a "
-    "second of speech; loading of audio, features and text on the host are not counted"
+    "A100 80 GB, 64 or 96 clips of like length at once (the leaderboard's scripts), each 5 to 20 s; greedy; launches "
+    "of PyTorch 6 to 12 us apart, 3.3 tokens a second of speech; audio that one worker loads, features and text on the "
+    "host are in the published time and not counted"
 )
 
 
