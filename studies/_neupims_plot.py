@@ -35,12 +35,11 @@ def figure(rows: pd.DataFrame) -> "Figure":
         line[0].set_ylabel("throughput\n(NPU+PIM = 1)")
     lines[0][0].set_ylim(0, 4.2)
     lines[0][0].legend(loc="upper left", fontsize=6)
-    cycles, headline, use, energy, power = below.subplots(1, 5, width_ratios=(1.6, 1.2, 1, 0.7, 0.7))
+    cycles, headline, use, energy = below.subplots(1, 4, width_ratios=(1.6, 1.2, 1, 1))
     _pairs(cycles, rows, "stage cycles", "cycles", log=True, font=7)
     _pairs(headline, rows, "headline", "speed-up", font=8)
     _pairs(use, rows, "utilisation", "share of time", font=8)
     _pairs(energy, rows, "energy of the memory", "share of energy saved", font=8)
-    _pairs(power, rows, "power of the memory", "ratio of power", font=8)
     cycles.legend(loc="lower right", fontsize=6)
     suptitle(picture, "NeuPIMs: throughput of its design and its baselines, published and simulated")
     return picture

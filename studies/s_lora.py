@@ -4,10 +4,12 @@ import functools
 import pathlib
 import tempfile
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from hw_models import catalog
 from kernels.errors import InputError
 from sim.record.write import write_files
 from sim.run.scenario import Scenario
@@ -16,6 +18,7 @@ from sim.run.simulate import simulate
 from sim.serving.engine_profile import FOLDER
 from sim.show.plot_style import BLUE, ORANGE, new_figure, styled, suptitle
 from studies._verdict import frame, order, row
+from workloads import models
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +28,7 @@ CLAIM = "S-LoRA (Sheng et al. 2024): 2,000 adapters on an A100 at 7.6 requests/s
 # The table suite of the authors, A100 80 GB: requests a second by number of adapters; Poisson at 10 a second for 120 s,
 # prompts and outputs uniform on 8 to 511, adapters alike; base model, ranks that adapters have in turn.
 SETTINGS = {"S1": ("llama-2-7b", "8"), "S2": ("llama-2-7b", "64+32+16+8"), "S4": ("llama-2-13b", "64+32+16")}
+TOKEN = {"llama-2-7b": 125_000, "llama-2-13b": 65_000}  # of KV and adapters (`--num-token` of their launch scripts)
 TABLE = {
     "S1": {5: 8.05, 100: 7.99, 1000: 7.64, 2000: 7.61},
     "S2": {5: 7.48, 100: 7.29, 1000: 6.69, 2000: 6.71},
@@ -33,72 +37,94 @@ TABLE = {
 # The authors' result files, 300 s: base model (0) and adapters; at 10 requests a second (S2) and 6 (S4).
 LONG = {"S2": {0: 9.64, 1: 7.74, 20: 7.93, 100: 7.74, 200: 7.52}, "S4": {0: 5.59, 1: 4.43, 100: 4.30, 400: 4.06}}
 LONG_RATE, LONG_S = {"S2": 10, "S4": 6}, 300.0
+BASE = {"S2": 22.2, "S4": 25.2}  # mean latency of the base model in those runs, s
 # S4 with 400 adapters by rate: requests a second, and the mean latency where the load is borne (beyond it a wait is the
 # difference of two rates)
 SWEEP = {1: (0.94, 15.3), 2: (1.84, 17.2), 4: (3.54, 23.0), 8: (4.02, None)}
 PACKED = {"S1": (5, 100), "S4": (2, 100)}  # merged copies that vLLM-packed ran, and that did not fit
 PACKED_SHARE = 0.95  # of the memory, in equal parts
-ENGINES = ("vllm_0.2_a100", "none")
+SYSTEM, HOST = "a100_sxm_80gb", "vllm_0.2_a100"
+INDEX_S = 12e-6
+"""Each step writes each of its requests' adapter numbers to the device, one by one (`lora_unordered_batch_infer.py`): a
+launch of PyTorch (FlashRNN's steps)."""
+GATHERED = 3 * 4
+"""Rows of the model's width that a decoded token reads a rank and layer, in four projections: a block of the BGMV
+kernel reads a row of the factor down and the token's input, another one of the factor up (`bgmv_impl.cuh`)."""
+CACHE_SHARES = (1.0, 0.5)  # of the L2 cache's peak rate, at which they are read
 OPEN = (
-    "LightLLM's host time and kernels are not published: an eager vLLM of the time stands for them, and no host time "
-    "at all as the other end (both serve the base model as published; vllm_2023_a100 serves half of it and is out); "
-    "products for adapters as the library's, four projections a layer one after another; what a layer takes longer "
-    "with S-LoRA's own kernels (a fixed time, not their bytes) is fitted for each engine on one adapter of S2, where "
-    "the products alone cost 2 to 4 % of the published 20 %; prompts first, whole; Llama 2 for Llama"
+    "LightLLM's router, memory and limits as the authors' scripts have them; its host time is not published: that of "
+    "an eager vLLM of the year stands for it (without any, the base model answers in 7 s, which took 22). Adapters: "
+    "the factors that a decoded token reads by itself (their kernel), at the L2 cache's peak rate or half of it; a "
+    "launch a request; and a fixed time a layer, fitted on one adapter of S2; Llama 2 for Llama"
 )
 RATE, LONGER, LATENCY = "requests a second", "requests a second, 300 s", "mean latency, s"
 KEPT = "throughput kept from the fewest to the most adapters"
 
-SMALL = {"settings": ("S2",), "engines": ("vllm_0.2_a100",)}
+SMALL = {"settings": ("S2",), "cache_shares": (1.0,)}
+
+
+class Cost(NamedTuple):
+    """What adapters take beside their products: the share of L2's rate that reads have, seconds a layer."""
+
+    cache_share: float
+    layer_s: float
 
 
 @functools.cache
-def profile(engine: str, layer_s: float) -> str:
-    """The engine with so much more time a layer, as the text of its file."""
-    path = FOLDER / f"{engine}.toml"
-    base = tomllib.loads(path.read_text()).get("layer_s", 0.0)
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("layer_s")]
-    return "\n".join([lines[0], f"layer_s = {base + layer_s:.9f}", *lines[1:]])
+def profile(seq_s: float, layer_s: float) -> str:
+    """The host with so much more time a sequence and a layer, as the text of its file."""
+    text = (FOLDER / f"{HOST}.toml").read_text()
+    base = tomllib.loads(text)
+    kept = [line for line in text.splitlines() if not line.startswith(("seq_s", "layer_s"))]
+    new = [f"seq_s = {base['seq_s'] + seq_s:.9f}", f"layer_s = {base.get('layer_s', 0.0) + layer_s:.9f}"]
+    return "\n".join([kept[0], *new, *kept[1:]])
 
 
-def served(
-    setting: str, num_adapter: int, engine: str, duration_s: float, rate: int = 10, layer_s: float = 0.0
-) -> float:
-    """Requests a second until the last has its answer; 0 adapters: the base model; else `layer_s` more a layer."""
-    return measured(setting, num_adapter, engine, duration_s, rate, layer_s)[0]
+def token_s(setting: str, num_adapter: int, cache_share: float) -> float:
+    """Seconds a decoded token: its adapter's number, and the factors that it reads."""
+    model, rank = models.load(SETTINGS[setting][0]), [int(one) for one in SETTINGS[setting][1].split("+")]
+    mean_rank = np.mean([rank[n % len(rank)] for n in range(num_adapter)])
+    byte = 2.0 * GATHERED * model.num_layer * model.hidden * float(mean_rank)
+    return INDEX_S + byte / (cache_share * catalog.system(SYSTEM).device.l2_byte_per_s)
 
 
 @functools.cache
-def measured(
-    setting: str, num_adapter: int, engine: str, duration_s: float, rate: int, layer_s: float
-) -> tuple[float, float]:
-    """That rate, and the mean latency in seconds."""
-    if num_adapter and layer_s:
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / "with_adapters.toml"
-            write_files({path: profile(engine, layer_s).encode()})
-            return _served(setting, num_adapter, str(path), duration_s, rate)
-    return _served(setting, num_adapter, engine, duration_s, rate)
-
-
-def _served(setting: str, num_adapter: int, engine: str, duration_s: float, rate: int) -> tuple[float, float]:
+def measured(setting: str, num_adapter: int, duration_s: float, rate: int, cost: Cost) -> tuple[float, float]:
+    """Requests a second until the last has its answer, and the mean latency in seconds; 0 adapters: the base model."""
     model, ranks = SETTINGS[setting]
-    load = f"poisson:rate={rate},duration_s={duration_s},prompt=uniform:min=8:max=511,output=uniform:min=8:max=511"
-    scenario = Scenario(
-        model=model, system="a100_sxm_80gb", weight_format="fp16", engine=engine,
-        policy="vllm_v0:max_token=8192,max_seq=512", lora_rank=ranks if num_adapter else "",
-        requests=load + (f",num_adapter={num_adapter}" if num_adapter else ""),
-    )  # fmt: skip
-    found = simulate(scenario).metrics
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "with_adapters.toml"
+        if num_adapter:
+            text = profile(token_s(setting, num_adapter, cost.cache_share), cost.layer_s)
+            write_files({path: text.encode()})
+        load = f"poisson:rate={rate},duration_s={duration_s},prompt=uniform:min=8:max=511,output=uniform:min=8:max=511"
+        scenario = Scenario(
+            model=model, system=SYSTEM, weight_format="fp16", engine=str(path) if num_adapter else HOST,
+            policy=f"lightllm:max_token={TOKEN[model] // 6}", block_token=1, memory_share=share_of(model),
+            lora_rank=ranks if num_adapter else "",
+            requests=load + (f",num_adapter={num_adapter}" if num_adapter else ""),
+        )  # fmt: skip
+        found = simulate(scenario).metrics
     return float(found["request_throughput"]), 1e-3 * float(found["mean_e2el_ms"])
 
 
-def adapter_layer_s(engine: str, share: float) -> float:
+@functools.cache
+def share_of(model: str) -> float:
+    """The share of the device's memory that leaves room for the published tokens."""
+    low, high = 0.5, 1.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        room = prepare(Scenario(model=model, system=SYSTEM, weight_format="fp16", block_token=1, memory_share=middle))
+        low, high = (low, middle) if room.num_block >= TOKEN[model] else (middle, high)
+    return high
+
+
+def adapter_layer_s(cache_share: float, share: float) -> float:
     """Seconds more a layer at which one adapter of S2 is served as fast as published."""
     low, high = 0.0, 4e-3
     for _ in range(10):
         middle = (low + high) / 2
-        rate = served("S2", 1, engine, LONG_S * share, LONG_RATE["S2"], middle)
+        rate, _ = measured("S2", 1, LONG_S * share, LONG_RATE["S2"], Cost(cache_share, middle))
         low, high = (middle, high) if rate > LONG["S2"][1] else (low, middle)
     return (low + high) / 2
 
@@ -106,42 +132,41 @@ def adapter_layer_s(engine: str, share: float) -> float:
 def packs(model: str, copies: int) -> bool:
     """Whether so many merged copies have room for their weights and a sequence each."""
     try:
-        prepare(Scenario(model=model, system="a100_sxm_80gb", weight_format="fp16", memory_share=PACKED_SHARE / copies))
+        prepare(Scenario(model=model, system=SYSTEM, weight_format="fp16", memory_share=PACKED_SHARE / copies))
     except InputError:
         return False
     return True
 
 
 def run(
-    settings: tuple[str, ...] = tuple(TABLE), engines: tuple[str, ...] = ENGINES, share: float = 1.0
+    settings: tuple[str, ...] = tuple(TABLE), cache_shares: tuple[float, ...] = CACHE_SHARES, share: float = 1.0
 ) -> pd.DataFrame:
     """Rows of the table, of what many adapters cost, and of the copies that fit; of each run a `share` of its time."""
     table: list[dict[str, Any]] = []
     falls = []
-    more = {engine: adapter_layer_s(engine, share) for engine in engines}
+    costs = [Cost(one, adapter_layer_s(one, share)) for one in cache_shares]
     for setting in settings:
-        paper = TABLE[setting]
-        ours = {
-            n: [served(setting, n, engine, 120.0 * share, layer_s=more[engine]) for engine in engines] for n in paper
-        }
+        paper, every = TABLE[setting], LONG_RATE.get(setting, 0)
+        ours = {n: [measured(setting, n, 120.0 * share, 10, cost)[0] for cost in costs] for n in paper}
         for n, rate in paper.items():
             table.append(row("S-LoRA", RATE, f"{setting}, {n} adapters", rate, ours[n][0], OPEN, tag="approx",
                              spread=ours[n]))  # fmt: skip
-        long = {
-            n: [served(setting, n, engine, LONG_S * share, LONG_RATE[setting], more[engine]) for engine in engines]
-            for n in LONG.get(setting, ())
-        }
-        for n, values in long.items():
+        for n, rate in LONG.get(setting, {}).items():
+            each = [measured(setting, n, LONG_S * share, every, cost) for cost in costs[: None if n else 1]]
+            name, where, values = "S-LoRA" if n else "LightLLM", f"{setting}, {n} adapters", [one[0] for one in each]
             kind = "fitted" if (setting, n) == ("S2", 1) else "number"
-            table.append(row("S-LoRA" if n else "LightLLM", LONGER, f"{setting}, {n} adapters", LONG[setting][n],
-                             values[0], OPEN, spread=values, kind=kind))  # fmt: skip
-        for rate, (published, latency_s) in SWEEP.items() if setting == "S4" else ():
-            each = [measured(setting, 400, engine, LONG_S * share, rate, more[engine]) for engine in engines]
-            where = f"{setting}, 400 adapters at {rate} a second"
-            rates, seconds = [one[0] for one in each], [one[1] for one in each]
-            table.append(row("S-LoRA", LONGER, where, published, rates[0], OPEN, spread=rates))
+            table.append(row(name, LONGER, where, rate, values[0], OPEN, spread=values, kind=kind))
+            if n == 0:
+                note = f"bound by the host: no fit of its own was made, which would move S4's away; {OPEN}"
+                table.append(row(name, LATENCY, where, BASE[setting], each[0][1], note))
+        for one, (rate, latency_s) in SWEEP.items() if setting == "S4" else ():
+            each = [measured(setting, 400, LONG_S * share, one, cost) for cost in costs]
+            where = f"{setting}, 400 adapters at {one} a second"
+            table.append(row("S-LoRA", LONGER, where, rate, each[0][0], OPEN, spread=[pair[0] for pair in each]))
             if latency_s is not None:
-                table.append(row("S-LoRA", LATENCY, where, latency_s, seconds[0], OPEN, spread=seconds))
+                note = f"what a layer takes is fitted where the load is not borne; {OPEN}"
+                table.append(row("S-LoRA", LATENCY, where, latency_s, each[0][1], note,
+                                 spread=[pair[1] for pair in each]))  # fmt: skip
         few, many = min(paper), max(paper)
         kept = [b / a for a, b in zip(ours[few], ours[many], strict=True)]
         table.append(row("S-LoRA", KEPT, f"{setting}, {few} to {many}", paper[many] / paper[few], kept[0], OPEN,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = "ETS (Hooper et al. 2025): KV 1.8 times smaller, throughput 1.4 times; TreePO (Li et al. 2025): 22 to 43 % less"
-WIDTHS, TEMPERATURES = (16, 64, 256), (0.5, 2.0)
+WIDTHS, TEMPERATURES, SIZES = (16, 64, 256), (0.5, 2.0), ("llama-2-7b", "codellama-34b")
 THREADS, PROMPT, ANSWER, STEPS = 8, 200, 1024, 4  # searches at once, tokens, four steps of 256
 PARENTS = (0.5, 0.3, 0.2, 0.15, 0.1, 0.05)  # shares of leaves that go on, of which the one nearest to the published KV
 KV, RATE = "KV of a search, REBASE over ETS", "throughput, ETS over REBASE"
@@ -22,7 +22,8 @@ LEAF, DEPTH, SEGMENT, FIRST = 16, 14, 512, (2, 8)  # TreePO: leaves, segments, t
 STOPS = (0.1, 0.3, 0.5)  # probability that a segment is the last: long answers, short ones
 HOURS, TOKEN = "time of all rollouts, less than chains, %", "tokens of all rollouts, less than chains, %"
 ETS_OPEN = (
-    "H100 NVL, 8 client threads, steps of 256 to 1,024 tokens as published; Llama-2-7B's shapes for Llemma's, under "
+    "H100 NVL, 8 client threads, steps of 256 to 1,024 tokens as published; the authors' scripts name Llemma without "
+    "its size: shapes of Code Llama's 7B or 34B, of which the larger leaves little memory and gains as published; "
     "SGLang's profile; scores are uniform draws, REBASE's temperature over them 0.5 to 2; ETS is the best share of "
     "leaves whose KV is nearest to 1.8 times less; 5 ms of a reward model a leaf"
 )
@@ -30,14 +31,14 @@ TREE_OPEN = (
     "recipe as published (Qwen2.5-7B, 16 leaves, 14 segments of 512, 2 to 8 branches); GPUs are not: one H100 with "
     "prompts of its own; 64 of them, an eighth of a batch; answers end at 10 to 50 % of segments; sampling alone"
 )
-SMALL = {"widths": (16, 64), "temperatures": (2.0,), "prompts": 8, "stops": (0.3,), "first": (2, 8)}
+SMALL = {"widths": (16, 64), "temperatures": (2.0,), "sizes": SIZES[:1], "prompts": 8, "stops": (0.3,), "first": (2, 8)}
 
 
 @functools.cache
-def search(width: int, parent: float, temperature: float) -> ProgramRun:
+def search(width: int, parent: float, temperature: float, model: str) -> ProgramRun:
     """Searches of all threads."""
     scenario = Scenario(
-        model="llama-2-7b", system="h100_nvl", engine="sglang", max_num_seq=4096,
+        model=model, system="h100_nvl", engine="sglang", max_num_seq=4096,
         requests=f"batch:n={THREADS},prompt={PROMPT},output={ANSWER}",
     )  # fmt: skip
     option = f"width={width},depth={STEPS},parent={parent},temperature={temperature},score_s=0.005"
@@ -50,10 +51,10 @@ def held(done: ProgramRun) -> float:
 
 
 @functools.cache
-def pruned(width: int, temperature: float) -> float:
+def pruned(width: int, temperature: float, model: str) -> float:
     """The share of parents whose KV is nearest to 1.8 times less than REBASE's, found on the smallest width."""
-    base = held(search(width, 1.0, temperature))
-    return min(PARENTS, key=lambda share: abs(base / held(search(width, share, temperature)) - 1.8))
+    base = held(search(width, 1.0, temperature, model))
+    return min(PARENTS, key=lambda share: abs(base / held(search(width, share, temperature, model)) - 1.8))
 
 
 @functools.cache
@@ -69,24 +70,25 @@ def rollouts(branch: int, stop: float, prompts: int) -> ProgramRun:
 
 def run(
     widths: tuple[int, ...] = WIDTHS, temperatures: tuple[float, ...] = TEMPERATURES, prompts: int = 64,
-    stops: tuple[float, ...] = STOPS, first: tuple[int, ...] = FIRST,
+    stops: tuple[float, ...] = STOPS, first: tuple[int, ...] = FIRST, sizes: tuple[str, ...] = SIZES,
 ) -> pd.DataFrame:  # fmt: skip
     """KV and throughput of pruned searches by width; tokens and time of trees of rollouts."""
     table: list[dict[str, Any]] = []
     small, fast = [], []
+    each = [(temperature, model) for temperature in temperatures for model in sizes]
     for width in widths:
-        for temperature in temperatures:
-            share = pruned(min(widths), temperature)
-            plain, ets = search(width, 1.0, temperature), search(width, share, temperature)
+        for temperature, model in each:
+            share = pruned(min(widths), temperature, model)
+            plain, ets = search(width, 1.0, temperature, model), search(width, share, temperature, model)
             small.append(held(plain) / held(ets))
             fast.append(float(plain.programs["e2e_s"].max() / ets.programs["e2e_s"].max()))
-            setup = f"width {width}, temperature {temperature:g}"
+            setup = f"width {width}, temperature {temperature:g}, {model}"
             table += [point("ETS", KV, setup, small[-1], ETS_OPEN), point("ETS", RATE, setup, fast[-1], ETS_OPEN)]
-    wide = fast[-len(temperatures) :]
+    wide = fast[-len(each) :]
     where = f"width {max(widths)}"
     table += [
         row("ETS", f"{KV}, widest", where, 1.8, small[-1], ETS_OPEN, kind="fitted", tag="approx", null=1.0,
-            spread=small[-len(temperatures) :]),
+            spread=small[-len(each) :]),
         row("ETS", f"{RATE}, widest", where, 1.4, max(wide), ETS_OPEN, tag="approx", null=1.0, spread=wide),
         order("ETS", "order: fewer trunks serve faster where KV is short", where, min(wide) > 1, ETS_OPEN),
     ]  # fmt: skip

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 CLAIM = "Yuan 1.0 (Wu et al. 2021): 245B parameters and 180B tokens in 16 days of 2,128 A100, at 45 % of their peak"
 SMALL: dict[str, Any] = {"stages": (38, 19)}
-# as recalled of the paper, not looked up: 76 layers of 16,384, 8-way tensor, 38-way pipeline and 7-way data parallel
+# a public list of large models and their plans has them from the paper: 76 layers, width, batch in microbatches of one,
+# 2,048 tokens, T=8, P=38, D=7 on 2,128 GPUs "of unknown type", which their operations a second make A100s
 WIDTH, NUM_LAYER, NUM_HEAD, SEQ, BATCH, TOKENS = 16384, 76, 128, 2048, 3360, 180e9
 MODEL = gpt("yuan-245b", WIDTH, NUM_LAYER, NUM_HEAD, vocab=53248, position_row=SEQ)
 TP, PP, NUM_GPU = 8, 38, 2128
@@ -25,9 +26,9 @@ SYSTEM = "dgx_a100"
 STACKS = ("megatron-2021", "megatron-2022")
 TIME, USED, FITS = "days of 180B tokens", "share of the peak, recomputation counted", "GiB of the fullest GPU"
 OPEN = (
-    "set-up as recalled of the paper; which A100 and which network is not known: DGX with 80 GB, microbatch 1, every "
-    "layer recomputed (the paper's operations count it), plain stages; under the stack of Megatron's 2021 release, or "
-    "of its 2022"
+    "shape and plan as a public list has them of the paper; which A100 and which network is not known: DGX with 80 GB, "
+    "every layer recomputed (the paper's operations count it), plain stages; under the stack of Megatron's 2021 "
+    "release, or of its 2022"
 )
 
 

@@ -120,7 +120,7 @@ def test_five_ratios_that_the_paper_gives_hold_together() -> None:
     assert 0.8 < value["GPU only"] < 1.25
     assert (rows[rows["paper"].notna() & (rows["kind"] == "number")]["assumptions"] != "").all()
     picture = neupims.plot(rows)
-    assert [len(part.axes) for part in picture.subfigs] == [8, 5]  # 2 data sets x 4 models; five panels of rows
+    assert [len(part.axes) for part in picture.subfigs] == [8, 4]  # 2 data sets x 4 models; four panels of rows
 
 
 def test_a_trace_is_a_parameter(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Schedules of SGLang's and TensorRT-LLM's policies by hand: a step takes 10 us and 1 us a computed token."""
+"""Schedules of SGLang's, TensorRT-LLM's and LightLLM's policies by hand: a step takes 10 us and 1 us a token."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,26 @@ def test_trtllm_mixes_whole_prompts_with_decodes():
     assert cut[0][1] == 32
 
 
-@pytest.mark.parametrize("policy", ["sglang:max_token=64,max_seq=64", "trtllm:max_token=64,max_seq=64"])
+def test_lightllm_tries_prompts_once_the_newest_has_decoded_a_while():
+    # A(4, 6) alone: 14, decodes -> 25, 36, then B(3, 2), which came at 5, alone -> 49; both -> 61 ends B, A -> 72, 83
+    times, shapes, _ = served("lightllm:max_token=64,max_seq=16,wait=2", load([0, 5], [4, 3], [6, 2]))
+    assert times == [[14, 49], [83, 61]]
+    assert shapes == [(1, 0, 4), (0, 1, 0), (0, 1, 0), (1, 0, 3), (0, 2, 0), (0, 1, 0), (0, 1, 0)]
+    at_once, _, _ = served("lightllm:max_token=64,max_seq=16,wait=0", load([0, 5], [4, 3], [6, 2]))
+    assert at_once[0] == [14, 27]
+
+
+def test_lightllm_counts_what_is_held_when_the_first_have_ended():
+    # A holds 4 + 10 in the end, B 4 + 2: at most 5 + 6 while B is there, 14 when it has gone. 16 tokens hold both
+    limits = {num: Limits(num_block=num, block_token=1, max_context_token=64, prefix_cache=False) for num in (14, 16)}
+    first = [
+        served("lightllm:max_token=64,max_seq=16,wait=0", load([0, 0], [4, 4], [10, 2]), one)[0][0]
+        for one in limits.values()
+    ]
+    assert first[0][1] > first[1][1] == 18
+
+
+@pytest.mark.parametrize("policy", [f"{name}:max_token=64,max_seq=64" for name in ("sglang", "trtllm", "lightllm")])
 def test_whoever_is_admitted_ends_where_outputs_are_reserved(policy):
     draw = np.random.default_rng(1)
     prompt, output = draw.integers(1, 60, 40), draw.integers(1, 60, 40)
