@@ -1,8 +1,8 @@
-"""Splitwise's machines: whole prompts first, up to a number of tokens, and decodes beside them (Patel et al., ISCA 2024).
+"""Splitwise's machines: whole prompts first, up to a number of tokens, and decodes beside (Patel et al., ISCA 2024).
 
-Prompts are not cut: as many as fit into `prompt_token` go together, and one that is longer goes alone. Decodes take what
-is left of that, so that they stand still beside a long prompt. The paper's aging (who stood still four times goes first)
-is not in it. A machine for prompts alone sees no decodes, and one for decodes alone no prompts.
+Prompts are not cut: as many as fit into `prompt_token` go together, and one that is longer goes alone. Decodes take
+what is left of that, so that they stand still beside a long prompt. The paper's aging (who stood still four times goes
+first) is not in it. A machine for prompts alone sees no decodes, and one for decodes alone no prompts.
 """
 
 from kernels.engine.records import Engine
