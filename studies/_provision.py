@@ -106,8 +106,8 @@ def most(keeps: Callable[[int], bool], low: int, high: int) -> int:
 
 
 def best_split(rate: Callable[[int], int], start: int, step: int, high: int) -> dict[int, int]:
-    """Rates by machines for prompts, from `start` on in steps towards more and towards fewer, as long as they grow: of a
-    number in between the machines for prompts bind below it and those for decodes above.
+    """Rates by machines for prompts, from `start` on in steps towards more and towards fewer, as long as they grow:
+    below the best split the machines for prompts bind, above it those for decodes.
 
     >>> best_split(lambda num: 10 - abs(num - 20), 10, 5, 40)
     {10: 0, 15: 5, 20: 10, 25: 5, 5: -5}

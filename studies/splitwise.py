@@ -33,8 +33,8 @@ SIZED = (
     "minutes of arrivals, as those configurations; pools keep their roles (the mixed pool of the paper lends machines)"
 )
 FREE = (
-    "their simulator reads the time of a decode step of n sequences where its table has a prompt of n tokens, so that a "
-    "batch costs what one sequence costs; measured, 64 of them take 1.6 times as long; tried with steps that do not "
+    "their simulator reads the time of a decode step of n sequences where its table has a prompt of n tokens, so that "
+    "a batch costs what one sequence costs; measured, 64 of them take 1.6 times as long; tried with steps that do not "
     "grow with the batch: 25 + 3 machines, rates at equal power 1.81 (coding) and 2.0 (conversation), at equal cost "
     "1.48 and 0.91; "
 )

@@ -1,7 +1,7 @@
 """A scenario served by several pools that each prefill and decode, every one under rules of its own.
 
-Requests go to pools by fixed shares, whole chains of them, in turn (`sim.recommend.deployment.split_load`): what happens
-to the engines of one pool changes nothing in another.
+Requests go to pools by fixed shares, whole chains of them, in turn (`sim.recommend.deployment.split_load`): what
+befalls the engines of one pool changes nothing in another.
 """
 
 import dataclasses
