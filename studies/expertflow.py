@@ -67,7 +67,7 @@ OPEN = (
     "no routing trace is published: popularity by a power law whose exponent is fitted on one hit rate (LRU, batch 4), "
     "for tokens that choose anew and for such that keep half of their experts from step to step; eager layers of "
     "0.55 ms; A40, PCIe 4 x16 at its rate or at half of it, as from memory that is not pinned; Cache-MoE computes and "
-    "copies in turn"
+    "copies in turn; hits of 60 steps from an empty cache (of 12, LRU's at batch 16 are 0.78, of 200 0.65 to 0.69)"
 )
 # steps over which hits are counted: caches begin empty, and loads of the first few steps would be most of the misses
 HIT_STEPS = 60

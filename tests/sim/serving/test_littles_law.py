@@ -28,9 +28,9 @@ def trace(seed, gap_us, num=40):
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**16), gap_us=st.sampled_from([20, 200, 2000]), num_replica=st.sampled_from([1, 3]))
 def test_who_waits_and_who_runs(policy, seed, gap_us, num_replica):
-    """Nobody is preempted. Whenever a step begins, those that the engine counts in its queue and in its running list are
-    those that have come and not begun, and those that have begun and not ended; and the integral that it keeps of its
-    running list, weighted by tokens, is the sum of each one's tokens times its time there."""
+    """Nobody is preempted. Whenever a step begins, those that the engine counts in its queue and in its running list
+    are those that have come and not begun, and those that have begun and not ended; and the integral that it keeps of
+    its running list, weighted by tokens, is the sum of each one's tokens times its time there."""
     requests = trace(seed, gap_us)
     limits = Limits(num_block=400, block_token=4, max_context_token=160, num_replica=num_replica, prefix_cache=False)
     done = run(requests, PRICE, policy, limits, router="least_outstanding", record_steps=True)
