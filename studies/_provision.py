@@ -105,21 +105,19 @@ def most(keeps: Callable[[int], bool], low: int, high: int) -> int:
     return found
 
 
-def best_split(rate: Callable[[int], int], start: int, step: int, high: int) -> dict[int, int]:
-    """Rates by machines for prompts, from `start` on in steps towards more and towards fewer, as long as they grow:
-    below the best split the machines for prompts bind, above it those for decodes.
+def best_split(keeps: Callable[[int, int], bool], start: int, step: int, total: int, high: int) -> dict[int, int]:
+    """The largest rate up to `high` by machines for prompts, of `total`, from `start` on in steps as long as it grows:
+    below the best split the machines for prompts bind, above it those for decodes. `keeps(machines, rate)`.
 
-    >>> best_split(lambda num: 10 - abs(num - 20), 10, 5, 40)
-    {10: 0, 15: 5, 20: 10, 25: 5, 5: -5}
+    >>> best_split(lambda num, rate: rate <= 30 - abs(num - 20), 10, 5, 40, 100)
+    {10: 20, 15: 25, 20: 30}
     """
-    found = {start: rate(start)}
+    found = {start: most(functools.partial(keeps, start), 5, high)}
     for sign in (1, -1):
         here = start
-        while 0 < here + sign * step < high:
-            here += sign * step
-            found[here] = rate(here)
-            if found[here] <= found[here - sign * step]:
-                break
+        while 0 < (there := here + sign * step) < total and keeps(there, found[here] + 1):
+            found[there] = most(functools.partial(keeps, there), found[here] + 1, high)
+            here = there
     return found
 
 

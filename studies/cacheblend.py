@@ -37,15 +37,16 @@ FASTER = "first token against full recompute, speedup"
 SELECT = "first token against full recompute, by share"  # figure 16, Yi-34B: shares and speedups of its ends
 SELECTED = {0.18: 4.1, 0.05: 6.6}
 OPEN = (
-    "A40 (one for 7B, two for 70B, whether bridged or on PCIe is not said), FP16 and 8-bit weights; recomputed rows see the whole context; KV in 16 bits "
-    "is read from the disk into host memory and copied from there, one after the other, as `torch.load` does"
+    "A40 (one for 7B; two for 70B, bridged or on PCIe), FP16 and 8-bit weights; recomputed rows see the whole context; "
+    "KV in 16 bits is read from the disk into host memory and copied from there, one after the other, as `torch.load` "
+    "does"
 )
 MISS = (
     "the paper's own figure 16 has 4.1 to 6.6 for Yi-34B at 18 to 5 %; its figure 12 is the mean of requests of "
     "four data sets with their questions, which no cache holds: 1 to 4 ms a layer of Python that chooses tokens and "
     "waits for the loader would explain it, and neither is published; launches of an eager engine do not bind; the "
     "published code keeps the chunks' KV on the device, loads nothing, recomputes 16 to 18 % and projects every token "
-    "in the second layer too, which is a hundredth of the whole"
+    "in the second layer too, which is some hundredths of the whole"
 )
 SMALL = {"shares": (0.0, 0.15, 1.0)}
 

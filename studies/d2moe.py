@@ -32,9 +32,9 @@ OPEN = (
     "an expert whole, by its number, same budget"
 )
 MOST = (
-    "over which numbers of requests is not read: with 4, the fewest that the paper times, a step loads few experts for "
-    "few tokens and fewer bits are most of the gain (1.16 to 1.58); with 32 alone somebody wants nearly every expert at "
-    "four bits (at most 1.10)"
+    "over which numbers of requests is not read: with 4, the fewest that the paper times, a step loads few experts "
+    "for few tokens and fewer bits are most of the gain (1.16 to 1.58); with 32 alone somebody wants nearly every "
+    "expert at four bits (at most 1.10)"
 )
 SMALL = {"steps": 2, "skews": (1.0,), "mixes": ("even",)}
 

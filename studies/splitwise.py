@@ -44,6 +44,7 @@ COUNT, POWER, RATE = "DGX-H100 at 70 requests/s", "rate at equal power over mixe
 # machines for prompts at which the search for the best split begins: of 70 DGX-A100, in the authors' steps of five, and
 # of 86, which cost as much as 40 DGX-H100
 ISO, ISO_COST = {"coding": 55, "conversation": 35}, {"coding": 66, "conversation": 41}
+HIGH = 100  # requests a second that nobody here keeps
 COST = "rate at equal cost over mixed H100"
 SMALL = {"machines": ("dgx_h100",), "traces": ("coding",), "second": 10}
 
@@ -97,13 +98,11 @@ def _mixed(machine: str, num: int, trace: str, second: int, rate: int) -> bool:
     return mixed_keeps(machine, num, trace, rate, second)
 
 
-def _split(num: int, num_prompt: int, trace: str, second: int, rate: int) -> bool:
-    return split_keeps(Split("dgx_a100", num_prompt, "dgx_a100", num - num_prompt), trace, rate, second)
-
-
-def _rate(num: int, trace: str, second: int) -> Callable[[int], int]:
-    """The largest rate of `num` DGX-A100 by how many of them are for prompts."""
-    return lambda prompts: most(functools.partial(_split, num, prompts, trace, second), 5, 150)
+def _split_of(num: int, trace: str, second: int) -> Callable[[int, int], bool]:
+    """Whether so many of `num` DGX-A100 for prompts, and the others for decodes, keep a rate."""
+    return lambda prompts, rate: split_keeps(
+        Split("dgx_a100", prompts, "dgx_a100", num - prompts), trace, rate, second
+    )  # fmt: skip
 
 
 def size_rows(traces: tuple[str, ...], second: int) -> list[dict[str, Any]]:
@@ -116,12 +115,12 @@ def size_rows(traces: tuple[str, ...], second: int) -> list[dict[str, Any]]:
         table.append(row("Splitwise-HH", f"{COUNT}, for {phase}", "coding, cheapest", paper, num, FREE + SIZED))
     ratio, dollar = [], []
     for trace in traces:
-        h100 = most(functools.partial(_mixed, "dgx_h100", 40, trace, second), 5, 150)
-        many = max(best_split(_rate(86, trace, second), ISO_COST[trace], 5, 86).values())
+        h100 = most(functools.partial(_mixed, "dgx_h100", 40, trace, second), 5, HIGH)
+        many = max(best_split(_split_of(86, trace, second), ISO_COST[trace], 5, 86, HIGH).values())
         dollar.append(many / h100)
-        mixed = most(functools.partial(_mixed, "dgx_a100", 70, trace, second), 5, 150)
+        mixed = most(functools.partial(_mixed, "dgx_a100", 70, trace, second), 5, HIGH)
         table.append(point("mixed A100", RATE, trace, mixed))
-        rates = best_split(_rate(70, trace, second), ISO[trace], 5, 70)
+        rates = best_split(_split_of(70, trace, second), ISO[trace], 5, 70, HIGH)
         table += [
             point("Splitwise-AA", RATE, f"{trace}, {num} + {70 - num}", rate) for num, rate in sorted(rates.items())
         ]
