@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from hw_models import catalog
+from kernels.units import PS_PER_S
+from sim.pipeline.bounded import Stage, run_stages
 from studies._panels import Panel, panels
-from studies._queues import Stage, flow
 from studies._verdict import frame, order, point, row
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def epoch_s(kind: str, width: int, num_row: int, gather_gbps: float, step_s: flo
     byte = 4.0 * width * ROWS
     if kind == BESIDE:
         stages = [Stage("gather", byte / (1e9 * gather_gbps)), Stage("step", byte / link_byte_per_s() + step_s)]
-        return flow(stages, num, 1).second
+        return float(run_stages(stages, num).leave_ps[-1].max() / PS_PER_S)
     return num * (rows_s(kind, width, num_row, gather_gbps) + step_s)
 
 

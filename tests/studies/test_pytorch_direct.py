@@ -1,9 +1,8 @@
-"""Rows out of host memory, and queues between stages."""
+"""Rows out of host memory."""
 
 import pytest
 
 from studies import pytorch_direct as study
-from studies._queues import Stage, flow
 
 
 def test_rows_of_whole_lines_move_nothing_else() -> None:
@@ -28,14 +27,3 @@ def test_gathering_beside_the_step_hides_at_most_the_gathering() -> None:
     both, one = (study.epoch_s(kind, 602, 100, 12.0, 0.03, 100) for kind in (study.COPY, study.BESIDE))
     gather = 100 * 4.0 * 602 * study.ROWS / 12e9
     assert both - gather <= one < both
-
-
-@pytest.mark.parametrize("room", [1, 3])
-def test_a_chain_is_as_fast_as_its_slowest_stage(room: int) -> None:
-    found = flow([Stage("a", 1.0), Stage("b", 2.0), Stage("c", 0.5)], 100, room)
-    assert found.second == pytest.approx(1.0 + 2.0 * 100 + 0.5)
-    assert found.busy["b"] == pytest.approx(200 / 201.5)
-
-
-def test_workers_share_a_stage() -> None:
-    assert flow([Stage("a", 4.0, 4)], 100).second == pytest.approx(100.0)

@@ -63,7 +63,8 @@ def test_a_new_policy_and_router_are_one_file_each(tmp_path):
 
 
 def test_names_and_options_are_checked():
-    assert names("policy") == ["mnemosyne", "orca", "sarathi", "sglang", "static", "trtllm", "vllm_v0", "vllm_v1"]
+    known = ["mnemosyne", "orca", "sarathi", "sglang", "splitwise", "static", "trtllm", "vllm_v0", "vllm_v1"]
+    assert names("policy") == known
     for text, message in (
         ("sarati", "nearest: sarathi"),
         ("sarathi:chunk=3", "max_token"),
