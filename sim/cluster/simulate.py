@@ -1,6 +1,7 @@
 """A scenario served by two pools: prompts on one kind of engine, decodes on another, KV handed over between them."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,6 +39,13 @@ class PooledRun:
     pools: "pd.DataFrame"  # a row a pool: engines, steps, tokens, busy and KV shares
     load_state: str  # stable, backlogged, overloaded (`sim.record.load_state`)
     queue_drift: float
+
+    def trace(self, file: "str | pathlib.Path") -> None:
+        """Writes requests, transfers and links as a Chrome trace, which Perfetto opens."""
+        from sim.show.pool_trace import pool_events
+        from sim.show.trace_events import trace_bytes
+
+        pathlib.Path(file).write_bytes(trace_bytes(pool_events(self.result), {"pools": list(self.result.pool)}))
 
     def __repr__(self) -> str:
         return f"<PooledRun: {len(self.requests):,} requests, {', '.join(self.result.pool)}>"

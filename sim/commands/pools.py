@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenario_arguments.add(parser, unread=UNREAD)
     add_pools(parser)
     parser.add_argument("--json", metavar="FILE", help="write the tables")
+    parser.add_argument("--trace", metavar="FILE", help="write requests, transfers and links as a Chrome trace")
 
 
 def add_pools(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     served, state = int(done.requests["served"].sum()), {"load_state": done.load_state, "queue_drift": done.queue_drift}
     tables = {"rows": done.summary, "pools": done.pools, "requests": len(done.requests), "served": served, **state}
     moved = f"{served} of {len(done.requests)} requests served, {done.result.moved_byte / 1e9:.3f} GB of KV handed over"
+    if arguments.trace:
+        done.trace(arguments.trace)
     lines = [moved, table(done.summary), table(done.pools), load_words(state)]
     return end(arguments, tables, lines, served=served, complete=done.result.complete)
 
@@ -65,7 +68,7 @@ def _deployed(arguments: argparse.Namespace) -> int | None:
     values = read_toml(arguments.scenario) if arguments.scenario else {}
     if "pool" not in values:
         return None
-    usual = {"prefill": "", "decode": "", "transfer": "whole", "latency_s": 0.0, "link_gbps": 0.0}
+    usual = {"prefill": "", "decode": "", "transfer": "whole", "latency_s": 0.0, "link_gbps": 0.0, "trace": None}
     said = {name: value for name, value in vars(arguments).items() if name.startswith("field_") and value is not None}
     given = {name.removeprefix("field_"): value for name, value in said.items()}
     given |= {name: getattr(arguments, name) for name in usual if getattr(arguments, name) != usual[name]}
