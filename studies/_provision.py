@@ -70,10 +70,12 @@ def kept(seen: "pd.DataFrame", trace: str) -> bool:
     return True
 
 
-def split_keeps(split: Split, trace: str, rate: float, second: int) -> bool:
-    """Whether two pools keep the objectives at `rate` requests a second, of `second` seconds of arrivals."""
+def split_keeps(split: Split, trace: str, rate: float, second: int, limit_w: float = 0.0) -> bool:
+    """Whether two pools keep the objectives at `rate` requests a second, of `second` seconds of arrivals; boards of the
+    machines for decodes may draw `limit_w` (0: their TDP)."""
     one = scenario(split.prompt, trace, rate, round(rate * second))
-    decode = {**several(split.num_token, "least_token"), "system": split.token, "engine": ENGINES[split.token]}
+    decode = {**several(split.num_token, "least_token"), "system": split.token, "engine": ENGINES[split.token],
+              "power_limit_W": limit_w}  # fmt: skip
     run = simulate_pools(
         one, several(split.num_prompt), decode, transfer="layered", latency_s=FIXED_S[split.prompt],
         link_byte_per_s=LINK_BYTE_PER_S,

@@ -44,6 +44,7 @@ COUNT, POWER, RATE = "DGX-H100 at 70 requests/s", "rate at equal power over mixe
 # machines for prompts at which the search for the best split begins: of 70 DGX-A100, in the authors' steps of five, and
 # of 86, which cost as much as 40 DGX-H100
 ISO, ISO_COST = {"coding": 55, "conversation": 35}, {"coding": 66, "conversation": 41}
+CAP_W = 350.0  # of 700
 HIGH = 100  # requests a second that nobody here keeps
 COST = "rate at equal cost over mixed H100"
 SMALL = {"machines": ("dgx_h100",), "traces": ("coding",), "second": 10}
@@ -113,6 +114,8 @@ def size_rows(traces: tuple[str, ...], second: int) -> list[dict[str, Any]]:
     counts = (("prompts", 27, best.num_prompt), ("decodes", 3, best.num_token), ("both", 30, best[1] + best[3]))
     for phase, paper, num in counts:
         table.append(row("Splitwise-HH", f"{COUNT}, for {phase}", "coding, cheapest", paper, num, FREE + SIZED))
+    claim = "order: machines for decodes keep the load at half of their boards' power"
+    table.append(order("Splitwise-HHcap", claim, "coding, cheapest", split_keeps(best, "coding", 70, second, CAP_W)))
     ratio, dollar = [], []
     for trace in traces:
         h100 = most(functools.partial(_mixed, "dgx_h100", 40, trace, second), 5, HIGH)

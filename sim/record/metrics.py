@@ -43,6 +43,7 @@ METRICS: dict[str, str] = {
     "energy_j": "joules of all devices, idle time included",
     "mean_power_w": "watts of all devices, over the duration",
     "mean_wall_power_w": "with host, switches, ports and fans: the devices' share of their box",
+    "request_goodput_per_kw": "request_goodput a kilowatt of that",
     "peak_power_w": "of the operator that draws most, on all devices of a stage",
     "energy_j_per_million_token": "joules over prompt and output tokens; `_output_token`: over output tokens",
     "usd_per_million_token": "rent over prompt and output tokens; `_output_token`: over output tokens",
@@ -96,7 +97,9 @@ def measure(
     kept = frame.rows(~frame.equal("status", "refused"))
     state, drift = load_state(kept["arrival_s"], kept["first_token_s"], int(run.totals.get("num_replica", 1)))
     found |= {"load_state": state, "queue_drift": drift}
-    return found | energy_and_cost(run, duration, num_input, num_output)
+    found |= energy_and_cost(run, duration, num_input, num_output)
+    good, wall_w = found["request_goodput"], found["mean_wall_power_w"]
+    return found | {"request_goodput_per_kw": 1e3 * good / wall_w if good is not None and wall_w else None}
 
 
 def speculation(frame: Columns) -> dict[str, float]:

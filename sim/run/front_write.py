@@ -17,7 +17,7 @@ from workloads.models import hub
 
 NOT_THE_SERVERS = frozenset({
     "system", "requests", "router", "engine", "front", "ends", "fidelity", "timeout_s", "goodput", "price_USDph",
-    "run_ahead", "seed", "expert_skew",
+    "power_limit_W", "run_ahead", "seed", "expert_skew",
 })  # fmt: skip
 """Fields of the load, the clients, the machine and the simulation; how experts are loaded is the inputs' doing."""
 

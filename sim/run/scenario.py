@@ -144,6 +144,9 @@ class Scenario:
     timeout_s: Annotated[float, Ge(0), Le(9e6)] = _of(0.0, "clients give up so many seconds after they asked; 0: never")
     goodput: str = _of("ttft:1.0 tpot:0.05", "service level objective in seconds, `ttft:X tpot:Y e2el:Z`")
     price_USDph: Annotated[float, Ge(0), Le(1e4)] = _of(0.0, "rental price of a device an hour; 0: the catalogue's")  # noqa: N815
+    power_limit_W: Annotated[float, Ge(0), Le(1e4)] = _of(  # noqa: N815
+        0.0, "board power that a device may draw, which lowers the clock of its products; 0: its TDP"
+    )
     run_ahead: bool = _of(True, "advance unchanged decode steps together (same integers as one by one)")
     seed: Annotated[int, Ge(0), Le(2**63 - 1)] = _of(0, "seed of everything drawn")
 

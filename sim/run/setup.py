@@ -3,6 +3,7 @@
 import dataclasses
 
 from hw_models import catalog, dispatch
+from hw_models.clock import limited_system
 from hw_models.device import all_reduce_of, best_fidelity, calibration, machine
 from hw_models.dispatch import Dispatch
 from hw_models.engine_kernels import chosen
@@ -123,7 +124,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         device_per_node,
     )
     check_placement(scenario, model, placed)
-    system = catalog.system(scenario.system, placed.num_device)
+    system = limited_system(catalog.system(scenario.system, placed.num_device), scenario.power_limit_W)
     fidelity = "sol" if scenario.fidelity == "sol" else "calibrated"
     if scenario.fidelity == "calibrated" and best_fidelity(system.device) == "sol":
         raise InputError(
@@ -134,6 +135,9 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         )
     if scenario.fidelity == "replay":
         fidelity = best_fidelity(system.device)
+    if scenario.power_limit_W and fidelity == "sol":
+        raise InputError("has no effect at peak rates, which no lasting load keeps", field="power_limit_W",
+                         value=scenario.power_limit_W, allowed="0, or a calibrated fidelity")  # fmt: skip
     kept = _engine(scenario).memory
     needed = {formats.attention, formats.mixer, formats.ffn, formats.expert, formats.head, formats.activation}
     _check_pipes(system, needed)
