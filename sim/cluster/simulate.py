@@ -42,10 +42,12 @@ class PooledRun:
 
     def trace(self, file: "str | pathlib.Path") -> None:
         """Writes requests, transfers and links as a Chrome trace, which Perfetto opens."""
+        from sim.record.write import write_files
         from sim.show.pool_trace import pool_events
         from sim.show.trace_events import trace_bytes
 
-        pathlib.Path(file).write_bytes(trace_bytes(pool_events(self.result), {"pools": list(self.result.pool)}))
+        found = trace_bytes(pool_events(self.result), {"pools": list(self.result.pool)})
+        write_files({pathlib.Path(file): found})
 
     def __repr__(self) -> str:
         return f"<PooledRun: {len(self.requests):,} requests, {', '.join(self.result.pool)}>"
