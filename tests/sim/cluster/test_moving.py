@@ -13,6 +13,7 @@ from sim.cluster.simulate_operation import simulate_operation
 from sim.run.scenario import Scenario
 from sim.serving.rules import Group, Rules
 from tests.sim.cluster import test_operate as one_pool
+from tests.sim.cluster.test_meetings import sessions
 from tests.sim.cluster.test_operate import POLICY, operate, served
 from tests.sim.serving.serving_case import US, load, same
 
@@ -161,3 +162,31 @@ def test_a_scenario_whose_machine_is_called_back():
     # 16 layers of 8 heads of 64, keys and values of 16 bits: 32,768 bytes a token; of 300 to 700 tokens
     each = figure["moved_GB"] * 1e9 / figure["moved_requests"]
     assert 300 * 32_768 <= each <= 700 * 32_768
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_sessions_go_on_where_a_turn_was_moved_to(seed):
+    """A turn begins when the one before it has ended, wherever that was."""
+    requests = sessions(seed, 10, 4, 150, think_us=30)
+    rules = called_back(400, 900, notice_us=300.0, move_us=200.0)
+    done = operate(requests, rules, part(3, rules=Rules(own_cache=True, share_early=True)), 1e5)
+    r = served(done)
+    child = requests.parent >= 0
+    parent = requests.parent[child]
+    assert (r["arrival_ps"][child] == r["end_ps"][parent] + requests.think_ps[child]).all()
+    assert "move" in said(done, 0)
+
+
+def test_prefixes_and_tiers_stay_with_their_machines():
+    """Turns that name their prefixes, over a tier that replicas share: everybody is served, with every token."""
+    base = Scenario(model="llama-3.2-1b", system="dgx_h100", dp=3, router="least_pending",
+                    requests="poisson:rate=12,n=90,turns=3,think_s=0.2,prompt=300,output=120",
+                    kv_tiers="host:GiB=8,shared=0")  # fmt: skip
+    events = (Event(1.0, 0, "spot"), Event(2.0, 1, "spot"))
+    rules = Operation(event=events, spot_notice_s=0.3, spot_move_s=0.3, load_GBps=8.0)
+    done = simulate_operation(base, rules)
+    assert done.requests["served"].all()
+    assert (done.requests["produced_token"] == done.requests["output_token"]).all()
+    figure = done.figures.set_index("figure")["value"]
+    assert figure["moved_requests"] > 0
+    assert figure["cached_token"] > 0
