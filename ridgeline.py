@@ -26,6 +26,7 @@ Everything that the command line does is one function here; it returns frames, o
 | serve programs that probe and stop | `simulate_programs(scenario, "chain_of_thought")` | `.programs`, `.summary` |
 | scale, drain and lose replicas | `simulate_operation(scenario, Operation(scaler="rate"))` | `.summary`, `.events` |
 | likewise pools that prefill and decode | `simulate_pools_operation(scenario, {"dp": 2}, {"dp": 4})` | the same |
+| several pools that each do both | `simulate_mixed_operation(scenario, [{"dp": 2}, {"dp": 4}])` | the same |
 | share a model out over device, host and disk | `offload("opt-30b", "n1_t4", find=True)` | `.policy`, `.summary` |
 | time a batch for an engine that simulates itself | `predictor.BatchTime(model, system).seconds(batch)` | seconds |
 | price a training step | `train(model, system, TrainPlan(...))` | `.summary`, `.memory`, `.stage`, `.op` |
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from hw_models.describe import devices, links, nodes
     from kernels.errors import InputError
     from sim.cluster.operation import Operation, PoolsOperation
+    from sim.cluster.simulate_mixed_operation import simulate_mixed_operation
     from sim.cluster.simulate_operation import simulate_operation
     from sim.cluster.simulate_pools_operation import simulate_pools_operation
     from sim.cluster.simulate_programs import simulate_programs
@@ -86,6 +88,7 @@ _HOME = {
     "roofline": "sim.show.roofline", "simulate": "sim.run.simulate",
     "Operation": "sim.cluster.operation", "simulate_operation": "sim.cluster.simulate_operation",
     "PoolsOperation": "sim.cluster.operation", "simulate_pools_operation": "sim.cluster.simulate_pools_operation",
+    "simulate_mixed_operation": "sim.cluster.simulate_mixed_operation",
     "simulate_programs": "sim.cluster.simulate_programs",
     "studies": "sim.run.study", "study": "sim.run.study", "sweep": "sim.sweep.sweep",
     "train": "sim.training.step", "train_job": "sim.training.job",
@@ -98,9 +101,9 @@ _MODULES = {"predictor": "sim.run.predictor"}
 __all__ = [
     "InputError", "Operation", "PoolsOperation", "Scenario", "Simulation", "TrainPlan", "TrainResult", "accuracy",
     "capacity", "compare", "devices", "links", "load_requests", "main", "models", "nodes", "offload", "pareto", "plan",
-    "policies", "predictor", "recommend", "regress", "roofline", "scenario_from", "schedule",
-    "schedules", "simulate", "simulate_operation", "simulate_pools_operation", "simulate_programs", "studies", "study",
-    "sweep", "train", "train_job", "validate",
+    "policies", "predictor", "recommend", "regress", "roofline", "scenario_from", "schedule", "schedules", "simulate",
+    "simulate_mixed_operation", "simulate_operation", "simulate_pools_operation", "simulate_programs", "studies",
+    "study", "sweep", "train", "train_job", "validate",
 ]  # fmt: skip
 
 PACKAGES = ("kernels", "hw_models", "workloads", "sim", "studies")

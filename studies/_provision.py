@@ -18,10 +18,13 @@ MODEL = "bloom-176b"  # of the authors' configurations
 ENGINES = {"dgx_a100": "vllm_2023_a100", "dgx_h100": "vllm_2023_h100"}  # fitted on the measured prompt and token times
 FIXED_S = {"dgx_a100": 8e-3, "dgx_h100": 5e-3}  # of a transfer that no layer hides (section 6.1)
 LINK_BYTE_PER_S = 200e9  # of a machine: `transfer_bandwidth` of the authors' simulator
-# lognormal lengths of both traces of 2023-11-11: means and medians of coding, means and deviations of conversation
+MEMORY_SHARE = 1.0  # of a device, for weights and KV: their machines keep nothing back
+# lognormal lengths of both traces of 2023-11-11: means and medians of coding, means and deviations of conversation, and
+# the shortest and longest of each as the authors' generator of traces states them
 TRACES = {
-    "coding": "prompt=lognormal:mean=2048:sigma=0.79:max=8000,output=lognormal:mean=28:sigma=1.24:max=1000",
-    "conversation": "prompt=lognormal:mean=1155:std=1109:max=8000,output=lognormal:mean=211:std=163:max=1000",
+    "coding": "prompt=lognormal:mean=2048:sigma=0.79:min=3:max=7437,output=lognormal:mean=28:sigma=1.24:min=6:max=1899",
+    "conversation": "prompt=lognormal:mean=1155:std=1109:min=2:max=14050,"
+    "output=lognormal:mean=211:std=163:min=7:max=1000",
 }
 QUANTILES = (0.5, 0.9, 0.99)
 SLOWDOWN = {"ttft_s": (2.0, 3.0, 6.0), "tpot_s": (1.25, 1.5, 5.0), "e2e_s": (1.25, 1.5, 5.0)}  # at those quantiles
@@ -40,13 +43,14 @@ def scenario(system: str, trace: str, rate: float, num: int) -> Scenario:
     """A machine's engine under `num` requests of a trace."""
     return Scenario(
         model=MODEL, system=system, tp=8, engine=ENGINES[system], prefix_cache=False,
-        requests=f"poisson:rate={rate},n={num},{TRACES[trace]}", max_model_len=16384,
+        requests=f"poisson:rate={rate},n={num},{TRACES[trace]}", max_model_len=16384, memory_share=MEMORY_SHARE,
+        policy="splitwise",
     )  # fmt: skip
 
 
-def several(num: int) -> dict[str, object]:
-    """Fields of a pool of `num`: the shortest queue by tokens takes the next request."""
-    return {"dp": num, "router": "least_token"} if num > 1 else {}
+def several(num: int, router: str = "least_pending") -> dict[str, object]:
+    """Fields of a pool of `num`: a prompt goes to the shortest queue of pending tokens, a decode to the least KV."""
+    return {"dp": num, "router": router} if num > 1 else {}
 
 
 @functools.cache
@@ -57,18 +61,21 @@ def alone(trace: str, num: int) -> "pd.DataFrame":
 
 def kept(seen: "pd.DataFrame", trace: str) -> bool:
     """Whether every objective holds."""
-    base = alone(trace, len(seen))
+    base, num = alone(trace, len(seen)), seen["output_token"]
     for field, most in SLOWDOWN.items():
-        slow = seen[field] / base[field]
+        part = (num - 1) / num if field == "tpot_s" else 1.0  # their time between tokens is over all of them
+        slow = seen[field] * part / base[field]
         if seen["e2e_s"].isna().any() or any(slow.quantile(q) > high for q, high in zip(QUANTILES, most, strict=True)):
             return False
     return True
 
 
-def split_keeps(split: Split, trace: str, rate: float, second: int) -> bool:
-    """Whether two pools keep the objectives at `rate` requests a second, of `second` seconds of arrivals."""
+def split_keeps(split: Split, trace: str, rate: float, second: int, limit_w: float = 0.0) -> bool:
+    """Whether two pools keep the objectives at `rate` requests a second, of `second` seconds of arrivals; boards of the
+    machines for decodes may draw `limit_w` (0: their TDP)."""
     one = scenario(split.prompt, trace, rate, round(rate * second))
-    decode = {**several(split.num_token), "system": split.token, "engine": ENGINES[split.token]}
+    decode = {**several(split.num_token, "least_token"), "system": split.token, "engine": ENGINES[split.token],
+              "power_limit_W": limit_w}  # fmt: skip
     run = simulate_pools(
         one, several(split.num_prompt), decode, transfer="layered", latency_s=FIXED_S[split.prompt],
         link_byte_per_s=LINK_BYTE_PER_S,
@@ -97,6 +104,22 @@ def most(keeps: Callable[[int], bool], low: int, high: int) -> int:
             found, low = middle, middle + 1
         else:
             high = middle - 1
+    return found
+
+
+def best_split(keeps: Callable[[int, int], bool], start: int, step: int, total: int, high: int) -> dict[int, int]:
+    """The largest rate up to `high` by machines for prompts, of `total`, from `start` on in steps as long as it grows:
+    below the best split the machines for prompts bind, above it those for decodes. `keeps(machines, rate)`.
+
+    >>> best_split(lambda num, rate: rate <= 30 - abs(num - 20), 10, 5, 40, 100)
+    {10: 20, 15: 25, 20: 30}
+    """
+    found = {start: most(functools.partial(keeps, start), 5, high)}
+    for sign in (1, -1):
+        here = start
+        while 0 < (there := here + sign * step) < total and keeps(there, found[here] + 1):
+            found[there] = most(functools.partial(keeps, there), found[here] + 1, high)
+            here = there
     return found
 
 

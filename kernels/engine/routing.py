@@ -6,7 +6,8 @@ from kernels.engine.records import Fleet
 from kernels.errors import PlanError
 from kernels.jit import njit, njit_inline
 
-__all__ = ["draw", "held_token", "load_token", "num_replica", "option", "outstanding", "prompt_token", "seed"]
+__all__ = ["draw", "held_token", "load_token", "num_replica", "option", "outstanding", "pending_token", "prompt_token",
+           "seed"]  # fmt: skip
 
 BUSY = 1 << 40  # what an engine that takes no requests has to do: more than any other
 
@@ -41,6 +42,14 @@ def load_token(f: Fleet, k: int) -> int:
     """Prompt and produced tokens of engine k's outstanding requests."""
     _is_engine(f, k)
     return f.engine[k].load_token if f.engine[k].down == 0 else BUSY
+
+
+@njit
+def pending_token(f: Fleet, k: int) -> int:
+    """Tokens of engine k's outstanding requests whose KV no running one holds: of prompts that wait or are being
+    computed, and one of each that decodes."""
+    _is_engine(f, k)
+    return f.engine[k].load_token - f.engine[k].kv_token if f.engine[k].down == 0 else BUSY
 
 
 @njit

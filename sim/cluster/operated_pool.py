@@ -5,7 +5,7 @@ KV of its requests; the step that it was in counts as done work. Who computes th
 """
 
 import functools
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,14 +49,18 @@ class OperatedPool:
     """The engines of `pool` under the rules of an operation, on the clock `env`.
 
     An engine reads `weight_byte` at `load_byte_per_s`. `lose(pool, k)` takes engine k down (see `take_down`) and says
-    how its requests are computed again. Pools that share machines take them from `machines`.
+    how its requests are computed again. Pools that share machines take them from `machines`. `move(pool, k)` takes what
+    is on engine k to others with its KV, before its machine is gone; `leaving(k)` are those whose KV is still there.
     """
 
     def __init__(
         self, env: simpy.Environment, pool: Pool, rule: Operation, weight_byte: float, load_byte_per_s: float,
         lose: "Callable[[OperatedPool, int], Again]", stream: int = 0x0B, machines: Machines | None = None,
+        move: "Callable[[OperatedPool, int], None] | None" = None,
+        leaving: Callable[[int], Sequence[int]] = lambda k: (),
     ) -> None:  # fmt: skip
         self.env, self.pool, self.rule, self.lose, self.machines = env, pool, rule, lose, machines
+        self.move, self.leaving = move, leaving
         self.num = pool.num_engine
         if (policy := pool.part.policy).flag("HOLD"):
             raise InputError("holds whole batches, of which nobody leaves", field="policy", value=policy.name,
@@ -241,7 +245,7 @@ class OperatedPool:
     def _is_empty(self, k: int) -> bool:
         """Whether nobody is on engine k, or on the way to it or from it with KV that it holds."""
         me = self.world.engine[k]
-        if int(me["outstanding"]) or int(me["num_running"]):
+        if int(me["outstanding"]) or int(me["num_running"]) or self.leaving(k):
             return False
         held = int(me["num_block"]) - int(me["free_block"]) - int(me["evictable_block"])
         return not me["hands_over"] or held == 0
@@ -253,16 +257,20 @@ class OperatedPool:
         end_ps = self.now_ps if what != "off" else end_ps
         if self.state[k] != OFF:
             self.paid_ps[k] += max(0, min(end_ps, self.now_ps) - self.since_ps[k])
-        forget(self.world, k)
-        seq = self.world.seq
-        left = np.flatnonzero((seq["replica"] == k) & (seq["run"] + seq["blank"] > 0))
-        seq["run"][left], seq["blank"][left] = 0, 0  # what they left behind in its cache
+        self._clear(k)
         self.state[k] = OFF
         self.drained.discard(k)
         self.noticed.pop(k, None)
         self.life[k] += 1
         self._set_up_ps(k, FOREVER_PS)
         self._note(k, what)
+
+    def _clear(self, k: int) -> None:
+        """The cache of engine k, on which nobody is, is lost."""
+        forget(self.world, k)
+        seq = self.world.seq
+        left = np.flatnonzero((seq["replica"] == k) & (seq["run"] + seq["blank"] > 0))
+        seq["run"][left], seq["blank"][left] = 0, 0  # what they left behind in it
 
     def _call_back(self, k: int) -> None:
         """The machine of engine k is called back: it takes nothing new during the notice, where another one does, and
@@ -280,6 +288,23 @@ class OperatedPool:
         if k not in self.drained and not self._any_takes():  # it serves who comes until it is gone
             self.world.engine[k]["up_ps"] = FOREVER_PS - 1
         self._later(gone_ps, lambda: self._fail(k, "gone", self.rule.spot_replace_s) if self.life[k] == life else None)
+        if self.move is not None and self.rule.spot_move_s:
+            stays_ps = max(0, gone_ps - round(self.rule.spot_move_s * PS_PER_S))
+            self._later(stays_ps, lambda: self._move(k) if self.life[k] == life else None)
+
+    def _move(self, k: int) -> None:
+        """What is on engine k, whose machine is called back, goes to others, if one of them takes requests."""
+        if self.move is None or UP not in self.state:
+            self._note(k, "no move: no other engine is up")
+            return
+        self._note(k, "move")
+        self.move(self, k)
+
+    def leave(self, k: int) -> list[tuple[int, int]]:
+        """Everybody leaves engine k, which is up (see `take_down`): its cache is empty then."""
+        left = self.take_down(k)
+        self._clear(k)
+        return left
 
     def _fail(self, k: int, what: str = "fail", wait_s: float | None = None) -> None:
         """Engine k is lost: another machine is started in its place, unless it was being drained."""

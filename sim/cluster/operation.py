@@ -43,6 +43,7 @@ class Operation:
     spot_mtbf_h: float = 0.0  # mean hours until a machine is called back; 0: never
     spot_notice_s: float = 120.0  # it takes no new ones if others do (two minutes: AWS, spot interruption)
     spot_replace_s: float = 0.0  # until another machine is there
+    spot_move_s: float = 0.0  # of the notice, at its end: then requests go to other engines with their KV; 0: none does
     event: tuple[Event, ...] = ()
 
     def __post_init__(self) -> None:
@@ -50,13 +51,15 @@ class Operation:
             ("min_engine", 1, 1_000_000), ("start_engine", 0, 1_000_000), ("interval_s", 1e-3, 1e6),
             ("load_GBps", 0, 1e6), ("storage_GBps", 0, 1e6), ("warm_s", 0, 1e6), ("mtbf_h", 0, 1e9),
             ("repair_s", 0, 1e7), ("spot_mtbf_h", 0, 1e9), ("spot_notice_s", 0, 1e6), ("spot_replace_s", 0, 1e7),
+            ("spot_move_s", 0, self.spot_notice_s),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InputError("out of range", field=name, value=value, allowed=f"{low:g} to {high:g}")
         if not self.scaler and self.min_engine > 1:
             raise InputError("has no effect without a scaler", field="min_engine", value=self.min_engine, allowed="1")
-        for name, needs in (("repair_s", "fail"), ("spot_replace_s", "spot"), ("spot_notice_s", "spot")):
+        for name, needs in (("repair_s", "fail"), ("spot_replace_s", "spot"), ("spot_notice_s", "spot"),
+                            ("spot_move_s", "spot")):  # fmt: skip
             rate = {"fail": self.mtbf_h, "spot": self.spot_mtbf_h}[needs]
             if not rate and needs not in self.kinds:
                 self._check_usual(name, f"nothing is lost by {needs}")
@@ -106,6 +109,10 @@ class PoolsOperation:
     def __post_init__(self) -> None:
         if not 0 <= self.machines <= 1_000_000:
             raise InputError("out of range", field="machines", value=self.machines, allowed="0 to 1000000")
+        for role, one in (("prefill", self.prefill), ("decode", self.decode)):
+            if one.spot_move_s:
+                raise InputError(f"the {role} pool does not move KV within itself during a notice", field="spot_move_s",
+                                 value=one.spot_move_s, allowed="0")  # fmt: skip
         if self.machines and not any(one.scaler or "start" in one.kinds for one in (self.prefill, self.decode)):
             raise InputError("has no effect: no engine is ever started", field="machines", value=self.machines,
                              allowed="0")  # fmt: skip

@@ -39,6 +39,16 @@ class OperatedRun:
     load_state: str  # stable, backlogged, overloaded (`sim.record.load_state`), of the most engines that were up
     queue_drift: float
 
+    @property
+    def complete(self) -> bool:
+        """False where it was stopped."""
+        return self.result.result.complete
+
+    @property
+    def engines(self) -> "dict[str, tuple[pd.DataFrame, np.ndarray[Any, Any]]]":
+        """Of each pool: what happened to its engines, and the seconds that each was paid."""
+        return {"": (self.events, self.result.paid_s)}
+
     def page(self) -> str:
         """The run as one HTML page that needs no network (`ridgeline operate --html`). Raises `InputError` where no
         request was served."""
@@ -65,7 +75,7 @@ def simulate_operation(
         raise InputError("pools have no operator-by-operator replay", field="fidelity", value="replay")
     if scenario.dp == 1 and scenario.router != Scenario.__dataclass_fields__["router"].default:
         raise InputError("has no effect on one replica", field="router", value=scenario.router)
-    part = pool_part(scenario, "mixed", link_byte_per_s=1.0)
+    part = pool_part(scenario, "mixed", link_byte_per_s=0.0 if rules.spot_move_s else 1.0)  # nothing else is sent
     setup = prepared(scenario, policy_of(scenario))
     load = load_requests(scenario.requests, scenario.seed) if requests is None else requests
     check_load(scenario, load)
@@ -162,7 +172,8 @@ def figure_table(result: Operated, setup: Setup, requests: "pd.DataFrame") -> "p
         ("usd", hours * setup.price_usd_per_h / dp, "USD"),
         ("load_s", result.load_s, "s"), ("loads", what.count("load"), ""), ("drains", what.count("drain"), ""),
         ("failures", what.count("fail"), ""), ("spot_losses", what.count("gone"), ""),
-        ("resent_requests", result.num_resent, ""), ("most_engines_up", most_up(result.event, result.paid_s), ""),
+        ("resent_requests", result.num_resent, ""), ("moved_requests", result.num_moved, ""),
+        ("moved_GB", result.moved_byte / 1e9, "GB"), ("most_engines_up", most_up(result.event, result.paid_s), ""),
         ("cached_token", int(result.result.counter["num_hit_token"].sum()), ""),
         ("steps", int(result.result.counter["num_step"].sum()), ""),
     ]  # fmt: skip

@@ -24,6 +24,7 @@ from sim.run.simulate import policy_of, prepared
 from sim.serving.limits import Options
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 
@@ -39,6 +40,16 @@ class OperatedPoolsRun:
     pools: "pd.DataFrame"  # a row a pool: engines, steps, tokens, busy and KV shares of all that it may have
     load_state: str  # stable, backlogged, overloaded (`sim.record.load_state`), of the most engines that were up
     queue_drift: float
+
+    @property
+    def complete(self) -> bool:
+        """False where it was stopped."""
+        return self.result.result.complete
+
+    @property
+    def engines(self) -> "dict[str, tuple[pd.DataFrame, np.ndarray[Any, Any]]]":
+        """Of each pool: what happened to its engines, and the seconds that each was paid."""
+        return {name: (self.events[self.events["pool"] == name], paid) for name, paid in self.result.paid_s.items()}
 
     def page(self) -> str:
         """The run as one HTML page that needs no network (`ridgeline operate --html`). Raises `InputError` where no

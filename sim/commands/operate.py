@@ -1,4 +1,4 @@
-"""`ridgeline operate`: a load on replicas, or on two pools, that are scaled with it, drained, lost and replaced."""
+"""`ridgeline operate`: a load on replicas, or on pools, that are scaled with it, drained, lost and replaced."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from sim.run import scenario_arguments
 
 if TYPE_CHECKING:
+    from sim.cluster.simulate_mixed_operation import MixedOperatedRun
     from sim.cluster.simulate_operation import OperatedRun
     from sim.cluster.simulate_pools_operation import OperatedPoolsRun
     from sim.run.scenario import Scenario
@@ -34,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     from sim.run.scenario import read_toml
 
     values = read_toml(arguments.scenario) if arguments.scenario else {}
+    if "pool" in values and (given := _mixed_pools(values["pool"])):
+        return _mixed(arguments, values, given)
     if arguments.prefill or arguments.decode or "pool" in values:
         return _pools(arguments, values)
     return _replicas(arguments, values)
@@ -75,7 +78,7 @@ def _replicas(arguments: argparse.Namespace, values: dict[str, Any]) -> int:
     tables = {"rows": done.summary, "figures": done.figures, "events": done.events, **state}
     return end(
         arguments, tables, [table(done.summary), table(done.figures), load_words(state)],
-        served=int(done.requests["served"].sum()), complete=done.result.result.complete,
+        served=int(done.requests["served"].sum()), complete=done.complete,
     )  # fmt: skip
 
 
@@ -105,12 +108,10 @@ def _pools(arguments: argparse.Namespace, values: dict[str, Any]) -> int:
     state = {"load_state": done.load_state, "queue_drift": done.queue_drift}
     tables = {"rows": done.summary, "figures": done.figures, "events": done.events, "pools": done.pools, **state}
     lines = [table(done.summary), table(done.figures), table(done.pools), load_words(state)]
-    return end(
-        arguments, tables, lines, served=int(done.requests["served"].sum()), complete=done.result.result.complete
-    )
+    return end(arguments, tables, lines, served=int(done.requests["served"].sum()), complete=done.complete)
 
 
-def _page(done: "OperatedRun | OperatedPoolsRun", arguments: argparse.Namespace) -> None:
+def _page(done: "OperatedRun | OperatedPoolsRun | MixedOperatedRun", arguments: argparse.Namespace) -> None:
     """The page, where it was asked for and anything was served."""
     if not arguments.html or not done.requests["served"].any():
         return
@@ -120,6 +121,48 @@ def _page(done: "OperatedRun | OperatedPoolsRun", arguments: argparse.Namespace)
     from sim.show.page.operation_page import operation_page_bytes
 
     write_files({pathlib.Path(arguments.html): operation_page_bytes(done)})
+
+
+def _mixed_pools(tables: Any) -> list[dict[str, Any]]:
+    """The `[[pool]]` tables, where each prefills and decodes; else none."""
+    known = isinstance(tables, list) and all(isinstance(one, dict) for one in tables)
+    return tables if known and all(one.get("role", "mixed") == "mixed" for one in tables) else []
+
+
+def _mixed(arguments: argparse.Namespace, values: dict[str, Any], tables: list[dict[str, Any]]) -> int:
+    """Pools that each do both, under `[pool.operation]` tables of their own, else under the file's [operation]."""
+    from kernels.errors import InputError
+    from sim.cluster.operation import from_table as rules_of
+    from sim.recommend.deployment import from_table
+    from sim.show.ending import end
+    from sim.show.report import load_words
+    from sim.show.tables import table
+
+    for name, usual in {"scaler": "", "load_gbps": 0.0, **USUAL}.items():
+        if (value := getattr(arguments, name)) != usual:
+            raise InputError("has no effect beside pools that prefill and decode", file=arguments.scenario, field=name,
+                             value=value, allowed=str(usual))  # fmt: skip
+    common, file = _table(arguments, values)
+    rules = [rules_of(one.get("operation", common), file) for one in tables]
+    plain = [{name: value for name, value in one.items() if name != "operation"} for one in tables]
+    kept = {name: value for name, value in values.items() if name != "operation"}
+    deployment = from_table(kept | {"pool": plain}, arguments.scenario)
+    scenario = scenario_arguments.build(arguments, beside=("operation", "pool"))
+    scenario_arguments.check_known(scenario)
+
+    from sim.cluster.simulate_mixed_operation import simulate_mixed_operation
+
+    pools = deployment.pools
+    done = simulate_mixed_operation(
+        scenario, [dict(one.change) for one in pools], rules, share=[one.share for one in pools]
+    )  # fmt: skip
+    state = {"load_state": done.load_state, "queue_drift": done.queue_drift}
+    _page(done, arguments)
+    shown = {"rows": done.summary, "figures": done.figures, "events": done.events, **state}
+    return end(
+        arguments, shown, [table(done.summary), table(done.figures), load_words(state)],
+        served=int(done.requests["served"].sum()), complete=done.complete,
+    )  # fmt: skip
 
 
 def _split(arguments: argparse.Namespace, values: dict[str, Any]) -> "tuple[Scenario, dict[str, dict[str, Any]]]":
@@ -137,9 +180,5 @@ def _split(arguments: argparse.Namespace, values: dict[str, Any]) -> "tuple[Scen
             raise InputError("has no effect beside the pools of a file", file=arguments.scenario, field=role,
                              value=value)  # fmt: skip
     deployment = from_table({name: value for name, value in values.items() if name != "operation"}, arguments.scenario)
-    if not deployment.split:
-        raise InputError("pools that both prefill and decode know nothing of each other: operate each by itself",
-                         file=arguments.scenario, field="pool", value=deployment.words,
-                         allowed="one that prefills and one that decodes")  # fmt: skip
     change = {pool.role: dict(pool.change) for pool in deployment.pools}
     return scenario_arguments.build(arguments, beside=("operation", "pool")), change

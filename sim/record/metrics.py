@@ -43,7 +43,7 @@ METRICS: dict[str, str] = {
     "energy_j": "joules of all devices, idle time included",
     "mean_power_w": "watts of all devices, over the duration",
     "mean_wall_power_w": "with host, switches, ports and fans: the devices' share of their box",
-    "goodput_per_kw": "completed requests a second that meet every part of the SLO, a kilowatt of mean_wall_power_w",
+    "request_goodput_per_kw": "request_goodput a kilowatt of mean_wall_power_w",
     "peak_power_w": "of the operator that draws most, on all devices of a stage",
     "energy_j_per_million_token": "joules over prompt and output tokens; `_output_token`: over output tokens",
     "usd_per_million_token": "rent over prompt and output tokens; `_output_token`: over output tokens",
@@ -99,7 +99,7 @@ def measure(
     found |= {"load_state": state, "queue_drift": drift}
     found |= energy_and_cost(run, duration, num_input, num_output)
     good, wall_w = found["request_goodput"], found["mean_wall_power_w"]
-    return found | {"goodput_per_kw": None if good is None or not wall_w else good / wall_w * 1e3}
+    return found | {"request_goodput_per_kw": None if good is None or not wall_w else good / wall_w * 1e3}
 
 
 def speculation(frame: Columns) -> dict[str, float]:

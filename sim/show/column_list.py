@@ -13,7 +13,8 @@ UNITS: dict[str, str] = {
 """What the last word of a name says."""
 _SPECIAL = {
     "usd_per_million_token": "$", "energy_j_per_million_token": "J", "usd_per_h": "$/h", "duration": "s",
-    "request_throughput": "requests/s", "request_goodput": "requests/s", "output_throughput": "tokens/s",
+    "request_throughput": "requests/s", "request_goodput": "requests/s",
+    "request_goodput_per_kw": "requests/s/kW", "output_throughput": "tokens/s",
     "total_token_throughput": "tokens/s", "max_output_tokens_per_s": "tokens/s", "priority": "", "request": "",
     "error": "share", "bound": "share", "seconds": "s", "spec_decode_acceptance_length": "tokens",
 }  # fmt: skip

@@ -1,7 +1,6 @@
 """The page of an operation: latencies, load, engines that are up over time, what happened to them."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,11 @@ from sim.show.page.run_page import NUM_BIN, distribution, held, mean_passed
 from sim.show.report import LATENCIES, SHORT, load_words
 
 if TYPE_CHECKING:
+    from sim.cluster.simulate_mixed_operation import MixedOperatedRun
     from sim.cluster.simulate_operation import OperatedRun
     from sim.cluster.simulate_pools_operation import OperatedPoolsRun
+
+    Done: TypeAlias = OperatedRun | OperatedPoolsRun | MixedOperatedRun
 
 MAX_EVENT = 2000  # rows of the table
 LONG_S = 7200.0  # beyond it hours are drawn
@@ -29,7 +31,7 @@ class Clock(NamedTuple):
     unit_s: float
 
 
-def operation_page(done: "OperatedRun | OperatedPoolsRun") -> str:
+def operation_page(done: "Done") -> str:
     """A finished operation as one HTML page. Raises `InputError` where no request was served."""
     requests = done.requests
     if not requests["served"].any():
@@ -38,7 +40,7 @@ def operation_page(done: "OperatedRun | OperatedPoolsRun") -> str:
     unit_s, unit = (3600.0, "h") if edges[-1] > LONG_S else (1.0, "s")
     clock = Clock(edges, Axis(f"time ({unit})", float(edges[-1]) / unit_s), unit_s)
     words = [f"{int(requests['served'].sum()):,} of {len(requests):,} requests served, {len(done.events):,} events"]
-    if not done.result.result.complete:
+    if not done.complete:
         words += ["This run was stopped: what is shown had happened until then."]
     events = done.events if len(done.events) <= MAX_EVENT else done.events.iloc[:MAX_EVENT]
     said = f"The first {MAX_EVENT:,} of {len(done.events):,} events." if len(events) < len(done.events) else ""
@@ -54,7 +56,7 @@ def operation_page(done: "OperatedRun | OperatedPoolsRun") -> str:
     return page("In operation", parts, words)
 
 
-def operation_page_bytes(done: "OperatedRun | OperatedPoolsRun") -> bytes:
+def operation_page_bytes(done: "Done") -> bytes:
     """`operation_page` as a file holds it."""
     return page_bytes(operation_page(done))
 
@@ -109,14 +111,10 @@ def _ttft(requests: pd.DataFrame, clock: Clock) -> str:
     )
 
 
-def _engines(done: "OperatedRun | OperatedPoolsRun", clock: Clock) -> str:
+def _engines(done: "Done", clock: Clock) -> str:
     """Engines that take requests, by pool."""
-    paid = done.result.paid_s
-    pools: Mapping[str, Any] = paid if isinstance(paid, dict) else {"": paid}
-    series = {}
-    for name, paid_s in pools.items():
-        own = done.events[done.events["pool"] == name] if name else done.events
-        series[name] = num_up(own, paid_s, float(clock.edges[-1]))
+    last_s = float(clock.edges[-1])
+    series = {name: num_up(events, paid_s, last_s) for name, (events, paid_s) in done.engines.items()}
     drawn = {name: (at / clock.unit_s, num) for name, (at, num) in series.items()}
     high = up_to("engines", *(num for _, num in series.values()))
     return lines("Engines that take requests", clock.axis, high, drawn, step=True)

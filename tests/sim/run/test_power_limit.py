@@ -42,7 +42,9 @@ def test_the_lower_the_limit_the_slower_and_the_fewer_watts() -> None:
 def test_goodput_a_kilowatt_is_one_over_the_other() -> None:
     found = simulate(BASE).metrics
     assert found["request_goodput"] > 0
-    assert found["goodput_per_kw"] == pytest.approx(found["request_goodput"] / found["mean_wall_power_w"] * 1000)
+    assert found["request_goodput_per_kw"] == pytest.approx(
+        found["request_goodput"] / found["mean_wall_power_w"] * 1000
+    )
 
 
 def test_a_limit_lies_between_idle_and_tdp() -> None:

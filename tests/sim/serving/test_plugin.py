@@ -63,8 +63,8 @@ def test_a_new_policy_and_router_are_one_file_each(tmp_path):
 
 
 def test_names_and_options_are_checked():
-    shipped = ["lightllm", "mnemosyne", "orca", "sarathi", "sglang", "static", "trtllm", "vllm_v0", "vllm_v1"]
-    assert names("policy") == shipped
+    shipped = ["lightllm", "mnemosyne", "orca", "sarathi", "sglang", "splitwise", "static", "trtllm"]
+    assert names("policy") == [*shipped, "vllm_v0", "vllm_v1"]
     for text, message in (
         ("sarati", "nearest: sarathi"),
         ("sarathi:chunk=3", "max_token"),

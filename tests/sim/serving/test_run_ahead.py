@@ -20,6 +20,7 @@ POLICIES = [
     "static:max_token=400,max_seq=4", "sglang:max_token=64,max_seq=6,new_token_ratio=0.3",
     "trtllm:max_token=96,max_seq=6", "lightllm:max_token=96,max_seq=6,wait=3",
     "mnemosyne:max_token=24,max_seq=6,pair_million=0.0005,min_token=4",
+    "splitwise:max_token=128,max_seq=6,prompt_token=40",
 ]  # fmt: skip
 
 GROUPS = [

@@ -62,8 +62,9 @@ def test_least_recent_all_the_way_down_is_one_cache_as_large_as_all(own, below):
     assert (held[-1:] <= below[-1]).all()
 
 
-def test_nobody_finds_more_than_who_knows_the_load():
-    requests = documents(1, 150)
+@pytest.mark.parametrize("seed", range(8))
+def test_nobody_finds_more_than_who_knows_the_load(seed):
+    requests = documents(seed, 150)
     for num_block in (10, 14, 20, 30):
         by = {name: found(run(requests, flat_price(), ALONE, limits(num_block, evict=name))) for name in ORDERS}
         assert by["belady"] == max(by.values())

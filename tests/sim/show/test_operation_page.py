@@ -7,6 +7,7 @@ import pytest
 
 from kernels.errors import InputError
 from sim.cluster.operation import Operation, PoolsOperation, from_table
+from sim.cluster.simulate_mixed_operation import simulate_mixed_operation
 from sim.cluster.simulate_operation import OperatedRun, simulate_operation
 from sim.cluster.simulate_pools_operation import simulate_pools_operation
 from sim.run.scenario import Scenario
@@ -54,6 +55,14 @@ def test_pools_are_drawn_apart() -> None:
     Balanced(text)
     assert "prefill</li>" in text
     assert "decode</li>" in text
+
+
+def test_pools_that_do_both_are_drawn_apart() -> None:
+    done = simulate_mixed_operation(BASE, [{"dp": 2}, {"dp": 1}], [from_table(dict(RULES)), Operation()])
+    text = done.page()
+    Balanced(text)
+    assert "pool 0</li>" in text
+    assert "pool 1</li>" in text
 
 
 def test_there_is_no_page_of_nothing() -> None:
