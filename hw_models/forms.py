@@ -19,6 +19,7 @@ class Form(NamedTuple):
 
 
 STREAM_KINDS = ("norm", "rope", "act", "add", "embed", "sample", "convert", "copy")
+ATTENTION_KINDS = ("attn_prefill", "attn_decode")
 COLLECTIVE_KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 EXCHANGE_KINDS = ("dispatch", "combine")
 
@@ -32,7 +33,7 @@ a state, as a copy is."""
 FORMS: dict[str, Form] = {
     "gemm": Form(GEMM_FIT, IDEAL_GEMM),
     "moe": Form(MOE_FIT, IDEAL_MOE),
-    **{kind: Form(ATTENTION_FIT, IDEAL_ATTENTION) for kind in ("attn_prefill", "attn_decode")},
+    **{kind: Form(ATTENTION_FIT, IDEAL_ATTENTION) for kind in ATTENTION_KINDS},
     "attn_backward": Form(BACKWARD_FIT, IDEAL_BACKWARD),
     "kv_write": Form(KV_WRITE_FIT, IDEAL_KV_WRITE),
     **{kind: Form(STREAM_FIT, IDEAL_STREAM) for kind in (*STREAM_KINDS, *KIND_RELATIVES)},
@@ -42,8 +43,8 @@ FORMS: dict[str, Form] = {
 }
 
 EAGER = frozenset(
-    {"host_s", "host_copy", "switched_host_s", "weight_copy", "warm_share"}
-)  # of a benchmark alone: eager dispatch, full caches
+    {"host_s", "host_copy", "switched_host_s", "weight_copy", "warm_share", "clumped"}
+)  # of a benchmark alone: eager dispatch, full caches, an odd draw of loads
 
 FORMAT_RELATIVES: dict[str, tuple[str, ...]] = {  # whose constants a format takes that was not measured
     "fp32": ("bf16",),

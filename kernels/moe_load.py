@@ -21,8 +21,11 @@ Floats = npt.NDArray[np.float64]
 
 
 @njit
-def local_load(m: int, num_expert: int, topk: int, ep: int, skew: float, tile_m: float) -> tuple[float, float, float]:
-    """Rows, experts with at least one row, and row tiles of `tile_m`, on the heaviest of `ep` ranks.
+def local_load(
+    m: int, num_expert: int, topk: int, ep: int, skew: float, tile_m: float, clumped: bool = False
+) -> tuple[float, float, float]:
+    """Rows, experts with at least one row, and row tiles of `tile_m`, on the heaviest of `ep` ranks. `clumped`: rows
+    that rounding leaves start new experts on that rank, as an older draw of the benchmark had it, not on all.
 
     >>> local_load(1024, 8, 2, 1, 0.0, 128.0), local_load(1, 256, 8, 1, 0.0, 128.0)
     ((2048.0, 8.0, 16.0), (8.0, 8.0, 8.0))
@@ -42,7 +45,14 @@ def local_load(m: int, num_expert: int, topk: int, ep: int, skew: float, tile_m:
     row = max(even * share, 1.0)
     scale = even * share / local / mean  # rows a unit of x
     edge = min(max(0.5 / scale, low), high)  # loads below half a row round to none; their rows start new experts
-    active = local * (1.0 - (edge**b - low_b) / span_b) + row * (edge**c - low_c) / span_c
+    left = (edge**c - low_c) / span_c  # share of rows that rounding leaves
+    large = local * (1.0 - (edge**b - low_b) / span_b)
+    if clumped and ep > 1:
+        more = min(local - large, left * m * topk)
+        row = row * (1.0 - left) + more
+        active = large + more
+    else:
+        active = large + row * left
     active = min(local, max(1.0, active), row)
     edge = min(max(tile_m / scale, low), high)  # loads above a tile fill it and half of another one
     large = local * (1.0 - (edge**b - low_b) / span_b)

@@ -9,7 +9,7 @@ import math
 
 from hw_models.calibration import gemm, moe
 from hw_models.calibration.fit import Parameter
-from hw_models.forms import FORMS, STREAM_KINDS
+from hw_models.forms import EAGER, FORMS, STREAM_KINDS
 from hw_models.profile import Kernel
 from kernels.machine import L2_BYTE_PER_S, MEM_BYTE_PER_S, Machine
 
@@ -66,7 +66,7 @@ def parameters(kind: str, family: str, machine: Machine, relative: Kernel | None
     """
     if family == "gpu" and kind in ("gemm", "moe"):
         sought = gemm.SOUGHT if kind == "gemm" else moe.SOUGHT
-        cold = [_held(p, 0.0) if p.name == "weight_copy" else p for p in sought.values()]
+        cold = [_held(p, 0.0) if p.name in EAGER else p for p in sought.values()]
         return cold if relative is None else [gemm.with_prior(p, relative.parameter) for p in cold]
     table = FAMILIES[family]["stream" if kind in STREAM_KINDS else kind]
     form = FORMS[kind]

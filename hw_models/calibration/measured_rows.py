@@ -27,6 +27,11 @@ EXCHANGE_BYTE: Mapping[str, float] = {  # bytes of a dispatched value, with the 
     "nvfp4": 0.5 + 1.0 / 16.0,  # an fp8 scale for 16 values
 }
 DTYPES = {**ALIASES, "w4a16_mxfp4": "mxfp4_a16", "float8_e4m3": "fp8"}
+PLAIN = {  # hidden, inter, experts, top-k of models without gates, whose files do not say so (relu2 in their configs)
+    (2688, 1856, 128, 6),  # Nemotron 3 Nano
+    (1024, 2688, 512, 22),  # Nemotron 3 Super: experts of a latent width
+    (2048, 5120, 512, 22),  # Nemotron 3 Ultra
+}
 COLLECTIVES = {
     "alltoall": "all_to_all",
     "allreduce": "all_reduce",
@@ -155,6 +160,12 @@ def _moe(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) -> tu
     ops, work = op.empty(len(frame))
     names = ("num_token", "hidden", "inter", "num_expert", "topk", "tp", "ep")
     token, hidden, inter, expert, topk, tp, ep = (number(frame, name, file, positive=True) for name in names)
+    if "gated" in frame.columns:
+        plain = number(frame, "gated", file) == 0
+    else:
+        shapes = zip(hidden.tolist(), inter.tolist(), expert.tolist(), topk.tolist(), strict=True)
+        plain = np.array([shape in PLAIN for shape in shapes], bool)
+    inter = np.where(plain, np.round(inter * 2 / 3), inter)  # two matrices of three: the same weights
     ops["kind"], ops["fmt"] = op.MOE, _formats(frame, "dtype", skipped)
     for field, values in (
         ("m", token),

@@ -29,7 +29,7 @@ def fit_folder(
     fitted: dict[str, list[Kernel]] = {}
     for measured in read_folder(folder, arrays):
         if measured.kind in kinds:
-            fitted.setdefault(measured.kind, []).extend(fit_measured(measured, arrays, relative))
+            fitted.setdefault(measured.kind, []).extend(fit_measured(measured, arrays, relative, device))
     return fitted
 
 
@@ -41,7 +41,9 @@ def fit_formats(file: pathlib.Path, device: str, but: set[str], names: tuple[str
     return fit_measured(from_frame(measured.frame[kept], file), machine(catalog.system(device), "sol"))
 
 
-def fit_measured(measured: Measured, arrays: Machine, relative: Profile | None = None) -> list[Kernel]:
+def fit_measured(
+    measured: Measured, arrays: Machine, relative: Profile | None = None, device: str = ""
+) -> list[Kernel]:
     """Every (format, kernel) of one file; the one with the most rows of a format is its default."""
     formats = np.array(measured.format_name())
     names = measured.frame["kernel"].astype(str).to_numpy()
@@ -50,7 +52,7 @@ def fit_measured(measured: Measured, arrays: Machine, relative: Profile | None =
     kernels = []
     for fmt, name in groups:
         rows = _ordered(measured, np.flatnonzero((formats == fmt) & (names == name) & usable))
-        kernels.append(_one(measured, rows, arrays, fmt, name, relative))
+        kernels.append(_one(measured, rows, arrays, fmt, name, relative, device))
     largest: dict[str, Kernel] = {}
     for k in kernels:
         if k.format not in largest or _rows(k) > _rows(largest[k.format]):
@@ -58,7 +60,9 @@ def fit_measured(measured: Measured, arrays: Machine, relative: Profile | None =
     return [k.model_copy(update={"default": k is largest[k.format]}) for k in kernels]
 
 
-def _one(measured: Measured, rows: Rows, arrays: Machine, fmt: str, name: str, relative: Profile | None) -> Kernel:
+def _one(
+    measured: Measured, rows: Rows, arrays: Machine, fmt: str, name: str, relative: Profile | None, device: str
+) -> Kernel:
     code = FORMAT_CODE[fmt]
     known: Mapping[str, float] | None = None
     if relative is not None:
@@ -67,7 +71,7 @@ def _one(measured: Measured, rows: Rows, arrays: Machine, fmt: str, name: str, r
     if measured.kind == "gemm":
         lists = gemm.variants(FORMATS[code].act_bit < 16, float(measured.seconds[rows].min()), known)
     else:
-        lists = moe.variants(known, name, FORMATS[code].act_bit)
+        lists = moe.variants(known, name, fmt, device)
     return fit_kernel(measured, rows, arrays, kind=measured.kind, fmt=fmt, fmt_code=code, name=name, variants=lists)
 
 

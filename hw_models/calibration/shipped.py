@@ -86,13 +86,31 @@ def gemm(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
 
 def of_box(kernel: Kernel, of: Shipped) -> Kernel:
     """A kernel that was measured in the other box, whose boards clock otherwise, for this one's."""
-    found = inherit.scaled(kernel, catalog.device(of.box), catalog.device(of.device))
-    parameter = {name: float(f"{value:.5g}") for name, value in found.parameter.items()}
-    return found.model_copy(update={"parameter": parameter, "data": f"{of.box}/{kernel.data}"})
+    return rounded(inherit.scaled(kernel, catalog.device(of.box), catalog.device(of.device)), of.box)
+
+
+def rounded(kernel: Kernel, box: str) -> Kernel:
+    """A kernel of which something was measured in another `box`, in as many digits as a fit has."""
+    parameter = {name: float(f"{value:.5g}") for name, value in kernel.parameter.items()}
+    return kernel.model_copy(update={"parameter": parameter, "data": f"{box}/{kernel.data}"})
 
 
 def moe(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:
-    return ops.fit_folder(data / "ops" / of.name, of.device, near, ("moe",))["moe"]
+    own = ops.fit_folder(data / "ops" / of.name, of.device, near, ("moe",))["moe"]
+    return own if near is None else own + unmeasured(own, near, catalog.device(of.device))
+
+
+def unmeasured(own: list[Kernel], near: Profile, heir: Device) -> list[Kernel]:
+    """Experts in the formats that were not measured: the relative's kernels of these formats, for another format is
+    another kernel. Four bits on tensor cores, which no relative has, are the kernel that 16 bits run."""
+    relative, known = catalog.device(near.device), {kernel.format for kernel in own}
+    found = [kernel for kernel in near.kernel if kernel.kind == "moe" and kernel.format not in known]
+    taken = [rounded(inherit.scaled(kernel, relative, heir), near.device) for kernel in found]
+    wide = next(kernel for kernel in own if kernel.default)
+    if heir.peak("fp4"):
+        alone = {"train": None, "held_out": None}
+        taken += [wide.model_copy(update={"format": name, **alone}) for name in ("nvfp4", "mxfp4")]
+    return taken
 
 
 def attention(of: Shipped, data: pathlib.Path, near: Profile | None) -> list[Kernel]:

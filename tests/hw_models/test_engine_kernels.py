@@ -100,7 +100,7 @@ def test_the_bytes_of_experts_are_those_of_the_law_that_prices_them(ep, skew):
     rate = row["weight_byte"] / seconds
     assert rate < system.device.mem_byte_per_s
     # what is not reading is launches and the rows themselves: no second law of experts behind it
-    assert seconds - fit[0] - fit[1] < 2.0 * row["weight_byte"] / system.device.mem_byte_per_s
+    assert seconds - fit[0] - fit[1] < 2.5 * row["weight_byte"] / system.device.mem_byte_per_s
 
 
 def test_awake_experts_of_many_counts_are_those_of_each():

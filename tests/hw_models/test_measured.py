@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hw_models import catalog
-from hw_models.calibration.measured import read_folder
+from hw_models.calibration.measured import from_frame, read_folder
 from hw_models.device import machine
 from kernels.errors import InputError
 from kernels.machine import Machine
@@ -152,3 +152,15 @@ def test_a_blank_is_a_default_and_an_odd_cell_is_a_row(tmp_path: pathlib.Path) -
     (whole,) = [row for row in rows if row["system"] == "all"]
     assert (whole["n"], whole["coverage"]) == (2, 0.5)
     assert reasons == {"window is no measurement": 2}
+
+
+def test_experts_without_gates_have_two_matrices() -> None:
+    row = {"dtype": "bfloat16", "kernel": "a", "num_token": 64, "tp": 1, "ep": 1, "distribution": "balanced"}
+    nano = {"hidden": 2688, "inter": 1856, "topk": 6, "num_expert": 128}  # its published config: relu2
+    plain, gated = (
+        pd.DataFrame([row | nano]).assign(latency_ms=1.0),
+        pd.DataFrame([row | nano]).assign(latency_ms=1.0, gated=1),
+    )
+    for frame, matrix in ((plain, 2), (gated, 3), (gated.assign(gated=0), 2)):
+        flop = from_frame(frame, pathlib.Path("a")).ops["flop"][0]
+        assert flop == pytest.approx(2 * 64 * 6 * matrix * 2688 * 1856, rel=1e-3)

@@ -6,7 +6,9 @@ import pytest
 from kernels.moe_load import heaviest_share, local_load
 
 
-def drawn(m: int, num_expert: int, topk: int, ep: int, skew: float, tile_m: float) -> tuple[float, float, float]:
+def drawn(
+    m: int, num_expert: int, topk: int, ep: int, skew: float, tile_m: float, clumped: bool = False
+) -> tuple[float, float, float]:
     """Mean rows, experts with work and tiles of the heaviest rank over 400 draws of the benchmark's recipe."""
     rng = np.random.default_rng(0)
     low, high = (1.0, 0.8 * m) if m * topk > num_expert else (0.01, 2.0)
@@ -16,7 +18,7 @@ def drawn(m: int, num_expert: int, topk: int, ep: int, skew: float, tile_m: floa
         x = (low**b + rng.random(num_expert) * (high**b - low**b)) ** (1 / b)
         load = np.round(x / x.sum() * m * topk)
         spare = int(m * topk - load.sum())  # rounding is made good one row at a time, starting with empty experts
-        order = np.argsort(load)
+        order = np.argsort(load, kind="stable" if clumped else "quicksort")  # stable: the first by index
         load[order[: max(spare, 0)]] += 1
         load = np.minimum(load, m)
         rank = load.reshape(ep, -1)
@@ -38,6 +40,16 @@ def test_closed_form_is_near_the_draws(m: int, num_expert: int, topk: int, ep: i
     assert row == pytest.approx(want[0], rel=0.15)
     assert active == pytest.approx(want[1], rel=0.15)
     assert tile == pytest.approx(want[2], rel=0.15)
+
+
+@pytest.mark.parametrize("m", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("ep", [2, 4, 16])
+def test_rows_that_rounding_leaves_wake_one_rank_in_an_older_draw(m: int, ep: int) -> None:
+    row, active, _ = local_load(m, 256, 8, ep, 1.01, 16.0, True)
+    want = drawn(m, 256, 8, ep, 1.01, 16.0, True)
+    assert active == pytest.approx(want[1], rel=0.2)
+    assert row == pytest.approx(want[0], rel=0.25)
+    assert active >= local_load(m, 256, 8, ep, 1.01, 16.0)[1]
 
 
 def test_balanced_by_hand() -> None:
