@@ -75,7 +75,8 @@ def engine_forms(layer: Layer, policy: BlockPolicy, tier: TierRates, shape: Shap
     write = form(cache_disk=cache, hidden_disk=hidden)
     if step == PROMPT:
         down_s += form(cache=cache / tier.down_cache_byte_per_s)
-        compute = form(num * layer.prefill_ps / PS_PER_S)
+        attend = max(layer.prompt_attend_ps / PS_PER_S, layer.prompt_flop / tier.prompt_attention_flop_per_s)
+        compute = form(num * (layer.prefill_ps / PS_PER_S + attend))
     else:
         key = shape.mean_key if step == MEAN else shape.prompt + step
         dense, attend, unpack = (
