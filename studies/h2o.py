@@ -49,9 +49,9 @@ OPEN = (
     "on an A100 fused attention stands for FlexGen's two batched products and softmax of scores in memory, of which no "
     "rate is published there: its batch of 24 takes that longer (12 ms a step beside 24 for keys and values), T4's "
     "factor would be five times too much; on a T4 they read 79 GB/s, as FlexGen's cost model has them; choosing the "
-    "tokens costs nothing here: H2O's code launches 12 kernels a layer for it, and its published steps are longer by 10 "
-    "ms with 4 sequences on a T4, by 7 and 21 ms with 24 and 64 on an A100, which bytes do not make (1 MB a layer); for "
-    "512 + 32 FlexGen's authors publish 25.3 of the same command; rows of the T4 that offload are left out"
+    "tokens costs nothing here: H2O's code launches 12 kernels a layer for it, and its published steps are longer by "
+    "10 ms with 4 sequences on a T4, by 7 and 21 ms with 24 and 64 on an A100, which bytes do not make (1 MB a layer); "
+    "for 512 + 32 FlexGen's authors publish 25.3 of the same command; rows of the T4 that offload are left out"
 )
 SECONDS, RATE, GAIN = "seconds of the batch", "tokens a second", "gain by the budget"
 
