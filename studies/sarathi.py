@@ -28,9 +28,9 @@ OPEN = (
 )
 MISS = (
     "chunks are about as far ahead of replicas as published; it is Orca's pipeline that the authors' simulator, of "
-    "which no step is published in seconds, fills better: here a prompt holds up the decodes of seven microbatches over "
-    "eight stages; tried: fewer requests (400: 20 and 1.7 times), all waiting prompts in an iteration (26 and 2.4 with "
-    "1,000), the mean of bubbles (23)"
+    "which no step is published in seconds, fills better: here a prompt holds up the decodes of seven microbatches "
+    "over eight stages; tried: fewer requests (400: 20 and 1.7 times), all waiting prompts in an iteration (26 and "
+    "2.4 with 1,000), the mean of bubbles (23)"
 )
 SMALL = {"requests": 250}
 
