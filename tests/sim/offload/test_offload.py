@@ -157,3 +157,19 @@ def test_a_software_cannot_make_a_link_faster(tmp_path) -> None:
     file.write_text('title = "x"\nsource = "y"\nup_GBps = 20\n')
     with pytest.raises(InputError, match="faster than the machine"):
         rates(catalog.system("n1_t4"), str(file))
+
+
+def test_attention_is_as_slow_as_a_software_says(tmp_path) -> None:
+    file = tmp_path / "slow.toml"
+    file.write_text(
+        'title = "x"\nsource = "y"\nprompt_attention_TFLOPs = 0.01\ndevice_attention_GBps = 1\ndisk_read_GBps = 1\n'
+    )
+    one, slow, policy = run(), run(stack=str(file)), BlockPolicy(batch=2)
+    layer = one.layers(policy)[1]
+    product = 4 * 2 * 128**2 * 4096 / 1e10  # two products of every pair, masked or not, over all heads
+    held = 2 * (128 + 8 / 2) * 2 * 4096 * 2 / 1e9  # keys and values of 16 bits at the mean length
+    before, after = one.predict(policy), slow.predict(policy)
+    own = sum(layer.attend_ps) / len(layer.attend_ps) / 1e12
+    assert after.prefill_s - before.prefill_s == pytest.approx(32 * (product - layer.prompt_attend_ps / 1e12))
+    assert after.decode_s - before.decode_s == pytest.approx(7 * 32 * (held - own))
+    assert slow.tier.read_byte_per_s == 1e9 < one.tier.read_byte_per_s
