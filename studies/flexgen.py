@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from kernels.units import PS_PER_S
 from sim.offload.policy import BlockPolicy
 from sim.offload.simulate import Offload, prepare
 from sim.show.plot_style import BLUE, ORANGE, new_figure, styled, suptitle
@@ -98,8 +97,7 @@ def timed(run_of: Offload, policy: BlockPolicy) -> float:
     done = run_of.replay(policy)
     if policy.cache == DEVICE:
         return done.token_per_s
-    first, second = done.token_end_ps[:2]
-    return policy.block * OUTPUT / (first + (second - first) * (OUTPUT - 1)) * PS_PER_S
+    return policy.block * OUTPUT / done.projected_s(OUTPUT)
 
 
 def disk_note(run_of: Offload, policy: BlockPolicy, paper: float) -> str:

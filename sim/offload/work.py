@@ -52,9 +52,10 @@ class Layer:
 
 
 def layers(
-    model: ModelSpec, formats: Formats, machine: Machine, policy: BlockPolicy, prompt: int, output: int
+    model: ModelSpec, formats: Formats, machine: Machine, policy: BlockPolicy, prompt: int, output: int, keep: int = 0
 ) -> tuple[Layer, ...]:
-    """Embedding, blocks (a row a kind) and head, for prompts of `prompt` and answers of `output` tokens.
+    """Embedding, blocks (a row a kind) and head, for prompts of `prompt` and answers of `output` tokens, of which a
+    budget of `keep` leaves so many (0: all).
 
     Raises `InputError` for models of which a layer keeps something else than every token's keys and values.
     """
@@ -65,7 +66,7 @@ def layers(
     if prompt < 1 or output < 1 or (prompt + output > model.max_context and model.position == "learned"):
         raise InputError("not lengths of this model", field="prompt, output", value=(prompt, output),
                          allowed=f"1 or more, {model.max_context} together")  # fmt: skip
-    price = _Price(model, formats, machine, policy, prompt, output)
+    price = _Price(model, formats, machine, policy, prompt, output, keep)
     return (price.ends(first=True), *(price.block(b, n) for b, n in model.num_block().items()), price.ends(first=False))
 
 
@@ -73,11 +74,13 @@ class _Price:
     """Rows of each layer, priced; an answer's first token comes from its prompt's step."""
 
     def __init__(
-        self, model: ModelSpec, formats: Formats, machine: Machine, policy: BlockPolicy, prompt: int, output: int
-    ) -> None:
+        self, model: ModelSpec, formats: Formats, machine: Machine, policy: BlockPolicy, prompt: int, output: int,
+        keep: int,
+    ) -> None:  # fmt: skip
         self.model, self.formats, self.machine, self.policy = model, formats, machine, policy
         self.prompt, self.batch = prompt, policy.batch
-        self.length = [prompt + i for i in range(1, output)]  # keys that each further token sees
+        self.kept_prompt = keep or prompt
+        self.length = [keep or prompt + i for i in range(1, output)]  # keys that each further token sees
 
     def block(self, block: Block, count: int) -> Layer:
         """Blocks of one kind."""
@@ -98,7 +101,7 @@ class _Price:
         hidden = self.model.hidden * byte
         unpack = self._pass("unpack", value, UNPACK_WEIGHT_BYTE) if p.pack_weight else 0
         query = block.attention.num_head * block.attention.head_dim
-        pack = self._pass("pack", cache_value * self.batch * self.prompt, PACK_BYTE) if p.pack_cache else 0
+        pack = self._pass("pack", cache_value * self.batch * self.kept_prompt, PACK_BYTE) if p.pack_cache else 0
         pack_token = self._pass("pack", cache_value * self.batch, PACK_BYTE) if p.pack_cache else 0
         dense = self._dense(block, self.batch)
         packed = self.length if p.pack_cache else []

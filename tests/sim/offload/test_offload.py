@@ -173,3 +173,19 @@ def test_attention_is_as_slow_as_a_software_says(tmp_path) -> None:
     assert after.prefill_s - before.prefill_s == pytest.approx(32 * (product - layer.prompt_attend_ps / 1e12))
     assert after.decode_s - before.decode_s == pytest.approx(7 * 32 * (held - own))
     assert slow.tier.read_byte_per_s == 1e9 < one.tier.read_byte_per_s
+
+
+def test_a_budget_holds_and_reads_what_it_keeps() -> None:
+    full, kept = run(), prepare("opt-6.7b", "n1_t4", 128, 8, keep=32)
+    policy = BlockPolicy(batch=2, cache=HOST)
+    token = 4 * 32 * 4096  # bytes of a token's keys and values over all layers
+    assert full.need(policy)[1] - kept.need(policy)[1] == (128 + 8 - 32) * 2 * token
+    said, done = kept.predict(policy), kept.replay(policy)
+    up, down = (said.busy_s[ENGINES.index(name)] for name in ("up", "down"))
+    assert up * kept.tier.up_byte_per_s == pytest.approx(7 * 2 * 32 * token)  # every further token reads what is kept
+    assert down * kept.tier.down_byte_per_s == pytest.approx((32 + 7) * 2 * token)  # of the prompt, and each new one
+    steps = np.diff(done.token_end_ps)
+    assert (steps == steps[0]).all()
+    assert done.projected_s(8) == pytest.approx(done.token_end_ps[-1] / 1e12)
+    with pytest.raises(InputError, match="not a budget of the prompt"):
+        prepare("opt-6.7b", "n1_t4", 128, 8, keep=129)
