@@ -50,6 +50,7 @@ LOAD = (
     "output=quantiles:at=2/44/84/130/181/228/271/312/346/381/415/453/493/534/581/628/683/754/834/920/1024"
 )
 DELAY_S = 2.0  # of the median request, at most, before it is scheduled
+MAX_LEN = 8192
 LIMIT_S = 1800  # the authors' scripts end a run here
 STRICT, RELAXED, LARGEST = "strict", "relaxed", "strict or relaxed"
 # (model, objective, baseline): ratio of capacities; of LLaMA2-70B "up to", where pipelines are
@@ -81,12 +82,13 @@ SMALL = {"models": ("mistral-7b-v0.2",), "requests": 128}
 
 
 def policies(one: Deployment, objective: str) -> dict[str, str]:
-    """Scheduler of each system, by the paper's batch limits."""
-    token = 512 if objective == STRICT else one.relaxed_token
+    """Scheduler of each system, by the authors' limits: theirs of sequences are of all stages together, and Orca takes
+    all prompts at once that its sequences leave room for."""
+    token, most, orca = 512 if objective == STRICT else one.relaxed_token, 128 // one.pp, one.orca_seq // one.pp
     return {
-        "Sarathi-Serve": f"sarathi:max_token={token},max_seq=128",
-        "vLLM": "vllm_v0:max_seq=128",
-        "Orca": f"orca:max_seq={one.orca_seq}",
+        "Sarathi-Serve": f"sarathi:max_token={token},max_seq={most}",
+        "vLLM": f"vllm_v0:max_seq={most}",
+        "Orca": f"orca:max_seq={orca},max_token={MAX_LEN * orca}",
     }
 
 
@@ -98,7 +100,7 @@ def measured(model: str, policy: str, host: str, rate: float, requests: int) -> 
     scenario = Scenario(
         model=model, system=one.system, tp=one.tp, pp=one.pp, policy=policy,
         memory_share=0.85,  # the authors' default
-        engine=host, max_model_len=8192, requests=load,
+        engine=host, max_model_len=MAX_LEN, requests=load,
     )  # fmt: skip
     done = simulate(scenario)
     return 1e-3 * float(done.metrics["p99_itl_ms"]), float(done.run.requests["queue_s"].median())
