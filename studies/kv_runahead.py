@@ -24,7 +24,7 @@ CLAIM = "KV-Runahead (Cho et al. 2024): the first token of Llama-7B comes 1.4 ti
 # Eight A100 of one node, FP16, eager PyTorch; two links: a direction of NVLink as the authors set it, and a slow one.
 LINKS = {"300 GB/s": 300e9, "10 GB/s": 10e9}
 FAST = "300 GB/s"
-# The abstract's "over 1.4 and 1.6 times", where the text has them: GPUs, tokens (figures 8 and 9, the fast link)
+# The abstract's "over 1.4 and 1.6 times", where a summary of the text has them: GPUs, tokens (figures 8 and 9, fast link)
 PAPER = {"llama-2-7b": (1.42, 4, 12288), "falcon-7b": (1.63, 8, 8192)}
 LENGTHS, COUNTS = (4096, 16384), (4, 8)
 # Bytes of scores in memory a query-key pair and head, of modules of mid-2023 under PyTorch 2.0; which version ran is
@@ -163,7 +163,7 @@ def run(lengths: tuple[int, ...] = LENGTHS, counts: tuple[int, ...] = COUNTS, ro
         for score in SCORE[name]:
             one = Prompt(name, LINKS[FAST], score)
             each.append(one.gathered_s(length, num) / search(one, length, num, rounds)[1])
-        note, setup = f"{MISS}; {OPEN}" if name == "falcon-7b" else OPEN, f"{FAST}, {num} GPUs, {length} tokens, text"
+        note, setup = f"{MISS}; {OPEN}" if name == "falcon-7b" else OPEN, f"{FAST}, {num} GPUs, {length} tokens"
         table.append(row(name, FASTER, setup, paper, each[0], note, tag="approx", null=1.0, spread=each))
         found: dict[tuple[float, str], list[float]] = {}
         early = True
