@@ -24,7 +24,7 @@ CLAIM = "KV-Runahead (Cho et al. 2024): the first token of Llama-7B comes 1.4 ti
 # Eight A100 of one node, FP16, eager PyTorch; two links: a direction of NVLink as the authors set it, and a slow one.
 LINKS = {"300 GB/s": 300e9, "10 GB/s": 10e9}
 FAST = "300 GB/s"
-# The abstract's "over 1.4 and 1.6 times", where a summary of the text has them: GPUs, tokens (figures 8 and 9, fast link)
+# The abstract's "over 1.4 and 1.6 times" where a summary of the text has them: GPUs, tokens (figures 8, 9; fast link)
 PAPER = {"llama-2-7b": (1.42, 4, 12288), "falcon-7b": (1.63, 8, 8192)}
 LENGTHS, COUNTS = (4096, 16384), (4, 8)
 # Bytes of scores in memory a query-key pair and head, of modules of mid-2023 under PyTorch 2.0; which version ran is
