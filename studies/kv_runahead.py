@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 CLAIM = "KV-Runahead (Cho et al. 2024): the first token of Llama-7B comes 1.4 times sooner, of Falcon-7B 1.6 times"
 # Eight A100 of one node, FP16, eager PyTorch; two links: a direction of NVLink as the authors set it, and a slow one.
 LINKS = {"300 GB/s": 300e9, "10 GB/s": 10e9}
-PAPER = {"llama-2-7b": 1.4, "falcon-7b": 1.6}
+FAST = "300 GB/s"
+# The abstract's "over 1.4 and 1.6 times" where a summary of the text has them: GPUs, tokens (figures 8, 9; fast link)
+PAPER = {"llama-2-7b": (1.42, 4, 12288), "falcon-7b": (1.63, 8, 8192)}
 LENGTHS, COUNTS = (4096, 16384), (4, 8)
 # Bytes of scores in memory a query-key pair and head, of modules of mid-2023 under PyTorch 2.0; which version ran is
 # not said. Llama in `transformers`: a product written, scaled, masked, a softmax in 32 bits, cast back, read; until
@@ -33,9 +35,12 @@ LENGTHS, COUNTS = (4096, 16384), (4, 8)
 SCORE = {"llama-2-7b": (2 + 4 + 4 + 6 + 6 + 2, 2 + 4 + 4 + 4 + 6 + 6 + 2), "falcon-7b": (2 + 4 + 4 + 2, 0)}
 FASTER, SAVED = "first token, speedup", "causal work, share of the square"
 OPEN = (
-    "length, GPUs, link and version of the modules of the headline are not said: the largest over lengths and GPUs, "
-    "for each link and each version's bytes of scores in memory; the baseline gathers K and V of all before attention "
-    "of its own rows, nothing overlapped; no host time"
+    "over bytes of scores in memory by the version of the modules, which is not said; the baseline gathers K and V of "
+    "all before attention of its own rows, nothing overlapped; no host time"
+)
+MISS = (
+    "how Falcon's module kept its scores, and whether its one key and value head was spread to all 71 before they were "
+    "gathered, decides: a link of 10 GB/s for it makes 1.42"
 )
 EVEN = "where scores stay on the chip, rows of Falcon cost nearly the same whatever they see, and even parts do as well"
 SMALL = {"lengths": (1024,), "counts": (4,), "rounds": 4}
@@ -150,11 +155,16 @@ def search(one: Prompt, length: int, num: int, rounds: int) -> tuple[list[int], 
 
 
 def run(lengths: tuple[int, ...] = LENGTHS, counts: tuple[int, ...] = COUNTS, rounds: int = 4) -> pd.DataFrame:
-    """First tokens by model, link, GPUs and length; the headline as the largest over GPUs and lengths, a range
-    over what the paper leaves open."""
+    """The headline at its set-up over what the paper leaves open; first tokens by link, GPUs and length."""
     table: list[dict[str, Any]] = []
     gains: list[float] = []
-    for name, paper in PAPER.items():
+    for name, (paper, num, length) in PAPER.items():
+        each = []
+        for score in SCORE[name]:
+            one = Prompt(name, LINKS[FAST], score)
+            each.append(one.gathered_s(length, num) / search(one, length, num, rounds)[1])
+        note, setup = f"{MISS}; {OPEN}" if name == "falcon-7b" else OPEN, f"{FAST}, {num} GPUs, {length} tokens"
+        table.append(row(name, FASTER, setup, paper, each[0], note, tag="approx", null=1.0, spread=each))
         found: dict[tuple[float, str], list[float]] = {}
         early = True
         for (label, link), score in itertools.product(LINKS.items(), SCORE[name]):
@@ -162,27 +172,17 @@ def run(lengths: tuple[int, ...] = LENGTHS, counts: tuple[int, ...] = COUNTS, ro
             for num, length in itertools.product(counts, lengths):
                 parts, best = search(one, length, num, rounds)
                 gains.append(one.chain_s([length // num] * num) / best)
-                early &= parts[0] >= parts[-1] or label != "300 GB/s"
+                early &= parts[0] >= parts[-1] or label != FAST
                 value = one.gathered_s(length, num) / best
                 found.setdefault((score, label), []).append(value)
                 if score == SCORE[name][0]:
                     table.append(point(name, FASTER, f"{label}, {num} GPUs, {length} tokens", value, OPEN))
-        each = [max(values) for values in found.values()]
-        setup = "largest over GPUs and lengths, mean over links and modules"
-        table.append(row(name, FASTER, setup, paper, sum(each) / len(each), OPEN, tag="approx", null=1.0, spread=each))
         faster = all(min(values) > 1 for values in found.values())
         table.append(order(name, "order: a chain beats gathered keys", "every link, module, count and length", faster))
-        slow = all(np.mean(found[score, "10 GB/s"]) > np.mean(found[score, "300 GB/s"]) for score in SCORE[name])
+        slow = all(np.mean(found[score, "10 GB/s"]) > np.mean(found[score, FAST]) for score in SCORE[name])
         table.append(order(name, "order: the slower the link the more a chain gains", "mean over the grid", slow, OPEN))
-        table.append(
-            order(
-                name,
-                "order: the first partition is larger than the last",
-                "300 GB/s, every point",
-                early,
-                f"{EVEN}; {OPEN}",
-            )
-        )
+        first = "order: the first partition is larger than the last"
+        table.append(order(name, first, f"{FAST}, every point", early, f"{EVEN}; {OPEN}"))
     table.append(order("both", "order: searched partitions never lose to even ones", "every point", min(gains) >= 1))
     some = f"up to {max(gains):.3f} times"
     table.append(order("both", "order: at some point they win", "every point", max(gains) > 1, some))

@@ -7,6 +7,7 @@ one uniform number a request makes a length, and two correlated ones a joint pai
 ``mean`` is the mean of what comes out, bounds included: the distribution's location is solved for it.
 """
 
+import itertools
 import math
 import pathlib
 from collections.abc import Callable, Mapping
@@ -88,6 +89,23 @@ def _empirical(length: Length, u: Floats) -> Ints:
     return column[np.minimum((u * len(column)).astype(np.int64), len(column) - 1)]
 
 
+def _quantiles(length: Length, u: Floats) -> Ints:
+    points = _points(str(length.get("at")))
+    return np.rint(np.interp(u, np.linspace(0.0, 1.0, len(points)), points)).astype(np.int64)
+
+
+def _points(text: str) -> list[int]:
+    """Lengths parted by "/", each at least the one before."""
+    parts = text.split("/")
+    found = [int(part) if part.isascii() and part.isdigit() else 0 for part in parts]
+    if len(found) < 2 or not all(1 <= a <= b <= MAX_TOKEN for a, b in itertools.pairwise(found)):
+        raise InputError(
+            "not quantiles", field="at", value=text,
+            allowed=f"two or more whole numbers of 1 to {MAX_TOKEN} that never fall, parted by /",
+        )  # fmt: skip
+    return found
+
+
 @dataclass(frozen=True)
 class Distribution:
     """What a name of a distribution stands for."""
@@ -111,6 +129,12 @@ DISTRIBUTIONS: dict[str, Distribution] = {
     "zipf": Distribution(_zipf, "`min` to `max` with odds length^-alpha", ("alpha", "min", "max"), ("alpha", "max")),
     "empirical": Distribution(
         _empirical, "drawn from column `column` (from 1) of a CSV `file`", ("file", "column"), ("file",)
+    ),
+    "quantiles": Distribution(
+        _quantiles,
+        "straight lines between quantiles at equal steps, the least to the largest: `at` 1/80/400",
+        ("at",),
+        ("at",),
     ),
 }
 
@@ -164,7 +188,7 @@ def _checked(name: str, table: dict[str, Any], field: str) -> Length:
             raise InputError(f"{name} needs {key}=", field=field, value=name, allowed=shape.keys)
     values: dict[str, float | str] = {}
     for key in shape.keys:
-        if key in table and key == "file":
+        if key in table and key in ("file", "at"):
             values[key] = str(table[key])
         elif key in table:
             values[key] = _number(table[key], f"{field}.{key}", key)
@@ -177,6 +201,8 @@ def _checked(name: str, table: dict[str, Any], field: str) -> Length:
         raise InputError("outside min and max", field=f"{field}.mean", value=mean, allowed=f"{low} to {high}")
     if name == "lognormal":
         _check_lognormal(length, field)
+    if name == "quantiles":
+        _points(str(length.get("at")))
     return length
 
 

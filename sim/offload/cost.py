@@ -17,6 +17,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
+from kernels.errors import InputError
 from kernels.units import PS_PER_S
 from sim.offload.policy import BlockPolicy
 from sim.offload.rates import TierRates
@@ -33,19 +34,35 @@ BUFFER = 2  # of each kind, filled and used in turn
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Lengths of every sequence of a run: tokens of the prompt and of the answer."""
+    """Lengths of every sequence of a run: tokens of the prompt and of the answer; `keep`, where given, of the keys and
+    values that a budget leaves, at most those of the prompt."""
 
     prompt: int
     output: int
+    keep: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.keep <= self.prompt:
+            raise InputError("not a budget of the prompt", field="keep", value=self.keep, allowed=f"0 to {self.prompt}")
+
+    @property
+    def kept_prompt(self) -> int:
+        """Tokens of a prompt that stay."""
+        return self.keep or self.prompt
 
     @property
     def mean_key(self) -> float:
         """Keys that a further token sees, on average."""
-        return self.prompt + self.output / 2
+        return self.keep or self.prompt + self.output / 2
 
     @property
     def end(self) -> int:
-        return self.prompt + self.output
+        """Tokens held at the most."""
+        return self.keep or self.prompt + self.output
+
+    def key(self, step: int) -> int:
+        """Keys that the token of a step sees."""
+        return self.keep or self.prompt + step
 
 
 def form(constant: float = 0.0, **part: float) -> Floats:
@@ -67,17 +84,18 @@ PROMPT, MEAN = 0, -1  # a step: the prompt's, the mean over all others; 1 and up
 def engine_forms(layer: Layer, policy: BlockPolicy, tier: TierRates, shape: Shape, step: int) -> Floats:
     """`[engine, form]` seconds of one layer and the block in a step (`PROMPT`, `MEAN`, or a token's number)."""
     seq, num = policy.block, policy.num_batch
-    token = seq * (shape.prompt if step == PROMPT else 1)
-    cache, hidden, weight = layer.cache_byte * token, layer.hidden_byte * token, layer.weight_byte
+    token, kept = (shape.prompt, shape.kept_prompt) if step == PROMPT else (1, 1)
+    cache, hidden, weight = layer.cache_byte * seq * kept, layer.hidden_byte * seq * token, layer.weight_byte
     up = form(weight=weight, hidden=hidden)
     down_s = form(hidden=hidden / tier.down_byte_per_s)
     read = form(weight_disk=weight, hidden_disk=hidden)
     write = form(cache_disk=cache, hidden_disk=hidden)
     if step == PROMPT:
         down_s += form(cache=cache / tier.down_cache_byte_per_s)
-        compute = form(num * layer.prefill_ps / PS_PER_S)
+        attend = max(layer.prompt_attend_ps / PS_PER_S, layer.prompt_flop / tier.prompt_attention_flop_per_s)
+        compute = form(num * (layer.prefill_ps / PS_PER_S + attend))
     else:
-        key = shape.mean_key if step == MEAN else shape.prompt + step
+        key = shape.mean_key if step == MEAN else shape.key(step)
         dense, attend, unpack = (
             num * _of(values, step) / PS_PER_S for values in (layer.decode_ps, layer.attend_ps, layer.unpack_ps)
         )

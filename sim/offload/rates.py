@@ -18,7 +18,8 @@ class StackFile(Table):
     """Rates that a software was measured to reach, in GB/s; what is not given is the machine's own.
 
     `up`: host to device. `down`: hidden states to the host, one buffer; `down_cache`: a prompt's keys and values into
-    their places. `host_attention`, `device_attention`: keys and values that attention reads there.
+    their places. `host_attention`, `device_attention`: keys and values that attention reads there; `prompt_attention`,
+    in TFLOP/s: products of a prompt's attention on the device, masked pairs among them.
     """
 
     title: str
@@ -28,6 +29,7 @@ class StackFile(Table):
     down_cache_GBps: Sourced = quantity(1e-3, 1e4, absent=0)  # noqa: N815
     host_attention_GBps: Sourced = quantity(1e-3, 1e5, absent=0)  # noqa: N815
     device_attention_GBps: Sourced = quantity(1e-3, 1e5, absent=0)  # noqa: N815
+    prompt_attention_TFLOPs: Sourced = quantity(1e-3, 1e5, absent=0)  # noqa: N815
     disk_read_GBps: Sourced = quantity(1e-3, 1e4, absent=0)  # noqa: N815
     disk_write_GBps: Sourced = quantity(1e-3, 1e4, absent=0)  # noqa: N815
 
@@ -43,6 +45,7 @@ class TierRates:
     write_byte_per_s: float
     attention_byte_per_s: float  # of the host's processor over keys and values
     device_attention_byte_per_s: float  # of the device's kernels over them, at the most
+    prompt_attention_flop_per_s: float  # of the device's products of a prompt's attention, at the most
     device_byte: float
     host_byte: float
     disk_byte: float
@@ -76,7 +79,7 @@ def rates(system: System, stack: str = "sol") -> TierRates:
         value = si(found, name) if found is not None else 0.0
         if value > limit > 0:
             raise InputError("faster than the machine is", field=name, value=value / 1e9,
-                             allowed=f"at most {limit / 1e9:g} GB/s of {node.name}")  # fmt: skip
+                             allowed=f"at most {limit / 1e9:g} G/s of {node.name}")  # fmt: skip
         return value or limit
 
     down = least("down_GBps", link)
@@ -88,6 +91,7 @@ def rates(system: System, stack: str = "sol") -> TierRates:
         write_byte_per_s=least("disk_write_GBps", write) if write else 0.0,
         attention_byte_per_s=least("host_attention_GBps", node.host_mem_byte_per_s * part),
         device_attention_byte_per_s=least("device_attention_GBps", system.device.mem_byte_per_s),
+        prompt_attention_flop_per_s=least("prompt_attention_TFLOPs", system.device.peak("fp16")),
         device_byte=system.device.mem_byte - system.device.mem_reserved_byte,
         host_byte=node.host_mem_byte * part,
         disk_byte=node.disk_byte * part,

@@ -28,6 +28,12 @@ class Replayed:
     def total_s(self) -> float:
         return self.total_ps / PS_PER_S
 
+    def projected_s(self, output: int) -> float:
+        """Seconds of `output` tokens where each but the first took as long as the second: so FlexGen's scripts count a
+        run that they cut after its first steps (`fewer_batch`)."""
+        first, second = self.token_end_ps[:2]
+        return (first + (second - first) * (output - 1)) / PS_PER_S
+
 
 def unit_times(held: tuple[Layer, ...], policy: BlockPolicy, tier: TierRates, shape: Shape) -> Ints:
     """`[token, layer, FIELDS]` picoseconds: transfers and computation of a batch, weights of the block.

@@ -41,7 +41,8 @@ class Offload:
 
     def layers(self, policy: BlockPolicy) -> tuple[Layer, ...]:
         """What a policy's layers hold and take."""
-        return layers(self.model, self.formats, self.machine, policy, self.shape.prompt, self.shape.output)
+        shape = self.shape
+        return layers(self.model, self.formats, self.machine, policy, shape.prompt, shape.output, shape.keep)
 
     def working(self, policy: BlockPolicy) -> float:
         """Bytes that a batch computes with on the device."""
@@ -84,15 +85,16 @@ class Offload:
 
 def prepare(
     model: str, system: str, prompt: int, output: int, *, fidelity: str = "calibrated", stack: str = "sol",
-    weight_format: str = "fp16", tier: TierRates | None = None,
+    weight_format: str = "fp16", tier: TierRates | None = None, keep: int = 0,
 ) -> Offload:  # fmt: skip
-    """Resolves the names of an offloading run; `InputError` says what is unknown or does not fit."""
+    """Resolves the names of an offloading run; `InputError` says what is unknown or does not fit. `keep`: tokens of
+    which a sequence keeps keys and values, chosen by attention (H2O); 0: all."""
     spec = models.load(model)
     box = catalog.system(system, 1)
     if fidelity == "calibrated" and best_fidelity(box.device) == "sol":
         raise InputError(f"{box.device.name} has no calibration", field="fidelity", value=fidelity, allowed="sol")
     formats = number_formats.of(spec, weight_format, "auto")
-    return Offload(spec, formats, machine(box, fidelity), tier or rates(box, stack), Shape(prompt, output))
+    return Offload(spec, formats, machine(box, fidelity), tier or rates(box, stack), Shape(prompt, output, keep))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

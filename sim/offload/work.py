@@ -26,9 +26,10 @@ Ints = npt.NDArray[np.int64]
 PLACED = Placement()
 # Element-wise passes over device memory, bytes a value, as separate kernels of a framework have them (FlexGen's
 # released code). Unpacking shifts and masks (0.5 in, 0.5 out), spreads each result over every other value (0.5 in,
-# whole sectors of 2 out), divides and adds (2 in, 2 out each). Packing finds the least and the largest (2 in each),
-# subtracts, scales, clamps, rounds (4 each), narrows (3) and joins (2).
-UNPACK_BYTE, PACK_BYTE = 15.0, 25.0
+# whole sectors of 2 out; of weights, which are grouped along their rows, over every other row: 1 out), divides and adds
+# (2 in, 2 out each). Packing finds the least and the largest (2 in each), subtracts, scales, clamps, rounds (4 each),
+# narrows (3) and joins (2).
+UNPACK_BYTE, UNPACK_WEIGHT_BYTE, PACK_BYTE = 15.0, 13.0, 25.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +43,19 @@ class Layer:
     cache_byte: float  # of a token, as kept
     cache_value: float  # of a token
     hidden_byte: float  # of a token that it hands on through a tier
-    prefill_ps: int  # a batch's prompts
+    prefill_ps: int  # a batch's prompts, without their attention
+    prompt_attend_ps: int  # their attention
+    prompt_flop: float  # its products, of masked pairs too
     decode_ps: tuple[int, ...]  # a batch's token, each step but the first, without attention over the cache
     attend_ps: tuple[int, ...]  # attention over all of it
     unpack_ps: tuple[int, ...]  # and unpacking it
 
 
 def layers(
-    model: ModelSpec, formats: Formats, machine: Machine, policy: BlockPolicy, prompt: int, output: int
+    model: ModelSpec, formats: Formats, machine: Machine, policy: BlockPolicy, prompt: int, output: int, keep: int = 0
 ) -> tuple[Layer, ...]:
-    """Embedding, blocks (a row a kind) and head, for prompts of `prompt` and answers of `output` tokens.
+    """Embedding, blocks (a row a kind) and head, for prompts of `prompt` and answers of `output` tokens, of which a
+    budget of `keep` leaves so many (0: all).
 
     Raises `InputError` for models of which a layer keeps something else than every token's keys and values.
     """
@@ -62,7 +66,7 @@ def layers(
     if prompt < 1 or output < 1 or (prompt + output > model.max_context and model.position == "learned"):
         raise InputError("not lengths of this model", field="prompt, output", value=(prompt, output),
                          allowed=f"1 or more, {model.max_context} together")  # fmt: skip
-    price = _Price(model, formats, machine, policy, prompt, output)
+    price = _Price(model, formats, machine, policy, prompt, output, keep)
     return (price.ends(first=True), *(price.block(b, n) for b, n in model.num_block().items()), price.ends(first=False))
 
 
@@ -70,11 +74,13 @@ class _Price:
     """Rows of each layer, priced; an answer's first token comes from its prompt's step."""
 
     def __init__(
-        self, model: ModelSpec, formats: Formats, machine: Machine, policy: BlockPolicy, prompt: int, output: int
-    ) -> None:
+        self, model: ModelSpec, formats: Formats, machine: Machine, policy: BlockPolicy, prompt: int, output: int,
+        keep: int,
+    ) -> None:  # fmt: skip
         self.model, self.formats, self.machine, self.policy = model, formats, machine, policy
         self.prompt, self.batch = prompt, policy.batch
-        self.length = [prompt + i for i in range(1, output)]  # keys that each further token sees
+        self.kept_prompt = keep or prompt
+        self.length = [keep or prompt + i for i in range(1, output)]  # keys that each further token sees
 
     def block(self, block: Block, count: int) -> Layer:
         """Blocks of one kind."""
@@ -93,8 +99,9 @@ class _Price:
         byte = self.formats.act_byte("activation")
         cache_value = float(kv.token_value(block.attention, 1))
         hidden = self.model.hidden * byte
-        unpack = self._unpack(value) if p.pack_weight else 0
-        pack = self._pass("pack", cache_value * self.batch * self.prompt, PACK_BYTE) if p.pack_cache else 0
+        unpack = self._pass("unpack", value, UNPACK_WEIGHT_BYTE) if p.pack_weight else 0
+        query = block.attention.num_head * block.attention.head_dim
+        pack = self._pass("pack", cache_value * self.batch * self.kept_prompt, PACK_BYTE) if p.pack_cache else 0
         pack_token = self._pass("pack", cache_value * self.batch, PACK_BYTE) if p.pack_cache else 0
         dense = self._dense(block, self.batch)
         packed = self.length if p.pack_cache else []
@@ -106,10 +113,13 @@ class _Price:
             cache_byte=cache_value * (PACKED_BYTE if p.pack_cache else self.formats.kv_byte),
             cache_value=cache_value,
             hidden_byte=hidden,
-            prefill_ps=self._dense(block, self.batch * self.prompt) + self._prompt(block) + unpack + pack,
+            prefill_ps=self._dense(block, self.batch * self.prompt) + unpack + pack,
+            prompt_attend_ps=self._prompt(block),
+            prompt_flop=4.0 * query * self.batch * self.prompt**2,
             decode_ps=tuple(dense + unpack + pack_token for _ in self.length),
             attend_ps=tuple(self._attend(block)),
-            unpack_ps=tuple(self._unpack(cache_value * self.batch * m) for m in packed) or (0,) * len(self.length),
+            unpack_ps=tuple(self._pass("unpack", cache_value * self.batch * m, UNPACK_BYTE) for m in packed)
+            or (0,) * len(self.length),
         )
 
     def ends(self, first: bool) -> Layer:
@@ -129,7 +139,7 @@ class _Price:
         return Layer(
             "embedding" if first else "head", 1, row * model.hidden * byte, 0.0, 0.0, 0.0,
             model.hidden * formats.act_byte("activation") if first else 0.0,
-            ps(self.batch * self.prompt), (ps(self.batch),) * len(self.length), *((0,) * len(self.length),) * 2,
+            ps(self.batch * self.prompt), 0, 0.0, (ps(self.batch),) * len(self.length), *((0,) * len(self.length),) * 2,
         )  # fmt: skip
 
     def _dense(self, block: Block, token: int) -> int:
@@ -151,9 +161,6 @@ class _Price:
         rows = Rows(self.formats, PLACED, 1, 0)
         lowering.attention_row(rows, block.attention, work, phase)
         return self._cost(rows.table(), work)
-
-    def _unpack(self, value: float) -> int:
-        return self._pass("unpack", value, UNPACK_BYTE)
 
     def _pass(self, name: str, value: float, byte: float) -> int:
         """Element-wise passes over `value` numbers that move `byte` bytes a number."""

@@ -30,6 +30,7 @@ def near(values: np.ndarray, mean: float) -> bool:
         ("lognormal:mean=247:sigma=1.2:max=1000", 247),
         ("lognormal:mean=1155:std=1109", 1155),
         ("lognormal:mean=1155:median=1020", 1155),
+        ("quantiles:at=1/101/401", (51 + 251) / 2),  # two straight lines, as many of either
         ("zipf:alpha=0:min=3:max=6", 4.5),  # no preference: uniform
         ("zipf:alpha=1:max=3", 3 / (1 + 1 / 2 + 1 / 3)),  # sum of k / k over sum of 1 / k
     ],
@@ -49,6 +50,17 @@ def test_lognormal_median_and_width() -> None:
     assert lognormal_sigma(parse_length({"distribution": "lognormal", "mean": 50 * math.e**0.5, "median": 50})) == (
         pytest.approx(1)
     )
+
+
+def test_quantiles_are_where_they_are_said_to_be_and_lines_between() -> None:
+    length = parse_length("quantiles:at=5/80/80/400")
+    assert quantile(length, np.array([0, 1 / 6, 1 / 3, 0.5, 2 / 3, 5 / 6, 1 - 1e-12])).tolist() == [
+        5, 42, 80, 80, 80, 240, 400,
+    ]  # fmt: skip
+    assert parse_length(str(length)) == length
+    for bad in ("5", "5/4", "0/4", "1/x", "1/2.5", "", "1//2"):
+        with pytest.raises(InputError, match="not quantiles"):
+            parse_length(f"quantiles:at={bad}")
 
 
 def test_zipf_odds() -> None:
@@ -113,4 +125,4 @@ def test_unknown_names_say_the_nearest() -> None:
         parse_length("lognorml:mean=5")
     with pytest.raises(InputError, match="nearest: sigma"):
         parse_length("lognormal:mean=5:sigmma=1")
-    assert set(DISTRIBUTIONS) == {"fixed", "uniform", "normal", "lognormal", "zipf", "empirical"}
+    assert set(DISTRIBUTIONS) == {"fixed", "uniform", "normal", "lognormal", "zipf", "empirical", "quantiles"}

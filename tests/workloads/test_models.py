@@ -32,6 +32,7 @@ PUBLISHED = {
     "llama-4-scout": 108_641_793_536 - 873_000_000,  # checkpoint less its vision encoder of 0.87 B
     "llama-4-maverick": 401_583_781_376 - 873_000_000,  # the same encoder
     "mistral-7b": 7_241_732_096,  # checkpoint
+    "mistral-7b-v0.2": 7_241_732_096,  # checkpoint
     "mixtral-8x7b": 46_702_792_704,  # checkpoint; arXiv 2401.04088: 47 B
     "mixtral-8x22b": 140_630_071_296,  # checkpoint; card: 141 B
     "qwen2.5-7b": 7_615_616_512,  # checkpoint; card: 7.61 B

@@ -157,3 +157,35 @@ def test_a_software_cannot_make_a_link_faster(tmp_path) -> None:
     file.write_text('title = "x"\nsource = "y"\nup_GBps = 20\n')
     with pytest.raises(InputError, match="faster than the machine"):
         rates(catalog.system("n1_t4"), str(file))
+
+
+def test_attention_is_as_slow_as_a_software_says(tmp_path) -> None:
+    file = tmp_path / "slow.toml"
+    file.write_text(
+        'title = "x"\nsource = "y"\nprompt_attention_TFLOPs = 0.01\ndevice_attention_GBps = 1\ndisk_read_GBps = 1\n'
+    )
+    one, slow, policy = run(), run(stack=str(file)), BlockPolicy(batch=2)
+    layer = one.layers(policy)[1]
+    product = 4 * 2 * 128**2 * 4096 / 1e10  # two products of every pair, masked or not, over all heads
+    held = 2 * (128 + 8 / 2) * 2 * 4096 * 2 / 1e9  # keys and values of 16 bits at the mean length
+    before, after = one.predict(policy), slow.predict(policy)
+    own = sum(layer.attend_ps) / len(layer.attend_ps) / 1e12
+    assert after.prefill_s - before.prefill_s == pytest.approx(32 * (product - layer.prompt_attend_ps / 1e12))
+    assert after.decode_s - before.decode_s == pytest.approx(7 * 32 * (held - own))
+    assert slow.tier.read_byte_per_s == 1e9 < one.tier.read_byte_per_s
+
+
+def test_a_budget_holds_and_reads_what_it_keeps() -> None:
+    full, kept = run(), prepare("opt-6.7b", "n1_t4", 128, 8, keep=32)
+    policy = BlockPolicy(batch=2, cache=HOST)
+    token = 4 * 32 * 4096  # bytes of a token's keys and values over all layers
+    assert full.need(policy)[1] - kept.need(policy)[1] == (128 + 8 - 32) * 2 * token
+    said, done = kept.predict(policy), kept.replay(policy)
+    up, down = (said.busy_s[ENGINES.index(name)] for name in ("up", "down"))
+    assert up * kept.tier.up_byte_per_s == pytest.approx(7 * 2 * 32 * token)  # every further token reads what is kept
+    assert down * kept.tier.down_byte_per_s == pytest.approx((32 + 7) * 2 * token)  # of the prompt, and each new one
+    steps = np.diff(done.token_end_ps)
+    assert (steps == steps[0]).all()
+    assert done.projected_s(8) == pytest.approx(done.token_end_ps[-1] / 1e12)
+    with pytest.raises(InputError, match="not a budget of the prompt"):
+        prepare("opt-6.7b", "n1_t4", 128, 8, keep=129)

@@ -45,9 +45,9 @@ def test_steps_that_began_a_run_are_no_cases(tmp_path: pathlib.Path) -> None:
 
 
 def test_the_shipped_profile_left_out_what_its_study_asks() -> None:
-    from studies.sarathi_serve import DECODE, PREFILL, SEVERAL
+    from studies.sarathi_serve import DECODE, PREFILL, PUBLISHED
 
-    profile = load(SEVERAL)
+    profile = load(PUBLISHED)
     assert profile.fit is not None
     asked = {f"decode:{num}" for num in DECODE} | {f"prefill:{num}" for num in PREFILL}
     assert asked <= set(profile.fit.left_out.removeprefix("steps ").split(", "))
