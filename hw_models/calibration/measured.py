@@ -10,7 +10,7 @@ import dataclasses
 import io
 import pathlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import pandas as pd
 
 from hw_models.calibration.measured_rows import BUILDERS, kv_write, number
 from hw_models.calibration.plausible import TOO_FAST, check_light, light_s
+from hw_models.calibration.units import plain, with_units
 from hw_models.files import read_byte
 from kernels.content import check_numbers
 from kernels.digits import MOST
@@ -54,6 +55,7 @@ OTHERS: Mapping[str, str] = {  # a column of files that hold what one operator i
 }
 LATENT = {"absorbed": (576, 512), "expanded": (192, 128)}  # widths of keys and values (DeepSeek-V2, arXiv 2405.04434)
 EXCHANGE_MS = ("dispatch_ms", "combine_ms")  # of a file that has both in a row
+TIMES = ("latency_ms", *EXCHANGE_MS, "power_w", "power_limit_w")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,8 +173,9 @@ def _refuse_almost(frame: pd.DataFrame, file: pathlib.Path) -> None:
             )  # fmt: skip
 
 
-def read_frame(file: pathlib.Path) -> pd.DataFrame:
-    """A CSV file, plain or gzipped, or an `InputError` saying why it is none or that it holds no row."""
+def read_frame(file: pathlib.Path, wanted: Iterable[str] = TIMES) -> pd.DataFrame:
+    """A CSV file, plain or gzipped, or an `InputError` saying why it is none or that it holds no row. Columns of
+    `wanted` may be there in another unit, which their names say."""
     try:
         data = read_byte(file)
         check_numbers(data, file)
@@ -183,7 +186,8 @@ def read_frame(file: pathlib.Path) -> pd.DataFrame:
         raise InputError(f"not CSV: {error}", file=file) from None
     if frame.empty:
         raise NothingServedError("no row under the header", file=file)
-    return _completed(_a_row_each(frame.rename(columns=lambda name: str(name).strip().lower())))
+    frame = with_units(frame.rename(columns=lambda name: plain(str(name))), wanted)
+    return _completed(_a_row_each(frame))
 
 
 def _completed(frame: pd.DataFrame) -> pd.DataFrame:

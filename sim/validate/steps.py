@@ -95,7 +95,7 @@ def read(path: pathlib.Path, unit: str | None = None, odd: "OddRows | None" = No
     from hw_models.calibration.odd_rows import OddRows
     from kernels.errors import InputError
 
-    raw = read_frame(path)
+    raw = read_frame(path, ("prompt_s", "token_s", "e2e_s", "step_s"))
     noted = OddRows(path) if odd is None else odd
     lower = {str(name).lower(): str(name) for name in raw.columns}
     frame = raw.iloc[:, :0].copy()
