@@ -218,7 +218,8 @@ def test_a_bad_row_is_named(text: str, error: str, tmp_path: pathlib.Path, capsy
 
 def test_headers_in_other_letters_and_units_are_read_too(tmp_path: pathlib.Path) -> None:
     row = {"# GPUs": 8, "global batch": 16, "micro batch": 4, "hidden size": 1024, "attention heads": 16,
-           "# layers": 4, "sequence length": 512, "tensor parallelism": 2, "data parallelism": 2, "pipeline parallelism": 2}  # fmt: skip
+           "# layers": 4, "sequence length": 512, "tensor parallelism": 2, "data parallelism": 2,
+           "pipeline parallelism": 2}  # fmt: skip
     files = {"a.csv": row | {"iteration time (ms)": 100.0}}
     files["b.csv"] = {key.upper(): value for key, value in row.items()} | {"Iteration time (s)": 0.1}
     found = []
