@@ -147,6 +147,12 @@ NEWER: dict[str, Published] = {
          "layer_types": every(4, 45, "linear_attention", "indexed_attention")},
         313_326_816_766, kv_byte=11 * (512 * 2 + 132 / 16), bound=1e-3,
     ),  # transformers' class
+    "Qwen-7B": Published(
+        {"model_type": "qwen", "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32,
+         "num_attention_heads": 32, "kv_channels": 128, "vocab_size": 151936, "max_position_embeddings": 32768,
+         "seq_length": 8192, "no_bias": True, "tie_word_embeddings": False},
+        7_721_324_544, kv_byte=32 * 2 * 4096 * 2, bound=1e-12,
+    ),  # the checkpoint's own count; arXiv 2309.16609: 7 B
     "rwkv7-0.1B": _rwkv7(12, 768, 64, 64, 32, 128),
     "rwkv7-2.9B": _rwkv7(32, 2560, 96, 96, 64, 320),
 }  # fmt: skip
