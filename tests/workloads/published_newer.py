@@ -147,6 +147,14 @@ NEWER: dict[str, Published] = {
          "layer_types": every(4, 45, "linear_attention", "indexed_attention")},
         313_326_816_766, kv_byte=11 * (512 * 2 + 132 / 16), bound=1e-3,
     ),  # transformers' class
+    "Inkling-class": Published(
+        {"model_type": "inkling_mm_model", "text_config": {
+            "model_type": "inkling_text", "hidden_size": 6144, "num_hidden_layers": 66, "num_attention_heads": 64,
+            "num_key_value_heads": 8, "head_dim": 128, "swa_num_key_value_heads": 16, "sliding_window_size": 512,
+            "moe_intermediate_size": 3072, "n_routed_experts": 256, "n_shared_experts": 2, "num_experts_per_tok": 6,
+            "intermediate_size": 24576, "vocab_size": 201024, "max_position_embeddings": 131072}},
+        975_340_270_146, kv_byte=(11 * 8 + 55 * 16) * 2 * 128 * 2, bound=1e-12,
+    ),  # transformers' class
     "Qwen-7B": Published(
         {"model_type": "qwen", "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32,
          "num_attention_heads": 32, "kv_channels": 128, "vocab_size": 151936, "max_position_embeddings": 32768,
