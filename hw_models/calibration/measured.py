@@ -101,6 +101,8 @@ def kind_of(frame: pd.DataFrame) -> str | None:
         return None
     if set(COLUMNS["absorbing"]) <= set(frame.columns) and frame["op"].astype(str).isin(state_rows.ABSORB).any():
         return "absorbing"
+    if "num_slot" in frame.columns:
+        return "moe"
     return next((kind for kind, tell in TELLS.items() if tell in frame.columns), None)
 
 

@@ -23,9 +23,11 @@ def completed(frame: pd.DataFrame) -> pd.DataFrame:
     """Mamba-2's table, which times convolutions alone, under the columns of the others."""
     if not {"d_state", "num_group", "d_conv", "head_dim", "num_head"} <= set(frame.columns):
         return frame
-    channel = frame["num_head"] * frame["head_dim"] + 2 * frame["num_group"] * frame["d_state"]
+    head, dim, group, state = (
+        pd.to_numeric(frame[name], errors="coerce") for name in ("num_head", "head_dim", "num_group", "d_state")
+    )
     return frame.assign(
-        conv_channel=channel, num_k_head=frame["num_group"], head_k_dim=frame["d_state"],
+        conv_channel=head * dim + 2 * group * state, num_k_head=frame["num_group"], head_k_dim=frame["d_state"],
         num_v_head=frame["num_head"], head_v_dim=frame["head_dim"],
     ).drop(columns=["num_head", "head_dim"])  # fmt: skip
 
@@ -37,7 +39,8 @@ def recurrent(frame: pd.DataFrame, file: pathlib.Path, skipped: dict[int, str]) 
     ops, work = op.empty(len(frame))
     frame = frame.assign(**{name: number(frame, name, file, positive=name != "conv_channel") for name in SHAPE})
     kernel, phase = frame["kernel"].astype(str), frame["phase"].astype(str)
-    conv, decode = kernel.str.contains("conv1d").to_numpy(), (phase == "generation").to_numpy()
+    conv = ((frame["conv_channel"] > 1) | kernel.str.contains("conv1d")).to_numpy()
+    decode = (phase == "generation").to_numpy()
     channel = kernel.str.contains("kda").to_numpy()
     for name, code, chosen in (
         ("conv", op.CONV, conv),

@@ -84,7 +84,8 @@ def test_sparse_blocks_have_an_indexer_unless_their_kernel_reads_all_or_another_
 def test_odd_rows_and_unknown_models_of_a_block_stop_nothing(tmp_path: pathlib.Path) -> None:
     file = write(tmp_path, "b.csv", MLA, MLA | {"model": "acme/unheard"}, MLA | {"batch": None}, MLA | {"kv_len": "x"})
     rows, reasons = validate_ops(file, "h100_sxm")
-    assert sum(r["n"] for r in rows if r["system"] == "all") == 1
+    row = total(rows, "mla_decode_block")
+    assert (row["n"], row["coverage"]) == (1, 0.25)
     assert reasons["a cell is no measurement"] == 2
     assert any("acme/unheard" in why for why in reasons)
 
@@ -103,6 +104,16 @@ def test_a_scan_is_priced_as_the_layer_that_has_it(tmp_path: pathlib.Path) -> No
     assert list(found.skipped) == [1]
 
 
+def test_a_convolution_is_one_by_its_channels_whatever_its_kernel_is_called(tmp_path: pathlib.Path) -> None:
+    (found,) = read_folder(write(tmp_path, "gdn.csv", GDN | {"conv_channel": 8192, "kernel": "mine"}, GDN))
+    assert found.ops["kind"].tolist() == [op.CONV, op.SCAN]
+    mamba = {"kernel": "c", "phase": "context", "batch": 2, "query_len": 64, "num_head": 128, "head_dim": 64,
+             "d_state": 128, "num_group": 8, "d_conv": 4, "latency_ms": 0.05}  # fmt: skip
+    rows, reasons = validate_ops(write(tmp_path, "m.csv", mamba, mamba | {"head_dim": "x"}), "h100_sxm")
+    assert total(rows, "conv")["n"] == 1
+    assert reasons.total() == 1
+
+
 def test_absorbing_products_are_a_multiply_a_head(tmp_path: pathlib.Path) -> None:
     row = {"op": "mla_gen_pre", "dtype": "bfloat16", "kernel": "bmm", "num_token": 64, "num_head": 16, "latency_ms": 1}
     (found,) = read_folder(write(tmp_path, "bmm.csv", row, row | {"op": "mla_gen_post"}))
@@ -114,7 +125,7 @@ def test_absorbing_products_are_a_multiply_a_head(tmp_path: pathlib.Path) -> Non
 def test_experts_of_one_rank_that_copies_balance_are_even(tmp_path: pathlib.Path) -> None:
     row = {
         "op": "any", "dtype": "fp8_block", "kernel": "k", "num_token": 4096, "num_token_rank0": 2048, "hidden": 7168,
-        "inter": 2048, "topk": 8, "num_expert": 256, "num_slot": 288, "ep": 16, "distribution": "power_law_1.2_eplb",
+        "inter": 2048, "topk": 8, "num_expert": 256, "num_slot": 288, "num_token_per_rank": 256, "ep": 16, "distribution": "power_law_1.2_eplb",
         "latency_ms": 1.0,
     }  # fmt: skip
     (found,) = read_folder(write(tmp_path, "wide.csv", row, row | {"distribution": "power_law_1.2"}))
