@@ -49,9 +49,10 @@ class Priced(NamedTuple):
 def is_block(frame: pd.DataFrame) -> bool:
     """Whether a measured table is one of blocks."""
     names = set(frame.columns)
-    return "latency_ms" in names and (
-        {"gemm_dtype", "model", "num_head", "batch"} <= names or {"hc_mult", "hidden", "num_token", "op"} <= names
-    )
+    if not {"latency_ms", "kernel"} <= names:
+        return False
+    attention = {"gemm_dtype", "kv_dtype", "model", "num_head", "batch"} <= names and {"kv_len", "query_len"} & names
+    return bool(attention) or {"hc_mult", "hidden", "num_token", "op"} <= names
 
 
 def priced(frame: pd.DataFrame, arrays: Machine, reasons: Counter[str]) -> Priced:

@@ -90,6 +90,13 @@ def test_odd_rows_and_unknown_models_of_a_block_stop_nothing(tmp_path: pathlib.P
     assert any("acme/unheard" in why for why in reasons)
 
 
+def test_a_block_that_lacks_a_column_is_counted_and_not_priced(tmp_path: pathlib.Path) -> None:
+    for name in ("kernel", "kv_dtype", "kv_len"):
+        file = write(tmp_path, "b.csv", {key: value for key, value in MLA.items() if key != name})
+        rows, reasons = validate_ops(file, "h100_sxm")
+        assert (rows, list(reasons.values())) == ([], [1])
+
+
 def test_a_scan_is_priced_as_the_layer_that_has_it(tmp_path: pathlib.Path) -> None:
     (found,) = read_folder(write(tmp_path, "gdn.csv", GDN, GDN | {"phase": "verify"}))
     delta = Delta(16, 32, 128, 128, 4, state_byte=4.0)
@@ -125,8 +132,8 @@ def test_absorbing_products_are_a_multiply_a_head(tmp_path: pathlib.Path) -> Non
 def test_experts_of_one_rank_that_copies_balance_are_even(tmp_path: pathlib.Path) -> None:
     row = {
         "op": "any", "dtype": "fp8_block", "kernel": "k", "num_token": 4096, "num_token_rank0": 2048, "hidden": 7168,
-        "inter": 2048, "topk": 8, "num_expert": 256, "num_slot": 288, "num_token_per_rank": 256, "ep": 16, "distribution": "power_law_1.2_eplb",
-        "latency_ms": 1.0,
+        "inter": 2048, "topk": 8, "num_expert": 256, "num_slot": 288, "num_token_per_rank": 256, "ep": 16,
+        "distribution": "power_law_1.2_eplb", "latency_ms": 1.0,
     }  # fmt: skip
     (found,) = read_folder(write(tmp_path, "wide.csv", row, row | {"distribution": "power_law_1.2"}))
     assert found.label == "moe_wide"
