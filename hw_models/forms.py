@@ -52,6 +52,7 @@ FORMAT_RELATIVES: dict[str, tuple[str, ...]] = {  # whose constants a format tak
     "fp16": ("bf16",),
     "fp8": ("bf16",),
     "fp8_block": ("fp8", "bf16"),
+    "mxfp8": ("fp8_block", "fp8", "bf16"),
     "int8": ("fp8", "bf16"),
     "int4": ("fp8", "bf16"),
     "nvfp4": ("fp8", "bf16"),

@@ -32,6 +32,7 @@ FORMATS: tuple[Format, ...] = (
     Format("mxfp4_a16", 4 + 8 / 32, 16, "bf16", True),
     Format("int2", 2, 16, "bf16", True),  # KV only
     Format("int1", 1, 16, "bf16", True),  # KV only
+    Format("mxfp8", 8 + 8 / 32, 8 + 8 / 32, "fp8", False),  # one 8-bit exponent a group of 32
 )
 NUM_FORMAT = len(FORMATS)
 FORMAT_CODE: dict[str, int] = {f.name: code for code, f in enumerate(FORMATS)}

@@ -105,8 +105,13 @@ def _projections(rows: Rows, model: ModelSpec, a: Attention) -> None:
         return
     kv_head = 0 if a.shared_kv else ceil_div(a.num_kv_head, tp)
     value_dim = 0 if a.key_is_value else a.v_head_dim
-    width = head * a.head_dim + kv_head * (a.head_dim + value_dim)
-    rows.gemm("qkv_proj", m, width, h, "attention", bias=width if a.qkv_bias else 0)
+    query, key = head * a.head_dim, kv_head * (a.head_dim + value_dim)
+    if a.q_rank:  # a narrow query, alike on all devices, is normed and widened (Step-3)
+        rows.gemm("qkv_proj", m, a.q_rank + key, h, "attention", bias=key if a.qkv_bias else 0)
+        rows.stream("q_norm", op.NORM, m, a.q_rank, NORM_FLOP["rms"], weight=a.q_rank)
+        rows.gemm("q_b_proj", m, query, a.q_rank, "attention", bias=query if a.qkv_bias else 0)
+    else:
+        rows.gemm("qkv_proj", m, query + key, h + a.joined, "attention", bias=query + key if a.qkv_bias else 0)
     _index(rows, a, h)
     if a.qk_norm:
         rows.stream("qk_norm", op.NORM, m, (head + kv_head) * a.head_dim, NORM_FLOP["rms"], weight=a.qk_norm)

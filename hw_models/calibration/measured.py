@@ -10,14 +10,16 @@ import dataclasses
 import io
 import pathlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hw_models.calibration import state_rows
 from hw_models.calibration.measured_rows import BUILDERS, kv_write, number
 from hw_models.calibration.plausible import TOO_FAST, check_light, light_s
+from hw_models.calibration.units import plain, with_units
 from hw_models.files import read_byte
 from kernels.content import check_numbers
 from kernels.digits import MOST
@@ -36,8 +38,11 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {  # kind -> columns that tell it, besi
     "moe": ("dtype", "kernel", "num_token", "hidden", "inter", "topk", "num_expert", "tp", "ep", "distribution"),
     "collective": ("op", "num_gpu", "message_byte"),
     "exchange": ("op", "num_gpu", "num_token_per_rank", "hidden", "topk", "num_expert"),
+    "recurrent": ("kernel", "phase", *state_rows.SHAPE),
+    "absorbing": ("op", "dtype", "kernel", "num_token", "num_head"),
 }  # fmt: skip
 TELLS = {
+    "recurrent": "conv_channel",
     "exchange": "num_token_per_rank",  # before what has experts too
     "gemm": "n",
     "attn_prefill": "query_len",
@@ -48,12 +53,11 @@ TELLS = {
 OTHERS: Mapping[str, str] = {  # a column of files that hold what one operator is not
     "gemm_dtype": "a whole attention block, which is many operators",
     "architecture": "a whole attention block, which is many operators",
-    "d_conv": "convolutions and recurrences, which are fitted but not read here",
-    "num_token_rank0": "experts of one rank of many, whose load the other ranks' counts do not tell",
     "hc_mult": "hyper-connections, which are priced as a layer's streams",
 }
 LATENT = {"absorbed": (576, 512), "expanded": (192, 128)}  # widths of keys and values (DeepSeek-V2, arXiv 2405.04434)
 EXCHANGE_MS = ("dispatch_ms", "combine_ms")  # of a file that has both in a row
+TIMES = ("latency_ms", *EXCHANGE_MS, "power_w", "power_limit_w")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +81,8 @@ class Measured:
     @property
     def label(self) -> str:
         """What the rows are called: their kind, or which attention they time that is not plain."""
+        if "num_slot" in self.frame.columns:
+            return "moe_wide"  # one rank's experts of many ranks'
         if self.plain:
             return self.kind
         return self.kind.replace("attn", "latent" if "v_head_dim" in self.frame.columns else "encoder")
@@ -91,24 +97,36 @@ def kind_of(frame: pd.DataFrame) -> str | None:
     """Which kind of operator a frame's columns describe, or None."""
     if other(frame):
         return None
-    return next((kind for kind, tell in TELLS.items() if tell in frame.columns and "latency_ms" in frame.columns), None)
+    if "latency_ms" not in frame.columns:
+        return None
+    if set(COLUMNS["absorbing"]) <= set(frame.columns) and frame["op"].astype(str).isin(state_rows.ABSORB).any():
+        return "absorbing"
+    if "num_slot" in frame.columns:
+        return "moe"
+    return next((kind for kind, tell in TELLS.items() if tell in frame.columns), None)
 
 
 def other(frame: pd.DataFrame) -> str:
     """What a frame holds that is no single operator of ours, by its columns; empty where none says so."""
     if {"op", "m", "k"} <= set(frame.columns) and "n" not in frame.columns:
         return "quantisation of activations, which is part of its multiply"
+    if "d_conv" in frame.columns and "conv_channel" not in frame.columns:
+        return "a convolution that does not say its channels"
     return next((why for column, why in OTHERS.items() if column in frame.columns), "")
 
 
 def read_folder(
-    folder: str | pathlib.Path, machine: Machine | None = None, left_out: Counter[str] | None = None
+    folder: str | pathlib.Path,
+    machine: Machine | None = None,
+    left_out: Counter[str] | None = None,
+    apart: list[tuple[pathlib.Path, pd.DataFrame]] | None = None,
 ) -> list[Measured]:
     """Every operator file of a folder (CSV, plain or gzipped), or the one file given; other CSV files are passed by.
 
     Raises `InputError` for an unreadable folder, one without any such file, or a bad row. With `left_out`, files of a
     folder that are almost an operator's, or of which no row is a measurement, are counted there by rows, and bad rows
-    are `skipped`: a file that is alone is refused where no row stands.
+    are `skipped`: a file that is alone is refused where no row stands. Timed files of something that is no single
+    operator (`other`) are put `apart`, where it is given.
     """
     path = pathlib.Path(folder)
     found = []
@@ -140,12 +158,14 @@ def read_folder(
                     raise
                 left_out[str(error)] += len(frame)
                 first = first or error
+        elif apart is not None and other(frame) and "latency_ms" in frame.columns:
+            apart.append((file, frame))
         elif left_out is not None and "latency_ms" in frame.columns:
             why = other(frame) or "no operator of ours has these columns"
             left_out[f"{file.name}: {why}"] += len(frame)
-    if not found and first is not None:
+    if not found and not apart and first is not None:
         raise first
-    if not found:
+    if not found and not apart:
         allowed = "; ".join(", ".join(columns) for columns in COLUMNS.values())
         raise InputError("no file with the columns of a measured operator", file=path, allowed=allowed)
     return found
@@ -171,8 +191,9 @@ def _refuse_almost(frame: pd.DataFrame, file: pathlib.Path) -> None:
             )  # fmt: skip
 
 
-def read_frame(file: pathlib.Path) -> pd.DataFrame:
-    """A CSV file, plain or gzipped, or an `InputError` saying why it is none or that it holds no row."""
+def read_frame(file: pathlib.Path, wanted: Iterable[str] = TIMES) -> pd.DataFrame:
+    """A CSV file, plain or gzipped, or an `InputError` saying why it is none or that it holds no row. Columns of
+    `wanted` may be there in another unit, which their names say."""
     try:
         data = read_byte(file)
         check_numbers(data, file)
@@ -183,7 +204,22 @@ def read_frame(file: pathlib.Path) -> pd.DataFrame:
         raise InputError(f"not CSV: {error}", file=file) from None
     if frame.empty:
         raise NothingServedError("no row under the header", file=file)
-    return _completed(_a_row_each(frame.rename(columns=lambda name: str(name).strip().lower())))
+    frame = with_units(frame.rename(columns=lambda name: plain(str(name))), wanted)
+    return _completed(_of_wide_experts(_a_row_each(state_rows.completed(frame))))
+
+
+def _of_wide_experts(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table of the experts of one rank under wide expert parallelism under the columns of experts: whole experts a
+    rank, and where copies balance the load (`_eplb`) one more for each slot."""
+    if not {"num_slot", "num_expert", "distribution"} <= set(frame.columns):
+        return frame
+    text = frame["distribution"].astype(str)
+    even = text.str.endswith("_eplb")
+    return frame.assign(
+        tp=1,
+        num_expert=frame["num_slot"].where(even, frame["num_expert"]),
+        distribution=text.where(~even, "balanced"),
+    )
 
 
 def _completed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -231,7 +267,7 @@ def from_frame(
     odd = _mended(frame, kind) if mends else {}
     milliseconds = number(frame, "latency_ms", file, positive=True)
     skipped: dict[int, str] = {}
-    ops, work = BUILDERS[kind](frame, file, skipped)
+    ops, work = (BUILDERS | STATES)[kind](frame, file, skipped)
     skipped |= odd
     bare = {"non_causal", "v_head_dim"} & set(frame.columns)  # nothing was cached beside
     beside = kv_write(ops, work) if kind.startswith("attn") and not bare else None
@@ -252,10 +288,17 @@ def _check_columns(frame: pd.DataFrame, kind: str, file: pathlib.Path) -> None:
             raise InputError("column is missing", file=file, field=name, value="", allowed=COLUMNS[kind])
 
 
-TEXT = ("dtype", "kv_dtype", "kernel", "distribution", "op")
+TEXT = ("dtype", "kv_dtype", "kernel", "distribution", "op", "phase")
+STATES = {"recurrent": state_rows.recurrent, "absorbing": state_rows.absorbing}
 MOST_BYTE = 2.0**40  # of a message
-MAY_BE_ZERO = ("prefix_len", "window", "num_sm")
-BLANK = {"window": 0.0, "num_node": 1.0, "num_sm": 0.0}  # what columns that a file may lack mean where a cell is blank
+MAY_BE_ZERO = ("prefix_len", "window", "num_sm", "conv_channel")
+BLANK = {
+    "window": 0.0,
+    "num_node": 1.0,
+    "num_sm": 0.0,
+    "conv_channel": 1.0,
+    "d_conv": 1.0,
+}  # what columns that a file may lack mean where a cell is blank
 
 
 def _mended(frame: pd.DataFrame, kind: str) -> dict[int, str]:

@@ -28,7 +28,7 @@ def fit_folder(
     arrays = machine(catalog.system(device), "sol")
     fitted: dict[str, list[Kernel]] = {}
     for measured in read_folder(folder, arrays):
-        if measured.kind in kinds:
+        if measured.kind in kinds and measured.label == measured.kind:  # not one rank of many
             fitted.setdefault(measured.kind, []).extend(fit_measured(measured, arrays, relative, device))
     return fitted
 

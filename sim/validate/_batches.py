@@ -198,4 +198,4 @@ def file_rows(path: pathlib.Path) -> pd.DataFrame | None:
     """A file's batches, or None where it holds none."""
     from hw_models.calibration.measured import read_frame
 
-    return frame_of(read_frame(path))
+    return frame_of(read_frame(path, ("latency_s", "e2e_s")))

@@ -129,7 +129,7 @@ def _operators(frame: pd.DataFrame, file: pathlib.Path, system: str, reasons: Co
     found: Pairs = []
     try:
         kept = frame[good].reset_index(drop=True)
-        measured = from_frame(kept, file)
+        measured = from_frame(kept, file, mends=True)
         built = limited_system(catalog.system(name), _limit(limit[good], catalog.system(name).device.tdp_w))
         price_s, price_j = costs(measured, name, "calibrated", reasons, built.device.power_limit_w)
     except InputError as error:

@@ -145,7 +145,7 @@ def _file(file: pathlib.Path, arrays: Any, reasons: Counter[str]) -> dict[str, t
     from hw_models.device import cost
     from kernels.formats import FORMAT_CODE
 
-    frame = read_frame(file)
+    frame = read_frame(file, OPERATORS)
     for name in SHAPE:
         if name not in frame.columns:
             raise InputError("column is missing", file=file, field=name, value="", allowed=SHAPE)

@@ -111,7 +111,7 @@ def read(path: pathlib.Path, odd: "OddRows | None" = None, **given: Any) -> Any:
     from hw_models.calibration.odd_rows import OddRows
     from kernels.errors import InputError
 
-    raw = read_frame(path)
+    raw = read_frame(path, ())
     noted = OddRows(path) if odd is None else odd
     lower = {str(name).lower(): str(name) for name in raw.columns}
     frame = raw.iloc[:, :0].copy()

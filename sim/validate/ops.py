@@ -10,7 +10,8 @@ import numpy as np
 
 from kernels.errors import InputError
 
-HELP = "measured operators (GEMM, attention, experts, collectives) against their prices"
+SLOW = "took over a hundred times our price (is the unit right?)"
+HELP = "measured operators (GEMM, attention, experts, recurrences, collectives) and blocks of them against their prices"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +39,10 @@ def validate_ops(
     of that kind and format prices it.
     """
     from hw_models import catalog
-    from hw_models.calibration.measured import read_folder
+    from hw_models.calibration.measured import other, read_folder
     from hw_models.calibration.plausible import check_slow, slow_rows
     from hw_models.device import machine
+    from sim.validate import _blocks
     from sim.validate._published_names import known_system
 
     system = known_system(system)
@@ -51,7 +53,8 @@ def validate_ops(
     except InputError:
         widest = catalog.system(system)
     arrays = machine(widest, fidelity)
-    files = read_folder(folder, arrays, reasons)
+    apart: list[tuple[pathlib.Path, Any]] = []
+    files = read_folder(folder, arrays, reasons, apart)
     for kind in dict.fromkeys(measured.label for measured in files):  # several files of a kind are one
         alike = [measured for measured in files if measured.label == kind]
         prices = [predict(measured, system, fidelity, reasons) for measured in alike]
@@ -61,8 +64,18 @@ def validate_ops(
                 if len(files) == 1 and slow.sum() == np.isfinite(price_s).sum():
                     check_slow(measured.seconds, price_s, measured.file, "latency_ms")
                 price_s[slow] = np.nan
-                reasons.update(["took over a hundred times our price (is the unit right?)"] * int(slow.sum()))
+                reasons.update([SLOW] * int(slow.sum()))
         rows += error_rows(alike, prices, system)
+    blocks = [_blocks.priced(frame, arrays, reasons) for _, frame in apart if _blocks.is_block(frame)]
+    if blocks:
+        kinds, formats, kernels, seconds, predicted = (np.concatenate(each) for each in zip(*blocks, strict=True))
+        slow = slow_rows(seconds, predicted)
+        predicted[slow] = np.nan
+        reasons.update([SLOW] * int(slow.sum()))
+        rows += classed(kinds, formats, kernels, seconds, predicted, system)
+    for file, frame in apart:
+        if not _blocks.is_block(frame):
+            reasons[f"{file.name}: {other(frame)}"] += len(frame)
     return rows, reasons
 
 
@@ -118,17 +131,23 @@ def _kernel_names(measured: Any) -> Any:
 
 def error_rows(files: Sequence[Any], prices: Sequence[Any], system: str) -> list[dict[str, Any]]:
     """Error by (kind, format, kernel) and size class, and in all, of files of one kind with the seconds priced."""
-    from hw_models.calibration.fit import size_class
     from kernels.optable import KINDS
-    from sim.validate._rows import error_row
 
-    if files[0].kind in ("collective", "exchange"):
+    if files[0].kind in ("collective", "exchange", "recurrent"):
         kinds = np.array([KINDS[kind] for measured in files for kind in measured.ops["kind"]])
     else:  # as the file has it: a prefill of one token is priced by the decode kernel and is still a prefill
         kinds = np.array([measured.label for measured in files for _ in measured.ops])
     formats = np.array([name for measured in files for name in measured.format_name()])
     kernels = np.concatenate([_kernel_names(measured) for measured in files])
     seconds, predicted = np.concatenate([measured.seconds for measured in files]), np.concatenate(prices)
+    return classed(kinds, formats, kernels, seconds, predicted, system)
+
+
+def classed(kinds: Any, formats: Any, kernels: Any, seconds: Any, predicted: Any, system: str) -> list[dict[str, Any]]:
+    """Error rows of measured rows: what each is, its format and kernel, its seconds and their price (NaN: none)."""
+    from hw_models.calibration.fit import size_class
+    from sim.validate._rows import error_row
+
     classes = size_class(seconds)
     rows = []
     for kind in sorted(set(kinds)):

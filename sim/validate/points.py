@@ -145,7 +145,7 @@ def read(path: pathlib.Path, odd: "OddRows | None" = None) -> Any:
     from kernels.errors import InputError
     from sim.validate._published_names import known_format
 
-    raw = read_frame(path)
+    raw = read_frame(path, ())
     noted = OddRows(path) if odd is None else odd
     lower = {str(name).lower(): name for name in raw.columns}
     frame = raw.iloc[:, :0].copy()

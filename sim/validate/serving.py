@@ -160,7 +160,8 @@ def read(path: pathlib.Path, odd: "OddRows | None" = None) -> Any:
     from hw_models.calibration.odd_rows import OddRows
     from kernels.errors import InputError
 
-    frame = read_frame(path)
+    timed = [f"{name}_{statistic}_s" for name in ("ttft", "e2e", "tpot") for statistic in STATISTICS]
+    frame = read_frame(path, (*timed, "duration_s", "timeout_s"))
     noted = OddRows(path) if odd is None else odd
     lower = {str(name).lower(): name for name in frame.columns}
     ours = {lower[name]: name for name in (*COLUMNS, *OPTIONAL) if name in lower}

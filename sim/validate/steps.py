@@ -72,7 +72,28 @@ def validate_steps(
     file: str | pathlib.Path, engine: str = ENGINE, *, unit: str | None = None, **given: Any
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
     """Rows of error by kind (`prompt`, `token`; `prefill`, `decode`, `hybrid` of iterations), by model and system, by
-    tensor parallel size and by batch (`size_class`); and why rows were not priced. Fits nothing."""
+    tensor parallel size and by batch (`size_class`); and why rows were not priced. Fits nothing. Where neither the
+    columns nor `unit` tell it, and no time is plausible in the usual one, another is tried, and `unit` of each row
+    names it."""
+    from kernels.errors import InputError
+
+    try:
+        return _validate(file, engine, unit, given)
+    except InputError as error:
+        if unit is not None or error.field != "seconds":
+            raise
+        for other in UNIT_S:
+            try:
+                rows, reasons = _validate(file, engine, other, given)
+            except InputError:
+                continue
+            return [row | {"unit": other} for row in rows], reasons
+        raise
+
+
+def _validate(
+    file: str | pathlib.Path, engine: str, unit: str | None, given: dict[str, Any]
+) -> tuple[list[dict[str, Any]], Counter[str]]:
     import numpy as np
 
     from hw_models.calibration.odd_rows import OddRows
@@ -95,7 +116,7 @@ def read(path: pathlib.Path, unit: str | None = None, odd: "OddRows | None" = No
     from hw_models.calibration.odd_rows import OddRows
     from kernels.errors import InputError
 
-    raw = read_frame(path)
+    raw = read_frame(path, ("prompt_s", "token_s", "e2e_s", "step_s"))
     noted = OddRows(path) if odd is None else odd
     lower = {str(name).lower(): str(name) for name in raw.columns}
     frame = raw.iloc[:, :0].copy()

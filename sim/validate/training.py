@@ -23,6 +23,7 @@ from sim.training.estimate import estimate, known_site
 from sim.training.offload import offload_iteration
 from sim.training.offload_measured import is_offload, read_offload
 from sim.validate._rows import error_row, exit_code
+from sim.validate._training_names import named
 from sim.validate._training_old import read_old
 from sim.validate._training_rows import ReadRows, TrainRow, is_common, read_rows
 from workloads.files import read_frame
@@ -70,7 +71,7 @@ def validate_training(path: str | pathlib.Path) -> list[dict[str, Any]]:
 def validate_file(path: str | pathlib.Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
     """(error rows, reasons of rows that were not run, what the result rests on). Raises `InputError` for a file that
     has no row that can be run."""
-    table = read_frame(path)
+    table = named(read_frame(path))
     if is_offload(table):
         odd: Counter[str] = Counter()
         rows = _offload_rows(table, path, odd)

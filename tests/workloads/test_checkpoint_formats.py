@@ -54,6 +54,16 @@ CASES = {
         "_type": "Int4WeightOnlyConfig", "_data": {"group_size": 128}}}}, 4 + 16 / 128 + 4 / 128, "w4a16"),
     "hqq": ({"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}},
             4 + 32 / 64, "w4a16"),
+    "mxfp8": ({"quant_method": "modelopt", "quant_algo": "MXFP8"}, 8 + 8 / 32, "mxfp8"),
+    "mxfp8 pack": ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {
+        "targets": ["Linear"], "weights": {"num_bits": 8, "type": "float", "group_size": 32},
+        "input_activations": {"num_bits": 8, "type": "float", "group_size": 32}}}}, 8 + 8 / 32, "mxfp8"),
+    "blocks in words": ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {
+        "targets": ["Linear"], "weights": {"num_bits": 8, "type": "float", "strategy": "block",
+                                           "block_structure": "128x128"},
+        "input_activations": {"num_bits": 8, "type": "float"}}}}, 8 + 32 / 128**2, "fp8_block"),
+    "eetq": ({"quant_method": "eetq", "weights": "int8"}, 8, "w8a16"),
+    "quanto": ({"quant_method": "quanto", "weights": "int8"}, 8, "w8a16"),
     "auto-round": ({"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True}, 4.125, "w4a16"),
 }  # fmt: skip
 
@@ -99,6 +109,23 @@ def test_the_users_format_overrides_and_says_so():
     assert (kept.kv, kept.ffn) == ("fp8", "w4a16")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": {},
+            "kv_cache_scheme": {"num_bits": 8, "type": "float"},
+        },
+        {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": None, "kv_cache_quant_algo": "FP8"}},
+    ],
+)
+def test_a_checkpoint_may_narrow_its_cache_alone(said):
+    chosen = formats.of(quantised(QWEN3_14B, **said))
+    assert (chosen.attention, chosen.ffn, chosen.kv) == ("bf16", "bf16", "fp8")
+    assert weight_byte(quantised(QWEN3_14B, **said)) == weight_byte(from_dict(QWEN3_14B, "x"))
+
+
 def test_unknown_methods_are_refused():
     for said, words in (
         ({"quant_method": "owq"}, "quant_method = 'owq'"),
@@ -107,6 +134,8 @@ def test_unknown_methods_are_refused():
         ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_scheme": "FP5"}, "kv_cache_scheme = 'FP5'"),
         ({"quant_method": "fp8", "weight_block_size": "big"}, "weight_block_size = 'big'"),
         ({"quant_method": "bitsandbytes"}, "load_in_4bit"),
+        ({"quant_method": "aqlm", "nbits_per_codebook": 16}, "quant_method = 'aqlm'"),
+        ({"quant_method": "quanto", "weights": "int3"}, "weights = 'int3'"),
         ({"quant_method": "compressed-tensors", "config_groups": {}}, "quantises nothing"),
         ({"quant_method": "gptq", "dynamic": 3}, "cannot be read"),
     ):

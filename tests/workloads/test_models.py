@@ -8,12 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.errors import InputError
-from tests.workloads.published_configs import PUBLISHED as TYPED
+from tests.workloads.published_configs import PUBLISHED as CONFIGS
+from tests.workloads.published_newer import NEWER
 from workloads import models, placement
 from workloads.formats import Formats
 from workloads.lowering import lower_dense
 from workloads.models.catalogue import FOLDER, families, from_dict
 from workloads.models.fields import read_json
+
+TYPED = CONFIGS | NEWER
 
 # Published parameter counts. Counts to the last digit are those that Hugging Face shows for the checkpoint or
 # that its model class counts; others are as the named paper or card rounds them.

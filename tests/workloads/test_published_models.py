@@ -5,6 +5,7 @@ import pytest
 from kernels.errors import InputError
 from tests.shared_data import folder
 from tests.workloads.published_configs import DEEPSEEK_V3, PUBLISHED, QWEN3_14B, QWEN3_NEXT
+from tests.workloads.published_newer import NEWER
 from workloads import formats, kv, model_check, models, placement
 from workloads.models.catalogue import from_dict
 from workloads.placement import Placement
@@ -12,9 +13,9 @@ from workloads.placement import Placement
 ACTIVE_BOUND = 0.02  # published to two digits
 
 
-@pytest.mark.parametrize("name", sorted(PUBLISHED))
+@pytest.mark.parametrize("name", sorted(PUBLISHED | NEWER))
 def test_published_counts(name):
-    said = PUBLISHED[name]
+    said = (PUBLISHED | NEWER)[name]
     model = from_dict(said.config, name)
     assert models.num_param(model) == pytest.approx(said.param, rel=said.bound)
     if said.active:
@@ -152,3 +153,36 @@ def test_every_shared_configuration_loads():
     named = {row["file"]: row for row in rows}
     assert named["typed--olmoe-1b-7b.json"]["param"] == pytest.approx(6.919e9, rel=5e-4)
     assert named["nvidia--Llama-3_3-Nemotron-Super-49B-v1_config.json"]["param"] == pytest.approx(49.87e9, rel=5e-4)
+
+
+def test_a_null_in_a_nested_model_means_none():
+    """Kimi-VL's language model has queries of full rank: what its class would fill in is not for it."""
+    inner = PUBLISHED["Moonlight-16B-A3B"].config | {"q_lora_rank": None}
+    nested = from_dict({"model_type": "kimi_vl", "text_config": inner}, "x")
+    assert models.num_param(nested) == models.num_param(from_dict(inner, "x"))
+    assert all(not block.attention.q_rank for block in nested.block)
+
+
+def test_experts_that_give_back_their_input_cost_nothing():
+    """LongCat: of the 12 that a token chooses out of 512 real and 256 idle experts, 8 are real on average."""
+    said = NEWER["LongCat-Flash-Chat"].config
+    some, none = from_dict(said, "x"), from_dict(said | {"zero_expert_num": 0}, "x")
+    assert [model.block[0].ffn.topk for model in (some, none)] == [8, 12]
+    assert some.num_layer == 2 * said["num_layers"]
+
+
+def test_weights_that_uses_share_are_stored_once():
+    """Zamba2: nine uses of one block, of which eight add their adapters and projection alone."""
+    said = NEWER["Zamba2-2.7B-class"].config
+    once, twice = (from_dict(said | {"num_mem_blocks": number}, "x") for number in (1, 2))
+    shared = 3 * 5120 * 5120 + 5120 * 2560 + 3 * 2560 * 10240 + 3 * 2560
+    assert models.num_param(twice) - models.num_param(once) == shared
+    assert kv.token_byte(kv.groups(once, formats.of(once), Placement())) == 9 * 2 * 32 * 160 * 2
+
+
+def test_rotary_shares_of_gemma():
+    """A share that the file states holds for Gemma too, in all layers or in those of a kind."""
+    said = PUBLISHED["Qwen3-14B"].config | {"model_type": "gemma2", "sliding_window": 4096}
+    assert {block.attention.rope_dim for block in from_dict(said, "x").block} == {128}
+    half = from_dict(said | {"partial_rotary_factor": 0.5}, "x")
+    assert {block.attention.rope_dim for block in half.block} == {64}

@@ -134,7 +134,8 @@ def _language(raw: dict[str, Any], file: object) -> dict[str, Any]:
     if not isinstance(inner, dict):
         raise InputError("is not an object", file=file, field=key, value=inner)
     outer = {name: raw[name] for name in OUTER if raw.get(name) is not None}
-    merged = outer | {name: value for name, value in inner.items() if value is not None}
+    # a null says "none" and not "as the class has it", but of what the whole says as well
+    merged = outer | {name: value for name, value in inner.items() if value is not None or name not in outer}
     if key == "text_config" and "tie_word_embeddings" in outer:
         merged["tie_word_embeddings"] = outer["tie_word_embeddings"]  # the head is the whole's, not the inner model's
     return _language(merged, file)

@@ -164,8 +164,8 @@ class Fields:
         num_head = self.size("num_attention_heads", "n_head", high=10_000)
         num_kv_head = self.size("num_key_value_heads", "num_kv_heads", default=num_kv_head or num_head, high=num_head)
         self.check_divides(num_kv_head, num_head, "num_key_value_heads")
-        if self.has("head_dim") or head_dim:
-            return num_head, num_kv_head, self.size("head_dim", default=head_dim, high=10_000)
+        if self.has("head_dim", "attention_head_dim") or head_dim:
+            return num_head, num_kv_head, self.size("head_dim", "attention_head_dim", default=head_dim, high=10_000)
         hidden = self.size("hidden_size", "n_embd", "n_embed")
         self.check_divides(num_head, hidden, "num_attention_heads")
         return num_head, num_kv_head, hidden // num_head

@@ -7,8 +7,8 @@ from typing import Any
 from kernels.errors import InputError
 from workloads.models.quantization import Quantization
 from workloads.models.schemes import Fields
-from workloads.models.tensor_methods import compressed, fp8, modelopt, mxfp4, quark
-from workloads.models.weight_methods import auto_round, awq, bitsandbytes, gptq, hqq, mlx, torchao
+from workloads.models.tensor_methods import compressed, fp8, modelopt, mxfp4, mxfp8, quark, w4afp8
+from workloads.models.weight_methods import auto_round, awq, bitsandbytes, eetq, gptq, hqq, mlx, quanto, torchao
 
 METHODS: dict[str, Callable[[Fields, object], Quantization]] = {
     "awq": awq,
@@ -30,8 +30,12 @@ METHODS: dict[str, Callable[[Fields, object], Quantization]] = {
     "modelopt_mixed": modelopt,
     "modelopt_mxfp8": modelopt,
     "nvfp4": modelopt,
+    "mxfp8": mxfp8,
+    "w4afp8": w4afp8,
     "quark": quark,
     "hqq": hqq,
+    "eetq": eetq,
+    "quanto": quanto,
     "torchao": torchao,
     "mlx": mlx,
 }
@@ -68,6 +72,8 @@ def read(raw: Mapping[str, Any], file: object) -> Quantization:
         )
     try:
         return reader(fields, file)
+    except InputError:
+        raise
     except (TypeError, AttributeError, ArithmeticError, LookupError, ValueError, re.error) as error:
         raise InputError(
             f"cannot be read ({error})",

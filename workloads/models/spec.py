@@ -50,7 +50,7 @@ class Attention:
     out_bias: bool = False
     qk_norm: int = 0  # weights of the query and key norms together; 0: none
     sink: bool = False  # one learned logit a head (gpt-oss)
-    q_rank: int = 0  # latent attention: rank of the query projection; 0: full rank
+    q_rank: int = 0  # rank of the query projection; 0: full rank
     kv_rank: int = 0  # latent attention: rank of the cached latent; 0: plain attention
     gate: int = 0  # channels of a gate on the result, projected from the input (Qwen3-Next, Kimi-K3)
     key_is_value: bool = False  # one projection gives keys and values (Gemma 4); both are cached
@@ -59,6 +59,7 @@ class Attention:
     replicated: bool = False  # every device of a tensor-parallel group does all of it (DeepSeek's indexer)
     kv_format: str = ""  # of the cache, where the architecture fixes it
     absorbed: bool = False  # latent attention that stays in latent space in prompts too
+    joined: int = 0  # channels that are joined to the input of its projections (Zamba2: the embedding)
 
     @property
     def latent(self) -> bool:
@@ -120,6 +121,8 @@ class Block:
     joins: int = 0  # outputs of earlier layers that are joined into each part's input (Kimi-K3); 0: none
     side: int = 0  # width of an embedding of the layer's own, gated and projected into the stream (Gemma 4 E models)
     extra_value: int = 0  # further weights of the layer, in no operator's name
+    twin: bool = False  # weights of attention and feed-forward part are an earlier layer's (Zamba2)
+    idle_value: int = 0  # weights that no token of text meets (experts of images, ERNIE 4.5 VL)
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,7 @@ def attention_shapes(a: Attention) -> tuple[Attention, ...]:
         gate=0,
         key_is_value=False,
         shared_kv=False,
+        joined=0,
         indexer=None,
     )
     if a.indexer is None:

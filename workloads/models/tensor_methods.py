@@ -34,6 +34,16 @@ def mxfp4(fields: Fields, file: object) -> Quantization:
     return Quantization("mxfp4", MXFP4_A16, words(fields, "modules_to_not_convert"), only=("expert",))
 
 
+def mxfp8(fields: Fields, file: object) -> Quantization:
+    return Quantization("mxfp8", MXFP8, words(fields, "modules_to_not_convert", "ignored_layers", "ignore"))
+
+
+def w4afp8(fields: Fields, file: object) -> Quantization:
+    """SGLang's: experts in 4 bits with fp8 activations, the other matrices in fp8 by blocks."""
+    other = fp8_block(fields.get("weight_block_size") or [128, 128], file)
+    return Quantization("w4afp8", other, words(fields, "ignored_layers", "ignore"), part=(("expert", W4A8),))
+
+
 def arguments(weights: Fields, inputs: Fields | None, file: object) -> Scheme:
     """A scheme from compressed-tensors' arguments of weights and input activations."""
     bits, kind = int(weights.get("num_bits", 8)), str(weights.get("type", "int"))
@@ -41,6 +51,8 @@ def arguments(weights: Fields, inputs: Fields | None, file: object) -> Scheme:
     act = int(inputs.get("num_bits", 8)) if inputs else 16
     if kind == "float" and bits == 8:
         block = weights.get("block_structure")
+        if isinstance(block, str):
+            block = [int(side) for side in block.split("x")]
         if strategy == "block" or (isinstance(block, list) and block):
             return fp8_block(block or [128, 128], file)
         if act == 16:
@@ -55,8 +67,10 @@ def arguments(weights: Fields, inputs: Fields | None, file: object) -> Scheme:
         return NVFP4 if narrow else MXFP4
     if act == 16:
         return weight_only(bits, group, not weights.get("symmetric", True))
-    if (bits, act) == (8, 8):
+    if (bits, act, kind) == (8, 8, "int"):
         return INT8
+    if kind == "float":  # MX with a byte a group (Quark's mxfp6)
+        return Scheme("", bits + (8 / group if group else 0.0), f"mxfp{bits}" if group == 32 else f"fp{bits}")
     return Scheme("", bits + (SCALE_BIT / group if group else 0.0), f"w{bits}a{act}")
 
 
@@ -82,11 +96,11 @@ def compressed(fields: Fields, file: object) -> Quantization:
                 own.append((target, found))
             else:  # another class of modules: fused experts
                 own.append(("re:.*experts.*", found))
-    if scheme is None and not own:
+    kv = kv_format(fields.get("kv_cache_scheme"), file)
+    if scheme is None and not own and not kv:
         raise InputError("quantises nothing", file=file, field="quantization_config.config_groups",
                          value=fields.get("config_groups"), allowed="groups with weights")  # fmt: skip
-    return Quantization("compressed-tensors", scheme, exclude, tuple(own), head=head,
-                        kv=kv_format(fields.get("kv_cache_scheme"), file))  # fmt: skip
+    return Quantization("compressed-tensors", scheme, exclude, tuple(own), head=head, kv=kv)
 
 
 ALGORITHMS: dict[str, Scheme] = {
@@ -133,7 +147,8 @@ def modelopt(fields: Fields, file: object) -> Quantization:
     kv = kv_format(fields.get("kv_cache_quant_algo") or fields.get("kv_cache_scheme"), file)
     name = fields.get("quant_algo")
     if name is None:
-        return Quantization("modelopt", compressed(fields, file).scheme, exclude, kv=kv)
+        scheme = None if kv and not fields.get("config_groups") else compressed(fields, file).scheme
+        return Quantization("modelopt", scheme, exclude, kv=kv)
     if str(name).upper() == "MIXED_PRECISION":
         layers = fields.get("quantized_layers") or {}
         if not layers:
@@ -146,7 +161,8 @@ def modelopt(fields: Fields, file: object) -> Quantization:
     return Quantization("modelopt", _algorithm(name, file, fields.get("group_size")), exclude, kv=kv)
 
 
-QUARK_BIT = {"fp8_e4m3": 8, "int8": 8, "uint8": 8, "fp4": 4, "int4": 4, "uint4": 4, "mxfp4": 4, "int2": 2}
+QUARK_BIT = {"fp8_e4m3": 8, "int8": 8, "uint8": 8, "fp6_e3m2": 6, "fp6_e2m3": 6, "fp4": 4, "int4": 4, "uint4": 4,
+             "mxfp4": 4, "int2": 2}  # fmt: skip
 
 
 def _quark_scheme(config: Fields | None, file: object) -> Scheme | None:

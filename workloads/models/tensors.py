@@ -63,6 +63,9 @@ def block_tensors(model: ModelSpec, block: Block) -> list[Tensor]:
     """Tensors of one layer, `count` 1."""
     h = model.hidden
     norm = h * (2 if model.norm_bias else 1)
+    if block.twin:
+        own = block.mixer.tensors(h) if block.mixer is not None else []
+        return [*own, Tensor("extra", "norm", block.extra_value)]
     found = [Tensor("layer_norm", "norm", norm * block.num_norm), *_attention(block.attention, h)]
     if block.mixer is not None:
         found += block.mixer.tensors(h)
@@ -70,7 +73,8 @@ def block_tensors(model: ModelSpec, block: Block) -> list[Tensor]:
         found.append(
             Tensor("side", "ffn", 2 * h * block.side + h, module=("per_layer_input_gate", "per_layer_projection"))
         )
-    found += [*_ffn(block.ffn, h), Tensor("extra", "norm", block.extra_value)]
+    idle = Tensor("idle", "expert", block.idle_value, module=EXPERTS)
+    found += [*_ffn(block.ffn, h), Tensor("extra", "norm", block.extra_value), idle]
     return [t for t in found if t.value]
 
 
@@ -96,9 +100,12 @@ def _attention(a: Attention, h: int) -> list[Tensor]:
         ]  # fmt: skip
     q = a.num_head * a.head_dim
     kv = a.num_kv_head * (a.head_dim if a.key_is_value else a.head_dim + a.v_head_dim)
-    rows = h + (1 if a.qkv_bias else 0)
+    bias = 1 if a.qkv_bias else 0
+    rows = h + a.joined + bias
+    down = Tensor("q_a", "attention", h * a.q_rank + a.q_rank, module=Q)  # a narrow query and its norm (Step-3)
     return [
-        Tensor("q_proj", "attention", q * rows, 1, "tp", module=Q),
+        down,
+        Tensor("q_proj", "attention", q * (a.q_rank + bias if a.q_rank else rows), 1, "tp", module=Q),
         Tensor("kv_proj", "attention", 0 if a.shared_kv else kv * rows, 1, "kv", a.num_kv_head,
                module=KV),
         gate,
@@ -170,7 +177,7 @@ def num_active_param(model: ModelSpec) -> int:
     (Mixtral's 12.9 B) or out (gpt-oss's 3.6 B); here it is in.
     """
     idle = sum(
-        (b.ffn.num_expert - b.ffn.topk) * _expert_value(b, model.hidden) * count
+        (b.idle_value + (b.ffn.num_expert - b.ffn.topk) * _expert_value(b, model.hidden)) * count
         for b, count in model.num_block().items()
         if b.ffn.num_expert
     )

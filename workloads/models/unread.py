@@ -52,9 +52,9 @@ SIGNS: tuple[tuple[str, Callable[[Any], bool], Shown], ...] = (
     ("num_kv_shared_layers", _counts, lambda m: any(block.attention.shared_kv for block in m.block)),
     ("hidden_size_per_layer_input", _counts, lambda m: any(block.side for block in m.block)),
     ("block_configs", _given, lambda m: m.family == "nemotron_nas"),
-    ("per_layer_config", _given, lambda m: m.family in ("llama", "gemma4")),
-    ("zero_expert_num", _counts, _never),
-    ("cross_attention_layers", _given, _never),
+    ("per_layer_config", _given, lambda m: m.family in ("llama", "gemma4", "deepseek")),
+    ("zero_expert_num", _counts, lambda m: m.family == "longcat"),
+    ("cross_attention_layers", _given, lambda m: m.family == "mllama"),
     ("is_encoder_decoder", lambda v: v is True, _never),
 )  # fmt: skip
 
@@ -63,7 +63,8 @@ def check(model: ModelSpec, fields: Fields) -> None:
     """Raise `InputError` naming the first field that speaks of what the description lacks."""
     for name, speaks, shown in SIGNS:
         value = fields.raw.get(name)
-        if speaks(value) and not shown(model):
+        unused = name == "kv_lora_rank" and fields.raw.get("use_mla") is False  # the class's, of a plain model
+        if speaks(value) and not shown(model) and not unused:
             raise InputError(
                 f"the reader of {fields.word('model_type')} does not know this field", file=fields.file, field=name,
                 value=value if not isinstance(value, list | dict) else "set", allowed="absent",

@@ -81,6 +81,26 @@ def hqq(fields: Fields, file: object) -> Quantization:
                         words(fields, "skip_modules"))  # fmt: skip
 
 
+def eetq(fields: Fields, file: object) -> Quantization:
+    """EETQ: 8 bits a weight, a scale a channel."""
+    return Quantization("eetq", weight_only(8, 0), words(fields, "modules_to_not_convert"))
+
+
+QUANTO = {"float8": Scheme("w8a16", 8.0), "int8": weight_only(8, 0), "int4": weight_only(4, 128, zero=True),
+          "int2": weight_only(2, 128, zero=True)}  # fmt: skip
+
+
+def quanto(fields: Fields, file: object) -> Quantization:
+    """Quanto: weights alone (`weights`), unless activations are named too."""
+    said, inputs = fields.get("weights"), fields.get("activations")
+    if said not in QUANTO:
+        raise InputError("unknown number format", file=file, field="weights", value=said, allowed=list(QUANTO))
+    both = {("int8", "int8"): INT8, ("float8", "float8"): FP8}.get((str(said), str(inputs)))
+    if inputs and both is None:
+        both = Scheme("", QUANTO[said].bit, f"{said} with {inputs}")
+    return Quantization("quanto", both or QUANTO[said], words(fields, "modules_to_not_convert"))
+
+
 def torchao(fields: Fields, file: object) -> Quantization:
     """torchao: a configuration class by name (`Int4WeightOnlyConfig`), or an older word (`int4_weight_only`)."""
     said: Any = fields.get("quant_type")

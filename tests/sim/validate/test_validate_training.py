@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import pandas as pd
 import pytest
 
 from sim.cli import main
@@ -213,3 +214,16 @@ def test_a_bad_row_is_named(text: str, error: str, tmp_path: pathlib.Path, capsy
     (tmp_path / "runs.csv").write_text(text)
     assert main(["validate", "training", str(tmp_path / "runs.csv")]) == 2
     assert error in capsys.readouterr().err
+
+
+def test_headers_in_other_letters_and_units_are_read_too(tmp_path: pathlib.Path) -> None:
+    row = {"# GPUs": 8, "global batch": 16, "micro batch": 4, "hidden size": 1024, "attention heads": 16,
+           "# layers": 4, "sequence length": 512, "tensor parallelism": 2, "data parallelism": 2,
+           "pipeline parallelism": 2}  # fmt: skip
+    files = {"a.csv": row | {"iteration time (ms)": 100.0}}
+    files["b.csv"] = {key.upper(): value for key, value in row.items()} | {"Iteration time (s)": 0.1}
+    found = []
+    for name, cells in files.items():
+        pd.DataFrame([cells]).to_csv(tmp_path / name, index=False)
+        found.append([each["bias"] for each in validate_training(tmp_path / name)])
+    assert found[0] == pytest.approx(found[1], nan_ok=True)

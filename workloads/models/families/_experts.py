@@ -54,7 +54,7 @@ def routed(
     num_expert = fields.size(*COUNT)
     inter = fields.size(*INTER)
     shared = shared_inter(fields, inter)
-    num_group = max(1, fields.size("n_group", default=1, low=0, high=num_expert))
+    num_group = max(1, fields.size("n_group", "num_expert_group", default=1, low=0, high=num_expert))
     return FeedForward(
         shared,
         gated=gated,

@@ -36,13 +36,14 @@ def _block(fields: Fields, third: bool, layer: int, num_layer: int) -> Block:
         )
     else:
         num_head, num_kv_head, dim = fields.heads(head_dim=256)
+    window = _window(fields, third, layer, num_layer)
     attention = Attention(
         num_head,
         num_kv_head,
         dim,
         dim,
-        window=_window(fields, third, layer, num_layer),
-        rope_dim=dim,
+        window=window,
+        rope_dim=fields.rotary(dim, kind="sliding_attention" if window else "full_attention"),
         qk_norm=2 * dim if third else 0,
     )
     first = fields.word("model_type") in ("gemma", "vaultgemma")

@@ -10,7 +10,7 @@ from workloads.models.families._experts import routed
 from workloads.models.fields import Fields
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec, pattern
 
-MODEL_TYPES = ("gemma4", "gemma3n")
+MODEL_TYPES = ("gemma4", "gemma4_unified", "gemma3n")
 KINDS = ("full_attention", "sliding_attention")
 
 

@@ -31,6 +31,7 @@ class Trait:
     rotary: float = 1.0  # share of a head's channels, where the file says nothing
     gate: str = ""  # a gate on attention's result: "head" a value a head, "full" a channel each
     kv_head: int = 0  # where the file says nothing; 0: as many as query heads
+    sink: bool = False  # a learned logit a head
 
 
 TRAIT = {
@@ -53,18 +54,33 @@ TRAIT = {
     "qwen2_5_omni": Trait(qkv_bias=True, out_bias=""),
     "qwen2_5_omni_thinker": Trait(qkv_bias=True, out_bias=""),
     "qwen2_moe": Trait(qkv_bias=True, out_bias="", expert=True, shared_gate=True),
+    "llava_llama": Trait(),
+    "llava_mistral": Trait(),
+    "llava_qwen": Trait(qkv_bias=True, out_bias=""),
+    "dots_ocr": Trait(qkv_bias=True, out_bias=""),
+    "GOT": Trait(qkv_bias=True, out_bias=""),
+    "mimo_audio": Trait(qkv_bias=True, out_bias=""),
     "qwen3": Trait(qk_norm="head"),
+    "Keye": Trait(qk_norm="head"),
+    "KeyeVL1_5": Trait(qk_norm="head"),
+    "LLaVAOneVision1_5": Trait(qk_norm="head"),
     "qwen3_vl": Trait(qk_norm="head"),
     "qwen3_moe": Trait(qk_norm="head", expert=True),
     "qwen3_vl_moe": Trait(qk_norm="head", expert=True),
     "qwen3_omni_moe_thinker": Trait(qk_norm="head", expert=True),
     "qwen3_omni_moe": Trait(qk_norm="head", expert=True),
     "mimo": Trait(out_bias=""),
+    "internlm": Trait(out_bias="bias"),
     "internlm2": Trait(),
     "internlm3": Trait(out_bias="bias"),
     "granite": Trait(),
     "granitemoe": Trait(expert=True),
     "granitemoeshared": Trait(expert=True),
+    "granite_swa": Trait(sink=True),
+    "granitemoe_swa": Trait(expert=True, sink=True),
+    "granite4_vision": Trait(),
+    "granite_docling": Trait(),
+    "hyperclovax": Trait(num_norm=4),
     "olmo": Trait(),
     "olmo2": Trait(qk_norm="full"),
     "olmo3": Trait(qk_norm="full"),
@@ -75,15 +91,20 @@ TRAIT = {
     "glm": Trait(out_bias="", rotary=0.5),
     "glm4": Trait(out_bias="", num_norm=4, rotary=0.5),
     "glm4v": Trait(out_bias="", num_norm=4, rotary=0.5),
+    "glm_ocr": Trait(out_bias="", num_norm=4),
     "glm4_moe": Trait(out_bias="", expert=True, router_bias=True, rotary=0.5),
     "glm4v_moe": Trait(out_bias="", expert=True, router_bias=True, rotary=0.5),
     "minimax_m2": Trait(qk_norm="full", expert=True, router_bias=True),
+    "step3": Trait(expert=True),
     "step3p5": Trait(qk_norm="head", expert=True, router_bias=True, gate="head"),
     "step3p7": Trait(qk_norm="head", expert=True, router_bias=True),
     "dots1": Trait(qk_norm="head", expert=True, router_bias=True),
     "ernie4_5": Trait(out_bias="use_bias", tied=True),
     "ernie4_5_moe": Trait(out_bias="use_bias", expert=True, router_bias=True, tied=True),
+    "paddleocr_vl": Trait(out_bias="use_bias", tied=True),
     "hunyuan_v1_dense": Trait(qk_norm="head"),
+    "hunyuan_vl": Trait(qk_norm="head"),
+    "hunyuan": Trait(qk_norm="head", expert=True),
     "hunyuan_v1_moe": Trait(qk_norm="head", expert=True),
     "bailing_moe": Trait(out_bias="use_bias", expert=True),
     "bailing_moe_v2": Trait(out_bias="use_bias", qk_norm="head", expert=True, router_bias=True),
@@ -93,6 +114,21 @@ TRAIT = {
     "arcee": Trait(gated=False),
     "afmoe": Trait(qk_norm="head", expert=True, router_bias=True, num_norm=4, gate="full"),
     "apertus": Trait(qk_norm="head", gated=False),
+    "muse_glimmer": Trait(num_norm=4, gate="full"),
+    "muse_spark": Trait(num_norm=4, gate="full", expert=True),
+    "apertus1p5": Trait(qk_norm="head", gated=False),
+    "jais2": Trait(norm="layer", norm_bias=True, gated=False),
+    "nanochat": Trait(gated=False),
+    "cosmos3_edge": Trait(gated=False),
+    "bitnet": Trait(),
+    "emu3_text_model": Trait(),
+    "molmo2": Trait(qk_norm="head"),
+    "aria": Trait(expert=True),
+    "kolibri1": Trait(qk_norm="head", expert=True, num_norm=4),
+    "flint": Trait(qk_norm="head", expert=True, sink=True),
+    "laguna": Trait(qk_norm="head", expert=True, router_bias=True, gate="head"),
+    "deepseek_ocr2": Trait(expert=True),
+    "unlimited_ocr": Trait(expert=True),
     "solar": Trait(),
     "cwm": Trait(),
     "helium": Trait(),
@@ -102,10 +138,16 @@ TRAIT = {
     "sarvam_moe": Trait(expert=True),
     "solar_open": Trait(expert=True, router_bias=True, out_bias=""),
     "aquila": Trait(),
+    "xverse": Trait(),
+    "skywork": Trait(),
+    "orion": Trait(norm="layer", norm_bias=True),
+    "telechat3": Trait(),
+    "PanguEmbedded": Trait(out_bias="bias"),
     "baichuan": Trait(),
     "deepseek": Trait(expert=True),
     "cohere": Trait(norm="layer", num_norm=1, parallel=True, tied=True),
     "cohere2": Trait(norm="layer", num_norm=1, parallel=True, tied=True),
+    "cohere_compass": Trait(norm="layer", num_norm=1, parallel=True, tied=True),
     "cohere2_moe": Trait(norm="layer", num_norm=1, parallel=True, tied=True, expert=True),
     "starcoder2": Trait(qkv_bias=True, norm="layer", norm_bias=True, gated=False, bias=True, tied=True, window=True),
     "stablelm": Trait(norm="layer", norm_bias=True, rotary=0.25),
@@ -115,9 +157,9 @@ TRAIT = {
 }
 MODEL_TYPES = tuple(TRAIT)
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
-CONTEXT = ("max_position_embeddings", "max_sequence_length", "n_positions", "seq_length", "max_seq_len",
-           "model_max_length")  # fmt: skip
-KINDS = ("full_attention", "sliding_attention", "chunked_attention", "attention")
+CONTEXT = ("max_position_embeddings", "max_position_embedding", "max_sequence_length", "n_positions", "seq_length",
+           "max_seq_len", "model_max_length")  # fmt: skip
+KINDS = ("full_attention", "sliding_attention", "chunked_attention", "attention", "reference_sliding_attention")
 CONTEXT_DEFAULT = {"starcoder2": 4096, "stablelm": 4096}  # of the architectures' own code
 
 
@@ -157,7 +199,10 @@ def _block(fields: Fields, trait: Trait, layer: int, num_layer: int, experts: bo
     attention = _attention(fields, trait, layer, num_layer)
     fields = fields.layer(layer)
     if experts:
-        ffn = routed(fields, shared_gate=trait.shared_gate, router_bias=trait.router_bias)
+        latent = fields.size("moe_hidden_size", default=0, low=0)  # Muse Spark's experts work in another width
+        ffn = routed(
+            fields, shared_gate=trait.shared_gate, router_bias=trait.router_bias, latent=latent, latent_norm=latent > 0
+        )
     else:
         bias = fields.flag("mlp_bias", "use_bias", default=trait.bias)
         ffn = FeedForward(fields.size(*DENSE), gated=trait.gated, bias=bias)
@@ -166,6 +211,7 @@ def _block(fields: Fields, trait: Trait, layer: int, num_layer: int, experts: bo
 
 def _attention(fields: Fields, trait: Trait, layer: int, num_layer: int) -> Attention:
     fields = _sliding_fields(fields, layer, num_layer).layer(layer)
+    fields = _heads_of(fields, layer, num_layer)
     num_head, num_kv_head, head_dim = fields.heads(trait.kv_head or None)
     bias = fields.flag("attention_bias", "use_qkv_bias", "qkv_bias", "use_bias", "bias", default=False)
     out_bias = bool(trait.out_bias) and fields.flag(trait.out_bias, default=trait.bias)
@@ -190,6 +236,9 @@ def _attention(fields: Fields, trait: Trait, layer: int, num_layer: int) -> Atte
         out_bias=out_bias,
         qk_norm=width,
         gate=_gate(fields, trait, num_head, head_dim),
+        sink=trait.sink,
+        q_rank=fields.size("share_q_dim", default=0, low=0),
+        shared_kv=_borrows(fields, layer),
     )
 
 
@@ -213,9 +262,23 @@ def _sliding_fields(fields: Fields, layer: int, num_layer: int) -> Fields:
     return Fields(raw, fields.file)
 
 
+def _borrows(fields: Fields, layer: int) -> bool:
+    """Whether the layer reads an earlier one's keys (Hunyuan-Large: all but the first of `cla_share_factor`)."""
+    return fields.flag("use_cla", default=False) and layer % fields.size("cla_share_factor", default=1) > 0
+
+
+def _heads_of(fields: Fields, layer: int, num_layer: int) -> Fields:
+    """Laguna says the query heads of every layer."""
+    listed = fields.per_layer("num_attention_heads_per_layer", num_layer)
+    return Fields({**fields.raw, "num_attention_heads": listed[layer]}, fields.file) if listed else fields
+
+
 def _rotary(fields: Fields, layer: int) -> bool:
     """Whether the layer's positions are rotary: `no_rope_layers` has an entry a layer, 1 where they are."""
     listed = fields.integers("no_rope_layers")
+    bases = fields.raw.get("layer_rope_theta")  # Muse: 0 where there are none
+    if isinstance(bases, list) and len(bases) > layer:
+        return bool(bases[layer])
     return bool(listed[layer]) if listed and len(listed) > layer else True
 
 
@@ -224,7 +287,7 @@ def _window(fields: Fields, trait: Trait, layer: int, num_layer: int) -> int:
     fields."""
     kinds = fields.words("layer_types", KINDS, num_layer)
     if kinds:
-        return fields.size("sliding_window") if kinds[layer] == "sliding_attention" else 0
+        return fields.size("sliding_window") if kinds[layer].endswith("sliding_attention") else 0
     patterns = ("sliding_window_pattern", "global_attn_every_n_layers", "layer_switch")
     every = next((fields.raw[name] for name in patterns if fields.raw.get(name) is not None), None)
     if isinstance(every, int) and every > 1 and fields.has("sliding_window"):

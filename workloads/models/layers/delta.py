@@ -20,13 +20,15 @@ IN = tuple(f"{at}.{name}" for at in ("linear_attn", "self_attn") for name in (
     "in_proj_qkvz", "in_proj_qkv", "in_proj_z", "q_proj", "k_proj", "v_proj"))  # fmt: skip
 OUT = ("linear_attn.out_proj", "self_attn.o_proj")
 GATE = ("linear_attn.in_proj_ba", "linear_attn.in_proj_a", "linear_attn.in_proj_b", "self_attn.f_a_proj",
-        "self_attn.f_b_proj", "self_attn.g_proj", "self_attn.g_a_proj", "self_attn.b_proj")  # fmt: skip
+        "self_attn.f_b_proj", "self_attn.forget_gate.f_proj", "self_attn.g_proj", "self_attn.g_a_proj",
+        "self_attn.b_proj")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Delta:
     """`channel_decay`: one decay a key channel, from a projection of rank `value_dim` (KDA), else one a head.
-    `full_gate`: the output gate is a whole projection, else of rank `value_dim` (KDA alone)."""
+    `full_gate`, `full_decay`: the output gate and the decays are whole projections, else of rank `value_dim` (KDA
+    alone)."""
 
     num_key_head: int
     num_value_head: int
@@ -36,6 +38,7 @@ class Delta:
     state_byte: float = 0.0  # a value of S; 0: as activations
     channel_decay: bool = False
     full_gate: bool = True
+    full_decay: bool = False
 
     @property
     def num_head(self) -> int:
@@ -59,7 +62,8 @@ class Delta:
         if not self.channel_decay:
             return hidden * 2 * head + hidden * self.value  # a and b of each head, z
         gate = hidden * self.value if self.full_gate else low * (hidden + self.value)
-        return low * (hidden + self.key) + hidden * head + gate
+        decay = hidden * self.key if self.full_decay else low * (hidden + self.key)
+        return decay + hidden * head + gate
 
     @property
     def width(self) -> int:
@@ -90,8 +94,9 @@ class Delta:
         m, tp = rows.m, rows.placement.tp
         head, low = self.num_value_head // tp, self.value_dim
         direct = head + (self.value // tp if self.full_gate else low)  # step sizes, the output gate
-        rows.gemm("mix_in", m, self.channel // tp + direct + (low if self.channel_decay else head), hidden, "mixer")
-        if self.channel_decay:
+        decay = head if not self.channel_decay else self.key // tp if self.full_decay else low
+        rows.gemm("mix_in", m, self.channel // tp + direct + decay, hidden, "mixer")
+        if self.channel_decay and not self.full_decay:
             rows.gemm("mix_decay", m, self.key // tp, low, "mixer")
         if not self.full_gate:
             rows.gemm("mix_gate", m, self.value // tp, low, "mixer")
