@@ -27,7 +27,7 @@ GEMM_FIT: tuple[str, ...] = (
     "compute_eff",  # of the datasheet's dense peak inside the k loop, at boost clock (may exceed 1)
     "mem_eff",  # of the datasheet's memory bandwidth
     "p",  # norm that joins cores and memory; 0 stands for the maximum
-    "step_s",  # latency a unit of k in a k loop that is not fed faster
+    "step_s",  # latency a unit of k in a k loop that is not fed faster; rule 3: of a column of the result
     "core_byte_per_s",  # operand stream into one core
     "write_byte_per_s",  # epilogue: result written by one core
     "split_s",  # reduction of a split k loop
@@ -57,7 +57,7 @@ PER_TILE_M = tuple(1.0 / x for x in TILE_M)  # powers of two: exact
 PER_TILE_N = tuple(1.0 / x for x in TILE_N)
 MAX_SPLIT = 32.0
 MIN_SPLIT_K = 128.0  # k that a part of a split loop keeps
-VECTOR_M = 2  # rule 3: up to so many rows the weights are multiplied where they lie, as vectors
+VECTOR_M = 3  # rule 3: up to so many rows the weights are multiplied where they lie, as vectors
 SMALL_M, MIDDLE_M = 64, 128  # rule 2: 64x64 tiles up to the one, 64x128 up to the other, 128x128 beyond
 
 
@@ -128,6 +128,8 @@ def gemm_s(
     if max(split_s, mem_s) + fit[SPLIT_S] < seconds:  # else no split can win
         seconds = min(seconds, p_norm(split_s, mem_s, fit[P]) + fit[SPLIT_S])
     seconds += fit[LAUNCH_S]
+    if fit[TILE_RULE] == 3.0:
+        seconds += n * batch * fit[STEP_S]
     use = flop_s / seconds
     seconds *= 1.0 + fit[THROTTLE] * use * use
     if fit[ROW_S] > 0.0:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+MAX_BUFFER = 256  # of small operands, so that all of a layer's kind are past a last level that others share
 Run = Callable[[int], object]  # run(i) executes once on the i-th set of buffers
 
 
@@ -104,4 +105,4 @@ def num_buffer_past_cache(working_byte: float, cache_byte: float, free_byte: flo
     5
     """
     wanted = int(2 * cache_byte / max(working_byte, 1.0)) + 1
-    return max(1, min(wanted, 64, int(0.4 * free_byte / max(working_byte, 1.0))))
+    return max(1, min(wanted, MAX_BUFFER, int(0.4 * free_byte / max(working_byte, 1.0))))
