@@ -27,9 +27,9 @@ GEMM_FIT: tuple[str, ...] = (
     "compute_eff",  # of the datasheet's dense peak inside the k loop, at boost clock (may exceed 1)
     "mem_eff",  # of the datasheet's memory bandwidth
     "p",  # norm that joins cores and memory; 0 stands for the maximum
-    "step_s",  # latency a unit of k in a k loop that is not fed faster; rule 3: of a column of the result
+    "step_s",  # latency a unit of k in a k loop that is not fed faster; rule 3: at the head of a column's weights
     "core_byte_per_s",  # operand stream into one core
-    "write_byte_per_s",  # epilogue: result written by one core
+    "write_byte_per_s",  # epilogue: result written by one core; rule 3: weights packed anew beyond a panel of rows
     "split_s",  # reduction of a split k loop
     "tail",  # share of an incomplete wave that overlaps with its neighbours (0: whole waves)
     "throttle",  # slowdown at full power
@@ -58,6 +58,8 @@ PER_TILE_N = tuple(1.0 / x for x in TILE_N)
 MAX_SPLIT = 32.0
 MIN_SPLIT_K = 128.0  # k that a part of a split loop keeps
 VECTOR_M = 3  # rule 3: up to so many rows the weights are multiplied where they lie, as vectors
+PANEL_M = 32  # rule 3: rows of a panel
+HEAD_BYTE = 512.0  # rule 3: of a column's weights, that arrive before they are streamed
 SMALL_M, MIDDLE_M = 64, 128  # rule 2: 64x64 tiles up to the one, 64x128 up to the other, 128x128 beyond
 
 
@@ -121,6 +123,7 @@ def gemm_s(
         core_s, split_s = flop_s / fit[COMPUTE_EFF], math.inf
     elif fit[TILE_RULE] == 3.0:
         pack_s = weight_byte / fit[CORE_BYTE_PER_S] if m > VECTOR_M else 0.0
+        pack_s += weight_byte / fit[WRITE_BYTE_PER_S] if m > PANEL_M else 0.0
         core_s, split_s = flop_s / fit[COMPUTE_EFF] + pack_s, math.inf
     else:
         core_s, split_s = tiles_s(m, n, k, batch, weight_byte, write_byte, peak_flop_per_s, rate, fit)
@@ -129,7 +132,7 @@ def gemm_s(
         seconds = min(seconds, p_norm(split_s, mem_s, fit[P]) + fit[SPLIT_S])
     seconds += fit[LAUNCH_S]
     if fit[TILE_RULE] == 3.0:
-        seconds += n * batch * fit[STEP_S]
+        seconds += min(float(n * batch), weight_byte / HEAD_BYTE) * fit[STEP_S]
     use = flop_s / seconds
     seconds *= 1.0 + fit[THROTTLE] * use * use
     if fit[ROW_S] > 0.0:
