@@ -59,7 +59,9 @@ MAX_SPLIT = 32.0
 MIN_SPLIT_K = 128.0  # k that a part of a split loop keeps
 VECTOR_M = 3  # rule 3: up to so many rows the weights are multiplied where they lie, as vectors
 PANEL_M = 32  # rule 3: rows of a panel
-HEAD_BYTE = 512.0  # rule 3: of a column's weights, that arrive before they are streamed
+HEAD_BYTE = (
+    1024.0  # rule 3: of a column's weights, that arrive before they are streamed (seen on a Xeon)
+)
 SMALL_M, MIDDLE_M = 64, 128  # rule 2: 64x64 tiles up to the one, 64x128 up to the other, 128x128 beyond
 
 
@@ -124,15 +126,14 @@ def gemm_s(
     elif fit[TILE_RULE] == 3.0:
         pack_s = weight_byte / fit[CORE_BYTE_PER_S] if m > VECTOR_M else 0.0
         pack_s += weight_byte / fit[WRITE_BYTE_PER_S] if m > PANEL_M else 0.0
-        core_s, split_s = flop_s / fit[COMPUTE_EFF] + pack_s, math.inf
+        head_s = min(float(n * batch), weight_byte / HEAD_BYTE) * fit[STEP_S]
+        core_s, split_s = flop_s / fit[COMPUTE_EFF] + pack_s + head_s, math.inf
     else:
         core_s, split_s = tiles_s(m, n, k, batch, weight_byte, write_byte, peak_flop_per_s, rate, fit)
     seconds = p_norm(core_s, mem_s, fit[P])
     if max(split_s, mem_s) + fit[SPLIT_S] < seconds:  # else no split can win
         seconds = min(seconds, p_norm(split_s, mem_s, fit[P]) + fit[SPLIT_S])
     seconds += fit[LAUNCH_S]
-    if fit[TILE_RULE] == 3.0:
-        seconds += min(float(n * batch), weight_byte / HEAD_BYTE) * fit[STEP_S]
     use = flop_s / seconds
     seconds *= 1.0 + fit[THROTTLE] * use * use
     if fit[ROW_S] > 0.0:
