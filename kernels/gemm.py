@@ -59,9 +59,7 @@ MAX_SPLIT = 32.0
 MIN_SPLIT_K = 128.0  # k that a part of a split loop keeps
 VECTOR_M = 3  # rule 3: up to so many rows the weights are multiplied where they lie, as vectors
 PANEL_M = 32  # rule 3: rows of a panel
-HEAD_BYTE = (
-    1024.0  # rule 3: of a column's weights, that arrive before they are streamed (seen on a Xeon)
-)
+HEAD_BYTE = 1024.0  # rule 3: of a column's weights, that arrive before they are streamed (seen on a Xeon)
 SMALL_M, MIDDLE_M = 64, 128  # rule 2: 64x64 tiles up to the one, 64x128 up to the other, 128x128 beyond
 
 
