@@ -27,9 +27,9 @@ GEMM_FIT: tuple[str, ...] = (
     "compute_eff",  # of the datasheet's dense peak inside the k loop, at boost clock (may exceed 1)
     "mem_eff",  # of the datasheet's memory bandwidth
     "p",  # norm that joins cores and memory; 0 stands for the maximum
-    "step_s",  # latency a unit of k in a k loop that is not fed faster
+    "step_s",  # latency a unit of k in a k loop that is not fed faster; rule 3: at the head of a column's weights
     "core_byte_per_s",  # operand stream into one core
-    "write_byte_per_s",  # epilogue: result written by one core
+    "write_byte_per_s",  # epilogue: result written by one core; rule 3: weights packed anew beyond a panel of rows
     "split_s",  # reduction of a split k loop
     "tail",  # share of an incomplete wave that overlaps with its neighbours (0: whole waves)
     "throttle",  # slowdown at full power
@@ -57,7 +57,9 @@ PER_TILE_M = tuple(1.0 / x for x in TILE_M)  # powers of two: exact
 PER_TILE_N = tuple(1.0 / x for x in TILE_N)
 MAX_SPLIT = 32.0
 MIN_SPLIT_K = 128.0  # k that a part of a split loop keeps
-VECTOR_M = 2  # rule 3: up to so many rows the weights are multiplied where they lie, as vectors
+VECTOR_M = 3  # rule 3: up to so many rows the weights are multiplied where they lie, as vectors
+PANEL_M = 32  # rule 3: rows of a panel
+HEAD_BYTE = 1024.0  # rule 3: of a column's weights, that arrive before they are streamed (seen on a Xeon)
 SMALL_M, MIDDLE_M = 64, 128  # rule 2: 64x64 tiles up to the one, 64x128 up to the other, 128x128 beyond
 
 
@@ -121,7 +123,9 @@ def gemm_s(
         core_s, split_s = flop_s / fit[COMPUTE_EFF], math.inf
     elif fit[TILE_RULE] == 3.0:
         pack_s = weight_byte / fit[CORE_BYTE_PER_S] if m > VECTOR_M else 0.0
-        core_s, split_s = flop_s / fit[COMPUTE_EFF] + pack_s, math.inf
+        pack_s += weight_byte / fit[WRITE_BYTE_PER_S] if m > PANEL_M else 0.0
+        head_s = min(float(n * batch), weight_byte / HEAD_BYTE) * fit[STEP_S]
+        core_s, split_s = flop_s / fit[COMPUTE_EFF] + pack_s + head_s, math.inf
     else:
         core_s, split_s = tiles_s(m, n, k, batch, weight_byte, write_byte, peak_flop_per_s, rate, fit)
     seconds = p_norm(core_s, mem_s, fit[P])

@@ -39,7 +39,10 @@ _EXPERT: dict[str, Bounds] = {  # a loop over experts: each multiplies tiles of 
 
 FAMILIES: dict[str, dict[str, dict[str, Bounds]]] = {
     "cpu": {
-        "gemm": {**_CPU_LAUNCH, **_JOIN, "tile_rule": (3.0, 3.0, 3.0), "core_byte_per_s": (1e10, 1e9, 1e12)},
+        "gemm": {
+            **_CPU_LAUNCH, **_JOIN, "tile_rule": (3.0, 3.0, 3.0), "core_byte_per_s": (1e10, 1e9, 1e12),
+            "step_s": (1e-8, 1e-11, 1e-6), "write_byte_per_s": (1e11, 1e9, 1e13),
+        },
         "attn_prefill": _CPU_ATTENTION,
         "attn_decode": _CPU_ATTENTION,
         "moe": {**_CPU_LAUNCH, **_JOIN, **_EXPERT},

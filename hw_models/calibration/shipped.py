@@ -4,9 +4,9 @@
                                                            [--only DEVICE ...]
 
 All kinds of all devices: GEMM, fused experts, attention, streams and collectives. Two processes; a line as each job
-ends. The same data give the same bytes (with the same `--date`), whatever the order of rows and of jobs. Devices
-with few probes start from the profile of their nearest relative, and take from it what was not measured on them;
-their jobs begin when the relative's are done.
+ends. The same data give the same bytes (with the same `--date`) on the same kind of processor, whatever the order of
+rows and of jobs. Devices with few probes start from the profile of their nearest relative, and take from it what was
+not measured on them; their jobs begin when the relative's are done.
 """
 
 import argparse

@@ -4,7 +4,13 @@ It has the door that every modelled device has, `cost(ops, work)`, and runs on C
 same code. Only this folder imports torch (the extra `gpu`).
 """
 
+import os
+
 from kernels.errors import InputError
+
+# Tensors of 2 MiB and more lie on huge pages where the system gives them: torch reads this before its first tensor. In
+# small pages what a multiply takes hangs on where those of a process happen to lie (10 to 30 % of a step of GPT-2).
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def require_torch() -> None:

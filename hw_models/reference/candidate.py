@@ -9,6 +9,7 @@ import torch
 
 CORNER = 256  # rows and columns of a result that are checked
 POOL_BYTE = 2**28  # beyond twice the last-level cache of any device known
+CORE_BYTE = 2**23  # beyond what a core has for itself
 ALIGN = 64  # values: vector loads stay aligned
 NUM_DRAWN = 262_139  # the largest prime below 2^18
 
@@ -67,6 +68,18 @@ def operand(*shape: int, index: int, device: torch.device, dtype: torch.dtype) -
     pool = _pool(str(device), dtype, 1 << (size - 1).bit_length())
     start = index * (count + ALIGN) % (len(pool) - count) // ALIGN * ALIGN
     return pool[start : start + count].view(shape)
+
+
+def pass_caches() -> None:
+    """Reads more than the cores of this processor have for themselves, as the operators do that a step runs between two
+    of a kind: what a multiply packs its weights into, its input and its code lie further off then (20 to 30 % of
+    GPT-2's projections, whose weights are 1 to 4 MB)."""
+    _pool("cpu", torch.float32, POOL_BYTE // 4)[: torch.get_num_threads() * CORE_BYTE // 4].sum()
+
+
+def cool(device: torch.device) -> None:
+    """Reads more than the caches hold, so that what comes next finds its operands in memory."""
+    _pool(str(device), torch.float32, POOL_BYTE // 4).sum().item()
 
 
 @functools.lru_cache(maxsize=4)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hw_models.reference import attention, gemm, moe, stream
-from hw_models.reference.candidate import Candidate, check
+from hw_models.reference.candidate import Candidate, check, pass_caches
 from hw_models.reference.environment import Environment, read
 from hw_models.reference.timing import Timing, measure, num_buffer_past_cache
 from kernels.errors import InputError
@@ -112,4 +112,7 @@ class ReferenceDevice:
         number = num_buffer_past_cache(working_byte, self.environment.cache_byte, free_byte)
         runs = [candidate.make(index) for index in range(number)]
         with torch.inference_mode():
-            return measure(lambda index: runs[index](), self.torch_device, self.budget_s, number, self.min_repeat)
+            return measure(
+                lambda index: runs[index](), self.torch_device, self.budget_s, number, self.min_repeat,
+                pass_caches if np.isfinite(working_byte) else lambda: None,
+            )  # fmt: skip

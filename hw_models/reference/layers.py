@@ -113,6 +113,12 @@ def rotate(x: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
     return torch.cat([low * cos - high * sin, high * cos + low * sin, x[..., 2 * half :]], -1)
 
 
+def gather(cache: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+    """What the blocks numbered `block` cache, one after the other: [token, width]. Whole blocks are copied; indexing
+    would go value by value on a processor, at a third of the rate in 16 bits."""
+    return cache.index_select(0, block.flatten()).flatten(0, 1)
+
+
 def _keys(keys: torch.Tensor, a: Any) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Cached vectors [batch, kv, width] as keys and values [batch, kv head, kv, dim], and the score scale."""
     if a.kv_rank > 0:

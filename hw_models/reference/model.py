@@ -158,11 +158,11 @@ class ReferenceModel:
         def attend(q: torch.Tensor, cache: torch.Tensor, attention: Any) -> torch.Tensor:
             parts, begin = [], 0
             for query_len, length, blocks in tables:
-                keys = cache[blocks].flatten(0, 1)[None, :length]
+                keys = layers.gather(cache, blocks)[None, :length]
                 parts.append(layers.attend_prefill(q[begin : begin + query_len], keys, attention))
                 begin += query_len
             if decodes:
-                keys = cache[table.flatten()].view(len(decodes), num_block * self.block_token, -1)
+                keys = layers.gather(cache, table).unflatten(0, (len(decodes), -1))
                 parts.append(layers.attend_decode(q[begin:], keys, kv_len, attention))
             return torch.cat(parts)
 
@@ -208,7 +208,7 @@ class ReferenceModel:
             slot = block * self.block_token + position % self.block_token
 
             def attend(q: torch.Tensor, cache: torch.Tensor, attention: Any) -> torch.Tensor:
-                keys = cache[table.flatten()].view(batch, num_block * self.block_token, -1)
+                keys = layers.gather(cache, table).unflatten(0, (batch, -1))
                 return layers.attend_decode(q, keys, kv_len, attention)
 
             sampled.copy_(self._forward(position % self.spec.vocab, position, slot, attend, last))

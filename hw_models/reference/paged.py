@@ -44,13 +44,13 @@ def candidate(op: OpTable, work: WorkTable, device: torch.device) -> Candidate:
         kv_len = torch.tensor([length for _, length in query], device=device)
 
         def run_decode() -> torch.Tensor:
-            keys = cache[table.flatten()].view(len(query), longest * BLOCK_TOKEN, width)
+            keys = layers.gather(cache, table).unflatten(0, (len(query), -1))
             return layers.attend_decode(q, keys, kv_len, shape)
 
         def run_prefill() -> torch.Tensor:
             parts, begin = [], 0
             for row, (rows, length) in enumerate(query):
-                keys = cache[table[row]].flatten(0, 1)[None, :length]
+                keys = layers.gather(cache, table[row])[None, :length]
                 parts.append(layers.attend_prefill(q[begin : begin + rows], keys, shape))
                 begin += rows
             return torch.cat(parts)

@@ -19,6 +19,7 @@ from kernels.optable import GEMM, empty
 
 EDGES = (512, 1024, 2048, 4096, 8192)  # of the square multiplies
 ENOUGH_S = 0.05  # a multiply this long is at its peak
+FAR_BYTE = 2.0**30  # past any last level known; more takes seconds to be touched for the first time
 NUM_CALL = 4  # of a multiply, at least: one to warm up, three that are timed
 Report = Callable[[str, int], None]
 
@@ -50,7 +51,7 @@ def measure_peaks(
     if not rates:
         raise InputError("torch multiplies in none of these formats here", field="format", value=", ".join(formats))
     cache = device.environment.cache_byte
-    past = _buffer(device, 4 * cache)
+    past = _buffer(device, min(4 * cache, FAR_BYTE))
     far = max(_copy_rate(device, past, share_s), _read_rate(device, past, share_s))
     near = max(far, _copy_rate(device, _buffer(device, cache / 8), share_s / 2))
     progress("bandwidth", 2)

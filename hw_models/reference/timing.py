@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+MAX_BUFFER = 256  # of small operands, so that all of a layer's kind are past a last level that others share
 Run = Callable[[int], object]  # run(i) executes once on the i-th set of buffers
 
 
@@ -37,20 +38,26 @@ def host_clock(device: torch.device) -> Callable[[], float]:
     return time.perf_counter
 
 
-def measure(run: Run, device: torch.device, budget_s: float = 0.25, num_buffer: int = 1, min_repeat: int = 5) -> Timing:
+def measure(
+    run: Run, device: torch.device, budget_s: float = 0.25, num_buffer: int = 1, min_repeat: int = 5,
+    before: Callable[[], object] = lambda: None,
+) -> Timing:  # fmt: skip
     """Time `run` for about `budget_s` seconds; `min_repeat` times at least, or once where one call takes longer.
 
-    `num_buffer`: sets of buffers that `run(i % num_buffer)` cycles through. Raises `RuntimeError` as the
+    `num_buffer`: sets of buffers that `run(i % num_buffer)` cycles through; `before`: called before each call on a CPU,
+    outside of what is timed. Raises `RuntimeError` as the
     kernel itself does (an unsupported shape, out of memory).
     """
     sample_s = _cuda_samples(run, budget_s, num_buffer, min_repeat) if device.type == "cuda" else None
     if sample_s is None:
-        sample_s = _host_samples(run, device, budget_s, num_buffer, min_repeat)
+        sample_s = _host_samples(run, device, budget_s, num_buffer, min_repeat, before)
     low, middle, high = np.percentile(sample_s, [25, 50, 75])
     return Timing(float(middle), float((high - low) / 2 / middle), len(sample_s), float(min(sample_s)))
 
 
-def _host_samples(run: Run, device: torch.device, budget_s: float, num_buffer: int, min_repeat: int) -> list[float]:
+def _host_samples(
+    run: Run, device: torch.device, budget_s: float, num_buffer: int, min_repeat: int, before: Callable[[], object]
+) -> list[float]:
     samples: list[float] = []
     clock = host_clock(device)
     begun = time.perf_counter()
@@ -61,6 +68,7 @@ def _host_samples(run: Run, device: torch.device, budget_s: float, num_buffer: i
     end = time.perf_counter() + budget_s
     least = min_repeat if time.perf_counter() - begun <= budget_s or budget_s <= 0 else 1
     while len(samples) < least or (time.perf_counter() < end and len(samples) < 10_000):
+        before()
         start = clock()
         run(len(samples) % num_buffer)
         samples.append(clock() - start)
@@ -104,4 +112,4 @@ def num_buffer_past_cache(working_byte: float, cache_byte: float, free_byte: flo
     5
     """
     wanted = int(2 * cache_byte / max(working_byte, 1.0)) + 1
-    return max(1, min(wanted, 64, int(0.4 * free_byte / max(working_byte, 1.0))))
+    return max(1, min(wanted, MAX_BUFFER, int(0.4 * free_byte / max(working_byte, 1.0))))

@@ -88,6 +88,7 @@ def open_lane(e: Engine, number: int, time_ps: int) -> None:
     me.sees = me.num_plan if me.num_running > 0 else FOREVER_PS
     lane.num_plan = 0
     lane.plan_token = 0
+    lane.room = 0
 
 
 @njit

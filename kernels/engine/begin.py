@@ -201,6 +201,8 @@ def begin_repeat(e: Engine, p: PackedPrice, number: int, time_ps: int) -> bool:
     me, lane = e.me, e.lane[number]
     at = lane_at(e, number)
     if me.reserve == PAGED:
+        if me.free_block < lane.room and me.evictable_block > 0:
+            return False
         need, give = e.work[at + me.in_need + lane.phase], e.work[at + me.in_give + lane.phase]
         if give > 0 and need > me.free_block:  # who grows first finds no block that another is still to give back
             return False

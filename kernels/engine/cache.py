@@ -126,7 +126,7 @@ def _evict_branch(e: Engine, k: int) -> None:
 @njit
 def evict(e: Engine, want: int) -> None:
     """Evicts what comes first: a whole unit, or at most `want` blocks of a run, the deepest first; and all of a
-    branch."""
+    branch. In a tree what a run holds of its prompt and of its output are a branch each."""
     me = e.me
     node = me.lru_head if me.evict_by == LRU else _least(e)
     if node > 0:
@@ -139,6 +139,9 @@ def evict(e: Engine, want: int) -> None:
         s.blank -= taken
     else:
         taken = min(want, s.run)
+        if me.radix == 1:
+            prompt = max(0, s.target - s.run_from) // me.block_token * me.run_weight
+            taken = s.run - prompt if s.run > prompt else s.run
         if joined != NONE and taken > s.run - s.branch:
             taken = s.run
         s.run -= taken

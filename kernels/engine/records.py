@@ -296,6 +296,7 @@ LANE_FIELDS: tuple[Field, ...] = (
     ("deferred", "i8", "committed steps not yet written to the sequences"),
     ("num_still", "i8", "rows of the plan that may be repeated"),
     ("num_grow", "i8", "rows that gain a token a step"),
+    ("room", "i8", "free blocks that the plan wants before it takes any, as far as there are some to evict"),
     ("phase", "i8", "entry of `need` and `give` that the next step takes"),
     ("deadline_ps", "i8", "from then on its plan must be made anew: a request is to be aborted"),
     ("free_ps", "i8", "when the stage of this number can begin its next step"),

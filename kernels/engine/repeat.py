@@ -80,6 +80,8 @@ def repeat_ahead(e: Engine, p: PackedPrice, start_ps: int, horizon_ps: int, most
     while steps < most and time_ps < horizon_ps:
         if paged:
             need, give = work[need_at + phase], work[give_at + phase]
+            if free < lane.room and me.evictable_block > 0:
+                break
             if need > free:
                 me.free_block = free
                 kept = (head(e) >= 0 or me.num_tier > 0) and not evicts_unseen(e, need)

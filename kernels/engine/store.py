@@ -110,6 +110,18 @@ def claim(e: Engine, num_block: int) -> bool:
 
 
 @njit
+def make_room(e: Engine, num_token: int) -> None:
+    """Evicts until blocks for `num_token` tokens are free beside what the plan has claimed, as far as there are any;
+    a plan that stands wants as much in each of its steps."""
+    me = e.me
+    e.lane[me.plan_lane].room = want = ceil_div(num_token, me.block_token)
+    if me.free_block < want and me.evictable_block > 0 and me.num_waiting > 0:
+        me.touched += 1  # who waits finds less, and may come in with less
+    while me.free_block < want and me.evictable_block > 0:
+        evict(e, want - me.free_block)
+
+
+@njit
 def resident_unit(e: Engine, i: int) -> int:
     """Leading units of sequence i that are resident or lie in a tier below, and may be used: one token at least is left
     to compute, and where it needs a state to go on from, there is one behind the last of them."""

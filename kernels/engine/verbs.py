@@ -33,6 +33,7 @@ from kernels.engine.snapshot import aligned, name_states
 from kernels.engine.store import (
     below_unit,
     idle_block,
+    make_room,
     missing_block,
     own_block,
     resident_key,
@@ -64,6 +65,7 @@ __all__ = [
     "kv_token",
     "left_output",
     "left_token",
+    "make_room",
     "max_step_token",
     "num_running",
     "option",

@@ -149,6 +149,21 @@ def test_a_library_that_packs_weights_pays_for_them_beyond_vectors() -> None:
     fit = vector(tile_rule=3.0, core_byte_per_s=1e10)
     n, k = 1024, 512
     flop_s = 2.0 * n * k / PEAK  # a row
-    # three rows: 1 MB of weights pass the core at 10 GB/s, then the multiply-adds; memory never bounds here
-    assert price(3, n, k, fit, mem=ENDLESS)[0] == pytest.approx(2.0 * n * k / 1e10 + 3 * flop_s)
-    assert price(2, n, k, fit, mem=ENDLESS)[0] == pytest.approx(2 * flop_s)
+    # four rows: 1 MB of weights pass the core at 10 GB/s, then the multiply-adds; memory never bounds here
+    assert price(4, n, k, fit, mem=ENDLESS)[0] == pytest.approx(2.0 * n * k / 1e10 + 4 * flop_s)
+    assert price(3, n, k, fit, mem=ENDLESS)[0] == pytest.approx(3 * flop_s)
+    wide = vector(tile_rule=3.0, core_byte_per_s=1e10, write_byte_per_s=5e9)  # and once more for a second panel of rows
+    assert price(33, n, k, wide, mem=ENDLESS)[0] == pytest.approx(2.0 * n * k * 3e-10 + 33 * flop_s)
+    assert price(32, n, k, wide, mem=ENDLESS)[0] == price(32, n, k, fit, mem=ENDLESS)[0]
+
+
+def test_a_library_waits_for_the_head_of_each_column() -> None:
+    """Equal bytes, four times the columns: GPT-2's projections. A column of 256 bytes is a quarter of a head."""
+    fit, plain = vector(tile_rule=3.0, step_s=1e-8), vector(tile_rule=3.0)
+
+    def head_s(n: int, k: int) -> float:
+        return price(1, n, k, fit, mem=ENDLESS)[0] - price(1, n, k, plain, mem=ENDLESS)[0]
+
+    assert head_s(3072, 768) == pytest.approx(3072e-8)
+    assert head_s(768, 3072) == pytest.approx(768e-8)
+    assert head_s(3072, 128) == pytest.approx(768e-8)

@@ -3,8 +3,9 @@
 A prefill batch takes what is left of the prompt that was cut, then the queue, up to one chunk in all; while there is
 one, nobody decodes. A request is admitted if its prompt and its output fit beside what the running ones still may
 produce (`new_token_ratio` of it; all of it where outputs have a fixed length), at most `clip` tokens each, and a page;
-after one that did not fit nobody is tried until a request leaves. Where that was too little, the newest of the running
-is retracted (`scheduler.py` and `schedule_policy.py` of `sglang/srt/managers`).
+after one that did not fit, or that left nothing, nobody is tried until a request leaves. Where that was too little, the
+newest of the running is retracted (`scheduler.py` and `schedule_policy.py` of `sglang/srt/managers`). Of pages longer
+than a token a batch wants one a sequence beyond its tokens, and evicts for them (`allocation.py` of `mem_cache`).
 """
 
 from kernels.engine.records import Engine
@@ -18,6 +19,7 @@ from kernels.engine.verbs import (
     head,
     is_shut,
     left_output,
+    make_room,
     max_step_token,
     num_running,
     option,
@@ -25,6 +27,7 @@ from kernels.engine.verbs import (
     place_of,
     prefill_left,
     room_beside,
+    room_token,
     running,
     schedule_next,
     shut,
@@ -52,11 +55,21 @@ def whole_page(token: int, page: int) -> int:
     return (token + page - 1) // page * page
 
 
+@njit
+def num_decode(e: Engine) -> int:
+    """Running sequences that a batch of decodes would hold."""
+    count = 0
+    for k in range(num_running(e)):
+        count += 1 if wanted_token(e, running(e, k)) > 0 else 0
+    return count
+
+
 def plan(e: Engine) -> int:
     ratio, clip, page = option(e, RATIO), option(e, CLIP), page_token(e)
     budget = max_step_token(e)
     reserved = 0.0
     cut = False
+    wanted = 0  # tokens of pages that the prompts want free beyond those that they take
     for k in range(num_running(e)):
         i = running(e, k)
         left, output = prefill_left(e, i), min(float(left_output(e, i)), clip)
@@ -68,6 +81,7 @@ def plan(e: Engine) -> int:
             schedule_next(e, i, token)
             reserved += page + (0.0 if cut else output)
             budget -= whole_page(token, page)
+            wanted += token + page - whole_page(token, page)
     while head(e) >= 0 and budget > 0 and not cut and not is_shut(e) and num_running(e) < option(e, MAX_SEQ):
         i = head(e)
         found = cached_token(e, i)
@@ -85,8 +99,15 @@ def plan(e: Engine) -> int:
         schedule_next(e, i, token)
         reserved += page + (0.0 if cut else output)
         budget -= whole_page(token, page)
+        wanted += token + page - whole_page(token, page)
+        if not cut and room_token(e) <= reserved:
+            shut(e)
     if budget < max_step_token(e):
+        if page > 1:
+            make_room(e, wanted)
         return 0
+    if page > 1:
+        make_room(e, page * num_decode(e))
     k = 0
     while k < num_running(e):
         i = running(e, k)

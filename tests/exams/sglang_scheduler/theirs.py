@@ -1,29 +1,31 @@
 """SGLang's own admission (`PrefillAdder`) and radix tree on cases, without a model: `python -m
 tests.exams.sglang_scheduler.theirs FOLDER... < cases.json > plans.json`.
 
-Real are `managers/schedule_policy.py`, `mem_cache/radix_cache.py` and `mem_cache/prefill_budget.py`; around them the
-loop without overlap of `managers/scheduler.py` (merge what was prefilled, try a prefill batch, else decode), with pages
-counted, not addressed.
+Real are `managers/schedule_policy.py`, and of `mem_cache` `radix_cache.py`, `prefill_budget.py`, `allocation.py` and
+`allocator/base.py` (what is evicted before a batch); around them the loop without overlap of `managers/scheduler.py`
+(merge what was prefilled, try a prefill batch, else decode), with pages counted, not addressed.
 """
 
 import json
 import sys
 from array import array
+from functools import partial
 from typing import Any
 
 from tests.exams.blanks import install
 from tests.exams.vllm_scheduler.cases import BLOCK_TOKEN, Ask, Case
 
 BLANK = (
-    "torch", "transformers", "triton", "zmq", "psutil", "requests", "orjson", "uvloop", "fastapi", "huggingface_hub",
-    "PIL", "pybase64", "cloudpickle", "aiohttp", "sgl_kernel", "flashinfer", "torchvision", "xgrammar", "outlines",
-    "IPython", "setproctitle", "tqdm", "starlette", "safetensors", "torchao", "einops", "sentencepiece", "tiktoken",
-    "prometheus_client", "sglang.utils", "sglang.kernels", "sglang.srt.utils", "sglang.srt.layers",
+    "torch", "torch_npu", "transformers", "triton", "zmq", "psutil", "requests", "orjson", "uvloop", "fastapi",
+    "huggingface_hub", "PIL", "pybase64", "cloudpickle", "aiohttp", "sgl_kernel", "flashinfer", "torchvision",
+    "xgrammar", "outlines", "IPython", "setproctitle", "tqdm", "starlette", "safetensors", "torchao", "einops",
+    "sentencepiece", "tiktoken", "prometheus_client", "sglang.utils", "sglang.kernels", "sglang.srt.utils",
+    "sglang.srt.layers",
     "sglang.srt.distributed", "sglang.srt.model_executor", "sglang.srt.configs", "sglang.srt.managers.schedule_batch",
     "sglang.srt.server_args", "sglang.srt.lora", "sglang.srt.speculative", "sglang.srt.disaggregation",
     "sglang.srt.hardware_backend", "sglang.srt.observability", "sglang.srt.multimodal", "sglang.srt.dllm",
-    "sglang.srt.runtime_context", "sglang.srt.platforms", "sglang.srt.mem_cache.allocator",
-    "sglang.srt.mem_cache.unified_radix_cache", "sglang.srt.managers.prefill_delayer",
+    "sglang.srt.runtime_context", "sglang.srt.platforms", "sglang.srt.mem_cache.unified_radix_cache",
+    "sglang.srt.managers.prefill_delayer",
 )  # fmt: skip
 
 
@@ -77,6 +79,8 @@ class Engine:
 
     def __init__(self, case: Case) -> None:
         from sglang.srt.managers import schedule_policy
+        from sglang.srt.mem_cache import allocation
+        from sglang.srt.mem_cache.allocator.base import BaseTokenToKVPoolAllocator as Pool
         from sglang.srt.mem_cache.prefill_budget import PrefillBudget
         from sglang.srt.mem_cache.radix_cache import RadixCache
 
@@ -89,14 +93,17 @@ class Engine:
         schedule_policy.PrefillAdder._account_prefill_cache_admission = lambda *_: (
             None
         )  # it counts, and decides nothing
-        self.policy = schedule_policy
+        self.policy, self.allocation = schedule_policy, allocation
         self.case = case
         self.total = case.num_block * BLOCK_TOKEN
         self.pool = Given(
             page_size=BLOCK_TOKEN, available_size=self.available, request_slot_reserve=lambda **_: 0, device=0,
             free_segment=lambda *_, **__: None,
             create_prefill_budget=lambda tree, **given: PrefillBudget(self.pool, tree, **given),
+            alloc_extend=lambda *_: (), alloc_decode=lambda *_: (),  # counted by `take`
         )  # fmt: skip
+        for name in ("get_extend_allocation_demand", "evict_to_free_tokens", "check_decode_capacity"):
+            setattr(self.pool, name, partial(getattr(Pool, name), self.pool))
         self.private = 0  # tokens of pages that the tree does not hold
         self.tree: Any = None
         self.tree = RadixCache.create_simulated(mock_allocator=self.pool, page_size=BLOCK_TOKEN)
@@ -111,12 +118,8 @@ class Engine:
         return self.total - self.private - self.tree.evictable_size() - self.tree.protected_size()
 
     def take(self, request: Request, length: int) -> None:
-        """Pages for the first `length` tokens of a request, evicting as far as needed."""
-        from sglang.srt.mem_cache.base_prefix_cache import EvictParams
-
+        """Free pages for the first `length` tokens of a request."""
         need = -(-length // BLOCK_TOKEN) * BLOCK_TOKEN - request.protected - request.private
-        if need > self.available():
-            self.tree.evict(EvictParams(num_tokens=need - self.available()))
         assert need <= self.available(), "no page"
         request.private += need
         self.private += need
@@ -180,9 +183,20 @@ class Engine:
         self.chunked = adder.new_chunked_req or self.chunked
         batch: list[Request] = adder.can_run_list
         self.waiting = [request for request in self.waiting if not any(request is other for other in batch)]
+        if batch:
+            num_token = sum(request.extend_len for request in batch)
+            self.allocation.alloc_paged_token_slots_extend(self.tree, None, None, None, batch, None, num_token)
         for request in batch:
             self.take(request, request.extend_end)
         return batch
+
+    def decode(self) -> None:
+        """Pages for a token of each request that runs."""
+        new = sum((len(request.token) - 1) % BLOCK_TOKEN == 0 for request in self.running)
+        assert self.pool.check_decode_capacity(num_tokens=new * BLOCK_TOKEN, tree_cache=self.tree), "it would retract"
+        self.allocation.alloc_paged_token_slots_decode(self.tree, self.running, self.running, None)
+        for request in self.running:
+            self.take(request, len(request.token))
 
     def run(self) -> list[tuple[int, dict[int, int]]]:
         """All plans, first to last."""
@@ -200,8 +214,7 @@ class Engine:
             self.last = self.prefill()
             rows = {int(request.number): request.extend_len for request in self.last}
             if not self.last:
-                for request in self.running:
-                    self.take(request, len(request.token))
+                self.decode()
                 rows = {int(request.number): 1 for request in self.running}
             if not rows and not order:
                 assert not self.waiting, "nothing moves"

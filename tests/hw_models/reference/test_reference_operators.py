@@ -8,7 +8,7 @@ from kernels.formats import FORMAT_CODE
 from kernels.optable import ACT, ALL_REDUCE, ATTN_DECODE, ATTN_PREFILL, GEMM, MOE, NORM, empty
 
 torch = pytest.importorskip("torch")
-from hw_models.reference import candidate  # noqa: E402
+from hw_models.reference import candidate, layers  # noqa: E402
 from hw_models.reference.device import ReferenceDevice  # noqa: E402
 from hw_models.reference.moe import expert_of_token  # noqa: E402
 from hw_models.reference.timing import measure  # noqa: E402
@@ -90,6 +90,24 @@ def test_median_is_within_the_samples_and_buffers_rotate() -> None:
     timing = measure(seen.append, torch.device("cpu"), budget_s=0.0, num_buffer=3, min_repeat=6)
     assert timing.num_repeat == 6
     assert seen == [0, 1, 2, 0, 1, 2, 0, 1, 2]  # three warm-ups, then six timed calls in rotation
+
+
+def test_what_comes_before_a_call_is_not_timed() -> None:
+    order: list[str] = []
+
+    def before() -> None:
+        order.append("before")
+        torch.ones(2**22).sum()  # milliseconds; the call itself takes microseconds
+
+    timing = measure(lambda index: order.append("call"), torch.device("cpu"), 0.0, 1, 6, before)
+    assert order == ["call", *["before", "call"] * 6]  # the first one warms up
+    assert timing.median_s < 1e-3
+
+
+def test_blocks_are_gathered_in_their_order() -> None:
+    cache = torch.arange(5 * 2 * 3).view(5, 2, 3)
+    found = layers.gather(cache, torch.tensor([[3, 0], [4, 4]]))
+    assert found.equal(cache[[3, 0, 4, 4]].flatten(0, 1))
 
 
 def test_routing_draws_distinct_experts_and_follows_the_skew() -> None:

@@ -1,9 +1,9 @@
 """The proof on this CPU: a small model served for real and simulated, the simulator calibrated by `calibrate` alone.
 
 The bounds are what a machine of two cores shared with ten other jobs can hold, not what the simulator aims at: what
-neighbours leave of caches and memory changes between the calibration and the run, more than the fit is wrong. Beside
-one other job, two calibrations of fifteen seconds missed the mean step time by 8 to 17 % and mean latencies by 0 to
-21 %, one of a minute by 5 to 6 % and by 3 to 11 %. A factor of two is asserted, which units, layers or tokens counted
+neighbours leave of caches and memory changes between the calibration and the run, more than the fit is wrong. On one
+core, ahead of other jobs, a calibration of fifteen seconds missed the mean step time by 1 to 5 % at the three loads and
+mean latencies by 1 to 9 %. A factor of two is asserted, which units, layers or tokens counted
 wrongly would break; the errors themselves are printed (`pytest -s`).
 """
 
@@ -21,12 +21,12 @@ from sim.cli import main
 from sim.reference.reference_run import Comparison, Executor, reference_run
 from sim.run.scenario import Scenario
 
-SMALL = {
-    "model_type": "llama", "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 3,
-    "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 4096,
+SMALL = {  # 250 MB of weights, as calibration prices those that come from memory
+    "model_type": "llama", "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 4,
+    "num_attention_heads": 16, "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 8192,
     "max_position_embeddings": 1024, "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": False,
 }  # fmt: skip
-LOADS = {"light": 2.0, "busy": 8.0, "saturated": 500.0}  # requests a second: waits of nobody, some, nearly all
+LOADS = {"light": 1.0, "busy": 4.0, "saturated": 500.0}  # requests a second: waits of nobody, some, nearly all
 FACTOR = 2.0
 
 

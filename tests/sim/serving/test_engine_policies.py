@@ -56,6 +56,16 @@ def test_lightllm_counts_what_is_held_when_the_first_have_ended():
     assert first[0][1] > first[1][1] == 18
 
 
+@pytest.mark.parametrize(("num_block", "first", "end"), [(15, 175, 164), (16, 110, 175)])
+def test_sglang_tries_nobody_after_an_admission_that_left_nothing(num_block, first, end):
+    # three prompts reserve 4 + 4 + 12 tokens each (the last one asks for 3 + 4 + 12), all 60 of 15 blocks; their first
+    # batch takes 21, the others 13. At 99 there is room for (1, 1), as they need no page in advance any more, but with
+    # 15 blocks nobody looks until 164
+    limits = Limits(num_block=num_block, block_token=4, max_context_token=256, prefix_cache=False)
+    times, _, _ = served("sglang:max_token=64,max_seq=8", load([0, 0, 0, 95], [4, 4, 3, 1], [12, 12, 12, 1]), limits)
+    assert times == [[21, 21, 21, first], [end, end, end, first]]
+
+
 @pytest.mark.parametrize("policy", [f"{name}:max_token=64,max_seq=64" for name in ("sglang", "trtllm", "lightllm")])
 def test_whoever_is_admitted_ends_where_outputs_are_reserved(policy):
     draw = np.random.default_rng(1)

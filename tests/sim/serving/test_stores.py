@@ -190,15 +190,16 @@ def test_who_is_preempted_while_its_steps_are_in_flight_lets_others_pass_where_t
     ("radix", "between", "hit"), [(False, False, 16), (False, True, 24), (True, False, 0), (True, True, 16)]
 )
 def test_a_branch_of_the_tree_is_evicted_as_a_whole_until_somebody_parts_it(radix, between, hit):
-    # twelve blocks: A leaves four named ones and one of its own, and C lacks one. Where they are a branch all five go,
-    # and D finds none of its four; where B asked for the first two meanwhile, those stay
+    # thirteen blocks: A leaves four named ones and one of its own, and C lacks one of the nine that its batch wants
+    # free. Where they are a branch all five go, and D finds none of its four; where B asked for the first two
+    # meanwhile, those stay
     names = [[0, 1, 2, 3], [0, 1] if between else [], [], [0, 1, 2, 3]]
     stop = np.cumsum([len(each) for each in names])
     requests = load(
         [0, 1000, 2000, 3000], [20, 9 if between else 2, 32, 17], [1, 1, 1, 1],
         unit_start=[0, *stop[:-1]], unit_stop=stop, unit_id=np.concatenate(names).astype(int), unit_token=4,
     )  # fmt: skip
-    limits = Limits(num_block=12, block_token=4, max_context_token=64, rules=Rules(own_cache=True, radix=radix))
+    limits = Limits(num_block=13, block_token=4, max_context_token=64, rules=Rules(own_cache=True, radix=radix))
     done = run(requests, flat_price(max_token=512, max_seq=16), "sglang:max_token=512,max_seq=8", limits)
     assert done.counter["num_hit_token"].sum() == hit
     assert done.counter["num_finished"].sum() == 4
