@@ -41,17 +41,19 @@ MOE_FIT: tuple[str, ...] = (
     "odd_share",  # of the operand stream, where rows of weights are not aligned
     "warm_share",  # benchmark only: of the second-level cache that holds experts from one run to the next; 0: none
     "clumped",  # benchmark only: 1 where its draw wakes the last experts all on the timed rank
+    "wide_gain",  # of compute_eff, in tiles of more than 128 columns
 )
 (
     LAUNCH_S, EP_S, COMPUTE_EFF, MEM_EFF, P, CTA_S, CORE_BYTE_PER_S, L2_SHARE, ROW_BYTE_PER_S, ALL_BYTE_PER_S,
-    SUM_BYTE_PER_S, TILE_M, EMPTY_S, ODD_SHARE, WARM_SHARE, CLUMPED,
+    SUM_BYTE_PER_S, TILE_M, EMPTY_S, ODD_SHARE, WARM_SHARE, CLUMPED, WIDE_GAIN,
 ) = range(len(MOE_FIT))  # fmt: skip
 
 IDEAL_MOE: tuple[float, ...] = (
-    0.0, 0.0, 1.0, 1.0, 0.0, 0.0, math.inf, 0.0, math.inf, math.inf, math.inf, 0.0, 0.0, 1.0, 0.0, 0.0,
+    0.0, 0.0, 1.0, 1.0, 0.0, 0.0, math.inf, 0.0, math.inf, math.inf, math.inf, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0,
 )  # fmt: skip
 assert len(MOE_FIT) == len(IDEAL_MOE) <= NUM_FIT
 
+USUAL_COLUMN = 128.0  # of a tile
 LEAST_TILE_M = 64.0  # smaller row tiles keep the tensor pipe no shorter
 WHOLE_TILE = 16384.0  # values of a result that one core works on at a time: a tile of 128 x 128 fills it,
 MOST_BESIDE = 4.0  # smaller ones run side by side
@@ -131,7 +133,7 @@ def _grouped(
     row_tile, grid, row_m, active = load
     tile_m, tile_n, tile_k, group = tile
     flop_s = 2.0 * rate[NUM_CORE] / (peak_flop_per_s * fit[COMPUTE_EFF])
-    multiply_s = max(tile_m, LEAST_TILE_M) * tile_n * flop_s
+    multiply_s = max(tile_m, LEAST_TILE_M) * tile_n * flop_s / (fit[WIDE_GAIN] if tile_n > USUAL_COLUMN else 1.0)
     byte_per_s = fit[CORE_BYTE_PER_S] * (1.0 if tile_k == 1.0 or _aligned(k) else fit[ODD_SHARE])
     whole = tile_k > 1.0  # Triton: several tiles on a core; else one at a time, and rows that are not there stay unread
     stream_s = ((tile_m if whole else min(tile_m, row_m)) * stored[1] + min(n, tile_n) * stored[0]) / byte_per_s

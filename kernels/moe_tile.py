@@ -7,9 +7,10 @@ tokens since vLLM 0.17; before, by whether there are more tokens than local expe
 
 from kernels.jit import njit
 
-BY_TOKEN, BY_EXPERT, BY_TOKEN_BLOCK, TUNED_A100, BY_ROW = 1.0, 2.0, 3.0, 4.0, 5.0
+BY_TOKEN, BY_EXPERT, BY_TOKEN_BLOCK, TUNED_A100, TUNED_H100, BY_ROW = 1.0, 2.0, 3.0, 4.0, 4.5, 5.0
 """Rules that stand for rows of a tile: of vLLM 0.17 and later; of earlier ones; of block-scaled weights, 0.17 and
-later; and earlier ones with the table tuned on A100. Whatever else is the rows of a CUTLASS kernel's one tile."""
+later; earlier ones with the table tuned on A100; later ones with those tuned on H100. Whatever else is the rows of a CUTLASS
+kernel's one tile."""
 
 TUNED = (
     (1, 1792), (1, 3584), (1, 7168), (1, 14336), (8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (16, 1344),
@@ -18,6 +19,11 @@ TUNED = (
 )  # fmt: skip
 """Local experts and their width on a rank, of vLLM 0.15.1's tables for A100-SXM4-80GB and 16-bit weights. What they
 choose is near what the later rule says, which was drawn from such tables."""
+
+WIDE = (1792, 2048, 3584, 4096, 7168)
+"""Widths of a rank's 8 experts (Mixtral's) of which vLLM 0.15.1 has tables for H100-80GB-HBM3 and 16-bit weights: from
+1,024 tokens on their tiles are 256 columns wide. Its other tables for H100 choose near what the rule says."""
+WIDE_LOCAL, WIDE_TOKEN = 8, 768  # a table's entry holds to the middle between two of its token counts
 
 MANY_ROW = 128  # tokens a local expert from which row tiles share a pass over the weights
 GROUP = 16.0
@@ -44,7 +50,17 @@ def moe_tile(m: int, local: int, width: int, rule: float, row: float = 0.0) -> t
         return (16.0, 32.0, 64.0, 1.0) if m <= local else (64.0, 64.0, 32.0, 8.0)
     tile_m = 16.0 if m <= 32 else (32.0 if m <= 96 else (64.0 if m <= 512 else 128.0))
     small = m <= 64
+    if rule == TUNED_H100 and m > WIDE_TOKEN and local == WIDE_LOCAL and _is_wide(width):
+        return 128.0, 256.0, 64.0, GROUP
     return tile_m, 64.0 if small else 128.0, 128.0 if small else 64.0, GROUP if m // local > MANY_ROW else 1.0
+
+
+@njit
+def _is_wide(width: int) -> bool:
+    found = False
+    for i in range(len(WIDE)):
+        found |= WIDE[i] == width
+    return found
 
 
 @njit
@@ -72,4 +88,4 @@ def grid_tile(m: int, num_expert: int, topk: int, row_tile: float, rule: float, 
 def sorts(m: int, num_expert: int, topk: int, rule: float) -> bool:
     """Whether Triton's experts sort rows by expert first; since vLLM 0.15 each row is a tile of its own where there are
     four times as many experts as rows and all of them are local."""
-    return rule in (BY_TOKEN, BY_TOKEN_BLOCK) and m * topk * FEW_ROW > num_expert
+    return rule in (BY_TOKEN, BY_TOKEN_BLOCK, TUNED_H100) and m * topk * FEW_ROW > num_expert

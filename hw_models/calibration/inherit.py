@@ -45,7 +45,7 @@ from hw_models import catalog
 from hw_models.forms import ATTENTION_KINDS, COLLECTIVE_KINDS, EXCHANGE_KINDS, STREAM_KINDS
 from hw_models.profile import Kernel, Profile
 from hw_models.spec import Device
-from kernels.moe_tile import BY_TOKEN, TUNED_A100
+from kernels.moe_tile import BY_TOKEN, TUNED_A100, TUNED_H100
 
 SIGMA = 0.25  # of the log of time
 SIGMA_VARIANT = 0.05
@@ -173,7 +173,7 @@ def scaled(kernel: Kernel, relative: Device, heir: Device, clock: float = 1.0) -
     if (
         kernel.kind == "moe" and not variant
     ):  # a table of tiles and a benchmark's draw are of the chip they were made for
-        parameter["tile_m"] = BY_TOKEN if parameter["tile_m"] == TUNED_A100 else parameter["tile_m"]
+        parameter["tile_m"] = BY_TOKEN if parameter["tile_m"] in (TUNED_A100, TUNED_H100) else parameter["tile_m"]
         parameter["clumped"] = 0.0
     if "crowd" in parameter:  # of the box that was measured, not of its devices
         parameter["crowd"] = 0.0

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from hw_models.calibration.fit import Parameter
 from hw_models.calibration.gemm import with_prior
 from kernels.moe import MOE_FIT
-from kernels.moe_tile import BY_EXPERT, BY_ROW, BY_TOKEN, BY_TOKEN_BLOCK, TUNED_A100
+from kernels.moe_tile import BY_EXPERT, BY_ROW, BY_TOKEN, BY_TOKEN_BLOCK, TUNED_A100, TUNED_H100
 
 TRITON = ("triton", "fused_moe")  # in the name of such a kernel
 TILE_M = (BY_TOKEN, BY_ROW, 64.0, 128.0)  # by a rule, or fixed
 OLDER: Mapping[str, float] = {
     "a100_sxm_80gb": TUNED_A100
 }  # rule of Triton's kernels before vLLM 0.17; else `BY_EXPERT`
+
+NEWER: Mapping[str, float] = {"h100_sxm": TUNED_H100}  # of later ones; else `BY_TOKEN`
 
 SOUGHT: dict[str, Parameter] = {
     p.name: p
@@ -32,6 +34,7 @@ SOUGHT: dict[str, Parameter] = {
         Parameter("odd_share", 1.0, 1.0, 1.0),
         Parameter("warm_share", 0.5, 0.02, 1.0),
         Parameter("clumped", 0.0, 0.0, 0.0),
+        Parameter("wide_gain", 1.0, 1.0, 1.0),
     )
 }
 assert tuple(SOUGHT) == MOE_FIT
@@ -61,7 +64,7 @@ def variants(
     older draw of loads."""
     if is_triton(name) and fmt in ("bf16", "fp16"):
         older = {"tile_m": OLDER.get(device, BY_EXPERT), "clumped": 1.0}
-        lists = [_triton({"tile_m": BY_TOKEN}), _triton(older)]
+        lists = [_triton({"tile_m": NEWER.get(device, BY_TOKEN)}), _triton(older)]
     elif is_triton(name) and fmt == "fp8_block":
         lists = [_triton({"tile_m": BY_TOKEN_BLOCK})]
     else:
@@ -86,8 +89,10 @@ def _all(start: Mapping[str, float]) -> list[Parameter]:
 
 
 def _triton(start: Mapping[str, float]) -> list[Parameter]:
-    """With what only a grid that knows no counts, and loads by vectors, cost."""
+    """With what only a grid that knows no counts, and loads by vectors, cost, and tiles that a table alone has."""
     more = {p.name: p for p in ONLY_TRITON}
+    if start.get("tile_m") == TUNED_H100:
+        more["wide_gain"] = Parameter("wide_gain", 1.1, 0.8, 1.6)
     return [more.get(p.name, _at(p, start)) for p in SOUGHT.values()]
 
 

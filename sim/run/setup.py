@@ -181,7 +181,7 @@ def _expert_skew(scenario: Scenario, model: ModelSpec, placed: Placement, rule: 
     if not any(block.ffn.num_expert for block in model.block) or rule.draws:
         skew = 0.0
     elif scenario.expert_skew < 0:
-        skew = profile_of(scenario).expert_skew
+        skew = profile_of(scenario).skew_of(model)
     else:
         skew = scenario.expert_skew
     if scenario.eplb and (placed.ep == 1 or skew == 0):

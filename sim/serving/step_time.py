@@ -114,7 +114,8 @@ def _deployed(where: Deployment, all_reduce: str, fidelity: str) -> tuple[Lowere
 
 def lowered_for(where: Deployment, profile: EngineProfile, fidelity: str = "calibrated") -> tuple[Lowered, int]:
     """What prices a deployment's steps under an engine profile, and the tokens of KV that its devices hold."""
-    return _lowered(where, profile.host_time(), profile.expert_skew, profile.all_reduce_among(where.tp), fidelity)
+    skew = profile.skew_of(models.load(where.model))
+    return _lowered(where, profile.host_time(), skew, profile.all_reduce_among(where.tp), fidelity)
 
 
 @functools.lru_cache(maxsize=16)
