@@ -53,10 +53,11 @@ kernel reads a row of the factor down and the token's input, another one of the 
 CACHE_SHARES = (1.0, 0.5)  # of the L2 cache's peak rate, at which they are read
 OPEN = (
     "LightLLM's router, memory and limits as the authors' scripts have them; its host time is not published: that of "
-    "an eager vLLM of the year stands for it, the one of three that serves the base model (another one serves half, and "
-    "without any it answers in 7 s, which took 22). Adapters: "
-    "the factors that a decoded token reads by itself (their kernel), at the L2 cache's peak rate or half of it; a "
-    "launch a request; and a fixed time a layer, fitted on one adapter of S2; Llama 2 for Llama"
+    "an eager vLLM of the year stands for it, the one of three that serves the base model (another one serves half of "
+    "it; without any it answers in 7 s, which took 22). Adapters: the factors that a decoded token reads by itself "
+    "(their kernel), at the L2 cache's peak rate or half of it; a launch a request; and a fixed time a layer, fitted "
+    "on one adapter of S2; tried: a quarter of that rate, launches of 6 and 15 us, which no rate tells apart; Llama 2 "
+    "for Llama"
 )
 RATE, LONGER, LATENCY = "requests a second", "requests a second, 300 s", "mean latency, s"
 KEPT = "throughput kept from the fewest to the most adapters"
