@@ -18,11 +18,11 @@ BIT_RATE = 4.0
 """Products of single bits over 4-bit ones, a unit's rates (NVIDIA Turing and Ampere whitepapers: an A100's 4,992 and
 1,248 TOP/s)."""
 PS = 1e-12
-LAUNCH_S = (6e-6, 12e-6, 15e-6)
-"""Seconds between two launches of PyTorch: the least and the most that the layers of a call take on the host (Python
-and its binding 1 us each, autograd 1 to 3, the dispatcher 1 to 2, the choice of a kernel 1 to 5, the driver 1 to 3:
-jiahuanglin.xyz, "From PyTorch op to kernel launch"), and between them FlashRNN's step of a dozen small ones (148 us, on
-an H100's host). Modules and older hosts take longer: 37 and 55 us in two serving engines' eager layers."""
+LAUNCH_S = (5e-6, 12e-6, 25e-6)
+"""Seconds between two launches of PyTorch: the least and the most that a call takes on an H100's host before its kernel
+(jiahuanglin.xyz, "From PyTorch op to kernel launch": from Python through autograd and dispatcher to the driver), and
+between them FlashRNN's step of a dozen small ones (148 us, on such a host). Modules and older hosts take longer: 37
+and 55 us in two serving engines' eager layers."""
 
 
 def product(

@@ -107,14 +107,13 @@ def run(
         spread = [one[SERIES[0]] / one[SERIES[-1]] for one in others]
         rows.append(row("ByteScale", f"{OVER}, up to", data, published, gain[top],
                         f"medians of 500 to 4,000 tokens; at {model}, {context}K; {UNSET}{NOTE}", null=1.0,
-                        said=True, spread=spread))  # fmt: skip
+                        spread=spread))  # fmt: skip
         dealt += [one[SERIES[0]] / one[SERIES[1]] for one in found.values()]
         large = [gain[one, contexts[-1]] for one in models if one != "llama-2-7b"]
         if data == "GitHub" and large:
             where = f"70B and 8x22B, {contexts[-1]}K, {data}"
             for end, value, text in (("least", min(large), 3.42), ("most", max(large), 4.28)):
-                rows.append(row("ByteScale", f"{OVER}, {end}", where, text, value, UNSET + NOTE, null=1.0,
-                                said=True))  # fmt: skip
+                rows.append(row("ByteScale", f"{OVER}, {end}", where, text, value, UNSET + NOTE, null=1.0))
         for (model, context), one in found.items():
             rows += [point(name, SECONDS, f"{data}; {model.split('-')[-1]}, {context}K", s) for name, s in one.items()]
         for model in models:

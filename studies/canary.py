@@ -29,8 +29,8 @@ NUM_KERNEL = 30
 SPEED, SHARE, GAIN = "seconds of audio a second", "share of an inference in the decoder", "speed, moved over original"
 PAD = "share of frames that are padding"
 NOTE = (
-    "A100 80 GB, 64 to 128 clips at once (the leaderboard's script), each 5 to 20 s; greedy; launches of PyTorch 6 to "
-    "15 us apart, 3.3 tokens a second of speech; that script's time includes one process that reads the audio, and "
+    "A100 80 GB, 64 to 128 clips at once (the leaderboard's script), each 5 to 20 s; greedy; launches of PyTorch 5 to "
+    "25 us apart, 3.3 tokens a second of speech; that script's time includes one process that reads the audio, and "
     "features and text, which are not counted, nor is what a clip that does not end costs its batch: the misses"
 )
 

@@ -30,6 +30,7 @@ OPEN = (
     "else follows; drafts hold by one probability a prompt, spread by 0 to 0.3 around the log's mean; prompts padded "
     "to 400 tokens"
 )
+MOST = "one of the three pairs is above their most already, and a round of eight costs the host what one of one does"
 SPREADS = (0.0, 0.3)
 SMALL: dict[str, Any] = {"batches": (1, 4, 8), "num": 96, "spreads": (0.3,)}
 
@@ -129,8 +130,8 @@ def run(batches: tuple[int, ...] = BATCHES, spreads: tuple[float, ...] = SPREADS
             spread=[one.token_per_s for one in log]),
         row("EQSPEC", "alignment, most of a larger batch, %", "batches above 4", 40.0, min(wide), OPEN, said=True,
             spread=wide),
-        row("EXSPEC", "throughput of batch 8 over batch 1", "most of three pairs", 3.0, gain[-1], OPEN, said=True,
-            spread=gain),
+        row("EXSPEC", "throughput of batch 8 over batch 1", "most of three pairs", 3.0, gain[-1], f"{MOST}; {OPEN}",
+            tag="approx", null=1.0, spread=gain),
     ]  # fmt: skip
     ahead = all(serve("pool", b, last, num).token_per_s > serve("all", b, last, num).token_per_s
                 for b in batches if b > 1)  # fmt: skip

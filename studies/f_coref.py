@@ -31,7 +31,7 @@ SPREADS = (0.6, 0.8, 1.0)
 NOTE = (
     "encoder and head in 32 bits, PyTorch's default, scores of attention written out, on a V100 as its nearest "
     "relative; documents padded to the longest of their batch, and but for leftover batching to whole windows "
-    "(authors' collators); log-normal lengths of spread 0.6 to 1; launches 6 to 15 us apart; scores of all pairs of "
+    "(authors' collators); log-normal lengths of spread 0.6 to 1; launches 5 to 25 us apart; scores of all pairs of "
     "tokens copied to the host over PCIe 3; what documents take beside (clusters, tokenizer, Python) is fitted on "
     "leftover batching and the same in all, though one by one the host does it 2,802 times and in batches 250 times: "
     "not published"

@@ -23,7 +23,7 @@ REGIONS, LCM = (2, 3, 4), 5  # prompts of a picture, steps of an image: neither 
 FPS = 1.57
 SECOND, PART, RATE = "seconds an image", "ms of a part", "frames/s by regions"
 NOTE = (
-    "512 x 512 in 16 bits, one image; text encoder, U-Net and the whole image decoder, PyTorch's launches 6 to 15 us "
+    "512 x 512 in 16 bits, one image; text encoder, U-Net and the whole image decoder, PyTorch's launches 5 to 25 us "
     "apart, a kernel each. The authors' demo, which times its pipeline, also converts the image on the host and has a "
     "safety checker look at it, and PyTorch runs a norm, an activation or a layout as kernels of their own, some three "
     "for one here: a second U-Net adds 0.03 s there, its kernels 6 ms here; host and which A100 are not published"

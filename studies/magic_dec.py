@@ -46,8 +46,8 @@ PLAIN, SPEC, GAIN = "ms a token, plain", "ms a token, speculation", "speedup"
 NOTE = (
     "Llama-2-7B-32K on 8 A100 80 GB, tensor parallel, contexts of the prompt; host time of a pass (of either model) is "
     "fitted on plain decoding behind 2,048 tokens, acceptance (not published) on speculation behind 8,000, both at "
-    "batch 32; one acceptance for all prompts; draft length searched; a round's loop of small kernels counted, 6 to "
-    "15 us each"
+    "batch 32; one acceptance for all prompts; draft length searched; a round's loop of small kernels counted, 5 to "
+    "25 us each"
 )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from studies._kernels import product, seconds, stream
+from studies._kernels import LAUNCH_S, product, seconds, stream
 from studies._panels import Panel, panels
 from studies._steps import arrays
 from studies._verdict import frame, order, point, row
@@ -23,19 +23,18 @@ SYSTEMS = ("v100_sxm_32gb", "a100_sxm_80gb", "rtx_3090")
 # kernels beside the products, counted in the script's modules: of a forward pass; of a parameter's update; parameters
 FORWARD_KERNEL, UPDATE_KERNEL, NUM_PARAMETER = 70, 5, 24
 SMOOTH_KERNEL = 25  # of PRES: a memory is predicted from its past and corrected; the coherence of the loss
-LAUNCHES = (12e-6, 6e-6)  # seconds between PyTorch's launches; 12 us: FlashRNN's steps of PyTorch
 # host seconds an event, three nodes each: looked up and sliced in Python, in C++, or by threads of it
 SAMPLERS = {"Python": 30e-6, "C++": 1e-6, "C++, threads": 0.2e-6}
 SPEED, STEP, SHARE = "epochs as fast as", "ms of a batch", "share of a batch's time that grows with it"
 NOTE = (
     "GPU, data path and which batch is the smaller one are not published: TGN in batches of 200 and 800 events on "
-    "three GPUs, launches of PyTorch 6 to 12 us apart, neighbours looked up by Python, C++ or threads; 3.4 of 4 means "
+    "three GPUs, launches of PyTorch 5 to 25 us apart, neighbours looked up by Python, C++ or threads; 3.4 of 4 means "
     "that 6 % of a batch's time grow with its events, which none of Python's look-ups allow"
 )
 
 
 @functools.cache
-def batch_s(system: str, event: int, host_s: float, smooth: bool = False, launch_s: float = LAUNCHES[0]) -> float:
+def batch_s(system: str, event: int, host_s: float, smooth: bool = False, launch_s: float = LAUNCH_S[1]) -> float:
     """Seconds of a batch: look-ups on the host, then memories of both ends, embeddings of both and of a wrong one, by
     kernels or by their launches, whichever takes longer."""
     node, query = 3 * event, MEMORY + TIME_CODE
@@ -53,7 +52,7 @@ def batch_s(system: str, event: int, host_s: float, smooth: bool = False, launch
     return event * host_s + max(kernel_s, launch_s * (3 * (len(forward) + 2) + own + update))
 
 
-def speed(system: str, host_s: float, launch_s: float = LAUNCHES[0], larger: int = LARGER) -> float:
+def speed(system: str, host_s: float, launch_s: float = LAUNCH_S[1], larger: int = LARGER) -> float:
     """Of an epoch in larger batches with PRES over one in batches of 200 events without."""
     one, more = (batch_s(system, n * EVENTS, host_s, n > 1 or larger == 1, launch_s) for n in (1, larger))
     return larger * batch_s(system, EVENTS, host_s, False, launch_s) / (more if larger > 1 else one)
@@ -67,7 +66,7 @@ def grows(system: str, host_s: float) -> float:
 
 def run(systems: tuple[str, ...] = SYSTEMS, batches: tuple[int, ...] = BATCHES) -> pd.DataFrame:
     """How much faster epochs are, and what a batch takes."""
-    every = [(system, name, launch_s) for system in systems for name in SAMPLERS for launch_s in LAUNCHES]
+    every = [(system, name, launch_s) for system in systems for name in SAMPLERS for launch_s in LAUNCH_S]
     found = {one: speed(one[0], SAMPLERS[one[1]], one[2]) for one in every}
     compiled = [value for (_, name, _), value in found.items() if name != "Python"]
     table: list[dict[str, Any]] = [
@@ -77,7 +76,7 @@ def run(systems: tuple[str, ...] = SYSTEMS, batches: tuple[int, ...] = BATCHES) 
               all(1 < value < LARGER for value in found.values()), NOTE),
     ]  # fmt: skip
     for system, name, launch_s in every:
-        if launch_s == LAUNCHES[0]:
+        if launch_s == LAUNCH_S[1]:
             table += [point(name, SPEED, system, found[system, name, launch_s], NOTE),
                       point(name, SHARE, system, grows(system, SAMPLERS[name]), NOTE)]  # fmt: skip
     for name, host_s in SAMPLERS.items():

@@ -53,8 +53,8 @@ HOURS, PART, RATIO = "hours", "seconds a prompt and GPU", "time of PPO over it"
 NOTE = (
     "45,000 prompts, one epoch (the authors' README); prompts and answers of 256 tokens, all decoded to the end; "
     "policy (and critic, as large) under ZeRO-2 with recomputation; reward and reference models brought from the host "
-    "for every pass; generation as eager layers of vLLM 0.2's or the device, whichever is longer; 22 evaluations in a "
-    "run, as their loop has it (without them {:.2f} h)"
+    "for every pass; generation as eager layers of vLLM 0.2's or the device, whichever is longer; with the 22 "
+    "evaluations that their loop has, or without them, as what the published time counts is not said"
 )
 OPEN_HOST = (
     "; the hosts are not published: range over the two machines of four A100 whose flush and update under DeepSpeed "
@@ -165,9 +165,8 @@ def run(counts: tuple[int, ...] = tuple(RUNS)) -> pd.DataFrame:
     for count in counts:
         setup, each = f"{count} A100, states on the host", {}
         for way, one in RUNS[count].items():
-            found = [hours(way, count, one.batch, host) for host in HOSTS]
-            each[way] = [whole for whole, _ in found]
-            note = f"batch {one.batch} a GPU; {NOTE.format(found[0][1])}{OPEN_HOST}{CAUSE if way == PPO else ''}"
+            each[way] = [hour for host in HOSTS for hour in hours(way, count, one.batch, host)]
+            note = f"batch {one.batch} a GPU; {NOTE}{OPEN_HOST}{CAUSE if way == PPO else ''}"
             rows.append(row(way, HOURS, setup, one.hour, each[way][0], note, tag="approx", spread=each[way]))
             rows += [point(way, f"{PART}: {name}", setup, value)
                      for name, value in parts(way, count, one.batch).items()]  # fmt: skip
@@ -175,9 +174,9 @@ def run(counts: tuple[int, ...] = tuple(RUNS)) -> pd.DataFrame:
         ratio = [a / b for a, b in zip(each[PPO], each[REMAX], strict=True)]
         rows.append(row(REMAX, RATIO, setup, published, ratio[0], (OPEN_HOST + CAUSE)[2:], null=1.0, spread=ratio))
         rows.append(order(REMAX, "order: an epoch takes less than PPO's, whatever the host", setup, min(ratio) > 1))
-    whole, bare = hours(REMAX, 4, ALONE[REMAX], None)
-    rows.append(row(REMAX, HOURS, "4 A100, states on the GPUs", ALONE_HOUR, whole,
-                    f"batch {ALONE[REMAX]} a GPU; {NOTE.format(bare)}", tag="approx"))  # fmt: skip
+    both = hours(REMAX, 4, ALONE[REMAX], None)
+    rows.append(row(REMAX, HOURS, "4 A100, states on the GPUs", ALONE_HOUR, both[0],
+                    f"batch {ALONE[REMAX]} a GPU; {NOTE}", tag="approx", spread=both))  # fmt: skip
     alone = {way: largest(way, 4, False) for way in ALONE}
     rows.append(
         order(

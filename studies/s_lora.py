@@ -53,9 +53,11 @@ kernel reads a row of the factor down and the token's input, another one of the 
 CACHE_SHARES = (1.0, 0.5)  # of the L2 cache's peak rate, at which they are read
 OPEN = (
     "LightLLM's router, memory and limits as the authors' scripts have them; its host time is not published: that of "
-    "an eager vLLM of the year stands for it (without any, the base model answers in 7 s, which took 22). Adapters: "
-    "the factors that a decoded token reads by itself (their kernel), at the L2 cache's peak rate or half of it; a "
-    "launch a request; and a fixed time a layer, fitted on one adapter of S2; Llama 2 for Llama"
+    "an eager vLLM of the year stands for it, the one of three that serves the base model (another one serves half of "
+    "it; without any it answers in 7 s, which took 22). Adapters: the factors that a decoded token reads by itself "
+    "(their kernel), at the L2 cache's peak rate or half of it; a launch a request; and a fixed time a layer, fitted "
+    "on one adapter of S2; tried: a quarter of that rate, launches of 6 and 15 us, which no rate tells apart; Llama 2 "
+    "for Llama"
 )
 RATE, LONGER, LATENCY = "requests a second", "requests a second, 300 s", "mean latency, s"
 KEPT = "throughput kept from the fewest to the most adapters"
@@ -154,7 +156,7 @@ def run(
         for n, rate in LONG.get(setting, {}).items():
             each = [measured(setting, n, LONG_S * share, every, cost) for cost in costs[: None if n else 1]]
             name, where, values = "S-LoRA" if n else "LightLLM", f"{setting}, {n} adapters", [one[0] for one in each]
-            kind = "fitted" if (setting, n) == ("S2", 1) else "number"
+            kind = "fitted" if n == 0 or (setting, n) == ("S2", 1) else "number"  # the host, and what a layer takes
             table.append(row(name, LONGER, where, rate, values[0], OPEN, spread=values, kind=kind))
             if n == 0:
                 note = f"bound by the host: no fit of its own was made, which would move S4's away; {OPEN}"
