@@ -9,8 +9,8 @@ from kernels.jit import njit
 
 BY_TOKEN, BY_EXPERT, BY_TOKEN_BLOCK, TUNED_A100, TUNED_H100, BY_ROW = 1.0, 2.0, 3.0, 4.0, 4.5, 5.0
 """Rules that stand for rows of a tile: of vLLM 0.17 and later; of earlier ones; of block-scaled weights, 0.17 and
-later; earlier ones with the table tuned on A100; later ones with those tuned on H100. Whatever else is the rows of a CUTLASS
-kernel's one tile."""
+later; earlier ones with the table tuned on A100; later ones with those tuned on H100. Whatever else is the rows of a
+CUTLASS kernel's one tile."""
 
 TUNED = (
     (1, 1792), (1, 3584), (1, 7168), (1, 14336), (8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (16, 1344),

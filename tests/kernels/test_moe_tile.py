@@ -9,6 +9,8 @@ from kernels.moe_tile import (
     BY_TOKEN_BLOCK,
     TUNED,
     TUNED_A100,
+    TUNED_H100,
+    WIDE,
     grid_tile,
     moe_tile,
     sorts,
@@ -39,6 +41,15 @@ def test_a_table_stands_for_its_own_shapes_alone() -> None:
         assert moe_tile(4096, local, width, TUNED_A100) == moe_tile(4096, local, width, BY_TOKEN)
     assert (8, 14336) not in TUNED  # Mixtral on one device runs the rule, on two the table
     assert moe_tile(4096, 8, 14336, TUNED_A100) == moe_tile(4096, 8, 14336, BY_EXPERT)
+
+
+def test_mixtrals_table_on_h100_is_wide_from_its_entry_of_1024_tokens_on() -> None:
+    for width in WIDE:
+        assert moe_tile(768, 8, width, TUNED_H100) == moe_tile(768, 8, width, BY_TOKEN)
+        assert moe_tile(1024, 8, width, TUNED_H100)[:3] == (128.0, 256.0, 64.0)
+    for local, width in ((8, 14336), (16, 1792), (64, 1280)):  # no table, or one that chooses as the rule
+        assert moe_tile(4096, local, width, TUNED_H100) == moe_tile(4096, local, width, BY_TOKEN)
+    assert sorts(64, 8, 2, TUNED_H100) == sorts(64, 8, 2, BY_TOKEN)
 
 
 def test_blocks_of_scales_fix_columns_and_k() -> None:
