@@ -34,6 +34,7 @@ from kernels.engine.price import (
 )
 from kernels.engine.records import KV_MAX_STILL, KV_SUM, NUM_KV_FIELD, Floats, Ints
 from kernels.engine.scan import scan_cost
+from kernels.engine.apart import spread_saved_ps
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.jit import njit
 
@@ -194,6 +195,8 @@ def _step_ps(
     if num_prompt == 0 and interleaves(p, num_decode):
         for s in range(num_stage):
             attn_ps[s] -= saved_ps(p, s, num_decode, kv, 0)
+    elif num_prompt > 0:
+        attn_ps[0] -= spread_saved_ps(p, token, attn_ps[0])
     end = table[STEP_PS] + table[SEQ_PS] * num_row + table[TOKEN_PS] * token
     if num_prompt > 0:
         end += table[PREFILL_PS]
