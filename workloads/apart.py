@@ -107,7 +107,7 @@ def _hand_over(rows: Rows, f: FeedForward, h: int, ffn: Placement) -> None:
     copies = _copies(f, ffn)
     if copies > 1:
         rows.stream("expert_sum", op.ADD, own, wide, 2.0 * copies, read=copies)
-    if f.num_expert:
+    if f.latent:
         layers.add_latent_out(rows, f, h, own)
     if not p.sequence_parallel:
         rows.link("token_gather", op.ALL_GATHER, "tp", p.tp, rows.m * (h * rows.byte))

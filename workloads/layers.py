@@ -11,7 +11,6 @@ from workloads import kv
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.rows import ACT_FLOP, ADD_FLOP, NORM_FLOP, ROPE_FLOP, Count, Rows, ceil_div
 
-
 FeedForwardRows = Callable[[Rows, FeedForward, int, float], None]
 
 

@@ -42,7 +42,7 @@ def period_ps(num: int, near: float, far: float, there: float, back: float) -> t
     >>> period_ps(1, 3.0, 4.0, 1.0, 1.0), period_ps(2, 3.0, 4.0, 1.0, 1.0), period_ps(4, 4.0, 4.0, 0.0, 0.0)
     ((9.0, 0.0), (9.0, 4.0), (16.0, 4.0))
     """
-    slowest = max(max(near, far), max(there, back))
+    slowest = max(near, far, there, back)
     around = near + far + there + back
     layer = max(num * slowest, around)
     return layer, (num - 1) * slowest + around - layer

@@ -9,6 +9,7 @@ import numpy as np
 
 from kernels.attention import NUM_FEATURE
 from kernels.attention_work import longest_span
+from kernels.engine.apart import spread_saved_ps
 from kernels.engine.beside import hidden_ps
 from kernels.engine.borrow import borrow
 from kernels.engine.price import (
@@ -34,7 +35,6 @@ from kernels.engine.price import (
 )
 from kernels.engine.records import KV_MAX_STILL, KV_SUM, NUM_KV_FIELD, Floats, Ints
 from kernels.engine.scan import scan_cost
-from kernels.engine.apart import spread_saved_ps
 from kernels.engine.sub_batch import interleaves, saved_ps
 from kernels.jit import njit
 

@@ -36,8 +36,8 @@ def pin_j_per_byte(device: Device) -> float:
 
 def energy(spent: Accounts, machine: Machine, devices: Sequence[Device]) -> dict[str, float]:
     """Joules of each of `PARTS` over a run (they add up to its energy), under `energy_<part>_j`, and `peak_power_w`:
-    of the operator that draws most, on all devices of a stage; sides that work at the same time, together. `devices` are
-    those of the sides, the first of which may have units in its memory (`machine`)."""
+    of the operator that draws most, on all devices of a stage; of sides that work at the same time, together. `devices`
+    are those of the sides, the first of which may have units in its memory (`machine`)."""
     idle_w, device = np.array(spent.side_idle_w), devices[0]
     on_device = (spent.kind != HOST) & (spent.kind != op.TRANSFER)
     time_s, joule = spent.time_ps / PS_PER_S, spent.energy_nj / NJ_PER_J

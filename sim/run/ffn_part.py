@@ -64,9 +64,16 @@ def ffn_part(
         raise InputError(
             f"the feed-forward parts of {model.name} do not fit: {sum(weight.values()) / 1e9:.2f} GB of weights and "
             f"{held / 1e9:.2f} GB of activations a device, {room / 1e9:.2f} GB of room", field="ffn_system",
-            value=f"{system.device.name}, ffn_tp={placed.tp} ffn_ep={placed.ep}", allowed="more devices, or larger ones",
+            value=f"{system.device.name}, ffn_tp={placed.tp} ffn_ep={placed.ep}", allowed="more or larger devices",
         )  # fmt: skip
     return FfnPart(arrays, placed, scenario.num_microbatch, system=system, weight=weight, num_replica=scenario.dp)
+
+
+def one_machine(scenario: Scenario, what: str) -> None:
+    """Raise `InputError` where layers are on two machines, of which `what` knows nothing."""
+    if scenario.ffn_system:
+        raise InputError(f"{what} one machine a replica", field="ffn_system", value=scenario.ffn_system,
+                         allowed="empty")  # fmt: skip
 
 
 def _check_groups(model: ModelSpec, placed: Placement) -> None:

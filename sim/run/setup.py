@@ -19,8 +19,8 @@ from sim.serving.experts import with_experts
 from sim.serving.rules import Group
 from sim.serving.state_store import state_store
 from sim.serving.stores import Store, store_of
-from workloads import formats as number_formats
 from workloads import apart, memory, models, placement
+from workloads import formats as number_formats
 from workloads.formats import Formats
 from workloads.memory import Budget, DraftPart
 from workloads.models.spec import ModelSpec

@@ -382,9 +382,7 @@ def _rest_j(setup: Setup, spent: Accounts, span_s: float) -> float:
     """Joules of the boxes beside the devices of every side."""
     sides = [(setup.system, setup.placement.num_device)]
     sides += [] if setup.ffn is None else [(setup.ffn.system, setup.ffn.num_device)]
-    watts = (
-        rest_w(system, spent.side_nj(side) / NJ_PER_J / span_s, num) for side, (system, num) in enumerate(sides)
-    )
+    watts = (rest_w(system, spent.side_nj(side) / NJ_PER_J / span_s, num) for side, (system, num) in enumerate(sides))
     return sum(watts) * span_s
 
 

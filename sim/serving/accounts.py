@@ -114,12 +114,13 @@ def accounts(result: ServeResult, lowered: Lowered, images: Images | None = None
     idle_w = float(lowered.machine.rate[IDLE_W])
     side = np.array([int(key[0].startswith(FFN)) for key in kept], np.int64)
     linked = kind_of == op.P2P
+    side_idle_w: tuple[float, ...] = (idle_w * devices,)
+    idle_nj: tuple[int, ...]
     if lowered.ffn is None:
         # W ps = 1e-3 nJ
-        side_idle_w = (idle_w * devices,)
         idle_nj = (round(idle_w * (devices * (stage_ps - int(time_ps[on_device].sum())) + beside_draft) * 1e-3),)
     else:
-        side_idle_w = (idle_w * devices, float(lowered.ffn.machine.rate[IDLE_W]) * lowered.ffn.placement.stage_device)
+        side_idle_w += (float(lowered.ffn.machine.rate[IDLE_W]) * lowered.ffn.placement.stage_device,)
         works = [int(time_ps[on_device & ((side == number) | linked)].sum()) for number in range(2)]
         span_ps = result.stage_busy_ps.size * result.span_ps
         idle_nj = tuple(round(w * (span_ps - ps) * 1e-3) for w, ps in zip(side_idle_w, works, strict=True))
@@ -211,7 +212,9 @@ def _add_images(
     began = result.request["start_ps"] >= 0
     for number, batch in enumerate(() if images is None else images.batch):
         times = int((began & (images.kind == number)).sum()) if images is not None else 0
-        amount = amounts(batch.ops, batch.cost["bound"], lowered.machine) * batch.ops["count"][:, None] * batch.num_device
+        amount = (
+            amounts(batch.ops, batch.cost["bound"], lowered.machine) * batch.ops["count"][:, None] * batch.num_device
+        )
         for row, (name, kind) in enumerate(zip(batch.ops["name"], batch.ops["kind"], strict=True)):
             cost = batch.cost[row]
             _add(

@@ -54,8 +54,8 @@ def side_tables(
     model: ModelSpec, formats: Formats, placement: Placement, machine: Machine, skew: float, ffn: FfnSide,
     num_token: npt.ArrayLike, padded: Callable[[Ints], Ints], price: Pricer,
 ) -> tuple[SideTable, SideTable, SideTable]:  # fmt: skip
-    """Once a step (embedding, last norm), the layers of the attention side, and those of the feed-forward side, for each
-    token count. A hand-over takes as long as the side whose devices need longer for it; that time stands in the
+    """Once a step (embedding, last norm), the layers of the attention side, and those of the feed-forward side, for
+    each token count. A hand-over takes as long as the side whose devices need longer for it; that time stands in the
     attention side's row, the joules in those of both."""
     num, part = ffn.microbatch(num_token)
     group = padded(-(-part // placement.attn_dp))
@@ -78,7 +78,7 @@ def side_tables(
     )
 
 
-def fill(price: StepPrice, token: Ints, tables: tuple[SideTable, SideTable, SideTable], num: Ints) -> None:
+def fill(price: StepPrice, token: Ints, tables: tuple[SideTable, ...], num: Ints) -> None:
     """Writes the prices of steps of `token` tokens, which run in `num` microbatches: all of it one after another, and
     what one microbatch takes of each side and way."""
     _, near, far = tables
