@@ -338,8 +338,14 @@ def _run(
 def calibration_words(setup: Setup) -> str:
     """Whose constants price the kernels, in words."""
     name, found = setup.system.device.name, setup.calibrated_on
+    ffn = setup.ffn.system.device if setup.ffn is not None else None
     if not found:
-        return f"none, {name} at the speed of light"
+        return f"none, {name}{f' and {ffn.name}' if ffn is not None else ''} at the speed of light"
+    said = _calibrated(name, found)
+    return said if ffn is None or ffn.name == name else f"{said}; {_calibrated(ffn.name, calibration(ffn)[1])}"
+
+
+def _calibrated(name: str, found: str) -> str:
     return f"measured on {name}" if found == name else f"inherited from {found}; nobody measured {name}"
 
 
