@@ -26,8 +26,8 @@ from workloads.rows import ADD_FLOP, Rows, ceil_div
 THERE, BACK = "to_ffn", "from_ffn"
 
 
-def check(model: ModelSpec, field: str) -> None:
-    """An `InputError` on `field` where layers of the model have no two parts that follow each other."""
+def check(model: ModelSpec, field: str, value: str) -> None:
+    """An `InputError` on `field` = `value` where layers of the model have no two parts that follow each other."""
     for block in model.block:
         a = block.attention
         why = (
@@ -40,7 +40,7 @@ def check(model: ModelSpec, field: str) -> None:
         )  # fmt: skip
         if why:
             raise InputError(f"{model.name} {why}, which nobody has laid over two machines", field=field,
-                             value="set", allowed="empty; or another model")  # fmt: skip
+                             value=value, allowed="empty; or another model")  # fmt: skip
 
 
 def ffn_placement(tp: int, ep: int, device_per_node: int) -> Placement:

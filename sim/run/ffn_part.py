@@ -38,7 +38,7 @@ def ffn_part(
 ) -> FfnPart:
     """The side of `scenario.ffn_system` for steps of `max_token` tokens, of whose memory the engine takes `share`; an
     `InputError` where the model cannot be laid over two machines, or does not fit."""
-    apart.check(model, "ffn_system")
+    apart.check(model, "ffn_system", scenario.ffn_system)
     node = catalog.system(scenario.ffn_system).node
     placed = apart.ffn_placement(scenario.ffn_tp, scenario.ffn_ep, node.num_device)
     _check_groups(model, placed)

@@ -84,4 +84,4 @@ def test_weights_lie_on_one_side_or_the_other(name, near, ffn):
 ])  # fmt: skip
 def test_models_that_cannot_be_parted_are_refused(name, why):
     with pytest.raises(InputError, match=why):
-        apart.check(models.load(name), "ffn_system")
+        apart.check(models.load(name), "ffn_system", "h20")
