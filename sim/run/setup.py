@@ -156,8 +156,8 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
     ffn = None
     if scenario.ffn_system:
         placed = dataclasses.replace(placed, attn_dp=scenario.attn_dp)
-        share, step_token = scenario.memory_share or kept.share, max_num_token * placed.attn_dp
-        ffn = ffn_part(scenario, model, formats, system, fidelity, share, step_token)
+        # no KV lies there: `memory_share` is of the other side
+        ffn = ffn_part(scenario, model, formats, system, fidelity, kept.share, max_num_token * placed.attn_dp)
         _check_pipes(ffn.system, {formats.ffn, formats.expert, formats.activation})
     rule = dispatch.parse(scenario.dispatch, system.device)
     skew = _expert_skew(scenario, model, placed, rule)
