@@ -7,13 +7,19 @@ from kernels.errors import InputError
 from kernels.machine import LINK_BYTE_PER_S, LINK_LATENCY_S, LINK_OUT, Machine
 from kernels.optable import P2P
 from sim.cluster.simulate import simulate_pools
+from sim.cluster.simulate_operation import simulate_operation
+from sim.cluster.simulate_pools_operation import simulate_pools_operation
+from sim.recommend.recommend import recommend
 from sim.run.predictor import Batch, BatchTime
+from sim.run.results import roofline_frames, write_results
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup, prepare
-from sim.run.simulate import simulate
+from sim.run.simulate import simulate, simulate_intervals
 from sim.serving.apart import FfnSide
 from sim.serving.result import REQUEST_COLUMNS
 from sim.serving.step_price import Lowered, build, step_cost
+from sim.show.exports import export
+from sim.show.roofline import roofline
 from workloads.lowering import Plan
 
 LOAD = "poisson:rate=100,n=40,prompt=uniform:min=20:max=300,output=uniform:min=5:max=60"
@@ -162,6 +168,8 @@ def test_a_batch_costs_what_a_step_costs():
     setup = prepare(scenario(ffn_system="h100_sxm"), 512, 64)
     for plan, asked in ((decodes(48), Batch(decode=[1023] * 48)), (MIXED, Batch(prefill=[100], decode=[499, 899]))):
         assert batch.picoseconds(asked) == step_of(setup, plan, 3)[0]
+    assert batch.predict_decode_latency(48, 1023) == pytest.approx(step_of(setup, decodes(48), 3)[0] * 1e-9)
+    assert batch.predict_prefill_latency(2, 90) == pytest.approx(1e3 * batch.seconds(Batch(prefill=[90, 90])))
 
 
 def test_joules_rent_and_devices_are_of_both_machines():
@@ -180,6 +188,23 @@ def test_joules_rent_and_devices_are_of_both_machines():
     assert "feed-forward on 2 h20" in done.run.about["machines"]
     assert "and 2 h20" in done.setup.title
     assert "machines" not in plain.run.about
+
+
+def test_what_knows_one_machine_refuses_two_and_a_page_says_so(tmp_path):
+    fields = scenario(ffn_system="h20", requests="batch:n=4,prompt=60,output=6")
+    done = simulate(fields)
+    assert "Not drawn: the layers of this run are on two machines" in done.page()
+    written = write_results(done, tmp_path)
+    assert "latency.png" in {path.name for path in written}
+    assert "roofline.png" not in {path.name for path in written}
+    for ask in (
+        lambda: roofline(fields), lambda: recommend(fields, 1.0, 0.1), lambda: simulate_operation(fields),
+        lambda: export(done, "llm_d"), lambda: export(done, "inferencex"), lambda: export(done, "vllm_serve"),
+        lambda: roofline_frames(done), lambda: simulate_intervals(scenario(ffn_system="h20", fidelity="calibrated"), 2),
+        lambda: simulate_pools_operation(scenario(), {}, {"ffn_system": "h20"}),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="ffn_system"):
+            ask()
 
 
 def test_a_pool_that_decodes_may_be_two_machines():
