@@ -35,9 +35,9 @@ def write_results(done: Simulation, folder: pathlib.Path, form: str = "csv", plo
 
 
 def _figures(done: Simulation) -> dict[str, bytes]:
-    kinds = ("load", "latency", "roofline") if done.served else ("load",)  # there are latencies, and a typical step
+    kinds = ["load", "latency", "roofline"] if done.served else ["load"]  # there are latencies, and a typical step
     if done.setup.ffn is not None:  # whose roofs?
-        kinds = tuple(kind for kind in kinds if kind != "roofline")
+        kinds = [kind for kind in kinds if kind != "roofline"]
     return {f"{kind}.png": figure_bytes(done.plot(kind), done.run.about) for kind in kinds}
 
 
