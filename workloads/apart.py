@@ -31,9 +31,9 @@ def check(model: ModelSpec, field: str, value: str) -> None:
     for block in model.block:
         a = block.attention
         why = (
-            "has layers of one part" if not a.num_head or block.ffn.empty
+            "has recurrent layers" if block.mixer is not None
+            else "has layers of one part" if not a.num_head or block.ffn.empty
             else "has layers that attend and feed forward side by side" if block.parallel
-            else "has recurrent layers" if block.mixer is not None
             else "chooses its keys by an indexer" if a.indexer is not None
             else "has embeddings of the layers' own" if block.side
             else ""
@@ -54,7 +54,9 @@ def attention_side(model: ModelSpec) -> ModelSpec:
 
     def near(block: Block) -> Block:
         f = block.ffn
-        return dataclasses.replace(block, ffn=dataclasses.replace(f, expert_inter=0) if f.num_expert else NO_FFN)
+        if not f.num_expert:
+            return dataclasses.replace(block, ffn=NO_FFN)
+        return dataclasses.replace(block, ffn=dataclasses.replace(f, expert_inter=0, bias=f.bias and f.inter > 0))
 
     return dataclasses.replace(model, block=tuple(near(block) for block in model.block))
 

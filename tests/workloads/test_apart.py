@@ -5,7 +5,7 @@ import pytest
 
 from kernels import optable as op
 from kernels.errors import InputError
-from workloads import apart, lowering, memory, models
+from workloads import apart, formats, lowering, memory, models
 from workloads.formats import parse
 from workloads.placement import Placement
 
@@ -20,15 +20,15 @@ SIDES = [
 
 def both(name: str, near: Placement, ffn: Placement, token: int = 64) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a device of each side."""
-    model, formats = models.load(name), parse("bf16")
-    ends, own = apart.lower_attention_side(model, formats, near, ffn, token, 0.0)
-    return np.concatenate([ends, own]), apart.lower_ffn_side(model, formats, ffn, token, 0.0)
+    model, bf16 = models.load(name), parse("bf16")
+    ends, own = apart.lower_attention_side(model, bf16, near, ffn, token, 0.0)
+    return np.concatenate([ends, own]), apart.lower_ffn_side(model, bf16, ffn, token, 0.0)
 
 
 @pytest.mark.parametrize("name", ["llama-3-8b", "qwen3-8b", "gpt3-7b"])
 def test_one_device_a_side_does_what_one_device_does(name):
-    model, formats = models.load(name), parse("bf16")
-    plain = lowering.lower_dense(model, formats, Placement(), 0, 64)
+    model, bf16 = models.load(name), parse("bf16")
+    plain = lowering.lower_dense(model, bf16, Placement(), 0, 64)
     near, far = both(name, Placement(), apart.ffn_placement(1, 1, 8))
     rows = np.concatenate([near, far])
     rows = rows[rows["kind"] != op.P2P]
@@ -68,10 +68,10 @@ def test_bytes_over_the_network_by_hand():
 
 @pytest.mark.parametrize(("name", "near", "ffn"), SIDES)
 def test_weights_lie_on_one_side_or_the_other(name, near, ffn):
-    model, formats = models.load(name), parse("bf16")
-    whole = memory.weight_byte(model, formats, Placement(), 0)
-    here = memory.weight_byte(apart.attention_side(model), formats, Placement(), 0)
-    there = apart.ffn_weight_byte(model, formats, ffn)
+    model, bf16 = models.load(name), parse("bf16")
+    whole = memory.weight_byte(model, bf16, Placement(), 0)
+    here = memory.weight_byte(apart.attention_side(model), bf16, Placement(), 0)
+    there = apart.ffn_weight_byte(model, bf16, ffn)
     held = there["ffn"] * ffn.tp + there["expert"] * ffn.stage_device  # groups have whole dense parts each
     norm = model.num_layer * model.hidden * 2 * 2  # whose part went
     assert sum(whole.values()) == pytest.approx(sum(here.values()) + held, abs=norm)
@@ -79,8 +79,18 @@ def test_weights_lie_on_one_side_or_the_other(name, near, ffn):
     assert here["expert"] == 0
 
 
+@pytest.mark.parametrize("name", ["gpt-oss-120b", "kimi-k2", "deepseek-v3"])
+def test_a_checkpoints_own_formats_lie_where_their_modules_do(name):
+    model = models.load(name)
+    own, near, ffn = formats.of(model, "auto", "auto"), Placement(), apart.ffn_placement(1, 1, 8)
+    here, there = memory.weight_byte(apart.attention_side(model), own, near, 0), apart.ffn_weight_byte(model, own, ffn)
+    assert sum(memory.weight_byte(model, own, near, 0).values()) == sum(here.values()) + sum(there.values())
+    assert here["expert"] == 0
+    assert there["expert"] > 0
+
+
 @pytest.mark.parametrize(("name", "why"), [
-    ("nemotron-h-8b", "has layers of one part"), ("falcon-7b", "side by side"), ("deepseek-v3.2", "indexer"),
+    ("nemotron-h-8b", "has recurrent layers"), ("falcon-7b", "side by side"), ("deepseek-v3.2", "indexer"),
 ])  # fmt: skip
 def test_models_that_cannot_be_parted_are_refused(name, why):
     with pytest.raises(InputError, match=why):
