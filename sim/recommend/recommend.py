@@ -202,6 +202,12 @@ def _target(ttft_s: float, tpot_s: float, objective: str, max_devices: int, with
     return Target(ttft_s, tpot_s, objective, max_devices, within)
 
 
+NO_OPTION = (
+    "system", "tp", "dp", "requests", "model", "seed", "order", "goodput", "fidelity", "ffn_system",
+)  # fmt: skip
+"""Fields that no axis of a recommendation varies."""
+
+
 def _scenarios(
     scenario: Scenario, systems: Sequence[str], tp: Sequence[int] | None,
     over: Mapping[str, Any] | Sequence[str] | None, max_devices: int,
@@ -210,18 +216,7 @@ def _scenarios(
     model = models.load(scenario.model)
     axes = parse_axes(over) if over else []
     for axis in axes:
-        if axis.field in (
-            "system",
-            "tp",
-            "dp",
-            "requests",
-            "model",
-            "seed",
-            "order",
-            "goodput",
-            "fidelity",
-            "ffn_system",
-        ):
+        if axis.field in NO_OPTION:
             raise InputError("is not an option of an engine", field="over", value=axis.name)
     if not axes and not scenario.token_budget and "max_token" not in scenario.policy:
         axes = parse_axes({"token_budget": list(TOKEN_BUDGETS)})
