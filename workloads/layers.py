@@ -1,5 +1,7 @@
 """The operators of one layer outside attention proper: projections, feed-forward, experts, collectives."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from kernels import optable as op
@@ -9,11 +11,16 @@ from workloads import kv
 from workloads.models.spec import Attention, Block, FeedForward, ModelSpec
 from workloads.rows import ACT_FLOP, ADD_FLOP, NORM_FLOP, ROPE_FLOP, Count, Rows, ceil_div
 
+FeedForwardRows = Callable[[Rows, FeedForward, int, float], None]
 
-def add_block(rows: Rows, model: ModelSpec, block: Block, skew: float) -> None:
+
+def add_block(
+    rows: Rows, model: ModelSpec, block: Block, skew: float, feed_forward: FeedForwardRows | None = None
+) -> None:
     """One layer: norm, attention projections, residual add, norm, feed-forward, residual add. A parallel
     block adds the two results before one collective and one residual add. A recurrent part stands in place of
-    attention or beside it, on the same input; a part that a layer has not, it has no norm and no add for."""
+    attention or beside it, on the same input; a part that a layer has not, it has no norm and no add for.
+    `feed_forward` adds what stands in place of the feed-forward part between its norm and its add."""
     h, f = model.hidden, block.ffn
     local = ceil_div(rows.m, rows.placement.tp) if rows.placement.sequence_parallel else rows.m
 
@@ -38,7 +45,7 @@ def add_block(rows: Rows, model: ModelSpec, block: Block, skew: float) -> None:
             if block.attention.num_head:
                 rows.stream("branch_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
         if block.parallel:
-            _dense(rows, f, h)
+            add_dense(rows, f, h)
             rows.stream("branch_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
             reduce_hidden(rows, "layer", h)
             rows.stream("mlp_add", op.ADD, local, h, ADD_FLOP, read=2)
@@ -50,7 +57,7 @@ def add_block(rows: Rows, model: ModelSpec, block: Block, skew: float) -> None:
     if not f.empty:
         _residuals(rows, block, h, local)
         norm("mlp_norm")
-        _feed_forward(rows, f, h, skew)
+        (feed_forward or _feed_forward)(rows, f, h, skew)
         if block.num_norm >= 4:
             norm("mlp_post_norm")
         for _ in range(block.num_norm - 4):  # Gemma 4: dense part and experts are normed apart
@@ -160,7 +167,7 @@ def _latent(rows: Rows, a: Attention, h: int, head: int) -> None:
     rows.gemm("v_up", m, a.v_head_dim, a.kv_rank, "activation", batch=head)
 
 
-def _dense(rows: Rows, f: FeedForward, h: int, name: str = "mlp") -> None:
+def add_dense(rows: Rows, f: FeedForward, h: int, name: str = "mlp") -> None:
     """Up projection, activation, down projection on `inter / tp` channels; the result is a partial sum."""
     inter = f.inter // rows.placement.tp
     bias = f.bias and not f.num_expert
@@ -172,20 +179,20 @@ def _dense(rows: Rows, f: FeedForward, h: int, name: str = "mlp") -> None:
 def _feed_forward(rows: Rows, f: FeedForward, h: int, skew: float) -> None:
     if not f.num_expert:
         gather_hidden(rows, "mlp", h)
-        _dense(rows, f, h)
+        add_dense(rows, f, h)
         reduce_hidden(rows, "mlp", h)
     elif rows.placement.attn_dp > 1 or rows.placement.sequence_parallel:
         _expert_exchanged(rows, f, h, skew)
     else:
-        _router(rows, f, h, rows.m)
-        _latent_in(rows, f, h, rows.m)
-        _experts(rows, f, f.latent or h, rows.m, skew)
+        add_router(rows, f, h, rows.m)
+        add_latent_in(rows, f, h, rows.m)
+        add_experts(rows, f, f.latent or h, rows.m, skew)
         if f.latent:
             if f.latent_norm:  # a norm needs the sum over devices; a projection alone passes partial sums on
                 rows.link("latent_reduce", op.ALL_REDUCE, "tp", rows.placement.tp, rows.m * (f.latent * rows.byte))
-            _latent_out(rows, f, h, rows.m)
+            add_latent_out(rows, f, h, rows.m)
         if f.inter:
-            _dense(rows, f, h, "shared")
+            add_dense(rows, f, h, "shared")
             rows.stream("shared_add", op.ADD, rows.m, h, ADD_FLOP, read=2)
         reduce_hidden(rows, "mlp", h)
 
@@ -200,32 +207,32 @@ def _expert_exchanged(rows: Rows, f: FeedForward, h: int, skew: float) -> None:
     """
     p, m = rows.placement, rows.m
     own = ceil_div(m, p.tp)
-    _router(rows, f, h, own)
-    _latent_in(rows, f, h, own)
+    add_router(rows, f, h, own)
+    add_latent_in(rows, f, h, own)
     wide = f.latent or h
     if p.moe_tp == 1:
         if rows.formats.converts("expert"):
             rows.convert("experts", own, wide, "expert")
         rows.exchange("expert_dispatch", op.DISPATCH, f, own, wide, rows.formats.act_byte("expert"))
-        _experts(rows, f, wide, m * p.attn_dp, skew)
+        add_experts(rows, f, wide, m * p.attn_dp, skew)
         rows.exchange("expert_combine", op.COMBINE, f, own, wide, rows.byte)
     else:
         everything = m * (float(p.attn_dp) * wide * rows.byte)
         rows.link("expert_gather", op.ALL_GATHER, "expert", p.stage_device, everything)
-        _experts(rows, f, wide, m * p.attn_dp, skew)
+        add_experts(rows, f, wide, m * p.attn_dp, skew)
         rows.link("expert_scatter", op.REDUCE_SCATTER, "expert", p.stage_device, everything)
     if f.latent:
-        _latent_out(rows, f, h, own)
+        add_latent_out(rows, f, h, own)
     if not p.sequence_parallel:
         rows.link("token_gather", op.ALL_GATHER, "tp", p.tp, m * (h * rows.byte))
     if f.inter:
         gather_hidden(rows, "shared", h)
-        _dense(rows, f, h, "shared")
+        add_dense(rows, f, h, "shared")
         reduce_hidden(rows, "shared", h)
         rows.stream("shared_add", op.ADD, own if p.sequence_parallel else m, h, ADD_FLOP, read=2)
 
 
-def _router(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
+def add_router(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
     """Scores of every expert (replicated weights, activations' format) and the choice of `topk`."""
     rows.gemm("router", m, f.num_expert, h, "activation", bias=f.router_bias)
     rows.stream("router_topk", op.ACT, m, f.num_expert, ACT_FLOP, write=2.0 * f.topk / f.num_expert)
@@ -233,19 +240,19 @@ def _router(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
         rows.gemm("shared_gate", m, 1, h, "activation")
 
 
-def _latent_in(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
+def add_latent_in(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
     """Down to the width that routed experts work in (replicated weights)."""
     if f.latent:
         rows.gemm("latent_down", m, f.latent, h, "ffn")
 
 
-def _latent_out(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
+def add_latent_out(rows: Rows, f: FeedForward, h: int, m: Count) -> None:
     if f.latent_norm:
         rows.stream("latent_norm", op.NORM, m, f.latent, NORM_FLOP["rms"], weight=f.latent)
     rows.gemm("latent_up", m, h, f.latent, "ffn")
 
 
-def _experts(rows: Rows, f: FeedForward, h: int, m: Count, skew: float) -> None:
+def add_experts(rows: Rows, f: FeedForward, h: int, m: Count, skew: float) -> None:
     """One fused row for the routed experts of a layer.
 
     `m`: every token that the experts of the whole expert group see, before top-k. A device holds

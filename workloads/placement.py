@@ -137,9 +137,9 @@ def check(model: ModelSpec, placement: Placement) -> None:
     tp, ep = placement.tp, placement.ep
     for block in model.block:
         a, f = block.attention, block.ffn
-        _divides("tp", tp, a.num_head, f"attention heads of {model.name}")
+        divides("tp", tp, a.num_head, f"attention heads of {model.name}")
         if block.mixer is not None:
-            _divides("tp", tp, block.mixer.num_head, f"heads of recurrent layers of {model.name}")
+            divides("tp", tp, block.mixer.num_head, f"heads of recurrent layers of {model.name}")
         if not a.latent and a.num_kv_head % tp and tp % a.num_kv_head:
             raise InputError(
                 f"{a.num_kv_head} key-value heads of {model.name} are neither split nor replicated evenly",
@@ -147,11 +147,11 @@ def check(model: ModelSpec, placement: Placement) -> None:
                 value=tp,
                 allowed=f"a divisor or a multiple of {a.num_kv_head}",
             )
-        _divides("tp", tp, f.inter, f"feed-forward channels of {model.name}")
+        divides("tp", tp, f.inter, f"feed-forward channels of {model.name}")
         if f.num_expert:
-            _divides("ep", ep, placement.stage_device, "devices of a stage (tp x attn_dp)")
-            _divides("ep", ep, f.num_expert, f"experts of {model.name}")
-            _divides("tp x attn_dp / ep", placement.moe_tp, f.expert_inter, f"expert channels of {model.name}")
+            divides("ep", ep, placement.stage_device, "devices of a stage (tp x attn_dp)")
+            divides("ep", ep, f.num_expert, f"experts of {model.name}")
+            divides("tp x attn_dp / ep", placement.moe_tp, f.expert_inter, f"expert channels of {model.name}")
     if not any(block.ffn.num_expert for block in model.block):
         for field, value in (("ep", ep), ("attn_dp", placement.attn_dp)):
             if value > 1:
@@ -173,7 +173,8 @@ def check(model: ModelSpec, placement: Placement) -> None:
         )
 
 
-def _divides(field: str, value: int, whole: int, what: str) -> None:
+def divides(field: str, value: int, whole: int, what: str) -> None:
+    """Raise `InputError` on `field` where `value` does not divide the `whole` of `what`."""
     if whole % value:
         raise InputError(
             f"does not divide the {whole} {what}", field=field, value=value, allowed=f"a divisor of {whole}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from kernels.attention import NUM_FEATURE
 from kernels.attention_work import longest_span
+from kernels.engine.apart import spread_saved_ps
 from kernels.engine.beside import hidden_ps
 from kernels.engine.borrow import borrow
 from kernels.engine.price import (
@@ -194,6 +195,8 @@ def _step_ps(
     if num_prompt == 0 and interleaves(p, num_decode):
         for s in range(num_stage):
             attn_ps[s] -= saved_ps(p, s, num_decode, kv, 0)
+    elif num_prompt > 0:
+        attn_ps[0] -= spread_saved_ps(p, token, attn_ps[0])
     end = table[STEP_PS] + table[SEQ_PS] * num_row + table[TOKEN_PS] * token
     if num_prompt > 0:
         end += table[PREFILL_PS]

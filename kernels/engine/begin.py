@@ -8,12 +8,14 @@ from kernels.engine.abort import first_deadline
 from kernels.engine.adapter import fetch_ahead
 from kernels.engine.adapter_price import book_adapters, price_adapters
 from kernels.engine.admission import read_ahead
+from kernels.engine.apart import spread_saved_ps
 from kernels.engine.beside import hidden_ps
 from kernels.engine.brings import take_nj
 from kernels.engine.cache import evicts_unseen
 from kernels.engine.heap import head
 from kernels.engine.lanes import lane_at, list_of
 from kernels.engine.price import (
+    APART,
     BLOCK_PS,
     DENSE_NJ,
     DENSE_PS,
@@ -157,6 +159,8 @@ def begin(e: Engine, p: PackedPrice, number: int, time_ps: int, repeat: int) -> 
         step_nj += _scans(e, p, padded_token, num_prefill, num_decode + num_idle)
     if num_prefill == 0 and query_high == 1:  # two sub-batches are of plain decodes
         _split(e, p, at, num_decode + num_idle)
+    elif p.table[APART] > 0:
+        _spread(e, p, token)
     clean = num_prefill == 0 and me.touched == 0 and num_row == _num_ready(e, number) and me.hidden <= me.num_plan
     clean = clean and query_high == 1
     if me.pooled == 1 and not clean:
@@ -323,6 +327,14 @@ def _split(e: Engine, p: PackedPrice, at: int, num_row: int) -> None:
         saved = saved_ps(p, s, num_row, e.work, at)
         e.lane[s].attn_ps -= saved
         e.me.beside_ps += saved
+
+
+@njit
+def _spread(e: Engine, p: PackedPrice, token: int) -> None:
+    """Runs a step with prompts in the microbatches of a model whose layers are computed on two machines."""
+    saved = spread_saved_ps(p, token, e.lane[0].attn_ps)
+    e.lane[0].attn_ps -= saved
+    e.me.beside_ps += saved
 
 
 @njit

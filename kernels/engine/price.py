@@ -49,6 +49,7 @@ class StepPrice(NamedTuple):
     num_group: int  # attention groups of a replica, which share its sequences evenly
     adapter: Floats  # what a layer computes for adapters: ADAPTER_FIELDS, the multiply's fit, then its projections
     adapter_link: Ints  # [2, token] picoseconds and nanojoules of what a layer exchanges for tokens with adapters
+    apart: Ints  # [APART_FIELDS, token] of layers on two machines (`kernels.engine.apart`); no row: one machine
     draft: "StepPrice | None" = None
 
 
@@ -74,7 +75,7 @@ def blank(num_stage: int = 1, num_class: int = 1, max_token: int = 1, max_sample
         np.ones(num_class), np.ones(len(RATES)),
         np.zeros((num_class, NUM_FIT)), np.zeros((num_class, NUM_FIT)), np.zeros((0, 2, 0)),
         np.zeros(len(HOST_FIELDS), ints), np.zeros(num_stage, ints), 0, 1, 1,
-        np.zeros(len(ADAPTER_FIELDS)), np.zeros((2, max_token + 1), ints),
+        np.zeros(len(ADAPTER_FIELDS)), np.zeros((2, max_token + 1), ints), np.zeros((0, max_token + 1), ints),
     )  # fmt: skip
 
 
@@ -90,12 +91,14 @@ PRICE_FIELDS: tuple[str, ...] = (
     "num_stage", "num_class", "num_device", "num_group", "graph_token", *HOST_FIELDS,
     "dense_ps", "dense_nj", "send_ps", "send_nj", "head_ps", "head_nj", "attn_layer",
     "dispatch_ps", "before_ps", "adapter_link", "stride", "num_scan", "adapter_real", "draft_table", "draft_real",
+    "apart",
 )  # fmt: skip
 (
     NUM_STAGE, NUM_CLASS, NUM_DEVICE, NUM_GROUP, GRAPH_TOKEN, STEP_PS, SEQ_PS, TOKEN_PS, REQUEST_PS, PREFILL_PS,
     BLOCK_PS,
     DENSE_PS, DENSE_NJ, SEND_PS, SEND_NJ, HEAD_PS, HEAD_NJ, ATTN_LAYER,
     DISPATCH_PS, BEFORE_PS, ADAPTER_LINK, STRIDE, NUM_SCAN, ADAPTER_REAL, DRAFT_TABLE, DRAFT_REAL,
+    APART,
 ) = range(len(PRICE_FIELDS))  # fmt: skip
 NUM_RATE = len(RATES)
 NUM_SHAPE = 6
@@ -116,6 +119,7 @@ def pack(price: StepPrice) -> PackedPrice:
         price.dispatch_ps,
         price.before_ps,
         price.adapter_link,
+        price.apart,
     ]
     start = len(PRICE_FIELDS) + np.cumsum([0, *(part.size for part in parts)])
     num_stage, num_class = price.attn_layer.shape
@@ -126,12 +130,13 @@ def pack(price: StepPrice) -> PackedPrice:
         price.num_group,
         price.graph_token,
         *price.host_ps,
-        *start[:-1],
+        *start[:-2],
         price.dense_ps.shape[1],
         len(price.scan),
         0,
         0,
         0,
+        start[-2] if price.apart.size else 0,
     ]
     table = np.concatenate([np.array(field, np.int64), *(part.ravel() for part in parts)])
     columns = (price.prefill_shape, price.prefill_fit, price.decode_shape, price.decode_fit)

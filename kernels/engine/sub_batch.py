@@ -17,9 +17,13 @@ F      rest of the last layer of 2
 Both halves read the weights, so that small batches lose by it; a device or scenario says from how many sequences on
 it is done. Halves have half the keys each, as balanced channels give them. Two engines at work slow each other down
 by the machine's shares. Layers of several classes of attention follow in the order of their classes.
+
+Layers on two machines run in microbatches by the law of `kernels.engine.apart`, at the same places.
 """
 
+from kernels.engine.apart import decodes_saved_ps, num_microbatch
 from kernels.engine.price import (
+    APART,
     BEFORE_PS,
     DENSE_PS,
     NUM_CLASS,
@@ -37,7 +41,9 @@ from kernels.overlap import pair_cycle
 
 @njit
 def interleaves(p: PackedPrice, num_seq: int) -> bool:
-    """Whether a step of `num_seq` decodes and no prompt runs in two sub-batches."""
+    """Whether a step of `num_seq` decodes and no prompt runs in sub-batches."""
+    if p.table[APART] > 0:
+        return num_microbatch(p, num_seq) > 1
     return p.real[BESIDE] == BESIDE_SUB_BATCH and num_seq >= max(2.0, p.real[SUB_BATCH_FROM])
 
 
@@ -90,8 +96,10 @@ def halves(p: PackedPrice, stage: int, num_seq: int) -> tuple[tuple[float, float
 
 @njit
 def saved_ps(p: PackedPrice, stage: int, num_seq: int, work: Ints, kv: int) -> int:
-    """Picoseconds by which a stage of a step of `num_seq` decodes is shorter in two sub-batches (less than 0: longer);
+    """Picoseconds by which a stage of a step of `num_seq` decodes is shorter in sub-batches (less than 0: longer);
     `work[kv:]` holds the sums of the keys, class by class. 0 where attention runs on the main engine."""
+    if p.table[APART] > 0:
+        return decodes_saved_ps(p, num_seq, work, kv)
     table = p.table
     before, layer, _ = halves(p, stage, num_seq)
     plain = table[table[DENSE_PS] + stage * table[STRIDE] + num_seq]

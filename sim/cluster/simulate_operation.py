@@ -13,6 +13,7 @@ from sim.cluster.operation import Operation
 from sim.cluster.parts import pool_part
 from sim.record.load_state import load_state
 from sim.run.effect import check_load
+from sim.run.ffn_part import one_machine
 from sim.run.scenario import Scenario, check_scenarios
 from sim.run.setup import Setup
 from sim.run.simulate import policy_of, prepared
@@ -70,6 +71,7 @@ def simulate_operation(
     says how fast weights are read.
     """
     check_scenarios(scenario)
+    one_machine(scenario, "operation starts and stops")
     rules = operation or Operation()
     if scenario.fidelity == "replay":
         raise InputError("pools have no operator-by-operator replay", field="fidelity", value="replay")

@@ -18,6 +18,7 @@ from sim.cluster.simulate import (
 )
 from sim.cluster.simulate_operation import load_byte_per_s, model_byte, most_up
 from sim.cluster.world import Cluster
+from sim.run.ffn_part import one_machine
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup
 from sim.run.simulate import policy_of, prepared
@@ -80,6 +81,8 @@ def simulate_pools_operation(
     """
     rules = operation or PoolsOperation()
     own = pool_scenarios(scenario, prefill, decode)
+    for one in own.values():
+        one_machine(one, "operation starts and stops")
     parts = pool_parts(own, link_byte_per_s)
     setups = {role: prepared(one, policy_of(one)) for role, one in own.items()}
     first, last = setups.values()

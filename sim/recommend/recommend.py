@@ -13,6 +13,7 @@ from kernels.errors import InputError
 from sim.recommend.bounds import Demand, Engine, demand_of
 from sim.recommend.search import DOMINATED, MEETS, REJECTED, Candidate, Progress, Search, Target, pairs
 from sim.recommend.table import COLUMNS, SHOWN, candidate_row
+from sim.run.ffn_part import one_machine
 from sim.run.scenario import Scenario
 from sim.sweep.axes import at, grid, parse_axes
 from workloads import models
@@ -123,6 +124,7 @@ def recommend(
         with time_left(progress, "deployments") as shown:
             return recommend(scenario, ttft_p99_s, tpot_p99_s, systems=systems, max_devices=max_devices, tp=tp,
                              objective=objective, over=over, pools=pools, within=within, progress=shown)  # fmt: skip
+    one_machine(scenario, "a recommendation counts")
     target = _target(ttft_p99_s, tpot_p99_s, objective, max_devices, within)
     for name in pools:
         if name not in POOLS:
@@ -200,6 +202,12 @@ def _target(ttft_s: float, tpot_s: float, objective: str, max_devices: int, with
     return Target(ttft_s, tpot_s, objective, max_devices, within)
 
 
+NO_OPTION = (
+    "system", "tp", "dp", "requests", "model", "seed", "order", "goodput", "fidelity", "ffn_system",
+)  # fmt: skip
+"""Fields that no axis of a recommendation varies."""
+
+
 def _scenarios(
     scenario: Scenario, systems: Sequence[str], tp: Sequence[int] | None,
     over: Mapping[str, Any] | Sequence[str] | None, max_devices: int,
@@ -208,7 +216,7 @@ def _scenarios(
     model = models.load(scenario.model)
     axes = parse_axes(over) if over else []
     for axis in axes:
-        if axis.field in ("system", "tp", "dp", "requests", "model", "seed", "order", "goodput", "fidelity"):
+        if axis.field in NO_OPTION:
             raise InputError("is not an option of an engine", field="over", value=axis.name)
     if not axes and not scenario.token_budget and "max_token" not in scenario.policy:
         axes = parse_axes({"token_budget": list(TOKEN_BUDGETS)})

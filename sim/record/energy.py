@@ -5,12 +5,14 @@ energy a bit, bytes on links that of a link, and the engine with its caches the 
 joules a byte and a FLOP.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from hw_models.memory import load_memory
 from hw_models.spec import Device
 from kernels import optable as op
-from kernels.machine import IDLE_W, PIM_BYTE_J, PIM_FLOP_J, Machine
+from kernels.machine import PIM_BYTE_J, PIM_FLOP_J, Machine
 from kernels.units import NJ_PER_J, PS_PER_S
 from sim.serving.accounts import BYTE, HOST, LINK_BYTE, PIM_BYTE, PIM_FLOP, Accounts
 
@@ -32,13 +34,14 @@ def pin_j_per_byte(device: Device) -> float:
     return bit * 8e-12
 
 
-def energy(spent: Accounts, machine: Machine, device: Device, num_device: int) -> dict[str, float]:
+def energy(spent: Accounts, machine: Machine, devices: Sequence[Device]) -> dict[str, float]:
     """Joules of each of `PARTS` over a run (they add up to its energy), under `energy_<part>_j`, and `peak_power_w`:
-    of the operator that draws most, on all devices. `num_device` of a stage."""
-    idle_w = float(machine.rate[IDLE_W]) * num_device
+    of the operator that draws most, on all devices of a stage; of sides that work at the same time, together. `devices`
+    are those of the sides, the first of which may have units in its memory (`machine`)."""
+    idle_w, device = np.array(spent.side_idle_w), devices[0]
     on_device = (spent.kind != HOST) & (spent.kind != op.TRANSFER)
     time_s, joule = spent.time_ps / PS_PER_S, spent.energy_nj / NJ_PER_J
-    idle_j = np.where(on_device, idle_w * time_s, 0.0)
+    idle_j = np.where(on_device, idle_w[spent.side] * time_s, 0.0)
     dynamic_j = np.maximum(joule - idle_j, 0.0)
     amount = spent.amount
     pim_memory_j = amount[:, PIM_BYTE] * machine.rate[PIM_BYTE_J]
@@ -46,7 +49,8 @@ def energy(spent: Accounts, machine: Machine, device: Device, num_device: int) -
     if device.pim is not None and machine.rate[PIM_BYTE_J] + machine.rate[PIM_FLOP_J] <= 0:  # they burn dynamic power
         pim_j = np.where(amount[:, PIM_BYTE] > 0, dynamic_j, 0.0)
     left = np.maximum(dynamic_j - pim_memory_j - pim_j, 0.0)
-    memory_j = np.minimum(amount[:, BYTE] * pin_j_per_byte(device), left)
+    pin_j = np.array([pin_j_per_byte(one) for one in devices])[spent.side]
+    memory_j = np.minimum(amount[:, BYTE] * pin_j, left)
     link_j = np.minimum(amount[:, LINK_BYTE] * LINK_J_PER_BYTE, left - memory_j)
     total_j = (int(spent.energy_nj.sum()) + spent.idle_nj) / NJ_PER_J
     part = {"memory": memory_j, "pim": pim_j, "pim_memory": pim_memory_j, "link": link_j}
@@ -54,5 +58,6 @@ def energy(spent: Accounts, machine: Machine, device: Device, num_device: int) -
     found["idle"] = float(idle_j.sum()) + spent.idle_nj / NJ_PER_J
     found["xpu"] = total_j - sum(found.values())
     busy = on_device & (time_s > 0)
-    peak_w = float((joule[busy] / time_s[busy]).max()) if busy.any() else 0.0
-    return {f"energy_{name}_j": found[name] for name in PARTS} | {"peak_power_w": max(peak_w, idle_w)}
+    drawn_w = np.divide(joule, time_s, out=np.zeros(len(joule)), where=busy)
+    peak_w = sum(max(drawn_w[spent.side == side].max(initial=0.0), w) for side, w in enumerate(idle_w))
+    return {f"energy_{name}_j": found[name] for name in PARTS} | {"peak_power_w": float(peak_w)}

@@ -19,6 +19,7 @@ from kernels.engine.price import HOST_FIELDS
 from kernels.engine.records import LOG_COLUMNS
 from kernels.optable import KINDS
 from sim.regress.baseline import DECIDED, Entry, Price, Probe, Spent, Steps
+from sim.run.ffn_part import one_machine
 from sim.run.scenario import Scenario
 from sim.run.setup import Setup
 from sim.run.simulate import Simulation, simulate
@@ -92,6 +93,7 @@ def typical(done: Simulation) -> list[Probe]:
 
 def prices(setup: Setup, index: int, probe: Probe) -> list[Price]:
     """Operators of a probe, all layers, stages added up."""
+    one_machine(setup.scenario, "prices are recorded of")
     one = np.ones(probe.num_seq, np.int64)
     plan = Plan(one * probe.query_token, one * probe.kv_token, one == int(probe.phase == "decode"), one == 1)
     total: dict[tuple[str, str], list[int]] = {}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from sim.record.export import benchmark_json, figure_bytes, run_files, write_json
 from sim.record.provenance import canonical
 from sim.record.write import write_files
+from sim.run.ffn_part import one_machine
 from sim.run.simulate import Simulation
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def write_results(done: Simulation, folder: pathlib.Path, form: str = "csv", plo
 
 
 def _figures(done: Simulation) -> dict[str, bytes]:
-    kinds = ("load", "latency", "roofline") if done.served else ("load",)  # there are latencies, and a typical step
+    kinds = ["load", "latency", "roofline"] if done.served else ["load"]  # there are latencies, and a typical step
+    if done.setup.ffn is not None:  # whose roofs?
+        kinds = [kind for kind in kinds if kind != "roofline"]
     return {f"{kind}.png": figure_bytes(done.plot(kind), done.run.about) for kind in kinds}
 
 
@@ -46,11 +49,13 @@ def roofline_figure(done: Simulation) -> "Figure":
 
 
 def roofline_frames(done: Simulation) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """The frames of `sim.show.roofline.roofline` for a mean prefill and a mean decode step of this run."""
+    """The frames of `sim.show.roofline.roofline` for a mean prefill and a mean decode step of this run. Raises
+    `InputError` where its layers are on two machines."""
     import pandas as pd
 
     from sim.show.roofline import operators, roofs, typical_plans
 
+    one_machine(done.setup.scenario, "a roofline is of")
     requests, tpot_ms = done.run.requests, done.metrics["mean_tpot_ms"] or 0.0
     batch = max(1, round(done.metrics["output_throughput"] * tpot_ms / 1e3 / done.setup.placement.dp))
     context = max(1, int((requests["prompt_token"] + requests["committed_token"] / 2).mean()))

@@ -52,6 +52,21 @@ class Scenario:
     sequence_parallel: bool = _of(
         False, "shard norms along the sequence: reduce-scatter and all-gather, not all-reduce"
     )
+    # layers on two machines
+    ffn_system: str = _of(
+        "",
+        "machine that computes the feed-forward parts and experts of all layers, `system` the rest (attention and"
+        " feed-forward disaggregation); activations cross the network twice a layer; empty: one machine does both",
+    )
+    ffn_tp: Annotated[int, Ge(1), Le(MAX_GROUP)] = _of(
+        1, "tensor parallel devices of each expert group of `ffn_system`, for every replica"
+    )
+    ffn_ep: Annotated[int, Ge(1), Le(MAX_GROUP)] = _of(
+        1, "expert groups of `ffn_system` for every replica, of `ffn_tp` devices each (experts sharded over them)"
+    )
+    num_microbatch: Annotated[int, Ge(1), Le(64)] = _of(
+        1, "microbatches of a step that take turns on `system` and `ffn_system`; 1: the machines work in turn"
+    )
     # number formats
     weight_format: str = _of(
         "auto",

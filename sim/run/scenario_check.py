@@ -15,6 +15,9 @@ from annotated_types import Ge, Gt, Le
 
 from kernels.errors import InputError
 
+NOT_APART = ("pp", "ep", "eplb", "speculate", "draft_model", "lora_rank", "attention", "kernels", "dispatch",
+             "price_USDph")  # fmt: skip
+"""Fields that nobody has carried over to layers on two machines."""
 KIND_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -174,6 +177,15 @@ def _together(value: dict[str, Any]) -> typing.Iterator[tuple[str, Any, str, str
         yield "attention", value["attention"], "attention groups hold their prefixes apart", "paged; or attn_dp = 1"
     if value["attention"] != _default("attention") and value["speculate"]:
         yield "speculate", value["speculate"], "a verified span is read by its own row", "empty; or attention = paged"
+    for name in ("ffn_tp", "ffn_ep", "num_microbatch"):
+        if value[name] > 1 and not value["ffn_system"]:
+            yield name, value[name], "has no effect without ffn_system", "1; or a machine for the feed-forward parts"
+    if value["ffn_system"]:
+        for name in NOT_APART:
+            if value[name] != _default(name):
+                yield name, value[name], "is not done on two machines (ffn_system)", f"{_default(name)!r}"
+        if value["fidelity"] == "replay":
+            yield "fidelity", "replay", "layers on two machines (ffn_system) are not replayed", "sol, calibrated"
     if value["kv_budget"] and value["speculate"]:
         yield "speculate", value["speculate"], "what a budget of tokens drops is decided a token a step", "empty"
     if value["lora_rank"] and value["speculate"]:

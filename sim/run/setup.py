@@ -11,6 +11,7 @@ from hw_models.spec import System
 from kernels.errors import InputError
 from kernels.machine import Machine
 from sim.run.effect import check_placement, finds_states
+from sim.run.ffn_part import FfnPart, ffn_part
 from sim.run.profile import profile_of
 from sim.run.scenario import Scenario
 from sim.serving.engine_defaults import Memory
@@ -18,8 +19,8 @@ from sim.serving.experts import with_experts
 from sim.serving.rules import Group
 from sim.serving.state_store import state_store
 from sim.serving.stores import Store, store_of
+from workloads import apart, memory, models, placement
 from workloads import formats as number_formats
-from workloads import memory, models, placement
 from workloads.formats import Formats
 from workloads.memory import Budget, DraftPart
 from workloads.models.spec import ModelSpec
@@ -53,6 +54,7 @@ class Setup:
     kernels: tuple[str, ...] = ()  # in words, what multiplies its weights
     expert_skew: float = 0.0  # exponent of the load law of its experts
     draft: DraftModel | None = None
+    ffn: FfnPart | None = None  # the machine of the feed-forward parts, where it is another
 
     def __repr__(self) -> str:
         return f"<Setup of {self.scenario!r}>"
@@ -60,7 +62,13 @@ class Setup:
     @property
     def title(self) -> str:
         """Model and devices in words."""
-        return f"{self.model.name} on {self.placement.num_device} {self.system.device.name}"
+        beside = f" and {self.ffn.num_device} {self.ffn.system.device.name}" if self.ffn is not None else ""
+        return f"{self.model.name} on {self.placement.num_device} {self.system.device.name}{beside}"
+
+    @property
+    def num_device(self) -> int:
+        """Devices of all replicas, both sides."""
+        return self.placement.num_device + (self.ffn.num_device if self.ffn is not None else 0)
 
     @property
     def num_block(self) -> int:
@@ -97,7 +105,11 @@ class Setup:
     def price_usd_per_h(self) -> float:
         """Rental of all devices an hour."""
         own = self.scenario.price_USDph * self.placement.num_device
-        return own or self.system.price_usd_per_h(self.placement.num_device)
+        here = own or self.system.price_usd_per_h(self.placement.num_device)
+        if self.ffn is None:
+            return here
+        there = self.ffn.system.price_usd_per_h(self.ffn.num_device)
+        return here + there if here and there else 0.0  # no sum where one of them is not known
 
 
 def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 256) -> Setup:
@@ -113,13 +125,14 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         )  # fmt: skip
     formats = number_formats.of(model, scenario.weight_format, scenario.kv_format)
     device_per_node = catalog.system(scenario.system).node.num_device
+    near = apart.attention_side(model) if scenario.ffn_system else model
     placed = placement.make(
-        model,
+        near,
         scenario.tp,
         scenario.pp,
         scenario.dp,
         scenario.ep,
-        scenario.attn_dp if scenario.attn_dp > 1 else None,
+        scenario.attn_dp if scenario.attn_dp > 1 and not scenario.ffn_system else None,
         scenario.sequence_parallel,
         device_per_node,
     )
@@ -139,7 +152,13 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
     needed = {formats.attention, formats.mixer, formats.ffn, formats.expert, formats.head, formats.activation}
     _check_pipes(system, needed)
     draft = _draft(scenario, model, placed, system, fidelity) if scenario.draft_model else None
-    budget = _budget(scenario, model, formats, placed, system, kept, (max_num_token, max_num_seq), draft)
+    budget = _budget(scenario, near, formats, placed, system, kept, (max_num_token, max_num_seq), draft)
+    ffn = None
+    if scenario.ffn_system:
+        placed = dataclasses.replace(placed, attn_dp=scenario.attn_dp)
+        # no KV lies there: `memory_share` is of the other side
+        ffn = ffn_part(scenario, model, formats, system, fidelity, kept.share, max_num_token * placed.attn_dp)
+        _check_pipes(ffn.system, {formats.ffn, formats.expert, formats.activation})
     rule = dispatch.parse(scenario.dispatch, system.device)
     skew = _expert_skew(scenario, model, placed, rule)
     if rule.draws and scenario.expert_skew > 0:
@@ -173,6 +192,7 @@ def prepare(scenario: Scenario, max_num_token: int = 2048, max_num_seq: int = 25
         _said_kernels(model, system, formats, named) if fidelity == "calibrated" else (),
         skew,
         draft,
+        ffn,
     )
 
 
@@ -264,6 +284,9 @@ def _draft(scenario: Scenario, model: ModelSpec, placed: Placement, system: Syst
 def with_machine(setup: Setup, arrays: Machine) -> Setup:
     """The set-up on other machine arrays; a draft model's kernels take their constants."""
     draft = setup.draft
+    if setup.ffn is not None:
+        raise InputError("constants of one machine stand for no two", field="ffn_system",
+                         value=setup.scenario.ffn_system, allowed="empty")  # fmt: skip
     if draft is not None:
         draft = dataclasses.replace(draft, machine=draft.machine._replace(fit=arrays.fit))
     return dataclasses.replace(setup, machine=arrays, draft=draft)

@@ -192,7 +192,7 @@ def _contention(scenario: Scenario, links: "Uplinks | None", contended_ps: int) 
 
 def _check_executed(scenario: Scenario) -> None:
     """Who carries out plans reads every row's own keys, all of them, on the base model."""
-    for field in ("attention", "kv_budget", "lora_rank", "kv_tiers"):
+    for field in ("attention", "kv_budget", "lora_rank", "kv_tiers", "ffn_system"):
         if (value := getattr(scenario, field)) != Scenario.__dataclass_fields__[field].default:
             raise InputError("is not carried out, only simulated", field=field, value=value)
 
@@ -323,6 +323,7 @@ def _run(
     about |= {"calibration": calibration_words(setup)}
     about |= {"kernels": "; ".join(setup.kernels)} if setup.kernels else {}
     about |= {"note": left_out} if left_out else {}
+    about |= {"machines": apart_words(setup)} if setup.ffn is not None else {}
     about |= {"speculation": said} if (said := speculation(setup)) else {}
     refused = Counter(request.rows(request.equal("status", "refused")).words("reason"))
     about |= {"refused": dict(refused.most_common())} if refused else {}
@@ -337,9 +338,27 @@ def _run(
 def calibration_words(setup: Setup) -> str:
     """Whose constants price the kernels, in words."""
     name, found = setup.system.device.name, setup.calibrated_on
+    ffn = setup.ffn.system.device if setup.ffn is not None else None
     if not found:
-        return f"none, {name} at the speed of light"
+        return f"none, {name}{f' and {ffn.name}' if ffn is not None else ''} at the speed of light"
+    said = _calibrated(name, found)
+    return said if ffn is None or ffn.name == name else f"{said}; {_calibrated(ffn.name, calibration(ffn)[1])}"
+
+
+def _calibrated(name: str, found: str) -> str:
     return f"measured on {name}" if found == name else f"inherited from {found}; nobody measured {name}"
+
+
+def apart_words(setup: Setup) -> str:
+    """Which machines compute what, in words."""
+    ffn = setup.ffn
+    if ffn is None:
+        return ""
+    weight = sum(ffn.weight.values()) / 1e9
+    return (
+        f"attention on {setup.placement.num_device} {setup.system.device.name}, feed-forward on {ffn.num_device}"
+        f" {ffn.system.device.name} ({weight:.3g} GB of weights each), {ffn.num_microbatch} microbatches a step"
+    )
 
 
 def tier_words(setup: Setup, load: Requests, result: ServeResult) -> dict[str, dict[str, int]]:
@@ -365,6 +384,14 @@ def _operators(spent: Accounts) -> Any:
     return operator_columns(spent.name, spent.kind, spent.bound, spent.time_ps, spent.energy_nj)
 
 
+def _rest_j(setup: Setup, spent: Accounts, span_s: float) -> float:
+    """Joules of the boxes beside the devices of every side."""
+    sides = [(setup.system, setup.placement.num_device)]
+    sides += [] if setup.ffn is None else [(setup.ffn.system, setup.ffn.num_device)]
+    watts = (rest_w(system, spent.side_nj(side) / NJ_PER_J / span_s, num) for side, (system, num) in enumerate(sides))
+    return sum(watts) * span_s
+
+
 def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, float]:
     capacity = result.num_block * result.block_token * max(result.span_ps, 1) * len(result.kv_token_ps)
     token, _, _, held = result.kv_token_ps.sum(axis=0)
@@ -376,10 +403,10 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
     totals = {
         "num_step": float(count["num_step"].sum()),
         "num_replica": float(setup.placement.dp),
-        "num_device": float(setup.placement.num_device),
+        "num_device": float(setup.num_device),
         "busy_s": float(result.stage_busy_ps.max(axis=1).sum()) / PS_PER_S,
         "energy_j": energy_j,
-        "rest_j": rest_w(setup.system, energy_j / span_s, setup.placement.num_device) * span_s,
+        "rest_j": _rest_j(setup, spent, span_s),
         "kv_block": float(result.num_block),
         "kv_block_token": float(result.block_token),
         "kv_capacity_token": float(
@@ -400,7 +427,8 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
         "num_preemption": float(count["num_recompute"].sum() + count["num_swap"].sum()),
         "usd_per_h": setup.price_usd_per_h,
     }
-    totals |= energy(spent, setup.machine, setup.system.device, setup.placement.stage_device)
+    systems = [setup.system] if setup.ffn is None else [setup.system, setup.ffn.system]
+    totals |= energy(spent, setup.machine, [system.device for system in systems])
     if [group.rule for group in setup.store.groups] == ["budget"] and token:
         totals["kv_kept_share"] = held / token
     return totals | ({"kv_peak_share": float(peak)} if result.step is not None else {})

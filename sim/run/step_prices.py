@@ -28,6 +28,7 @@ def priced(setup: Setup, profile: EngineProfile, policy: Plugin, limits: Limits)
         host=profile.host_time(),
         block_token=setup.store.block_token,
         block_byte=setup.page_byte,
+        ffn=setup.ffn,
     )
     if limits.ranks:
         price = with_adapters(price, lowered, limits.ranks)

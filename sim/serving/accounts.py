@@ -8,8 +8,9 @@ import numpy.typing as npt
 from kernels import optable as op
 from kernels.attention_work import WINDOW
 from kernels.engine.price import HOST_BLOCK, HOST_PREFILL, HOST_SEQ, HOST_STEP, HOST_TOKEN
-from kernels.machine import BUSY_W, EXPERT_BYTE, EXPERT_PIM_BYTE, EXPERT_PIM_FLOP, IDLE_W, PIM_BYTE_PER_S
+from kernels.machine import BUSY_W, EXPERT_BYTE, EXPERT_PIM_BYTE, EXPERT_PIM_FLOP, IDLE_W, PIM_BYTE_PER_S, Machine
 from sim.serving.adapters import num_product
+from sim.serving.apart import FFN, SideTable
 from sim.serving.images import Images
 from sim.serving.result import Ints, ServeResult
 from sim.serving.step_price import Lowered
@@ -27,7 +28,8 @@ Row = tuple[list[int], Floats]  # time and energy; amounts
 class Accounts:
     """Rows of (operator, kind, bound) with their sums over a run, all replicas.
 
-    `time_ps` is of one device of each stage, summed over stages; `energy_nj` of all devices. Without the rows of
+    `time_ps` is of one device of each stage, summed over stages; `energy_nj` of all devices. Rows whose names begin
+    with `ffn` are of a feed-forward side's machine. Without the rows of
     kind `P2P` (hand-overs, which no stage waits for) the times add up to the time in steps. `dispatch` is what
     devices waited for launches; names that begin with `draft` are of the draft model's passes, with `image` of the
     encoder of images.
@@ -40,9 +42,20 @@ class Accounts:
     energy_nj: Ints
     amount: Floats  # [row, len(AMOUNTS)]
     num_operator: int  # executed, repetitions counted
-    idle_nj: (
-        int  # devices that compute nothing (below 0 where engines that ran side by side both counted the idle power)
-    )
+    # joules of devices that compute nothing, side by side: one machine, or that of attention and of feed-forward (below
+    # 0 where engines that ran side by side both counted the idle power)
+    side_idle_nj: tuple[int, ...]
+    side_idle_w: tuple[float, ...]  # watts of all devices of a side for being awake, one replica
+    side: Ints  # of each row
+
+    @property
+    def idle_nj(self) -> int:
+        """Nanojoules of all devices that compute nothing."""
+        return sum(self.side_idle_nj)
+
+    def side_nj(self, side: int) -> int:
+        """Nanojoules of all devices of a side."""
+        return int(self.energy_nj[self.side == side].sum()) + self.side_idle_nj[side]
 
 
 def accounts(result: ServeResult, lowered: Lowered, images: Images | None = None) -> Accounts:
@@ -86,7 +99,9 @@ def accounts(result: ServeResult, lowered: Lowered, images: Images | None = None
     busy_w = float(lowered.machine.rate[BUSY_W]) * devices if lowered.host.busy else 0.0
     _add(rows, "host", HOST, op.BOUND_HOST, int(host_ps), round(busy_w * int(host_ps) * 1e-3))
     if price.dispatch_ps.any():
-        on_stage = sum(value[0][0] for (_, kind, _), value in rows.items() if kind != op.P2P) - count["beside_ps"]
+        waits = lowered.ffn is not None  # hand-overs between stages are nobody's time, those between sides a layer's
+        on_stage = sum(value[0][0] for (_, kind, _), value in rows.items() if waits or kind != op.P2P)
+        on_stage -= count["beside_ps"]
         moved_ps = int(host[HOST_BLOCK]) * count["num_moved_block"]
         _add(rows, "dispatch", HOST, op.BOUND_HOST, int(result.stage_busy_ps.sum()) - on_stage - moved_ps, 0)
     _add(rows, "kv_swap", op.TRANSFER, op.BOUND_LINK, int(host[HOST_BLOCK]) * count["num_moved_block"], 0)
@@ -97,6 +112,18 @@ def accounts(result: ServeResult, lowered: Lowered, images: Images | None = None
     beside_draft = 0 if price.draft is None else (devices - price.draft.num_device) * draft_ps
     stage_ps = result.stage_busy_ps.size * result.span_ps + count["beside_ps"]
     idle_w = float(lowered.machine.rate[IDLE_W])
+    side = np.array([int(key[0].startswith(FFN)) for key in kept], np.int64)
+    linked = kind_of == op.P2P
+    side_idle_w: tuple[float, ...] = (idle_w * devices,)
+    idle_nj: tuple[int, ...]
+    if lowered.ffn is None:
+        # W ps = 1e-3 nJ
+        idle_nj = (round(idle_w * (devices * (stage_ps - int(time_ps[on_device].sum())) + beside_draft) * 1e-3),)
+    else:
+        side_idle_w += (float(lowered.ffn.machine.rate[IDLE_W]) * lowered.ffn.placement.stage_device,)
+        works = [int(time_ps[on_device & ((side == number) | linked)].sum()) for number in range(2)]
+        span_ps = result.stage_busy_ps.size * result.span_ps
+        idle_nj = tuple(round(w * (span_ps - ps) * 1e-3) for w, ps in zip(side_idle_w, works, strict=True))
     return Accounts(
         name=[key[0] for key in kept],
         kind=kind_of,
@@ -105,8 +132,9 @@ def accounts(result: ServeResult, lowered: Lowered, images: Images | None = None
         energy_nj=np.array([value[0][1] for value in kept.values()], np.int64),
         amount=np.array([value[1] for value in kept.values()]).reshape(len(kept), len(AMOUNTS)),
         num_operator=num_operator,
-        # W ps = 1e-3 nJ
-        idle_nj=round(idle_w * (devices * (stage_ps - int(time_ps[on_device].sum())) + beside_draft) * 1e-3),
+        side_idle_nj=idle_nj,
+        side_idle_w=side_idle_w,
+        side=side,
     )
 
 
@@ -136,11 +164,20 @@ def _add_tables(rows: dict[tuple[str, int, int], Row], lowered: Lowered, count: 
     size: npt.NDArray[np.int64] = np.flatnonzero(count)
     if not len(size):
         return 0
-    ops = lowered.head(size) if stage < 0 else lowered.dense(stage, size)
-    cost = lowered.price(ops, np.zeros(0, op.WORK_DTYPE))
-    weight = count[size][:, None]
+    if stage < 0:
+        ops = lowered.head(size)
+        tables: tuple[SideTable, ...] = (
+            SideTable(ops, lowered.price(ops, np.zeros(0, op.WORK_DTYPE)), devices, lowered.machine),
+        )
+    else:
+        tables = lowered.dense_tables(stage, size)
+    return sum(_add_table(rows, table, count[size][:, None]) for table in tables)
+
+
+def _add_table(rows: dict[tuple[str, int, int], Row], table: SideTable, weight: Ints) -> int:
+    ops, cost, devices = table.ops, table.cost, table.num_device
     time_ps, energy_nj = cost["time_ps"] * weight, cost["energy_nj"] * weight * devices
-    amount = amounts(ops, cost["bound"], lowered) * (ops["count"] * weight * float(devices))[..., None]
+    amount = amounts(ops, cost["bound"], table.machine) * (ops["count"] * weight * float(devices))[..., None]
     for column in range(ops.shape[1]):
         for bound in np.unique(cost["bound"][:, column]):
             here = cost["bound"][:, column] == bound
@@ -175,7 +212,9 @@ def _add_images(
     began = result.request["start_ps"] >= 0
     for number, batch in enumerate(() if images is None else images.batch):
         times = int((began & (images.kind == number)).sum()) if images is not None else 0
-        amount = amounts(batch.ops, batch.cost["bound"], lowered) * batch.ops["count"][:, None] * batch.num_device
+        amount = (
+            amounts(batch.ops, batch.cost["bound"], lowered.machine) * batch.ops["count"][:, None] * batch.num_device
+        )
         for row, (name, kind) in enumerate(zip(batch.ops["name"], batch.ops["kind"], strict=True)):
             cost = batch.cost[row]
             _add(
@@ -186,12 +225,12 @@ def _add_images(
     return num_operator
 
 
-def amounts(ops: op.OpTable, bound: Ints, lowered: Lowered) -> Floats:
+def amounts(ops: op.OpTable, bound: Ints, machine: Machine) -> Floats:
     """`AMOUNTS` of one repetition of each operator on one device, shape `[*ops.shape, len(AMOUNTS)]`."""
     found = np.zeros((*ops.shape, len(AMOUNTS)))
     found[..., BYTE], found[..., FLOP], found[..., LINK_BYTE] = op.mem_byte(ops), ops["flop"], ops["link_byte"]
     there = bound >= op.BOUND_PIM_COMPUTE
-    table = lowered.machine.expert
+    table = machine.expert
     if len(table):
         chosen = ops["kind"] == op.MOE
         at = np.minimum(ops["m"][chosen], len(table) - 1)
@@ -204,7 +243,7 @@ def amounts(ops: op.OpTable, bound: Ints, lowered: Lowered) -> Floats:
         found[chosen, BYTE] = (table[at, EXPERT_BYTE] - table[at, EXPERT_PIM_BYTE]) * scale
         found[chosen, FLOP] = flop - found[chosen, PIM_FLOP]
         there = there & ~chosen
-    if lowered.machine.rate[PIM_BYTE_PER_S] > 0:
+    if machine.rate[PIM_BYTE_PER_S] > 0:
         found[there, PIM_BYTE], found[there, PIM_FLOP] = found[there, BYTE], found[there, FLOP]
         found[there, BYTE] = found[there, FLOP] = 0.0
     return found

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from kernels import optable as op
 from kernels.attention import NUM_FEATURE
 from kernels.attention_work import SPAN, fit_format, longest_span
+from kernels.engine.apart import APART_FIELDS, spread_saved_ps
 from kernels.engine.beside import hidden_ps
 from kernels.engine.price import (
     PackedPrice,
@@ -37,6 +38,7 @@ from kernels.formats import FORMATS
 from kernels.machine import BESIDE, BESIDE_SUB_BATCH, Machine
 from kernels.price import price_table
 from kernels.units import LONGEST_PS, PS_PER_S
+from sim.serving.apart import FfnSide, SideTable, fill, side_tables
 from sim.serving.host_link import host_byte_per_s
 from sim.serving.plan import NO_SPANS, Spans
 from sim.serving.scan_price import ScanRow, scan_rows
@@ -113,6 +115,7 @@ class Lowered:
     skew: float
     host: HostTime
     draft: "Lowered | None" = None  # of the draft model
+    ffn: FfnSide | None = None  # the machine that computes the feed-forward parts; None: the same
 
     def classes(self) -> list[Attention]:
         """Attention classes of the whole model, in order of first layer."""
@@ -124,7 +127,11 @@ class Lowered:
 
     def price(self, ops: op.OpTable, work: op.WorkTable) -> np.ndarray:
         """Costs of operators in any shape of table, as this engine runs them."""
-        cost = price_table(ops.reshape(-1), work, self.machine).reshape(ops.shape)
+        return self.price_on(ops, work, self.machine)
+
+    def price_on(self, ops: op.OpTable, work: op.WorkTable, machine: Machine) -> np.ndarray:
+        """As `price`, on a device of either side."""
+        cost = price_table(ops.reshape(-1), work, machine).reshape(ops.shape)
         if math.isfinite(self.host.reduce_byte_per_s):
             cost["time_ps"] = np.maximum(cost["time_ps"], self.host.reduce_ps(ops))
         if cost.size and int(cost["time_ps"].max()) >= LONGEST_PS:
@@ -142,6 +149,17 @@ class Lowered:
         graph = np.array(sorted({0, *self.host.graph_token}), np.int64)
         at = np.searchsorted(graph, token)
         return np.where(at < len(graph), graph[np.minimum(at, len(graph) - 1)], token)
+
+    def dense_tables(self, stage: int, num_token: npt.ArrayLike) -> tuple[SideTable, ...]:
+        """Dense operators of a stage for each token count with their costs, machine by machine: `dense`, or the tables
+        of two sides."""
+        if self.ffn is None:
+            ops = self.dense(stage, num_token)
+            return (SideTable(ops, self.price(ops, _NO_WORK), self.placement.stage_device, self.machine),)
+        return side_tables(
+            self.model, self.formats, self.placement, self.machine, self.skew, self.ffn, num_token, self.padded,
+            lambda ops, machine: self.price_on(ops, _NO_WORK, machine),
+        )  # fmt: skip
 
     def dense(self, stage: int, num_token: npt.ArrayLike) -> op.OpTable:
         """Dense operators of a stage for each token count of a replica (an even share of it in each attention group):
@@ -208,18 +226,22 @@ def build(
     host: HostTime | None = None,
     block_token: int = 16,
     block_byte: float | None = None,
+    ffn: FfnSide | None = None,
 ) -> tuple[StepPrice, Lowered]:
     """Prices of all steps of up to `max_token` computed tokens and `max_seq` sequences (of `max_sampled` tokens that go
     through the head, where that is more), and what they came from.
 
     Times are of one device of each stage; energies of all devices of a stage. A hand-over between stages is no
     part of either stage's time. A block swapped moves its share of every device over the host link, which those behind
-    one PCIe switch share: `block_byte` a device, by default what `block_token` tokens keep.
+    one PCIe switch share: `block_byte` a device, by default what `block_token` tokens keep. `ffn` computes the
+    feed-forward parts of the layers, of one stage, under this engine too.
     Raises `InputError` for what this path cannot price.
     """
     host = host or HostTime()
     machine = host.kernels(machine, placement.tp)
-    lowered = Lowered(model, formats, placement, machine, skew, host)
+    if ffn is not None:
+        ffn = dataclasses.replace(ffn, machine=host.kernels(ffn.machine, ffn.placement.tp))
+    lowered = Lowered(model, formats, placement, machine, skew, host, ffn=ffn)
     classes, scans = lowered.classes(), lowered.scans()
     if scans and machine.rate[BESIDE] == BESIDE_SUB_BATCH:
         raise InputError(
@@ -227,9 +249,15 @@ def build(
         )
     max_sampled = max(max_sampled, max_seq)
     price = blank(placement.pp, len(classes), max_token, max_sampled)
+    if ffn is not None:
+        price = price._replace(apart=np.zeros((len(APART_FIELDS), max_token + 1), np.int64))
     for stage in range(placement.pp):
         for start in range(0, max_token + 1, CHUNK):
             token = np.arange(start, min(start + CHUNK, max_token + 1))
+            if ffn is not None:
+                tables = lowered.dense_tables(stage, token)
+                fill(price, token, tables, ffn.microbatch(token)[0])
+                continue
             ops = lowered.dense(stage, token)
             cost = lowered.price(ops, _NO_WORK)
             sends = ops["kind"] == op.P2P
@@ -339,6 +367,8 @@ def step_cost(price: StepPrice | PackedPrice, stages: StepPrice, plan: lowering.
             energy_nj += stages.scan_layer[:, row] * scan[1]
     if plan.is_decode.all() and (plan.query_len == 1).all() and interleaves(packed, num_decode):
         time_ps -= [saved_ps(packed, stage, num_decode, sums, 0) for stage in range(num_stage)]
+    elif num_prompt:
+        time_ps[0] -= spread_saved_ps(packed, token, int(time_ps[0] - stages.dense_ps[0, token]))
     time_ps[num_stage - 1] += stages.head_ps[sampled]
     energy_nj[num_stage - 1] += stages.head_nj[sampled]
     return time_ps, energy_nj, stages.send_ps[:, token].copy()

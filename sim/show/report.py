@@ -302,7 +302,7 @@ def _words(run: Run, metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-HEAD = {"calibration": "Calibration", "kernels": "Kernels", "speculation": "Speculation"}
+HEAD = {"machines": "Machines", "calibration": "Calibration", "kernels": "Kernels", "speculation": "Speculation"}
 
 
 def _head(run: Run) -> list[str]:

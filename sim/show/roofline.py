@@ -21,6 +21,7 @@ from kernels.optable import (
     op_per_byte,
 )
 from kernels.units import PS_PER_S
+from sim.run.ffn_part import one_machine
 from sim.run.scenario import Scenario, check_scenarios
 from sim.run.setup import Setup, prepare
 from sim.show.tables import table as text_table
@@ -45,6 +46,7 @@ def roofline(
     in the memory have a roof of their own.
     """
     check_scenarios(scenario)
+    one_machine(scenario, "a roofline is of")
     setup = prepare(scenario)
     if setup.placement.dp > 1:
         raise InputError("has no effect: a step is one replica's", field="dp", value=scenario.dp,

@@ -96,6 +96,7 @@ MECHANISM: dict[str, Mechanism] = {
     "units in the memory": Mechanism(
         {"system": "duplex_x8", "dispatch": "co_process"}, lambda done: done.metrics["energy_pim_j"] > 0
     ),
+    "layers on two machines": Mechanism({"ffn_system": "h200", "num_microbatch": 2}, _kind("ffn ")),
 }  # fmt: skip
 """The rows."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.record.export import json_bytes
+from sim.run.ffn_part import one_machine
 from sim.show.exports._numbers import config, num_device, served
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ HELP = "a row of InferenceX"
 
 def export(done: "Simulation") -> bytes:
     """One object; `conc` is the cap on concurrency, of a load without one the most requests that were there at once."""
+    one_machine(done.setup.scenario, "this format knows")
     rows, metrics, said = served(done), done.metrics, config(done)
     devices = num_device(done)
     asked, made = metrics["total_token_throughput"], metrics["output_throughput"]

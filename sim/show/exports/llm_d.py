@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.record.export import json_bytes
+from sim.run.ffn_part import one_machine
 from sim.show.exports._numbers import Floats, config, quantiles, served
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ PERCENTS = {"p0p1": 0.1, "p1": 1, "p5": 5, "p10": 10, "p25": 25, "p50": 50, "p75
 
 def export(done: "Simulation") -> bytes:
     """The stack (an engine), the load, and what was measured, in seconds and tokens."""
+    one_machine(done.setup.scenario, "this format knows")
     rows, metrics, about = served(done), done.metrics, done.run.about
     tpot = np.asarray(rows["tpot_s"], float)
     latency: dict[str, Any] = {

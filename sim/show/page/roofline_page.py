@@ -17,6 +17,8 @@ def roofline_charts(done: "Simulation") -> str:
     """The section of a run's page."""
     from sim.run.results import roofline_frames
 
+    if done.setup.ffn is not None:
+        return section("Roofline", said="Not drawn: the layers of this run are on two machines.")
     return roofline_section(*roofline_frames(done))
 
 

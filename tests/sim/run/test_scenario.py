@@ -76,6 +76,8 @@ def test_the_digest_sees_every_field() -> None:
         change = {name: value} | ({"swap_GiB": 0.0} if name == "preemption" else {})
         if name.startswith("draft"):  # which has no effect without
             change = {"speculate": "chain", "draft_model": "llama-3.2-1b"} | change
+        if name in ("ffn_tp", "ffn_ep", "num_microbatch"):  # likewise
+            change = {"ffn_system": "h20"} | change
         digests.add(dataclasses.replace(base, **change).digest())
     assert len(digests) == len(FIELD_NAMES) + 1
 
