@@ -41,6 +41,8 @@ RUN: dict[str, str] = {  # a command of the README: what is said beside it
     "sweep": "s.toml --over seed=1,2 --jobs 1 --plot front.png --html page.html",
     "recommend": f"{MODEL} --load {TWO} --ttft-p99-s 9 --tpot-p99-s 9 --systems l40s --max-devices 1 --plot front.png",
     "roofline --plot r.png": f"{MODEL} --batch 2 --context 64",
+    "simulate --system h200 --attn-dp 8 --ffn-system h100_sxm --ffn-tp 4 --num-microbatch 2":
+    "--model olmoe-1b-7b --requests batch:n=2,prompt=64,output=2 --quiet",
     "pools --prefill dp=2 --decode dp=1,system=a100_sxm --transfer layered": LOAD,
     'simulate --kv-tiers "host:GiB=512+disk:GiB=4000,read_GBps=14,write_GBps=8,via=host"': LOAD,
     "operate scenario.toml": "",

@@ -9,7 +9,7 @@ def plugin_rows() -> list[dict[str, Any]]:
     """One row a policy, router and progress model: kind, name, help, whether it is compiled, options.
 
     >>> [row["name"] for row in plugin_rows() if row["kind"] == "policy"]
-    ['mnemosyne', 'orca', 'sarathi', 'sglang', 'splitwise', 'static', 'trtllm', 'vllm_v0', 'vllm_v1']
+    ['lightllm', 'mnemosyne', 'orca', 'sarathi', 'sglang', 'splitwise', 'static', 'trtllm', 'vllm_v0', 'vllm_v1']
     """
     rows = []
     for kind in PACKAGE:
