@@ -1,6 +1,7 @@
 """A power limit in a serving run: what it takes in time and gives in watts."""
 
 import dataclasses
+import pathlib
 
 import pytest
 
@@ -45,6 +46,16 @@ def test_goodput_a_kilowatt_is_one_over_the_other() -> None:
     assert found["request_goodput_per_kw"] == pytest.approx(
         found["request_goodput"] / found["mean_wall_power_w"] * 1000
     )
+
+
+def test_a_machine_keeps_the_limit_of_its_file(tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "own.toml"
+    limit = 'power_limit_W = { value = 350, source = "nvidia-smi -pl 350" }'
+    own.write_text(pathlib.Path(H100.file).read_text().replace("tdp_W =", f"{limit}\ntdp_W =", 1))
+    sol = dataclasses.replace(PREFILL, fidelity="sol")
+    found = simulate(dataclasses.replace(sol, system=str(own))).metrics["duration"]
+    assert found == simulate(dataclasses.replace(sol, power_limit_W=350.0)).metrics["duration"]
+    assert found > simulate(sol).metrics["duration"]
 
 
 def test_a_limit_lies_between_idle_and_tdp() -> None:
