@@ -76,6 +76,13 @@ def test_a_comment_of_a_machine_is_not_its_content(tmp_path: pathlib.Path) -> No
 
 
 def test_a_name_that_is_not_there_is_refused() -> None:
-    for field, value in (("model", "gpt-2"), ("system", "a1"), ("ffn_system", "a1"), ("policy", "sarati"), ("router", "x"), ("engine", "y")):
+    for field, value in (
+        ("model", "gpt-2"),
+        ("system", "a1"),
+        ("ffn_system", "a1"),
+        ("policy", "sarati"),
+        ("router", "x"),
+        ("engine", "y"),
+    ):
         with pytest.raises(InputError, match=r"allowed"):
             key(**{field: value})
