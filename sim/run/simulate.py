@@ -407,6 +407,7 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
         "num_device": float(setup.num_device),
         "busy_s": float(result.stage_busy_ps.max(axis=1).sum()) / PS_PER_S,
         "energy_j": energy_j,
+        "span_s": span_s,
         "rest_j": _rest_j(setup, spent, span_s),
         "kv_block": float(result.num_block),
         "kv_block_token": float(result.block_token),
