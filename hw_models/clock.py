@@ -56,5 +56,7 @@ def limited(device: Device, power_limit_w: float) -> Device:
 
 
 def limited_system(system: System, power_limit_w: float) -> System:
-    """A system whose devices have a power limit."""
+    """A system whose devices have a power limit; 0: the one that they have, if any."""
+    if not power_limit_w:
+        return system
     return replace(system, node=replace(system.node, device=limited(system.device, power_limit_w)))

@@ -204,6 +204,9 @@ def read_frame(file: pathlib.Path, wanted: Iterable[str] = TIMES) -> pd.DataFram
         raise InputError(f"not CSV: {error}", file=file) from None
     if frame.empty:
         raise NothingServedError("no row under the header", file=file)
+    same = Counter(plain(str(name)) for name in frame.columns)
+    if twice := [str(name) for name in frame.columns if same[plain(str(name))] > 1]:
+        raise InputError("say the same", file=file, field="columns", value=twice, allowed="each once")
     frame = with_units(frame.rename(columns=lambda name: plain(str(name))), wanted)
     return _completed(_of_wide_experts(_a_row_each(state_rows.completed(frame))))
 

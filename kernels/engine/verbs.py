@@ -67,6 +67,7 @@ __all__ = [
     "left_token",
     "make_room",
     "max_step_token",
+    "num_lane",
     "num_running",
     "option",
     "output_token",
@@ -205,6 +206,12 @@ def is_shut(e: Engine) -> bool:
 def step_number(e: Engine) -> int:
     """Which step of the engine, from 1, is being planned."""
     return e.me.num_step + 1
+
+
+@njit
+def num_lane(e: Engine) -> int:
+    """Plans that may be under way at once: the stages of a pipeline. `step_number` counts the steps of all of them."""
+    return e.me.num_lane
 
 
 @njit

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw_models import catalog
+from hw_models.clock import limited_system
 from hw_models.device import best_fidelity, machine
 from kernels.errors import InputError
 from kernels.units import PS_PER_S
@@ -73,7 +74,7 @@ def encode(load: Requests, scenario: Scenario, link_byte_per_s: float = 0.0, lat
     if (load.parent >= 0).any() or load.max_concurrency:
         raise InputError("encoders are served before the others", field="requests", value=scenario.requests,
                          allowed="requests that come by themselves, and wait for nobody's answer")  # fmt: skip
-    system = catalog.system(scenario.system, scenario.tp * scenario.dp)
+    system = limited_system(catalog.system(scenario.system, scenario.tp * scenario.dp), scenario.power_limit_W)
     fidelity = "sol" if scenario.fidelity == "sol" else best_fidelity(system.device)
     model = models.load(scenario.model)
     placed = placement.make(model, 1, 1, 1, 1, None, False, system.node.num_device)

@@ -24,6 +24,8 @@ from sim.serving import state
 from sim.serving.limits import Options
 from sim.serving.result import ServeResult
 
+STREAM = 0x0B  # of the draws of failures
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Operated:
@@ -39,18 +41,19 @@ class Operated:
 
 
 class Operator:
-    """One run of a pool that is operated; `weight_byte` is what an engine loads."""
+    """One run of a pool that is operated; `weight_byte` is what an engine loads. Pools of unlike `number` lose
+    their machines at times of their own."""
 
     def __init__(
         self, requests: state.Requests, part: PoolPart, operation: Operation, weight_byte: float,
-        load_byte_per_s: float, options: Options | None = None,
+        load_byte_per_s: float, options: Options | None = None, number: int = 0,
     ) -> None:  # fmt: skip
         self.env = simpy.Environment(initial_time=0)
         self.pool = Pool(part, requests, options or Options(), places=True)
         self.moves = Moves(self.env, self.pool) if operation.spot_move_s else None
-        moving: dict[str, Any] = {}
+        moving: dict[str, Any] = {"stream": STREAM + (number << 8)}
         if self.moves is not None:
-            moving = {"move": functools.partial(self._move, self.moves), "leaving": self.moves.out_of}
+            moving |= {"move": functools.partial(self._move, self.moves), "leaving": self.moves.out_of}
         self.operated = OperatedPool(self.env, self.pool, operation, weight_byte, load_byte_per_s, self._lose, **moving)
 
     def run(self) -> Operated:

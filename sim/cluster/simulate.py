@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SHARED = ("requests", "model", "seed", "order", "goodput")  # of the whole, not of a pool
 IDLE = ("price_USDph", "run_ahead", "timeout_s")  # what nothing here asks for
+ADMISSION = ("max_queue", "max_in_flight")  # refuses who comes, before the first token
 LINK_BYTE_PER_S = 1e7, 1e15  # so that the clock holds the time of what is sent
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -104,6 +105,12 @@ def simulate_pools(
     """
     own = pool_scenarios(scenario, prefill, decode)
     encoders = None if encode is None else encoder_scenario(scenario, encode)
+    if decode is None:
+        sent = {} if encode is not None else {"latency_s": (latency_s, 0.0), "link_byte_per_s": (link_byte_per_s, 0.0)}
+        for name, (value, usual) in ({"transfer": (transfer, "whole")} | sent).items():
+            if value != usual:
+                raise InputError("has no effect on one pool, which hands nothing over", field=name, value=value,
+                                 allowed=str(usual))  # fmt: skip
     return run_pools(own, transfer, latency_s, link_byte_per_s, record_steps, encoders)
 
 
@@ -151,6 +158,8 @@ def pool_scenarios(
                     "no field in which pools differ", field=role, value=name,
                     allowed=[field for field in FIELD_NAMES if field not in (*SHARED, *IDLE)],
                 )  # fmt: skip
+            if role == "decode" and name in ADMISSION and change[name]:
+                raise InputError("a pool that decodes turns nobody away", field=name, value=change[name], allowed="0")
         own[role] = dataclasses.replace(scenario, **change)
         if own[role].fidelity == "replay":
             raise InputError("pools have no operator-by-operator replay", field="fidelity", value="replay")

@@ -66,13 +66,16 @@ def simulate_mixed_operation(
 
     `pools` are fields of a scenario in which each differs from `scenario` (`dp`: the most engines that it has),
     `operation` the rules of each (none: nothing happens), `share` what each takes of the requests, against the others
-    (none: as much). A pool is what `simulate_operation` makes of its requests, to the tick, and paid until its own last
-    answer. Raises `InputError` for what that refuses, and for a pool that gets no request.
+    (none: as much). A pool is what `simulate_operation` makes of its requests (under its number), to the tick, and paid
+    until its own last answer. Raises `InputError` for what that refuses, and for a pool that gets no request.
     """
     rules, part = list(operation) or [Operation()] * len(pools), list(share) or [1.0] * len(pools)
     for name, given in (("operation", rules), ("share", part)):
         if len(given) != len(pools):
             raise InputError("one for each pool", field=name, value=len(given), allowed=str(len(pools)))
+    for value in part:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1e6:
+            raise InputError("not a share", field="share", value=value, allowed="above 0, at most 1e6")
     each = tuple(PoolOf(tuple(change.items()), "mixed", value) for change, value in zip(pools, part, strict=True))
     own = [one.scenario(scenario) for one in Deployment(scenario, each).pools]
     load = pool_load(scenario)
@@ -84,8 +87,8 @@ def simulate_mixed_operation(
         if not len(index):
             raise InputError(f"pool {number} gets none of {len(load)} requests", field="share", value=part[number])
     runs = tuple(
-        simulate_operation(one, rule, requests=some(load, index))
-        for one, rule, index in zip(own, rules, places, strict=True)
+        simulate_operation(one, rule, requests=some(load, index), number=number)
+        for number, (one, rule, index) in enumerate(zip(own, rules, places, strict=True))
     )
     return _together(runs, places)
 

@@ -62,12 +62,13 @@ class OperatedRun:
 
 
 def simulate_operation(
-    scenario: Scenario, operation: Operation | None = None, *, requests: Requests | None = None
+    scenario: Scenario, operation: Operation | None = None, *, requests: Requests | None = None, number: int = 0
 ) -> OperatedRun:
     """Serves the scenario's load (or `requests`) on at most `scenario.dp` replicas under the rules of an operation.
 
     A replica that is started reads its weights from storage, is warmed up, and begins with an empty cache; without
-    rules the run is that of `simulate` to the tick. Raises `InputError` for what `simulate` refuses, and where nobody
+    rules the run is that of `simulate` to the tick. `number` tells pools beside each other apart, which lose their
+    machines at times of their own. Raises `InputError` for what `simulate` refuses, and where nobody
     says how fast weights are read.
     """
     check_scenarios(scenario)
@@ -85,6 +86,7 @@ def simulate_operation(
     operator = Operator(
         cast(Any, load), part, rules, model_byte(setup), load_byte_per_s(setup, rules),
         Options(order=scenario.order, seed=scenario.seed, engine="auto" if scenario.run_ahead else "stepping"),
+        number,
     )  # fmt: skip
     result = operator.run()
     table = request_table(result)

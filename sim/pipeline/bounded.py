@@ -97,6 +97,7 @@ def run_stages(
     env = simpy.Environment(initial_time=0)
     shared = {name: simpy.Resource(env, num) for name, num in places.items()}
     queues = [simpy.Store(env) for _ in stages]
+    gathers = [simpy.Resource(env) for _ in stages]  # one server of a stage at a time: else each might hold too few
     room = [
         simpy.Resource(env, stage.num_place + stage.num_server * stage.num_batch) for stage in stages
     ]  # in the queue or a server
@@ -122,9 +123,14 @@ def run_stages(
         stage = stages[s]
         while True:
             taken = []
+            turn = gathers[s].request() if stage.num_least > 1 else None
+            if turn is not None:
+                yield turn
             for _ in range(stage.num_least):
                 one = yield queues[s].get()
                 taken.append(one)
+            if turn is not None:
+                gathers[s].release(turn)
             held = shared[stage.resource].request() if stage.resource else None
             if held is not None:
                 yield held
@@ -155,6 +161,10 @@ def run_stages(
         for _ in range(stage.num_server):
             env.process(server(s))
     env.run()
+    for stage, ends in zip(stages, left, strict=True):
+        if ends.any():
+            raise InputError(f"of stage {stage.name}: {np.count_nonzero(ends)} items never begin, too few are left",
+                             field="num_least", value=stage.num_least, allowed="1; or num_batch")  # fmt: skip
     return Passed(tuple(stages), join, begin, done, leave, busy, blocked)
 
 

@@ -1,6 +1,7 @@
 """What a deployment does under its load: latencies, throughput, cost, power, and whether it keeps up."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -116,7 +117,7 @@ def _split(deployment: Deployment, load: Requests) -> _Part:
         stream_ps[name] = round(profile.stream_s * PS_PER_S)
         _, lowered = priced(setup, profile, policy, limits_of(setup, profile))
         spent = accounts(result, lowered)
-        used_j = (int(spent.energy_nj.sum()) + spent.idle_nj) / NJ_PER_J
+        used_j = [spent.side_nj(side) / NJ_PER_J for side in range(len(setup.sides))]
         energy_j += _until(setup, used_j, result.span_ps / PS_PER_S, end_s)
         setups.append(setup)
     r = done.request
@@ -141,11 +142,15 @@ def _seconds(clock_ps: npt.NDArray[np.int64]) -> Floats:
     return np.where(clock_ps >= 0, clock_ps / PS_PER_S, np.nan)
 
 
-def _until(setup: Setup, device_j: float, span_s: float, end_s: float) -> float:
-    """Joules at the wall of a pool whose devices used `device_j` in `span_s` and then stay awake until `end_s`."""
-    num = setup.placement.num_device
-    device_j += float(setup.machine.rate[IDLE_W]) * num * (end_s - span_s)
-    return device_j + rest_w(setup.system, device_j / end_s, num) * end_s if end_s > 0 else 0.0
+def _until(setup: Setup, used_j: Sequence[float], span_s: float, end_s: float) -> float:
+    """Joules at the wall of a pool whose sides' devices used `used_j` in `span_s` and then stay awake until `end_s`."""
+    if end_s <= 0:
+        return 0.0
+    total_j = 0.0
+    for (system, arrays, num), device_j in zip(setup.sides, used_j, strict=True):
+        device_j += float(arrays.rate[IDLE_W]) * num * (end_s - span_s)
+        total_j += device_j + rest_w(system, device_j / end_s, num) * end_s
+    return total_j
 
 
 def _numbers(parts: list[_Part]) -> dict[str, Any]:
@@ -163,7 +168,7 @@ def _numbers(parts: list[_Part]) -> dict[str, Any]:
     num_token = int(token[served].sum())
     energy_j = sum(part.energy_j if len(parts) == 1 else part.energy_j + _rest_j(part, end_s) for part in parts)
     usd_per_h = sum(setup.price_usd_per_h for setup in setups)
-    num_device = sum(setup.placement.num_device for setup in setups)
+    num_device = sum(setup.num_device for setup in setups)
     verdict = load_state(arrival_s, np.where(served, first_s, np.nan), sum(part.num_engine for part in parts))
     rate = num_token / duration if duration > 0 else 0.0
     latencies = statistics("ttft", ttft_s, (90, 95, 99)) | statistics("tpot", tpot_s, (90, 95, 99))
@@ -186,6 +191,4 @@ def _numbers(parts: list[_Part]) -> dict[str, Any]:
 
 def _rest_j(part: _Part, end_s: float) -> float:
     """Joules at the wall of a pool that has ended and stays awake until the others have."""
-    setup = part.setups[0]
-    awake_w = float(setup.machine.rate[IDLE_W]) * setup.placement.num_device
-    return (awake_w + rest_w(setup.system, awake_w, setup.placement.num_device)) * (end_s - part.end_s)
+    return _until(part.setups[0], [0.0] * len(part.setups[0].sides), 0.0, end_s - part.end_s)

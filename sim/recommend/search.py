@@ -18,6 +18,7 @@ from sim.recommend.deployment import Deployment, PoolOf
 from sim.recommend.outcome import run_deployment
 from sim.record.load_state import OVERLOADED
 from sim.run.scenario import Scenario
+from sim.run.simulate import WHY
 from workloads.requests import Requests
 
 MEETS, REJECTED, DOMINATED = "meets", "rejected", "dominated"
@@ -209,11 +210,11 @@ class Search:
             self.found.append(one)
             if one.status or self.run(one):
                 return
-            if not one.numbers or one.numbers["failed"]:  # more engines of this kind serve no more
-                return
-            late = (one.numbers["p99_ttft_ms"] or 0) / 1e3 > self.target.ttft_s
+            if not one.numbers or (one.numbers["failed"] and one.numbers["why"] != WHY["queue"]):
+                return  # more engines of this kind serve no more
+            late = one.numbers["failed"] or (one.numbers["p99_ttft_ms"] or 0) / 1e3 > self.target.ttft_s
             slow = (one.numbers["p99_tpot_ms"] or 0) / 1e3 > self.target.tpot_s
-            num = [num[0] + (late or not slow), num[1] + slow]
+            num = [num[0] + bool(late or not slow), num[1] + slow]
 
     def mix(self, one: Engine, other: Engine) -> None:
         """Pools of both that share the load by what their engines alone can take, the slower ones half or a quarter of

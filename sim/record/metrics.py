@@ -41,7 +41,7 @@ METRICS: dict[str, str] = {
     "load_state": "whether the system keeps up: stable, backlogged, overloaded (`sim.record.load_state`)",
     "queue_drift": "share of what arrives by which the queue before the first token grows",
     "energy_j": "joules of all devices, idle time included",
-    "mean_power_w": "watts of all devices, over the duration",
+    "mean_power_w": "watts of all devices, over the time in which their joules are counted",
     "mean_wall_power_w": "with host, switches, ports and fans: the devices' share of their box",
     "request_goodput_per_kw": "request_goodput a kilowatt of mean_wall_power_w",
     "peak_power_w": "of the operator that draws most, on all devices of a stage",
@@ -229,6 +229,7 @@ def energy_and_cost(run: Run, duration: float, num_input: int, num_output: int) 
     """Joules by engine and level of memory, watts, and joules and dollars a million tokens: of all tokens, and of
     output tokens alone."""
     energy_j, rest_j = (float(run.totals.get(name, math.nan)) for name in ("energy_j", "rest_j"))
+    span_s = float(run.totals.get("span_s", duration))
     usd = float(run.totals.get("usd_per_h", math.nan)) * duration / 3600.0
 
     def per_million(amount: float, num_token: int) -> float | None:
@@ -236,8 +237,8 @@ def energy_and_cost(run: Run, duration: float, num_input: int, num_output: int) 
 
     return {
         "energy_j": energy_j if math.isfinite(energy_j) else None,
-        "mean_power_w": energy_j / duration if duration > 0 and math.isfinite(energy_j) else None,
-        "mean_wall_power_w": (energy_j + rest_j) / duration if duration > 0 and math.isfinite(rest_j) else None,
+        "mean_power_w": energy_j / span_s if duration > 0 and math.isfinite(energy_j) else None,
+        "mean_wall_power_w": (energy_j + rest_j) / span_s if duration > 0 and math.isfinite(rest_j) else None,
         **{name: value for name, value in run.totals.items() if name in POWER},
         "energy_j_per_million_token": per_million(energy_j, num_input + num_output),
         "energy_j_per_million_output_token": per_million(energy_j, num_output),

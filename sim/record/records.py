@@ -103,6 +103,7 @@ TOTALS: dict[str, str] = {
     "energy_pim_j": "arithmetic of units in the memory",
     "energy_pim_memory_j": "memory read by those units",
     "energy_link_j": "links between devices",
+    "span_s": "seconds over which joules are counted: from the clock's start, before the first arrival",
     "rest_j": "energy of host, switches, ports and fans: the devices' share of their box",
     "peak_power_w": "of the operator that draws most, on all devices of a stage",
     "kv_block": "KV blocks of a replica",

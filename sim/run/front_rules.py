@@ -72,10 +72,10 @@ def _vllm(values: Values, flags: dict[str, str], notes: list[str]) -> Values:
                 )
             found[name], flags[name] = values[own], flags[own]
     chosen = {"max_chunk": values.get("_max_chunk", 0), "interval": values.get("_interval", 1)}
-    if options := ",".join(f"{name}={value}" for name, value in chosen.items() if value > (name == "interval")):
+    if options := ",".join(f"{name}={value}" for name, value in chosen.items() if value != (name == "interval")):
         found["policy"] = f"vllm_v1:{options}"
-    for name in ("_interval", "_in_flight"):
-        if dp > 1 and values.get(name, 1) > 1:
+    for name, usual in (("_interval", 1), ("_in_flight", 0)):
+        if dp > 1 and values.get(name, usual) != usual:
             raise InputError("is kept for all data parallel ranks together", field=flags[name], value=values[name],
                              allowed="one rank")  # fmt: skip
     if "_in_flight" in values:

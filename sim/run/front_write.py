@@ -83,6 +83,11 @@ def _settled(engine: str, scenario: Scenario, values: dict[str, Any]) -> dict[st
     if engine == "vllm" and found.pop("ep", 1) > 1:
         _check_spread(scenario.ep, scenario.tp * groups)
         found["_spread"] = True
+    if engine == "vllm" and "max_in_flight" in found:
+        if ranks > 1:
+            raise InputError("vLLM keeps one number for all data parallel ranks", field="max_in_flight",
+                             value=scenario.max_in_flight, allowed="0; or one rank")  # fmt: skip
+        found["_in_flight"] = found.pop("max_in_flight")
     if engine == "sglang":
         if groups > 1:
             found |= {"tp": scenario.tp * groups, "_dp_attention": True}

@@ -89,7 +89,7 @@ class Scenario:
         " `xpu:routing=uniform`); empty: the device's own rule",
     )
     power_limit_W: Annotated[float, Ge(0), Le(1e5)] = _of(  # noqa: N815
-        0.0, "board power that each device is limited to, which lowers the clock of its products; 0: its TDP"
+        0.0, "board power that each device is limited to, which lowers the clock of its products; 0: its own limit"
     )
     lora_rank: str = _of(
         "", "ranks of the adapters that a load names, in turn: 8, or 64+32+16+8; their weights come from the host"

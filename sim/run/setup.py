@@ -71,6 +71,13 @@ class Setup:
         return self.placement.num_device + (self.ffn.num_device if self.ffn is not None else 0)
 
     @property
+    def sides(self) -> tuple[tuple[System, Machine, int], ...]:
+        """The system, its constants and the devices of all replicas of each side: one, or attention's and the
+        feed-forward parts'."""
+        near = (self.system, self.machine, self.placement.num_device)
+        return (near,) if self.ffn is None else (near, (self.ffn.system, self.ffn.machine, self.ffn.num_device))
+
+    @property
     def num_block(self) -> int:
         """KV blocks of a replica."""
         return self.store.num_block

@@ -386,9 +386,10 @@ def _operators(spent: Accounts) -> Any:
 
 def _rest_j(setup: Setup, spent: Accounts, span_s: float) -> float:
     """Joules of the boxes beside the devices of every side."""
-    sides = [(setup.system, setup.placement.num_device)]
-    sides += [] if setup.ffn is None else [(setup.ffn.system, setup.ffn.num_device)]
-    watts = (rest_w(system, spent.side_nj(side) / NJ_PER_J / span_s, num) for side, (system, num) in enumerate(sides))
+    watts = (
+        rest_w(system, spent.side_nj(side) / NJ_PER_J / span_s, num)
+        for side, (system, _, num) in enumerate(setup.sides)
+    )
     return sum(watts) * span_s
 
 
@@ -406,6 +407,7 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
         "num_device": float(setup.num_device),
         "busy_s": float(result.stage_busy_ps.max(axis=1).sum()) / PS_PER_S,
         "energy_j": energy_j,
+        "span_s": span_s,
         "rest_j": _rest_j(setup, spent, span_s),
         "kv_block": float(result.num_block),
         "kv_block_token": float(result.block_token),
@@ -427,8 +429,7 @@ def _totals(setup: Setup, spent: Accounts, result: ServeResult) -> dict[str, flo
         "num_preemption": float(count["num_recompute"].sum() + count["num_swap"].sum()),
         "usd_per_h": setup.price_usd_per_h,
     }
-    systems = [setup.system] if setup.ffn is None else [setup.system, setup.ffn.system]
-    totals |= energy(spent, setup.machine, [system.device for system in systems])
+    totals |= energy(spent, setup.machine, [system.device for system, _, _ in setup.sides])
     if [group.rule for group in setup.store.groups] == ["budget"] and token:
         totals["kv_kept_share"] = held / token
     return totals | ({"kv_peak_share": float(peak)} if result.step is not None else {})

@@ -55,7 +55,10 @@ def _names(scenario: Scenario) -> Iterator[tuple[str, str]]:
     yield "model", scenario.model
     if scenario.draft_model:
         yield "draft_model", scenario.draft_model
-    yield ("machine" if scenario.fidelity == "sol" else "calibrated machine"), scenario.system
+    machine = "machine" if scenario.fidelity == "sol" else "calibrated machine"
+    yield machine, scenario.system
+    if scenario.ffn_system:
+        yield machine, scenario.ffn_system
     yield "engine", scenario.engine
     yield "attention", scenario.attention
     if scenario.policy != "auto":

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hw_models import catalog
-from hw_models.calibration.measured import from_frame, read_folder
+from hw_models.calibration.measured import from_frame, read_folder, read_frame
 from hw_models.device import machine
 from kernels.errors import InputError
 from kernels.machine import Machine
@@ -79,6 +79,14 @@ def test_a_missing_column_is_named(tmp_path: pathlib.Path) -> None:
     write(tmp_path, "g.csv", {k: v for k, v in GEMM.items() if k != "m"})
     with pytest.raises(InputError, match="m = '': column is missing"):
         read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("header", ["m,n,k,latency_ms,Latency (ms)", "m,M,n,latency_ms,k"])
+def test_two_columns_of_one_name_are_refused(tmp_path: pathlib.Path, header: str) -> None:
+    file = tmp_path / "twice.csv"
+    file.write_text(f"dtype,kernel,{header}\nbf16,cublas,1,1,1,1,1\n")
+    with pytest.raises(InputError, match=r"twice.csv: columns = .*say the same"):
+        read_frame(file)
 
 
 def test_a_folder_without_measurements_is_refused(tmp_path: pathlib.Path) -> None:

@@ -18,6 +18,7 @@ from kernels.engine.verbs import (
     is_alone,
     left_token,
     max_step_token,
+    num_lane,
     num_running,
     option,
     place_of,
@@ -91,6 +92,8 @@ def plan(e: Engine) -> int:
         budget -= token
     if interval > 1:
         note(e, computes, wait, False)
+        if num_lane(e) > 1:
+            return 0  # what the others plan counts and is remembered too
     return wait - 1 if wait > 0 else FOREVER
 
 

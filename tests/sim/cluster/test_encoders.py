@@ -109,6 +109,18 @@ def test_requests_keep_their_place_and_their_arrival(base: Scenario) -> None:
     assert json.loads(done.trace())["traceEvents"]
 
 
+def test_a_power_limit_slows_encoders_too(base: Scenario) -> None:
+    plain, limited = (encoded(dataclasses.replace(base, power_limit_W=watt), {"dp": 1}) for watt in (0.0, 250.0))
+    assert limited.busy_ps.sum() > 1.1 * plain.busy_ps.sum()
+
+
+def test_one_pool_hands_nothing_over(base: Scenario) -> None:
+    plain = dataclasses.replace(base, requests="batch:n=1,prompt=10,output=2")
+    for field, value in (("transfer", "layered"), ("latency_s", 0.1), ("link_byte_per_s", LINK)):
+        with pytest.raises(InputError, match=f"{field} = .*hands nothing over"):
+            simulate_pools(plain, {}, None, **{field: value})  # type: ignore[arg-type]
+
+
 def test_what_encoders_cannot_do_is_said(base: Scenario) -> None:
     for change, load, said in (
         ({"pp": 2}, "", "no field of encoders"),

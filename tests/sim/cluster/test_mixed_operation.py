@@ -39,7 +39,9 @@ def test_halves_are_independent(scenario):
     done = simulate_mixed_operation(scenario, [{"dp": 2}, {}], [FAILS, Operation()])
     rules = (FAILS, Operation())
     for number, (place, dp) in enumerate(zip(places, (2, 1), strict=True)):
-        alone = simulate_operation(Scenario(**{**vars(scenario), "dp": dp}), rules[number], requests=some(load, place))
+        alone = simulate_operation(
+            Scenario(**{**vars(scenario), "dp": dp}), rules[number], requests=some(load, place), number=number
+        )
         mine = done.requests[done.requests["pool"] == number].drop(columns="pool").reset_index(drop=True)
         pd.testing.assert_frame_equal(mine, alone.requests)
     assert done.requests["served"].all()
@@ -49,6 +51,20 @@ def test_halves_are_independent(scenario):
     pool = done.requests["pool"].to_numpy()
     assert (pool[child] == pool[load.parent[child]]).all()
     assert set(done.events["pool"]) == {0}
+
+
+def test_pools_lose_their_machines_at_times_of_their_own():
+    rules = Operation(mtbf_h=0.002, load_GBps=50.0)
+    events = simulate_mixed_operation(BASE, [{"dp": 2}, {"dp": 2}], [rules, rules]).events
+    times = [set(events[(events["pool"] == number) & (events["what"] == "fail")]["time_s"]) for number in range(2)]
+    assert all(times)
+    assert not times[0] & times[1]
+
+
+@pytest.mark.parametrize("share", [0, -1.0, float("nan"), float("inf"), "half"])
+def test_a_share_is_a_number_above_zero(share):
+    with pytest.raises(InputError, match=r"share = .*not a share"):
+        simulate_mixed_operation(BASE, [{}, {}], share=[share, 1.0])
 
 
 def test_without_rules_it_is_the_deployment():

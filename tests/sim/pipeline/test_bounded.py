@@ -99,6 +99,20 @@ def test_who_waits_for_a_whole_batch_begins_with_its_last():
         run_stages([Stage("b", 2.0, num_batch=5, num_least=5)], 9)
 
 
+def test_servers_that_wait_for_several_items_do_not_each_hold_one() -> None:
+    """Six items in pairs: three of the four servers have one each, and none waits for another's half."""
+    passed = run_stages([Stage("a", 0.1), Stage("b", 1.0, num_server=4, num_batch=2, num_least=2)], 6)
+    assert (passed.leave_ps[-1] > passed.join_ps[-1]).all()
+    assert passed.busy_ps[-1] == 3 * PS_PER_S
+    assert passed.leave_ps[-1].max() == pytest.approx(1.6 * PS_PER_S)
+
+
+def test_items_that_never_begin_are_said() -> None:
+    """Five of six go at once where two would do: the sixth waits for a second one for ever."""
+    with pytest.raises(InputError, match="num_least = 2: of stage b: 1 items never begin"):
+        run_stages([Stage("a", 0.1), Stage("b", 9.0, num_place=9, num_batch=3, num_least=2)], 6)
+
+
 @settings(max_examples=20, deadline=None)
 @given(visits=st.integers(1, 5), batch=st.integers(1, 4), num=st.integers(1, 12))
 def test_an_item_that_comes_back_is_worked_on_so_often(visits, batch, num):

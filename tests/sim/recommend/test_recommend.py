@@ -192,3 +192,12 @@ def test_where_nothing_meets_the_target_it_is_said(capsys: pytest.CaptureFixture
     said = capsys.readouterr()
     assert "no deployment meets the target" in said.err
     assert "rejected: TTFT" in said.out
+
+
+def test_prompts_that_find_a_full_queue_want_more_engines() -> None:
+    """Unlike what can never run: the search goes on until nobody is turned away."""
+    short = dataclasses.replace(BASE, max_queue=4)
+    found = ridgeline.recommend(short, ttft_p99_s=0.5, tpot_p99_s=0.05, systems=["a100_sxm"], tp=[1], max_devices=8,
+                                pools=("split",))  # fmt: skip
+    assert found.best.numbers["failed"] == 0
+    assert found.frame["why"].str.contains("the queue was full").any()

@@ -10,7 +10,9 @@ import ridgeline
 from kernels.errors import InputError
 from sim.run import front
 from sim.run.front import engines, read_command
-from sim.run.scenario import FIELD_NAMES, from_mapping
+from sim.run.front_write import command_of
+from sim.run.scenario import FIELD_NAMES, Scenario, from_mapping
+from sim.run.simulate import policy_of
 
 VLLM = (
     "vllm serve Qwen/Qwen3-32B --tensor-parallel-size 4 --max-num-batched-tokens 8192 --max-num-seqs=256 "
@@ -69,9 +71,18 @@ def test_admission_and_cadence_are_those_of_the_command() -> None:
     assert (found["max_in_flight"], found["eager"]) == (9, True)
     assert read_command("sglang", "sglang serve --model gpt2 --max-queued-requests 9").fields["max_queue"] == 9
     assert "policy" not in read_command("vllm", "vllm serve gpt2 --prefill-schedule-interval 1").fields
-    for flag in ("--prefill-schedule-interval 4", "--max-num-queued-reqs 9"):
+    with pytest.raises(InputError, match="interval"):
+        policy_of(Scenario(**read_command("vllm", "vllm serve gpt2 --prefill-schedule-interval 0").fields))
+    for flag in ("--prefill-schedule-interval 4", "--max-num-queued-reqs 9", "--max-num-queued-reqs 1"):
         with pytest.raises(InputError, match=f"{flag.split()[0]}.*all data parallel ranks"):
             read_command("vllm", f"vllm serve gpt2 --data-parallel-size 2 {flag}")
+
+
+def test_who_may_be_in_flight_goes_to_vllm_and_back() -> None:
+    line = command_of("vllm", Scenario(model="gpt2", max_in_flight=9))
+    assert read_command("vllm", line).fields["max_in_flight"] == 9
+    with pytest.raises(InputError, match=r"max_in_flight = 9: vLLM keeps one number"):
+        command_of("vllm", Scenario(model="gpt2", max_in_flight=9, dp=2))
 
 
 @pytest.mark.parametrize(

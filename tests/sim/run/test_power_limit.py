@@ -1,14 +1,17 @@
 """A power limit in a serving run: what it takes in time and gives in watts."""
 
 import dataclasses
+import pathlib
 
 import pytest
 
 from hw_models import catalog
 from hw_models.clock import capped_clock, limited
 from kernels.errors import InputError
+from kernels.units import PS_PER_S
 from sim.run.scenario import Scenario
 from sim.run.simulate import simulate
+from workloads.requests import build
 
 BASE = Scenario(model="llama-3-8b", system="h100_sxm", requests="poisson:rate=8,n=60,prompt=2000,output=20",
                 goodput="ttft:1.0 tpot:0.05")  # fmt: skip
@@ -45,6 +48,23 @@ def test_goodput_a_kilowatt_is_one_over_the_other() -> None:
     assert found["request_goodput_per_kw"] == pytest.approx(
         found["request_goodput"] / found["mean_wall_power_w"] * 1000
     )
+
+
+def test_idle_time_before_the_first_request_is_no_power() -> None:
+    """Joules and seconds are of the same time: however late a load begins, a device draws no more than its peak."""
+    late = build([100 * PS_PER_S, 101 * PS_PER_S], [500, 500], [5, 5])
+    done = simulate(BASE, requests=late)
+    assert H100.idle_w < done.metrics["mean_power_w"] < done.metrics["peak_power_w"]
+
+
+def test_a_machine_keeps_the_limit_of_its_file(tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "own.toml"
+    limit = 'power_limit_W = { value = 350, source = "nvidia-smi -pl 350" }'
+    own.write_text(pathlib.Path(H100.file).read_text().replace("tdp_W =", f"{limit}\ntdp_W =", 1))
+    sol = dataclasses.replace(PREFILL, fidelity="sol")
+    found = simulate(dataclasses.replace(sol, system=str(own))).metrics["duration"]
+    assert found == simulate(dataclasses.replace(sol, power_limit_W=350.0)).metrics["duration"]
+    assert found > simulate(sol).metrics["duration"]
 
 
 def test_a_limit_lies_between_idle_and_tdp() -> None:

@@ -3,12 +3,17 @@
 import numpy as np
 import pytest
 
+from hw_models import catalog
+from hw_models.device import rate
+from hw_models.power import rest_w
 from kernels.errors import InputError
-from kernels.machine import LINK_BYTE_PER_S, LINK_LATENCY_S, LINK_OUT, Machine
+from kernels.machine import IDLE_W, LINK_BYTE_PER_S, LINK_LATENCY_S, LINK_OUT, Machine
 from kernels.optable import P2P
 from sim.cluster.simulate import simulate_pools
 from sim.cluster.simulate_operation import simulate_operation
 from sim.cluster.simulate_pools_operation import simulate_pools_operation
+from sim.recommend.deployment import Deployment, PoolOf
+from sim.recommend.outcome import run_deployment
 from sim.recommend.recommend import recommend
 from sim.run.predictor import Batch, BatchTime
 from sim.run.results import roofline_frames, write_results
@@ -225,3 +230,15 @@ def test_a_pool_that_decodes_may_be_two_machines():
 def test_what_is_not_done_is_refused_by_name(change, field):
     with pytest.raises(InputError, match=field):
         simulate(scenario(**({"ffn_system": "h100_sxm"} | change)))
+
+
+@pytest.mark.parametrize("roles", [("prefill", "decode"), ("mixed", "mixed")])
+def test_a_deployment_counts_devices_and_watts_of_both_machines(roles: tuple[str, str]) -> None:
+    """Three devices that do next to nothing draw what being awake takes, each at its own wall."""
+    light = scenario(requests="poisson:rate=0.5,n=6,prompt=50,output=2")
+    changes: tuple[tuple[str, object], ...] = (("ffn_system", "b200"),)
+    found = run_deployment(Deployment(light, (PoolOf((), roles[0]), PoolOf(changes, roles[1]))))
+    awake = [(one, rate(one.device)[IDLE_W]) for one in map(catalog.system, ("h100_sxm", "h100_sxm", "b200"))]
+    idle = sum(watts + rest_w(one, watts, 1) for one, watts in awake)
+    assert found["num_device"] == 3
+    assert idle < found["mean_wall_power_w"] < 1.1 * idle

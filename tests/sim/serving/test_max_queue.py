@@ -60,8 +60,10 @@ def test_a_shorter_queue_turns_away_more_and_answers_sooner() -> None:
 
 def test_what_was_handed_over_is_never_turned_away() -> None:
     """A pool that decodes takes whatever the other one has computed, however many wait there."""
-    done = simulate_pools(BASE, {"dp": 4, "max_queue": 0}, {"max_num_seq": 2, "max_queue": 1})
+    done = simulate_pools(dataclasses.replace(BASE, max_queue=1), {"dp": 4, "max_queue": 0}, {"max_num_seq": 2})
     assert done.requests["served"].all()
+    with pytest.raises(InputError, match="max_queue = 1: a pool that decodes turns nobody away"):
+        simulate_pools(BASE, {"dp": 4}, {"max_queue": 1})
 
 
 def test_turns_behind_one_that_was_turned_away_are_let_go() -> None:

@@ -39,6 +39,7 @@ def test_steps_with_prompts_keep_their_distance_while_somebody_decodes(interval:
     assert done.metrics["total_output_tokens"] == plain.metrics["total_output_tokens"]
 
 
-def test_it_runs_ahead_as_it_steps() -> None:
-    ahead, stepped = (simulate(held(3, run_ahead=value)) for value in (True, False))
+@pytest.mark.parametrize(("interval", "pp"), [(3, 1), (5, 2), (4, 4)])
+def test_it_runs_ahead_as_it_steps(interval: int, pp: int) -> None:
+    ahead, stepped = (simulate(held(interval, pp=pp, run_ahead=value)) for value in (True, False))
     np.testing.assert_array_equal(ahead.run.request["finish_s"], stepped.run.request["finish_s"])

@@ -31,6 +31,7 @@ def test_fields_and_nothing_else() -> None:
         ("requests", "t.csv", TRACE, TRACE.replace("20", "21"), "{}"),
         ("requests", "n.csv", "3\n4\n", "3\n5\n", "poisson:rate=1,n=2,prompt=empirical:file={},output=2"),
         ("system", "d.toml", DEVICE, DEVICE.replace("2000", "2001"), "{}"),
+        ("ffn_system", "f.toml", DEVICE, DEVICE.replace("2000", "2001"), "{}"),
         ("engine", "e.toml", "", "", "{}"),
         ("model", "m.json", "", "", "{}"),
         ("policy", "p.py", "", "", "{}:max_seq=4"),
@@ -75,6 +76,13 @@ def test_a_comment_of_a_machine_is_not_its_content(tmp_path: pathlib.Path) -> No
 
 
 def test_a_name_that_is_not_there_is_refused() -> None:
-    for field, value in (("model", "gpt-2"), ("system", "a1"), ("policy", "sarati"), ("router", "x"), ("engine", "y")):
+    for field, value in (
+        ("model", "gpt-2"),
+        ("system", "a1"),
+        ("ffn_system", "a1"),
+        ("policy", "sarati"),
+        ("router", "x"),
+        ("engine", "y"),
+    ):
         with pytest.raises(InputError, match=r"allowed"):
             key(**{field: value})
