@@ -13,6 +13,7 @@ from sim.cluster.encoders import Encoded, encode, encoder_scenario
 from sim.cluster.parts import pool_part
 from sim.cluster.pool import PoolPart
 from sim.cluster.world import ClusterResult, serve_pools
+from sim.recommend.deployment import ADMISSION
 from sim.record.load_state import load_state
 from sim.run.effect import check_load
 from sim.run.scenario import FIELD_NAMES, Scenario, check_scenarios
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 SHARED = ("requests", "model", "seed", "order", "goodput")  # of the whole, not of a pool
 IDLE = ("price_USDph", "run_ahead", "timeout_s")  # what nothing here asks for
-ADMISSION = ("max_queue", "max_in_flight")  # refuses who comes, before the first token
 LINK_BYTE_PER_S = 1e7, 1e15  # so that the clock holds the time of what is sent
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 

@@ -19,6 +19,7 @@ from workloads.requests import NO_PARENT, Requests
 ROLES = ("mixed", "prefill", "decode")
 SHARED = ("requests", "model", "seed", "order", "goodput", "fidelity")  # of the whole, not of a pool
 OWN = ("role", "share")
+ADMISSION = ("max_queue", "max_in_flight")  # refuses who comes, before the first token
 MAX_POOL = 16
 
 
@@ -110,6 +111,10 @@ def _pool(base: Scenario, table: Any, file: object) -> PoolOf:
         raise InputError("not a share", file=file, field="share", value=share, allowed="above 0, at most 1e6")
     if role != "mixed" and "share" in table:
         raise InputError(f"has no effect: the {role} pool takes every request", file=file, field="share", value=share)
+    for name in ADMISSION if role == "decode" else ():
+        if change.get(name):
+            raise InputError("a pool that decodes turns nobody away", file=file, field=name, value=change[name],
+                             allowed="0")  # fmt: skip
     pool = PoolOf(tuple(change.items()), role, float(share))
     pool.scenario(base)
     return pool

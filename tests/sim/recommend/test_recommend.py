@@ -175,6 +175,7 @@ def test_what_is_refused(change: dict[str, Any], words: str) -> None:
         ({"pool": [{"role": "prefil"}]}, "nearest: prefill"),
         ({"pool": [{"role": "prefill"}]}, "not a way through pools"),
         ({"pool": [{"role": "prefill", "share": 1.0}, {"role": "decode"}]}, "has no effect"),
+        ({"pool": [{"role": "prefill"}, {"role": "decode", "max_queue": 3}]}, "turns nobody away"),
         ({"pool": [{"share": 0}]}, "not a share"),
         ({"pool": [{"share": True}]}, "not a share"),
         ({"pool": [{"tp": 2.5}]}, "not a whole number"),
