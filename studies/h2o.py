@@ -160,12 +160,14 @@ def run(cases: int = len(CASES)) -> pd.DataFrame:
 @styled
 def plot(table: pd.DataFrame) -> "Figure":
     """The gain of each set-up beside the published one."""
-    figure, axis = new_figure(1, 1, (7.0, 3.6))
+    figure, axis = new_figure(1, 1, (8.5, 3.6))
     part = table[table["claim"] == GAIN].reset_index(drop=True)
     axis.bar(part.index - 0.2, part["paper"], 0.38, color=ORANGE, label="published")
     axis.bar(part.index + 0.2, part["simulated"], 0.38, color=BLUE, label="simulated")
     axis.axhline(1.0, color="0.5", lw=0.8)
-    axis.set_xticks(part.index, [text.replace(", ", "\n") for text in part["setup"]], fontsize=7)
+    axis.set_xticks(
+        part.index, [text.replace("_sxm_80gb", "").replace(", ", "\n") for text in part["setup"]], fontsize=7
+    )
     axis.set(ylabel="without budget over with it", ylim=(0, None))
     figure.legend(loc="outside lower center", ncols=2)
     suptitle(figure, "H2O: a fifth of the KV kept, time or rate gained")
