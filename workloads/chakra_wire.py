@@ -109,7 +109,11 @@ def encode(scalar: str, value: Any) -> bytes:
 
 
 def decode(scalar: str, raw: Any) -> Any:
-    """The value of what `fields` gave for one of this type."""
+    """The value of what `fields` gave for one of this type; `WireError` for what was written as another."""
+    if isinstance(raw, int) != (wire_type(scalar) == VARINT):
+        raise WireError(f"{'a number' if isinstance(raw, int) else 'bytes'} where {scalar} belongs")
+    if scalar in _FIXED and len(raw) != struct.calcsize(_FIXED[scalar]):
+        raise WireError(f"{len(raw)} bytes where {scalar} belongs")
     if scalar in _FIXED:
         return struct.unpack(_FIXED[scalar], raw)[0]
     if scalar == "string":

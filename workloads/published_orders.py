@@ -137,6 +137,8 @@ def _read_timing(entry: dict[str, Any]) -> Timing:
     else:
         times = (_each(entry["tF"], "tF"), _each(entry["tB"], "tB"), _each(entry["tW"], "tW"))
     result = entry.get("replayer") or entry.get("summary") or entry
+    if not isinstance(result, dict):
+        raise TypeError("what was measured is an object")
     overlap = entry.get("tFB")
     return Timing(times, _each(entry["tComm"], "tComm"), None if overlap is None else _whole(overlap, "tFB"),
                   overlap is None, result)  # fmt: skip

@@ -266,7 +266,7 @@ def from_frame(
     _check_columns(frame, kind, file)
     frame = frame.reset_index(drop=True)
     for name in set(TEXT) & set(frame.columns):  # a short row has none
-        frame[name] = frame[name].fillna("").astype(str)
+        frame[name] = frame[name].astype(object).fillna("").astype(str)
     odd = _mended(frame, kind) if mends else {}
     milliseconds = number(frame, "latency_ms", file, positive=True)
     skipped: dict[int, str] = {}

@@ -187,6 +187,9 @@ def replay_checks(vector: Published, timing: Timing) -> list[tuple[Any, Any]]:
     if timing.result.get("stage_end_times") is not None:
         ends = replayed.op.groupby("rank")["end"].max().tolist()
         checks.append((ends, timing.result["stage_end_times"]))
+    for _, theirs in checks:
+        if np.asarray(theirs).dtype.kind not in "if":
+            raise InputError("not a number, nor a list of them", field="replayer", value=theirs)
     return checks
 
 

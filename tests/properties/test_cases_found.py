@@ -385,3 +385,30 @@ def test_a_format_of_the_name_inf_is_a_name(tmp_path: pathlib.Path, capsys: pyte
     rows.write_text(f"m,n,k,dtype,kernel,latency_ms\n{good}\n{good.replace('bfloat16', 'inf')}\n")
     assert main(["validate", "ops", str(rows), "--system", "h100_sxm"]) == 0
     assert "dtype 'inf' is no format of ours" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("replayer", ['"x"', "true", '{"makespan": "x"}'])
+def test_a_published_schedule_whose_times_are_none(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], replayer: str
+) -> None:
+    vector = '{"schedule": "zb", "p": 1, "m": 1, "tF": 1, "tB": 1, "tW": 1, "tComm": 0, "order": ["F0.0 I0.0 W0.0"]'
+    (tmp_path / "v.json").write_text(f'{{"vectors": [{vector}, "replayer": {replayer}}}]}}')
+    code = main(["validate", "schedules", str(tmp_path / "v.json")])
+    said = capsys.readouterr()
+    assert code in (2, 3)
+    assert "measured is an object" in said.err + said.out or "not a number" in said.err + said.out
+
+
+@pytest.mark.parametrize("name", ["zb-auto", "zb-exact"])
+def test_times_of_other_stages(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (tmp_path / "s.csv").write_text("forward,input_grad,weight_grad\n5,2,3\n4,5,6\n")
+    words = ["schedule", name, "--stages=4", "--microbatches=2", "--stage-times", str(tmp_path / "s.csv")]
+    refused(words, capsys, "times = 2: a time for each stage; allowed: 4")
+
+
+def test_a_field_that_was_written_as_another_type() -> None:
+    from workloads.chakra_wire import WireError, decode
+
+    for scalar, raw in (("int64", b"R\x0e\n\t"), ("double", 5), ("double", b"123"), ("string", 7), ("bool", b"x")):
+        with pytest.raises(WireError, match="where"):
+            decode(scalar, raw)

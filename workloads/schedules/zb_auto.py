@@ -30,6 +30,9 @@ def order(
     'F1.0 I1.0 F1.1 I1.1 W1.0 W1.1'
     """
     table, delta = np.zeros((2, len(OP_KINDS), num_rank), np.int64)
+    for time in times:
+        if not isinstance(time, int | np.integer) and len(time) != num_rank:
+            raise InputError("a time for each stage", field="times", value=len(time), allowed=str(num_rank))
     for kind, time, change in zip((FORWARD, INPUT_GRAD, WEIGHT_GRAD), times, memory, strict=True):
         table[kind], delta[kind] = time, change
     hops = np.broadcast_to(np.asarray(hop, np.int64), num_rank - 1 or 1).copy()

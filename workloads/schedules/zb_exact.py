@@ -32,6 +32,9 @@ def order(
     Raises `InputError` where the case is too large, infeasible, or not proven in `time_limit_s`.
     """
     p, m = num_rank, num_microbatch
+    for time in times:
+        if not isinstance(time, int | np.integer) and len(time) != p:
+            raise InputError("a time for each stage", field="times", value=len(time), allowed=str(p))
     most = p * memory[0] if limit is None else limit
     num_open = p * len(PAIRS) * m * (m - 1) // 2
     if num_open > MAX_ORDER_VARIABLE:
