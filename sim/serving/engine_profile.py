@@ -84,9 +84,10 @@ class EngineProfile:
         return self.all_reduce if tp <= self.all_reduce_group else ""
 
     def skew_of(self, model: "ModelSpec") -> float:
-        """The exponent of the load law of a model's experts. Of few, a quarter or more of which a token takes, tokens
-        that choose independently wake all from the eighth on (8 (1 - (3/4)^8) = 7.2), and Mixtral's shares were
-        published as 0.08 to 0.19 of 8 (Jiang et al. 2024, figure 7): even. Of many some sleep and some are crowded.
+        """The exponent of the load law of a model's experts. Of few, a quarter or more of which a token takes, eight
+        tokens that choose independently wake nearly all (8 (1 - (3/4)^8) = 7.2 of Mixtral's 8): even. Of many some
+        sleep and some are crowded. Chosen on Mixtral's load tests, whose end-to-end error in the fit of `vllm_0.15`
+        it took from 3.9 to 2.8 %, and checked on no other model of few experts.
 
         >>> from workloads import models
         >>> [load("vllm_0.15").skew_of(models.load(name)) for name in ("mixtral-8x7b", "olmoe-1b-7b")]
